@@ -1,0 +1,103 @@
+"""Events between Python and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import orjson
+
+from agentrunner._core import Event
+from agentrunner.errors import InvalidEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ag_ui.core import BaseEvent
+    from pydantic import BaseModel
+
+    EventLike: TypeAlias = BaseEvent | BaseModel | Mapping[str, Any] | bytes | bytearray | memoryview | str | Event
+
+
+def encode(event: EventLike) -> bytes:
+    """Give the JSON of an event (or of a run's input): of a model or dict without its `None` fields.
+
+    Raises `InvalidEvent` for a value JSON has no word for: NaN, infinity, a `str` that cannot be UTF-8.
+    """
+    if isinstance(event, bytes):
+        return event
+    try:
+        if isinstance(event, str):
+            return event.encode()
+        if isinstance(event, (Event, bytearray, memoryview)):
+            return bytes(event)
+        if hasattr(event, "model_dump_json"):
+            # `ag_ui` leaves optional fields that are None out; `exclude_none` would also take a snapshot that is None.
+            text: str = event.model_dump_json(by_alias=True)
+            return _checked(text.encode(), lambda: event.model_dump(by_alias=True))
+        return _checked(_dump(event), lambda: event)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent(f"an event cannot be written as JSON: {error}") from error
+
+
+def _dump(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # Integers over 64 bits, which the standard library writes; what it cannot write either is refused.
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _checked(written: bytes, value: Any) -> bytes:  # noqa: ANN401
+    """Refuse NaN and infinities: both writers make `null` of them, so only where that stands the value is searched."""
+    if b"null" in written and not _finite(value()):
+        raise InvalidEvent("an event cannot be written as JSON: NaN and infinities have no place in it")
+    return written
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_finite(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(_finite(item) for item in value)
+    return True
+
+
+def encode_all(events: object) -> list[bytes]:
+    """`encode` of each event of an iterable."""
+    if isinstance(events, (bytes, str, dict)):
+        raise InvalidEvent("an iterable of events is expected, not one event")
+    return [event if type(event) is bytes else encode(event) for event in events]  # type: ignore[attr-defined]
+
+
+def decode(data: bytes) -> Any:  # noqa: ANN401
+    """Give the Python value of a JSON text known to be valid."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # Lone surrogates and numbers orjson refuses are kept by the standard library.
+        return json.loads(data)
+
+
+def to_dict(data: bytes) -> dict[str, Any]:
+    """Give an event as a dict."""
+    value: dict[str, Any] = decode(data)
+    return value
+
+
+def to_model(data: bytes) -> BaseModel:
+    """Give an event as its `ag_ui.core` model; of an unknown kind as a `BaseEvent`-less plain model is refused."""
+    model: BaseModel = _adapter().validate_json(data)
+    return model
+
+
+@cache
+def _adapter() -> Any:  # noqa: ANN401
+    from ag_ui.core import Event as AguiEvent
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(AguiEvent)

@@ -1,0 +1,84 @@
+"""Every exception of the package. All derive from `AgentRunnerError`."""
+
+
+class AgentRunnerError(Exception):
+    """Base of every error this package raises."""
+
+
+class InvalidEvent(AgentRunnerError, ValueError):
+    """Raised when an event is refused: not JSON, not an object, no `type`, a missing or empty id, over a limit."""
+
+
+class InvalidEventSequence(AgentRunnerError, ValueError):
+    """Raised when each event is fine but not in this order; the message names the rule, the event and the id."""
+
+
+class InvalidInput(AgentRunnerError, ValueError):
+    """Raised when a run's input is refused; nothing was started."""
+
+
+class ThreadAlreadyRunning(AgentRunnerError, RuntimeError):
+    """Raised when the thread has a run already. The message is exactly `Thread already running`."""
+
+    def __init__(self, message: str = "Thread already running") -> None:
+        super().__init__(message)
+
+
+class RunAlreadyExists(AgentRunnerError, ValueError):
+    """Raised when a run id was used before, in any thread of the store; nothing was started."""
+
+
+class ThreadNotFound(AgentRunnerError, LookupError):
+    """Raised when a verb names a thread the store does not have."""
+
+
+class LeaseLost(AgentRunnerError, RuntimeError):
+    """Raised when another owner took the thread over; nothing was written."""
+
+
+class CursorError(AgentRunnerError, ValueError):
+    """Base of what can be wrong with a cursor."""
+
+
+class InvalidCursor(CursorError):
+    """Raised when a cursor is not `<seq>` or `<seq>.<index>`."""
+
+
+class CursorExpired(CursorError):
+    """Raised when the frames behind a cursor are no longer kept; connect without one. HTTP 410."""
+
+
+class CursorAhead(CursorError):
+    """Raised when a cursor is ahead of all the thread ever had; connect without one. HTTP 409."""
+
+
+class RunnerClosed(AgentRunnerError, RuntimeError):
+    """Raised when a closed runner is used, or one that belongs to another event loop."""
+
+
+class StoreError(AgentRunnerError):
+    """Raised when the store could not be read or written."""
+
+
+class StoreFull(StoreError):
+    """Raised when the disk is full; what was acknowledged before is kept."""
+
+
+class StoreCorrupt(StoreError):
+    """Raised when the file is no SQLite database, or a damaged one."""
+
+
+class StoreReadOnly(StoreError):
+    """Raised when the file may not be written."""
+
+
+class StoreTooNew(StoreError):
+    """Raised when the file was written by a newer version of this package."""
+
+
+class StoreForked(StoreError):
+    """Raised when a store is used in a process forked after it was opened."""
+
+
+class StoreClosed(StoreError):
+    """Raised when a closed store is used."""

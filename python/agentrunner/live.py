@@ -1,0 +1,294 @@
+"""A live run as this process sees it: driven here, or followed where it runs in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from agentrunner import _core
+from agentrunner._codec import encode
+from agentrunner._core import Frames
+from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agentrunner._core import Claim, Recorder
+    from agentrunner.stores import Store
+    from agentrunner.stream import EventStream
+    from agentrunner.types import Agent, Run
+
+logger = logging.getLogger("agentrunner")
+
+current: contextvars.ContextVar[Run] = contextvars.ContextVar("agentrunner_current_run")
+
+SLICE = 0.002
+"""Seconds an agent that never waits is let run before other tasks get their turn."""
+GRACE = 5.0
+"""Seconds a stopped agent has to end before its run ends without it."""
+JOURNAL_PAGE = 1 << 20
+FOLLOW_EVERY = 0.02
+"""Seconds between looks at a run that lives in another process."""
+
+
+class LiveRun:
+    """A run readers can follow: a recorder, and word of its changes."""
+
+    def __init__(self, claim: Claim, recorder: Recorder) -> None:
+        self.claim = claim
+        self.recorder = recorder
+        self.closed = False
+        """Whether nothing more will come."""
+        self.failure: Frames | None = None
+        """The last word to readers of a run whose end could not be made durable."""
+        self.readers: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def changed(self) -> None:
+        """Wait until something is published or the run is closed."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    async def published(self, seq: int) -> None:
+        """Wait until readers may see this sequence number, or the run is closed."""
+        while self.recorder.published < seq and not self.closed:
+            await self.changed()
+
+    def wake(self) -> None:
+        """Tell the readers that there is something new."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def close(self) -> None:
+        """Tell the readers that nothing more will come."""
+        self.closed = True
+        self.wake()
+
+    async def ended(self) -> None:
+        """Wait until the run is closed."""
+        while not self.closed:
+            await self.changed()
+
+
+class Follower(LiveRun):
+    """A run that lives in another process, read from the journal."""
+
+    def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
+        super().__init__(claim, recorder)
+        self._store = store
+
+    async def follow(self) -> None:
+        """Read until the run has ended or nobody here reads it any more."""
+        try:
+            while self.readers:
+                page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE)
+                if len(page.frames):
+                    self.recorder.replay(page.frames)
+                    self.wake()
+                elif page.live_token is None or self.recorder.ended:
+                    return
+                else:
+                    await asyncio.sleep(FOLLOW_EVERY)
+        except StoreError as error:
+            self.failure = last_word(self.recorder, str(error), "STORE_ERROR")
+            logger.exception("thread %s: following run %s failed", self.claim.thread_id, self.claim.run_id)
+        finally:
+            self.close()
+
+
+class Driver(LiveRun):
+    """A run driven here: its agent consumed, its events recorded, made durable, published, finished."""
+
+    def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
+        super().__init__(claim, recorder)
+        self._store = store
+        self._agent: Agent | None = None
+        self._agent_task: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._failed: Exception | None = None
+        self._ended_by: tuple[str, str | None] | None = None
+        """Message and code of an end the agent did not choose."""
+        self._deaf = False
+        """Whether what the agent still yields is dropped."""
+        self.stopping = False
+        self.renewed_at = time.monotonic()
+
+    async def drive(self, agent: Agent, run: Run) -> None:
+        """Run the agent to its end, whatever that is, and finish the run."""
+        self._agent = agent
+        context = contextvars.copy_context()
+        context.run(current.set, run)
+        if not (self.stopping or self._ended_by or self._failed):
+            self._agent_task = asyncio.get_running_loop().create_task(
+                self._pump(agent, run), context=context, name=f"agentrunner agent {self.claim.run_id}"
+            )
+            await self._agent_ended(self._agent_task)
+        self._deaf = True
+        await self.finish()
+
+    async def _agent_ended(self, task: asyncio.Task[None]) -> None:
+        while not task.done():
+            cut_short = self.stopping or self._ended_by or self._failed
+            await asyncio.wait([task], timeout=GRACE if cut_short else None)
+            if cut_short and not task.done():
+                logger.warning(
+                    "thread %s: the agent of run %s goes on %s s after it was cancelled; its run ends without it",
+                    self.claim.thread_id, self.claim.run_id, GRACE,
+                )  # fmt: skip
+                return
+        if task.cancelled():
+            if not (self.stopping or self._ended_by or self._failed):
+                self._ended_by = ("The agent was cancelled", None)
+        elif (error := task.exception()) is not None and not self.stopping:
+            self._ended_by = self._ended_by or _explain(error)
+            if not isinstance(error, (InvalidEvent, InvalidEventSequence)):
+                logger.error(
+                    "thread %s: the agent of run %s failed", self.claim.thread_id, self.claim.run_id, exc_info=error
+                )
+
+    async def _pump(self, agent: Agent, run: Run) -> None:
+        """Consume the agent. The way of an event: JSON bytes once, `accept`, a commit when one is due."""
+        accept = self.recorder.accept
+        turn = time.perf_counter()
+        count = 0
+        async for event in await _events(agent, run):
+            if self._deaf:
+                return
+            data = event if type(event) is bytes else encode(event)
+            try:
+                pressure = accept(data)
+            except InvalidEventSequence:
+                if not self.recorder.ended:
+                    raise
+                logger.warning(
+                    "thread %s: run %s has ended; what its agent still yields is dropped",
+                    run.thread_id, run.run_id,
+                )  # fmt: skip
+                self._deaf = True
+                continue
+            if pressure:
+                self._commit()
+                if pressure == 2:
+                    await self.committed()
+            count += 1
+            if not count & 63 and time.perf_counter() - turn > SLICE:
+                await asyncio.sleep(0)
+                turn = time.perf_counter()
+
+    def _commit(self) -> None:
+        if self._committing is None and self._failed is None:
+            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+
+    async def _commit_all(self) -> None:
+        try:
+            while taken := self.recorder.take():
+                await self._store.append(self.claim, *taken)
+                self.renewed_at = time.monotonic()
+                self.recorder.publish()
+                self.wake()
+        except (StoreError, LeaseLost) as error:
+            self.fail(error)
+        finally:
+            self._committing = None
+
+    async def committed(self) -> None:
+        """Wait until nothing waits to be committed."""
+        while self._committing is not None and self._failed is None:
+            await asyncio.wait([self._committing])
+
+    async def finish(self) -> None:
+        """End the run: what is open is closed, the rest made durable, the thread freed, the readers told."""
+        recorder = self.recorder
+        # A run that never said anything of its own leaves nothing behind but its readers' RUN_ERROR.
+        stored = recorder.recorded > 0
+        message, code = self._ended_by or (None, None)
+        if not recorder.ended:
+            recorder.finalize(stop_requested=self.stopping, message=message, code=code)
+        try:
+            await self.committed()
+            if self._failed is not None:
+                raise self._failed
+            if taken := recorder.take():
+                batch, _ = taken
+                # What follows is on the disk with it, so it need not wait for the disk by itself.
+                await self._store.append(self.claim, batch, False)
+            await self._store.finish(self.claim, recorder, stored)
+            recorder.publish()
+        except (StoreError, LeaseLost) as error:
+            self.failure = last_word(recorder, str(error), _code(error))
+            logger.error("thread %s: run %s: %s", self.claim.thread_id, self.claim.run_id, error)  # noqa: TRY400
+        finally:
+            self.close()
+
+    async def stop(self) -> bool:
+        """Stop the agent; false if it is stopping already or its `abort_run()` failed: then it goes on."""
+        if self.stopping or self.closed:
+            return False
+        self.stopping = True
+        abort = getattr(self._agent, "abort_run", None)
+        if abort is not None:
+            try:
+                result = abort()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("thread %s: failed to abort run %s", self.claim.thread_id, self.claim.run_id)
+                self.stopping = False
+                return False
+        self._cancel_agent()
+        return True
+
+    def interrupt(self, message: str, code: str) -> None:
+        """End the run with a `RUN_ERROR`, whatever its agent does."""
+        self._ended_by = self._ended_by or (message, code)
+        self._cancel_agent()
+
+    def fail(self, error: Exception) -> None:
+        """End the run here without writing any more: its place in the store is lost."""
+        self._failed = self._failed or error
+        self._cancel_agent()
+
+    def _cancel_agent(self) -> None:
+        self._deaf = True
+        if self._agent_task is not None:
+            self._agent_task.cancel()
+
+
+async def _events(agent: Agent, run: Run) -> AsyncIterator[Any]:
+    function: Any = getattr(agent, "run", agent)
+    events = function(run.input)
+    if inspect.isawaitable(events):
+        events = await events
+    if not hasattr(events, "__aiter__"):
+        raise TypeError(f"an agent must give an async iterator of events, not {type(events).__name__}")
+    iterator: AsyncIterator[Any] = events
+    return iterator
+
+
+def _explain(error: BaseException) -> tuple[str, str | None]:
+    text = str(error) or type(error).__name__
+    if isinstance(error, InvalidEventSequence):
+        return text, "INVALID_EVENT_SEQUENCE"
+    if isinstance(error, InvalidEvent):
+        return text, "INVALID_EVENT"
+    return text, None
+
+
+def _code(error: Exception) -> str:
+    return "LEASE_LOST" if isinstance(error, LeaseLost) else "STORE_ERROR"
+
+
+def last_word(recorder: _core.Recorder, message: str, code: str) -> Frames:
+    """Give a `RUN_ERROR` that is in no store; its cursor is that of the last event that is."""
+    event = orjson.dumps({"type": "RUN_ERROR", "message": message, "code": code})
+    return Frames(b"id: %d\ndata: %s\n\n" % (recorder.published, event))

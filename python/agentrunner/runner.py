@@ -1,0 +1,424 @@
+"""The runner: starts runs, keeps them, lets any number of readers follow, stops them, recovers them."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import os
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+from agentrunner import _core
+from agentrunner._codec import encode
+from agentrunner.errors import CursorAhead, InvalidEvent, InvalidInput, LeaseLost, RunnerClosed, StoreError, ThreadAlreadyRunning
+from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
+from agentrunner.stores.memory import MIB, MemoryStore
+from agentrunner.stores.sqlite import SqliteStore
+from agentrunner.stream import EventStream
+from agentrunner.threads import Threads
+from agentrunner.types import OnConcurrentRun, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+    from types import TracebackType
+
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner._core import Claim, Recorder
+    from agentrunner.stores import Cursor, Store
+    from agentrunner.types import Agent
+
+logger = logging.getLogger("agentrunner")
+
+STOPS_EVERY = 0.1
+"""Seconds between looks for stops asked for in other processes."""
+RECOVER_EVERY = 1.0
+
+
+class AgentRunner:
+    """Runs agents over a store. Use it with `async with`, or call `aclose()`; it belongs to one event loop.
+
+    `on_concurrent_run`, for a thread that has a run: `reject` raises `ThreadAlreadyRunning`; `supersede` stops the run
+    that is there, which is kept as far as it got, and starts the new one; `enqueue` waits its turn, first in first out.
+
+    Limits: `max_event_bytes` of one event; `max_id_bytes` of one id; `live_window_bytes` of a live run's newest frames
+    in memory (older ones are read from the store); `max_pending_bytes` that wait for a commit before the agent waits.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_concurrent_run: OnConcurrentRun = "reject",
+        max_event_bytes: int = 4 * MIB,
+        max_id_bytes: int = 1024,
+        live_window_bytes: int = 4 * MIB,
+        max_pending_bytes: int = MIB,
+    ) -> None:
+        if on_concurrent_run not in get_args(OnConcurrentRun):
+            raise ValueError(f"on_concurrent_run is one of {get_args(OnConcurrentRun)}, not {on_concurrent_run!r}")
+        self._store = store
+        self._on_concurrent_run = on_concurrent_run
+        self._max_id_bytes = max_id_bytes
+        self._limits = {
+            "event_bytes": max_event_bytes,
+            "id_bytes": max_id_bytes,
+            "window_bytes": live_window_bytes,
+            "pending_bytes": max_pending_bytes,
+        }
+        self.threads = Threads(self)
+        """The verbs over threads: list, messages, events, state, rename, archive, delete, clear."""
+        self._live: dict[str, LiveRun] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Future[None] | None = None
+        self._closed = False
+
+    # Opening and closing
+
+    async def __aenter__(self) -> Self:
+        await self.opened()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if self._loop is not None and not self._closed:
+            warnings.warn(f"unclosed {self!r}: use `async with` or `await aclose()`", ResourceWarning, stacklevel=2)
+
+    async def opened(self) -> Store:
+        """Open the store if that is still to be done, recover what was left behind, and give the store.
+
+        Raises `RunnerClosed` after `aclose()` or on another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise RunnerClosed("the runner is closed")
+        if self._loop is None:
+            self._loop = loop
+            self._opening = loop.create_future()
+            try:
+                await self._store.open()
+                await self._recover()
+            except BaseException:
+                self._loop = None
+                await self._store.aclose()
+                self._opening.cancel()
+                raise
+            self._spawn(self._supervise())
+            self._opening.set_result(None)
+        elif self._loop is not loop:
+            raise RunnerClosed("the runner belongs to another event loop")
+        elif self._opening is not None and not self._opening.done():
+            await asyncio.shield(self._opening)
+        return self._store
+
+    async def aclose(self) -> None:
+        """End this process's live runs (`RUN_ERROR`, code `INTERRUPTED`), write everything, close the store."""
+        if self._closed:
+            return
+        self._closed = True
+        drivers = [live for live in self._live.values() if isinstance(live, Driver)]
+        for driver in drivers:
+            driver.interrupt("The runner was closed before the run had ended", "INTERRUPTED")
+        for driver in drivers:
+            await driver.ended()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._store.aclose()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # The four verbs
+
+    async def run(
+        self, agent: Agent, input: RunAgentInput | Mapping[str, Any], *, agent_id: str | None = None  # noqa: A002
+    ) -> EventStream:
+        """Start a run and give its events. The run goes on whether or not anyone reads.
+
+        `input`: a `RunAgentInput` or its dict. `agent_id`: for the thread list, else the agent's own `agent_id`.
+        Raises before anything starts: `ThreadAlreadyRunning`, `RunAlreadyExists`, `InvalidInput`, `StoreError`.
+        """
+        model, text, thread_id, run_id, message_ids = self._read_input(input)
+        store = await self.opened()
+        name = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
+        claim, known = await self._claim(store, thread_id, run_id, text, name, message_ids)
+        driver = Driver(claim, self._recorder(claim, known), store)
+        self._live[thread_id] = driver
+        stream = EventStream(store, thread_id, live=driver, after=claim.first_seq - 1)
+        self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model)))
+        return stream
+
+    async def connect(self, thread_id: str, after: str | None = None) -> EventStream:
+        """Give the thread's events: its stored runs compacted, then, of a live run, what it has so far and what follows.
+
+        `after`: the cursor of the last event seen, to go on exactly behind it. An unknown thread has no events.
+        Raises `InvalidCursor`, `CursorExpired`, `CursorAhead`, `StoreError`.
+        """
+        store = await self.opened()
+        cursor: Cursor = _core.parse_cursor(after) if after is not None else (0, None)
+        live = await self._live_run(thread_id)
+        place = await store.locate(thread_id, cursor)
+        if place.kind == "stored":
+            return EventStream(store, thread_id, stored=cursor, live=live)
+        if place.kind == "journal":
+            return self._resume_finished(store, thread_id, cursor, place.first_seq, place.last_seq, live)
+        if live is None or cursor[0] < live.claim.first_seq:
+            # It started, or ended, since: look again.
+            await asyncio.sleep(0)
+            return await self.connect(thread_id, after)
+        return await self._resume_live(store, thread_id, cursor, live)
+
+    def _resume_finished(
+        self, store: Store, thread_id: str, cursor: Cursor, first: int, last: int, live: LiveRun | None
+    ) -> EventStream:
+        seq, index = cursor
+        if index is None:
+            return EventStream(store, thread_id, journal=(seq, last), stored=(last, None), live=live)
+        stream = EventStream(store, thread_id, stored=(last, None), live=live)
+        stream.resume(first, last, seq, index + 1)
+        return stream
+
+    async def _resume_live(self, store: Store, thread_id: str, cursor: Cursor, live: LiveRun) -> EventStream:
+        seq, index = cursor
+        await live.published(min(seq, live.recorder.last_seq))
+        if seq > live.recorder.published:
+            raise CursorAhead(
+                f"cursor {seq} is ahead of thread '{thread_id}', which is at {live.recorder.published}; "
+                "connect without a cursor"
+            )
+        stream = EventStream(store, thread_id, live=live, after=seq)
+        if index is not None:
+            stream.resume(live.claim.first_seq, seq, seq, index + 1)
+        return stream
+
+    async def is_running(self, thread_id: str) -> bool:
+        """Say whether the thread has a live run that was not asked to stop, in this process or another."""
+        store = await self.opened()
+        live = self._live.get(thread_id)
+        if isinstance(live, Driver):
+            return not live.stopping
+        return any(not stopping for _, stopping in await store.live(thread_id))
+
+    async def stop(self, thread_id: str, run_id: str | None = None) -> bool:
+        """Stop the thread's live run, in whatever process it is; with `run_id` only that one.
+
+        False if there is none, it is stopping already, or the agent's `abort_run()` failed.
+        """
+        store = await self.opened()
+        live = self._live.get(thread_id)
+        if isinstance(live, Driver):
+            if run_id is not None and run_id != live.claim.run_id:
+                return False
+            return await live.stop()
+        return await store.request_stop(thread_id, run_id)
+
+    async def snapshot(self, thread_id: str) -> EventStream:
+        """Give the thread's events as they are now, compacted, without following a live run."""
+        store = await self.opened()
+        live = await self._live_run(thread_id)
+        if live is None:
+            return EventStream(store, thread_id, stored=(0, None))
+        frozen = LiveRun(live.claim, self._recorder(live.claim, []))
+        frames, seq = live.recorder.prefix(0)
+        await live.published(seq)
+        frozen.failure = frames
+        frozen.closed = True
+        return EventStream(store, thread_id, stored=(0, None), live=frozen, after=live.claim.first_seq - 1)
+
+    # Starting
+
+    def _read_input(self, given: RunAgentInput | Mapping[str, Any]) -> tuple[RunAgentInput, str, str, str, list[str]]:
+        from ag_ui.core import RunAgentInput
+
+        try:
+            model = given if isinstance(given, RunAgentInput) else RunAgentInput.model_validate(given)
+            data = encode(model)
+        except (ValueError, InvalidEvent) as error:
+            raise InvalidInput(f"a run's input is refused: {error}") from error
+        return (model, *_core.check_input(data, self._max_id_bytes))
+
+    async def _claim(
+        self, store: Store, thread_id: str, run_id: str, text: str, agent_id: str | None, message_ids: list[str]
+    ) -> tuple[Claim, list[str]]:
+        async with self._turn(thread_id):
+            while True:
+                try:
+                    return await store.claim(thread_id, run_id, text, agent_id, message_ids)
+                except ThreadAlreadyRunning:
+                    if await self._recover(thread_id):
+                        continue
+                    if self._on_concurrent_run == "reject":
+                        raise
+                if self._on_concurrent_run == "supersede":
+                    await self.stop(thread_id)
+                live = self._live.get(thread_id)
+                if isinstance(live, Driver):
+                    await live.ended()
+                else:
+                    await asyncio.sleep(STOPS_EVERY)
+
+    def _turn(self, thread_id: str) -> asyncio.Lock:
+        """Give the lock by which runs of a thread that wait are served first in, first out."""
+        if len(self._turns) > 64:
+            self._turns = {name: lock for name, lock in self._turns.items() if lock.locked()}
+        return self._turns.setdefault(thread_id, asyncio.Lock())
+
+    def _recorder(self, claim: Claim, known: list[str]) -> Recorder:
+        return _core.Recorder(
+            claim.thread_id, claim.run_id, claim.input, set(known), claim.first_seq, **self._limits
+        )
+
+    async def _drive(self, driver: Driver, agent: Agent, run: Run) -> None:
+        try:
+            await driver.drive(agent, run)
+        finally:
+            driver.close()
+            if self._live.get(run.thread_id) is driver:
+                del self._live[run.thread_id]
+
+    # Runs of other processes
+
+    async def _live_run(self, thread_id: str) -> LiveRun | None:
+        """Give the thread's live run: driven here, or followed if it lives elsewhere."""
+        live = self._live.get(thread_id)
+        if live is not None and not live.closed:
+            return live
+        for claim, _ in await self._store.live(thread_id):
+            live = self._live.get(thread_id)
+            if live is not None and not live.closed and live.claim.run_id == claim.run_id:
+                return live
+            follower = Follower(claim, self._recorder(claim, []), self._store)
+            await self._catch_up(follower)
+            self._live[thread_id] = follower
+            self._spawn(self._follow(follower))
+            return follower
+        return None
+
+    async def _catch_up(self, live: LiveRun) -> None:
+        while len(page := (await self._store.journal(live.claim.thread_id, live.recorder.last_seq, None, JOURNAL_PAGE)).frames):
+            live.recorder.replay(page)
+
+    async def _follow(self, follower: Follower) -> None:
+        # The reader it is for is made in the same turn of the loop.
+        await asyncio.sleep(0)
+        try:
+            await follower.follow()
+        finally:
+            follower.close()
+            if self._live.get(follower.claim.thread_id) is follower:
+                del self._live[follower.claim.thread_id]
+
+    # Upkeep
+
+    async def _supervise(self) -> None:
+        """Renew leases, see stops asked for elsewhere, take over what others left behind."""
+        last_renewal = last_recovery = time.monotonic()
+        ttl = self._store.lease_ttl
+        while True:
+            drivers = [live for live in self._live.values() if isinstance(live, Driver)]
+            await asyncio.sleep(STOPS_EVERY if drivers and self._store.shared else RECOVER_EVERY)
+            now = time.monotonic()
+            try:
+                if drivers and self._store.shared:
+                    await self._see_stops(drivers)
+                    if now - last_renewal >= ttl * 0.3:
+                        last_renewal = now
+                        await self._renew(drivers)
+                if now - last_recovery >= RECOVER_EVERY:
+                    last_recovery = now
+                    await self._recover()
+            except StoreError:
+                logger.exception("the store's upkeep failed; it is tried again")
+            for driver in drivers:
+                if not driver.closed and time.monotonic() - driver.renewed_at > ttl * 2 / 3:
+                    claim = driver.claim
+                    driver.fail(LeaseLost(f"the lease of run '{claim.run_id}' could not be renewed in time"))
+
+    async def _see_stops(self, drivers: list[Driver]) -> None:
+        asked = {claim.token for claim, stop in await self._store.live() if stop}
+        for driver in drivers:
+            if driver.claim.token in asked:
+                await driver.stop()
+
+    async def _renew(self, drivers: list[Driver]) -> None:
+        held = await self._store.renew([driver.claim for driver in drivers])
+        for driver, still in zip(drivers, held, strict=True):
+            if still:
+                driver.renewed_at = time.monotonic()
+            elif not driver.closed:
+                driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
+
+    async def _recover(self, thread_id: str | None = None) -> bool:
+        """End runs whose process is gone: their journal becomes the stored run. Say whether there were any."""
+        claims = await self._store.recover(thread_id)
+        for claim in claims:
+            if not (isinstance(live := self._live.get(claim.thread_id), Driver) and not live.closed):
+                await self._recover_run(claim)
+        return bool(claims)
+
+    async def _recover_run(self, claim: Claim) -> None:
+        driver = Driver(claim, self._recorder(claim, []), self._store)
+        try:
+            await self._catch_up(driver)
+        except StoreError:
+            # A damaged journal costs what cannot be read of it, never the thread.
+            logger.exception("thread %s: the journal of run %s is damaged", claim.thread_id, claim.run_id)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        driver.interrupt(f"The run was interrupted: its process ended. Recovered at {now}", "INTERRUPTED")
+        await driver.finish()
+        logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)
+
+
+class SqliteAgentRunner(AgentRunner):
+    """An `AgentRunner` on one SQLite file; `path` must be said. The options are those of `SqliteStore` and `AgentRunner`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["balanced", "strict"] = "balanced",
+        lease_ttl: float = 10.0,
+        resume_window: float = 300.0,
+        on_concurrent_run: OnConcurrentRun = "reject",
+        **limits: int,
+    ) -> None:
+        store = SqliteStore(path, durability=durability, lease_ttl=lease_ttl, resume_window=resume_window)
+        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)
+        self.path = store.path
+
+    def __repr__(self) -> str:
+        return f"SqliteAgentRunner({self.path!r})"
+
+
+class InMemoryAgentRunner(AgentRunner):
+    """An `AgentRunner` that keeps threads in memory only. The options are those of `MemoryStore` and `AgentRunner`."""
+
+    def __init__(
+        self,
+        *,
+        max_threads: int = 1000,
+        max_runs_per_thread: int = 100,
+        max_bytes: int = 512 * MIB,
+        resume_window: float = 300.0,
+        on_concurrent_run: OnConcurrentRun = "reject",
+        **limits: int,
+    ) -> None:
+        store = MemoryStore(
+            max_threads=max_threads,
+            max_runs_per_thread=max_runs_per_thread,
+            max_bytes=max_bytes,
+            resume_window=resume_window,
+        )
+        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)

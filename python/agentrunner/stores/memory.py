@@ -1,0 +1,333 @@
+"""The store in this process's memory, bounded."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agentrunner import _core
+from agentrunner._core import Batch, Claim, Frames, Recorder
+from agentrunner.errors import CursorAhead, CursorExpired, LeaseLost, RunAlreadyExists, ThreadAlreadyRunning, ThreadNotFound
+from agentrunner.stores import HistoryPage, JournalPage, Place
+from agentrunner.types import ThreadSummary
+
+if TYPE_CHECKING:
+    from agentrunner.stores import Cursor
+
+MIB = 1 << 20
+
+
+@dataclass(slots=True)
+class _StoredRun:
+    run_id: str
+    parent_run_id: str | None
+    events: bytes
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(slots=True)
+class _Journal:
+    """One run's raw frames."""
+
+    first_seq: int
+    batches: list[Batch] = field(default_factory=list)
+    until: float | None = None
+    """When they may go, on the monotonic clock; `None` while the run is live."""
+
+
+@dataclass(slots=True)
+class _Thread:
+    thread_id: str
+    runs: list[_StoredRun] = field(default_factory=list)
+    message_ids: set[str] = field(default_factory=set)
+    journals: list[_Journal] = field(default_factory=list)
+    claim: Claim | None = None
+    stop_requested: bool = False
+    head_seq: int = 0
+    name: str | None = None
+    agent_id: str | None = None
+    archived: bool = False
+    created_at: int = 0
+    updated_at: int = 0
+    size: int = 0
+
+
+class MemoryStore:
+    """Threads in memory; they end with the process. Past a limit the least recently used threads go, never a running one.
+
+    `max_threads`, `max_runs_per_thread`, `max_bytes` (of compacted events): at least 1 each. What is dropped is said
+    once in a `UserWarning`. `resume_window`: seconds a finished run's raw events are kept for readers that resume.
+    """
+
+    shared = False
+    lease_ttl = 10.0
+
+    def __init__(
+        self,
+        *,
+        max_threads: int = 1000,
+        max_runs_per_thread: int = 100,
+        max_bytes: int = 512 * MIB,
+        resume_window: float = 300.0,
+    ) -> None:
+        for name, value in (
+            ("max_threads", max_threads),
+            ("max_runs_per_thread", max_runs_per_thread),
+            ("max_bytes", max_bytes),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        self.max_threads = max_threads
+        self.max_runs_per_thread = max_runs_per_thread
+        self.max_bytes = max_bytes
+        self.resume_window = resume_window
+        self._threads: OrderedDict[str, _Thread] = OrderedDict()
+        self._run_ids: dict[str, str] = {}
+        self._tokens = 0
+        self._bytes = 0
+        self._warned = False
+
+    async def open(self) -> None:  # noqa: D102 - the protocol says it, here and below
+        pass
+
+    async def aclose(self) -> None:  # noqa: D102
+        pass
+
+    async def claim(  # noqa: D102
+        self,
+        thread_id: str,
+        run_id: str,
+        input: str,  # noqa: A002
+        agent_id: str | None,
+        message_ids: list[str],
+    ) -> tuple[Claim, list[str]]:
+        thread = self._threads.get(thread_id)
+        if thread is not None and thread.claim is not None:
+            raise ThreadAlreadyRunning
+        if run_id in self._run_ids:
+            raise RunAlreadyExists(
+                f"run '{run_id}' exists already; a run id is used once, start the retry under a new one"
+            )
+        if thread is None:
+            thread = self._threads[thread_id] = _Thread(thread_id)
+            self._evict(keep=thread)
+        self._touch(thread)
+        self._tokens += 1
+        thread.claim = Claim(thread_id, run_id, self._tokens, thread.head_seq + 1, input, agent_id)
+        thread.stop_requested = False
+        thread.journals.append(_Journal(thread.claim.first_seq))
+        self._run_ids[run_id] = thread_id
+        return thread.claim, [known for known in message_ids if known in thread.message_ids]
+
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: ARG002, D102
+        self._held(claim).journals[-1].batches.append(batch)
+
+    async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
+        return [self._live(claim.thread_id) == claim for claim in claims]
+
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+        thread = self._held(claim)
+        thread.claim = None
+        thread.head_seq = max(thread.head_seq, recorder.last_seq)
+        thread.journals[-1].until = time.monotonic() + self.resume_window
+        if not stored:
+            del self._run_ids[claim.run_id]
+            if not thread.runs:
+                self._drop_unless_kept(thread)
+            return
+        parent = thread.runs[-1].run_id if thread.runs else None
+        events = recorder.compacted().encode()
+        thread.runs.append(_StoredRun(claim.run_id, parent, events, claim.first_seq, recorder.last_seq))
+        thread.message_ids.update(recorder.message_ids)
+        thread.agent_id = claim.agent_id or thread.agent_id
+        # Times never run backwards, so that the list's order is the order of events.
+        thread.updated_at = max(int(time.time() * 1000), thread.updated_at)
+        thread.created_at = thread.created_at or thread.updated_at
+        self._grow(thread, len(events))
+        while len(thread.runs) > self.max_runs_per_thread:
+            oldest = thread.runs.pop(0)
+            self._run_ids.pop(oldest.run_id, None)
+            self._grow(thread, -len(oldest.events))
+            self._warn()
+        self._touch(thread)
+        self._evict(keep=thread)
+
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
+        live = self._live(thread_id)
+        thread = self._threads.get(thread_id)
+        if live is None or thread is None or thread.stop_requested or run_id not in (None, live.run_id):
+            return False
+        thread.stop_requested = True
+        return True
+
+    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
+        chosen = self._threads.values() if thread_id is None else filter(None, [self._threads.get(thread_id)])
+        return [(thread.claim, thread.stop_requested) for thread in chosen if thread.claim is not None]
+
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: ARG002, D102
+        # What could be recovered has died with its process; here only old journals are let go.
+        now = time.monotonic()
+        for thread in list(self._threads.values()):
+            thread.journals = [journal for journal in thread.journals if journal.until is None or journal.until > now]
+            self._drop_unless_kept(thread)
+        return []
+
+    async def journal(  # noqa: D102
+        self, thread_id: str, after: int, until: int | None, limit: int
+    ) -> JournalPage:
+        thread = self._threads.get(thread_id)
+        data = bytearray()
+        for journal in thread.journals if thread else ():
+            if until is not None and journal.first_seq > until:
+                break
+            # Batches are in order: the first one that is wanted is found by halving.
+            for batch in journal.batches[bisect_right(journal.batches, after, key=lambda batch: batch.last_seq) :]:
+                if len(data) >= limit:
+                    break
+                data += batch.after(after)
+        live = self._live(thread_id)
+        return JournalPage(Frames(bytes(data)), live.token if live else None)
+
+    async def history(  # noqa: D102
+        self, thread_id: str, after: Cursor, until: int | None, limit: int
+    ) -> HistoryPage:
+        thread = self._threads.get(thread_id)
+        data = bytearray()
+        position: Cursor | None = None
+        if thread is not None:
+            self._touch(thread)
+        for run in thread.runs if thread else ():
+            seq, index = after
+            if run.last_seq < seq or (until is not None and run.first_seq >= until):
+                continue
+            if index is not None and run.last_seq == seq:
+                skip = index + 1
+            elif run.first_seq <= seq:
+                continue
+            else:
+                skip = 0
+            if len(data) >= limit:
+                return HistoryPage(Frames(bytes(data)), position)
+            data += bytes(_core.run_frames(run.events, run.last_seq, skip))
+            position = (run.last_seq, None)
+        return HistoryPage(Frames(bytes(data)), None)
+
+    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
+        thread = self._threads.get(thread_id)
+        seq = cursor[0]
+        if thread is not None and thread.claim is not None and seq >= thread.claim.first_seq:
+            return Place("live", 0, 0)
+        if seq > (thread.head_seq if thread else 0):
+            raise CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
+        for run in thread.runs if thread else ():
+            if run.first_seq <= seq < run.last_seq:
+                if thread and any(journal.first_seq == run.first_seq for journal in thread.journals):
+                    return Place("journal", run.first_seq, run.last_seq)
+                raise CursorExpired(
+                    f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are no longer kept; "
+                    "connect without a cursor for the whole thread"
+                )
+        return Place("stored", 0, 0)
+
+    async def threads(  # noqa: D102
+        self, limit: int, before: tuple[int, str] | None, include_archived: bool, agent_id: str | None
+    ) -> list[ThreadSummary]:
+        chosen = [
+            thread
+            for thread in self._threads.values()
+            if thread.runs
+            and (include_archived or not thread.archived)
+            and agent_id in (None, thread.agent_id)
+            and (before is None or (thread.updated_at, thread.thread_id) < before)
+        ]
+        # Of two updated in the same millisecond the more recently used comes first, save over a page's edge.
+        chosen.sort(key=lambda thread: (thread.updated_at, thread.thread_id), reverse=True)
+        return [_summary(thread) for thread in chosen[:limit]]
+
+    async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
+        self._existing(thread_id).name = name
+
+    async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
+        self._existing(thread_id).archived = archived
+
+    async def delete(self, thread_id: str) -> None:  # noqa: D102
+        thread = self._existing(thread_id)
+        if thread.claim is not None:
+            raise ThreadAlreadyRunning
+        self._drop(thread)
+
+    async def clear(self) -> None:  # noqa: D102
+        for thread in list(self._threads.values()):
+            if thread.claim is None:
+                self._drop(thread)
+        self._warned = False
+
+    def _live(self, thread_id: str) -> Claim | None:
+        thread = self._threads.get(thread_id)
+        return thread.claim if thread else None
+
+    def _held(self, claim: Claim) -> _Thread:
+        if self._live(claim.thread_id) != claim:
+            raise LeaseLost(f"run '{claim.run_id}' no longer holds thread '{claim.thread_id}'; nothing was written")
+        return self._threads[claim.thread_id]
+
+    def _existing(self, thread_id: str) -> _Thread:
+        thread = self._threads.get(thread_id)
+        if thread is None or not (thread.runs or thread.claim):
+            raise ThreadNotFound(f"there is no thread '{thread_id}'")
+        return thread
+
+    def _touch(self, thread: _Thread) -> None:
+        self._threads.move_to_end(thread.thread_id)
+
+    def _grow(self, thread: _Thread, by: int) -> None:
+        thread.size += by
+        self._bytes += by
+
+    def _drop(self, thread: _Thread) -> None:
+        del self._threads[thread.thread_id]
+        self._bytes -= thread.size
+        for run in thread.runs:
+            self._run_ids.pop(run.run_id, None)
+
+    def _drop_unless_kept(self, thread: _Thread) -> None:
+        """A thread without stored runs stays only while the raw frames of its failed run may be asked for."""
+        if not thread.runs and not thread.journals and thread.claim is None:
+            self._drop(thread)
+
+    def _evict(self, keep: _Thread) -> None:
+        for thread in list(self._threads.values()):
+            if len(self._threads) <= self.max_threads and self._bytes <= self.max_bytes:
+                return
+            if thread.claim is None and thread is not keep:
+                self._drop(thread)
+                self._warn()
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the in-memory store is at a limit (max_threads={self.max_threads}, "
+                f"max_runs_per_thread={self.max_runs_per_thread}, max_bytes={self.max_bytes}): the oldest is dropped; "
+                "use SqliteAgentRunner to keep everything",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def _summary(thread: _Thread) -> ThreadSummary:
+    return ThreadSummary(
+        thread.thread_id,
+        thread.name,
+        thread.agent_id,
+        thread.archived,
+        thread.claim is not None,
+        len(thread.runs),
+        thread.created_at,
+        thread.updated_at,
+    )

@@ -1,0 +1,168 @@
+"""The store on one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from agentrunner import _core
+from agentrunner.errors import StoreClosed
+from agentrunner.stores import HistoryPage, JournalPage, Place
+from agentrunner.types import ThreadSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentrunner._core import Batch, Claim, Recorder
+    from agentrunner.stores import Cursor
+
+
+class SqliteStore:
+    """Threads in one SQLite file, open to several processes of one machine (not over a network file system).
+
+    `durability`: with `balanced` a killed process loses nothing that was shown, a power cut at most 250 ms of a running
+    run and never a finished one; with `strict` nothing. `lease_ttl`: seconds a silent owner keeps its threads.
+    `resume_window`: seconds a finished run's raw events are kept for readers that resume.
+
+    Raises, when opened: `StoreCorrupt` for a file that is no database, `StoreTooNew`, `StoreReadOnly`, `StoreError`.
+    """
+
+    shared = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["balanced", "strict"] = "balanced",
+        lease_ttl: float = 10.0,
+        resume_window: float = 300.0,
+        free_stuck: bool = True,
+    ) -> None:
+        if durability not in ("balanced", "strict"):
+            raise ValueError(f"durability is 'balanced' or 'strict', not {durability!r}")
+        if os.fspath(path) in ("", ":memory:"):
+            raise ValueError("a SQLite store needs a file; use InMemoryAgentRunner to keep nothing")
+        self.path = os.fspath(path)
+        self.lease_ttl = lease_ttl
+        self._options = {
+            "strict": durability == "strict",
+            "lease_ms": int(lease_ttl * 1000),
+            "resume_ms": int(resume_window * 1000),
+            "free_stuck": free_stuck,
+        }
+        self._core: _core.SqliteStore | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._tickets = 0
+
+    async def open(self) -> None:
+        """Open the file, making it if it is not there."""
+        if self._core is None:
+            self._loop = asyncio.get_running_loop()
+            self._core = await asyncio.to_thread(_core.SqliteStore, self.path, **self._options)
+            self._loop.add_reader(self._core.fileno(), self._complete)
+
+    async def aclose(self) -> None:
+        """Commit what is queued and close the file."""
+        core, self._core = self._core, None
+        if core is not None and self._loop is not None:
+            await asyncio.to_thread(core.close)
+            self._finish(core)
+            self._loop.remove_reader(core.fileno())
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(StoreClosed("the store is closed"))
+            self._waiting.clear()
+
+    def _complete(self) -> None:
+        if self._core is not None:
+            self._finish(self._core)
+
+    def _finish(self, core: _core.SqliteStore) -> None:
+        for ticket, value, error in core.completions():
+            future = self._waiting.pop(ticket, None)
+            if future is not None and not future.done():
+                if error is None:
+                    future.set_result(value)
+                else:
+                    future.set_exception(error)
+
+    def _call(self, verb: Callable[..., None], *args: Any) -> asyncio.Future[Any]:  # noqa: ANN401
+        if self._core is None or self._loop is None:
+            raise StoreClosed("the store is closed")
+        self._tickets += 1
+        verb(self._core, self._tickets, *args)
+        future = self._waiting[self._tickets] = self._loop.create_future()
+        return future
+
+    async def claim(  # noqa: D102 - the protocol says it, here and below
+        self,
+        thread_id: str,
+        run_id: str,
+        input: str,  # noqa: A002
+        agent_id: str | None,
+        message_ids: list[str],
+    ) -> tuple[Claim, list[str]]:
+        claimed: tuple[Claim, list[str]] = await self._call(
+            _core.SqliteStore.claim, thread_id, run_id, input, agent_id, message_ids
+        )
+        return claimed
+
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
+        await self._call(_core.SqliteStore.append, claim, batch, barrier)
+
+    async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
+        held: list[bool] = await self._call(_core.SqliteStore.renew, claims)
+        return held
+
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+        await self._call(_core.SqliteStore.finish, claim, recorder, stored)
+
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
+        found: bool = await self._call(_core.SqliteStore.request_stop, thread_id, run_id)
+        return found
+
+    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
+        runs: list[tuple[Claim, bool]] = await self._call(_core.SqliteStore.live, thread_id)
+        return runs
+
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
+        claims: list[Claim] = await self._call(_core.SqliteStore.recover, thread_id)
+        return claims
+
+    async def journal(  # noqa: D102
+        self, thread_id: str, after: int, until: int | None, limit: int
+    ) -> JournalPage:
+        return JournalPage(*await self._call(_core.SqliteStore.journal, thread_id, after, until, limit))
+
+    async def history(  # noqa: D102
+        self, thread_id: str, after: Cursor, until: int | None, limit: int
+    ) -> HistoryPage:
+        return HistoryPage(*await self._call(_core.SqliteStore.history, thread_id, after, until, limit))
+
+    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
+        return Place(*await self._call(_core.SqliteStore.locate, thread_id, cursor))
+
+    async def threads(  # noqa: D102
+        self, limit: int, before: tuple[int, str] | None, include_archived: bool, agent_id: str | None
+    ) -> list[ThreadSummary]:
+        rows = await self._call(_core.SqliteStore.threads, limit, before, include_archived, agent_id)
+        return [ThreadSummary(*row) for row in rows]
+
+    async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
+        await self._call(_core.SqliteStore.rename, thread_id, name)
+
+    async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
+        await self._call(_core.SqliteStore.archive, thread_id, archived)
+
+    async def delete(self, thread_id: str) -> None:  # noqa: D102
+        await self._call(_core.SqliteStore.delete, thread_id)
+
+    async def clear(self) -> None:  # noqa: D102
+        await self._call(_core.SqliteStore.clear)
+
+    async def inspect(self, *, fix: bool) -> _core.Report:
+        """Look the whole file over, as `agentrunner doctor` does; with `fix` mend the chain and free stuck threads."""
+        report: _core.Report = await self._call(_core.SqliteStore.inspect, fix)
+        return report

@@ -1,0 +1,163 @@
+"""One reader of a thread: a cursor, never a queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentrunner import _core
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agentrunner._core import Event, Frames
+    from agentrunner.live import LiveRun
+    from agentrunner.stores import Cursor, Store
+
+PIECE = 512 * 1024
+"""About how many bytes a reader is given at once."""
+
+
+class EventStream:
+    """The events of a thread or run: `async for event in stream`, or `async for data in stream.frames()`.
+
+    Ends when the run has ended and its thread is free again. Leaving it early costs nothing and does not stop the run.
+    A slow reader is never waited for and misses nothing.
+    """
+
+    __slots__ = ("__weakref__", "_after", "_again", "_buffer", "_journal", "_live", "_skip", "_store", "_stored", "_thread_id")
+
+    def __init__(
+        self,
+        store: Store,
+        thread_id: str,
+        *,
+        journal: tuple[int, int] | None = None,
+        stored: Cursor | None = None,
+        live: LiveRun | None = None,
+        after: int | None = None,
+        skip: int = 0,
+    ) -> None:
+        self._store = store
+        self._thread_id = thread_id
+        self._journal = journal
+        """Raw frames to read first: behind which sequence number, and up to which."""
+        self._again: tuple[int, int] | None = None
+        """Before them, a compacted form to make again: up to which sequence number, from which frame on."""
+        self._stored = stored
+        """Where to read on in the history, until that is all read."""
+        self._live = live
+        self._after = after
+        """Behind which raw event of the live run to go on; `None`: with its compacted form, from frame `_skip` on."""
+        self._skip = skip
+        self._buffer: list[Event] = []
+        if live is not None:
+            live.readers.add(self)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._events()
+
+    async def _events(self) -> AsyncIterator[Event]:
+        while True:
+            buffer, self._buffer = self._buffer, []
+            for event in reversed(buffer):
+                yield event
+            frames = await self._next()
+            if frames is None:
+                return
+            for event in frames.events():
+                yield event
+
+    async def __anext__(self) -> Event:
+        while not self._buffer:
+            frames = await self._next()
+            if frames is None:
+                raise StopAsyncIteration
+            self._buffer = frames.events()[::-1]
+        return self._buffer.pop()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Yield SSE frames (`id: <cursor>`, `data: <event>`), everything new as one `bytes`."""
+        while (frames := await self._next()) is not None:
+            yield bytes(frames)
+
+    async def _next(self) -> Frames | None:
+        """Give the next frames, at least one; `None` at the end."""
+        while True:
+            if self._journal is not None:
+                frames = await self._from_journal(*self._journal)
+            elif self._stored is not None:
+                frames = await self._from_history(self._stored)
+            elif self._live is None:
+                return None
+            elif self._after is None:
+                frames = await self._prefix(self._live)
+            else:
+                found, last = self._live.recorder.read(self._after, PIECE)
+                if found is not None and last is not None:
+                    self._after = last
+                    return found
+                if last is None:
+                    frames = await self._from_live_journal(self._after)
+                elif self._live.closed:
+                    return self._last_word()
+                else:
+                    await self._live.changed()
+                    continue
+            if len(frames):
+                return frames
+
+    async def _from_history(self, after: Cursor) -> Frames:
+        until = self._live.claim.first_seq if self._live else None
+        page = await self._store.history(self._thread_id, after, until, PIECE)
+        self._stored = page.next
+        return page.frames
+
+    def resume(self, first: int, last: int, seq: int, skip: int) -> None:
+        """Begin in the form of the run `first` to `last` compacted up to `seq`, at its frame `skip`, then its raw rest."""
+        self._journal = (first - 1, last)
+        self._again = (seq, skip)
+
+    async def _from_journal(self, after: int, last: int) -> Frames:
+        """Give a finished run's raw frames; before them the rest of the compacted form a reader had begun."""
+        if self._again is not None:
+            seq, skip = self._again
+            self._again = None
+            self._journal = (seq, last) if seq < last else None
+            return _core.recompacted(await self._raw(after, seq), seq, skip)
+        page = await self._store.journal(self._thread_id, after, last, PIECE)
+        events = page.frames.events()
+        reached = events[-1].seq if events else None
+        self._journal = (reached, last) if reached is not None and reached < last else None
+        return page.frames
+
+    async def _raw(self, after: int, last: int) -> list[Frames]:
+        pages = []
+        while after < last:
+            page = await self._store.journal(self._thread_id, after, last, PIECE)
+            events = page.frames.events()
+            if not events or events[-1].seq is None:
+                break
+            pages.append(page.frames)
+            after = events[-1].seq
+        return pages
+
+    async def _from_live_journal(self, after: int) -> Frames:
+        """Give frames that have left the memory of a live run."""
+        page = await self._store.journal(self._thread_id, after, None, PIECE)
+        events = page.frames.events()
+        self._after = events[-1].seq if events else (self._live.recorder.published if self._live else after)
+        return page.frames
+
+    async def _prefix(self, live: LiveRun) -> Frames:
+        frames, seq = live.recorder.prefix(self._skip)
+        self._after = seq
+        await live.published(seq)
+        if live.recorder.published < seq:
+            # The run ended without getting this far: what is durable is read instead.
+            self._after = live.claim.first_seq - 1
+            return _core.Frames(b"")
+        return frames
+
+    def _last_word(self) -> Frames | None:
+        live, self._live = self._live, None
+        return live.failure if live else None

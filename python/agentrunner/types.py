@@ -1,0 +1,58 @@
+"""What users hand in and get back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner._codec import EventLike
+
+OnConcurrentRun: TypeAlias = Literal["reject", "supersede", "enqueue"]
+
+
+class AgentObject(Protocol):
+    """An agent: its `run` yields the events of a run. What `ag-ui-langgraph`, `ag-ui-adk` and others already are.
+
+    If it has `abort_run()`, that is called when the run is stopped; if it has `agent_id`, the thread list shows it.
+    """
+
+    def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:  # noqa: A002 - the field's name for it
+        """Yield the events of the run, `RUN_STARTED` first."""
+        ...
+
+
+if TYPE_CHECKING:
+    AgentFunction: TypeAlias = Callable[[RunAgentInput], AsyncIterator[EventLike] | Awaitable[AsyncIterator[EventLike]]]
+    Agent: TypeAlias = AgentObject | AgentFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run the code at hand belongs to, as `current_run()` gives it."""
+
+    thread_id: str
+    run_id: str
+    input: RunAgentInput
+    """The input as the agent got it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSummary:
+    """A thread as a list shows it. Times are milliseconds since 1970."""
+
+    thread_id: str
+    name: str | None
+    agent_id: str | None
+    archived: bool
+    running: bool
+    runs: int
+    """How many runs are stored."""
+    created_at: int
+    """When its first run ended."""
+    updated_at: int
+    """When its last run ended."""

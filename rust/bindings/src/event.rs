@@ -1,0 +1,123 @@
+//! Events and frames as Python sees them.
+use std::sync::Arc;
+
+use agentrunner_core::event::Event as CoreEvent;
+use agentrunner_core::frames::{self, Cursor};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::errors::to_py;
+
+/// One event: its JSON and its place in the thread.
+#[pyclass(frozen, eq, hash, module = "agentrunner")]
+#[derive(PartialEq, Eq, Hash)]
+pub struct Event {
+    json: Box<str>,
+    cursor: Option<(u64, Option<u64>)>,
+}
+
+impl Event {
+    /// An event outside any thread.
+    pub fn of(json: &str) -> Self {
+        Self { json: json.into(), cursor: None }
+    }
+
+    fn decoded<'py>(&self, py: Python<'py>, function: &str) -> PyResult<Bound<'py, PyAny>> {
+        py.import("agentrunner._codec")?.getattr(function)?.call1((PyBytes::new(py, self.json.as_bytes()),))
+    }
+}
+
+#[pymethods]
+impl Event {
+    #[getter]
+    fn r#type(&self) -> PyResult<String> {
+        let event = CoreEvent::parse_str(&self.json).map_err(to_py)?;
+        Ok(event.string("type").map_or_else(|| event.type_name().to_owned(), std::borrow::Cow::into_owned))
+    }
+
+    #[getter]
+    fn seq(&self) -> Option<u64> {
+        self.cursor.map(|(seq, _)| seq)
+    }
+
+    #[getter]
+    fn cursor(&self) -> Option<String> {
+        self.cursor.map(|(seq, index)| Cursor { seq, index }.to_string())
+    }
+
+    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.json.as_bytes())
+    }
+
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.decoded(py, "to_dict")
+    }
+
+    fn model<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.decoded(py, "to_model")
+    }
+
+    fn __repr__(&self) -> String {
+        match self.cursor() {
+            Some(cursor) => format!("Event({}, cursor={cursor:?})", self.json),
+            None => format!("Event({})", self.json),
+        }
+    }
+}
+
+/// Frames ready for SSE, shared by all readers at the same place.
+#[pyclass(frozen, module = "agentrunner")]
+pub struct Frames {
+    bytes: Arc<Vec<u8>>,
+    /// Made once, however many readers ask.
+    python: PyOnceLock<Py<PyBytes>>,
+    events: PyOnceLock<Py<PyList>>,
+}
+
+impl From<Arc<Vec<u8>>> for Frames {
+    fn from(bytes: Arc<Vec<u8>>) -> Self {
+        Self { bytes, python: PyOnceLock::new(), events: PyOnceLock::new() }
+    }
+}
+
+impl From<Vec<u8>> for Frames {
+    fn from(bytes: Vec<u8>) -> Self {
+        Arc::new(bytes).into()
+    }
+}
+
+#[pymethods]
+impl Frames {
+    #[new]
+    fn new(data: &[u8]) -> Self {
+        data.to_vec().into()
+    }
+
+    fn __len__(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn __bytes__(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.python.get_or_init(py, || PyBytes::new(py, &self.bytes).unbind()).clone_ref(py)
+    }
+
+    fn events(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
+        let made = self.events.get_or_try_init(py, || {
+            let mut events = Vec::new();
+            for frame in frames::iter(&self.bytes) {
+                let (cursor, json) = frame.map_err(to_py)?;
+                events.push(Event { json: json.into(), cursor: Some((cursor.seq, cursor.index)) });
+            }
+            PyList::new(py, events).map(Bound::unbind)
+        });
+        made.map(|events| events.clone_ref(py))
+    }
+}
+
+impl Frames {
+    /// The frames' bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+}

@@ -1,0 +1,131 @@
+//! The functions over events, and the helpers of stores written in Python.
+use std::collections::HashSet;
+
+use agentrunner_core::chunks::Expander;
+use agentrunner_core::compact::Compactor;
+use agentrunner_core::error::Error;
+use agentrunner_core::event::Event as CoreEvent;
+use agentrunner_core::fold::Fold;
+use agentrunner_core::frames::{self, Cursor};
+use agentrunner_core::lifecycle::{Ending, Lifecycle};
+use agentrunner_core::{dedup, recorder};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::errors::to_py;
+use crate::event::{Event, Frames};
+
+/// Calls `each` with every event of a list of JSON bytes, as it is recorded: without optional nulls.
+fn each(events: &Bound<'_, PyList>, mut each: impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
+    for item in events {
+        let event = CoreEvent::parse(item.cast::<PyBytes>()?.as_bytes()).map_err(to_py)?;
+        let normalized = event.normalized();
+        if normalized.len() == event.json().len() {
+            each(&event).map_err(to_py)?;
+        } else {
+            each(&CoreEvent::parse_str(&normalized).map_err(to_py)?).map_err(to_py)?;
+        }
+    }
+    Ok(())
+}
+
+#[pyfunction]
+pub fn compact(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
+    let mut compactor = Compactor::new();
+    each(events, |event| {
+        compactor.push(event);
+        Ok(())
+    })?;
+    let mut compacted = Vec::new();
+    compactor.emit(|json| compacted.push(Event::of(json)));
+    Ok(compacted)
+}
+
+#[pyfunction]
+pub fn expand(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
+    let (mut expander, mut expanded, mut out) = (Expander::new(), Vec::new(), Vec::new());
+    each(events, |event| {
+        if expander.push(event, &mut out)? {
+            expanded.extend(out.drain(..).map(|json| Event::of(&json)));
+        } else {
+            expanded.push(Event::of(event.json()));
+        }
+        Ok(())
+    })?;
+    Ok(expanded)
+}
+
+#[pyfunction]
+pub fn verify(events: &Bound<'_, PyList>) -> PyResult<()> {
+    let mut lifecycle = Lifecycle::new();
+    for item in events {
+        // As it came: a null where the protocol wants nothing is one of the rules.
+        let event = CoreEvent::parse(item.cast::<PyBytes>()?.as_bytes()).map_err(to_py)?;
+        lifecycle.check(&event).map_err(to_py)?;
+    }
+    Ok(())
+}
+
+#[pyfunction]
+#[pyo3(signature = (events, stop_requested, interruption_message))]
+pub fn finalize(
+    events: &Bound<'_, PyList>,
+    stop_requested: bool,
+    interruption_message: Option<&str>,
+) -> PyResult<Vec<Event>> {
+    let mut lifecycle = Lifecycle::new();
+    each(events, |event| {
+        lifecycle.note(event);
+        Ok(())
+    })?;
+    let ending = Ending { stop_requested, interruption_message, ..Ending::default() };
+    Ok(lifecycle.finalize(&ending).iter().map(|json| Event::of(json)).collect())
+}
+
+#[pyfunction]
+pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyList>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let (mut fold, mut expander, mut out) = (Fold::new(), Expander::new(), Vec::new());
+    each(events, |event| {
+        if expander.push(event, &mut out)? {
+            for json in out.drain(..) {
+                fold.push(&CoreEvent::parse_str(&json)?);
+            }
+        } else {
+            fold.push(event);
+        }
+        Ok(())
+    })?;
+    Ok((PyBytes::new(py, fold.messages().as_bytes()), PyBytes::new(py, fold.state().as_bytes())))
+}
+
+/// Input JSON, minified; thread id; run id; its messages' ids.
+#[pyfunction]
+pub fn check_input(input: &[u8], id_bytes: usize) -> PyResult<(String, String, String, Vec<String>)> {
+    let (input, thread_id, run_id) = dedup::checked_input(input, id_bytes).map_err(to_py)?;
+    let ids = dedup::message_ids(&input);
+    let unique: HashSet<&String> = ids.iter().collect();
+    if unique.len() < ids.len() {
+        let mut seen = HashSet::new();
+        return Ok((input, thread_id, run_id, ids.iter().filter(|id| seen.insert(*id)).cloned().collect()));
+    }
+    Ok((input, thread_id, run_id, ids))
+}
+
+#[pyfunction]
+pub fn parse_cursor(text: &str) -> PyResult<(u64, Option<u64>)> {
+    let cursor = Cursor::parse(text).map_err(to_py)?;
+    Ok((cursor.seq, cursor.index))
+}
+
+#[pyfunction]
+pub fn recompacted(frames: Vec<PyRef<'_, Frames>>, seq: u64, skip: u64) -> PyResult<Frames> {
+    let bytes = frames.iter().map(|frames| frames.as_slice());
+    recorder::recompacted(bytes, seq, skip).map(Frames::from).map_err(to_py)
+}
+
+#[pyfunction]
+pub fn run_frames(events: &[u8], seq: u64, skip: u64) -> PyResult<Frames> {
+    let mut out = Vec::new();
+    frames::write_run(&mut out, events, seq, skip, None).map_err(to_py)?;
+    Ok(out.into())
+}

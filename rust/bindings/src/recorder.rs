@@ -1,0 +1,163 @@
+//! The recorder as Python sees it.
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use agentrunner_core::frames;
+use agentrunner_core::lifecycle::Ending;
+use agentrunner_core::log::{Batch as CoreBatch, Read};
+use agentrunner_core::recorder::{Limits, Pressure, Recorder as CoreRecorder};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::errors::to_py;
+use crate::event::Frames;
+
+/// Frames to be committed together.
+#[pyclass(frozen, module = "agentrunner")]
+pub struct Batch(pub Arc<CoreBatch>);
+
+#[pymethods]
+impl Batch {
+    #[getter]
+    fn first_seq(&self) -> u64 {
+        self.0.first_seq
+    }
+
+    #[getter]
+    fn last_seq(&self) -> u64 {
+        self.0.last_seq()
+    }
+
+    fn __bytes__<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.bytes)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.bytes.len()
+    }
+
+    fn after(&self, seq: u64) -> Vec<u8> {
+        let skipped = frames::length_of(&self.0.bytes, (seq + 1).saturating_sub(self.0.first_seq));
+        self.0.bytes[skipped..].to_vec()
+    }
+}
+
+/// One run being recorded.
+#[pyclass(frozen, module = "agentrunner")]
+pub struct Recorder {
+    core: Arc<Mutex<CoreRecorder>>,
+    /// What was read last, and from where: most readers are at the same place.
+    last_read: Mutex<Option<(u64, u64, Py<Frames>)>>,
+}
+
+impl Recorder {
+    fn core(&self) -> MutexGuard<'_, CoreRecorder> {
+        self.core.lock().expect("never poisoned")
+    }
+
+    /// The recorder itself, for the store's thread.
+    pub fn shared(&self) -> Arc<Mutex<CoreRecorder>> {
+        self.core.clone()
+    }
+}
+
+#[pymethods]
+impl Recorder {
+    #[new]
+    #[pyo3(signature = (thread_id, run_id, input, known, first_seq, *, event_bytes, id_bytes, window_bytes, pending_bytes))]
+    #[allow(clippy::too_many_arguments, reason = "each is an option of the runner")]
+    fn new(
+        thread_id: &str,
+        run_id: &str,
+        input: &str,
+        known: HashSet<String>,
+        first_seq: u64,
+        event_bytes: usize,
+        id_bytes: usize,
+        window_bytes: usize,
+        pending_bytes: usize,
+    ) -> Self {
+        let limits = Limits { event_bytes, id_bytes, window_bytes, pending_bytes, ..Limits::default() };
+        let core = CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits);
+        Self { core: Arc::new(Mutex::new(core)), last_read: Mutex::new(None) }
+    }
+
+    fn accept(&self, event: &[u8]) -> PyResult<u8> {
+        match self.core().accept(event).map_err(to_py)? {
+            Pressure::None => Ok(0),
+            Pressure::Commit => Ok(1),
+            Pressure::Wait => Ok(2),
+        }
+    }
+
+    #[pyo3(signature = (*, stop_requested=false, message=None, code=None))]
+    fn finalize(&self, stop_requested: bool, message: Option<&str>, code: Option<&str>) {
+        self.core().finalize(Ending { stop_requested, interruption_message: message, code, run: None });
+    }
+
+    fn take(&self) -> Option<(Batch, bool)> {
+        self.core().take().map(|(batch, barrier)| (Batch(batch), barrier))
+    }
+
+    fn publish(&self) {
+        self.core().publish();
+    }
+
+    fn replay(&self, frames: &Frames) -> PyResult<()> {
+        self.core().replay(frames.as_slice()).map_err(to_py)
+    }
+
+    fn read(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<(Option<Py<Frames>>, Option<u64>)> {
+        let core = self.core();
+        let mut cache = self.last_read.lock().expect("never poisoned");
+        if let Some((from, to, frames)) = cache.as_ref()
+            && *from == after
+            && (*to == core.published() || frames.get().as_slice().len() >= limit)
+        {
+            return Ok((Some(frames.clone_ref(py)), Some(*to)));
+        }
+        match core.read(after, limit) {
+            Read::Nothing => Ok((None, Some(after))),
+            Read::Stored => Ok((None, None)),
+            Read::Frames(bytes, last) => {
+                let frames = Py::new(py, Frames::from(bytes))?;
+                *cache = Some((after, last, frames.clone_ref(py)));
+                Ok((Some(frames), Some(last)))
+            }
+        }
+    }
+
+    fn prefix(&self, skip: u64) -> (Frames, u64) {
+        let (bytes, seq) = self.core().prefix(skip);
+        (bytes.into(), seq)
+    }
+
+    fn compacted(&self) -> String {
+        self.core().compacted()
+    }
+
+    #[getter]
+    fn message_ids(&self) -> Vec<String> {
+        self.core().message_ids().map(str::to_owned).collect()
+    }
+
+    #[getter]
+    fn recorded(&self) -> u64 {
+        self.core().recorded()
+    }
+
+    #[getter]
+    fn last_seq(&self) -> u64 {
+        self.core().last_seq()
+    }
+
+    #[getter]
+    fn published(&self) -> u64 {
+        self.core().published()
+    }
+
+    #[getter]
+    fn ended(&self) -> bool {
+        self.core().ended()
+    }
+}

@@ -1,0 +1,273 @@
+//! Online compaction, grouped at START (spec/compaction.md): one pass, O(1) an event, no look-ahead.
+//!
+//! The output is a list of slots. A stream (a text message, a tool call, a reasoning message) has its START, its one
+//! merged delta and its END in the slot its first event opened, so nothing is moved behind something it preceded.
+use std::collections::HashMap;
+
+use crate::event::{Event, Kind, object_of};
+use crate::json;
+use crate::state::StateWindow;
+use crate::text;
+
+/// Compacts the events pushed into it; [`Compactor::emit`] gives, at any moment, the compacted form of all so far.
+#[derive(Debug, Default)]
+pub struct Compactor {
+    slots: Vec<Slot>,
+    /// Open streams by id, one map a family.
+    open: [HashMap<String, usize>; 3],
+    /// The stream of the last delta, since the next is most often its continuation.
+    last: Option<(Family, String, usize)>,
+    /// Whether the last event pushed is the chunk in the last slot.
+    chunk_open: bool,
+    state: StateWindow,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Event(Box<str>),
+    Stream(Box<Stream>),
+    Chunk(Box<Delta>),
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    start: Option<String>,
+    delta: Option<Delta>,
+    end: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Text,
+    Tool,
+    Reasoning,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Start,
+    Delta,
+    End,
+}
+
+impl Compactor {
+    /// A compactor that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in the next event.
+    #[inline]
+    pub fn push(&mut self, event: &Event<'_>) {
+        let chunk_open = std::mem::take(&mut self.chunk_open);
+        match event.kind() {
+            Kind::TextMessageContent => self.stream(Family::Text, Part::Delta, "messageId", event),
+            Kind::ToolCallArgs => self.stream(Family::Tool, Part::Delta, "toolCallId", event),
+            Kind::ReasoningMessageContent => self.stream(Family::Reasoning, Part::Delta, "messageId", event),
+            Kind::TextMessageStart => self.stream(Family::Text, Part::Start, "messageId", event),
+            Kind::TextMessageEnd => self.stream(Family::Text, Part::End, "messageId", event),
+            Kind::ToolCallStart => self.stream(Family::Tool, Part::Start, "toolCallId", event),
+            Kind::ToolCallEnd => self.stream(Family::Tool, Part::End, "toolCallId", event),
+            Kind::ReasoningMessageStart => self.stream(Family::Reasoning, Part::Start, "messageId", event),
+            Kind::ReasoningMessageEnd => self.stream(Family::Reasoning, Part::End, "messageId", event),
+            Kind::StateSnapshot | Kind::StateDelta => {
+                if !self.state.push(event) {
+                    self.keep(event);
+                }
+            }
+            Kind::RunStarted | Kind::RunFinished | Kind::RunError => {
+                for held in std::mem::take(&mut self.state).finish() {
+                    self.slots.push(Slot::Event(held.into()));
+                }
+                self.barrier(event);
+            }
+            Kind::MessagesSnapshot => self.barrier(event),
+            Kind::TextMessageChunk | Kind::ToolCallChunk | Kind::ReasoningMessageChunk => {
+                self.chunk(event, chunk_open);
+            }
+            _ => self.keep(event),
+        }
+    }
+
+    /// Gives the compacted events, in order, as JSON.
+    pub fn emit(&self, mut each: impl FnMut(&str)) {
+        for slot in &self.slots {
+            match slot {
+                Slot::Event(event) => each(event),
+                Slot::Chunk(delta) => delta.emit(&mut each),
+                Slot::Stream(stream) => {
+                    if let Some(start) = &stream.start {
+                        each(start);
+                    }
+                    if let Some(delta) = &stream.delta {
+                        delta.emit(&mut each);
+                    }
+                    if let Some(end) = &stream.end {
+                        each(end);
+                    }
+                }
+            }
+        }
+        for held in self.state.clone().finish() {
+            each(&held);
+        }
+    }
+
+    fn keep(&mut self, event: &Event<'_>) {
+        self.slots.push(Slot::Event(event.json().into()));
+    }
+
+    /// An event that replaces or ends things: nothing moves across it.
+    fn barrier(&mut self, event: &Event<'_>) {
+        self.keep(event);
+        self.open.iter_mut().for_each(HashMap::clear);
+        self.last = None;
+    }
+
+    #[inline]
+    fn stream(&mut self, family: Family, part: Part, id_field: &str, event: &Event<'_>) {
+        let Some(escaped) = event.escaped(id_field) else { return self.keep(event) };
+        if part == Part::Delta {
+            let Some(delta) = event.escaped("delta") else { return self.keep(event) };
+            if let Some((last_family, last_id, slot)) = &self.last
+                && *last_family == family
+                && last_id == escaped
+                && let Slot::Stream(stream) = &mut self.slots[*slot]
+            {
+                return stream.append(event, delta);
+            }
+        }
+        let Some(id) = text::decoded(escaped) else { return self.keep(event) };
+        let open = self.open[family as usize].get(id.as_ref()).copied();
+        let slot = match open {
+            Some(slot) if part != Part::Start || self.without_delta(slot) => slot,
+            _ => {
+                let slot = self.slots.len();
+                self.slots.push(Slot::Stream(Box::default()));
+                self.open[family as usize].insert(id.clone().into_owned(), slot);
+                slot
+            }
+        };
+        let Slot::Stream(stream) = &mut self.slots[slot] else { unreachable!("only streams are open") };
+        match part {
+            Part::Start => stream.start(event),
+            Part::Delta => {
+                stream.append(event, event.escaped("delta").expect("looked at above"));
+                self.last = Some((family, escaped.to_owned(), slot));
+                return;
+            }
+            Part::End => {
+                stream.end = Some(event.json().into());
+                self.open[family as usize].remove(id.as_ref());
+            }
+        }
+        self.last = None;
+    }
+
+    fn without_delta(&self, slot: usize) -> bool {
+        matches!(&self.slots[slot], Slot::Stream(stream) if stream.delta.is_none())
+    }
+
+    /// A chunk joins the one before it when that is the same stream's and says nothing else of it.
+    fn chunk(&mut self, event: &Event<'_>, follows: bool) {
+        const MERGED: &[&str] =
+            &["type", "messageId", "toolCallId", "subagentRunId", "delta", "metadata", "timestamp", "rawEvent"];
+        let id_field = if event.kind() == Kind::ToolCallChunk { "toolCallId" } else { "messageId" };
+        self.chunk_open = true;
+        if follows
+            && let Some(delta) = event.escaped("delta")
+            && let Some(Slot::Chunk(open)) = self.slots.last_mut()
+            && event.members().all(|(key, _)| MERGED.contains(&key))
+        {
+            let first = Event::parse_str(&open.first).expect("parsed before");
+            let same = |field| first.get(field) == event.get(field);
+            let known = first.get(id_field).is_some();
+            let text = matches!(first.get("delta"), None | Some("\"\"")) || first.escaped("delta").is_some();
+            if known && text && first.kind() == event.kind() && same(id_field) && same("subagentRunId") {
+                drop(first);
+                return open.append(event, delta);
+            }
+        }
+        self.slots.push(Slot::Chunk(Box::new(Delta::new(event))));
+    }
+}
+
+impl Stream {
+    fn start(&mut self, event: &Event<'_>) {
+        let metadata = self.start.as_deref().and_then(|start| {
+            Event::parse_str(start).expect("parsed before").get("metadata").map(str::to_owned)
+        });
+        self.start = Some(match metadata {
+            None => event.json().to_owned(),
+            Some(earlier) => {
+                let merged = match event.get("metadata") {
+                    Some(later) => json::merged(&earlier, later),
+                    None => earlier,
+                };
+                with_field(event, "metadata", &merged, &[])
+            }
+        });
+    }
+
+    #[inline]
+    fn append(&mut self, event: &Event<'_>, delta: &str) {
+        match &mut self.delta {
+            Some(merged) => merged.append(event, delta),
+            None => self.delta = Some(Delta::new(event)),
+        }
+    }
+}
+
+/// The one delta event of a stream: the first as it came, and what was merged into it.
+#[derive(Debug)]
+struct Delta {
+    first: Box<str>,
+    /// The joined text in its escaped form, and the merged metadata, once there is a second.
+    merged: Option<(String, Option<String>)>,
+}
+
+impl Delta {
+    fn new(event: &Event<'_>) -> Self {
+        Self { first: event.json().into(), merged: None }
+    }
+
+    #[inline]
+    fn append(&mut self, event: &Event<'_>, delta: &str) {
+        let first = &self.first;
+        let (text, metadata) = self.merged.get_or_insert_with(|| {
+            let first = Event::parse_str(first).expect("parsed before");
+            (first.escaped("delta").unwrap_or_default().to_owned(), first.get("metadata").map(str::to_owned))
+        });
+        text.push_str(delta);
+        if let Some(later) = event.get("metadata") {
+            *metadata = Some(json::merged(metadata.as_deref().unwrap_or("{}"), later));
+        }
+    }
+
+    fn emit(&self, each: &mut impl FnMut(&str)) {
+        let Some((text, metadata)) = &self.merged else { return each(&self.first) };
+        let first = Event::parse_str(&self.first).expect("parsed before");
+        // `timestamp` and `rawEvent` belong to one delta.
+        let dropped = ["timestamp", "rawEvent"];
+        let delta = format!("\"{text}\"");
+        let joined = with_field(&first, "delta", &delta, &dropped);
+        match metadata {
+            None => each(&joined),
+            Some(metadata) => {
+                let joined = Event::parse_str(&joined).expect("made of parsed parts");
+                each(&with_field(&joined, "metadata", metadata, &[]));
+            }
+        }
+    }
+}
+
+/// The event's JSON with a field set in its place (a new one at the end) and others left out.
+pub(crate) fn with_field(event: &Event<'_>, name: &str, value: &str, dropped: &[&str]) -> String {
+    let mut members: Vec<(&str, &str)> =
+        event.members().filter(|(key, _)| !dropped.iter().any(|other| text::same(key, other))).collect();
+    match members.iter_mut().rev().find(|(key, _)| text::same(key, name)) {
+        Some(member) => member.1 = value,
+        None => members.push((name, value)),
+    }
+    object_of(members.into_iter())
+}

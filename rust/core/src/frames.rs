@@ -1,0 +1,138 @@
+//! Frames: events ready for SSE, each with its cursor.
+//!
+//! A frame is `id: <cursor>\ndata: <json>\n\n`. A raw event's cursor is its sequence number; the i-th frame of a run
+//! compacted up to sequence number P has `P.i` (spec/durability.md, "Cursor").
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::scan;
+
+/// A place in a thread: behind this frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The sequence number of a raw event, or the one a compacted form goes up to.
+    pub seq: u64,
+    /// Which frame of the compacted form; `None` for a raw event.
+    pub index: Option<u64>,
+}
+
+impl Cursor {
+    /// Reads a cursor: digits, with at most one dot between them.
+    pub fn parse(text: &str) -> Result<Self> {
+        let number = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse::<u64>().ok().filter(|number| plain && *number <= i64::MAX as u64)
+        };
+        let refused = || {
+            Error::InvalidCursor(format!("a cursor is `<seq>` or `<seq>.<index>`, not {:?}", shortened(text)))
+        };
+        let (seq, index) = match text.split_once('.') {
+            None => (text, None),
+            Some((seq, index)) => (seq, Some(number(index).ok_or_else(refused)?)),
+        };
+        Ok(Self { seq: number(seq).ok_or_else(refused)?, index })
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            None => write!(f, "{}", self.seq),
+            Some(index) => write!(f, "{}.{index}", self.seq),
+        }
+    }
+}
+
+/// Appends the frame of an event.
+#[inline]
+pub fn write(out: &mut Vec<u8>, cursor: Cursor, json: &str) {
+    out.extend_from_slice(b"id: ");
+    digits(out, cursor.seq);
+    if let Some(index) = cursor.index {
+        out.push(b'.');
+        digits(out, index);
+    }
+    out.extend_from_slice(b"\ndata: ");
+    out.extend_from_slice(json.as_bytes());
+    out.extend_from_slice(b"\n\n");
+}
+
+fn digits(out: &mut Vec<u8>, mut number: u64) {
+    let mut buffer = [0; 20];
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&buffer[at..]);
+}
+
+/// The frames in `bytes`, each as its cursor and its event's JSON.
+pub fn iter(bytes: &[u8]) -> impl Iterator<Item = Result<(Cursor, &str)>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let parsed = parse_first(rest);
+        rest = parsed.as_ref().map_or(&[], |(_, _, rest)| rest);
+        Some(parsed.map(|(cursor, json, _)| (cursor, json)))
+    })
+}
+
+fn parse_first(bytes: &[u8]) -> Result<(Cursor, &str, &[u8])> {
+    let damaged = || Error::StoreCorrupt("frames are damaged".into());
+    let rest = bytes.strip_prefix(b"id: ").ok_or_else(damaged)?;
+    let end = memchr::memchr(b'\n', rest).ok_or_else(damaged)?;
+    let cursor = std::str::from_utf8(&rest[..end]).map_err(|_| damaged())?;
+    let rest = rest[end + 1..].strip_prefix(b"data: ").ok_or_else(damaged)?;
+    let end = memchr::memchr(b'\n', rest).ok_or_else(damaged)?;
+    let json = std::str::from_utf8(&rest[..end]).map_err(|_| damaged())?;
+    let rest = rest[end + 1..].strip_prefix(b"\n").ok_or_else(damaged)?;
+    Ok((Cursor::parse(cursor)?, json, rest))
+}
+
+/// How many bytes the first `count` frames take.
+pub fn length_of(bytes: &[u8], count: u64) -> usize {
+    let mut at = 0;
+    for _ in 0..count * 3 {
+        match memchr::memchr(b'\n', &bytes[at..]) {
+            Some(end) => at += end + 1,
+            None => break,
+        }
+    }
+    at
+}
+
+/// Appends a stored run's events as frames. A `RUN_FINISHED` without ids, as the TypeScript runner writes after a
+/// stop, is given `ids`: clients refuse it bare.
+pub fn write_run(out: &mut Vec<u8>, events: &[u8], seq: u64, skip: u64, ids: Option<(&str, &str)>) -> Result<()> {
+    let text = std::str::from_utf8(events).map_err(|error| Error::StoreCorrupt(error.to_string()))?;
+    if !text.starts_with('[') {
+        return Err(Error::StoreCorrupt("a run's events are no array".into()));
+    }
+    let mut index = 0;
+    let end = scan::array(events, 0, 0, |(from, to)| {
+        if index >= skip {
+            let cursor = Cursor { seq, index: Some(index) };
+            match (&text[from..to], ids) {
+                ("{\"type\":\"RUN_FINISHED\"}", Some((thread_id, run_id))) => {
+                    let (thread, run) = (crate::text::quoted(thread_id), crate::text::quoted(run_id));
+                    let full = format!("{{\"type\":\"RUN_FINISHED\",\"threadId\":{thread},\"runId\":{run}}}");
+                    write(out, cursor, &full);
+                }
+                (json, _) => write(out, cursor, json),
+            }
+        }
+        index += 1;
+    })?;
+    if end == text.len() { Ok(()) } else { Err(Error::StoreCorrupt("something after a run's events".into())) }
+}

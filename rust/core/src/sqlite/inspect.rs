@@ -1,0 +1,101 @@
+//! What `agentrunner doctor` looks at, and mends.
+use rusqlite::{Connection, params};
+
+use super::history::index_new_rows;
+use super::schema::{now_ms, store_error};
+use super::store::{SqliteStore, is_dead, live_runs};
+use crate::error::Result;
+use crate::scan;
+
+/// The state of a file.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What SQLite's own check says: `ok`, or what is damaged.
+    pub integrity: String,
+    /// Threads with runs.
+    pub threads: i64,
+    /// Stored runs.
+    pub runs: i64,
+    /// Stored runs another writer added.
+    pub foreign_runs: i64,
+    /// Rows whose events cannot be read: thread and run.
+    pub corrupt: Vec<(String, String)>,
+    /// Runs whose parent is missing: thread and run. They are shown all the same.
+    pub orphans: Vec<(String, String)>,
+    /// Threads marked as running without a lease: nothing would ever free them for a TypeScript runner.
+    pub stuck: Vec<String>,
+    /// Live runs whose owner is gone: thread and run. The next runner that opens the file ends them.
+    pub dead: Vec<(String, String)>,
+}
+
+impl SqliteStore {
+    /// Looks the whole file over; with `fix`, gives orphans the run before them as parent and frees stuck threads.
+    pub fn inspect(&self, fix: bool, done: impl FnOnce(Result<Report>) + Send + 'static) {
+        let work = move |db: &Connection| {
+            index_new_rows(db)?;
+            let mut report = inspect(db).map_err(store_error)?;
+            let dead = live_runs(db, None, is_dead)?;
+            report.dead = dead.into_iter().map(|run| (run.claim.thread_id, run.claim.run_id)).collect();
+            if fix {
+                mend(db, &report).map_err(store_error)?;
+            }
+            Ok(report)
+        };
+        self.write(true, work, done);
+    }
+}
+
+fn inspect(db: &Connection) -> rusqlite::Result<Report> {
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let lines: Vec<String> =
+        db.prepare("PRAGMA integrity_check")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let pairs = |sql: &str| -> rusqlite::Result<Vec<(String, String)>> {
+        db.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let mut corrupt = Vec::new();
+    let mut statement = db.prepare("SELECT thread_id, run_id, events FROM agent_runs ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let text = row.get_ref(2)?.as_bytes().ok().and_then(|events| scan::text(events).ok());
+        if !text.is_some_and(|text| text.starts_with('[')) {
+            corrupt.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    Ok(Report {
+        integrity: lines.join("; "),
+        threads: count("SELECT count(*) FROM threads WHERE runs > 0")?,
+        runs: count("SELECT count(*) FROM agent_runs")?,
+        foreign_runs: count("SELECT count(*) FROM run_index WHERE NOT own")?,
+        corrupt,
+        orphans: pairs(
+            "SELECT thread_id, run_id FROM agent_runs AS child WHERE parent_run_id IS NOT NULL AND NOT EXISTS
+               (SELECT 1 FROM agent_runs WHERE run_id = child.parent_run_id AND thread_id = child.thread_id) ORDER BY id",
+        )?,
+        stuck: db
+            .prepare(
+                "SELECT thread_id FROM run_state WHERE is_running <> 0
+                 AND thread_id NOT IN (SELECT thread_id FROM live_runs) ORDER BY thread_id",
+            )?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?,
+        dead: Vec::new(),
+    })
+}
+
+fn mend(db: &Connection, report: &Report) -> rusqlite::Result<()> {
+    for (thread_id, run_id) in &report.orphans {
+        db.execute(
+            "UPDATE agent_runs SET parent_run_id = (SELECT run_id FROM agent_runs AS earlier
+               WHERE earlier.thread_id = agent_runs.thread_id AND earlier.id < agent_runs.id ORDER BY id DESC LIMIT 1)
+             WHERE thread_id = ?1 AND run_id = ?2",
+            params![thread_id, run_id],
+        )?;
+    }
+    for thread_id in &report.stuck {
+        db.execute(
+            "UPDATE run_state SET is_running = 0, current_run_id = NULL, updated_at = ?2 WHERE thread_id = ?1",
+            params![thread_id, now_ms()],
+        )?;
+    }
+    Ok(())
+}

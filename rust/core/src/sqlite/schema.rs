@@ -1,0 +1,144 @@
+//! The file: pragmas, tables, migrations.
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::error::{Error, Result};
+
+/// The three tables of the TypeScript runner, as it writes them (spec/reference-runners.md §3.3).
+const SHARED: &str = "
+CREATE TABLE IF NOT EXISTS agent_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, thread_id TEXT NOT NULL,
+  run_id TEXT NOT NULL UNIQUE, parent_run_id TEXT, events TEXT NOT NULL, input TEXT NOT NULL,
+  created_at INTEGER NOT NULL, version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS run_state (thread_id TEXT PRIMARY KEY, is_running INTEGER DEFAULT 0, current_run_id TEXT,
+  updated_at INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS idx_thread_id ON agent_runs(thread_id);
+CREATE INDEX IF NOT EXISTS idx_parent_run_id ON agent_runs(parent_run_id);
+CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL);
+INSERT OR IGNORE INTO schema_version VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000);
+";
+
+/// Ours, in order: the position in this list is `PRAGMA user_version`.
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE live_runs (thread_id TEXT PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, token INTEGER NOT NULL,
+  owner TEXT NOT NULL, expires_at INTEGER NOT NULL, stop_requested INTEGER NOT NULL DEFAULT 0, input TEXT NOT NULL,
+  agent_id TEXT, first_seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE journal (thread_id TEXT NOT NULL, first_seq INTEGER NOT NULL, count INTEGER NOT NULL,
+  frames BLOB NOT NULL, PRIMARY KEY (thread_id, first_seq));
+CREATE TABLE journal_expiry (thread_id TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, PRIMARY KEY (thread_id, first_seq)) WITHOUT ROWID;
+CREATE INDEX journal_expiry_time ON journal_expiry(expires_at);
+CREATE TABLE message_ids (thread_id TEXT NOT NULL, message_id TEXT NOT NULL, PRIMARY KEY (thread_id, message_id))
+  WITHOUT ROWID;
+CREATE TABLE run_index (id INTEGER PRIMARY KEY, thread_id TEXT NOT NULL, first_seq INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL, own INTEGER NOT NULL);
+CREATE INDEX run_index_seq ON run_index(thread_id, last_seq);
+CREATE TABLE threads (thread_id TEXT PRIMARY KEY, name TEXT, archived INTEGER NOT NULL DEFAULT 0, agent_id TEXT,
+  head_seq INTEGER NOT NULL DEFAULT 0, runs INTEGER NOT NULL DEFAULT 0, created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX threads_updated ON threads(updated_at, thread_id);
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('token', 0), ('indexed', 0);
+"];
+
+/// An error of SQLite, sorted by what a user can do about it.
+#[allow(clippy::needless_pass_by_value, reason = "it stands in map_err everywhere")]
+pub fn store_error(error: rusqlite::Error) -> Error {
+    let text = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            Error::StoreFull(format!("{text}: free some space; what was acknowledged before is kept"))
+        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            Error::StoreCorrupt(format!("{text}: `agentrunner doctor` tells what can be read"))
+        }
+        Some(ErrorCode::ReadOnly) => Error::StoreReadOnly(text),
+        _ => Error::Store(text),
+    }
+}
+
+/// Milliseconds since 1970 by the system's clock, as the TypeScript runner writes them.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A connection with our pragmas.
+pub fn connect(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| named(path, store_error(error)))?;
+    configure(&connection).map_err(|error| named(path, store_error(error)))?;
+    if connection.is_readonly("main").unwrap_or(false) {
+        return Err(Error::StoreReadOnly(format!("{}: the file may not be written", path.display())));
+    }
+    Ok(connection)
+}
+
+/// The error, saying which file.
+fn named(path: &Path, error: Error) -> Error {
+    let text = format!("{}: {error}", path.display());
+    match error {
+        Error::StoreFull(_) => Error::StoreFull(text),
+        Error::StoreCorrupt(_) => Error::StoreCorrupt(text),
+        Error::StoreReadOnly(_) => Error::StoreReadOnly(text),
+        _ => Error::Store(text),
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // Another process may be changing the mode at this moment; then SQLite answers busy without waiting.
+    let mut mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+    for _ in 0..100 {
+        if !matches!(&mode, Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+    }
+    if mode? != "wal" {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some("write-ahead logging is not possible here (a network file system?)".into()),
+        ));
+    }
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    connection.pragma_update(None, "cell_size_check", "ON")?;
+    Ok(())
+}
+
+/// Brings the file's tables up to date; refuses a file of a newer version.
+pub fn migrate(connection: &Connection, path: &Path) -> Result<()> {
+    let run = || -> rusqlite::Result<std::result::Result<(), i64>> {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let known = i64::try_from(MIGRATIONS.len()).expect("few");
+        if version > known {
+            return Ok(Err(version));
+        }
+        connection.execute_batch(SHARED)?;
+        for migration in &MIGRATIONS[usize::try_from(version).unwrap_or(0)..] {
+            connection.execute_batch(migration)?;
+        }
+        connection.pragma_update(None, "user_version", known)?;
+        connection.execute_batch("COMMIT")?;
+        Ok(Ok(()))
+    };
+    let outcome = run();
+    if !matches!(outcome, Ok(Ok(()))) {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    match outcome.map_err(|error| named(path, store_error(error)))? {
+        Ok(()) => Ok(()),
+        Err(version) => Err(Error::StoreTooNew(format!(
+            "{}: the file has schema {version}, this version knows {}; update agentrunner",
+            path.display(),
+            MIGRATIONS.len()
+        ))),
+    }
+}

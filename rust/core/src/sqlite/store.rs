@@ -1,0 +1,460 @@
+//! The store's verbs for runs: claim, renew, append, finish, recover.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::history;
+use super::schema::{self, now_ms, store_error};
+use super::worker::Worker;
+use crate::error::{Error, Result};
+use crate::log::Batch;
+use crate::owner::{self, Owner};
+
+/// When a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On barriers (a run's start and end, tool results) and at least every 250 ms.
+    Balanced,
+    /// On every commit.
+    Strict,
+}
+
+/// The right to write a thread's run, for as long as its token is the thread's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The thread.
+    pub thread_id: String,
+    /// The run.
+    pub run_id: String,
+    /// The fencing token: each claim of any thread has a higher one than all before.
+    pub token: i64,
+    /// The sequence number of the run's first event.
+    pub first_seq: u64,
+    /// The run's input, as JSON.
+    pub input: String,
+    /// Who the agent is, for the thread list.
+    pub agent_id: Option<String>,
+}
+
+/// A claim, and which of the input's message ids the thread knows already.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The claim.
+    pub claim: Claim,
+    /// The known ids.
+    pub known: Vec<String>,
+}
+
+/// What is stored when a run ends.
+#[derive(Debug)]
+pub struct Finish {
+    /// The compacted events as a JSON array; `None` for a run that recorded nothing of its own: it leaves no row.
+    pub events: Option<String>,
+    /// The message ids the run brought.
+    pub message_ids: Vec<String>,
+    /// The sequence number of its last event.
+    pub last_seq: u64,
+}
+
+/// A run that is live now, by its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveRun {
+    /// The claim its owner holds.
+    pub claim: Claim,
+    /// Somebody asked for it to stop.
+    pub stop_requested: bool,
+}
+
+/// Frames of a thread's journal.
+#[derive(Debug)]
+pub struct JournalPage {
+    /// The frames.
+    pub bytes: Vec<u8>,
+    /// The token of the thread's live run at that moment.
+    pub live_token: Option<i64>,
+}
+
+const FREE_STUCK: &str = "UPDATE run_state SET is_running = 0, current_run_id = NULL, updated_at = ?1
+    WHERE is_running <> 0 AND thread_id NOT IN (SELECT thread_id FROM live_runs)";
+
+/// One SQLite file. Each verb returns at once; its last argument is called, on the store's own thread, with the result.
+#[derive(Debug)]
+pub struct SqliteStore {
+    pub(super) writer: Arc<Worker>,
+    pub(super) reader: Worker,
+    owner: Arc<Owner>,
+    path: PathBuf,
+    pid: u32,
+    lease_ms: i64,
+    resume_ms: i64,
+}
+
+impl SqliteStore {
+    /// Opens or makes the file. `lease_ms`: how long a silent owner keeps its threads; `resume_ms`: how long a
+    /// finished run's journal is kept for exact resumption.
+    ///
+    /// With `free_stuck`, threads that a TypeScript runner left marked as running are freed: it keeps no lease that
+    /// could tell whether it still lives.
+    pub fn open(path: &Path, durability: Durability, lease_ms: i64, resume_ms: i64, free_stuck: bool) -> Result<Self> {
+        let connection = schema::connect(path)?;
+        schema::migrate(&connection, path)?;
+        if free_stuck {
+            connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
+        }
+        let reader = schema::connect(path)?;
+        let store = Self {
+            writer: Arc::new(Worker::writer(connection, path.into(), durability)),
+            reader: Worker::reader(reader),
+            owner: Arc::new(Owner::new()),
+            path: path.into(),
+            pid: std::process::id(),
+            lease_ms,
+            resume_ms,
+        };
+        Ok(store)
+    }
+
+    /// The version of SQLite inside.
+    pub fn sqlite_version() -> &'static str {
+        rusqlite::version()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses every use in a child process: SQLite's locks do not survive a fork.
+    pub fn check_fork(&self) -> Result<()> {
+        if self.pid == std::process::id() { Ok(()) } else { Err(Error::StoreForked) }
+    }
+
+    pub(super) fn write<T: Send + 'static>(
+        &self,
+        barrier: bool,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        match self.check_fork() {
+            Ok(()) => self.writer.submit(barrier, work, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    pub(super) fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        match self.check_fork() {
+            Ok(()) => self.reader.submit(false, work, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// Takes the thread for a run. Errors: `ThreadAlreadyRunning`, `RunAlreadyExists`.
+    pub fn claim(
+        &self,
+        thread_id: String,
+        run_id: String,
+        input: String,
+        agent_id: Option<String>,
+        message_ids: Vec<String>,
+        done: impl FnOnce(Result<Claimed>) + Send + 'static,
+    ) {
+        let (owner, lease_ms) = (self.owner.clone(), self.lease_ms);
+        let work = move |db: &Connection| {
+            history::index_new_rows(db)?;
+            if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)?
+                || exists(db, "SELECT 1 FROM run_state WHERE thread_id = ?1 AND is_running <> 0", &thread_id)?
+            {
+                return Err(Error::ThreadAlreadyRunning);
+            }
+            if exists(db, "SELECT 1 FROM agent_runs WHERE run_id = ?1", &run_id)?
+                || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run_id)?
+            {
+                return Err(Error::RunAlreadyExists(run_id));
+            }
+            let known = known_ids(db, &thread_id, message_ids)?;
+            let claim = insert_claim(db, thread_id, run_id, input, agent_id, &owner, lease_ms);
+            Ok(Claimed { claim: claim.map_err(store_error)?, known })
+        };
+        self.write(false, work, done);
+    }
+
+    /// Makes a batch durable; `LeaseLost` if the thread has another owner now.
+    pub fn append(&self, claim: &Claim, batch: Arc<Batch>, barrier: bool, done: impl FnOnce(Result<()>) + Send + 'static) {
+        let (claim, lease_ms) = (claim.clone(), self.lease_ms);
+        let work = move |db: &Connection| {
+            extend_lease(db, &claim, lease_ms)?;
+            let mut insert = db
+                .prepare_cached("INSERT INTO journal (thread_id, first_seq, count, frames) VALUES (?1, ?2, ?3, ?4)")
+                .map_err(store_error)?;
+            insert
+                .execute(params![claim.thread_id, signed(batch.first_seq), signed(batch.count), batch.bytes])
+                .map_err(store_error)?;
+            Ok(())
+        };
+        self.write(barrier, work, done);
+    }
+
+    /// Extends leases; gives, a claim each, whether it is still held.
+    pub fn renew(&self, claims: Vec<Claim>, done: impl FnOnce(Result<Vec<bool>>) + Send + 'static) {
+        let lease_ms = self.lease_ms;
+        let work = move |db: &Connection| {
+            let held = |claim: &Claim| match extend_lease(db, claim, lease_ms) {
+                Ok(()) => Ok(true),
+                Err(Error::LeaseLost(_)) => Ok(false),
+                Err(error) => Err(error),
+            };
+            claims.iter().map(held).collect()
+        };
+        self.write(false, work, done);
+    }
+
+    /// Ends the run: its row, its ids and the end of its lease in one transaction; `LeaseLost` if it is not held.
+    /// `finish` is called on the store's own thread.
+    pub fn finish(
+        &self,
+        claim: &Claim,
+        finish: impl FnOnce() -> Finish + Send + 'static,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let claim = claim.clone();
+        let resume_ms = self.resume_ms;
+        self.write(true, move |db| finish_run(db, &claim, &finish(), resume_ms), done);
+    }
+
+    /// Asks the thread's run to stop, wherever it lives; with `run_id` only that one. False if there is none.
+    pub fn request_stop(
+        &self,
+        thread_id: String,
+        run_id: Option<String>,
+        done: impl FnOnce(Result<bool>) + Send + 'static,
+    ) {
+        let work = move |db: &Connection| {
+            let sql = "UPDATE live_runs SET stop_requested = 1
+                       WHERE thread_id = ?1 AND run_id = coalesce(?2, run_id) AND stop_requested = 0";
+            db.execute(sql, params![thread_id, run_id]).map(|changed| changed > 0).map_err(store_error)
+        };
+        self.write(false, work, done);
+    }
+
+    /// The live runs, of all owners or of one thread.
+    pub fn live(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<LiveRun>>) + Send + 'static) {
+        self.read(move |db| live_runs(db, thread_id.as_deref(), |_, _| true), done);
+    }
+
+    /// Takes over the runs whose owners are gone or silent past their lease, each under a new token: the caller is to
+    /// replay their journal, end and finish them. Also lets go of journals past their resume window.
+    pub fn recover(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<Claim>>) + Send + 'static) {
+        let (writer, owner) = (Arc::downgrade(&self.writer), self.owner.clone());
+        let lease_ms = self.lease_ms;
+        let looked = move |found: Result<(bool, Option<String>)>| match (found, writer.upgrade()) {
+            (Err(error), _) => done(Err(error)),
+            (Ok((false, _)), _) => done(Ok(Vec::new())),
+            (Ok(_), None) => done(Err(Error::StoreClosed)),
+            (Ok((true, thread_id)), Some(writer)) => {
+                let work = move |db: &Connection| take_over(db, thread_id.as_deref(), &owner, lease_ms);
+                writer.submit(false, work, done);
+            }
+        };
+        let look = move |db: &Connection| {
+            let dead = !live_runs(db, thread_id.as_deref(), is_dead)?.is_empty();
+            let expired = exists(db, "SELECT 1 FROM journal_expiry WHERE expires_at < ?1 LIMIT 1", now_ms())?;
+            Ok((dead || expired, thread_id))
+        };
+        self.read(look, looked);
+    }
+}
+
+/// Sequence numbers as SQLite's integers; a cursor past them is refused when it is read.
+#[allow(clippy::cast_possible_wrap, reason = "cursors are checked to be under 2^63")]
+pub(super) fn signed(number: u64) -> i64 {
+    number as i64
+}
+
+#[allow(clippy::cast_sign_loss, reason = "only numbers written by `signed` are read")]
+pub(super) fn unsigned(number: i64) -> u64 {
+    number as u64
+}
+
+pub(super) fn exists(db: &Connection, sql: &str, value: impl rusqlite::ToSql) -> Result<bool> {
+    db.prepare_cached(sql).and_then(|mut statement| statement.exists([value])).map_err(store_error)
+}
+
+fn known_ids(db: &Connection, thread_id: &str, ids: Vec<String>) -> Result<Vec<String>> {
+    let mut known = Vec::new();
+    let sql = "SELECT 1 FROM message_ids WHERE thread_id = ?1 AND message_id = ?2";
+    let mut statement = db.prepare_cached(sql).map_err(store_error)?;
+    for id in ids {
+        if statement.exists(params![thread_id, id]).map_err(store_error)? {
+            known.push(id);
+        }
+    }
+    Ok(known)
+}
+
+fn insert_claim(
+    db: &Connection,
+    thread_id: String,
+    run_id: String,
+    input: String,
+    agent_id: Option<String>,
+    owner: &Owner,
+    lease_ms: i64,
+) -> rusqlite::Result<Claim> {
+    let now = now_ms();
+    let token = next_token(db)?;
+    let head: Option<i64> = db
+        .prepare_cached("SELECT head_seq FROM threads WHERE thread_id = ?1")?
+        .query_row([&thread_id], |row| row.get(0))
+        .optional()?;
+    let first_seq = head.unwrap_or(0) + 1;
+    db.prepare_cached(
+        "INSERT INTO live_runs (thread_id, run_id, token, owner, expires_at, input, agent_id, first_seq)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![thread_id, run_id, token, owner.as_str(), now + lease_ms, input, agent_id, first_seq])?;
+    set_run_state(db, &thread_id, Some(&run_id), now)?;
+    Ok(Claim { thread_id, run_id, token, first_seq: unsigned(first_seq), input, agent_id })
+}
+
+fn next_token(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'token' RETURNING value")?
+        .query_row([], |row| row.get(0))
+}
+
+/// The mark by which a TypeScript runner on the same file knows the thread is taken.
+fn set_run_state(db: &Connection, thread_id: &str, run_id: Option<&str>, now: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO run_state (thread_id, is_running, current_run_id, updated_at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![thread_id, run_id.is_some(), run_id, now])?;
+    Ok(())
+}
+
+fn lost(claim: &Claim) -> Error {
+    Error::LeaseLost(format!(
+        "run '{}' no longer holds thread '{}': its lease ended and another owner took over; nothing was written",
+        claim.run_id, claim.thread_id
+    ))
+}
+
+fn extend_lease(db: &Connection, claim: &Claim, lease_ms: i64) -> Result<()> {
+    let changed = db
+        .prepare_cached("UPDATE live_runs SET expires_at = ?1 WHERE thread_id = ?2 AND token = ?3")
+        .and_then(|mut update| update.execute(params![now_ms() + lease_ms, claim.thread_id, claim.token]))
+        .map_err(store_error)?;
+    if changed == 0 { Err(lost(claim)) } else { Ok(()) }
+}
+
+fn finish_run(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64) -> Result<()> {
+    let deleted = db
+        .prepare_cached("DELETE FROM live_runs WHERE thread_id = ?1 AND token = ?2")
+        .and_then(|mut delete| delete.execute(params![claim.thread_id, claim.token]))
+        .map_err(store_error)?;
+    if deleted == 0 {
+        return Err(lost(claim));
+    }
+    history::index_new_rows(db)?;
+    write_finish(db, claim, finish, resume_ms).map_err(store_error)
+}
+
+fn write_finish(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64) -> rusqlite::Result<()> {
+    let now = now_ms();
+    let thread_id = &claim.thread_id;
+    set_run_state(db, thread_id, None, now)?;
+    let (first_seq, last_seq) = (signed(claim.first_seq), signed(finish.last_seq));
+    if last_seq >= first_seq {
+        db.prepare_cached("INSERT OR REPLACE INTO journal_expiry VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![thread_id, first_seq, last_seq, now + resume_ms])?;
+    }
+    let mut created_at = now;
+    if let Some(events) = &finish.events {
+        let last: Option<(String, i64)> = db
+            .prepare_cached("SELECT run_id, created_at FROM agent_runs WHERE thread_id = ?1 ORDER BY id DESC LIMIT 1")?
+            .query_row([thread_id], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        // The TypeScript runner orders by time alone: time must not run backwards along the chain.
+        created_at = last.as_ref().map_or(now, |(_, earlier)| now.max(*earlier));
+        db.prepare_cached(
+            "INSERT INTO agent_runs (thread_id, run_id, parent_run_id, events, input, created_at, version)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
+        )?
+        .execute(params![thread_id, claim.run_id, last.map(|(run, _)| run), events, claim.input, created_at])?;
+        let id = db.last_insert_rowid();
+        db.prepare_cached("INSERT INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 1)")?
+            .execute(params![id, thread_id, first_seq, last_seq])?;
+        history::mark_indexed(db, id)?;
+        history::add_message_ids(db, thread_id, finish.message_ids.iter().map(String::as_str))?;
+    }
+    history::touch_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, finish.events.is_some(), created_at)
+}
+
+/// The live runs for whose owner and lease end `wanted` is true.
+pub(super) fn live_runs(
+    db: &Connection,
+    thread_id: Option<&str>,
+    wanted: impl Fn(&str, i64) -> bool,
+) -> Result<Vec<LiveRun>> {
+    let sql = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at
+               FROM live_runs WHERE thread_id = ?1";
+    let all = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at
+               FROM live_runs WHERE ?1 IS NULL";
+    let read = || -> rusqlite::Result<Vec<LiveRun>> {
+        let mut statement = db.prepare_cached(if thread_id.is_some() { sql } else { all })?;
+        let mut rows = statement.query([thread_id])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (owner, expires_at): (String, i64) = (row.get(7)?, row.get(8)?);
+            if wanted(&owner, expires_at) {
+                let claim = Claim {
+                    thread_id: row.get(0)?,
+                    run_id: row.get(1)?,
+                    token: row.get(2)?,
+                    first_seq: unsigned(row.get(3)?),
+                    input: row.get(4)?,
+                    agent_id: row.get(5)?,
+                };
+                found.push(LiveRun { claim, stop_requested: row.get(6)? });
+            }
+        }
+        Ok(found)
+    };
+    read().map_err(store_error)
+}
+
+pub(super) fn is_dead(owner: &str, expires_at: i64) -> bool {
+    expires_at < now_ms() || owner::is_gone(owner)
+}
+
+fn take_over(db: &Connection, thread_id: Option<&str>, owner: &Owner, lease_ms: i64) -> Result<Vec<Claim>> {
+    let mut taken = Vec::new();
+    for dead in live_runs(db, thread_id, is_dead)? {
+        let mut claim = dead.claim;
+        claim.token = next_token(db).map_err(store_error)?;
+        db.prepare_cached("UPDATE live_runs SET token = ?1, owner = ?2, expires_at = ?3 WHERE thread_id = ?4")
+            .and_then(|mut update| {
+                update.execute(params![claim.token, owner.as_str(), now_ms() + lease_ms, claim.thread_id])
+            })
+            .map_err(store_error)?;
+        taken.push(claim);
+    }
+    history::drop_expired_journal(db).map_err(store_error)?;
+    Ok(taken)
+}
+
+impl SqliteStore {
+    /// The frames of the thread's journal behind `after`, about `limit` bytes of them; with `until`, the last sequence
+    /// number of a run, none of later runs.
+    pub fn journal(
+        &self,
+        thread_id: String,
+        after: u64,
+        until: Option<u64>,
+        limit: usize,
+        done: impl FnOnce(Result<JournalPage>) + Send + 'static,
+    ) {
+        self.read(move |db| history::journal(db, &thread_id, after, until, limit), done);
+    }
+}

@@ -1,0 +1,179 @@
+//! Threads that own a connection: the one writer with its group commit, and the reader.
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::schema::{self, store_error};
+use super::store::Durability;
+use crate::error::{Error, Result};
+
+/// How many jobs share a transaction at most.
+const GROUP: usize = 512;
+/// With `balanced`, a commit reaches the disk at least this often.
+const FULL_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs inside the transaction, or is told why there is none; what it returns is called with the outcome.
+type Work = Box<dyn FnOnce(Result<&Connection>) -> (bool, Done) + Send>;
+type Done = Box<dyn FnOnce(Result<()>) + Send>;
+
+struct Job {
+    work: Work,
+    /// Must be on the disk before it is told done.
+    barrier: bool,
+}
+
+/// A thread with a connection and a queue of jobs.
+#[derive(Debug)]
+pub struct Worker {
+    queue: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the writer on a connection. Jobs that have arrived share a transaction.
+    pub fn writer(connection: Connection, path: PathBuf, durability: Durability) -> Self {
+        Self::start("agentrunner-writer", move |jobs| Writer::new(connection, path, durability).run(&jobs))
+    }
+
+    /// Starts the reader on a connection.
+    pub fn reader(connection: Connection) -> Self {
+        Self::start("agentrunner-reader", move |jobs: Receiver<Job>| {
+            for job in jobs {
+                let (_, done) = (job.work)(Ok(&connection));
+                done(Ok(()));
+            }
+        })
+    }
+
+    fn start(name: &str, body: impl FnOnce(Receiver<Job>) + Send + 'static) -> Self {
+        let (queue, jobs) = channel();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || body(jobs));
+        Self { queue: Some(queue), thread: Some(thread.expect("a thread can be started")) }
+    }
+
+    /// Queues a job; `done` gets its result after the commit. A job that fails takes back only its own writes.
+    pub fn submit<T: Send + 'static>(
+        &self,
+        barrier: bool,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        let work: Work = Box::new(move |connection| {
+            let result = connection.and_then(work);
+            let keep = result.is_ok();
+            (keep, Box::new(move |committed: Result<()>| done(committed.and(result))))
+        });
+        let queue = self.queue.as_ref().expect("open until dropped");
+        if let Err(refused) = queue.send(Job { work, barrier }) {
+            refuse(refused.0, &Error::Store("the store's thread has stopped; open the store again".into()));
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    durability: Durability,
+    full: bool,
+    last_full: Instant,
+}
+
+impl Writer {
+    fn new(connection: Connection, path: PathBuf, durability: Durability) -> Self {
+        Self { connection, path, durability, full: false, last_full: Instant::now() }
+    }
+
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut group = vec![first];
+            while group.len() < GROUP
+                && let Ok(job) = jobs.try_recv()
+            {
+                group.push(job);
+            }
+            self.commit(group);
+        }
+        // What is in the file alone is easier to copy than a file and its log.
+        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    fn commit(&mut self, group: Vec<Job>) {
+        let full = self.durability == Durability::Strict
+            || group.iter().any(|job| job.barrier)
+            || self.last_full.elapsed() >= FULL_EVERY;
+        if let Err(error) = self.synchronous(full).and_then(|()| self.execute("BEGIN IMMEDIATE")) {
+            group.into_iter().for_each(|job| refuse(job, &error));
+            self.mend(&error);
+            return;
+        }
+        let mut dones = Vec::with_capacity(group.len());
+        for job in group {
+            dones.push(self.run_one(job));
+        }
+        let outcome = self.execute("COMMIT");
+        if let Err(error) = &outcome {
+            let _ = self.execute("ROLLBACK");
+            self.mend(error);
+        } else if full {
+            self.last_full = Instant::now();
+        }
+        for done in dones {
+            done(outcome.clone());
+        }
+    }
+
+    fn run_one(&self, job: Job) -> Done {
+        let begun = self.execute("SAVEPOINT job");
+        let refused = begun.is_err();
+        let (keep, done) = (job.work)(begun.map(|()| &self.connection));
+        if refused {
+            return done;
+        }
+        let end = if keep { Ok(()) } else { self.execute("ROLLBACK TO job") };
+        match end.and_then(|()| self.execute("RELEASE job")) {
+            Ok(()) => done,
+            Err(error) => Box::new(move |_| done(Err(error))),
+        }
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(store_error)?;
+        Ok(())
+    }
+
+    fn synchronous(&mut self, full: bool) -> Result<()> {
+        if full != self.full {
+            self.connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" }).map_err(store_error)?;
+            self.full = full;
+        }
+        Ok(())
+    }
+
+    /// After a failed write or fsync what the connection holds in memory is not to be trusted.
+    fn mend(&mut self, error: &Error) {
+        if matches!(error, Error::Store(_))
+            && let Ok(connection) = schema::connect(&self.path)
+        {
+            self.connection = connection;
+            self.full = false;
+        }
+    }
+}
+
+/// Tells a job that cannot be run why.
+fn refuse(job: Job, error: &Error) {
+    let (_, done) = (job.work)(Err(error.clone()));
+    done(Err(error.clone()));
+}
