@@ -1,9 +1,30 @@
 """Run AG-UI agents: every event durable before it is delivered, replayed to late readers, compacted, crash-safe."""
 
 from agentrunner._core import Event, __version__
-from agentrunner.errors import *  # noqa: F403 - the whole exception tree
+from agentrunner.errors import (
+    AgentRunnerError,
+    CursorAhead,
+    CursorError,
+    CursorExpired,
+    InvalidCursor,
+    InvalidEvent,
+    InvalidEventSequence,
+    InvalidInput,
+    LeaseLost,
+    RunAlreadyExists,
+    RunnerClosed,
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreForked,
+    StoreFull,
+    StoreReadOnly,
+    StoreTooNew,
+    ThreadAlreadyRunning,
+    ThreadNotFound,
+)
 from agentrunner.events import Folded, compact, expand, finalize, fold, verify
-from agentrunner.live import current as _current
+from agentrunner.live import current_run
 from agentrunner.runner import AgentRunner, InMemoryAgentRunner, SqliteAgentRunner
 from agentrunner.stores import Store
 from agentrunner.stores.memory import MemoryStore
@@ -12,7 +33,44 @@ from agentrunner.stream import EventStream
 from agentrunner.threads import Threads
 from agentrunner.types import Run, ThreadSummary
 
-
-def current_run() -> Run:
-    """Give the run the calling code belongs to. Raises `LookupError` outside a run."""
-    return _current.get()
+__all__ = [
+    "AgentRunner",
+    "AgentRunnerError",
+    "CursorAhead",
+    "CursorError",
+    "CursorExpired",
+    "Event",
+    "EventStream",
+    "Folded",
+    "InMemoryAgentRunner",
+    "InvalidCursor",
+    "InvalidEvent",
+    "InvalidEventSequence",
+    "InvalidInput",
+    "LeaseLost",
+    "MemoryStore",
+    "Run",
+    "RunAlreadyExists",
+    "RunnerClosed",
+    "SqliteAgentRunner",
+    "SqliteStore",
+    "Store",
+    "StoreClosed",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreForked",
+    "StoreFull",
+    "StoreReadOnly",
+    "StoreTooNew",
+    "ThreadAlreadyRunning",
+    "ThreadNotFound",
+    "ThreadSummary",
+    "Threads",
+    "__version__",
+    "compact",
+    "current_run",
+    "expand",
+    "finalize",
+    "fold",
+    "verify",
+]

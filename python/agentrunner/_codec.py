@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,8 +14,6 @@ from agentrunner._core import Event
 from agentrunner.errors import InvalidEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ag_ui.core import BaseEvent
     from pydantic import BaseModel
 
@@ -33,12 +32,12 @@ def encode(event: EventLike) -> bytes:
             return event.encode()
         if isinstance(event, (Event, bytearray, memoryview)):
             return bytes(event)
-        if hasattr(event, "model_dump_json"):
+        if not isinstance(event, Mapping):
             # `ag_ui` leaves optional fields that are None out; `exclude_none` would also take a snapshot that is None.
             text: str = event.model_dump_json(by_alias=True)
             return _checked(text.encode(), lambda: event.model_dump(by_alias=True))
         return _checked(_dump(event), lambda: event)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise InvalidEvent(f"an event cannot be written as JSON: {error}") from error
 
 
@@ -50,7 +49,7 @@ def _dump(value: object) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _checked(written: bytes, value: Any) -> bytes:  # noqa: ANN401
+def _checked(written: bytes, value: Any) -> bytes:
     """Refuse NaN and infinities: both writers make `null` of them, so only where that stands the value is searched."""
     if b"null" in written and not _finite(value()):
         raise InvalidEvent("an event cannot be written as JSON: NaN and infinities have no place in it")
@@ -74,7 +73,7 @@ def encode_all(events: object) -> list[bytes]:
     return [event if type(event) is bytes else encode(event) for event in events]  # type: ignore[attr-defined]
 
 
-def decode(data: bytes) -> Any:  # noqa: ANN401
+def decode(data: bytes) -> Any:
     """Give the Python value of a JSON text known to be valid."""
     try:
         return orjson.loads(data)
@@ -96,7 +95,7 @@ def to_model(data: bytes) -> BaseModel:
 
 
 @cache
-def _adapter() -> Any:  # noqa: ANN401
+def _adapter() -> Any:
     from ag_ui.core import Event as AguiEvent
     from pydantic import TypeAdapter
 

@@ -6,13 +6,30 @@ from typing import Any, TypeAlias, final
 
 from pydantic import BaseModel
 
+__all__ = [
+    "SQLITE_VERSION",
+    "Batch",
+    "Claim",
+    "Event",
+    "Frames",
+    "Recorder",
+    "SqliteStore",
+    "__version__",
+    "check_input",
+    "compact",
+    "expand",
+    "finalize",
+    "fold",
+    "parse_cursor",
+    "recompacted",
+    "run_frames",
+    "verify",
+]
+
 __version__: str
 SQLITE_VERSION: str
 
 _Cursor: TypeAlias = tuple[int, int | None]
-Report: TypeAlias = tuple[
-    str, int, int, int, list[tuple[str, str]], list[tuple[str, str]], list[str], list[tuple[str, str]]
-]
 
 @final
 class Event:
@@ -23,7 +40,7 @@ class Event:
         """The kind, as the wire names it; any string."""
     @property
     def seq(self) -> int | None:
-        """Its sequence number in the thread; of a compacted event the number its form goes up to; `None` outside one."""
+        """Its number in the thread; of a compacted event the one its form goes up to; `None` outside a thread."""
     @property
     def cursor(self) -> str | None:
         """What `connect(after=)` takes to go on behind this event; `None` outside a thread."""
@@ -32,7 +49,7 @@ class Event:
     def to_dict(self) -> dict[str, Any]:
         """Give the event as a dict of the wire's field names."""
     def model(self) -> BaseModel:
-        """Give the event as its `ag_ui.core` model. Raises `pydantic.ValidationError` for a kind `ag_ui` does not know."""
+        """Give the event as its `ag_ui.core` model. Raises `pydantic.ValidationError` for an unknown kind."""
 
 @final
 class Frames:
@@ -84,7 +101,7 @@ class Recorder:
     def finalize(self, *, stop_requested: bool = False, message: str | None = None, code: str | None = None) -> None:
         """End the run in order, if it has no end yet."""
     def take(self) -> tuple[Batch, bool] | None:
-        """Take what waits to be committed, and whether a barrier is in it; `None` if nothing, or a commit is under way."""
+        """Take what waits to be committed, and whether a barrier is in it; `None` while a commit is under way."""
     def publish(self) -> None:
         """Let readers see the batch taken: it is durable."""
     def replay(self, frames: Frames) -> None:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner")
 
-current: contextvars.ContextVar[Run] = contextvars.ContextVar("agentrunner_current_run")
+_current: contextvars.ContextVar[Run] = contextvars.ContextVar("agentrunner_current_run")
+
+
+def current_run() -> Run:
+    """Give the run the calling code belongs to. Raises `LookupError` outside a run."""
+    return _current.get()
+
 
 SLICE = 0.002
 """Seconds an agent that never waits is let run before other tasks get their turn."""
@@ -127,7 +133,7 @@ class Driver(LiveRun):
         """Run the agent to its end, whatever that is, and finish the run."""
         self._agent = agent
         context = contextvars.copy_context()
-        context.run(current.set, run)
+        context.run(_current.set, run)
         if not (self.stopping or self._ended_by or self._failed):
             self._agent_task = asyncio.get_running_loop().create_task(
                 self._pump(agent, run), context=context, name=f"agentrunner agent {self.claim.run_id}"

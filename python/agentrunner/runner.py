@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from agentrunner import _core
 from agentrunner._codec import encode
-from agentrunner.errors import CursorAhead, InvalidEvent, InvalidInput, LeaseLost, RunnerClosed, StoreError, ThreadAlreadyRunning
+from agentrunner.errors import (
+    CursorAhead,
+    InvalidEvent,
+    InvalidInput,
+    LeaseLost,
+    RunnerClosed,
+    StoreError,
+    ThreadAlreadyRunning,
+)
 from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
 from agentrunner.stores.memory import MIB, MemoryStore
 from agentrunner.stores.sqlite import SqliteStore
@@ -73,9 +81,10 @@ class AgentRunner:
         self._live: dict[str, LiveRun] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[None] | None = None
-        self._closed = False
+
+    _loop: asyncio.AbstractEventLoop | None = None
+    _closed = False
 
     # Opening and closing
 
@@ -137,13 +146,22 @@ class AgentRunner:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a task of %r failed", self, exc_info=error)
 
     # The four verbs
 
     async def run(
-        self, agent: Agent, input: RunAgentInput | Mapping[str, Any], *, agent_id: str | None = None  # noqa: A002
+        self,
+        agent: Agent,
+        input: RunAgentInput | Mapping[str, Any],
+        *,
+        agent_id: str | None = None,
     ) -> EventStream:
         """Start a run and give its events. The run goes on whether or not anyone reads.
 
@@ -161,7 +179,7 @@ class AgentRunner:
         return stream
 
     async def connect(self, thread_id: str, after: str | None = None) -> EventStream:
-        """Give the thread's events: its stored runs compacted, then, of a live run, what it has so far and what follows.
+        """Give the thread's events: its stored runs compacted, then of a live run what it has and what follows.
 
         `after`: the cursor of the last event seen, to go on exactly behind it. An unknown thread has no events.
         Raises `InvalidCursor`, `CursorExpired`, `CursorAhead`, `StoreError`.
@@ -230,12 +248,11 @@ class AgentRunner:
         live = await self._live_run(thread_id)
         if live is None:
             return EventStream(store, thread_id, stored=(0, None))
-        frozen = LiveRun(live.claim, self._recorder(live.claim, []))
         frames, seq = live.recorder.prefix(0)
         await live.published(seq)
-        frozen.failure = frames
-        frozen.closed = True
-        return EventStream(store, thread_id, stored=(0, None), live=frozen, after=live.claim.first_seq - 1)
+        return EventStream(
+            store, thread_id, stored=(0, None), until=live.claim.first_seq, last=frames if len(frames) else None
+        )
 
     # Starting
 
@@ -276,9 +293,7 @@ class AgentRunner:
         return self._turns.setdefault(thread_id, asyncio.Lock())
 
     def _recorder(self, claim: Claim, known: list[str]) -> Recorder:
-        return _core.Recorder(
-            claim.thread_id, claim.run_id, claim.input, set(known), claim.first_seq, **self._limits
-        )
+        return _core.Recorder(claim.thread_id, claim.run_id, claim.input, set(known), claim.first_seq, **self._limits)
 
     async def _drive(self, driver: Driver, agent: Agent, run: Run) -> None:
         try:
@@ -307,7 +322,9 @@ class AgentRunner:
         return None
 
     async def _catch_up(self, live: LiveRun) -> None:
-        while len(page := (await self._store.journal(live.claim.thread_id, live.recorder.last_seq, None, JOURNAL_PAGE)).frames):
+        while len(
+            page := (await self._store.journal(live.claim.thread_id, live.recorder.last_seq, None, JOURNAL_PAGE)).frames
+        ):
             live.recorder.replay(page)
 
     async def _follow(self, follower: Follower) -> None:
@@ -382,7 +399,7 @@ class AgentRunner:
 
 
 class SqliteAgentRunner(AgentRunner):
-    """An `AgentRunner` on one SQLite file; `path` must be said. The options are those of `SqliteStore` and `AgentRunner`."""
+    """An `AgentRunner` on one SQLite file; the options are those of `SqliteStore` and `AgentRunner`."""
 
     def __init__(
         self,

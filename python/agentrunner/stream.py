@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
+from agentrunner.errors import CursorExpired
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +25,19 @@ class EventStream:
     A slow reader is never waited for and misses nothing.
     """
 
-    __slots__ = ("__weakref__", "_after", "_again", "_buffer", "_journal", "_live", "_skip", "_store", "_stored", "_thread_id")
+    __slots__ = (
+        "__weakref__",
+        "_after",
+        "_again",
+        "_buffer",
+        "_journal",
+        "_last",
+        "_live",
+        "_store",
+        "_stored",
+        "_thread_id",
+        "_until",
+    )
 
     def __init__(
         self,
@@ -35,7 +48,8 @@ class EventStream:
         stored: Cursor | None = None,
         live: LiveRun | None = None,
         after: int | None = None,
-        skip: int = 0,
+        until: int | None = None,
+        last: Frames | None = None,
     ) -> None:
         self._store = store
         self._thread_id = thread_id
@@ -47,8 +61,11 @@ class EventStream:
         """Where to read on in the history, until that is all read."""
         self._live = live
         self._after = after
-        """Behind which raw event of the live run to go on; `None`: with its compacted form, from frame `_skip` on."""
-        self._skip = skip
+        """Behind which raw event of the live run to go on; `None`: with its compacted form."""
+        self._until = live.claim.first_seq if live is not None else until
+        """The history is read of runs that begin before this sequence number."""
+        self._last = last
+        """Given after all else."""
         self._buffer: list[Event] = []
         if live is not None:
             live.readers.add(self)
@@ -88,18 +105,20 @@ class EventStream:
             elif self._stored is not None:
                 frames = await self._from_history(self._stored)
             elif self._live is None:
-                return None
+                last, self._last = self._last, None
+                return last
             elif self._after is None:
                 frames = await self._prefix(self._live)
             else:
-                found, last = self._live.recorder.read(self._after, PIECE)
-                if found is not None and last is not None:
-                    self._after = last
+                found, reached = self._live.recorder.read(self._after, PIECE)
+                if found is not None:
+                    self._after = reached
                     return found
-                if last is None:
+                if reached is None:
                     frames = await self._from_live_journal(self._after)
                 elif self._live.closed:
-                    return self._last_word()
+                    self._last, self._live = self._live.failure, None
+                    continue
                 else:
                     await self._live.changed()
                     continue
@@ -107,13 +126,12 @@ class EventStream:
                 return frames
 
     async def _from_history(self, after: Cursor) -> Frames:
-        until = self._live.claim.first_seq if self._live else None
-        page = await self._store.history(self._thread_id, after, until, PIECE)
+        page = await self._store.history(self._thread_id, after, self._until, PIECE)
         self._stored = page.next
         return page.frames
 
     def resume(self, first: int, last: int, seq: int, skip: int) -> None:
-        """Begin in the form of the run `first` to `last` compacted up to `seq`, at its frame `skip`, then its raw rest."""
+        """Begin in the form of a run compacted up to `seq`, at its frame `skip`; its raw rest follows."""
         self._journal = (first - 1, last)
         self._again = (seq, skip)
 
@@ -145,11 +163,16 @@ class EventStream:
         """Give frames that have left the memory of a live run."""
         page = await self._store.journal(self._thread_id, after, None, PIECE)
         events = page.frames.events()
-        self._after = events[-1].seq if events else (self._live.recorder.published if self._live else after)
+        if not events:
+            raise CursorExpired(
+                f"thread '{self._thread_id}': the reader is so far behind that the raw events after {after} are "
+                "gone; connect without a cursor"
+            )
+        self._after = events[-1].seq
         return page.frames
 
     async def _prefix(self, live: LiveRun) -> Frames:
-        frames, seq = live.recorder.prefix(self._skip)
+        frames, seq = live.recorder.prefix(0)
         self._after = seq
         await live.published(seq)
         if live.recorder.published < seq:
@@ -157,7 +180,3 @@ class EventStream:
             self._after = live.claim.first_seq - 1
             return _core.Frames(b"")
         return frames
-
-    def _last_word(self) -> Frames | None:
-        live, self._live = self._live, None
-        return live.failure if live else None

@@ -40,7 +40,7 @@ class Threads:
         return await (await self._runner.opened()).threads(limit, behind, include_archived, agent_id)
 
     async def events(self, thread_id: str) -> list[Event]:  # type: ignore[valid-type]  # `list` is a verb here
-        """Give the compacted events of the thread: its stored runs, and of a live one what is durable. Unknown: none."""
+        """Give the thread's compacted events: its stored runs, and of a live one what is durable. Unknown: none."""
         stream = await self._runner.snapshot(thread_id)
         return [event async for event in stream]
 
@@ -54,7 +54,7 @@ class Threads:
         """Give the thread's messages, as a client shows them. Unknown thread: none."""
         return (await self.folded(thread_id)).messages
 
-    async def state(self, thread_id: str) -> Any:  # noqa: ANN401 - any JSON value
+    async def state(self, thread_id: str) -> Any:
         """Give the thread's shared state; `{}` where nothing set one."""
         return (await self.folded(thread_id)).state
 

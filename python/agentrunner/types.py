@@ -21,7 +21,7 @@ class AgentObject(Protocol):
     If it has `abort_run()`, that is called when the run is stopped; if it has `agent_id`, the thread list shows it.
     """
 
-    def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:  # noqa: A002 - the field's name for it
+    def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:
         """Yield the events of the run, `RUN_STARTED` first."""
         ...
 

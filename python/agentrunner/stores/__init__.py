@@ -61,13 +61,13 @@ class Store(Protocol):
         self,
         thread_id: str,
         run_id: str,
-        input: str,  # noqa: A002 - the field's name for it
+        input: str,
         agent_id: str | None,
         message_ids: list[str],
     ) -> tuple[Claim, list[str]]:
         """Take the thread for a run, atomically; give the claim and those of `message_ids` the thread knows.
 
-        Raises `ThreadAlreadyRunning`, and `RunAlreadyExists` for a run id used before in any thread; both change nothing.
+        Raises, changing nothing: `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id used before in any thread.
         """
         ...
 

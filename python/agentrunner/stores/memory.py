@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner._core import Batch, Claim, Frames, Recorder
-from agentrunner.errors import CursorAhead, CursorExpired, LeaseLost, RunAlreadyExists, ThreadAlreadyRunning, ThreadNotFound
+from agentrunner.errors import (
+    CursorAhead,
+    CursorExpired,
+    LeaseLost,
+    RunAlreadyExists,
+    ThreadAlreadyRunning,
+    ThreadNotFound,
+)
 from agentrunner.stores import HistoryPage, JournalPage, Place
 from agentrunner.types import ThreadSummary
 
@@ -58,7 +65,7 @@ class _Thread:
 
 
 class MemoryStore:
-    """Threads in memory; they end with the process. Past a limit the least recently used threads go, never a running one.
+    """Threads in memory. Past a limit the least recently used threads go, never a running one.
 
     `max_threads`, `max_runs_per_thread`, `max_bytes` (of compacted events): at least 1 each. What is dropped is said
     once in a `UserWarning`. `resume_window`: seconds a finished run's raw events are kept for readers that resume.
@@ -102,7 +109,7 @@ class MemoryStore:
         self,
         thread_id: str,
         run_id: str,
-        input: str,  # noqa: A002
+        input: str,
         agent_id: str | None,
         message_ids: list[str],
     ) -> tuple[Claim, list[str]]:
@@ -124,7 +131,7 @@ class MemoryStore:
         self._run_ids[run_id] = thread_id
         return thread.claim, [known for known in message_ids if known in thread.message_ids]
 
-    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: ARG002, D102
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
         self._held(claim).journals[-1].batches.append(batch)
 
     async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
@@ -169,7 +176,7 @@ class MemoryStore:
         chosen = self._threads.values() if thread_id is None else filter(None, [self._threads.get(thread_id)])
         return [(thread.claim, thread.stop_requested) for thread in chosen if thread.claim is not None]
 
-    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: ARG002, D102
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
         # What could be recovered has died with its process; here only old journals are let go.
         now = time.monotonic()
         for thread in list(self._threads.values()):
@@ -229,7 +236,7 @@ class MemoryStore:
                 if thread and any(journal.first_seq == run.first_seq for journal in thread.journals):
                     return Place("journal", run.first_seq, run.last_seq)
                 raise CursorExpired(
-                    f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are no longer kept; "
+                    f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are gone; "
                     "connect without a cursor for the whole thread"
                 )
         return Place("stored", 0, 0)
@@ -296,7 +303,7 @@ class MemoryStore:
             self._run_ids.pop(run.run_id, None)
 
     def _drop_unless_kept(self, thread: _Thread) -> None:
-        """A thread without stored runs stays only while the raw frames of its failed run may be asked for."""
+        """Drop a thread that has neither runs nor raw frames anyone may still ask for."""
         if not thread.runs and not thread.journals and thread.claim is None:
             self._drop(thread)
 

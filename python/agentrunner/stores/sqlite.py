@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentrunner import _core
 from agentrunner.errors import StoreClosed
@@ -16,6 +17,25 @@ if TYPE_CHECKING:
 
     from agentrunner._core import Batch, Claim, Recorder
     from agentrunner.stores import Cursor
+
+
+class Report(NamedTuple):
+    """The state of a file; each pair is a thread and a run."""
+
+    integrity: str
+    """What SQLite's own check says: `ok`, or what is damaged."""
+    threads: int
+    runs: int
+    foreign_runs: int
+    """Runs another writer added."""
+    corrupt: list[tuple[str, str]]
+    """Runs whose events cannot be read; they are left out of replays."""
+    orphans: list[tuple[str, str]]
+    """Runs whose parent is missing; shown all the same, but a TypeScript runner does not see them."""
+    stuck: list[str]
+    """Threads marked as running without a lease."""
+    dead: list[tuple[str, str]]
+    """Live runs whose owner is gone; the next runner that opens the file ends them."""
 
 
 class SqliteStore:
@@ -45,12 +65,14 @@ class SqliteStore:
             raise ValueError("a SQLite store needs a file; use InMemoryAgentRunner to keep nothing")
         self.path = os.fspath(path)
         self.lease_ttl = lease_ttl
-        self._options = {
-            "strict": durability == "strict",
-            "lease_ms": int(lease_ttl * 1000),
-            "resume_ms": int(resume_window * 1000),
-            "free_stuck": free_stuck,
-        }
+        self._open_core = partial(
+            _core.SqliteStore,
+            self.path,
+            strict=durability == "strict",
+            lease_ms=int(lease_ttl * 1000),
+            resume_ms=int(resume_window * 1000),
+            free_stuck=free_stuck,
+        )
         self._core: _core.SqliteStore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -60,8 +82,8 @@ class SqliteStore:
         """Open the file, making it if it is not there."""
         if self._core is None:
             self._loop = asyncio.get_running_loop()
-            self._core = await asyncio.to_thread(_core.SqliteStore, self.path, **self._options)
-            self._loop.add_reader(self._core.fileno(), self._complete)
+            core = self._core = await asyncio.to_thread(self._open_core)
+            self._loop.add_reader(core.fileno(), self._complete)
 
     async def aclose(self) -> None:
         """Commit what is queued and close the file."""
@@ -88,7 +110,7 @@ class SqliteStore:
                 else:
                     future.set_exception(error)
 
-    def _call(self, verb: Callable[..., None], *args: Any) -> asyncio.Future[Any]:  # noqa: ANN401
+    def _call(self, verb: Callable[..., None], *args: Any) -> asyncio.Future[Any]:
         if self._core is None or self._loop is None:
             raise StoreClosed("the store is closed")
         self._tickets += 1
@@ -100,7 +122,7 @@ class SqliteStore:
         self,
         thread_id: str,
         run_id: str,
-        input: str,  # noqa: A002
+        input: str,
         agent_id: str | None,
         message_ids: list[str],
     ) -> tuple[Claim, list[str]]:
@@ -162,7 +184,6 @@ class SqliteStore:
     async def clear(self) -> None:  # noqa: D102
         await self._call(_core.SqliteStore.clear)
 
-    async def inspect(self, *, fix: bool) -> _core.Report:
+    async def inspect(self, *, fix: bool) -> Report:
         """Look the whole file over, as `agentrunner doctor` does; with `fix` mend the chain and free stuck threads."""
-        report: _core.Report = await self._call(_core.SqliteStore.inspect, fix)
-        return report
+        return Report(*await self._call(_core.SqliteStore.inspect, fix))

@@ -43,16 +43,16 @@ pub fn compact(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
 
 #[pyfunction]
 pub fn expand(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
-    let (mut expander, mut expanded, mut out) = (Expander::new(), Vec::new(), Vec::new());
+    let (mut expander, mut all, mut out) = (Expander::new(), Vec::new(), Vec::new());
     each(events, |event| {
         if expander.push(event, &mut out)? {
-            expanded.extend(out.drain(..).map(|json| Event::of(&json)));
+            all.extend(out.drain(..).map(|json| Event::of(&json)));
         } else {
-            expanded.push(Event::of(event.json()));
+            all.push(Event::of(event.json()));
         }
         Ok(())
     })?;
-    Ok(expanded)
+    Ok(all)
 }
 
 #[pyfunction]

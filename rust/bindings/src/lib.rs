@@ -1,5 +1,6 @@
 //! `agentrunner._core`: a table of contents. What the verbs do is said in `agentrunner-core`; what they are in Python, in
 //! `_core.pyi`.
+#![allow(clippy::needless_pass_by_value, reason = "arguments come from Python by value")]
 use pyo3::prelude::*;
 
 mod errors;

@@ -108,20 +108,22 @@ impl Recorder {
     }
 
     fn read(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<(Option<Py<Frames>>, Option<u64>)> {
-        let core = self.core();
-        let mut cache = self.last_read.lock().expect("never poisoned");
-        if let Some((from, to, frames)) = cache.as_ref()
+        if let Some((from, to, frames)) = &*self.last_read.lock().expect("never poisoned")
             && *from == after
-            && (*to == core.published() || frames.get().as_slice().len() >= limit)
+            && (*to == self.core().published() || frames.get().as_slice().len() >= limit)
         {
             return Ok((Some(frames.clone_ref(py)), Some(*to)));
         }
-        match core.read(after, limit) {
+        // No lock is held while Python makes an object.
+        let read = self.core().read(after, limit);
+        match read {
             Read::Nothing => Ok((None, Some(after))),
             Read::Stored => Ok((None, None)),
             Read::Frames(bytes, last) => {
                 let frames = Py::new(py, Frames::from(bytes))?;
-                *cache = Some((after, last, frames.clone_ref(py)));
+                let cached = Some((after, last, frames.clone_ref(py)));
+                let before = std::mem::replace(&mut *self.last_read.lock().expect("never poisoned"), cached);
+                drop(before);
                 Ok((Some(frames), Some(last)))
             }
         }

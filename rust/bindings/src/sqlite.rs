@@ -1,5 +1,6 @@
 //! The SQLite store as Python sees it: each verb takes a ticket and returns at once; what came of it is fetched with
 //! `completions()` when the descriptor `fileno()` is readable.
+use std::convert::identity;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -58,6 +59,9 @@ impl Claim {
     }
 }
 
+/// A ticket, and the value or the error of its verb.
+type Outcome = (u64, Option<Py<PyAny>>, Option<Py<PyAny>>);
+
 type Value = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 struct Completions {
@@ -112,10 +116,6 @@ fn cursor((seq, index): (u64, Option<u64>)) -> Cursor {
     Cursor { seq, index }
 }
 
-fn nothing(value: ()) {
-    value
-}
-
 #[pymethods]
 impl SqliteStore {
     #[new]
@@ -142,7 +142,7 @@ impl SqliteStore {
         self.woken.as_raw_fd()
     }
 
-    fn completions(&self, py: Python<'_>) -> Vec<(u64, Option<Py<PyAny>>, Option<Py<PyAny>>)> {
+    fn completions(&self, py: Python<'_>) -> Vec<Outcome> {
         while matches!((&self.woken).read(&mut [0; 64]), Ok(64)) {}
         let ready = std::mem::take(&mut *self.completions.ready.lock().expect("never poisoned"));
         let outcome = |(ticket, value): (u64, Value)| match value(py) {
@@ -172,12 +172,12 @@ impl SqliteStore {
     }
 
     fn append(&self, ticket: u64, claim: &Claim, batch: &Batch, barrier: bool) -> PyResult<()> {
-        self.call(ticket, nothing, |store, done| store.append(&claim.core(), batch.0.clone(), barrier, done))
+        self.call(ticket, identity, |store, done| store.append(&claim.core(), batch.0.clone(), barrier, done))
     }
 
     fn renew(&self, ticket: u64, claims: Vec<PyRef<'_, Claim>>) -> PyResult<()> {
         let claims = claims.iter().map(|claim| claim.core()).collect();
-        self.call(ticket, |held: Vec<bool>| held, |store, done| store.renew(claims, done))
+        self.call(ticket, identity, |store, done| store.renew(claims, done))
     }
 
     fn finish(&self, ticket: u64, claim: &Claim, recorder: &Recorder, stored: bool) -> PyResult<()> {
@@ -191,11 +191,11 @@ impl SqliteStore {
                 last_seq: recorder.last_seq(),
             }
         };
-        self.call(ticket, nothing, |store, done| store.finish(&claim.core(), finish, done))
+        self.call(ticket, identity, |store, done| store.finish(&claim.core(), finish, done))
     }
 
     fn request_stop(&self, ticket: u64, thread_id: String, run_id: Option<String>) -> PyResult<()> {
-        self.call(ticket, |found: bool| found, |store, done| store.request_stop(thread_id, run_id, done))
+        self.call(ticket, identity, |store, done| store.request_stop(thread_id, run_id, done))
     }
 
     fn live(&self, ticket: u64, thread_id: Option<String>) -> PyResult<()> {
@@ -246,7 +246,8 @@ impl SqliteStore {
     ) -> PyResult<()> {
         let convert = |rows: Vec<core::ThreadRow>| {
             let row = |row: core::ThreadRow| {
-                let core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at } = row;
+                let core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at } =
+                    row;
                 (thread_id, name, agent_id, archived, running, runs, created_at, updated_at)
             };
             rows.into_iter().map(row).collect::<Vec<_>>()
@@ -255,19 +256,19 @@ impl SqliteStore {
     }
 
     fn rename(&self, ticket: u64, thread_id: String, name: Option<String>) -> PyResult<()> {
-        self.call(ticket, nothing, |store, done| store.rename(thread_id, name, done))
+        self.call(ticket, identity, |store, done| store.rename(thread_id, name, done))
     }
 
     fn archive(&self, ticket: u64, thread_id: String, archived: bool) -> PyResult<()> {
-        self.call(ticket, nothing, |store, done| store.archive(thread_id, archived, done))
+        self.call(ticket, identity, |store, done| store.archive(thread_id, archived, done))
     }
 
     fn delete(&self, ticket: u64, thread_id: String) -> PyResult<()> {
-        self.call(ticket, nothing, |store, done| store.delete(thread_id, done))
+        self.call(ticket, identity, |store, done| store.delete(thread_id, done))
     }
 
     fn clear(&self, ticket: u64) -> PyResult<()> {
-        self.call(ticket, nothing, |store, done| store.clear(done))
+        self.call(ticket, identity, core::SqliteStore::clear)
     }
 
     fn inspect(&self, ticket: u64, fix: bool) -> PyResult<()> {

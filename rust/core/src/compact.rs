@@ -194,9 +194,10 @@ impl Compactor {
 
 impl Stream {
     fn start(&mut self, event: &Event<'_>) {
-        let metadata = self.start.as_deref().and_then(|start| {
-            Event::parse_str(start).expect("parsed before").get("metadata").map(str::to_owned)
-        });
+        let metadata = self
+            .start
+            .as_deref()
+            .and_then(|start| Event::parse_str(start).expect("parsed before").get("metadata").map(str::to_owned));
         self.start = Some(match metadata {
             None => event.json().to_owned(),
             Some(earlier) => {

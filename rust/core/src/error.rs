@@ -47,13 +47,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ThreadAlreadyRunning => f.write_str("Thread already running"),
-            Self::RunAlreadyExists(run) => write!(
-                f,
-                "run '{run}' exists already; a run id is used once, start the retry under a new one"
-            ),
-            Self::StoreForked => f.write_str(
-                "the store was opened before a fork; open it again in the child process",
-            ),
+            Self::RunAlreadyExists(run) => {
+                write!(f, "run '{run}' exists already; a run id is used once, start the retry under a new one")
+            }
+            Self::StoreForked => f.write_str("the store was opened before a fork; open it again in the child process"),
             Self::StoreClosed => f.write_str("the store is closed"),
             Self::InvalidEvent(text)
             | Self::InvalidInput(text)

@@ -94,9 +94,27 @@ impl Kind {
 
 /// The optional fields that must be left out rather than null; `null` elsewhere is a value like any other.
 const NEVER_NULL: &[&str] = &[
-    "timestamp", "metadata", "subagentRunId", "protocolVersion", "parentRunId", "input", "outcome", "usage", "code",
-    "role", "name", "parentMessageId", "messageId", "toolCallId", "toolCallName", "delta", "replace", "source",
-    "description", "parentSubagentRunId", "parentToolCallId",
+    "timestamp",
+    "metadata",
+    "subagentRunId",
+    "protocolVersion",
+    "parentRunId",
+    "input",
+    "outcome",
+    "usage",
+    "code",
+    "role",
+    "name",
+    "parentMessageId",
+    "messageId",
+    "toolCallId",
+    "toolCallName",
+    "delta",
+    "replace",
+    "source",
+    "description",
+    "parentSubagentRunId",
+    "parentToolCallId",
 ];
 
 /// An event, borrowed from its JSON text.
@@ -227,7 +245,9 @@ impl<'a> Event<'a> {
         }
         for (key, value) in self.members() {
             if matches!(key, "threadId" | "runId" | "messageId" | "toolCallId" | "stepName" | "entityId")
-                || key.ends_with("RunId") || key.ends_with("MessageId") || key.ends_with("ToolCallId")
+                || key.ends_with("RunId")
+                || key.ends_with("MessageId")
+                || key.ends_with("ToolCallId")
             {
                 self.check_id(key, value, max_id)?;
             }

@@ -21,11 +21,10 @@ impl Cursor {
     pub fn parse(text: &str) -> Result<Self> {
         let number = |digits: &str| {
             let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits.parse::<u64>().ok().filter(|number| plain && *number <= i64::MAX as u64)
+            digits.parse::<u64>().ok().filter(|number| plain && i64::try_from(*number).is_ok())
         };
-        let refused = || {
-            Error::InvalidCursor(format!("a cursor is `<seq>` or `<seq>.<index>`, not {:?}", shortened(text)))
-        };
+        let refused =
+            || Error::InvalidCursor(format!("a cursor is `<seq>` or `<seq>.<index>`, not {:?}", shortened(text)));
         let (seq, index) = match text.split_once('.') {
             None => (text, None),
             Some((seq, index)) => (seq, Some(number(index).ok_or_else(refused)?)),

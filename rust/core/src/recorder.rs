@@ -154,10 +154,8 @@ impl Recorder {
         }
         frames::write(&mut self.pending, Cursor { seq: self.next_seq, index: None }, event.json());
         self.next_seq += 1;
-        self.barrier |= matches!(
-            event.kind(),
-            Kind::RunStarted | Kind::RunFinished | Kind::RunError | Kind::ToolCallResult
-        );
+        self.barrier |=
+            matches!(event.kind(), Kind::RunStarted | Kind::RunFinished | Kind::RunError | Kind::ToolCallResult);
     }
 
     fn take_in(&mut self, event: &Event<'_>) {

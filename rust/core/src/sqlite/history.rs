@@ -230,8 +230,10 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
             let first_seq = head.unwrap_or(0) + 1;
             // An empty or corrupt row takes a number of its own too, so that each run ends at another.
             let last_seq = first_seq + count.max(1) - 1;
-            db.prepare_cached("INSERT OR IGNORE INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 0)")?
-                .execute(params![id, thread_id, first_seq, last_seq])?;
+            db.prepare_cached(
+                "INSERT OR IGNORE INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 0)",
+            )?
+            .execute(params![id, thread_id, first_seq, last_seq])?;
             add_message_ids(db, &thread_id, ids.iter().map(String::as_str))?;
             touch_thread(db, &thread_id, None, last_seq, true, created_at)?;
         }

@@ -76,6 +76,7 @@ pub fn connect(path: &Path) -> Result<Connection> {
 }
 
 /// The error, saying which file.
+#[allow(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn named(path: &Path, error: Error) -> Error {
     let text = format!("{}: {error}", path.display());
     match error {

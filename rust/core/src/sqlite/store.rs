@@ -184,7 +184,13 @@ impl SqliteStore {
     }
 
     /// Makes a batch durable; `LeaseLost` if the thread has another owner now.
-    pub fn append(&self, claim: &Claim, batch: Arc<Batch>, barrier: bool, done: impl FnOnce(Result<()>) + Send + 'static) {
+    pub fn append(
+        &self,
+        claim: &Claim,
+        batch: Arc<Batch>,
+        barrier: bool,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
         let (claim, lease_ms) = (claim.clone(), self.lease_ms);
         let work = move |db: &Connection| {
             extend_lease(db, &claim, lease_ms)?;
@@ -328,8 +334,10 @@ fn next_token(db: &Connection) -> rusqlite::Result<i64> {
 
 /// The mark by which a TypeScript runner on the same file knows the thread is taken.
 fn set_run_state(db: &Connection, thread_id: &str, run_id: Option<&str>, now: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT OR REPLACE INTO run_state (thread_id, is_running, current_run_id, updated_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![thread_id, run_id.is_some(), run_id, now])?;
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO run_state (thread_id, is_running, current_run_id, updated_at) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![thread_id, run_id.is_some(), run_id, now])?;
     Ok(())
 }
 
@@ -366,8 +374,12 @@ fn write_finish(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64)
     set_run_state(db, thread_id, None, now)?;
     let (first_seq, last_seq) = (signed(claim.first_seq), signed(finish.last_seq));
     if last_seq >= first_seq {
-        db.prepare_cached("INSERT OR REPLACE INTO journal_expiry VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![thread_id, first_seq, last_seq, now + resume_ms])?;
+        db.prepare_cached("INSERT OR REPLACE INTO journal_expiry VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+            thread_id,
+            first_seq,
+            last_seq,
+            now + resume_ms
+        ])?;
     }
     let mut created_at = now;
     if let Some(events) = &finish.events {
@@ -381,10 +393,19 @@ fn write_finish(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64)
             "INSERT INTO agent_runs (thread_id, run_id, parent_run_id, events, input, created_at, version)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
         )?
-        .execute(params![thread_id, claim.run_id, last.map(|(run, _)| run), events, claim.input, created_at])?;
+        .execute(params![
+            thread_id,
+            claim.run_id,
+            last.map(|(run, _)| run),
+            events,
+            claim.input,
+            created_at
+        ])?;
         let id = db.last_insert_rowid();
-        db.prepare_cached("INSERT INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 1)")?
-            .execute(params![id, thread_id, first_seq, last_seq])?;
+        db.prepare_cached(
+            "INSERT INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 1)",
+        )?
+        .execute(params![id, thread_id, first_seq, last_seq])?;
         history::mark_indexed(db, id)?;
         history::add_message_ids(db, thread_id, finish.message_ids.iter().map(String::as_str))?;
     }

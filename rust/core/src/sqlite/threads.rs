@@ -28,7 +28,8 @@ pub struct ThreadRow {
 }
 
 /// Everything a thread has, by table.
-const TABLES: &[&str] = &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "threads"];
+const TABLES: &[&str] =
+    &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "threads"];
 
 impl SqliteStore {
     /// Threads with at least one stored run, the most recently updated first; `before` is the `(updated_at, thread_id)`

@@ -114,7 +114,9 @@ impl Writer {
             || group.iter().any(|job| job.barrier)
             || self.last_full.elapsed() >= FULL_EVERY;
         if let Err(error) = self.synchronous(full).and_then(|()| self.execute("BEGIN IMMEDIATE")) {
-            group.into_iter().for_each(|job| refuse(job, &error));
+            for job in group {
+                refuse(job, &error);
+            }
             self.mend(&error);
             return;
         }
@@ -155,7 +157,9 @@ impl Writer {
 
     fn synchronous(&mut self, full: bool) -> Result<()> {
         if full != self.full {
-            self.connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" }).map_err(store_error)?;
+            self.connection
+                .pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })
+                .map_err(store_error)?;
             self.full = full;
         }
         Ok(())

@@ -1,0 +1,53 @@
+# What a fresh machine needs beside this: a Rust toolchain, Python >= 3.11, make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench wheel build dev fmt clean
+
+demo: build ## Set up everything and run the tour on embedded SQLite.
+	$(BIN)/agentrunner demo
+
+test: dev wheel ## Set up everything and pass the tests.
+	cargo test --release --workspace --exclude agentrunner-python
+	$(BIN)/pytest
+
+lint: dev ## Everything that can be said about the code without running it.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest agentrunner._core
+	cargo fmt --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+bench: dev ## The README's table.
+	$(BIN)/python -m benches
+
+wheel: dev ## One wheel for every Python >= 3.11 of this platform, in dist/.
+	rm -rf dist
+	$(BIN)/maturin build --release --strip --out dist
+
+$(VENV)/tools: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet 'maturin>=1.16,<2'
+	touch $@
+
+$(VENV)/dev-tools: $(VENV)/tools
+	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+build: $(VENV)/tools
+	$(BIN)/maturin develop --quiet --release --extras demo
+
+dev: build $(VENV)/dev-tools
+
+fmt: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	cargo fmt
+
+clean:
+	rm -rf target dist $(VENV) tests/node/node_modules
