@@ -364,7 +364,7 @@ class AgentRunner:
                     driver.fail(LeaseLost(f"the lease of run '{claim.run_id}' could not be renewed in time"))
 
     async def _see_stops(self, drivers: list[Driver]) -> None:
-        asked = {claim.token for claim, stop in await self._store.live() if stop}
+        asked = set(await self._store.stops())
         for driver in drivers:
             if driver.claim.token in asked:
                 await driver.stop()

@@ -89,6 +89,10 @@ class Store(Protocol):
         """Give the live runs, each with whether a stop is asked for."""
         ...
 
+    async def stops(self) -> list[int]:
+        """Give the fencing tokens of live runs that are asked to stop; asked for ten times a second."""
+        ...
+
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
         """Take over, under new tokens, live runs whose owner is gone or whose lease has ended."""
         ...

@@ -176,6 +176,9 @@ class MemoryStore:
         chosen = self._threads.values() if thread_id is None else filter(None, [self._threads.get(thread_id)])
         return [(thread.claim, thread.stop_requested) for thread in chosen if thread.claim is not None]
 
+    async def stops(self) -> list[int]:  # noqa: D102
+        return [thread.claim.token for thread in self._threads.values() if thread.claim and thread.stop_requested]
+
     async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
         # What could be recovered has died with its process; here only old journals are let go.
         now = time.monotonic()

@@ -149,6 +149,10 @@ class SqliteStore:
         runs: list[tuple[Claim, bool]] = await self._call(_core.SqliteStore.live, thread_id)
         return runs
 
+    async def stops(self) -> list[int]:  # noqa: D102
+        tokens: list[int] = await self._call(_core.SqliteStore.stops)
+        return tokens
+
     async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
         claims: list[Claim] = await self._call(_core.SqliteStore.recover, thread_id)
         return claims

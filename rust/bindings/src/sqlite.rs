@@ -205,6 +205,10 @@ impl SqliteStore {
         self.call(ticket, convert, |store, done| store.live(thread_id, done))
     }
 
+    fn stops(&self, ticket: u64) -> PyResult<()> {
+        self.call(ticket, identity, core::SqliteStore::stops)
+    }
+
     fn recover(&self, ticket: u64, thread_id: Option<String>) -> PyResult<()> {
         let convert = |claims: Vec<core::Claim>| claims.into_iter().map(Claim::from).collect::<Vec<_>>();
         self.call(ticket, convert, |store, done| store.recover(thread_id, done))

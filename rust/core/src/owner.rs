@@ -1,7 +1,7 @@
 //! Who holds a lease: host, process, and one opened store in it; and whether that one still lives.
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Stores open in this process, by the last part of their owner text.
@@ -75,7 +75,12 @@ fn exists(_pid: u32) -> bool {
 }
 
 /// The host name, with what tells one boot and one pid namespace from another where the system says so.
-fn host() -> String {
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(read_host)
+}
+
+fn read_host() -> String {
     #[cfg(unix)]
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     #[cfg(not(unix))]

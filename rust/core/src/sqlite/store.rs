@@ -252,6 +252,15 @@ impl SqliteStore {
         self.read(move |db| live_runs(db, thread_id.as_deref(), |_, _| true), done);
     }
 
+    /// The fencing tokens of the live runs that are asked to stop.
+    pub fn stops(&self, done: impl FnOnce(Result<Vec<i64>>) + Send + 'static) {
+        let work = |db: &Connection| {
+            let mut statement = db.prepare_cached("SELECT token FROM live_runs WHERE stop_requested <> 0")?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        };
+        self.read(move |db| work(db).map_err(store_error), done);
+    }
+
     /// Takes over the runs whose owners are gone or silent past their lease, each under a new token: the caller is to
     /// replay their journal, end and finish them. Also lets go of journals past their resume window.
     pub fn recover(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<Claim>>) + Send + 'static) {

@@ -1,6 +1,6 @@
 //! Threads that own a connection: the one writer with its group commit, and the reader.
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -88,15 +88,17 @@ struct Writer {
     durability: Durability,
     full: bool,
     last_full: Instant,
+    /// Whether there are commits since.
+    unsynced: bool,
 }
 
 impl Writer {
     fn new(connection: Connection, path: PathBuf, durability: Durability) -> Self {
-        Self { connection, path, durability, full: false, last_full: Instant::now() }
+        Self { connection, path, durability, full: false, last_full: Instant::now(), unsynced: false }
     }
 
     fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
+        while let Some(first) = self.next(jobs) {
             let mut group = vec![first];
             while group.len() < GROUP
                 && let Ok(job) = jobs.try_recv()
@@ -107,6 +109,30 @@ impl Writer {
         }
         // What is in the file alone is easier to copy than a file and its log.
         let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+
+    /// The next job. While what was committed last may not be on the disk yet, it is brought there in time.
+    fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        if self.unsynced {
+            match jobs.recv_timeout(FULL_EVERY.saturating_sub(self.last_full.elapsed())) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => {}
+            }
+        }
+        jobs.recv().ok()
+    }
+
+    fn sync(&mut self) {
+        let begun = self.synchronous(true).and_then(|()| self.execute("BEGIN IMMEDIATE"));
+        // A commit that writes nothing does not reach the disk: this one writes what is there already.
+        let written = begun.and_then(|()| self.execute("UPDATE counters SET value = value WHERE name = 'token'"));
+        if let Err(error) = written.and_then(|()| self.execute("COMMIT")) {
+            let _ = self.execute("ROLLBACK");
+            self.mend(&error);
+        }
+        self.last_full = Instant::now();
+        self.unsynced = false;
     }
 
     fn commit(&mut self, group: Vec<Job>) {
@@ -130,6 +156,9 @@ impl Writer {
             self.mend(error);
         } else if full {
             self.last_full = Instant::now();
+            self.unsynced = false;
+        } else {
+            self.unsynced = true;
         }
         for done in dones {
             done(outcome.clone());
