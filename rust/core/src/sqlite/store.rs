@@ -256,7 +256,7 @@ impl SqliteStore {
     pub fn stops(&self, done: impl FnOnce(Result<Vec<i64>>) + Send + 'static) {
         let work = |db: &Connection| {
             let mut statement = db.prepare_cached("SELECT token FROM live_runs WHERE stop_requested <> 0")?;
-            statement.query_map([], |row| row.get(0))?.collect()
+            statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
         };
         self.read(move |db| work(db).map_err(store_error), done);
     }
