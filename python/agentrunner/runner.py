@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import logging
 import os
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner.errors import (
+    AgentRunnerError,
     CursorAhead,
     InvalidEvent,
     InvalidInput,
@@ -80,6 +82,7 @@ class AgentRunner:
         """The verbs over threads: list, messages, events, state, rename, archive, delete, clear."""
         self._live: dict[str, LiveRun] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._recovering = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opening: asyncio.Future[None] | None = None
 
@@ -187,6 +190,8 @@ class AgentRunner:
         store = await self.opened()
         cursor: Cursor = _core.parse_cursor(after) if after is not None else (0, None)
         live = await self._live_run(thread_id)
+        # A run of another process is followed while it has readers: until the real one is made, this is one.
+        _held = EventStream(store, thread_id, live=live)
         place = await store.locate(thread_id, cursor)
         if place.kind == "stored":
             return EventStream(store, thread_id, stored=cursor, live=live)
@@ -271,8 +276,12 @@ class AgentRunner:
     ) -> tuple[Claim, list[str]]:
         async with self._turn(thread_id):
             while True:
+                claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids))
                 try:
-                    return await store.claim(thread_id, run_id, text, agent_id, message_ids)
+                    return await asyncio.shield(claiming)
+                except asyncio.CancelledError:
+                    self._spawn(self._give_back(claiming))
+                    raise
                 except ThreadAlreadyRunning:
                     if await self._recover(thread_id):
                         continue
@@ -285,6 +294,12 @@ class AgentRunner:
                     await live.ended()
                 else:
                     await asyncio.sleep(STOPS_EVERY)
+
+    async def _give_back(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
+        """Free the thread of a claim that was under way when its caller was cancelled."""
+        with contextlib.suppress(AgentRunnerError):
+            claim, _ = await claiming
+            await self._store.finish(claim, self._recorder(claim, []), False)
 
     def _turn(self, thread_id: str) -> asyncio.Lock:
         """Give the lock by which runs of a thread that wait are served first in, first out."""
@@ -322,10 +337,12 @@ class AgentRunner:
         return None
 
     async def _catch_up(self, live: LiveRun) -> None:
-        while len(
-            page := (await self._store.journal(live.claim.thread_id, live.recorder.last_seq, None, JOURNAL_PAGE)).frames
-        ):
-            live.recorder.replay(page)
+        while True:
+            page = await self._store.journal(live.claim.thread_id, live.recorder.last_seq, None, JOURNAL_PAGE)
+            # Without the run's own token the frames may be those of a later run.
+            if not len(page.frames) or page.live_token != live.claim.token:
+                return
+            live.recorder.replay(page.frames)
 
     async def _follow(self, follower: Follower) -> None:
         # The reader it is for is made in the same turn of the loop.
@@ -378,12 +395,14 @@ class AgentRunner:
                 driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
 
     async def _recover(self, thread_id: str | None = None) -> bool:
-        """End runs whose process is gone: their journal becomes the stored run. Say whether there were any."""
-        claims = await self._store.recover(thread_id)
-        for claim in claims:
-            if not (isinstance(live := self._live.get(claim.thread_id), Driver) and not live.closed):
-                await self._recover_run(claim)
-        return bool(claims)
+        """End runs whose process is gone: their journal becomes the stored run. Say whether any were, now or just before."""
+        under_way = self._recovering.locked()
+        async with self._recovering:
+            claims = await self._store.recover(thread_id)
+            for claim in claims:
+                if not (isinstance(live := self._live.get(claim.thread_id), Driver) and not live.closed):
+                    await self._recover_run(claim)
+        return bool(claims) or under_way
 
     async def _recover_run(self, claim: Claim) -> None:
         driver = Driver(claim, self._recorder(claim, []), self._store)
@@ -420,7 +439,7 @@ class SqliteAgentRunner(AgentRunner):
 
 
 class InMemoryAgentRunner(AgentRunner):
-    """An `AgentRunner` that keeps threads in memory only. The options are those of `MemoryStore` and `AgentRunner`."""
+    """An `AgentRunner` that keeps threads in memory; the options are those of `MemoryStore` and `AgentRunner`."""
 
     def __init__(
         self,
