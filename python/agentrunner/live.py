@@ -15,7 +15,7 @@ import orjson
 from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._core import Frames
-from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, StoreError
+from agentrunner.errors import CursorError, InvalidEvent, InvalidEventSequence, LeaseLost, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,18 +98,39 @@ class Follower(LiveRun):
         try:
             while self.readers:
                 page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE)
-                if len(page.frames):
+                if page.live_token != self.claim.token and not await self._taken_over():
+                    await self._read_rest()
+                    return
+                if page.live_token == self.claim.token and len(page.frames):
                     self.recorder.replay(page.frames)
                     self.wake()
-                elif page.live_token is None or self.recorder.ended:
-                    return
                 else:
                     await asyncio.sleep(FOLLOW_EVERY)
-        except StoreError as error:
+        except (StoreError, CursorError) as error:
             self.failure = last_word(self.recorder, str(error), "STORE_ERROR")
             logger.exception("thread %s: following run %s failed", self.claim.thread_id, self.claim.run_id)
         finally:
             self.close()
+
+    async def _taken_over(self) -> bool:
+        """Say whether the run is live still, under another owner, and go on under the new token."""
+        for claim, _ in await self._store.live(self.claim.thread_id):
+            if claim.run_id == self.claim.run_id:
+                self.claim = claim
+                return True
+        return False
+
+    async def _read_rest(self) -> None:
+        """Read what is left of the ended run, and nothing of a run that came after it."""
+        thread_id, first_seq = self.claim.thread_id, self.claim.first_seq
+        place = await self._store.locate(thread_id, (first_seq, None))
+        # A run that is not stored, or has one event, is one batch.
+        last_seq = place.last_seq if place.kind == "journal" else first_seq
+        while self.recorder.last_seq < last_seq:
+            page = await self._store.journal(thread_id, self.recorder.last_seq, last_seq, JOURNAL_PAGE)
+            if not len(page.frames):
+                return
+            self.recorder.replay(page.frames)
 
 
 class Driver(LiveRun):
@@ -124,6 +145,8 @@ class Driver(LiveRun):
         self._failed: Exception | None = None
         self._ended_by: tuple[str, str | None] | None = None
         """Message and code of an end the agent did not choose."""
+        self._cut_short = asyncio.Event()
+        """Set when the agent is to end before it has chosen to."""
         self._deaf = False
         """Whether what the agent still yields is dropped."""
         self.stopping = False
@@ -143,15 +166,19 @@ class Driver(LiveRun):
         await self.finish()
 
     async def _agent_ended(self, task: asyncio.Task[None]) -> None:
-        while not task.done():
-            cut_short = self.stopping or self._ended_by or self._failed
-            await asyncio.wait([task], timeout=GRACE if cut_short else None)
-            if cut_short and not task.done():
-                logger.warning(
-                    "thread %s: the agent of run %s goes on %s s after it was cancelled; its run ends without it",
-                    self.claim.thread_id, self.claim.run_id, GRACE,
-                )  # fmt: skip
-                return
+        cut_short = asyncio.ensure_future(self._cut_short.wait())
+        try:
+            await asyncio.wait([task, cut_short], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            cut_short.cancel()
+        if not task.done():
+            await asyncio.wait([task], timeout=GRACE)
+        if not task.done():
+            logger.warning(
+                "thread %s: the agent of run %s goes on %s s after it was cancelled; its run ends without it",
+                self.claim.thread_id, self.claim.run_id, GRACE,
+            )  # fmt: skip
+            return
         if task.cancelled():
             if not (self.stopping or self._ended_by or self._failed):
                 self._ended_by = ("The agent was cancelled", None)
@@ -193,7 +220,9 @@ class Driver(LiveRun):
 
     def _commit(self) -> None:
         if self._committing is None and self._failed is None:
-            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+            task = asyncio.get_running_loop().create_task(self._commit_all())
+            # An eager task over a store that never waits has ended already.
+            self._committing = None if task.done() else task
 
     async def _commit_all(self) -> None:
         try:
@@ -266,6 +295,7 @@ class Driver(LiveRun):
 
     def _cancel_agent(self) -> None:
         self._deaf = True
+        self._cut_short.set()
         if self._agent_task is not None:
             self._agent_task.cancel()
 

@@ -115,7 +115,7 @@ class EventStream:
                     self._after = reached
                     return found
                 if reached is None:
-                    frames = await self._from_live_journal(self._after)
+                    frames = await self._from_live_journal(self._live, self._after)
                 elif self._live.closed:
                     self._last, self._live = self._live.failure, None
                     continue
@@ -159,9 +159,10 @@ class EventStream:
             after = events[-1].seq
         return pages
 
-    async def _from_live_journal(self, after: int) -> Frames:
+    async def _from_live_journal(self, live: LiveRun, after: int) -> Frames:
         """Give frames that have left the memory of a live run."""
-        page = await self._store.journal(self._thread_id, after, None, PIECE)
+        # Bounded by what is published: a later run's frames may follow in the journal.
+        page = await self._store.journal(self._thread_id, after, live.recorder.published, PIECE)
         events = page.frames.events()
         if not events:
             raise CursorExpired(

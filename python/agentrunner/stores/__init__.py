@@ -25,7 +25,7 @@ class JournalPage(NamedTuple):
 
     frames: Frames
     live_token: int | None
-    """The fencing token of the thread's live run, read before the frames."""
+    """The fencing token of the thread's live run at the moment the frames were read."""
 
 
 class Place(NamedTuple):

@@ -165,8 +165,9 @@ pub(super) fn journal(
     limit: usize,
 ) -> Result<JournalPage> {
     let read = || -> rusqlite::Result<JournalPage> {
-        // The lease is looked at first: what its run wrote before it ended is then in the rows read next.
-        let live_token = db
+        // The lease and the rows are of one moment: under the live run's token there are no rows of a later one.
+        let snapshot = db.unchecked_transaction()?;
+        let live_token = snapshot
             .prepare_cached("SELECT token FROM live_runs WHERE thread_id = ?1")?
             .query_row([thread_id], |row| row.get(0))
             .optional()?;
