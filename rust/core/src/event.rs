@@ -117,15 +117,42 @@ const NEVER_NULL: &[&str] = &[
     "parentToolCallId",
 ];
 
+/// Every field that holds an id.
+const IDS: &[&str] = &[
+    "threadId",
+    "runId",
+    "messageId",
+    "toolCallId",
+    "entityId",
+    "parentRunId",
+    "parentMessageId",
+    "parentToolCallId",
+    "subagentRunId",
+    "parentSubagentRunId",
+];
+
 /// An event, borrowed from its JSON text.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
     json: &'a str,
     kind: Kind,
     type_name: &'a str,
-    members: SmallVec<[(Span, Span); 6]>,
+    members: SmallVec<[Member; 6]>,
     /// Whether a key has escapes in it: then keys are compared decoded.
     escaped_keys: bool,
+}
+
+/// Where a key (without quotes) and its value stand.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    key: (u32, u32),
+    value: (u32, u32),
+}
+
+const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+fn short(span: Span) -> (u32, u32) {
+    (span.0 as u32, span.1 as u32)
 }
 
 impl<'a> Event<'a> {
@@ -139,37 +166,32 @@ impl<'a> Event<'a> {
 
     /// [`Event::parse`] for text known to be UTF-8.
     pub fn parse_str(json: &'a str) -> Result<Self> {
-        let json = json.trim_matches([' ', '\t', '\n', '\r']);
+        let json = if json.starts_with('{') && json.ends_with('}') { json } else { json.trim_matches(SPACE) };
         let bytes = json.as_bytes();
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(Error::InvalidEvent("an event must be under 4 GiB".into()));
+        }
         if bytes.first() != Some(&b'{') {
             let end = scan::value(bytes, 0, 0)?;
             scan_end(json, end)?;
             return Err(Error::InvalidEvent("an event must be a JSON object".into()));
         }
-        let mut members = SmallVec::new();
-        let mut escaped_keys = false;
-        let mut type_span = None;
+        // Looked for once: most events have none.
+        let escapes = memchr::memchr(b'\\', bytes).is_some();
+        let mut event =
+            Self { json, kind: Kind::Unknown, type_name: "", members: SmallVec::new(), escaped_keys: false };
         let end = scan::object(bytes, 0, 0, |key, value| {
-            let name = &bytes[key.0..key.1];
-            if name == b"type" {
-                type_span = Some(value);
-            }
-            escaped_keys |= name.contains(&b'\\');
-            members.push((key, value));
+            event.escaped_keys |= escapes && bytes[key.0..key.1].contains(&b'\\');
+            event.members.push(Member { key: short(key), value: short(value) });
         })?;
         scan_end(json, end)?;
-        let mut event = Self { json, kind: Kind::Unknown, type_name: "", members, escaped_keys };
-        let type_json = match type_span {
-            Some(span) if !escaped_keys => Some(&json[span.0..span.1]),
-            _ => event.get("type"),
-        };
-        let type_json = type_json.ok_or_else(|| Error::InvalidEvent("an event must have a `type`".into()))?;
+        let type_json = event.get("type").ok_or_else(|| Error::InvalidEvent("an event must have a `type`".into()))?;
         event.type_name = text::inner(type_json)
             .ok_or_else(|| Error::InvalidEvent(format!("`type` must be a string, not {}", shortened(type_json))))?;
-        event.kind = match text::decoded(event.type_name) {
-            Some(name) => Kind::of(&name),
-            None => Kind::Unknown,
-        };
+        event.kind = Kind::of(event.type_name);
+        if escapes && event.kind == Kind::Unknown {
+            event.kind = text::decoded(event.type_name).map_or(Kind::Unknown, |name| Kind::of(&name));
+        }
         Ok(event)
     }
 
@@ -191,16 +213,21 @@ impl<'a> Event<'a> {
     /// The JSON of a field; of a repeated one the last, as every reader of JSON has it.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        self.members.iter().rev().find_map(|&(key, value)| {
-            let key = &self.json[key.0..key.1];
+        self.members.iter().rev().find_map(|member| {
+            let key = self.text(member.key);
             let hit = key == name || (self.escaped_keys && text::same(key, name));
-            hit.then(|| &self.json[value.0..value.1])
+            hit.then(|| self.text(member.value))
         })
     }
 
     /// The fields in order, keys without quotes and still escaped.
     pub fn members(&self) -> impl Iterator<Item = (&'a str, &'a str)> + '_ {
-        self.members.iter().map(|&(key, value)| (&self.json[key.0..key.1], &self.json[value.0..value.1]))
+        self.members.iter().map(|member| (self.text(member.key), self.text(member.value)))
+    }
+
+    #[inline]
+    fn text(&self, span: (u32, u32)) -> &'a str {
+        &self.json[span.0 as usize..span.1 as usize]
     }
 
     /// A string field's text as it stands between its quotes, still escaped; `None` if absent or no string.
@@ -228,7 +255,7 @@ impl<'a> Event<'a> {
             let kept = self.members().filter(|(key, value)| !drop(key, value));
             return Cow::Owned(scan::minified(&object_of(kept)));
         }
-        if self.json.bytes().any(|byte| byte == b'\n' || byte == b'\r') {
+        if memchr::memchr2(b'\n', b'\r', self.json.as_bytes()).is_some() {
             return Cow::Owned(scan::minified(self.json));
         }
         Cow::Borrowed(self.json)
@@ -236,19 +263,18 @@ impl<'a> Event<'a> {
 
     /// Refuses an event whose ids are missing, empty, no strings, not Unicode or over `max_id` bytes long.
     pub fn check_ids(&self, max_id: usize) -> Result<()> {
+        if self.kind == Kind::Unknown {
+            return Ok(());
+        }
         for name in self.kind.required_ids() {
             match self.get(name) {
-                None => return Err(self.refused(&format!("`{name}` is missing"))),
+                None | Some("null") => return Err(self.refused(&format!("`{name}` is missing"))),
                 Some("\"\"") => return Err(self.refused(&format!("`{name}` is empty"))),
                 Some(_) => {}
             }
         }
         for (key, value) in self.members() {
-            if matches!(key, "threadId" | "runId" | "messageId" | "toolCallId" | "stepName" | "entityId")
-                || key.ends_with("RunId")
-                || key.ends_with("MessageId")
-                || key.ends_with("ToolCallId")
-            {
+            if (key.ends_with("Id") && IDS.contains(&key)) || key == "stepName" {
                 self.check_id(key, value, max_id)?;
             }
         }
@@ -256,7 +282,7 @@ impl<'a> Event<'a> {
     }
 
     fn check_id(&self, key: &str, value: &str, max_id: usize) -> Result<()> {
-        if value == "null" || self.kind == Kind::Unknown {
+        if value == "null" {
             return Ok(());
         }
         let Some(id) = text::inner(value) else {

@@ -202,7 +202,9 @@ impl Recorder {
         if self.committing.is_some() || self.pending.is_empty() {
             return None;
         }
-        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(self.limits.commit_bytes / 2));
+        // The next batch is most often as large as this one.
+        let room = self.pending.len();
+        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(room));
         let first_seq = self.pending_from;
         let batch = Arc::new(Batch { first_seq, count: self.next_seq - first_seq, bytes });
         self.committing = Some(batch.clone());
