@@ -1,0 +1,66 @@
+"""`agentrunner threads`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from agentrunner.cli.common import clean, console, looking_at, run
+from agentrunner.types import ThreadSummary
+
+
+def threads(
+    db: Annotated[Path, typer.Argument(metavar="DB", help="The SQLite file.", show_default=False)],
+    archived: Annotated[bool, typer.Option("--archived", help="Archived threads too.")] = False,
+    limit: Annotated[int, typer.Option(help="How many threads at most.", min=1, max=9_999)] = 50,
+) -> None:
+    """List the threads of a file, the most recently updated first."""
+    found, live = run(_read(db, archived, limit))
+    out = console()
+    listed = {thread.thread_id for thread in found}
+    first_runs = [(thread, agent) for thread, agent in live if thread not in listed]
+    if not found and not first_runs:
+        out.print(f"no threads in {clean(str(db))}" + ("" if archived else " (archived ones: --archived)"))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("thread", "name", "agent"):
+        table.add_column(name, overflow="fold")
+    table.add_column("runs", justify="right")
+    table.add_column("running")
+    table.add_column("updated", no_wrap=True)
+    for thread_id, agent in first_runs:
+        table.add_row(Text(clean(thread_id)), "", Text(clean(agent or "")), "0", "yes", "now")
+    now = time.time()
+    for thread in found[:limit]:
+        table.add_row(
+            Text(clean(thread.thread_id)),
+            Text(clean(thread.name or "")),
+            Text(clean(thread.agent_id or "")),
+            str(thread.runs),
+            "yes" if thread.running else "",
+            ago(thread.updated_at / 1000, now) + (", archived" if thread.archived else ""),
+        )
+    out.print(table)
+    if len(found) > limit:
+        out.print(f"there are more than {limit}: --limit")
+
+
+async def _read(db: Path, archived: bool, limit: int) -> tuple[list[ThreadSummary], list[tuple[str, str | None]]]:
+    """Give one thread more than asked for, if there is one, and the threads whose first run is live."""
+    async with looking_at(db) as store:
+        live = [(claim.thread_id, claim.agent_id) for claim, _ in await store.live() if claim.first_seq == 1]
+        return await store.threads(limit + 1, None, archived, None), live
+
+
+def ago(then: float, now: float) -> str:
+    """Give a time as people say it."""
+    seconds = now - then
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size * 30 and size == 86_400:
+            return time.strftime("%Y-%m-%d", time.localtime(then))
+        if seconds >= size:
+            return f"{int(seconds // size)} {name} ago"
+    return "just now"

@@ -1,0 +1,120 @@
+"""What the tour shows: scenes, readers as they read, ticks, and the table at its end."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agentrunner.events import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from agentrunner.events import Folded
+
+
+@dataclass(slots=True)
+class Reader:
+    """Someone who reads a run, and what they have seen."""
+
+    name: str
+    events: list[bytes] = field(default_factory=list)
+    cursors: list[str] = field(default_factory=list)
+
+    def see(self, cursor: str | None, event: bytes) -> None:
+        """Take in an event."""
+        self.cursors.append(cursor or "")
+        self.events.append(event)
+
+    @property
+    def folded(self) -> Folded:
+        """What this reader's screen would show."""
+        return fold(self.events)
+
+    def tail(self, room: int) -> str:
+        """Give the end of the newest text, cut here and not by a table: it is the end that moves."""
+        texts = [str(message.get("content") or "") for message in self.folded.messages]
+        text = texts[-1].strip() if texts else ""
+        return text if len(text) <= room else "…" + text[1 - room :]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run in the table at the end."""
+
+    run_id: str
+    raw: list[bytes]
+    stored: list[bytes]
+    seen: str
+
+    def cells(self) -> list[str]:
+        """Give what the table says of it."""
+        before, after = (sum(map(len, events)) for events in (self.raw, self.stored))
+        counts = f"{len(self.raw)} → {len(self.stored)}"
+        return [self.run_id, counts, f"{before:,}", f"{after:,}", f"{before / max(after, 1):.1f} x", self.seen]
+
+
+class Screen:
+    """The console, and whether every promise has held so far."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._scenes = 0
+        self.kept = True
+
+    def say(self, text: str) -> None:
+        """Print a line of explanation."""
+        self._console.print(Text(text, style="dim"))
+
+    def scene(self, title: str) -> None:
+        """Announce what comes."""
+        self._scenes += 1
+        self._console.print(Text(f"\n{self._scenes}. {title}", style="bold"))
+
+    def promise(self, text: str, held: bool) -> None:
+        """Tick a promise off, or cross it out."""
+        self.kept = self.kept and held
+        mark = Text("   ✓ " if held else "   ✗ ", style="bold green" if held else "bold red")
+        grid = Table.grid()
+        grid.add_row(mark, Text(text if held else f"{text}: BROKEN"))
+        self._console.print(grid)
+
+    @contextmanager
+    def reading(self, *readers: Reader) -> Iterator[None]:
+        """Show readers while they read; without a terminal only how far they got."""
+
+        def rows() -> Table:
+            grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+            grid.add_column(no_wrap=True, width=16)
+            grid.add_column(no_wrap=True, justify="right", width=10)
+            grid.add_column(no_wrap=True, overflow="crop")
+            room = max(self._console.width - 32, 10)
+            for reader in readers:
+                grid.add_row(f"   {reader.name}", f"{len(reader.events)} events", Text(reader.tail(room), style="dim"))
+            return grid
+
+        if self._console.is_terminal:
+            with Live(console=self._console, get_renderable=rows, refresh_per_second=12):
+                yield
+        else:
+            yield
+            self._console.print(rows())
+
+    def summary(self, rows: list[Row]) -> None:
+        """Show what each run took and what is kept of it."""
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+        table.add_column("run", no_wrap=True)
+        for name in ("events", "bytes before", "after", "ratio"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("what readers saw")
+        for row in rows:
+            table.add_row(*row.cells())
+        self._console.print()
+        self._console.print(table)
