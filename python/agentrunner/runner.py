@@ -189,19 +189,21 @@ class AgentRunner:
         """
         store = await self.opened()
         cursor: Cursor = _core.parse_cursor(after) if after is not None else (0, None)
-        live = await self._live_run(thread_id)
-        # A run of another process is followed while it has readers: until the real one is made, this is one.
-        _held = EventStream(store, thread_id, live=live)
-        place = await store.locate(thread_id, cursor)
-        if place.kind == "stored":
-            return EventStream(store, thread_id, stored=cursor, live=live)
-        if place.kind == "journal":
-            return self._resume_finished(store, thread_id, cursor, place.first_seq, place.last_seq, live)
-        if live is None or cursor[0] < live.claim.first_seq:
+        while True:
+            live = await self._live_run(thread_id)
+            # A run of another process is followed while it has readers: until the real one is made, this is one.
+            _held = EventStream(store, thread_id, live=live)
+            place = await store.locate(thread_id, cursor)
+            in_live = live if live is not None and cursor[0] >= live.claim.first_seq else None
+            if (place.kind == "live") == (in_live is not None):
+                break
             # It started, or ended, since: look again.
             await asyncio.sleep(0)
-            return await self.connect(thread_id, after)
-        return await self._resume_live(store, thread_id, cursor, live)
+        if in_live is not None:
+            return await self._resume_live(store, thread_id, cursor, in_live)
+        if place.kind == "journal":
+            return self._resume_finished(store, thread_id, cursor, place.first_seq, place.last_seq, live)
+        return EventStream(store, thread_id, stored=cursor, live=live)
 
     def _resume_finished(
         self, store: Store, thread_id: str, cursor: Cursor, first: int, last: int, live: LiveRun | None
@@ -395,7 +397,7 @@ class AgentRunner:
                 driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
 
     async def _recover(self, thread_id: str | None = None) -> bool:
-        """End runs whose process is gone: their journal becomes the stored run. Say whether any were, now or just before."""
+        """End runs whose process is gone: their journal is stored. Say if there were any, now or just before."""
         under_way = self._recovering.locked()
         async with self._recovering:
             claims = await self._store.recover(thread_id)
