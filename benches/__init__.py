@@ -1,0 +1,1 @@
+"""What the README's table is made from: `python -m benches`."""

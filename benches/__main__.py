@@ -1,0 +1,37 @@
+"""Print the table: `python -m benches`, or one topic of it: `python -m benches --only compaction`."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benches import compaction, fanout, history, ingest, memory
+from benches.common import progress
+
+TOPICS = {
+    "compaction": compaction.rows,
+    "ingest": ingest.rows,
+    "history": history.rows,
+    "fanout": fanout.rows,
+    "memory": memory.rows,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benches", description=__doc__)
+    parser.add_argument("--only", choices=TOPICS, action="append", metavar="NAME", help=", ".join(TOPICS))
+    chosen = parser.parse_args().only or TOPICS
+    began = time.perf_counter()
+    rows = [row for name in chosen for row in TOPICS[name]()]
+    progress(f"done in {time.perf_counter() - began:.0f} s")
+    print("| case | agentrunner | beside it | ratio | bar |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.case} | {row.ours} | {row.beside} | {row.ratio} | {row.bar}{'' if row.met else ' (missed)'} |")
+
+
+if __name__ == "__main__":
+    main()
