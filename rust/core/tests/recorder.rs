@@ -1,0 +1,161 @@
+//! A run being recorded: what readers see when, what stays in memory, what a replay refuses.
+use std::collections::HashSet;
+
+use agentrunner_core::error::Error;
+use agentrunner_core::frames::{self, Cursor};
+use agentrunner_core::lifecycle::Ending;
+use agentrunner_core::log::Read;
+use agentrunner_core::recorder::{Limits, Pressure, Recorder, recompacted};
+
+const INPUT: &str =
+    r#"{"threadId":"t","runId":"r","messages":[{"id":"old","role":"user"},{"id":"new","role":"user"}]}"#;
+const STARTED: &[u8] = br#"{"type":"RUN_STARTED","threadId":"t","runId":"r"}"#;
+
+fn recorder(limits: Limits) -> Recorder {
+    let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::from(["old".to_owned()]), 11, limits);
+    recorder.accept(STARTED).unwrap();
+    recorder
+}
+
+fn content(text: &str) -> String {
+    format!(r#"{{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"{text}"}}"#)
+}
+
+fn start(recorder: &mut Recorder) {
+    recorder.accept(br#"{"type":"TEXT_MESSAGE_START","messageId":"m"}"#).unwrap();
+}
+
+fn commit(recorder: &mut Recorder) -> Vec<u8> {
+    let (batch, _) = recorder.take().unwrap();
+    recorder.publish();
+    batch.bytes.clone()
+}
+
+fn cursors(bytes: &[u8]) -> Vec<String> {
+    frames::iter(bytes).map(|frame| frame.unwrap().0.to_string()).collect()
+}
+
+#[test]
+fn nothing_is_read_before_it_is_published() {
+    let mut recorder = recorder(Limits::default());
+    assert!(matches!(recorder.read(10, 1000), Read::Nothing));
+    let (batch, barrier) = recorder.take().unwrap();
+    assert!(barrier, "a run's start waits for the disk");
+    assert!(matches!(recorder.read(10, 1000), Read::Nothing));
+    assert!(recorder.take().is_none(), "one commit at a time");
+    recorder.publish();
+    let Read::Frames(bytes, last) = recorder.read(10, 1000) else { panic!("published") };
+    assert_eq!((&*bytes, last), (&batch.bytes, 11));
+}
+
+#[test]
+fn a_started_run_is_given_the_messages_the_thread_does_not_know() {
+    let mut recorder = recorder(Limits::default());
+    let bytes = commit(&mut recorder);
+    let (_, json) = frames::iter(&bytes).next().unwrap().unwrap();
+    assert!(json.contains(r#""messages":[{"id":"new","role":"user"}]"#), "{json}");
+    assert_eq!(recorder.message_ids().collect::<Vec<_>>(), ["new"]);
+}
+
+#[test]
+fn pressure_rises_with_what_waits() {
+    let limits = Limits { commit_bytes: 400, pending_bytes: 800, ..Limits::default() };
+    let mut recorder = recorder(limits);
+    start(&mut recorder);
+    recorder.take().unwrap();
+    let mut seen = vec![recorder.accept(content("x").as_bytes()).unwrap()];
+    while seen.last() != Some(&Pressure::Wait) {
+        seen.push(recorder.accept(content("some words more").as_bytes()).unwrap());
+    }
+    seen.dedup();
+    assert_eq!(seen, [Pressure::None, Pressure::Commit, Pressure::Wait]);
+}
+
+#[test]
+fn old_frames_leave_memory_and_are_asked_of_the_store() {
+    let mut recorder = recorder(Limits { window_bytes: 2000, ..Limits::default() });
+    start(&mut recorder);
+    commit(&mut recorder);
+    for _ in 0..100 {
+        recorder.accept(content("a few words").as_bytes()).unwrap();
+        commit(&mut recorder);
+    }
+    assert!(matches!(recorder.read(10, 1 << 20), Read::Stored));
+    let last = recorder.last_seq();
+    let Read::Frames(bytes, reached) = recorder.read(last - 3, 1 << 20) else { panic!("in the window") };
+    assert_eq!((cursors(&bytes).len(), reached), (3, last));
+}
+
+#[test]
+fn a_refused_event_leaves_no_trace() {
+    let mut recorder = recorder(Limits { event_bytes: 200, ..Limits::default() });
+    let before = (recorder.last_seq(), recorder.compacted());
+    for (bad, code) in [
+        (content("x"), "InvalidSequence"),
+        ("[1]".into(), "InvalidEvent"),
+        (content(&"x".repeat(300)), "InvalidEvent"),
+        (r#"{"type":"TEXT_MESSAGE_START","messageId":""}"#.into(), "InvalidEvent"),
+        (r#"{"type":"TEXT_MESSAGE_START","messageId":null}"#.into(), "InvalidEvent"),
+        (r#"{"type":"TEXT_MESSAGE_START","messageId":"\ud83d"}"#.into(), "InvalidEvent"),
+    ] {
+        let error = recorder.accept(bad.as_bytes()).unwrap_err();
+        assert!(format!("{error:?}").starts_with(code), "{bad}: {error:?}");
+    }
+    assert_eq!((recorder.last_seq(), recorder.compacted()), before);
+}
+
+#[test]
+fn the_prefix_of_a_live_run_can_be_made_again_from_its_frames() {
+    let mut recorder = recorder(Limits::default());
+    start(&mut recorder);
+    recorder.accept(content("one ").as_bytes()).unwrap();
+    recorder.accept(content("two").as_bytes()).unwrap();
+    let (prefix, seq) = recorder.prefix(0);
+    assert_eq!((cursors(&prefix), seq), (vec!["14.0".into(), "14.1".into(), "14.2".into()], 14));
+    recorder.accept(content(" three").as_bytes()).unwrap();
+    let raw = commit(&mut recorder);
+    assert_eq!(recompacted([raw.as_slice()].into_iter(), seq, 0).unwrap(), prefix);
+    assert_eq!(cursors(&recompacted([raw.as_slice()].into_iter(), seq, 2).unwrap()), ["14.2"]);
+}
+
+#[test]
+fn a_replayed_run_goes_on_where_it_was() {
+    let mut first = recorder(Limits::default());
+    start(&mut first);
+    first.accept(content("half").as_bytes()).unwrap();
+    let journal = commit(&mut first);
+    let mut second = Recorder::new("t", "r", INPUT, &HashSet::new(), 11, Limits::default());
+    second.replay(&journal).unwrap();
+    assert_eq!((second.last_seq(), second.published()), (13, 13));
+    second.finalize(Ending { interruption_message: Some("gone"), code: Some("INTERRUPTED"), ..Ending::default() });
+    let tail = String::from_utf8(commit(&mut second)).unwrap();
+    assert!(tail.starts_with("id: 14\ndata: {\"type\":\"TEXT_MESSAGE_END\",\"messageId\":\"m\"}\n\n"), "{tail}");
+    assert!(tail.contains(r#"{"type":"RUN_ERROR","message":"gone","code":"INTERRUPTED"}"#), "{tail}");
+    assert!(second.ended());
+}
+
+#[test]
+fn a_journal_with_a_gap_is_refused() {
+    let mut bytes = Vec::new();
+    frames::write(&mut bytes, Cursor { seq: 12, index: None }, std::str::from_utf8(STARTED).unwrap());
+    let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::new(), 11, Limits::default());
+    assert!(matches!(recorder.replay(&bytes), Err(Error::StoreCorrupt(_))));
+    assert!(matches!(recorder.replay(b"id: 11\nnonsense"), Err(Error::StoreCorrupt(_))));
+}
+
+#[test]
+fn a_run_stopped_before_its_first_word_still_starts_and_ends() {
+    let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::new(), 1, Limits::default());
+    recorder.finalize(Ending { stop_requested: true, ..Ending::default() });
+    let bytes = commit(&mut recorder);
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.contains("RUN_STARTED") && text.contains(r#"{"type":"RUN_FINISHED","threadId":"t","runId":"r"}"#));
+}
+
+#[test]
+fn cursors_are_digits_and_at_most_one_dot() {
+    assert_eq!(Cursor::parse("12.3").unwrap(), Cursor { seq: 12, index: Some(3) });
+    for bad in ["", ".", "1.", ".1", "1.2.3", "-1", "+1", " 1", "1e3", "9223372036854775808", "１"] {
+        assert!(matches!(Cursor::parse(bad), Err(Error::InvalidCursor(_))), "{bad:?}");
+    }
+}
