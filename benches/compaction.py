@@ -10,7 +10,8 @@ from agentrunner import compact
 from benches.anchors import compact_orjson
 from benches.common import ANCHORS, NODE, Helper, Row, in_turn, progress, timed
 
-WORDS = [*"the run was recorded and every reader saw what first one sees there café — 🙂".split(), '"quoted"', "in\n"]
+TEXT = 'the run was recorded and every reader saw what the first one sees there café — 🙂 "quoted" in\n'
+WORDS = TEXT.split(" ")
 
 
 def stream(count: int) -> list[bytes]:
