@@ -88,7 +88,9 @@ def _table(report: Report) -> Table:
     )
     table.add_row("threads", f"{report.threads:,}", "")
     table.add_row("runs", f"{report.runs:,}", "")
-    table.add_row("foreign runs", f"{report.foreign_runs:,}", Text("written by another runner", style="dim"))
+    table.add_row(
+        "foreign runs", f"{report.foreign_runs:,}", "written by another runner" if report.foreign_runs else ""
+    )
     for name, found, remedy in (
         (
             "corrupt rows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ag_ui.core import BaseEvent, RunAgentInput
     from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models.function import AgentInfo, DeltaToolCalls
+
+# On a terminal pydantic-ai greets the first run with a banner, which would stand in the middle of a scene.
+os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
 
 PACE = 0.004
 """Seconds between two deltas."""

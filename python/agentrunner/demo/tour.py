@@ -36,7 +36,7 @@ FREE_WITHIN = 1000
 async def tour(path: Path, console: Console) -> bool:
     """Take the tour on a file that is not there yet. Say whether every promise was kept."""
     screen = Screen(console)
-    screen.say("A pydantic-ai agent with an offline model, one thread in one SQLite file, no server.")
+    screen.say("A pydantic-ai agent with an offline model, one thread, one SQLite file.")
     first = await _readers(path, screen)
     seen, killed_at = await _killed(path, screen, fold(first.raw).messages)
     if not seen.events:
@@ -78,7 +78,7 @@ async def _readers(path: Path, screen: Screen) -> Row:
 
 async def _killed(path: Path, screen: Screen, known: list[dict[str, Any]]) -> tuple[Reader, float]:
     """Let a child process run on the same file, and kill it. Give what its reader saw, and when it was killed."""
-    screen.scene("Another process runs on the same file and is killed with SIGKILL in the middle")
+    screen.scene("Another process runs on the same file, and is killed in the middle")
     seen, killed_at = Reader("its reader"), 0.0
     asked = request(THREAD, "run-2", known, "And a second day?")
     child = await asyncio.create_subprocess_exec(
@@ -105,7 +105,7 @@ async def _killed(path: Path, screen: Screen, known: list[dict[str, Any]]) -> tu
             child.kill()
             await child.wait()
     screen.promise(
-        f"process {child.pid} died of signal 9 after its reader had seen {len(seen.events)} events", code == -9
+        f"process {child.pid} died of SIGKILL after its reader had seen {len(seen.events)} events", code == -9
     )
     return seen, killed_at
 
@@ -114,7 +114,7 @@ async def _recovered(runner: SqliteAgentRunner, screen: Screen, seen: Reader, ki
     """Look at what is left of the killed run."""
     free = not await runner.is_running(THREAD)
     took = (time.perf_counter() - killed_at) * 1000
-    screen.scene("This process opens the file: the thread is recovered, replayed, and runs again")
+    screen.scene("The thread is recovered here, replayed, and runs again")
     screen.promise(f"the thread is free {took:.0f} ms after the kill", free and took < FREE_WITHIN)
     stored = (await _stored(runner)).get("run-2", [])
     # The journal keeps the raw events a while: behind the first one seen, all that was ever durable.
