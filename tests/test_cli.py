@@ -234,6 +234,16 @@ def test_show_raw_and_json(db: Path) -> None:
     assert events[-1] == FAILED[-1]
 
 
+def test_show_where_the_terminal_knows_no_arrows(db: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agentrunner", "show", str(db), "t"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"? sunny" in done.stdout
+
+
 def test_show_of_an_unknown_thread(db: Path) -> None:
     one_line(command("show", db, "no\x1bwhere"), "no thread", "no\\x1bwhere")
 

@@ -1,5 +1,6 @@
 """`agentrunner` on the command line, and `python -m agentrunner`."""
 
+import io
 import sys
 
 
@@ -12,6 +13,10 @@ def main() -> None:
             raise
         print('the command line needs more packages: pip install "agentrunner[cli]"', file=sys.stderr)
         raise SystemExit(2) from None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal's encoding has no sign for costs that sign, not the command.
+            stream.reconfigure(errors="replace")
     app(prog_name="agentrunner")
 
 

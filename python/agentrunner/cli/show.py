@@ -19,7 +19,7 @@ PIPE_WIDTH = 200
 
 def show(
     db: Annotated[Path, typer.Argument(metavar="DB", help="The SQLite file.", show_default=False)],
-    thread: Annotated[str, typer.Argument(help="The thread's id.", show_default=False)],
+    thread: Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id.", show_default=False)],
     raw: Annotated[bool, typer.Option("--raw", help="One line an event: cursor, type, shortened JSON.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The events as JSON lines, unchanged.")] = False,
 ) -> None:

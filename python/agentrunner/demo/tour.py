@@ -79,7 +79,7 @@ async def _readers(path: Path, screen: Screen) -> Row:
 async def _killed(path: Path, screen: Screen, known: list[dict[str, Any]]) -> tuple[Reader, float]:
     """Let a child process run on the same file, and kill it. Give what its reader saw, and when it was killed."""
     screen.scene("Another process runs on the same file, and is killed in the middle")
-    seen, killed_at = Reader("its reader"), 0.0
+    seen, killed_at = Reader("its reader"), time.perf_counter()
     asked = request(THREAD, "run-2", known, "And a second day?")
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "agentrunner.demo.worker", str(path),
