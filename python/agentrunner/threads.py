@@ -9,6 +9,9 @@ from agentrunner.errors import InvalidInput
 from agentrunner.events import Folded, fold
 
 if TYPE_CHECKING:
+    # `list` is a verb in this class.
+    import builtins
+
     from agentrunner._core import Event
     from agentrunner.runner import AgentRunner
     from agentrunner.types import ThreadSummary
@@ -39,7 +42,7 @@ class Threads:
         behind = (before.updated_at, before.thread_id) if before else None
         return await (await self._runner.opened()).threads(limit, behind, include_archived, agent_id)
 
-    async def events(self, thread_id: str) -> list[Event]:  # type: ignore[valid-type]  # `list` is a verb here
+    async def events(self, thread_id: str) -> builtins.list[Event]:
         """Give the thread's compacted events: its stored runs, and of a live one what is durable. Unknown: none."""
         stream = await self._runner.snapshot(thread_id)
         return [event async for event in stream]
@@ -50,7 +53,7 @@ class Threads:
         # Off the loop: a long thread takes longer than other tasks should wait.
         return await asyncio.to_thread(fold, events)
 
-    async def messages(self, thread_id: str) -> list[dict[str, Any]]:  # type: ignore[valid-type]
+    async def messages(self, thread_id: str) -> builtins.list[dict[str, Any]]:
         """Give the thread's messages, as a client shows them. Unknown thread: none."""
         return (await self.folded(thread_id)).messages
 
