@@ -73,8 +73,8 @@ class Batch:
         """The sequence number of the last frame."""
     def __bytes__(self) -> bytes: ...
     def __len__(self) -> int: ...
-    def after(self, seq: int) -> bytes:
-        """Give the frames behind a sequence number."""
+    def after(self, seq: int, limit: int) -> bytes:
+        """Give the frames behind a sequence number, about `limit` bytes."""
 
 @final
 class Recorder:

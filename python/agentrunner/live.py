@@ -35,7 +35,7 @@ def current_run() -> Run:
     return _current.get()
 
 
-SLICE = 0.002
+SLICE = 0.001
 """Seconds an agent that never waits is let run before other tasks get their turn."""
 GRACE = 5.0
 """Seconds a stopped agent has to end before its run ends without it."""

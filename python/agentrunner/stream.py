@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PIECE = 512 * 1024
 """About how many bytes a reader is given at once."""
+SMALL_PIECE = 32 * 1024
+"""The same for a reader that takes event by event: other tasks get their turn between two pieces."""
 
 
 class EventStream:
@@ -29,10 +32,12 @@ class EventStream:
         "__weakref__",
         "_after",
         "_again",
+        "_at_once",
         "_buffer",
         "_journal",
         "_last",
         "_live",
+        "_piece",
         "_store",
         "_stored",
         "_thread_id",
@@ -67,6 +72,9 @@ class EventStream:
         self._last = last
         """Given after all else."""
         self._buffer: list[Event] = []
+        self._piece = PIECE
+        self._at_once = False
+        """Whether the last piece was there without waiting."""
         if live is not None:
             live.readers.add(self)
 
@@ -78,7 +86,7 @@ class EventStream:
             buffer, self._buffer = self._buffer, []
             for event in reversed(buffer):
                 yield event
-            frames = await self._next()
+            frames = await self._next(SMALL_PIECE)
             if frames is None:
                 return
             for event in frames.events():
@@ -86,7 +94,7 @@ class EventStream:
 
     async def __anext__(self) -> Event:
         while not self._buffer:
-            frames = await self._next()
+            frames = await self._next(SMALL_PIECE)
             if frames is None:
                 raise StopAsyncIteration
             self._buffer = frames.events()[::-1]
@@ -94,11 +102,16 @@ class EventStream:
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield SSE frames (`id: <cursor>`, `data: <event>`), everything new as one `bytes`."""
-        while (frames := await self._next()) is not None:
+        while (frames := await self._next(PIECE)) is not None:
             yield bytes(frames)
 
-    async def _next(self) -> Frames | None:
-        """Give the next frames, at least one; `None` at the end."""
+    async def _next(self, piece: int) -> Frames | None:
+        """Give the next frames, at least one, about `piece` bytes; `None` at the end."""
+        self._piece = piece
+        if self._at_once:
+            # What needs no waiting for would keep the loop from all other tasks.
+            await asyncio.sleep(0)
+        self._at_once = True
         while True:
             if self._journal is not None:
                 frames = await self._from_journal(*self._journal)
@@ -110,7 +123,7 @@ class EventStream:
             elif self._after is None:
                 frames = await self._prefix(self._live)
             else:
-                found, reached = self._live.recorder.read(self._after, PIECE)
+                found, reached = self._live.recorder.read(self._after, self._piece)
                 if found is not None:
                     self._after = reached
                     return found
@@ -121,12 +134,13 @@ class EventStream:
                     continue
                 else:
                     await self._live.changed()
+                    self._at_once = False
                     continue
             if len(frames):
                 return frames
 
     async def _from_history(self, after: Cursor) -> Frames:
-        page = await self._store.history(self._thread_id, after, self._until, PIECE)
+        page = await self._store.history(self._thread_id, after, self._until, self._piece)
         self._stored = page.next
         return page.frames
 
@@ -142,7 +156,7 @@ class EventStream:
             self._again = None
             self._journal = (seq, last) if seq < last else None
             return _core.recompacted(await self._raw(after, seq), seq, skip)
-        page = await self._store.journal(self._thread_id, after, last, PIECE)
+        page = await self._store.journal(self._thread_id, after, last, self._piece)
         events = page.frames.events()
         reached = events[-1].seq if events else None
         self._journal = (reached, last) if reached is not None and reached < last else None
@@ -151,7 +165,7 @@ class EventStream:
     async def _raw(self, after: int, last: int) -> list[Frames]:
         pages = []
         while after < last:
-            page = await self._store.journal(self._thread_id, after, last, PIECE)
+            page = await self._store.journal(self._thread_id, after, last, self._piece)
             events = page.frames.events()
             if not events or events[-1].seq is None:
                 break
@@ -162,7 +176,7 @@ class EventStream:
     async def _from_live_journal(self, live: LiveRun, after: int) -> Frames:
         """Give frames that have left the memory of a live run."""
         # Bounded by what is published: a later run's frames may follow in the journal.
-        page = await self._store.journal(self._thread_id, after, live.recorder.published, PIECE)
+        page = await self._store.journal(self._thread_id, after, live.recorder.published, self._piece)
         events = page.frames.events()
         if not events:
             raise CursorExpired(

@@ -199,7 +199,7 @@ class MemoryStore:
             for batch in journal.batches[bisect_right(journal.batches, after, key=lambda batch: batch.last_seq) :]:
                 if len(data) >= limit:
                     break
-                data += batch.after(after)
+                data += batch.after(after, limit - len(data))
         live = self._live(thread_id)
         return JournalPage(Frames(bytes(data)), live.token if live else None)
 

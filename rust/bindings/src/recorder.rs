@@ -36,9 +36,10 @@ impl Batch {
         self.0.bytes.len()
     }
 
-    fn after(&self, seq: u64) -> Vec<u8> {
+    fn after(&self, seq: u64, limit: usize) -> Vec<u8> {
         let skipped = frames::length_of(&self.0.bytes, (seq + 1).saturating_sub(self.0.first_seq));
-        self.0.bytes[skipped..].to_vec()
+        let rest = &self.0.bytes[skipped..];
+        rest[..frames::cut(rest, limit).unwrap_or(rest.len())].to_vec()
     }
 }
 

@@ -111,6 +111,18 @@ pub fn length_of(bytes: &[u8], count: u64) -> usize {
     at
 }
 
+/// Where the frame ends that reaches the `limit`; `None` if no other follows it.
+pub fn cut(bytes: &[u8], limit: usize) -> Option<usize> {
+    let from = limit.saturating_sub(2);
+    let end = from + memchr::memmem::find(bytes.get(from..)?, b"\n\n")? + 2;
+    (end < bytes.len()).then_some(end)
+}
+
+/// How many frames there are.
+pub fn count(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64 / 3
+}
+
 /// Appends a stored run's events as frames. A `RUN_FINISHED` without ids, as the TypeScript runner writes after a
 /// stop, is given `ids`: clients refuse it bare.
 pub fn write_run(out: &mut Vec<u8>, events: &[u8], seq: u64, skip: u64, ids: Option<(&str, &str)>) -> Result<()> {

@@ -75,7 +75,11 @@ impl RunLog {
         let from = self.batches.partition_point(|batch| batch.last_seq() <= after);
         let first = &self.batches[from];
         let skipped = frames::length_of(&first.bytes, after + 1 - first.first_seq);
-        let mut bytes = first.bytes[skipped..].to_vec();
+        let rest = &first.bytes[skipped..];
+        if let Some(cut) = frames::cut(rest, limit) {
+            return Read::Frames(Arc::new(rest[..cut].to_vec()), after + frames::count(&rest[..cut]));
+        }
+        let mut bytes = rest.to_vec();
         let mut last = first.last_seq();
         for batch in self.batches.iter().skip(from + 1) {
             if bytes.len() + batch.bytes.len() > limit {

@@ -187,7 +187,12 @@ pub(super) fn journal(
             }
             let frames = row.get_ref(2)?.as_blob()?;
             let skipped = if first_seq <= after { frames::length_of(frames, after + 1 - first_seq) } else { 0 };
-            page.bytes.extend_from_slice(&frames[skipped..]);
+            let rest = &frames[skipped..];
+            let cut = frames::cut(rest, limit - page.bytes.len()).unwrap_or(rest.len());
+            page.bytes.extend_from_slice(&rest[..cut]);
+            if cut < rest.len() {
+                break;
+            }
         }
         Ok(page)
     };
