@@ -65,7 +65,7 @@ class Steered:
 
 
 async def runs(path: str, lease_ttl: float) -> None:
-    """`run <thread> <run>`; `say <word>`: the agent yields it, the answer comes once it is shown; `wait`: for the end."""
+    """`run <thread> <run>`; `say <word>`: the agent yields it, the answer comes once shown; `wait`: for the end."""
     async with SqliteAgentRunner(path, lease_ttl=lease_ttl) as runner:
         agent = Steered()
         stream = None

@@ -91,7 +91,7 @@ async def check(path: Path, log: Path, threads: list[str], killed_at: float) -> 
 
 
 def test_kill(tmp_path):
-    moments = random.Random(20260)
+    moments = random.Random(20260)  # noqa: S311 - to be the same each time
     path = tmp_path / "threads.db"
     shown = 0
     jobs = [([f"t{n}-{k}" for k in range(THREADS)], tmp_path / f"log{n}") for n in range(KILLS)]

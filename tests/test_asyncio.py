@@ -1,0 +1,418 @@
+"""What the event loop sees: nothing blocked, nothing left behind, every reader served, waiters in order."""
+
+import asyncio
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import uvloop
+
+import agentrunner
+from agentrunner import InMemoryAgentRunner, RunnerClosed, SqliteAgentRunner, ThreadAlreadyRunning, live
+
+EAGER = getattr(asyncio, "eager_task_factory", None)
+"""Eager tasks come with Python 3.12; below, that loop is not run."""
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(EAGER)
+    return loop
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop} | ({"eager": eager_loop} if EAGER else {})
+
+
+@pytest.fixture(params=LOOPS)
+def go(request):
+    def run(main):
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as loop:
+            return loop.run(main)
+
+    return run
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def make(request, tmp_path):
+    def build(**options):
+        if request.param == "memory":
+            return InMemoryAgentRunner(**options)
+        return SqliteAgentRunner(tmp_path / "threads.db", **options)
+
+    return build
+
+
+def given(thread: str, run: str) -> dict:
+    return {"threadId": thread, "runId": run, "messages": []}
+
+
+def started(about) -> dict:
+    return {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
+
+
+def finished(about) -> dict:
+    return {"type": "RUN_FINISHED", "threadId": about.thread_id, "runId": about.run_id}
+
+
+def talker(count: int, every: int = 0):
+    """An agent with a message of so many deltas."""
+
+    async def agent(about):
+        yield started(about)
+        yield {"type": "TEXT_MESSAGE_START", "messageId": f"m-{about.run_id}", "role": "assistant"}
+        delta = b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"m-%s","delta":"0123456789"}' % about.run_id.encode()
+        for n in range(count):
+            yield delta
+            if every and n % every == 0:
+                await asyncio.sleep(0)
+        yield {"type": "TEXT_MESSAGE_END", "messageId": f"m-{about.run_id}"}
+        yield finished(about)
+
+    return agent
+
+
+class Waiting:
+    """An agent that starts and waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.cancelled = 0
+
+    async def run(self, about):
+        yield started(about)
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        yield finished(about)
+
+
+async def collect(stream) -> list:
+    return [event async for event in stream]
+
+
+def types(events) -> list[str]:
+    return [event.type for event in events]
+
+
+def test_each_loop_runs_stops_and_replays(go, make):
+    async def main():
+        async with make() as runner:
+            events = await collect(await runner.run(talker(300, every=7), given("t", "r1")))
+            assert len(events) == 304
+            waiting = Waiting()
+            stream = await runner.run(waiting, given("t", "r2"))
+            assert (await anext(stream)).type == "RUN_STARTED"
+            assert await runner.is_running("t")
+            assert await runner.stop("t")
+            assert not await runner.stop("t")
+            assert types(await collect(stream)) == ["RUN_FINISHED"]
+            assert waiting.cancelled == 1
+            history = await collect(await runner.connect("t"))
+            assert agentrunner.fold(history).messages == agentrunner.fold(events).messages
+            agentrunner.verify(history)
+
+    go(main())
+
+
+def test_current_run_is_known_inside_only(go, make):
+    async def main():
+        found = []
+
+        async def agent(about):
+            found.append(agentrunner.current_run())
+            yield started(about)
+            found.append(await asyncio.create_task(asyncio.to_thread(agentrunner.current_run)))
+            yield finished(about)
+
+        async with make() as runner:
+            await asyncio.gather(
+                *[collect(await runner.run(agent, given(f"t{n}", f"r{n}"))) for n in range(3)],
+            )
+            with pytest.raises(LookupError):
+                agentrunner.current_run()
+        assert sorted(run.run_id for run in found) == ["r0", "r0", "r1", "r1", "r2", "r2"]
+
+    go(main())
+
+
+def left_behind() -> tuple[set[int], int, int]:
+    descriptors = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208 - names, not paths
+    return descriptors, len(os.listdir("/proc/self/task")), threading.active_count()  # noqa: PTH208
+
+
+def test_closing_leaves_nothing(go, make):
+    async def main():
+        await asyncio.to_thread(int)  # the pool has its thread before anything is counted
+        await use()
+        gc.collect()
+        tasks, before = asyncio.all_tasks(), left_behind()
+        for _ in range(3):
+            await use()
+        gc.collect()
+        after = left_behind()
+        assert asyncio.all_tasks() == tasks
+        assert len(after[0]) <= len(before[0])
+        # The loop's own pool may have grown: its threads are the ones Python knows.
+        assert after[1] - after[2] == before[1] - before[2]
+
+    async def use():
+        async with make() as runner:
+            await collect(await runner.run(talker(10), given(f"t-{time.monotonic_ns()}", f"a-{time.monotonic_ns()}")))
+            waiting = Waiting()
+            stream = await runner.run(waiting, given("open", f"r-{time.monotonic_ns()}"))
+            reader = asyncio.create_task(collect(await runner.connect("open")))
+            assert (await anext(stream)).type == "RUN_STARTED"
+        assert (await collect(stream))[-1].to_dict()["code"] == "INTERRUPTED"
+        assert (await reader)[-1].type == "RUN_ERROR"
+        assert waiting.cancelled == 1
+        with pytest.raises(RunnerClosed):
+            await runner.connect("open")
+
+    go(main())
+
+
+def test_an_unclosed_runner_warns(go, make):
+    async def main():
+        runner = make()
+        await collect(await runner.run(talker(1), given("t", "r")))
+        await runner._store.aclose()
+        for task in list(runner._tasks):
+            task.cancel()
+        await asyncio.gather(*runner._tasks, return_exceptions=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del runner, task
+            await asyncio.sleep(0)  # the loop lets go of what it called last
+            gc.collect()
+        assert [str(found.message).startswith("unclosed") for found in caught] == [True]
+        assert caught[0].category is ResourceWarning
+
+    go(main())
+
+
+def test_a_run_goes_on_without_readers(go, make):
+    async def main():
+        async with make() as runner:
+            waiting = Waiting()
+            stream = await runner.run(waiting, given("t", "r"))
+            reader = asyncio.create_task(collect(stream))
+            other = await runner.connect("t")
+            assert (await anext(other)).type == "RUN_STARTED"
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            del stream, other, reader
+            gc.collect()
+            assert await runner.is_running("t")
+            waiting.go.set()
+            assert types(await collect(await runner.connect("t"))) == ["RUN_STARTED", "RUN_FINISHED"]
+
+    go(main())
+
+
+def test_a_thousand_readers_get_everything(go, make):
+    async def main():
+        async with make() as runner:
+            stream = await runner.run(talker(200, every=5), given("t", "r"))
+            first = await anext(stream)
+            others = [await runner.connect("t", after=first.cursor) for _ in range(999)]
+            results = await asyncio.gather(*[collect(one) for one in [stream, *others]])
+            assert len(results[0]) == 203
+            rest = [bytes(event) for event in results[0]]
+            assert all([bytes(event) for event in result] == rest for result in results)
+
+    go(main())
+
+
+def test_reject(go, make):
+    async def main():
+        async with make() as runner:
+            waiting = Waiting()
+            stream = await runner.run(waiting, given("t", "r1"))
+            with pytest.raises(ThreadAlreadyRunning, match=r"^Thread already running$"):
+                await runner.run(waiting, given("t", "r2"))
+            waiting.go.set()
+            await collect(stream)
+            await collect(await runner.run(talker(1), given("t", "r2")))
+
+    go(main())
+
+
+def test_supersede_keeps_what_was_said(go, make):
+    async def main():
+        async with make(on_concurrent_run="supersede") as runner:
+            waiting = Waiting()
+            first = await runner.run(waiting, given("t", "r1"))
+            second = await runner.run(talker(1), given("t", "r2"))
+            assert types(await collect(first)) == ["RUN_STARTED", "RUN_FINISHED"]
+            await collect(second)
+            assert waiting.cancelled == 1
+            history = await runner.threads.events("t")
+            assert [event.to_dict()["runId"] for event in history if "RUN" in event.type] == ["r1", "r1", "r2", "r2"]
+
+    go(main())
+
+
+def test_waiters_are_served_in_order_and_may_leave(go, make):
+    async def main():
+        order = []
+
+        async def agent(about):
+            order.append(about.run_id)
+            yield started(about)
+            yield finished(about)
+
+        async with make(on_concurrent_run="enqueue") as runner:
+            waiting = Waiting()
+            first = await runner.run(waiting, given("t", "r0"))
+            queue = []
+            for n in range(1, 6):
+                queue.append(asyncio.create_task(runner.run(agent, given("t", f"r{n}"))))
+                await asyncio.sleep(0)
+            gone = queue.pop(2)
+            gone.cancel()
+            waiting.go.set()
+            streams = await asyncio.wait_for(asyncio.gather(*queue), 5)
+            for stream in [first, *streams]:
+                await collect(stream)
+            assert gone.cancelled()
+            assert order == ["r1", "r2", "r4", "r5"]
+
+    go(main())
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, monkeypatch, busy):
+    monkeypatch.setattr(live, "GRACE", 0.05)
+
+    async def main():
+        release = asyncio.Event()
+        ended = asyncio.Event()
+
+        async def deaf(about):
+            try:
+                yield started(about)
+                while not release.is_set():
+                    try:
+                        await (asyncio.sleep(0.005) if busy else release.wait())
+                    except asyncio.CancelledError:
+                        continue
+            finally:
+                ended.set()
+
+        async with make() as runner:
+            stream = await runner.run(deaf, given("t", "r1"))
+            await anext(stream)
+            assert await runner.stop("t")
+            assert types(await asyncio.wait_for(collect(stream), 2)) == ["RUN_FINISHED"]
+            assert len(await collect(await runner.run(talker(1), given("t", "r2")))) == 5
+            release.set()
+            await ended.wait()
+            assert len(await runner.threads.events("t")) == 7
+
+    go(main())
+
+
+class Watchdog:
+    """Measures by how much the loop is late."""
+
+    EVERY = 0.001
+
+    async def __aenter__(self):
+        self.lags: list[float] = []
+        self.task = asyncio.create_task(self.watch())
+        return self
+
+    async def watch(self) -> None:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(self.EVERY)
+            self.lags.append(time.perf_counter() - began - self.EVERY)
+
+    async def __aexit__(self, *_) -> None:
+        self.task.cancel()
+
+    def p99(self) -> float:
+        return statistics.quantiles(self.lags, n=100)[98]
+
+
+async def count(stream) -> int:
+    total = 0
+    async for _ in stream:
+        total += 1
+    return total
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+def test_nothing_blocks_the_loop(kind, tmp_path):
+    def build():
+        if kind == "memory":
+            return InMemoryAgentRunner(max_runs_per_thread=1_000)
+        return SqliteAgentRunner(tmp_path / "threads.db")
+
+    async def main():
+        async with build() as runner:
+            for n in range(1_000):
+                await collect(await runner.run(talker(3), given("long", f"old{n}")))
+            worst = []
+            for n in range(3):
+                async with Watchdog() as watchdog:
+                    stream = await runner.run(talker(200_000), given(f"t{n}", f"r{n}"))
+                    await anext(stream)
+                    readers = [stream, *[await runner.connect(f"t{n}", after="1") for _ in range(2)]]
+                    counts = await asyncio.gather(*map(count, [*readers, await runner.connect("long")]))
+                assert counts == [200_003, 200_003, 200_003, 5_000]
+                worst.append(watchdog.p99())
+            # 5 ms is the aim; two cores shared with other work measured 5 to 10.
+            assert statistics.median(worst) <= 0.025, worst
+
+    asyncio.run(main())
+
+
+MEMORY = """
+import asyncio, sys
+from agentrunner import InMemoryAgentRunner, SqliteAgentRunner
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+async def agent(about, count):
+    yield {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
+    yield {"type": "TEXT_MESSAGE_START", "messageId": "m-" + about.run_id, "role": "assistant"}
+    for n in range(count):
+        yield b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"m-%s","delta":"%010d"}' % (about.run_id.encode(), n)
+    yield {"type": "TEXT_MESSAGE_END", "messageId": "m-" + about.run_id}
+    yield {"type": "RUN_FINISHED", "threadId": about.thread_id, "runId": about.run_id}
+
+async def run(runner, thread, count):
+    total = 0
+    given = {"threadId": thread, "runId": thread, "messages": []}
+    async for _ in await runner.run(lambda about: agent(about, count), given):
+        total += 1
+    assert total == count + 4, total
+
+async def main():
+    async with SqliteAgentRunner(sys.argv[1]) as runner:
+        await run(runner, "warm", 1000)
+        before = peak()
+        await run(runner, "big", 1_000_000)
+        print(peak() - before)
+
+asyncio.run(main())
+"""
+
+
+def test_a_million_events_stay_out_of_memory(tmp_path: Path):
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path / "threads.db"], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert int(ran.stdout) < 64 * 1024, f"{int(ran.stdout) // 1024} MiB"
