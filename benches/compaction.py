@@ -10,7 +10,11 @@ from agentrunner import compact
 from benches.anchors import compact_orjson
 from benches.common import ANCHORS, NODE, Helper, Row, in_turn, progress, timed
 
-TEXT = 'the run was recorded and every reader saw what the first one sees there café — 🙂 "quoted" in\n'
+TEXT = """An agent answers in pieces of a few words, and every piece is an event of its own. What a front end draws is
+the text so far; what a store keeps is the whole of it, once. So the pieces are joined in the place where the message
+began — whatever came between them — and the café's "special" is still on the menu when someone comes back to read it:
+
+- the first line of a list\n- the second line of it\n\nand a last sentence, which ends the message. 🙂"""
 WORDS = TEXT.split(" ")
 
 
@@ -56,7 +60,7 @@ def rows() -> Iterator[Row]:
     case = f"compact 10,000 events into {len(ours):,}, JSON to JSON"
     node = shutil.which("node")
     if node is None:
-        taken = in_turn(sides, 15)
+        taken = in_turn(sides, 61)
         yield _row(case, taken, "orjson", "orjson + dict", 5)
         yield Row(case, "", "compactEvents: node is not installed, not run", "", ">= 4x")
         return
@@ -66,7 +70,7 @@ def rows() -> Iterator[Row]:
     progress("compaction: 10,000 events, three ways")
     with Helper(node, ANCHORS / "compact.mjs") as helper:
         helper.ask(lines=[line.decode() for line in lines])
-        taken = in_turn({**sides, "node": helper.ask}, 15)
+        taken = in_turn({**sides, "node": helper.ask}, 61)
     yield _row(case, taken, "orjson", "orjson + dict", 5)
     yield _row(case, taken, "node", "`compactEvents`, node", 4)
 
