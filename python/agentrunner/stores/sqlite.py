@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentrunner import _core
-from agentrunner.errors import StoreClosed
+from agentrunner.errors import StoreClosed, StoreForked
 from agentrunner.stores import HistoryPage, JournalPage, Place
 from agentrunner.types import ThreadSummary
 
@@ -75,6 +75,7 @@ class SqliteStore:
         )
         self._core: _core.SqliteStore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._tickets = 0
 
@@ -82,13 +83,15 @@ class SqliteStore:
         """Open the file, making it if it is not there."""
         if self._core is None:
             self._loop = asyncio.get_running_loop()
+            self._pid = os.getpid()
             core = self._core = await asyncio.to_thread(self._open_core)
             self._loop.add_reader(core.fileno(), self._complete)
 
     async def aclose(self) -> None:
         """Commit what is queued and close the file."""
         core, self._core = self._core, None
-        if core is not None and self._loop is not None:
+        # In a forked child the loop's selector is still the parent's: taking the reader out there would deafen it.
+        if core is not None and self._loop is not None and self._pid == os.getpid():
             await asyncio.to_thread(core.close)
             self._finish(core)
             self._loop.remove_reader(core.fileno())
@@ -113,6 +116,8 @@ class SqliteStore:
     def _call(self, verb: Callable[..., None], *args: Any) -> asyncio.Future[Any]:
         if self._core is None or self._loop is None:
             raise StoreClosed("the store is closed")
+        if self._pid != os.getpid():
+            raise StoreForked("the store was opened before a fork; open it again in the child process")
         self._tickets += 1
         verb(self._core, self._tickets, *args)
         future = self._waiting[self._tickets] = self._loop.create_future()

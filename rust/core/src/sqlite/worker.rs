@@ -30,6 +30,8 @@ struct Job {
 pub struct Worker {
     queue: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// The process the thread lives in: a forked child has the queue, but nobody who reads it.
+    pid: u32,
 }
 
 impl Worker {
@@ -51,7 +53,8 @@ impl Worker {
     fn start(name: &str, body: impl FnOnce(Receiver<Job>) + Send + 'static) -> Self {
         let (queue, jobs) = channel();
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || body(jobs));
-        Self { queue: Some(queue), thread: Some(thread.expect("a thread can be started")) }
+        let thread = thread.expect("a thread can be started");
+        Self { queue: Some(queue), thread: Some(thread), pid: std::process::id() }
     }
 
     /// Queues a job; `done` gets its result after the commit. A job that fails takes back only its own writes.
@@ -75,6 +78,11 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if self.pid != std::process::id() {
+            // The thread did not come along: neither can it be waited for nor what it held at that moment be let go.
+            std::mem::forget((self.queue.take(), self.thread.take()));
+            return;
+        }
         drop(self.queue.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
