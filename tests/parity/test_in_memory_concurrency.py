@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import InMemoryAgentRunner, ThreadAlreadyRunning, verify
+from agentrunner import ThreadAlreadyRunning, verify
 from conftest import Gate, collect, finished, make_input, saying, scripted, started, text, types
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from agentrunner import AgentRunner
 
     Factory = Callable[..., AgentRunner]
-    MemoryFactory = Callable[..., InMemoryAgentRunner]
 
 
 class Stubborn(Gate):
