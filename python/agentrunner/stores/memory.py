@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from bisect import bisect_right
@@ -24,6 +25,8 @@ from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
     from agentrunner.stores import Cursor
+
+logger = logging.getLogger("agentrunner")
 
 MIB = 1 << 20
 
@@ -319,15 +322,19 @@ class MemoryStore:
                 self._warn()
 
     def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"the in-memory store is at a limit (max_threads={self.max_threads}, "
-                f"max_runs_per_thread={self.max_runs_per_thread}, max_bytes={self.max_bytes}): the oldest is dropped; "
-                "use SqliteAgentRunner to keep everything",
-                UserWarning,
-                stacklevel=2,
-            )
+        if self._warned:
+            return
+        self._warned = True
+        text = (
+            f"the in-memory store is at a limit (max_threads={self.max_threads}, "
+            f"max_runs_per_thread={self.max_runs_per_thread}, max_bytes={self.max_bytes}): the oldest is dropped; "
+            "use SqliteAgentRunner to keep everything"
+        )
+        try:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        except UserWarning:
+            # Where warnings are errors: the run that met the limit did nothing wrong, and half a `finish` is no good.
+            logger.warning(text)
 
 
 def _summary(thread: _Thread) -> ThreadSummary:
