@@ -250,17 +250,66 @@ ANY_JSON = st.recursive(
     max_leaves=8,
 )
 KINDS = st.sampled_from(
-    (
-        "RUN_STARTED RUN_FINISHED RUN_ERROR STEP_STARTED STEP_FINISHED TEXT_MESSAGE_START TEXT_MESSAGE_CONTENT "
-        "TEXT_MESSAGE_END TEXT_MESSAGE_CHUNK TOOL_CALL_START TOOL_CALL_ARGS TOOL_CALL_END TOOL_CALL_CHUNK TOOL_CALL_RESULT "
-        "STATE_SNAPSHOT STATE_DELTA MESSAGES_SNAPSHOT ACTIVITY_SNAPSHOT ACTIVITY_DELTA REASONING_START REASONING_END "
-        "REASONING_MESSAGE_START REASONING_MESSAGE_CONTENT REASONING_MESSAGE_END REASONING_MESSAGE_CHUNK "
-        "REASONING_ENCRYPTED_VALUE RAW CUSTOM SUBAGENT_STARTED SUBAGENT_FINISHED SUBAGENT_ERROR OTHER"
-    ).split()
-)  # noqa: SIM905
+    [
+        "RUN_STARTED",
+        "RUN_FINISHED",
+        "RUN_ERROR",
+        "STEP_STARTED",
+        "STEP_FINISHED",
+        "TEXT_MESSAGE_START",
+        "TEXT_MESSAGE_CONTENT",
+        "TEXT_MESSAGE_END",
+        "TEXT_MESSAGE_CHUNK",
+        "TOOL_CALL_START",
+        "TOOL_CALL_ARGS",
+        "TOOL_CALL_END",
+        "TOOL_CALL_CHUNK",
+        "TOOL_CALL_RESULT",
+        "STATE_SNAPSHOT",
+        "STATE_DELTA",
+        "MESSAGES_SNAPSHOT",
+        "ACTIVITY_SNAPSHOT",
+        "ACTIVITY_DELTA",
+        "REASONING_START",
+        "REASONING_END",
+        "REASONING_MESSAGE_START",
+        "REASONING_MESSAGE_CONTENT",
+        "REASONING_MESSAGE_END",
+        "REASONING_MESSAGE_CHUNK",
+        "REASONING_ENCRYPTED_VALUE",
+        "RAW",
+        "CUSTOM",
+        "SUBAGENT_STARTED",
+        "SUBAGENT_FINISHED",
+        "SUBAGENT_ERROR",
+        "OTHER",
+    ]
+)
 FIELDS = st.sampled_from(
-    "messageId toolCallId delta snapshot messages metadata subagentRunId stepName role content input threadId runId "
-    "patch entityId subtype encryptedValue replace activityType parentMessageId toolCallName name".split()  # noqa: SIM905
+    [
+        "messageId",
+        "toolCallId",
+        "delta",
+        "snapshot",
+        "messages",
+        "metadata",
+        "subagentRunId",
+        "stepName",
+        "role",
+        "content",
+        "input",
+        "threadId",
+        "runId",
+        "patch",
+        "entityId",
+        "subtype",
+        "encryptedValue",
+        "replace",
+        "activityType",
+        "parentMessageId",
+        "toolCallName",
+        "name",
+    ]
 )
 NEARLY = st.builds(
     lambda kind, fields: {**fields, "type": kind},
