@@ -73,13 +73,28 @@ def encode_all(events: object) -> list[bytes]:
     return [event if type(event) is bytes else encode(event) for event in events]  # type: ignore[attr-defined]
 
 
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
+"""What may be an integer over 64 bits, of which orjson makes a float."""
+
+
 def decode(data: bytes) -> Any:
     """Give the Python value of a JSON text known to be valid."""
     try:
-        return orjson.loads(data)
+        if _LONG_NUMBER not in data.translate(_AS_ZEROS):
+            return orjson.loads(data)
     except orjson.JSONDecodeError:
         # Lone surrogates and numbers orjson refuses are kept by the standard library.
-        return json.loads(data)
+        pass
+    return json.loads(data, parse_int=_integer)
+
+
+def _integer(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        # Longer than `sys.set_int_max_str_digits` allows.
+        return float(text)
 
 
 def to_dict(data: bytes) -> dict[str, Any]:
