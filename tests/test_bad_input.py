@@ -260,8 +260,9 @@ async def test_halves_of_a_character_join(runner: AgentRunner) -> None:
 
 
 async def test_a_big_integer_of_a_dict_is_kept(runner: AgentRunner) -> None:
-    event = {"type": "CUSTOM", "name": "big", "value": 2**100}
-    assert (await collect(await runner.run(saying(event), make_input())))[1] == event
+    event = {"type": "CUSTOM", "name": "big", "value": 2**100 + 1}
+    seen = (await collect(await runner.run(saying(event), make_input())))[1]
+    assert repr(seen) == repr(event)
 
 
 async def test_fields_that_are_none_are_never_written(runner: AgentRunner) -> None:
