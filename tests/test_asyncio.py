@@ -309,12 +309,14 @@ def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, m
                 ended.set()
 
         async with make() as runner:
-            stream = await runner.run(deaf, given("t", "r1"))
-            await anext(stream)
-            assert await runner.stop("t")
-            assert types(await asyncio.wait_for(collect(stream), 2)) == ["RUN_FINISHED"]
-            assert len(await collect(await runner.run(talker(1), given("t", "r2")))) == 5
-            release.set()
+            try:
+                stream = await runner.run(deaf, given("t", "r1"))
+                await anext(stream)
+                assert await runner.stop("t")
+                assert types(await asyncio.wait_for(collect(stream), 2)) == ["RUN_FINISHED"]
+                assert len(await collect(await runner.run(talker(1), given("t", "r2")))) == 5
+            finally:
+                release.set()
             await ended.wait()
             assert len(await runner.threads.events("t")) == 7
 
