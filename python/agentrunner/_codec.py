@@ -66,13 +66,6 @@ def _finite(value: object) -> bool:
     return True
 
 
-def encode_all(events: object) -> list[bytes]:
-    """`encode` of each event of an iterable."""
-    if isinstance(events, (bytes, str, dict)):
-        raise InvalidEvent("an iterable of events is expected, not one event")
-    return [event if type(event) is bytes else encode(event) for event in events]  # type: ignore[attr-defined]
-
-
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
 """What may be an integer over 64 bits, of which orjson makes a float."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import _core
-from agentrunner._codec import decode, encode_all
+from agentrunner._codec import decode
 from agentrunner._core import Event
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def compact(events: Iterable[EventLike]) -> list[Event]:
     The deltas of a message or tool call become one, in the place where it started; state events become one snapshot.
     Faithful, idempotent, and unknown kinds pass unchanged. Raises `InvalidEvent`.
     """
-    return _core.compact(encode_all(events))
+    return _core.compact(events)
 
 
 def fold(events: Iterable[EventLike]) -> Folded:
@@ -39,7 +39,7 @@ def fold(events: Iterable[EventLike]) -> Folded:
 
     Chunks are expanded first. Raises `InvalidEvent`, and `InvalidEventSequence` for chunks that cannot be expanded.
     """
-    messages, state = _core.fold(encode_all(events))
+    messages, state = _core.fold(events)
     return Folded(decode(messages), decode(state))
 
 
@@ -51,12 +51,12 @@ def finalize(
     `RUN_FINISHED` if a stop was requested, else `RUN_ERROR` (code `INCOMPLETE_STREAM`) with the interruption's message.
     Nothing for a run that has its terminal event. Raises `InvalidEvent`.
     """
-    return _core.finalize(encode_all(events), stop_requested, interruption_message)
+    return _core.finalize(events, stop_requested, interruption_message)
 
 
 def verify(events: Iterable[EventLike]) -> None:
     """Raise `InvalidEventSequence` at the first event AG-UI's `verifyEvents` (1.0.0) would refuse."""
-    _core.verify(encode_all(events))
+    _core.verify(events)
 
 
 def expand(events: Iterable[EventLike]) -> list[Event]:
@@ -64,4 +64,4 @@ def expand(events: Iterable[EventLike]) -> list[Event]:
 
     Raises `InvalidEventSequence` for a chunk that does not say what it belongs to.
     """
-    return _core.expand(encode_all(events))
+    return _core.expand(events)

@@ -54,8 +54,10 @@ class LiveRun:
         """Whether nothing more will come."""
         self.failure: Frames | None = None
         """The last word to readers of a run whose end could not be made durable."""
-        self.readers: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._waiters: list[asyncio.Future[None]] = []
+
+    def joined(self, reader: EventStream) -> None:
+        """Note that somebody reads the run here."""
 
     async def changed(self) -> None:
         """Wait until something is published or the run is closed."""
@@ -92,11 +94,16 @@ class Follower(LiveRun):
     def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
         super().__init__(claim, recorder)
         self._store = store
+        self._readers: weakref.WeakSet[EventStream] = weakref.WeakSet()
+
+    def joined(self, reader: EventStream) -> None:
+        """Note that somebody reads the run here: it is followed as long as anyone does."""
+        self._readers.add(reader)
 
     async def follow(self) -> None:
         """Read until the run has ended or nobody here reads it any more."""
         try:
-            while self.readers:
+            while self._readers:
                 page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE)
                 if page.live_token != self.claim.token and not await self._taken_over():
                     await self._read_rest()

@@ -76,7 +76,7 @@ class EventStream:
         self._at_once = False
         """Whether the last piece was there without waiting."""
         if live is not None:
-            live.readers.add(self)
+            live.joined(self)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._events()
@@ -104,6 +104,8 @@ class EventStream:
         """Yield SSE frames (`id: <cursor>`, `data: <event>`), everything new as one `bytes`."""
         while (frames := await self._next(PIECE)) is not None:
             yield bytes(frames)
+            # A reader that waits holds nothing.
+            del frames
 
     async def _next(self, piece: int) -> Frames | None:
         """Give the next frames, at least one, about `piece` bytes; `None` at the end."""

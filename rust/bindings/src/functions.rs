@@ -10,31 +10,54 @@ use agentrunner_core::frames::{self, Cursor};
 use agentrunner_core::lifecycle::{Ending, Lifecycle};
 use agentrunner_core::{dedup, recorder};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
-use crate::errors::to_py;
+use crate::errors::{InvalidEvent, to_py};
 use crate::event::{Event, Frames};
 
-/// Calls `each` with every event of a list of JSON bytes, as it is recorded: without optional nulls.
-fn each(events: &Bound<'_, PyList>, mut each: impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
-    for item in events {
-        let event = CoreEvent::parse(item.cast::<PyBytes>()?.as_bytes()).map_err(to_py)?;
-        let normalized = event.normalized();
-        if normalized.len() == event.json().len() {
-            each(&event).map_err(to_py)?;
+/// Calls `each` with the JSON of every event of an iterable; what is no `bytes` is encoded by Python.
+fn each_json(events: &Bound<'_, PyAny>, mut each: impl FnMut(&[u8]) -> PyResult<()>) -> PyResult<()> {
+    if events.is_instance_of::<PyBytes>() || events.is_instance_of::<PyString>() || events.is_instance_of::<PyDict>() {
+        return Err(InvalidEvent::new_err("an iterable of events is expected, not one event"));
+    }
+    for item in events.try_iter()? {
+        let item = item?;
+        if let Ok(json) = item.cast::<PyBytes>() {
+            each(json.as_bytes())?;
         } else {
-            each(&CoreEvent::parse_str(&normalized).map_err(to_py)?).map_err(to_py)?;
+            let json = events.py().import("agentrunner._codec")?.getattr("encode")?.call1((item,))?;
+            each(json.cast::<PyBytes>()?.as_bytes())?;
         }
     }
     Ok(())
 }
 
+/// Calls `each` with every event of an iterable, as it is recorded: without optional nulls.
+fn each(events: &Bound<'_, PyAny>, mut each: impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
+    each_json(events, |json| each_of(json, &mut each))
+}
+
+fn each_of(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
+    let event = CoreEvent::parse(json).map_err(to_py)?;
+    let normalized = event.normalized();
+    if normalized.len() == event.json().len() {
+        each(&event).map_err(to_py)
+    } else {
+        CoreEvent::parse_str(&normalized).and_then(|event| each(&event)).map_err(to_py)
+    }
+}
+
 #[pyfunction]
-pub fn compact(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
+pub fn compact(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
     let mut compactor = Compactor::new();
-    each(events, |event| {
-        compactor.push(event);
-        Ok(())
+    each_json(events, |json| {
+        if compactor.push_delta(json) {
+            return Ok(());
+        }
+        each_of(json, &mut |event| {
+            compactor.push(event);
+            Ok(())
+        })
     })?;
     let mut compacted = Vec::new();
     compactor.emit(|json| compacted.push(Event::of(json)));
@@ -42,7 +65,7 @@ pub fn compact(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
 }
 
 #[pyfunction]
-pub fn expand(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
+pub fn expand(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
     let (mut expander, mut all, mut out) = (Expander::new(), Vec::new(), Vec::new());
     each(events, |event| {
         if expander.push(event, &mut out)? {
@@ -56,20 +79,16 @@ pub fn expand(events: &Bound<'_, PyList>) -> PyResult<Vec<Event>> {
 }
 
 #[pyfunction]
-pub fn verify(events: &Bound<'_, PyList>) -> PyResult<()> {
+pub fn verify(events: &Bound<'_, PyAny>) -> PyResult<()> {
     let mut lifecycle = Lifecycle::new();
-    for item in events {
-        // As it came: a null where the protocol wants nothing is one of the rules.
-        let event = CoreEvent::parse(item.cast::<PyBytes>()?.as_bytes()).map_err(to_py)?;
-        lifecycle.check(&event).map_err(to_py)?;
-    }
-    Ok(())
+    // As it came: a null where the protocol wants nothing is one of the rules.
+    each_json(events, |json| CoreEvent::parse(json).and_then(|event| lifecycle.check(&event)).map_err(to_py))
 }
 
 #[pyfunction]
 #[pyo3(signature = (events, stop_requested, interruption_message))]
 pub fn finalize(
-    events: &Bound<'_, PyList>,
+    events: &Bound<'_, PyAny>,
     stop_requested: bool,
     interruption_message: Option<&str>,
 ) -> PyResult<Vec<Event>> {
@@ -83,7 +102,7 @@ pub fn finalize(
 }
 
 #[pyfunction]
-pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyList>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     let (mut fold, mut expander, mut out) = (Fold::new(), Expander::new(), Vec::new());
     each(events, |event| {
         if expander.push(event, &mut out)? {

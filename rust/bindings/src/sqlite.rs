@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use agentrunner_core::error::{Error, Result};
 use agentrunner_core::frames::Cursor;
-use agentrunner_core::sqlite::{self as core, Durability, Finish, Place};
+use agentrunner_core::sqlite::{self as core, Durability, Place};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
@@ -181,17 +181,7 @@ impl SqliteStore {
     }
 
     fn finish(&self, ticket: u64, claim: &Claim, recorder: &Recorder, stored: bool) -> PyResult<()> {
-        let recorder = recorder.shared();
-        // Written out on the writer's thread: a long run's is large.
-        let finish = move || {
-            let recorder = recorder.lock().expect("never poisoned");
-            Finish {
-                events: stored.then(|| recorder.compacted()),
-                message_ids: recorder.message_ids().map(str::to_owned).collect(),
-                last_seq: recorder.last_seq(),
-            }
-        };
-        self.call(ticket, identity, |store, done| store.finish(&claim.core(), finish, done))
+        self.call(ticket, identity, |store, done| store.finish(&claim.core(), recorder.shared(), stored, done))
     }
 
     fn request_stop(&self, ticket: u64, thread_id: String, run_id: Option<String>) -> PyResult<()> {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::event::{Event, Kind, object_of};
 use crate::json;
+use crate::scan;
 use crate::state::StateWindow;
 use crate::text;
 
@@ -16,10 +17,20 @@ pub struct Compactor {
     /// Open streams by id, one map a family.
     open: [HashMap<String, usize>; 3],
     /// The stream of the last delta, since the next is most often its continuation.
-    last: Option<(Family, String, usize)>,
+    last: Option<Last>,
     /// Whether the last event pushed is the chunk in the last slot.
     chunk_open: bool,
     state: StateWindow,
+}
+
+#[derive(Debug)]
+struct Last {
+    family: Family,
+    /// The stream's id, escaped.
+    id: String,
+    slot: usize,
+    /// The delta event up to its text, if nothing but the closing brace stood behind that.
+    head: String,
 }
 
 #[derive(Debug)]
@@ -54,6 +65,27 @@ impl Compactor {
     /// A compactor that has seen nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes in an event's JSON if it is the last delta over again but for its text; else false, and it is to be read
+    /// and pushed. Most of a run is such deltas, and all of one that is new is a string.
+    #[inline]
+    pub fn push_delta(&mut self, json: &[u8]) -> bool {
+        let Some(last) = &self.last else { return false };
+        let head = last.head.len();
+        if head == 0
+            || !json.starts_with(last.head.as_bytes())
+            || !matches!(scan::string(json, head), Ok(end) if json[end..] == *b"}")
+        {
+            return false;
+        }
+        let Ok(delta) = std::str::from_utf8(&json[head..json.len() - 2]) else { return false };
+        let Slot::Stream(stream) = &mut self.slots[last.slot] else { return false };
+        let Some(merged) = &mut stream.delta else { return false };
+        // Its metadata, if any, is that of the delta before, merged already.
+        merged.text().push_str(delta);
+        self.chunk_open = false;
+        true
     }
 
     /// Takes in the next event.
@@ -129,12 +161,13 @@ impl Compactor {
         let Some(escaped) = event.escaped(id_field) else { return self.keep(event) };
         if part == Part::Delta {
             let Some(delta) = event.escaped("delta") else { return self.keep(event) };
-            if let Some((last_family, last_id, slot)) = &self.last
-                && *last_family == family
-                && last_id == escaped
-                && let Slot::Stream(stream) = &mut self.slots[*slot]
+            if let Some(last) = &mut self.last
+                && last.family == family
+                && last.id == escaped
+                && let Slot::Stream(stream) = &mut self.slots[last.slot]
             {
-                return stream.append(event, delta);
+                stream.append(event, delta);
+                return last.set_head(event, delta);
             }
         }
         let Some(id) = text::decoded(escaped) else { return self.keep(event) };
@@ -152,8 +185,11 @@ impl Compactor {
         match part {
             Part::Start => stream.start(event),
             Part::Delta => {
-                stream.append(event, event.escaped("delta").expect("looked at above"));
-                self.last = Some((family, escaped.to_owned(), slot));
+                let delta = event.escaped("delta").expect("looked at above");
+                stream.append(event, delta);
+                let mut last = Last { family, id: escaped.to_owned(), slot, head: String::new() };
+                last.set_head(event, delta);
+                self.last = Some(last);
                 return;
             }
             Part::End => {
@@ -189,6 +225,18 @@ impl Compactor {
             }
         }
         self.slots.push(Slot::Chunk(Box::new(Delta::new(event))));
+    }
+}
+
+impl Last {
+    fn set_head(&mut self, event: &Event<'_>, delta: &str) {
+        self.head.clear();
+        let json = event.json();
+        if let Some(head) = json.strip_suffix("\"}").and_then(|json| json.strip_suffix(delta))
+            && event.members().last().is_some_and(|(key, _)| key == "delta")
+        {
+            self.head.push_str(head);
+        }
     }
 }
 
@@ -232,15 +280,21 @@ impl Delta {
         Self { first: event.json().into(), merged: None }
     }
 
+    /// The joined text, to be added to.
     #[inline]
-    fn append(&mut self, event: &Event<'_>, delta: &str) {
+    fn text(&mut self) -> &mut String {
         let first = &self.first;
-        let (text, metadata) = self.merged.get_or_insert_with(|| {
+        let (text, _) = self.merged.get_or_insert_with(|| {
             let first = Event::parse_str(first).expect("parsed before");
             (first.escaped("delta").unwrap_or_default().to_owned(), first.get("metadata").map(str::to_owned))
         });
-        text.push_str(delta);
-        if let Some(later) = event.get("metadata") {
+        text
+    }
+
+    #[inline]
+    fn append(&mut self, event: &Event<'_>, delta: &str) {
+        self.text().push_str(delta);
+        if let (Some(later), Some((_, metadata))) = (event.get("metadata"), &mut self.merged) {
             *metadata = Some(json::merged(metadata.as_deref().unwrap_or("{}"), later));
         }
     }
@@ -248,17 +302,44 @@ impl Delta {
     fn emit(&self, each: &mut impl FnMut(&str)) {
         let Some((text, metadata)) = &self.merged else { return each(&self.first) };
         let first = Event::parse_str(&self.first).expect("parsed before");
-        // `timestamp` and `rawEvent` belong to one delta.
-        let dropped = ["timestamp", "rawEvent"];
-        let delta = format!("\"{text}\"");
-        let joined = with_field(&first, "delta", &delta, &dropped);
-        match metadata {
-            None => each(&joined),
-            Some(metadata) => {
-                let joined = Event::parse_str(&joined).expect("made of parsed parts");
-                each(&with_field(&joined, "metadata", metadata, &[]));
+        let mut json =
+            String::with_capacity(self.first.len() + text.len() + metadata.as_ref().map_or(0, String::len) + 16);
+        let mut put = |key: &str, value: &[&str]| {
+            json.push_str(if json.is_empty() { "{\"" } else { ",\"" });
+            json.push_str(key);
+            json.push_str("\":");
+            for part in value {
+                json.push_str(part);
+            }
+        };
+        let (mut with_delta, mut with_metadata) = (false, metadata.is_none());
+        for (key, value) in first.members() {
+            match text::decoded(key).as_deref() {
+                // They belong to one delta.
+                Some("timestamp" | "rawEvent") => {}
+                // Of a repeated key the last counts, here as everywhere; once is enough.
+                Some("delta") if with_delta => {}
+                Some("delta") => {
+                    put(key, &["\"", text, "\""]);
+                    with_delta = true;
+                }
+                Some("metadata") => {
+                    if let Some(metadata) = metadata.as_deref().filter(|_| !with_metadata) {
+                        put(key, &[metadata]);
+                        with_metadata = true;
+                    }
+                }
+                _ => put(key, &[value]),
             }
         }
+        if !with_delta {
+            put("delta", &["\"", text, "\""]);
+        }
+        if let Some(metadata) = metadata.as_deref().filter(|_| !with_metadata) {
+            put("metadata", &[metadata]);
+        }
+        json.push('}');
+        each(&json);
     }
 }
 

@@ -253,15 +253,26 @@ impl Recorder {
 
     /// The run's compacted events as a JSON array.
     pub fn compacted(&self) -> String {
-        let mut json = String::from("[");
-        self.compactor.emit(|event| {
-            if json.len() > 1 {
-                json.push(',');
-            }
-            json.push_str(event);
-        });
-        json.push(']');
+        let mut json = String::with_capacity(self.compacted_bytes());
+        self.write_compacted(|part| json.push_str(part));
         json
+    }
+
+    /// How long that array is.
+    pub fn compacted_bytes(&self) -> usize {
+        let mut bytes = 0;
+        self.write_compacted(|part| bytes += part.len());
+        bytes
+    }
+
+    /// That array in parts: a long run's is never in memory as a whole.
+    pub fn write_compacted(&self, mut write: impl FnMut(&str)) {
+        let mut separator = "[";
+        self.compactor.emit(|event| {
+            write(std::mem::replace(&mut separator, ","));
+            write(event);
+        });
+        write(if separator == "[" { "[]" } else { "]" });
     }
 
     /// The message ids this run brought.

@@ -8,5 +8,5 @@ mod worker;
 
 pub use history::{Page, Place};
 pub use inspect::Report;
-pub use store::{Claim, Claimed, Durability, Finish, JournalPage, LiveRun, SqliteStore};
+pub use store::{Claim, Claimed, Durability, JournalPage, LiveRun, SqliteStore};
 pub use threads::ThreadRow;

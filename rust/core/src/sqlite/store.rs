@@ -1,8 +1,10 @@
 //! The store's verbs for runs: claim, renew, append, finish, recover.
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::blob::ZeroBlob;
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::history;
 use super::schema::{self, now_ms, store_error};
@@ -10,6 +12,10 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::log::Batch;
 use crate::owner::{self, Owner};
+use crate::recorder::Recorder;
+
+/// A run's events over this many bytes are written in parts.
+const LARGE: usize = 1 << 20;
 
 /// When a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +50,6 @@ pub struct Claimed {
     pub claim: Claim,
     /// The known ids.
     pub known: Vec<String>,
-}
-
-/// What is stored when a run ends.
-#[derive(Debug)]
-pub struct Finish {
-    /// The compacted events as a JSON array; `None` for a run that recorded nothing of its own: it leaves no row.
-    pub events: Option<String>,
-    /// The message ids the run brought.
-    pub message_ids: Vec<String>,
-    /// The sequence number of its last event.
-    pub last_seq: u64,
 }
 
 /// A run that is live now, by its lease.
@@ -219,17 +214,22 @@ impl SqliteStore {
         self.write(false, work, done);
     }
 
-    /// Ends the run: its row, its ids and the end of its lease in one transaction; `LeaseLost` if it is not held.
-    /// `finish` is called on the store's own thread.
+    /// Ends the run: its row (if `stored`; a run that recorded nothing of its own leaves none), its ids and the end of
+    /// its lease in one transaction; `LeaseLost` if it is not held. Written out on the store's thread.
     pub fn finish(
         &self,
         claim: &Claim,
-        finish: impl FnOnce() -> Finish + Send + 'static,
+        recorder: Arc<Mutex<Recorder>>,
+        stored: bool,
         done: impl FnOnce(Result<()>) + Send + 'static,
     ) {
         let claim = claim.clone();
         let resume_ms = self.resume_ms;
-        self.write(true, move |db| finish_run(db, &claim, &finish(), resume_ms), done);
+        let work = move |db: &Connection| {
+            let recorder = recorder.lock().expect("never poisoned");
+            finish_run(db, &claim, &recorder, stored, resume_ms)
+        };
+        self.write(true, work, done);
     }
 
     /// Asks the thread's run to stop, wherever it lives; with `run_id` only that one. False if there is none.
@@ -365,7 +365,7 @@ fn extend_lease(db: &Connection, claim: &Claim, lease_ms: i64) -> Result<()> {
     if changed == 0 { Err(lost(claim)) } else { Ok(()) }
 }
 
-fn finish_run(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64) -> Result<()> {
+fn finish_run(db: &Connection, claim: &Claim, recorder: &Recorder, stored: bool, resume_ms: i64) -> Result<()> {
     let deleted = db
         .prepare_cached("DELETE FROM live_runs WHERE thread_id = ?1 AND token = ?2")
         .and_then(|mut delete| delete.execute(params![claim.thread_id, claim.token]))
@@ -374,14 +374,20 @@ fn finish_run(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64) -
         return Err(lost(claim));
     }
     history::index_new_rows(db)?;
-    write_finish(db, claim, finish, resume_ms).map_err(store_error)
+    write_finish(db, claim, recorder, stored, resume_ms).map_err(store_error)
 }
 
-fn write_finish(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64) -> rusqlite::Result<()> {
+fn write_finish(
+    db: &Connection,
+    claim: &Claim,
+    recorder: &Recorder,
+    stored: bool,
+    resume_ms: i64,
+) -> rusqlite::Result<()> {
     let now = now_ms();
     let thread_id = &claim.thread_id;
     set_run_state(db, thread_id, None, now)?;
-    let (first_seq, last_seq) = (signed(claim.first_seq), signed(finish.last_seq));
+    let (first_seq, last_seq) = (signed(claim.first_seq), signed(recorder.last_seq()));
     if last_seq >= first_seq {
         db.prepare_cached("INSERT OR REPLACE INTO journal_expiry VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             thread_id,
@@ -391,34 +397,56 @@ fn write_finish(db: &Connection, claim: &Claim, finish: &Finish, resume_ms: i64)
         ])?;
     }
     let mut created_at = now;
-    if let Some(events) = &finish.events {
+    if stored {
         let last: Option<(String, i64)> = db
             .prepare_cached("SELECT run_id, created_at FROM agent_runs WHERE thread_id = ?1 ORDER BY id DESC LIMIT 1")?
             .query_row([thread_id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         // The TypeScript runner orders by time alone: time must not run backwards along the chain.
         created_at = last.as_ref().map_or(now, |(_, earlier)| now.max(*earlier));
-        db.prepare_cached(
-            "INSERT INTO agent_runs (thread_id, run_id, parent_run_id, events, input, created_at, version)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
-        )?
-        .execute(params![
-            thread_id,
-            claim.run_id,
-            last.map(|(run, _)| run),
-            events,
-            claim.input,
-            created_at
-        ])?;
-        let id = db.last_insert_rowid();
+        let id = insert_run(db, claim, last.as_ref().map(|(run, _)| run.as_str()), recorder, created_at)?;
         db.prepare_cached(
             "INSERT INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 1)",
         )?
         .execute(params![id, thread_id, first_seq, last_seq])?;
         history::mark_indexed(db, id)?;
-        history::add_message_ids(db, thread_id, finish.message_ids.iter().map(String::as_str))?;
+        history::add_message_ids(db, thread_id, recorder.message_ids())?;
     }
-    history::touch_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, finish.events.is_some(), created_at)
+    history::touch_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, stored, created_at)
+}
+
+/// Stores the run's row; gives its id.
+fn insert_run(
+    db: &Connection,
+    claim: &Claim,
+    parent_run_id: Option<&str>,
+    recorder: &Recorder,
+    created_at: i64,
+) -> rusqlite::Result<i64> {
+    let bytes = recorder.compacted_bytes();
+    let insert = |events: &dyn ToSql| -> rusqlite::Result<i64> {
+        db.prepare_cached(
+            "INSERT INTO agent_runs (thread_id, run_id, parent_run_id, events, input, created_at, version)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
+        )?
+        .execute(params![claim.thread_id, claim.run_id, parent_run_id, events, claim.input, created_at])?;
+        Ok(db.last_insert_rowid())
+    };
+    if bytes <= LARGE {
+        return insert(&recorder.compacted());
+    }
+    // In parts, as a blob: bound as one text it would be in memory three times over. The TypeScript runner reads both.
+    let id = insert(&ZeroBlob(bytes as u64))?;
+    let blob = db.blob_open("main", "agent_runs", "events", id, false)?;
+    let mut blob = BufWriter::with_capacity(LARGE / 4, blob);
+    let mut written = Ok(());
+    recorder.write_compacted(|part| {
+        if written.is_ok() {
+            written = blob.write_all(part.as_bytes());
+        }
+    });
+    written.and_then(|()| blob.flush()).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    Ok(id)
 }
 
 /// The live runs for whose owner and lease end `wanted` is true.
