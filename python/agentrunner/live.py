@@ -157,6 +157,8 @@ class Driver(LiveRun):
         self._deaf = False
         """Whether what the agent still yields is dropped."""
         self.stopping = False
+        self.unfinished: StoreError | None = None
+        """Why the store could not be told of the run's end: the thread is still held."""
         self.renewed_at = time.monotonic()
 
     async def drive(self, agent: Agent, run: Run) -> None:
@@ -268,6 +270,7 @@ class Driver(LiveRun):
             recorder.publish()
         except (StoreError, LeaseLost) as error:
             self.failure = last_word(recorder, str(error), _code(error))
+            self.unfinished = error if isinstance(error, StoreError) else None
             logger.error("thread %s: run %s: %s", self.claim.thread_id, self.claim.run_id, error)  # noqa: TRY400
         finally:
             self.close()

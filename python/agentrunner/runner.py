@@ -9,6 +9,7 @@ import logging
 import os
 import time
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from agentrunner import _core
@@ -64,7 +65,7 @@ class AgentRunner:
         on_concurrent_run: OnConcurrentRun = "reject",
         max_event_bytes: int = 4 * MIB,
         max_id_bytes: int = 1024,
-        live_window_bytes: int = 4 * MIB,
+        live_window_bytes: int = MIB,
         max_pending_bytes: int = MIB,
     ) -> None:
         if on_concurrent_run not in get_args(OnConcurrentRun):
@@ -81,7 +82,8 @@ class AgentRunner:
         self.threads = Threads(self)
         """The verbs over threads: list, messages, events, state, rename, archive, delete, clear."""
         self._live: dict[str, LiveRun] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._unfinished: dict[str, Driver] = {}
         self._recovering = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opening: asyncio.Future[None] | None = None
@@ -277,7 +279,7 @@ class AgentRunner:
         self, store: Store, thread_id: str, run_id: str, text: str, agent_id: str | None, message_ids: list[str]
     ) -> tuple[Claim, list[str]]:
         async with self._turn(thread_id):
-            while True:
+            while not self._closed:
                 claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids))
                 try:
                     return await asyncio.shield(claiming)
@@ -287,6 +289,8 @@ class AgentRunner:
                 except ThreadAlreadyRunning:
                     if await self._recover(thread_id):
                         continue
+                    if (unfinished := self._unfinished.get(thread_id)) and unfinished.unfinished:
+                        raise unfinished.unfinished from None
                     if self._on_concurrent_run == "reject":
                         raise
                 if self._on_concurrent_run == "supersede":
@@ -296,6 +300,7 @@ class AgentRunner:
                     await live.ended()
                 else:
                     await asyncio.sleep(STOPS_EVERY)
+        raise RunnerClosed("the runner was closed before the run's turn came")
 
     async def _give_back(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
         """Free the thread of a claim that was under way when its caller was cancelled."""
@@ -305,8 +310,7 @@ class AgentRunner:
 
     def _turn(self, thread_id: str) -> asyncio.Lock:
         """Give the lock by which runs of a thread that wait are served first in, first out."""
-        if len(self._turns) > 64:
-            self._turns = {name: lock for name, lock in self._turns.items() if lock.locked()}
+        # Kept alive by those who hold it or wait for it.
         return self._turns.setdefault(thread_id, asyncio.Lock())
 
     def _recorder(self, claim: Claim, known: list[str]) -> Recorder:
@@ -317,6 +321,8 @@ class AgentRunner:
             await driver.drive(agent, run)
         finally:
             driver.close()
+            if driver.unfinished:
+                self._unfinished[run.thread_id] = driver
             if self._live.get(run.thread_id) is driver:
                 del self._live[run.thread_id]
 
@@ -404,9 +410,17 @@ class AgentRunner:
             for claim in claims:
                 if not (isinstance(live := self._live.get(claim.thread_id), Driver) and not live.closed):
                     await self._recover_run(claim)
-        return bool(claims) or under_way
+            # Runs of this process whose end the store could not take, a full disk's for one: it may now.
+            for name in [thread_id] if thread_id is not None else list(self._unfinished):
+                unfinished = self._unfinished.pop(name, None)
+                if unfinished is not None:
+                    claims.append(unfinished.claim)
+                    await self._recover_run(unfinished.claim)
+            freed = [claim for claim in claims if claim.thread_id not in self._unfinished]
+        return bool(freed) or under_way
 
     async def _recover_run(self, claim: Claim) -> None:
+        """Replay the run's journal, end it and store it."""
         driver = Driver(claim, self._recorder(claim, []), self._store)
         try:
             await self._catch_up(driver)
@@ -416,6 +430,9 @@ class AgentRunner:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         driver.interrupt(f"The run was interrupted: its process ended. Recovered at {now}", "INTERRUPTED")
         await driver.finish()
+        if driver.unfinished:
+            self._unfinished[claim.thread_id] = driver
+            return
         logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)
 
 

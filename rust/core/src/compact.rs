@@ -123,30 +123,58 @@ impl Compactor {
 
     /// Gives the compacted events, in order, as JSON.
     pub fn emit(&self, mut each: impl FnMut(&str)) {
+        let mut json = String::new();
+        self.parts(|part| {
+            if let Some(part) = part {
+                json.push_str(part);
+            } else {
+                each(&json);
+                json.clear();
+            }
+        });
+    }
+
+    /// The same in parts, with `None` behind each event: a long message is not copied to be given.
+    pub fn parts(&self, mut part: impl FnMut(Option<&str>)) {
+        let whole = |json: &str, part: &mut dyn FnMut(Option<&str>)| {
+            part(Some(json));
+            part(None);
+        };
         for slot in &self.slots {
             match slot {
-                Slot::Event(event) => each(event),
-                Slot::Chunk(delta) => delta.emit(&mut each),
+                Slot::Event(event) => whole(event, &mut part),
+                Slot::Chunk(delta) => delta.parts(&mut part),
                 Slot::Stream(stream) => {
                     if let Some(start) = &stream.start {
-                        each(start);
+                        whole(start, &mut part);
                     }
                     if let Some(delta) = &stream.delta {
-                        delta.emit(&mut each);
+                        delta.parts(&mut part);
                     }
                     if let Some(end) = &stream.end {
-                        each(end);
+                        whole(end, &mut part);
                     }
                 }
             }
         }
         for held in self.state.clone().finish() {
-            each(&held);
+            whole(&held, &mut part);
         }
     }
 
     fn keep(&mut self, event: &Event<'_>) {
         self.slots.push(Slot::Event(event.json().into()));
+        // A message made by other means under the id of an open stream: what follows of the stream stays behind it.
+        if let Some(id) = event.string("messageId") {
+            self.forget(Family::Text, &id);
+            self.forget(Family::Reasoning, &id);
+        }
+    }
+
+    fn forget(&mut self, family: Family, id: &str) {
+        if self.open[family as usize].remove(id).is_some() {
+            self.last = None;
+        }
     }
 
     /// An event that replaces or ends things: nothing moves across it.
@@ -299,17 +327,19 @@ impl Delta {
         }
     }
 
-    fn emit(&self, each: &mut impl FnMut(&str)) {
-        let Some((text, metadata)) = &self.merged else { return each(&self.first) };
+    fn parts(&self, part: &mut impl FnMut(Option<&str>)) {
+        let Some((text, metadata)) = &self.merged else {
+            part(Some(&self.first));
+            return part(None);
+        };
         let first = Event::parse_str(&self.first).expect("parsed before");
-        let mut json =
-            String::with_capacity(self.first.len() + text.len() + metadata.as_ref().map_or(0, String::len) + 16);
+        let mut separator = "{\"";
         let mut put = |key: &str, value: &[&str]| {
-            json.push_str(if json.is_empty() { "{\"" } else { ",\"" });
-            json.push_str(key);
-            json.push_str("\":");
-            for part in value {
-                json.push_str(part);
+            part(Some(std::mem::replace(&mut separator, ",\"")));
+            part(Some(key));
+            part(Some("\":"));
+            for piece in value {
+                part(Some(piece));
             }
         };
         let (mut with_delta, mut with_metadata) = (false, metadata.is_none());
@@ -338,8 +368,8 @@ impl Delta {
         if let Some(metadata) = metadata.as_deref().filter(|_| !with_metadata) {
             put("metadata", &[metadata]);
         }
-        json.push('}');
-        each(&json);
+        part(Some("}"));
+        part(None);
     }
 }
 

@@ -267,12 +267,19 @@ impl Recorder {
 
     /// That array in parts: a long run's is never in memory as a whole.
     pub fn write_compacted(&self, mut write: impl FnMut(&str)) {
-        let mut separator = "[";
-        self.compactor.emit(|event| {
-            write(std::mem::replace(&mut separator, ","));
-            write(event);
+        let mut separator = Some("[");
+        let mut empty = true;
+        self.compactor.parts(|part| match part {
+            Some(part) => {
+                if let Some(separator) = separator.take() {
+                    write(separator);
+                }
+                write(part);
+                empty = false;
+            }
+            None => separator = Some(","),
         });
-        write(if separator == "[" { "[]" } else { "]" });
+        write(if empty { "[]" } else { "]" });
     }
 
     /// The message ids this run brought.
