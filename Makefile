@@ -4,17 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 
-.PHONY: demo test lint bench wheel build dev fmt clean
+.PHONY: demo test lint bench wheel build fmt clean
 
 demo: build ## Set up everything and run the tour on embedded SQLite.
 	$(BIN)/agentrunner demo
 
-test: dev wheel ## Set up everything and pass the tests.
+test: build wheel ## Set up everything and pass the tests.
 	cargo test --release --workspace --exclude agentrunner-python
 	$(BIN)/pytest
 
-lint: dev ## Everything that can be said about the code without running it.
+lint: build ## Everything that can be said about the code without running it.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -22,29 +23,24 @@ lint: dev ## Everything that can be said about the code without running it.
 	cargo fmt --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
-bench: dev ## The README's table.
+bench: build ## The README's table.
 	$(BIN)/python -m benches
 
-wheel: dev ## One wheel for every Python >= 3.11 of this platform, in dist/.
+wheel: build ## One wheel for every Python >= 3.11 of this platform, in dist/.
 	rm -rf dist
 	$(BIN)/maturin build --release --strip --out dist
 
 $(VENV)/tools: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet 'maturin>=1.16,<2'
+	$(BIN)/pip install --upgrade 'pip>=25.1'
+	$(BIN)/pip install 'maturin>=1.16,<2'
 	touch $@
 
-$(VENV)/dev-tools: $(VENV)/tools
-	$(BIN)/pip install --quiet --group dev
-	touch $@
-
+# Builds the core into python/agentrunner and installs what runs and tests it (the group `dev` comes with it).
 build: $(VENV)/tools
 	$(BIN)/maturin develop --quiet --release --extras demo
 
-dev: build $(VENV)/dev-tools
-
-fmt: dev
+fmt: build
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	cargo fmt
