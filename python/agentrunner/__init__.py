@@ -1,6 +1,7 @@
 """Run AG-UI agents: every event durable before it is delivered, replayed to late readers, compacted, crash-safe."""
 
 from agentrunner._core import Event, __version__
+from agentrunner.embedded import InMemoryAgentRunner, SqliteAgentRunner
 from agentrunner.errors import (
     AgentRunnerError,
     CursorAhead,
@@ -25,7 +26,7 @@ from agentrunner.errors import (
 )
 from agentrunner.events import Folded, compact, expand, finalize, fold, verify
 from agentrunner.live import current_run
-from agentrunner.runner import AgentRunner, InMemoryAgentRunner, SqliteAgentRunner
+from agentrunner.runner import AgentRunner
 from agentrunner.stores import Store
 from agentrunner.stores.memory import MemoryStore
 from agentrunner.stores.sqlite import SqliteStore

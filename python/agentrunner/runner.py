@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import datetime
 import logging
-import os
 import time
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from agentrunner import _core
 from agentrunner._codec import encode
@@ -25,8 +24,6 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
 )
 from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
-from agentrunner.stores.memory import MIB, MemoryStore
-from agentrunner.stores.sqlite import SqliteStore
 from agentrunner.stream import EventStream
 from agentrunner.threads import Threads
 from agentrunner.types import OnConcurrentRun, Run
@@ -42,6 +39,8 @@ if TYPE_CHECKING:
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner")
+
+MIB = 1 << 20
 
 STOPS_EVERY = 0.1
 """Seconds between looks for stops asked for in other processes."""
@@ -434,46 +433,3 @@ class AgentRunner:
             self._unfinished[claim.thread_id] = driver
             return
         logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)
-
-
-class SqliteAgentRunner(AgentRunner):
-    """An `AgentRunner` on one SQLite file; the options are those of `SqliteStore` and `AgentRunner`."""
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        durability: Literal["balanced", "strict"] = "balanced",
-        lease_ttl: float = 10.0,
-        resume_window: float = 300.0,
-        on_concurrent_run: OnConcurrentRun = "reject",
-        **limits: int,
-    ) -> None:
-        store = SqliteStore(path, durability=durability, lease_ttl=lease_ttl, resume_window=resume_window)
-        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)
-        self.path = store.path
-
-    def __repr__(self) -> str:
-        return f"SqliteAgentRunner({self.path!r})"
-
-
-class InMemoryAgentRunner(AgentRunner):
-    """An `AgentRunner` that keeps threads in memory; the options are those of `MemoryStore` and `AgentRunner`."""
-
-    def __init__(
-        self,
-        *,
-        max_threads: int = 1000,
-        max_runs_per_thread: int = 100,
-        max_bytes: int = 512 * MIB,
-        resume_window: float = 300.0,
-        on_concurrent_run: OnConcurrentRun = "reject",
-        **limits: int,
-    ) -> None:
-        store = MemoryStore(
-            max_threads=max_threads,
-            max_runs_per_thread=max_runs_per_thread,
-            max_bytes=max_bytes,
-            resume_window=resume_window,
-        )
-        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentrunner.cli.common import clean, console, looking_at, run, shorten
-from agentrunner.runner import SqliteAgentRunner
+from agentrunner.embedded import SqliteAgentRunner
 
 NAMED = 5
 """How many of the runs or threads with a fault are named."""

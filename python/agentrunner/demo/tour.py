@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner.demo.agent import agent, request
 from agentrunner.demo.screen import Reader, Row, Screen
+from agentrunner.embedded import SqliteAgentRunner
 from agentrunner.errors import InvalidEventSequence
 from agentrunner.events import fold, verify
-from agentrunner.runner import SqliteAgentRunner
 from agentrunner.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:

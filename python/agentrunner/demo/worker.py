@@ -7,7 +7,7 @@ import json
 import sys
 
 from agentrunner.demo.agent import agent
-from agentrunner.runner import SqliteAgentRunner
+from agentrunner.embedded import SqliteAgentRunner
 
 
 async def work(path: str) -> None:

@@ -1,0 +1,57 @@
+"""The runners that need no server: on one SQLite file, and in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from agentrunner.runner import AgentRunner
+from agentrunner.stores.memory import MIB, MemoryStore
+from agentrunner.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    import os
+
+    from agentrunner.types import OnConcurrentRun
+
+
+class SqliteAgentRunner(AgentRunner):
+    """An `AgentRunner` on one SQLite file; the options are those of `SqliteStore` and `AgentRunner`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["balanced", "strict"] = "balanced",
+        lease_ttl: float = 10.0,
+        resume_window: float = 300.0,
+        on_concurrent_run: OnConcurrentRun = "reject",
+        **limits: int,
+    ) -> None:
+        store = SqliteStore(path, durability=durability, lease_ttl=lease_ttl, resume_window=resume_window)
+        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)
+        self.path = store.path
+
+    def __repr__(self) -> str:
+        return f"SqliteAgentRunner({self.path!r})"
+
+
+class InMemoryAgentRunner(AgentRunner):
+    """An `AgentRunner` that keeps threads in memory; the options are those of `MemoryStore` and `AgentRunner`."""
+
+    def __init__(
+        self,
+        *,
+        max_threads: int = 1000,
+        max_runs_per_thread: int = 100,
+        max_bytes: int = 512 * MIB,
+        resume_window: float = 300.0,
+        on_concurrent_run: OnConcurrentRun = "reject",
+        **limits: int,
+    ) -> None:
+        store = MemoryStore(
+            max_threads=max_threads,
+            max_runs_per_thread=max_runs_per_thread,
+            max_bytes=max_bytes,
+            resume_window=resume_window,
+        )
+        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)
