@@ -110,8 +110,8 @@ class Recorder:
         """Give published frames behind a sequence number, and the last one's; `(None, None)`: they are in the store."""
     def prefix(self, skip: int) -> tuple[Frames, int]:
         """Give the run so far compacted, from a frame on, and the sequence number it goes up to."""
-    def compacted(self) -> str:
-        """Give the compacted events as a JSON array."""
+    def compacted(self) -> bytes:
+        """Give the compacted events as a JSON array; other threads run meanwhile."""
     @property
     def message_ids(self) -> list[str]:
         """The message ids the run brought."""

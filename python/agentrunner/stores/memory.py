@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import warnings
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 MIB = 1 << 20
+LONG = 10_000
+"""Events of a run that is written out on another thread."""
 
 
 @dataclass(slots=True)
@@ -141,6 +144,10 @@ class MemoryStore:
         return [self._live(claim.thread_id) == claim for claim in claims]
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+        self._held(claim)
+        # Off the loop where it takes longer than other tasks should wait.
+        long = recorder.recorded > LONG
+        events = await asyncio.to_thread(recorder.compacted) if long else recorder.compacted()
         thread = self._held(claim)
         thread.claim = None
         thread.head_seq = max(thread.head_seq, recorder.last_seq)
@@ -151,7 +158,6 @@ class MemoryStore:
                 self._drop_unless_kept(thread)
             return
         parent = thread.runs[-1].run_id if thread.runs else None
-        events = recorder.compacted().encode()
         thread.runs.append(_StoredRun(claim.run_id, parent, events, claim.first_seq, recorder.last_seq))
         thread.message_ids.update(recorder.message_ids)
         thread.agent_id = claim.agent_id or thread.agent_id

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use agentrunner_core::frames;
 use agentrunner_core::lifecycle::Ending;
-use agentrunner_core::log::{Batch as CoreBatch, Read};
+use agentrunner_core::log::{Batch as CoreBatch, Read, RunLog};
 use agentrunner_core::recorder::{Limits, Pressure, Recorder as CoreRecorder};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -47,6 +47,7 @@ impl Batch {
 #[pyclass(frozen, module = "agentrunner")]
 pub struct Recorder {
     core: Arc<Mutex<CoreRecorder>>,
+    log: Arc<Mutex<RunLog>>,
     /// What was read last, and from where: most readers are at the same place.
     last_read: Mutex<Option<(u64, u64, Py<Frames>)>>,
 }
@@ -54,6 +55,10 @@ pub struct Recorder {
 impl Recorder {
     fn core(&self) -> MutexGuard<'_, CoreRecorder> {
         self.core.lock().expect("never poisoned")
+    }
+
+    fn log(&self) -> MutexGuard<'_, RunLog> {
+        self.log.lock().expect("never poisoned")
     }
 
     /// The recorder itself, for the store's thread.
@@ -80,7 +85,7 @@ impl Recorder {
     ) -> Self {
         let limits = Limits { event_bytes, id_bytes, window_bytes, pending_bytes, ..Limits::default() };
         let core = CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits);
-        Self { core: Arc::new(Mutex::new(core)), last_read: Mutex::new(None) }
+        Self { log: core.log(), core: Arc::new(Mutex::new(core)), last_read: Mutex::new(None) }
     }
 
     fn accept(&self, event: &[u8]) -> PyResult<u8> {
@@ -111,12 +116,12 @@ impl Recorder {
     fn read(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<(Option<Py<Frames>>, Option<u64>)> {
         if let Some((from, to, frames)) = &*self.last_read.lock().expect("never poisoned")
             && *from == after
-            && (*to == self.core().published() || frames.get().as_slice().len() >= limit)
+            && (*to == self.log().published() || frames.get().as_slice().len() >= limit)
         {
             return Ok((Some(frames.clone_ref(py)), Some(*to)));
         }
         // No lock is held while Python makes an object.
-        let read = self.core().read(after, limit);
+        let read = self.log().read(after, limit);
         match read {
             Read::Nothing => Ok((None, Some(after))),
             Read::Stored => Ok((None, None)),
@@ -135,8 +140,9 @@ impl Recorder {
         (bytes.into(), seq)
     }
 
-    fn compacted(&self) -> String {
-        self.core().compacted()
+    fn compacted<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let json = py.detach(|| self.core().compacted());
+        PyBytes::new(py, json.as_bytes())
     }
 
     #[getter]
@@ -156,7 +162,7 @@ impl Recorder {
 
     #[getter]
     fn published(&self) -> u64 {
-        self.core().published()
+        self.log().published()
     }
 
     #[getter]

@@ -1,6 +1,6 @@
 //! One run being recorded: parsed, expanded, verified, its input filled, compacted and framed, in this order.
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::chunks::Expander;
 use crate::compact::{Compactor, with_field};
@@ -61,7 +61,8 @@ pub struct Recorder {
     lifecycle: Lifecycle,
     expander: Expander,
     compactor: Compactor,
-    log: RunLog,
+    /// Under a lock of its own: a run being written out keeps no reader waiting.
+    log: Arc<Mutex<RunLog>>,
     message_ids: HashSet<String>,
     next_seq: u64,
     pending: Vec<u8>,
@@ -91,7 +92,7 @@ impl Recorder {
             lifecycle: Lifecycle::new(),
             expander: Expander::new(),
             compactor: Compactor::new(),
-            log: RunLog::new(first_seq, limits.window_bytes),
+            log: Arc::new(Mutex::new(RunLog::new(first_seq, limits.window_bytes))),
             message_ids: HashSet::new(),
             next_seq: first_seq,
             pending: Vec::new(),
@@ -214,7 +215,7 @@ impl Recorder {
     /// Shows readers the batch that was taken, now that it is durable.
     pub fn publish(&mut self) {
         if let Some(batch) = self.committing.take() {
-            self.log.publish(batch);
+            self.published_log().publish(batch);
         }
     }
 
@@ -234,14 +235,23 @@ impl Recorder {
         }
         if self.next_seq > first_seq {
             let count = self.next_seq - first_seq;
-            self.log.publish(Arc::new(Batch { first_seq, count, bytes: bytes.to_vec() }));
+            self.published_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes.to_vec() }));
         }
         Ok(())
     }
 
+    fn published_log(&self) -> MutexGuard<'_, RunLog> {
+        self.log.lock().expect("never poisoned")
+    }
+
+    /// What readers read, for those who must not wait for the recorder.
+    pub fn log(&self) -> Arc<Mutex<RunLog>> {
+        self.log.clone()
+    }
+
     /// The frames after a raw event that readers may see.
     pub fn read(&self, after: u64, limit: usize) -> Read {
-        self.log.read(after, limit)
+        self.published_log().read(after, limit)
     }
 
     /// The run so far, compacted: frames from index `skip` on, and the sequence number they go up to. A reader may
@@ -299,7 +309,7 @@ impl Recorder {
 
     /// The sequence number of the newest event readers may see.
     pub fn published(&self) -> u64 {
-        self.log.published()
+        self.published_log().published()
     }
 
     /// Whether a terminal event is recorded.
