@@ -373,10 +373,15 @@ def test_nothing_blocks_the_loop(kind, tmp_path):
                     counts = await asyncio.gather(*map(count, [*readers, await runner.connect("long")]))
                 assert counts == [200_003, 200_003, 200_003, 5_000]
                 worst.append(watchdog.p99())
-            # 5 ms is the aim; two cores shared with other work measured 5 to 10.
-            assert statistics.median(worst) <= 0.025, worst
+            # 5 ms is the aim, and 3 to 4.5 measured on two quiet cores; twice that leaves room for others' work.
+            assert statistics.median(worst) <= 0.010, worst
 
-    asyncio.run(main())
+    # A full collection of Python's garbage takes 10 ms and more by itself, whoever is at work.
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 MEMORY = """
@@ -418,3 +423,17 @@ def test_a_million_events_stay_out_of_memory(tmp_path: Path):
         [sys.executable, "-c", MEMORY, tmp_path / "threads.db"], capture_output=True, text=True, check=True, timeout=50
     )
     assert int(ran.stdout) < 64 * 1024, f"{int(ran.stdout) // 1024} MiB"
+
+
+def test_a_claim_whose_caller_is_cancelled_is_given_back(tmp_path):
+    async def main():
+        async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
+            starting = asyncio.ensure_future(runner.run(talker(1), given("t", "r1")))
+            while not starting.done() and not runner._store._waiting:
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            assert len(await collect(await runner.run(talker(1), given("t", "r2")))) > 0
+            assert [thread.runs for thread in await runner.threads.list()] == [1]
+
+    asyncio.run(main())

@@ -243,3 +243,31 @@ def test_every_form_of_event_gives_the_same() -> None:
     compacted = [compact([form]) for form in forms]
     assert compacted == [compacted[0]] * len(forms)
     assert compact(compacted[0]) == compacted[0]
+
+
+def test_a_message_made_under_the_id_of_an_open_one_keeps_its_place() -> None:
+    events = [
+        {"type": "RUN_STARTED", "threadId": "t", "runId": "r"},
+        {"type": "REASONING_MESSAGE_START", "messageId": "x", "role": "reasoning"},
+        {"type": "REASONING_MESSAGE_CONTENT", "messageId": "x", "delta": "a"},
+        {"type": "TOOL_CALL_RESULT", "messageId": "x", "toolCallId": "c", "content": "found"},
+        {"type": "REASONING_MESSAGE_CONTENT", "messageId": "x", "delta": "b"},
+        {"type": "REASONING_MESSAGE_CONTENT", "messageId": "x", "delta": "c"},
+        {"type": "REASONING_MESSAGE_END", "messageId": "x"},
+        {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"},
+    ]
+    compacted = compact(events)
+    assert len(compacted) == 7
+    assert fold(compacted) == fold(events)
+    verify(compacted)
+
+
+def test_a_delta_that_only_looks_like_the_one_before_is_read_whole() -> None:
+    head = '{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"'
+    events = [head + 'one"}', head + 'two"}', head + 'three","metadata":{"a":1}}', head + 'four\\"}"}', head + 'five"}']
+    (joined,) = compact(events)
+    assert joined.to_dict()["delta"] == 'onetwothreefour"}five'
+    assert joined.to_dict()["metadata"] == {"a": 1}
+    for bad in ('six"', 'six"}}', 'six\n"}', 'six","x":"}'):
+        with pytest.raises(InvalidEvent):
+            compact([*events, head + bad])

@@ -283,7 +283,8 @@ class AgentRunner:
                 try:
                     return await asyncio.shield(claiming)
                 except asyncio.CancelledError:
-                    self._spawn(self._give_back(claiming))
+                    # The next in turn, or the caller's next try, is to find the thread free.
+                    await asyncio.shield(self._spawn(self._give_back(claiming)))
                     raise
                 except ThreadAlreadyRunning:
                     if await self._recover(thread_id):
