@@ -1,7 +1,7 @@
 """`agentrunner doctor`."""
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -9,32 +9,10 @@ from rich.text import Text
 
 from agentrunner.cli.common import clean, console, looking_at, run, shorten
 from agentrunner.embedded import SqliteAgentRunner
+from agentrunner.stores.sqlite import Report
 
 NAMED = 5
 """How many of the runs or threads with a fault are named."""
-
-
-class Report(NamedTuple):
-    """What `SqliteStore.inspect` gives, by name."""
-
-    integrity: str
-    threads: int
-    runs: int
-    foreign_runs: int
-    corrupt: list[tuple[str, str]]
-    orphans: list[tuple[str, str]]
-    stuck: list[str]
-    dead: list[tuple[str, str]]
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.integrity == "ok" and not (self.corrupt or self.orphans or self.stuck or self.dead)
-
-    @property
-    def mendable(self) -> bool:
-        """Whether there is something `--fix` mends."""
-        return bool(self.orphans or self.stuck or self.dead)
 
 
 def doctor(
@@ -61,7 +39,7 @@ def doctor(
 
 async def _examine(db: Path, fix: bool) -> tuple[Report, Report | None]:
     async with looking_at(db) as store:
-        report = Report(*await store.inspect(fix=False))
+        report = await store.inspect(fix=False)
         if not (fix and report.mendable):
             return report, None
         await store.inspect(fix=True)
@@ -70,7 +48,7 @@ async def _examine(db: Path, fix: bool) -> tuple[Report, Report | None]:
         async with SqliteAgentRunner(db):
             pass
     async with looking_at(db) as store:
-        return report, Report(*await store.inspect(fix=False))
+        return report, await store.inspect(fix=False)
 
 
 def _table(report: Report) -> Table:

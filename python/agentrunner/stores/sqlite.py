@@ -37,6 +37,16 @@ class Report(NamedTuple):
     dead: list[tuple[str, str]]
     """Live runs whose owner is gone; the next runner that opens the file ends them."""
 
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.integrity == "ok" and not (self.corrupt or self.orphans or self.stuck or self.dead)
+
+    @property
+    def mendable(self) -> bool:
+        """Whether there is something that can be mended."""
+        return bool(self.orphans or self.stuck or self.dead)
+
 
 class SqliteStore:
     """Threads in one SQLite file, open to several processes of one machine (not over a network file system).

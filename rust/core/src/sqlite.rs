@@ -1,4 +1,5 @@
 //! The store on one SQLite file, open to several processes of one machine (spec/durability.md).
+mod finish;
 mod history;
 mod inspect;
 mod schema;
