@@ -281,7 +281,7 @@ impl Stream {
                     Some(later) => json::merged(&earlier, later),
                     None => earlier,
                 };
-                with_field(event, "metadata", &merged, &[])
+                with_field(event, "metadata", &merged)
             }
         });
     }
@@ -373,10 +373,9 @@ impl Delta {
     }
 }
 
-/// The event's JSON with a field set in its place (a new one at the end) and others left out.
-pub(crate) fn with_field(event: &Event<'_>, name: &str, value: &str, dropped: &[&str]) -> String {
-    let mut members: Vec<(&str, &str)> =
-        event.members().filter(|(key, _)| !dropped.iter().any(|other| text::same(key, other))).collect();
+/// The event's JSON with a field set in its place, a new one at the end.
+pub(crate) fn with_field(event: &Event<'_>, name: &str, value: &str) -> String {
+    let mut members: Vec<(&str, &str)> = event.members().collect();
     match members.iter_mut().rev().find(|(key, _)| text::same(key, name)) {
         Some(member) => member.1 = value,
         None => members.push((name, value)),

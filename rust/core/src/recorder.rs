@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Kind};
 use crate::frames::{self, Cursor};
 use crate::lifecycle::{Ending, Lifecycle};
-use crate::log::{Batch, Read, RunLog};
+use crate::log::{Batch, RunLog};
 use crate::text;
 
 /// The limits of a recorder; each is an option of the runner.
@@ -137,7 +137,7 @@ impl Recorder {
 
     fn verify(&mut self, event: &Event<'_>) -> Result<()> {
         if event.kind() == Kind::RunStarted && event.get("input").is_none() {
-            let filled = with_field(event, "input", &self.input, &[]);
+            let filled = with_field(event, "input", &self.input);
             let filled = Event::parse_str(&filled).expect("made of parsed parts");
             self.lifecycle.check(&filled)?;
             self.record(&filled);
@@ -249,11 +249,6 @@ impl Recorder {
         self.log.clone()
     }
 
-    /// The frames after a raw event that readers may see.
-    pub fn read(&self, after: u64, limit: usize) -> Read {
-        self.published_log().read(after, limit)
-    }
-
     /// The run so far, compacted: frames from index `skip` on, and the sequence number they go up to. A reader may
     /// have them once that number is published.
     pub fn prefix(&self, skip: u64) -> (Vec<u8>, u64) {
@@ -305,11 +300,6 @@ impl Recorder {
     /// The sequence number of the last event recorded.
     pub fn last_seq(&self) -> u64 {
         self.next_seq - 1
-    }
-
-    /// The sequence number of the newest event readers may see.
-    pub fn published(&self) -> u64 {
-        self.published_log().published()
     }
 
     /// Whether a terminal event is recorded.

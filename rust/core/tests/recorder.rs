@@ -25,6 +25,10 @@ fn start(recorder: &mut Recorder) {
     recorder.accept(br#"{"type":"TEXT_MESSAGE_START","messageId":"m"}"#).unwrap();
 }
 
+fn read(recorder: &Recorder, after: u64, limit: usize) -> Read {
+    recorder.log().lock().unwrap().read(after, limit)
+}
+
 fn commit(recorder: &mut Recorder) -> Vec<u8> {
     let (batch, _) = recorder.take().unwrap();
     recorder.publish();
@@ -38,13 +42,13 @@ fn cursors(bytes: &[u8]) -> Vec<String> {
 #[test]
 fn nothing_is_read_before_it_is_published() {
     let mut recorder = recorder(Limits::default());
-    assert!(matches!(recorder.read(10, 1000), Read::Nothing));
+    assert!(matches!(read(&recorder, 10, 1000), Read::Nothing));
     let (batch, barrier) = recorder.take().unwrap();
     assert!(barrier, "a run's start waits for the disk");
-    assert!(matches!(recorder.read(10, 1000), Read::Nothing));
+    assert!(matches!(read(&recorder, 10, 1000), Read::Nothing));
     assert!(recorder.take().is_none(), "one commit at a time");
     recorder.publish();
-    let Read::Frames(bytes, last) = recorder.read(10, 1000) else { panic!("published") };
+    let Read::Frames(bytes, last) = read(&recorder, 10, 1000) else { panic!("published") };
     assert_eq!((&*bytes, last), (&batch.bytes, 11));
 }
 
@@ -80,9 +84,9 @@ fn old_frames_leave_memory_and_are_asked_of_the_store() {
         recorder.accept(content("a few words").as_bytes()).unwrap();
         commit(&mut recorder);
     }
-    assert!(matches!(recorder.read(10, 1 << 20), Read::Stored));
+    assert!(matches!(read(&recorder, 10, 1 << 20), Read::Stored));
     let last = recorder.last_seq();
-    let Read::Frames(bytes, reached) = recorder.read(last - 3, 1 << 20) else { panic!("in the window") };
+    let Read::Frames(bytes, reached) = read(&recorder, last - 3, 1 << 20) else { panic!("in the window") };
     assert_eq!((cursors(&bytes).len(), reached), (3, last));
 }
 
@@ -126,7 +130,7 @@ fn a_replayed_run_goes_on_where_it_was() {
     let journal = commit(&mut first);
     let mut second = Recorder::new("t", "r", INPUT, &HashSet::new(), 11, Limits::default());
     second.replay(&journal).unwrap();
-    assert_eq!((second.last_seq(), second.published()), (13, 13));
+    assert_eq!((second.last_seq(), second.log().lock().unwrap().published()), (13, 13));
     second.finalize(Ending { interruption_message: Some("gone"), code: Some("INTERRUPTED"), ..Ending::default() });
     let tail = String::from_utf8(commit(&mut second)).unwrap();
     assert!(tail.starts_with("id: 14\ndata: {\"type\":\"TEXT_MESSAGE_END\",\"messageId\":\"m\"}\n\n"), "{tail}");
