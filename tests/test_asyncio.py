@@ -425,6 +425,47 @@ def test_a_million_events_stay_out_of_memory(tmp_path: Path):
     assert int(ran.stdout) < 64 * 1024, f"{int(ran.stdout) // 1024} MiB"
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+def test_an_agent_may_be_quiet_for_longer_than_the_lease(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("agentrunner.runner.RECOVER_EVERY", 0.01)
+    monkeypatch.setattr("agentrunner.runner.STOPS_EVERY", 0.01)
+
+    async def main():
+        runner = (
+            InMemoryAgentRunner() if kind == "memory" else SqliteAgentRunner(tmp_path / "threads.db", lease_ttl=0.6)
+        )
+        monkeypatch.setattr(runner._store, "lease_ttl", 0.6)
+        rounds, release = 0, asyncio.Event()
+        recover = runner._store.recover
+
+        async def counted(thread_id=None):
+            nonlocal rounds
+            rounds += 1
+            return await recover(thread_id)
+
+        monkeypatch.setattr(runner._store, "recover", counted)
+
+        async def quiet(about):
+            yield started(about)
+            await release.wait()
+            yield finished(about)
+
+        async with runner:
+            stream = await runner.run(quiet, given("t", "r"))
+            await anext(stream)
+            end = time.monotonic() + 2 * 0.6
+            while time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            looked = rounds
+            while rounds < looked + 3:
+                await asyncio.sleep(0.01)
+            assert await runner.is_running("t")
+            release.set()
+            assert [event.type for event in await collect(stream)] == ["RUN_FINISHED"]
+
+    asyncio.run(main())
+
+
 def test_a_claim_whose_caller_is_cancelled_is_given_back(tmp_path):
     async def main():
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:

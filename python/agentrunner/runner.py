@@ -369,11 +369,13 @@ class AgentRunner:
         last_renewal = last_recovery = time.monotonic()
         ttl = self._store.lease_ttl
         while True:
-            drivers = [live for live in self._live.values() if isinstance(live, Driver)]
-            await asyncio.sleep(STOPS_EVERY if drivers and self._store.shared else RECOVER_EVERY)
+            # Where no other process is, nobody asks for stops and no lease can be lost.
+            leased = self._live.values() if self._store.shared else ()
+            drivers = [live for live in leased if isinstance(live, Driver)]
+            await asyncio.sleep(STOPS_EVERY if drivers else RECOVER_EVERY)
             now = time.monotonic()
             try:
-                if drivers and self._store.shared:
+                if drivers:
                     await self._see_stops(drivers)
                     if now - last_renewal >= ttl * 0.3:
                         last_renewal = now
