@@ -37,7 +37,6 @@ class EventStream:
         "_journal",
         "_last",
         "_live",
-        "_piece",
         "_store",
         "_stored",
         "_thread_id",
@@ -72,7 +71,6 @@ class EventStream:
         self._last = last
         """Given after all else."""
         self._buffer: list[Event] = []
-        self._piece = PIECE
         self._at_once = False
         """Whether the last piece was there without waiting."""
         if live is not None:
@@ -109,28 +107,27 @@ class EventStream:
 
     async def _next(self, piece: int) -> Frames | None:
         """Give the next frames, at least one, about `piece` bytes; `None` at the end."""
-        self._piece = piece
         if self._at_once:
             # What needs no waiting for would keep the loop from all other tasks.
             await asyncio.sleep(0)
         self._at_once = True
         while True:
             if self._journal is not None:
-                frames = await self._from_journal(*self._journal)
+                frames = await self._from_journal(*self._journal, piece)
             elif self._stored is not None:
-                frames = await self._from_history(self._stored)
+                frames = await self._from_history(self._stored, piece)
             elif self._live is None:
                 last, self._last = self._last, None
                 return last
             elif self._after is None:
                 frames = await self._prefix(self._live)
             else:
-                found, reached = self._live.recorder.read(self._after, self._piece)
+                found, reached = self._live.recorder.read(self._after, piece)
                 if found is not None:
                     self._after = reached
                     return found
                 if reached is None:
-                    frames = await self._from_live_journal(self._live, self._after)
+                    frames = await self._from_live_journal(self._live, self._after, piece)
                 elif self._live.closed:
                     self._last, self._live = self._live.failure, None
                     continue
@@ -141,8 +138,8 @@ class EventStream:
             if len(frames):
                 return frames
 
-    async def _from_history(self, after: Cursor) -> Frames:
-        page = await self._store.history(self._thread_id, after, self._until, self._piece)
+    async def _from_history(self, after: Cursor, piece: int) -> Frames:
+        page = await self._store.history(self._thread_id, after, self._until, piece)
         self._stored = page.next
         return page.frames
 
@@ -151,23 +148,23 @@ class EventStream:
         self._journal = (first - 1, last)
         self._again = (seq, skip)
 
-    async def _from_journal(self, after: int, last: int) -> Frames:
+    async def _from_journal(self, after: int, last: int, piece: int) -> Frames:
         """Give a finished run's raw frames; before them the rest of the compacted form a reader had begun."""
         if self._again is not None:
             seq, skip = self._again
             self._again = None
             self._journal = (seq, last) if seq < last else None
-            return _core.recompacted(await self._raw(after, seq), seq, skip)
-        page = await self._store.journal(self._thread_id, after, last, self._piece)
+            return _core.recompacted(await self._raw(after, seq, piece), seq, skip)
+        page = await self._store.journal(self._thread_id, after, last, piece)
         events = page.frames.events()
         reached = events[-1].seq if events else None
         self._journal = (reached, last) if reached is not None and reached < last else None
         return page.frames
 
-    async def _raw(self, after: int, last: int) -> list[Frames]:
+    async def _raw(self, after: int, last: int, piece: int) -> list[Frames]:
         pages = []
         while after < last:
-            page = await self._store.journal(self._thread_id, after, last, self._piece)
+            page = await self._store.journal(self._thread_id, after, last, piece)
             events = page.frames.events()
             if not events or events[-1].seq is None:
                 break
@@ -175,10 +172,10 @@ class EventStream:
             after = events[-1].seq
         return pages
 
-    async def _from_live_journal(self, live: LiveRun, after: int) -> Frames:
+    async def _from_live_journal(self, live: LiveRun, after: int, piece: int) -> Frames:
         """Give frames that have left the memory of a live run."""
         # Bounded by what is published: a later run's frames may follow in the journal.
-        page = await self._store.journal(self._thread_id, after, live.recorder.published, self._piece)
+        page = await self._store.journal(self._thread_id, after, live.recorder.published, piece)
         events = page.frames.events()
         if not events:
             raise CursorExpired(
