@@ -340,7 +340,7 @@ def child(loop, store, runner):
     try:
         # On the inherited loop, then on a new one, as `asyncio.run` in the child makes it.
         loop.run_until_complete(refused(runner.threads.list(), StoreForked))
-        asyncio.run(refused(store.threads(10, None, False, None), StoreForked))
+        asyncio.run(refused(store.threads(10, None, False, None, None), StoreForked))
         asyncio.run(refused(runner.threads.list(), RunnerClosed))
         asyncio.run(store.aclose())
         return 7
@@ -357,7 +357,7 @@ if pid == 0:
     os._exit(child(loop, store, runner))
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 # The parent's are as good as before.
-assert loop.run_until_complete(store.threads(10, None, False, None)) == []
+assert loop.run_until_complete(store.threads(10, None, False, None, None)) == []
 assert loop.run_until_complete(runner.threads.list()) == []
 loop.run_until_complete(runner.aclose())
 loop.run_until_complete(store.aclose())

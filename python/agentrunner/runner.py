@@ -89,6 +89,8 @@ class AgentRunner:
 
     _loop: asyncio.AbstractEventLoop | None = None
     _closed = False
+    draining = False
+    """Whether new runs are refused because the runner is about to be closed."""
 
     # Opening and closing
 
@@ -132,6 +134,15 @@ class AgentRunner:
             await asyncio.shield(self._opening)
         return self._store
 
+    async def drain(self, seconds: float) -> None:
+        """Refuse new runs (`RunnerClosed`) from now on, and wait so many seconds at most for the live ones to end."""
+        self.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for live in list(self._live.values()):
+                    if isinstance(live, Driver):
+                        await live.ended()
+
     async def aclose(self) -> None:
         """End this process's live runs (`RUN_ERROR`, code `INTERRUPTED`), write everything, close the store."""
         if self._closed:
@@ -166,20 +177,26 @@ class AgentRunner:
         input: RunAgentInput | Mapping[str, Any],
         *,
         agent_id: str | None = None,
+        scope: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> EventStream:
         """Start a run and give its events. The run goes on whether or not anyone reads.
 
         `input`: a `RunAgentInput` or its dict. `agent_id`: for the thread list, else the agent's own `agent_id`.
-        Raises before anything starts: `ThreadAlreadyRunning`, `RunAlreadyExists`, `InvalidInput`, `StoreError`.
+        `scope`: whose thread it is, a user's for one; a new thread is the scope's, another scope's is not found.
+        `headers`: of the request, for the agent, which gets them from `current_run()`. Raises before anything starts:
+        `ThreadAlreadyRunning`, `RunAlreadyExists`, `ThreadNotFound`, `InvalidInput`, `StoreError`.
         """
+        if scope is not None and not 0 < len(scope.encode()) <= self._max_id_bytes:
+            raise InvalidInput(f"a scope has from 1 to {self._max_id_bytes} bytes")
         model, text, thread_id, run_id, message_ids = self._read_input(input)
         store = await self.opened()
         name = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
-        claim, known = await self._claim(store, thread_id, run_id, text, name, message_ids)
+        claim, known = await self._claim(store, thread_id, run_id, text, name, message_ids, scope)
         driver = Driver(claim, self._recorder(claim, known), store)
         self._live[thread_id] = driver
         stream = EventStream(store, thread_id, live=driver, after=claim.first_seq - 1)
-        self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model)))
+        self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model, scope, headers or {})))
         return stream
 
     async def connect(self, thread_id: str, after: str | None = None) -> EventStream:
@@ -275,11 +292,18 @@ class AgentRunner:
         return (model, *_core.check_input(data, self._max_id_bytes))
 
     async def _claim(
-        self, store: Store, thread_id: str, run_id: str, text: str, agent_id: str | None, message_ids: list[str]
+        self,
+        store: Store,
+        thread_id: str,
+        run_id: str,
+        text: str,
+        agent_id: str | None,
+        message_ids: list[str],
+        scope: str | None,
     ) -> tuple[Claim, list[str]]:
         async with self._turn(thread_id):
-            while not self._closed:
-                claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids))
+            while not (self._closed or self.draining):
+                claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids, scope))
                 try:
                     return await asyncio.shield(claiming)
                 except asyncio.CancelledError:

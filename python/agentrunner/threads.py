@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import InvalidInput
 from agentrunner.events import Folded, fold
+from agentrunner.types import ANY_SCOPE, AnyScope
 
 if TYPE_CHECKING:
     # `list` is a verb in this class.
@@ -32,15 +33,21 @@ class Threads:
         before: ThreadSummary | None = None,
         include_archived: bool = False,
         agent_id: str | None = None,
+        scope: str | AnyScope | None = ANY_SCOPE,
     ) -> list[ThreadSummary]:
         """Give threads with at least one stored run, the most recently updated first; `before`: the last one seen.
 
+        `scope`: only those of that scope; with `None` those that have none.
         Raises `InvalidInput` for a limit outside 1 to 10,000.
         """
         if not 1 <= limit <= 10_000:
             raise InvalidInput(f"limit must be from 1 to 10000, not {limit}")
         behind = (before.updated_at, before.thread_id) if before else None
-        return await (await self._runner.opened()).threads(limit, behind, include_archived, agent_id)
+        return await (await self._runner.opened()).threads(limit, behind, include_archived, agent_id, scope)
+
+    async def get(self, thread_id: str) -> ThreadSummary:
+        """Give one thread, also one whose first run is live. Raises `ThreadNotFound`."""
+        return await (await self._runner.opened()).thread(thread_id)
 
     async def events(self, thread_id: str) -> builtins.list[Event]:
         """Give the thread's compacted events: its stored runs, and of a live one what is durable. Unknown: none."""
@@ -73,6 +80,6 @@ class Threads:
         """Remove the thread and all it has, for good. Raises `ThreadNotFound`, `ThreadAlreadyRunning`."""
         await (await self._runner.opened()).delete(thread_id)
 
-    async def clear(self) -> None:
-        """Remove every thread that has no live run, for good."""
-        await (await self._runner.opened()).clear()
+    async def clear(self, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
+        """Remove every thread that has no live run, for good; with `scope` only those of that scope."""
+        await (await self._runner.opened()).clear(scope)

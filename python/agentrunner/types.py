@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from ag_ui.core import RunAgentInput
 
     from agentrunner._codec import EventLike
 
 OnConcurrentRun: TypeAlias = Literal["reject", "supersede", "enqueue"]
+
+
+class AnyScope(enum.Enum):
+    """The type of `ANY_SCOPE`."""
+
+    ANY_SCOPE = enum.auto()
+
+
+ANY_SCOPE: Final = AnyScope.ANY_SCOPE
+"""Threads of any scope, where `None` means those that have none."""
 
 
 class AgentObject(Protocol):
@@ -39,6 +50,10 @@ class Run:
     run_id: str
     input: RunAgentInput
     """The input as the agent got it."""
+    scope: str | None = None
+    """Whose thread it is, where a server asked; see `AgentRunner.run`."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the request that were forwarded to the agent, names in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +71,5 @@ class ThreadSummary:
     """When its first run ended."""
     updated_at: int
     """When its last run ended."""
+    scope: str | None = None
+    """Whose it is."""

@@ -32,7 +32,7 @@ async def claims(path: str, name: str) -> None:
             say("finished")
             continue
         try:
-            claim, _ = await store.claim(word, f"{name}-{word}", "{}", None, [])
+            claim, _ = await store.claim(word, f"{name}-{word}", "{}", None, [], None)
             say("won", claim.token)
         except (ThreadAlreadyRunning, RunAlreadyExists) as error:
             say(type(error).__name__)
@@ -88,7 +88,7 @@ async def stale(path: str) -> None:
     """Claim, tell, and go on writing when told: what a process does that slept over its lease."""
     store = SqliteStore(path, lease_ttl=0.3)
     await store.open()
-    claim, _ = await store.claim("stale", "stale-run", "{}", None, [])
+    claim, _ = await store.claim("stale", "stale-run", "{}", None, [], None)
     mine = recorder(claim)
     mine.accept(b'{"type":"RUN_STARTED","threadId":"stale","runId":"stale-run"}')
     await store.append(claim, *mine.take())

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentrunner.cli.common import clean, console, looking_at, run
-from agentrunner.types import ThreadSummary
+from agentrunner.types import ANY_SCOPE, ThreadSummary
 
 
 def threads(
@@ -52,7 +52,7 @@ async def _read(db: Path, archived: bool, limit: int) -> tuple[list[ThreadSummar
     """Give one thread more than asked for, if there is one, and the threads whose first run is live."""
     async with looking_at(db) as store:
         live = [(claim.thread_id, claim.agent_id) for claim, _ in await store.live() if claim.first_seq == 1]
-        return await store.threads(limit + 1, None, archived, None), live
+        return await store.threads(limit + 1, None, archived, None, ANY_SCOPE), live
 
 
 def ago(then: float, now: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim, Frames, Recorder
-    from agentrunner.types import ThreadSummary
+    from agentrunner.types import AnyScope, ThreadSummary
 
     Cursor: TypeAlias = tuple[int, int | None]
     """`(seq, None)`: behind a raw event; `(seq, index)`: behind that frame of the form compacted up to `seq`."""
@@ -64,10 +64,13 @@ class Store(Protocol):
         input: str,
         agent_id: str | None,
         message_ids: list[str],
+        scope: str | None,
     ) -> tuple[Claim, list[str]]:
         """Take the thread for a run, atomically; give the claim and those of `message_ids` the thread knows.
 
-        Raises, changing nothing: `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id used before in any thread.
+        A new thread is the scope's from its first claim on. Raises, changing nothing: `ThreadNotFound` for a thread of
+        another scope, before anything else; `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id used before in any
+        thread.
         """
         ...
 
@@ -113,9 +116,18 @@ class Store(Protocol):
         ...
 
     async def threads(
-        self, limit: int, before: tuple[int, str] | None, include_archived: bool, agent_id: str | None
+        self,
+        limit: int,
+        before: tuple[int, str] | None,
+        include_archived: bool,
+        agent_id: str | None,
+        scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
         """List threads with stored runs, newest first, behind `(updated_at, thread_id)` of the page before."""
+        ...
+
+    async def thread(self, thread_id: str) -> ThreadSummary:
+        """Give a thread that has a stored run or a live one. Raises `ThreadNotFound`."""
         ...
 
     async def rename(self, thread_id: str, name: str | None) -> None:
@@ -127,5 +139,5 @@ class Store(Protocol):
     async def delete(self, thread_id: str) -> None:
         """Remove a thread and all it has. Raises `ThreadNotFound`, `ThreadAlreadyRunning`."""
 
-    async def clear(self) -> None:
-        """Remove every thread that has no live run."""
+    async def clear(self, scope: str | AnyScope | None) -> None:
+        """Remove every thread of the scope that has no live run."""

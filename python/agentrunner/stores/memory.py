@@ -22,7 +22,7 @@ from agentrunner.errors import (
     ThreadNotFound,
 )
 from agentrunner.stores import HistoryPage, JournalPage, Place
-from agentrunner.types import ThreadSummary
+from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from agentrunner.stores import Cursor
@@ -68,6 +68,7 @@ class _Thread:
     created_at: int = 0
     updated_at: int = 0
     size: int = 0
+    scope: str | None = None
 
 
 class MemoryStore:
@@ -118,8 +119,11 @@ class MemoryStore:
         input: str,
         agent_id: str | None,
         message_ids: list[str],
+        scope: str | None,
     ) -> tuple[Claim, list[str]]:
         thread = self._threads.get(thread_id)
+        if thread is not None and thread.scope != scope:
+            raise ThreadNotFound(f"there is no thread '{thread_id}'")
         if thread is not None and thread.claim is not None:
             raise ThreadAlreadyRunning
         if run_id in self._run_ids:
@@ -127,7 +131,7 @@ class MemoryStore:
                 f"run '{run_id}' exists already; a run id is used once, start the retry under a new one"
             )
         if thread is None:
-            thread = self._threads[thread_id] = _Thread(thread_id)
+            thread = self._threads[thread_id] = _Thread(thread_id, scope=scope)
             self._evict(keep=thread)
         self._touch(thread)
         self._tokens += 1
@@ -254,7 +258,12 @@ class MemoryStore:
         return Place("stored", 0, 0)
 
     async def threads(  # noqa: D102
-        self, limit: int, before: tuple[int, str] | None, include_archived: bool, agent_id: str | None
+        self,
+        limit: int,
+        before: tuple[int, str] | None,
+        include_archived: bool,
+        agent_id: str | None,
+        scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
         chosen = [
             thread
@@ -262,11 +271,15 @@ class MemoryStore:
             if thread.runs
             and (include_archived or not thread.archived)
             and agent_id in (None, thread.agent_id)
+            and scope in (ANY_SCOPE, thread.scope)
             and (before is None or (thread.updated_at, thread.thread_id) < before)
         ]
         # Of two updated in the same millisecond the more recently used comes first, save over a page's edge.
         chosen.sort(key=lambda thread: (thread.updated_at, thread.thread_id), reverse=True)
         return [_summary(thread) for thread in chosen[:limit]]
+
+    async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
+        return _summary(self._existing(thread_id))
 
     async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
         self._existing(thread_id).name = name
@@ -280,9 +293,9 @@ class MemoryStore:
             raise ThreadAlreadyRunning
         self._drop(thread)
 
-    async def clear(self) -> None:  # noqa: D102
+    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
         for thread in list(self._threads.values()):
-            if thread.claim is None:
+            if thread.claim is None and scope in (ANY_SCOPE, thread.scope):
                 self._drop(thread)
         self._warned = False
 
@@ -353,4 +366,5 @@ def _summary(thread: _Thread) -> ThreadSummary:
         len(thread.runs),
         thread.created_at,
         thread.updated_at,
+        thread.scope,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from agentrunner import _core
 from agentrunner.errors import StoreClosed, StoreForked
 from agentrunner.stores import HistoryPage, JournalPage, Place
-from agentrunner.types import ThreadSummary
+from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,9 +140,10 @@ class SqliteStore:
         input: str,
         agent_id: str | None,
         message_ids: list[str],
+        scope: str | None,
     ) -> tuple[Claim, list[str]]:
         claimed: tuple[Claim, list[str]] = await self._call(
-            _core.SqliteStore.claim, thread_id, run_id, input, agent_id, message_ids
+            _core.SqliteStore.claim, thread_id, run_id, input, agent_id, message_ids, scope
         )
         return claimed
 
@@ -186,10 +187,19 @@ class SqliteStore:
         return Place(*await self._call(_core.SqliteStore.locate, thread_id, cursor))
 
     async def threads(  # noqa: D102
-        self, limit: int, before: tuple[int, str] | None, include_archived: bool, agent_id: str | None
+        self,
+        limit: int,
+        before: tuple[int, str] | None,
+        include_archived: bool,
+        agent_id: str | None,
+        scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
-        rows = await self._call(_core.SqliteStore.threads, limit, before, include_archived, agent_id)
+        whose = (True, None) if isinstance(scope, AnyScope) else (False, scope)
+        rows = await self._call(_core.SqliteStore.threads, limit, before, include_archived, agent_id, *whose)
         return [ThreadSummary(*row) for row in rows]
+
+    async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
+        return ThreadSummary(*await self._call(_core.SqliteStore.thread, thread_id))
 
     async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
         await self._call(_core.SqliteStore.rename, thread_id, name)
@@ -200,8 +210,9 @@ class SqliteStore:
     async def delete(self, thread_id: str) -> None:  # noqa: D102
         await self._call(_core.SqliteStore.delete, thread_id)
 
-    async def clear(self) -> None:  # noqa: D102
-        await self._call(_core.SqliteStore.clear)
+    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
+        whose = (True, None) if isinstance(scope, AnyScope) else (False, scope)
+        await self._call(_core.SqliteStore.clear, *whose)
 
     async def inspect(self, *, fix: bool) -> Report:
         """Look the whole file over, as `agentrunner doctor` does; with `fix` mend the chain and free stuck threads."""

@@ -112,6 +112,18 @@ impl SqliteStore {
     }
 }
 
+fn whose(any_scope: bool, scope: Option<String>) -> core::Whose {
+    if any_scope { core::Whose::Everyones } else { core::Whose::Only(scope) }
+}
+
+/// The fields of `ThreadSummary`, in order.
+type Row = (String, Option<String>, Option<String>, bool, bool, i64, i64, i64, Option<String>);
+
+fn row(row: core::ThreadRow) -> Row {
+    let core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope } = row;
+    (thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope)
+}
+
 fn cursor((seq, index): (u64, Option<u64>)) -> Cursor {
     Cursor { seq, index }
 }
@@ -158,6 +170,7 @@ impl SqliteStore {
         py.detach(|| drop(core));
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a claim is made of")]
     fn claim(
         &self,
         ticket: u64,
@@ -166,9 +179,12 @@ impl SqliteStore {
         input: String,
         agent_id: Option<String>,
         message_ids: Vec<String>,
+        scope: Option<String>,
     ) -> PyResult<()> {
         let convert = |claimed: core::Claimed| (Claim::from(claimed.claim), claimed.known);
-        self.call(ticket, convert, |store, done| store.claim(thread_id, run_id, input, agent_id, message_ids, done))
+        self.call(ticket, convert, |store, done| {
+            store.claim(thread_id, run_id, input, agent_id, message_ids, scope, done);
+        })
     }
 
     fn append(&self, ticket: u64, claim: &Claim, batch: &Batch, barrier: bool) -> PyResult<()> {
@@ -230,6 +246,7 @@ impl SqliteStore {
         self.call(ticket, convert, |store, done| store.locate(thread_id, cursor(after), done))
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a list is chosen by")]
     fn threads(
         &self,
         ticket: u64,
@@ -237,16 +254,17 @@ impl SqliteStore {
         before: Option<(i64, String)>,
         include_archived: bool,
         agent_id: Option<String>,
+        any_scope: bool,
+        scope: Option<String>,
     ) -> PyResult<()> {
-        let convert = |rows: Vec<core::ThreadRow>| {
-            let row = |row: core::ThreadRow| {
-                let core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at } =
-                    row;
-                (thread_id, name, agent_id, archived, running, runs, created_at, updated_at)
-            };
-            rows.into_iter().map(row).collect::<Vec<_>>()
-        };
-        self.call(ticket, convert, |store, done| store.threads(limit, before, include_archived, agent_id, done))
+        let convert = |rows: Vec<core::ThreadRow>| rows.into_iter().map(row).collect::<Vec<_>>();
+        self.call(ticket, convert, |store, done| {
+            store.threads(limit, before, include_archived, agent_id, whose(any_scope, scope), done);
+        })
+    }
+
+    fn thread(&self, ticket: u64, thread_id: String) -> PyResult<()> {
+        self.call(ticket, row, |store, done| store.thread(thread_id, done))
     }
 
     fn rename(&self, ticket: u64, thread_id: String, name: Option<String>) -> PyResult<()> {
@@ -261,8 +279,8 @@ impl SqliteStore {
         self.call(ticket, identity, |store, done| store.delete(thread_id, done))
     }
 
-    fn clear(&self, ticket: u64) -> PyResult<()> {
-        self.call(ticket, identity, core::SqliteStore::clear)
+    fn clear(&self, ticket: u64, any_scope: bool, scope: Option<String>) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.clear(whose(any_scope, scope), done))
     }
 
     fn inspect(&self, ticket: u64, fix: bool) -> PyResult<()> {

@@ -10,4 +10,4 @@ mod worker;
 pub use history::{Page, Place};
 pub use inspect::Report;
 pub use store::{Claim, Claimed, Durability, JournalPage, LiveRun, SqliteStore};
-pub use threads::ThreadRow;
+pub use threads::{ThreadRow, Whose};

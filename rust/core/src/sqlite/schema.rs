@@ -20,7 +20,8 @@ INSERT OR IGNORE INTO schema_version VALUES (1, CAST(strftime('%s', 'now') AS IN
 ";
 
 /// Ours, in order: the position in this list is `PRAGMA user_version`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE live_runs (thread_id TEXT PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, token INTEGER NOT NULL,
   owner TEXT NOT NULL, expires_at INTEGER NOT NULL, stop_requested INTEGER NOT NULL DEFAULT 0, input TEXT NOT NULL,
   agent_id TEXT, first_seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -40,7 +41,12 @@ CREATE TABLE threads (thread_id TEXT PRIMARY KEY, name TEXT, archived INTEGER NO
 CREATE INDEX threads_updated ON threads(updated_at, thread_id);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('token', 0), ('indexed', 0);
-"];
+",
+    "
+ALTER TABLE threads ADD COLUMN scope TEXT;
+CREATE INDEX threads_scope ON threads(scope, updated_at, thread_id);
+",
+];
 
 /// An error of SQLite, sorted by what a user can do about it.
 #[allow(clippy::needless_pass_by_value, reason = "it stands in map_err everywhere")]

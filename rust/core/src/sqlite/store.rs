@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::schema::{self, now_ms, store_error};
 use super::worker::Worker;
-use super::{finish, history};
+use super::{finish, history, threads};
 use crate::error::{Error, Result};
 use crate::log::Batch;
 use crate::owner::{self, Owner};
@@ -143,7 +143,9 @@ impl SqliteStore {
         }
     }
 
-    /// Takes the thread for a run. Errors: `ThreadAlreadyRunning`, `RunAlreadyExists`.
+    /// Takes the thread for a run. Errors: `ThreadNotFound` for a thread of another scope, `ThreadAlreadyRunning`,
+    /// `RunAlreadyExists`.
+    #[allow(clippy::too_many_arguments, reason = "what a claim is made of")]
     pub fn claim(
         &self,
         thread_id: String,
@@ -151,11 +153,13 @@ impl SqliteStore {
         input: String,
         agent_id: Option<String>,
         message_ids: Vec<String>,
+        scope: Option<String>,
         done: impl FnOnce(Result<Claimed>) + Send + 'static,
     ) {
         let (owner, lease_ms) = (self.owner.clone(), self.lease_ms);
         let work = move |db: &Connection| {
             history::index_new_rows(db)?;
+            threads::check_scope(db, &thread_id, scope.as_deref())?;
             if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)?
                 || exists(db, "SELECT 1 FROM run_state WHERE thread_id = ?1 AND is_running <> 0", &thread_id)?
             {
@@ -167,6 +171,7 @@ impl SqliteStore {
                 return Err(Error::RunAlreadyExists(run_id));
             }
             let known = known_ids(db, &thread_id, message_ids)?;
+            threads::keep_scope(db, &thread_id, scope.as_deref()).map_err(store_error)?;
             let claim = insert_claim(db, thread_id, run_id, input, agent_id, &owner, lease_ms);
             Ok(Claimed { claim: claim.map_err(store_error)?, known })
         };

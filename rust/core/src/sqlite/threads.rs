@@ -1,8 +1,8 @@
 //! The store's verbs for threads: list, rename, archive, delete, clear.
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::history::{index_new_rows, thread_exists};
-use super::schema::store_error;
+use super::schema::{now_ms, store_error};
 use super::store::{SqliteStore, exists};
 use crate::error::{Error, Result};
 
@@ -25,6 +25,17 @@ pub struct ThreadRow {
     pub created_at: i64,
     /// When its last run ended.
     pub updated_at: i64,
+    /// Whose it is.
+    pub scope: Option<String>,
+}
+
+/// Whose threads a verb is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// All.
+    Everyones,
+    /// Those of one scope, or those of none.
+    Only(Option<String>),
 }
 
 /// Everything a thread has, by table.
@@ -40,11 +51,21 @@ impl SqliteStore {
         before: Option<(i64, String)>,
         include_archived: bool,
         agent_id: Option<String>,
+        whose: Whose,
         done: impl FnOnce(Result<Vec<ThreadRow>>) + Send + 'static,
     ) {
         let work = move |db: &Connection| {
             let (at, thread) = before.unwrap_or((i64::MAX, String::new()));
-            list(db, limit, at, &thread, include_archived, agent_id.as_deref()).map_err(store_error)
+            list(db, limit, at, &thread, include_archived, agent_id.as_deref(), &whose).map_err(store_error)
+        };
+        self.ensure_indexed(work, done);
+    }
+
+    /// The thread, also one whose first run is live. Error: `ThreadNotFound`.
+    pub fn thread(&self, thread_id: String, done: impl FnOnce(Result<ThreadRow>) + Send + 'static) {
+        let work = move |db: &Connection| match find(db, &thread_id).map_err(store_error)? {
+            Some(row) => Ok(row),
+            None => Err(not_found(&thread_id)),
         };
         self.ensure_indexed(work, done);
     }
@@ -81,12 +102,24 @@ impl SqliteStore {
     }
 
     /// Removes every thread that has no live run.
-    pub fn clear(&self, done: impl FnOnce(Result<()>) + Send + 'static) {
+    pub fn clear(&self, whose: Whose, done: impl FnOnce(Result<()>) + Send + 'static) {
         let work = move |db: &Connection| {
             index_new_rows(db)?;
+            let (chosen, scope) = match &whose {
+                Whose::Everyones => ("", None),
+                // A thread without a row of its own has no scope. The rows go last: they tell whose the rest is.
+                Whose::Only(None) => {
+                    ("AND thread_id NOT IN (SELECT thread_id FROM threads WHERE scope IS NOT NULL)", None)
+                }
+                Whose::Only(scope) => {
+                    ("AND thread_id IN (SELECT thread_id FROM threads WHERE scope = ?1)", scope.as_ref())
+                }
+            };
             for table in TABLES {
-                let sql = format!("DELETE FROM {table} WHERE thread_id NOT IN (SELECT thread_id FROM live_runs)");
-                db.execute(&sql, []).map_err(store_error)?;
+                let live = "thread_id NOT IN (SELECT thread_id FROM live_runs)";
+                let sql = format!("DELETE FROM {table} WHERE {live} {chosen}");
+                let scope: &[&dyn ToSql] = if scope.is_some() { &[&scope] } else { &[] };
+                db.execute(&sql, scope).map_err(store_error)?;
             }
             Ok(())
         };
@@ -101,26 +134,78 @@ fn list(
     thread: &str,
     include_archived: bool,
     agent_id: Option<&str>,
+    whose: &Whose,
 ) -> rusqlite::Result<Vec<ThreadRow>> {
-    let mut statement = db.prepare_cached(
-        "SELECT thread_id, name, agent_id, archived,
-           EXISTS (SELECT 1 FROM live_runs WHERE live_runs.thread_id = threads.thread_id), runs, created_at, updated_at
-         FROM threads WHERE runs > 0 AND (updated_at, thread_id) < (?1, ?2) AND (?3 OR NOT archived)
-           AND (?4 IS NULL OR agent_id = ?4) ORDER BY updated_at DESC, thread_id DESC LIMIT ?5",
-    )?;
-    let rows = statement.query_map(params![at, thread, include_archived, agent_id, limit], |row| {
-        Ok(ThreadRow {
-            thread_id: row.get(0)?,
-            name: row.get(1)?,
-            agent_id: row.get(2)?,
-            archived: row.get(3)?,
-            running: row.get(4)?,
-            runs: row.get(5)?,
-            created_at: row.get(6)?,
-            updated_at: row.get(7)?,
-        })
-    })?;
-    rows.collect()
+    let (chosen, scope) = match whose {
+        Whose::Everyones => ("?6 IS NULL", None),
+        // In words that let the index of scopes be used.
+        Whose::Only(scope) => ("scope IS ?6", scope.as_ref()),
+    };
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM threads WHERE {chosen} AND runs > 0 AND (updated_at, thread_id) < (?1, ?2)
+           AND (?3 OR NOT archived) AND (?4 IS NULL OR agent_id = ?4) ORDER BY updated_at DESC, thread_id DESC LIMIT ?5"
+    ))?;
+    statement.query_map(params![at, thread, include_archived, agent_id, limit, scope], read_row)?.collect()
+}
+
+fn find(db: &Connection, thread_id: &str) -> rusqlite::Result<Option<ThreadRow>> {
+    let found = db
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM threads WHERE thread_id = ?1"))?
+        .query_row([thread_id], read_row)
+        .optional()?;
+    if let Some(row) = found {
+        return Ok((row.runs > 0 || row.running).then_some(row));
+    }
+    // A first run without a scope has no row of its thread before it ends.
+    db.prepare_cached(
+        "SELECT live_runs.thread_id, NULL, agent_id, 0, 1, 0, coalesce(updated_at, ?2), coalesce(updated_at, ?2), NULL
+         FROM live_runs LEFT JOIN run_state ON run_state.thread_id = live_runs.thread_id
+         WHERE live_runs.thread_id = ?1",
+    )?
+    .query_row(params![thread_id, now_ms()], read_row)
+    .optional()
+}
+
+/// What [`read_row`] reads.
+const COLUMNS: &str = "thread_id, name, agent_id, archived,
+    EXISTS (SELECT 1 FROM live_runs WHERE live_runs.thread_id = threads.thread_id), runs, created_at, updated_at, scope";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
+    Ok(ThreadRow {
+        thread_id: row.get(0)?,
+        name: row.get(1)?,
+        agent_id: row.get(2)?,
+        archived: row.get(3)?,
+        running: row.get(4)?,
+        runs: row.get(5)?,
+        created_at: row.get(6)?,
+        updated_at: row.get(7)?,
+        scope: row.get(8)?,
+    })
+}
+
+/// Refuses, as if it were not there, a thread of another scope. One without a row has none.
+pub(super) fn check_scope(db: &Connection, thread_id: &str, scope: Option<&str>) -> Result<()> {
+    let found: Option<Option<String>> = db
+        .prepare_cached("SELECT scope FROM threads WHERE thread_id = ?1")
+        .and_then(|mut statement| statement.query_row([thread_id], |row| row.get(0)).optional())
+        .map_err(store_error)?;
+    let same = match found {
+        Some(found) => found.as_deref() == scope,
+        None => scope.is_none() || !exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", thread_id)?,
+    };
+    if same { Ok(()) } else { Err(not_found(thread_id)) }
+}
+
+/// Notes whose a new thread is, with the claim of its first run.
+pub(super) fn keep_scope(db: &Connection, thread_id: &str, scope: Option<&str>) -> rusqlite::Result<()> {
+    if scope.is_some() {
+        db.prepare_cached(
+            "INSERT OR IGNORE INTO threads (thread_id, scope, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
+        )?
+        .execute(params![thread_id, scope, now_ms()])?;
+    }
+    Ok(())
 }
 
 fn update(db: &Connection, sql: &str, thread_id: &str, value: impl rusqlite::ToSql) -> Result<()> {
