@@ -6,7 +6,12 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: demo test lint bench wheel build fmt clean
+PORT ?= 8000
+
+.PHONY: serve demo test lint bench wheel build fmt clean
+
+serve: build ## Set up everything and serve a demo agent at http://127.0.0.1:8000/, threads kept in threads.db.
+	$(BIN)/agentrunner serve agentrunner.demo.agents:agents --db threads.db --port $(PORT) --inspector
 
 demo: build ## Set up everything and run the tour on embedded SQLite.
 	$(BIN)/agentrunner demo
@@ -38,7 +43,7 @@ $(VENV)/tools: pyproject.toml
 
 # Builds the core into python/agentrunner and installs what runs and tests it (the group `dev` comes with it).
 build: $(VENV)/tools
-	$(BIN)/maturin develop --quiet --release --extras demo
+	$(BIN)/maturin develop --quiet --release --extras demo,server
 
 fmt: build
 	$(BIN)/ruff check --fix .

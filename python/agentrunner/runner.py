@@ -24,12 +24,13 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
 )
 from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
+from agentrunner.reconnect import caught_up
 from agentrunner.stream import EventStream
 from agentrunner.threads import Threads
 from agentrunner.types import OnConcurrentRun, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from ag_ui.core import RunAgentInput
@@ -199,13 +200,19 @@ class AgentRunner:
         self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model, scope, headers or {})))
         return stream
 
-    async def connect(self, thread_id: str, after: str | None = None) -> EventStream:
+    async def connect(
+        self, thread_id: str, after: str | None = None, *, known: Sequence[Mapping[str, Any]] | None = None
+    ) -> EventStream:
         """Give the thread's events: its stored runs compacted, then of a live run what it has and what follows.
 
-        `after`: the cursor of the last event seen, to go on exactly behind it. An unknown thread has no events.
-        Raises `InvalidCursor`, `CursorExpired`, `CursorAhead`, `StoreError`.
+        `after`: the cursor of the last event seen, to go on exactly behind it. `known`: the messages of a reader that
+        has some without a cursor; it gets one `MESSAGES_SNAPSHOT` and `STATE_SNAPSHOT` for all there is, so that
+        nothing doubles, with its own messages that the thread does not know left in their places. An unknown thread has
+        no events. Raises `InvalidCursor`, `CursorExpired`, `CursorAhead`, `StoreError`.
         """
         store = await self.opened()
+        if after is None and known:
+            return await self._caught_up(store, thread_id, known)
         cursor: Cursor = _core.parse_cursor(after) if after is not None else (0, None)
         while True:
             live = await self._live_run(thread_id)
@@ -245,6 +252,24 @@ class AgentRunner:
         if index is not None:
             stream.resume(live.claim.first_seq, seq, seq, index + 1)
         return stream
+
+    async def _caught_up(self, store: Store, thread_id: str, known: Sequence[Mapping[str, Any]]) -> EventStream:
+        while True:
+            live = await self._live_run(thread_id)
+            _held = EventStream(store, thread_id, live=live)
+            until = live.claim.first_seq if live is not None else None
+            history = [piece async for piece in EventStream(store, thread_id, stored=(0, None), until=until).pieces()]
+            if live is None:
+                seq = None
+                break
+            prefix, seq = live.recorder.prefix(0)
+            await live.published(seq)
+            if live.recorder.published >= seq:
+                history.append(prefix)
+                break
+        # Off the loop: a long thread takes longer than other tasks should wait.
+        snapshot = await asyncio.to_thread(caught_up, history, known, seq)
+        return EventStream(store, thread_id, first=snapshot, live=live, after=seq)
 
     async def is_running(self, thread_id: str) -> bool:
         """Say whether the thread has a live run that was not asked to stop, in this process or another."""

@@ -9,7 +9,7 @@ from agentrunner import _core
 from agentrunner.errors import CursorExpired
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from agentrunner._core import Event, Frames
     from agentrunner.live import LiveRun
@@ -34,6 +34,7 @@ class EventStream:
         "_again",
         "_at_once",
         "_buffer",
+        "_first",
         "_journal",
         "_last",
         "_live",
@@ -48,6 +49,7 @@ class EventStream:
         store: Store,
         thread_id: str,
         *,
+        first: Frames | None = None,
         journal: tuple[int, int] | None = None,
         stored: Cursor | None = None,
         live: LiveRun | None = None,
@@ -57,6 +59,8 @@ class EventStream:
     ) -> None:
         self._store = store
         self._thread_id = thread_id
+        self._first = first
+        """Given before all else."""
         self._journal = journal
         """Raw frames to read first: behind which sequence number, and up to which."""
         self._again: tuple[int, int] | None = None
@@ -98,12 +102,27 @@ class EventStream:
             self._buffer = frames.events()[::-1]
         return self._buffer.pop()
 
-    async def frames(self) -> AsyncIterator[bytes]:
+    async def frames(self, *, legacy: bool = False) -> AsyncGenerator[bytes, None]:
         """Yield SSE frames (`id: <cursor>`, `data: <event>`), everything new as one `bytes`."""
         while (frames := await self._next(PIECE)) is not None:
             yield bytes(frames)
             # A reader that waits holds nothing.
             del frames
+
+    async def pieces(self) -> AsyncIterator[Frames]:
+        """Yield the same as `Frames`."""
+        while (frames := await self._next(PIECE)) is not None:
+            yield frames
+
+    @property
+    def replaying(self) -> bool:
+        """Whether what comes next is there already: history, or what a live run had when it was joined."""
+        return (
+            self._first is not None
+            or self._journal is not None
+            or self._stored is not None
+            or (self._live is not None and self._after is None)
+        )
 
     async def _next(self, piece: int) -> Frames | None:
         """Give the next frames, at least one, about `piece` bytes; `None` at the end."""
@@ -112,7 +131,9 @@ class EventStream:
             await asyncio.sleep(0)
         self._at_once = True
         while True:
-            if self._journal is not None:
+            if self._first is not None:
+                frames, self._first = self._first, None
+            elif self._journal is not None:
                 frames = await self._from_journal(*self._journal, piece)
             elif self._stored is not None:
                 frames = await self._from_history(self._stored, piece)

@@ -9,11 +9,12 @@ from agentrunner import __version__
 from agentrunner.cli.compact import compact
 from agentrunner.cli.demo import demo
 from agentrunner.cli.doctor import doctor
+from agentrunner.cli.serve import serve
 from agentrunner.cli.show import show
 from agentrunner.cli.threads import threads
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (threads, show, compact, doctor, demo):
+for command in (serve, threads, show, compact, doctor, demo):
     app.command()(command)
 
 
@@ -29,6 +30,6 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Look into files of AG-UI threads, mend them, compact recorded runs; `demo` shows what agentrunner does."""
+    """Serve agents, look into files of AG-UI threads, mend them, compact recorded runs; `demo` is a tour."""
     # What the runner logs is said by the commands in their own words.
     logging.getLogger("agentrunner").addHandler(logging.NullHandler())

@@ -1,0 +1,86 @@
+"""`agentrunner serve`."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from agentrunner.cli.common import console, fail, reported
+
+
+def serve(
+    agents: Annotated[
+        str, typer.Argument(metavar="MODULE:NAME", help="A dict of agents by id, or one agent, then called `default`.")
+    ],
+    db: Annotated[Path, typer.Option("--db", metavar="PATH", help="The file threads are kept in.")],
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen at.")] = 8000,
+    mode: Annotated[
+        Literal["multi-route", "single-route", "both"], typer.Option(help="A route each, one for everything, or both.")
+    ] = "both",
+    base_path: Annotated[str, typer.Option(metavar="PATH", help="What stands before the routes.")] = "/",
+    authenticate: Annotated[
+        str | None,
+        typer.Option("--authenticate", metavar="MODULE:NAME", help="A function of a request that gives its Principal."),
+    ] = None,
+    cors: Annotated[bool, typer.Option("--cors", help="Let pages of any origin use it.")] = False,
+    inspector: Annotated[bool, typer.Option("--inspector", help="Serve a page that shows everything.")] = False,
+    on_concurrent_run: Annotated[
+        Literal["reject", "supersede", "enqueue"], typer.Option(help="What a run on a busy thread does.")
+    ] = "reject",
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")] = "text",
+    open_to_everyone: Annotated[
+        bool,
+        typer.Option("--open-to-everyone", help="Listen beyond this machine although nobody is asked who they are."),
+    ] = False,
+) -> None:
+    """Serve agents to the stock CopilotKit and AG-UI clients, threads kept in a file."""
+    try:
+        from agentrunner.server import create_app
+        from agentrunner.server.serving import LOOPBACK
+        from agentrunner.server.serving import serve as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "agentrunner":
+            raise
+        fail('the server needs more packages: pip install "agentrunner[server]"', 2)
+    from agentrunner.embedded import SqliteAgentRunner
+
+    if authenticate is None and host not in LOOPBACK and not open_to_everyone:
+        fail(
+            f"without --authenticate everybody who reaches {host}:{port} reads and changes every thread; "
+            "give it, or say --open-to-everyone",
+            2,
+        )
+    found = _load(agents)
+    named = found if isinstance(found, dict) else {"default": found}
+    with reported():
+        runner = SqliteAgentRunner(db, on_concurrent_run=on_concurrent_run)
+        try:
+            app = create_app(
+                runner, named, base_path=base_path, mode=mode, cors=cors, inspector=inspector,
+                authenticate=_load(authenticate) if authenticate is not None else None,
+            )  # fmt: skip
+        except ValueError as error:
+            fail(str(error), 2)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
+        console(stderr=True).print(f"agents {', '.join(named)} at {url}, threads in {db}; ctrl+c ends it")
+        run(app, host=host, port=port, log_format=log_format)
+
+
+def _load(place: str) -> Any:
+    """Give what `module:name` names, with the working directory in reach."""
+    module, _, name = place.partition(":")
+    if not module or not name:
+        fail(f"MODULE:NAME is expected, not {place!r}", 2)
+    sys.path.insert(0, "")
+    try:
+        value: Any = importlib.import_module(module)
+        for part in name.split("."):
+            value = getattr(value, part)
+    except ModuleNotFoundError as error:
+        fail(f"there is no module {error.name!r} (in {place!r})", 2)
+    except AttributeError:
+        fail(f"module {module!r} has no {name!r}", 2)
+    return value

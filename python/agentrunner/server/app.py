@@ -1,0 +1,326 @@
+"""The ASGI app: CopilotKit's and AG-UI's HTTP interface over a runner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+from agentrunner.errors import ThreadNotFound
+from agentrunner.server import runs, threads
+from agentrunner.server.answers import Answer, Refusal, method_not_allowed, not_found
+from agentrunner.server.auth import principal_of
+from agentrunner.server.cors import Cors, refuse_cross_site
+from agentrunner.server.envelope import METHODS, MISPLACED, is_json, load, open_envelope
+from agentrunner.server.headers import ForwardHeaders
+from agentrunner.server.info import info
+from agentrunner.server.limits import Limits, read_body
+from agentrunner.server.metrics import Metrics
+from agentrunner.server.openapi import openapi
+from agentrunner.server.page import page
+from agentrunner.server.routes import Route as Asked
+from agentrunner.server.routes import decoded, match, methods_of, within
+from agentrunner.server.transcribe import transcribe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from starlette.types import Message, Receive, Scope, Send
+
+    from agentrunner.runner import AgentRunner
+    from agentrunner.server.auth import Authenticate, Principal
+    from agentrunner.server.transcribe import Transcriber
+    from agentrunner.types import Agent
+
+logger = logging.getLogger("agentrunner.server")
+access = logging.getLogger("agentrunner.access")
+
+Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
+
+_HANDLERS = {
+    "agent/run": runs.run,
+    "agent/connect": runs.connect,
+    "agent/stop": runs.stop,
+    "agent/suggest": runs.suggest,
+    "threads/list": threads.list_threads,
+    "threads/messages": threads.messages,
+    "threads/events": threads.events,
+    "threads/state": threads.state,
+    "threads/update": threads.update,
+    "threads/archive": threads.archive,
+    "threads/clear": threads.clear,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, whichever way it came: by its path or in an envelope."""
+
+    request: Request
+    route: Asked
+    method: str
+    query: QueryParams
+    body: bytes
+    principal: Principal | None
+    headers: Mapping[str, str]
+    """Those the agent gets to see."""
+    bridged: bool
+    """Whether it came in an envelope."""
+
+    @property
+    def scope(self) -> str | None:
+        """Whose threads it makes."""
+        return self.principal.scope if self.principal is not None else None
+
+    @property
+    def only_own(self) -> dict[str, Any]:
+        """Give the argument that keeps a verb over many threads to those of the caller."""
+        return {"scope": self.principal.scope} if self.principal is not None else {}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Server:
+    """What the handlers share."""
+
+    runner: AgentRunner
+    agents: Mapping[str, Agent]
+    base_path: str | None
+    mode: Mode
+    authenticate: Authenticate | None
+    cors: Cors | None
+    limits: Limits
+    forward_headers: ForwardHeaders
+    transcriber: Transcriber | None
+    metrics: Metrics
+    shutdown_seconds: float
+
+    async def sees(self, call: Call, thread_id: str) -> bool:
+        """Say whether there is such a thread and the caller may see it."""
+        try:
+            summary = await self.runner.threads.get(thread_id)
+        except ThreadNotFound:
+            return False
+        return call.principal is None or summary.scope == call.principal.scope
+
+    async def drain(self) -> None:
+        """Refuse new runs, give the live ones `shutdown_seconds` to end, then end the rest and close the runner.
+
+        Their readers are told by a `RUN_ERROR` (code `INTERRUPTED`), and their streams end.
+        """
+        await self.runner.drain(self.shutdown_seconds)
+        await self.runner.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        origin = request.headers.get("origin")
+        status, began = 500, time.perf_counter()
+        asked = "unmatched"
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self.cors is not None:
+                    self.cors.write(MutableHeaders(scope=message), origin)
+            await send(message)
+
+        try:
+            if self.cors is not None and request.method == "OPTIONS":
+                status = 204
+                await self.cors.preflight(origin)(scope, receive, send)
+                return
+            try:
+                call = await self._read(request)
+                asked = call.route.name
+                response = await self._answer(call)
+            except Refusal as refusal:
+                response = refusal.answer()
+            except HTTPException as error:
+                response = Answer({"error": error.detail}, error.status_code, error.headers)
+            except Exception:
+                logger.exception("a request failed: %s %s", request.method, request.url.path)
+                response = Answer({"error": "internal_error"}, 500)
+            await response(scope, receive, sending)
+        finally:
+            seconds = time.perf_counter() - began
+            self.metrics.answered(asked, status, seconds)
+            access.info(
+                "%s %s %d", request.method, request.url.path, status,
+                extra={"method": request.method, "path": request.url.path, "status": status, "seconds": seconds,
+                       "route": asked},
+            )  # fmt: skip
+
+    async def _read(self, request: Request) -> Call:
+        """Find out what is asked for, and by whom."""
+        path = within(_raw_path(request), self.base_path)
+        if path is None:
+            raise not_found()
+        route = match(path) if self.mode != "single-route" else None
+        if route is not None and request.method not in methods_of(route):
+            raise method_not_allowed(methods_of(route))
+        if route is None and request.method != "POST":
+            raise method_not_allowed(("POST",)) if self.mode == "single-route" else not_found()
+        refuse_cross_site(request, self.cors)
+        principal = await principal_of(request, self.authenticate)
+        headers = self.forward_headers.of(request.headers)
+        body = await read_body(request, self.limits) if request.method not in ("GET", "HEAD") else b""
+        content_type = request.headers.get("content-type", "")
+        if route is None:
+            plain = self._plain(path, content_type, body)
+            if plain is None:
+                if self.mode != "multi-route":
+                    opened = open_envelope(content_type, body)
+                    query = QueryParams(opened.query)
+                    return Call(request, opened.route, opened.method, query, opened.body, principal, headers, True)
+                raise self._unmatched(content_type, body)
+            route = plain
+        return Call(request, route, request.method, request.query_params, body, principal, headers, False)
+
+    def _plain(self, path: str, content_type: str, body: bytes) -> Asked | None:
+        """Read a plain AG-UI request: a `RunAgentInput` posted to the base, or to the agent's id under it."""
+        segments = [segment for segment in path.split("/") if segment]
+        agent_id = decoded(segments[-1]) if len(segments) == 1 else None
+        if agent_id in self.agents:
+            return Asked("agent/run", agent_id or "")
+        if segments or self.mode == "single-route" or not is_json(content_type):
+            return None
+        given = load(body)
+        if not isinstance(given, dict) or "method" in given or "threadId" not in given:
+            return None
+        return Asked("agent/run", "default" if "default" in self.agents else next(iter(self.agents), "default"))
+
+    def _unmatched(self, content_type: str, body: bytes) -> Refusal:
+        given = load(body) if is_json(content_type) else None
+        if isinstance(given, dict) and given.get("method") in METHODS:
+            code = "single_route_envelope_against_multi_route_runtime"
+            return Refusal(404, {"error": "Not found", "code": code, "message": MISPLACED})
+        return not_found()
+
+    async def _answer(self, call: Call) -> Response:
+        name = call.route.name
+        if name == "info":
+            return Answer(await info(self.agents, transcribes=self.transcriber is not None, single=call.bridged))
+        if name in ("inspector/metadata", "inspector/learning"):
+            return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        if name == "transcribe":
+            return await transcribe(self.transcriber, call.request, call.body, bridged=call.bridged)
+        handler = _HANDLERS.get(name)
+        if handler is None:
+            # `threads/subscribe`: word of changes by websocket is the paid service's.
+            raise Refusal(422, {"error": "Thread subscriptions are not available"})
+        return await handler(self, call)
+
+
+def _raw_path(request: Request) -> str:
+    """Give the path below the mount as it was sent: an id may hold an encoded slash."""
+    raw: bytes | None = request.scope.get("raw_path")
+    path: str = quote(request.scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+    root = quote(request.scope.get("root_path", "").rstrip("/"))
+    return path[len(root) :] if root and path.startswith(root) else path
+
+
+def create_app(
+    runner: AgentRunner,
+    agents: Mapping[str, Agent],
+    *,
+    base_path: str | None = "/",
+    mode: Mode = "multi-route",
+    authenticate: Authenticate | None = None,
+    cors: Cors | bool | None = None,
+    limits: Limits | None = None,
+    forward_headers: ForwardHeaders | None = None,
+    transcriber: Transcriber | None = None,
+    inspector: bool = False,
+    shutdown_seconds: float = 10.0,
+) -> Starlette:
+    """Make the ASGI app: the routes of CopilotKit's runtime and of AG-UI, over a runner and its agents.
+
+    `agents`: by the id clients use; `default` is what the stock ones ask for. `base_path`: what stands before the
+    routes; `None`: anything may. `mode`: a route each, one route for everything, or both. `authenticate`: gives the
+    `Principal` of a request, whose scope decides which threads it sees; without it everybody sees all. `cors`: `True`
+    for the original's permissive set. `inspector`: serve a page that shows everything at `/inspector`.
+
+    Its lifespan opens the runner and, when it ends, closes it: live runs get `shutdown_seconds` to end. Mounted in
+    another app the parent's lifespan is `app.router.lifespan_context`. Raises `ValueError` for an agent id or option
+    that cannot be.
+    """
+    if mode not in ("multi-route", "single-route", "both"):
+        raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
+    if not agents or not all(isinstance(agent_id, str) and agent_id for agent_id in agents):
+        raise ValueError("agents is a mapping of non-empty ids to agents, at least one")
+    if base_path is not None and not base_path.startswith("/"):
+        raise ValueError(f"base_path starts with a slash, unlike {base_path!r}")
+    server = Server(
+        runner=runner,
+        agents=dict(agents),
+        base_path=base_path,
+        mode=mode,
+        authenticate=authenticate,
+        cors=(Cors() if cors else None) if isinstance(cors, bool) else cors,
+        limits=limits or Limits(),
+        forward_headers=forward_headers or ForwardHeaders(),
+        transcriber=transcriber,
+        metrics=Metrics(runner),
+        shutdown_seconds=shutdown_seconds,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        await runner.opened()
+        try:
+            yield
+        finally:
+            await server.drain()
+
+    async def healthz(_: Request) -> Response:
+        return Answer({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            async with asyncio.timeout(5):
+                store = await runner.opened()
+                await store.live("")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is that requests cannot be served
+            return Answer({"status": "unavailable", "message": str(error) or type(error).__name__}, 503)
+        if runner.draining:
+            return Answer({"status": "draining"}, 503)
+        return Answer({"status": "ok"})
+
+    async def measured(request: Request) -> Response:
+        try:
+            await principal_of(request, authenticate)
+        except Refusal as refusal:
+            return refusal.answer()
+        return server.metrics.answer()
+
+    async def described(_: Request) -> Response:
+        return Answer(openapi(server))
+
+    routes: list[Any] = [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", measured),
+        Route("/openapi.json", described),
+    ]
+    if inspector:
+        # Relative, so that it holds under any mount.
+        routes.append(Route("/", lambda _: RedirectResponse("inspector")))
+        routes.append(Route("/inspector", page))
+    routes.append(Mount("", app=server))
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.server = server
+    return app

@@ -1,0 +1,83 @@
+"""The app on uvicorn, with what an app alone cannot do: leave in order, and cut a stalled client off."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import uvicorn
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from agentrunner.server.sse import ABORT
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.applications import Starlette
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1 that lets the app cut a connection: closing it would wait for a client that reads nothing."""
+
+    def on_headers_complete(self) -> None:
+        """Give the request to the app."""
+        super().on_headers_complete()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope.setdefault("extensions", {})[ABORT] = self.transport.abort
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that ends the runs before it waits for the connections that follow them."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: no new runs, the live ones ended or cut off, their readers told, then the connections closed."""
+        await self._app.state.server.drain()
+        await super().shutdown(sockets)
+
+
+def serve(
+    app: Starlette, *, host: str = "127.0.0.1", port: int = 8000, log_format: Literal["text", "json"] = "text"
+) -> None:
+    """Serve an app until SIGINT or SIGTERM. Without `authenticate` on loopback only browsers that mean us get in."""
+    asked: Any = app
+    if host in LOOPBACK and app.state.server.authenticate is None:
+        # A page of another site can make a browser take a name of its own for 127.0.0.1.
+        asked = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
+    log(log_format)
+    config = uvicorn.Config(
+        asked,
+        host=host,
+        port=port,
+        http=Protocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # Whoever still reads when all runs have ended is cut off.
+        timeout_graceful_shutdown=5,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config, app).run()
+
+
+def log(log_format: Literal["text", "json"]) -> None:
+    """Write what is logged to stderr: lines to read, or a JSON object each."""
+    handler = logging.StreamHandler(sys.stderr)
+    if log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        handler.setFormatter(JsonFormatter("{asctime}{levelname}{name}{message}", style="{"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
