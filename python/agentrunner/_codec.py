@@ -90,6 +90,15 @@ def _integer(text: str) -> int | float:
         return float(text)
 
 
+def dump(value: object) -> bytes:
+    """Give the JSON of what `decode` gave: lone surrogates and long integers as they were, `null` for infinities."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        plain = value if _finite(value) else json.loads(json.dumps(value), parse_constant=lambda _: None)
+        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+
+
 def to_dict(data: bytes) -> dict[str, Any]:
     """Give an event as a dict."""
     value: dict[str, Any] = decode(data)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from agentrunner import _core
-from agentrunner._codec import decode
+from agentrunner._codec import decode, dump
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,4 +48,4 @@ def _with_own(messages: bytes, known: Sequence[Mapping[str, Any]]) -> bytes:
     for message in thread:
         merged.append(message)
         merged += own.pop(message.get("id"), [])
-    return orjson.dumps(merged)
+    return dump(merged)

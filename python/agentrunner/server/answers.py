@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from starlette.responses import Response
+
+from agentrunner._codec import dump
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ class Answer(Response):
 
     def render(self, content: Any) -> bytes:
         """Write it as JSON."""
-        return orjson.dumps(content)
+        return dump(content)
 
 
 class Refusal(Exception):

@@ -110,4 +110,8 @@ def _param(params: Any, key: str) -> str:
 
 def _json(carried: Any) -> bytes:
     """Give a carried body as that of a request; a string is one already."""
-    return carried.encode() if isinstance(carried, str) else orjson.dumps(carried)
+    try:
+        return carried.encode() if isinstance(carried, str) else orjson.dumps(carried)
+    except TypeError:
+        # It is nested deeper than orjson writes, which is deeper than anything is taken.
+        raise invalid_request(400, "The body is nested too deep") from None

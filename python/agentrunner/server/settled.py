@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from agentrunner._codec import decode
+from agentrunner._codec import decode, dump
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -68,7 +66,7 @@ def _answered(frame: bytes) -> bytes:
     at = frame.index(b"data: ") + 6
     event = decode(frame[at:])
     del event["outcome"]
-    return frame[:at] + orjson.dumps(event) + b"\n\n"
+    return frame[:at] + dump(event) + b"\n\n"
 
 
 def _live_run(frames: bytearray) -> bool:

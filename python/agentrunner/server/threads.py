@@ -147,12 +147,16 @@ def _flat(message: dict[str, Any]) -> dict[str, Any]:
     if message.get("role") == "tool":
         shown["toolCallId"] = message.get("toolCallId")
     calls = message.get("toolCalls")
-    if message.get("role") == "assistant" and calls:
-        shown["toolCalls"] = [
-            {"id": one.get("id"), "name": one["function"].get("name"), "args": one["function"].get("arguments")}
-            for one in calls
-        ]
+    if message.get("role") == "assistant" and calls and isinstance(calls, list):
+        shown["toolCalls"] = [_flat_call(one) for one in calls if isinstance(one, dict)]
     return shown
+
+
+def _flat_call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    # A snapshot's messages are as their agent made them.
+    told = function if isinstance(function, dict) else {}
+    return {"id": call.get("id"), "name": told.get("name"), "args": told.get("arguments")}
 
 
 def _id(call: Call) -> str:
