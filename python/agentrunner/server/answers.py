@@ -46,6 +46,11 @@ def thread_not_found() -> Refusal:
     return Refusal(404, {"error": "Thread not found"})
 
 
+def shutting_down() -> Refusal:
+    """No new runs: another process, or this one's successor, takes them."""
+    return Refusal(503, {"error": "Shutting down"}, {"Retry-After": "1"})
+
+
 def method_not_allowed(allowed: tuple[str, ...]) -> Refusal:
     """Not with this method."""
     return Refusal(405, {"error": "Method not allowed"}, {"Allow": ", ".join(allowed)})

@@ -13,9 +13,9 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from agentrunner.errors import ThreadNotFound
 from agentrunner.server import runs, threads
@@ -129,6 +129,8 @@ class Server:
         origin = request.headers.get("origin")
         status, began = 500, time.perf_counter()
         asked = "unmatched"
+        # Quoted, lest what a client writes into its path should write lines into the log.
+        path = quote(scope["path"])
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -151,16 +153,20 @@ class Server:
                 response = refusal.answer()
             except HTTPException as error:
                 response = Answer({"error": error.detail}, error.status_code, error.headers)
+            except ClientDisconnect:
+                # It left before it had said what it wants; nginx's word for that.
+                status = 499
+                return
             except Exception:
-                logger.exception("a request failed: %s %s", request.method, request.url.path)
+                logger.exception("a request failed: %s %s", request.method, path)
                 response = Answer({"error": "internal_error"}, 500)
             await response(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - began
             self.metrics.answered(asked, status, seconds)
             access.info(
-                "%s %s %d", request.method, request.url.path, status,
-                extra={"method": request.method, "path": request.url.path, "status": status, "seconds": seconds,
+                "%s %s %d", request.method, path, status,
+                extra={"method": request.method, "path": path, "status": status, "seconds": seconds,
                        "route": asked},
             )  # fmt: skip
 
@@ -320,7 +326,9 @@ def create_app(
         # Relative, so that it holds under any mount.
         routes.append(Route("/", lambda _: RedirectResponse("inspector")))
         routes.append(Route("/inspector", page))
-    routes.append(Mount("", app=server))
     app = Starlette(routes=routes, lifespan=lifespan)
+    # Not by a `Mount`, which has no path with a line break in it: an id may hold one.
+    app.router.redirect_slashes = False
+    app.router.default = server
     app.state.server = server
     return app

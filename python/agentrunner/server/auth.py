@@ -19,6 +19,11 @@ class Principal:
     scope: str
     """Whose threads are seen and made: a user's id, or a team's. At most 1 KiB."""
 
+    def __post_init__(self) -> None:
+        # `None` would be the scope of all threads that were made without one.
+        if not isinstance(self.scope, str) or not 0 < len(self.scope.encode()) <= 1024:
+            raise ValueError(f"a scope is a string of 1 to 1024 bytes, not {self.scope!r}")
+
 
 Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal | None] | None]
 """Gives the principal of a request, or `None`: then the answer is 401. May raise `starlette.HTTPException`."""

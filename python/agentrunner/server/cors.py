@@ -73,8 +73,8 @@ def refuse_cross_site(request: Request, cors: Cors | None) -> None:
     # Every current browser says where a request comes from; what says nothing is no browser.
     if request.headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return
-    origin = request.headers.get("origin")
-    if cors is not None and cors.allowed(origin) in ("*", origin):
+    allowed = cors.allowed(request.headers.get("origin")) if cors is not None else None
+    if allowed is not None and allowed in ("*", request.headers.get("origin")):
         return
     message = "The request comes from another origin; allow it with the option `cors`"
     raise Refusal(403, {"error": "Cross-origin request refused", "message": message})

@@ -21,7 +21,7 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
-from agentrunner.server.answers import Answer, Refusal, thread_not_found
+from agentrunner.server.answers import Answer, Refusal, shutting_down, thread_not_found
 from agentrunner.server.settled import settled
 from agentrunner.server.sse import EventStreamResponse
 
@@ -98,12 +98,19 @@ async def suggest(server: Server, call: Call) -> Response:
     """Run an agent without keeping anything. The run ends with the request."""
     agent = _agent(server, call)
     asked, _ = _input(call)
-    return EventStreamResponse(_unkept(_for_one_run(agent), asked, call), server.limits)
+    if server.runner.draining:
+        raise shutting_down()
+    pieces = _unkept(_for_one_run(agent), asked, call)
+    with _refusing("Failed to run agent"):
+        await anext(pieces)
+    return EventStreamResponse(pieces, server.limits)
 
 
 async def _unkept(agent: Agent, input: RunAgentInput, call: Call) -> AsyncGenerator[bytes, None]:
     async with InMemoryAgentRunner() as runner:
         stream = await runner.run(agent, input, agent_id=call.route.agent_id, scope=call.scope, headers=call.headers)
+        # Nothing refused the run: the answer may begin.
+        yield b""
         try:
             async for piece in stream.frames(legacy=_is_legacy(input)):
                 yield piece
@@ -234,6 +241,6 @@ def _refusing(failure: str) -> Any:
     except CursorAhead as error:
         raise Refusal(409, {"error": "Cursor ahead", "code": "cursor_ahead", "message": str(error)}) from None
     except RunnerClosed:
-        raise Refusal(503, {"error": "Shutting down"}, {"Retry-After": "1"}) from None
+        raise shutting_down() from None
     except AgentRunnerError as error:
         raise Refusal(500, {"error": failure, "message": str(error)}) from error
