@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -24,11 +25,26 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1 that lets the app cut a connection: closing it would wait for a client that reads nothing."""
 
+    stalled_seconds = 30.0
+
     def on_headers_complete(self) -> None:
         """Give the request to the app."""
         super().on_headers_complete()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope.setdefault("extensions", {})[ABORT] = self.transport.abort
+
+    def on_response_complete(self) -> None:
+        """See to it that the client takes the end of its answer."""
+        super().on_response_complete()
+        self._mind_what_is_left(None)
+
+    def _mind_what_is_left(self, before: int | None) -> None:
+        """Cut off a client that takes nothing of it: it would keep it, and its descriptor, for as long as it stays."""
+        left = self.transport.get_write_buffer_size()
+        if left and left == before:
+            self.transport.abort()
+        elif left:
+            self.loop.call_later(self.stalled_seconds, self._mind_what_is_left, left)
 
 
 class Server(uvicorn.Server):
@@ -40,8 +56,16 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop: no new runs, the live ones ended or cut off, their readers told, then the connections closed."""
-        await self._app.state.server.drain()
+        ours = self._app.state.server
+        ending = asyncio.ensure_future(ours.runner.drain(ours.shutdown_seconds))
+        while not (ending.done() or self.force_exit):
+            # A second ctrl+c waits for nothing.
+            await asyncio.wait([ending], timeout=0.1)
+        ending.cancel()
+        await ours.runner.aclose()
         await super().shutdown(sockets)
+        # Uvicorn would raise them again: the process would end by a signal, as if it had been killed.
+        self._captured_signals.clear()
 
 
 def serve(
@@ -53,11 +77,15 @@ def serve(
         # A page of another site can make a browser take a name of its own for 127.0.0.1.
         asked = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
     log(log_format)
+
+    class Connection(Protocol):
+        stalled_seconds = app.state.server.limits.stalled_seconds
+
     config = uvicorn.Config(
         asked,
         host=host,
         port=port,
-        http=Protocol,
+        http=Connection,
         loop="uvloop",
         ws="none",
         lifespan="on",

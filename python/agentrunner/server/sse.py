@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -101,9 +100,17 @@ class _Writer:
         self._leave()
 
     def _leave(self) -> None:
-        self._gone = True
-        if self._task is not None:
+        # Once: a second cancellation would not be taken for ours.
+        if not self._gone and self._task is not None:
             self._task.cancel()
+        self._gone = True
+
+    def _drop(self) -> None:
+        logger.info("a client took nothing for %g s and is dropped; it may resume", self._limits.stalled_seconds)
+        abort = self._scope.get("extensions", {}).get(ABORT)
+        if abort is not None:
+            abort()
+        self._leave()
 
     async def _mind_the_time(self) -> None:
         keep_alive, stalled = self._limits.keep_alive_seconds, self._limits.stalled_seconds
@@ -114,15 +121,18 @@ class _Writer:
             if left > 0:
                 await asyncio.sleep(min(left, stalled / 4))
             elif writing:
-                logger.info("a client took nothing for %g s and is dropped; it may resume", stalled)
-                abort = self._scope.get("extensions", {}).get(ABORT)
-                if abort is not None:
-                    abort()
-                self._leave()
+                self._drop()
                 return
             elif keep_alive:
-                with contextlib.suppress(OSError):
-                    async with self._turn:
+                try:
+                    # The comment is held up as well by a client that takes nothing.
+                    async with self._turn, asyncio.timeout(stalled):
                         await self._send_chunk(KEEP_ALIVE)
+                except TimeoutError:
+                    self._drop()
+                    return
+                except OSError:
+                    # The client is gone, which the watcher is told as well.
+                    return
             else:
                 await asyncio.sleep(stalled / 4)
