@@ -22,6 +22,7 @@ from agentrunner.errors import (
     RunnerClosed,
     StoreError,
     ThreadAlreadyRunning,
+    ThreadNotFound,
 )
 from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
 from agentrunner.reconnect import caught_up
@@ -326,7 +327,16 @@ class AgentRunner:
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        async with self._turn(thread_id):
+        turn = self._turn(thread_id)
+        if turn.locked():
+            # Nobody waits behind another scope's runs: that it waits would tell that there are any.
+            try:
+                whose = (await store.thread(thread_id)).scope
+            except ThreadNotFound:
+                whose = scope
+            if whose != scope:
+                raise ThreadNotFound(f"there is no thread '{thread_id}'")
+        async with turn:
             while not (self._closed or self.draining):
                 claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids, scope))
                 try:

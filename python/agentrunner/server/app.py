@@ -15,7 +15,7 @@ from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from agentrunner.errors import ThreadNotFound
 from agentrunner.server import runs, threads
@@ -326,9 +326,9 @@ def create_app(
         # Relative, so that it holds under any mount.
         routes.append(Route("/", lambda _: RedirectResponse("inspector")))
         routes.append(Route("/inspector", page))
+    routes.append(Mount("", app=server))
     app = Starlette(routes=routes, lifespan=lifespan)
-    # Not by a `Mount`, which has no path with a line break in it: an id may hold one.
-    app.router.redirect_slashes = False
+    # A `Mount` has no path with a line break in it, and an id may hold one.
     app.router.default = server
     app.state.server = server
     return app
