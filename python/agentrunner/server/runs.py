@@ -21,6 +21,7 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
+from agentrunner.server import resume
 from agentrunner.server.answers import Answer, Refusal, shutting_down, thread_not_found
 from agentrunner.server.settled import settled
 from agentrunner.server.sse import EventStreamResponse
@@ -44,9 +45,10 @@ async def run(server: Server, call: Call) -> Response:
     """Start a run and stream it. The run goes on whether or not the client stays."""
     agent = _agent(server, call)
     asked, _ = _input(call)
-    starting = server.runner.run(
-        _for_one_run(agent), asked, agent_id=call.route.agent_id, scope=call.scope, headers=call.headers
-    )
+    starting = resume.start(
+        server.runner, _for_one_run(agent), asked,
+        agent_id=call.route.agent_id, scope=call.scope, headers=call.headers,
+    )  # fmt: skip
     with _refusing("Failed to run agent"):
         pieces = await _opened(server, call, starting, legacy=_is_legacy(asked))
     return EventStreamResponse(pieces, server.limits)
@@ -85,7 +87,7 @@ async def stop(server: Server, call: Call) -> Response:
     if call.principal is not None and not await server.sees(call, thread_id):
         raise thread_not_found()
     with _refusing("Failed to stop agent"):
-        stopped = await server.runner.stop(thread_id, run_id)
+        stopped = await resume.stop(server.runner, thread_id, run_id)
     if stopped:
         interrupt = {"type": "RUN_ERROR", "message": "Run stopped by user", "code": "STOPPED"}
         return Answer({"stopped": True, "interrupt": interrupt})
