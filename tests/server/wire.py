@@ -35,7 +35,7 @@ class _Quiet(Server):
 
 @contextlib.asynccontextmanager
 async def served(app: Starlette, *, send_buffer: int | None = None) -> AsyncIterator[tuple[str, int]]:
-    """Serve an app here, as `agentrunner serve` does; give its address. `send_buffer`: the kernel's, of a connection."""
+    """Serve an app here as `agentrunner serve` does; give its address. `send_buffer`: the kernel's, a connection."""
 
     class Connection(Protocol):
         stalled_seconds = app.state.server.limits.stalled_seconds

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ def serve(
     ],
     db: Annotated[Path, typer.Option("--db", metavar="PATH", help="The file threads are kept in.")],
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen at.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at; 0: any free one.")] = 8000,
     mode: Annotated[
         Literal["multi-route", "single-route", "both"], typer.Option(help="A route each, one for everything, or both.")
     ] = "both",
@@ -72,7 +73,7 @@ def serve(
 def _load(place: str) -> Any:
     """Give what `module:name` names, with the working directory in reach."""
     module, _, name = place.partition(":")
-    if not module or not name:
+    if not module or not name or module.startswith("."):
         fail(f"MODULE:NAME is expected, not {place!r}", 2)
     sys.path.insert(0, "")
     try:
@@ -83,4 +84,7 @@ def _load(place: str) -> Any:
         fail(f"there is no module {error.name!r} (in {place!r})", 2)
     except AttributeError:
         fail(f"module {module!r} has no {name!r}", 2)
+    except Exception as error:  # noqa: BLE001 - a module may fail in any way
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        fail(f"{place!r} cannot be imported: {type(error).__name__}: {error} ({at.filename}, line {at.lineno})", 2)
     return value

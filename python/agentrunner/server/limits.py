@@ -56,5 +56,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                 if len(body) > limits.body_bytes:
                     raise too_large
     except TimeoutError:
-        raise Refusal(408, {"error": "Request body too slow"}) from None
+        # Who dribbles on is not listened to. (HTTP/2 has no such header.)
+        close = {"Connection": "close"} if request.scope.get("http_version", "1.1") == "1.1" else None
+        raise Refusal(408, {"error": "Request body too slow"}, close) from None
     return bytes(body)
