@@ -403,7 +403,7 @@ def test_a_wrong_place_is_named_in_a_line(place: str, words: list[str], serve: A
 def test_authenticate_is_a_function(serve: Any) -> None:
     code, said = serve("mine:agents", "--db", "x.db", "--authenticate", "mine:number")
     assert code == 2
-    assert "authenticate is a function, not int" in said
+    assert "authenticate is a function, not 7" in said
 
 
 def test_a_base_path_starts_with_a_slash(serve: Any) -> None:

@@ -268,11 +268,11 @@ def create_app(
         raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
     if not agents or not all(isinstance(agent_id, str) and agent_id for agent_id in agents):
         raise ValueError("agents is a mapping of non-empty ids to agents, at least one")
-    for agent_id, agent in agents.items():
-        if not callable(getattr(agent, "run", agent)):
-            raise ValueError(f"agent {agent_id!r} is no function and has no `run`: {agent!r}")
+    useless = [name for name, agent in agents.items() if not callable(getattr(agent, "run", agent))]
+    if useless:
+        raise ValueError(f"agent {useless[0]!r} is no function and has no `run`: {agents[useless[0]]!r}")
     if authenticate is not None and not callable(authenticate):
-        raise ValueError(f"authenticate is a function, not {type(authenticate).__name__}")
+        raise ValueError(f"authenticate is a function, not {authenticate!r}")
     if base_path is not None and not base_path.startswith("/"):
         raise ValueError(f"base_path starts with a slash, unlike {base_path!r}")
     server = Server(
