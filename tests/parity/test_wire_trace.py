@@ -1,0 +1,297 @@
+"""What CopilotKit's runtime 1.75.0 said on the wire, request by request, and what this server says to the same.
+
+Where they differ is written down in `DEPARTURES`: a difference that is not there fails, and so does one that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agentrunner import InMemoryAgentRunner, SqliteAgentRunner, __version__
+from asgi import Answer, Exchange, client_of, frames_of
+from conftest import FIXTURES, TIMEOUT, finished, run_async, started, text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner import AgentRunner
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A request, and what the original answered."""
+
+    title: str
+    method: str
+    target: str
+    sent: bytes | None
+    answer: Answer
+
+
+def read_trace() -> list[Pair]:
+    pairs = []
+    trace = (FIXTURES / "wire-trace.txt").read_text("utf-8")
+    for block in re.split(r"^### ", trace, flags=re.MULTILINE)[1:]:
+        title, request, *lines = block.split("\n")
+        method, _, target = request.partition(" ")
+        sent = lines.pop(0)[2:].encode() if lines[0].startswith("> ") else None
+        status, headers = re.fullmatch(r"< (\d+) (\{.*\})", lines.pop(0)).groups()  # type: ignore[union-attr]
+        body = "\n".join(line[2:] for line in lines if line.startswith("  ")).removesuffix("\n")
+        if "event-stream" in headers and body:
+            body += "\n"
+        answer = Answer(int(status), json.loads(headers), body.encode())
+        pairs.append(Pair(title, method, target or "/", sent, answer))
+    return pairs
+
+
+TRACE = read_trace()
+
+RUNS_ONCE = "a run id names one run in the whole store, so that a retried request cannot run twice"
+MUTATIONS = "rename, archive and delete work here without the paid service"
+OURS = "the version is this package's"
+ISSUES = "the issues are pydantic's, in its words; since AG-UI 1.0 tools and context may be left out"
+MISSING, EXTRA = "<missing>", "<not in the original>"
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Where an answer differs from the original's: a place, what is there instead, and why."""
+
+    titles: tuple[str, ...]
+    place: str
+    ours: Any
+    """The value here, or a function that says whether it is right."""
+    why: str
+
+    def holds(self, ours: Any) -> bool:
+        return bool(self.ours(ours)) if callable(self.ours) else ours == self.ours
+
+
+def is_time(value: Any) -> bool:
+    return bool(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value))
+
+
+def names_paths(*paths: str) -> Callable[[str], bool]:
+    return lambda details: [issue["path"] for issue in json.loads(details)] == [[path] for path in paths]
+
+
+LISTS = ("threads", "single threads via resource/request")
+DEPARTURES = [
+    Departure(("info", "single info"), "body.version", __version__, OURS),
+    Departure(("info",), "body.threadEndpoints.mutations", True, MUTATIONS),
+    Departure(("single info",), "body.singleRoute.threadEndpoints.mutations", True, MUTATIONS),
+    Departure(("err run", "slow run (stopped)", "single run"), "the run id, used in another thread", 409, RUNS_ONCE),
+    Departure(("bad body",), "body.details", names_paths("runId", "messages"), ISSUES),
+    Departure(("bad json",), "body.details", lambda said: "column 2" in said, "the words are another parser's"),
+    Departure(
+        ("concurrent run same thread",), "status", 409, "an empty 200 is taken for a run that said nothing"
+    ),
+    Departure(("concurrent run same thread",), "headers.content-type", "application/json", "as above"),
+    Departure(("concurrent run same thread",), "headers.cache-control", MISSING, "as above"),
+    Departure(("concurrent run same thread",), "headers.connection", MISSING, "as above"),
+    Departure(
+        ("concurrent run same thread",),
+        "body",
+        {"error": "Thread lock denied", "code": "agent_thread_locked", "message": "Thread already running"},
+        "as above",
+    ),
+    Departure(("slow run (stopped)",), "body[6].threadId", "t3", "clients refuse a RUN_FINISHED without ids"),
+    Departure(("slow run (stopped)",), "body[6].runId", "r1", "as above"),
+    Departure(LISTS, "body.threads[0].createdAt", is_time, "time has passed"),
+    Departure(LISTS, "body.threads[0].updatedAt", is_time, "time has passed"),
+    Departure(LISTS, "body.threads[0].lastRunAt", is_time, "clients sort by it; the original leaves it out"),
+    Departure(LISTS, "body.threads[0].running", False, "whether a run is live, for whoever shows it"),
+    Departure(
+        ("thread messages",),
+        "body.messages",
+        [
+            {"id": "u1", "role": "user", "content": "hi"},
+            {"id": "m-r1", "role": "assistant", "content": "hello"},
+            {"id": "u2", "role": "user", "content": "again"},
+            {"id": "m-r2", "role": "assistant", "content": "hello"},
+        ],
+        "the thread's messages, as a replay gives them; the original shows what the last run was sent and said",
+    ),
+    Departure(("thread rename", "thread delete", "thread archive"), "status", 200, MUTATIONS),
+    Departure(("thread rename", "thread delete", "thread archive"), "body.error", MISSING, MUTATIONS),
+    Departure(("thread rename",), "body.id", "t1", MUTATIONS),
+    Departure(("thread rename",), "body.name", "x", MUTATIONS),
+    Departure(("thread rename",), "body.agentId", "default", MUTATIONS),
+    Departure(("thread rename",), "body.organizationId", "", MUTATIONS),
+    Departure(("thread rename",), "body.createdById", "", MUTATIONS),
+    Departure(("thread rename",), "body.archived", False, MUTATIONS),
+    Departure(("thread rename",), "body.running", False, MUTATIONS),
+    Departure(("thread rename",), "body.createdAt", is_time, MUTATIONS),
+    Departure(("thread rename",), "body.updatedAt", is_time, MUTATIONS),
+    Departure(("thread rename",), "body.lastRunAt", is_time, MUTATIONS),
+    Departure(("thread delete", "thread archive"), "body.threadId", "t1", MUTATIONS),
+    Departure(("thread delete",), "body.deleted", True, MUTATIONS),
+    Departure(("thread archive",), "body.archived", True, MUTATIONS),
+    Departure(
+        ("threads subscribe",), "body.error", "Thread subscriptions are not available",
+        "the missing service is named by what it would do",
+    ),
+]  # fmt: skip
+
+
+class Echo:
+    """The trace's agent."""
+
+    description = "echo agent"
+
+    def __init__(self, then: str = "") -> None:
+        self._then = then
+        self.waits = asyncio.Event()
+
+    async def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
+        yield started(input.thread_id, input.run_id)
+        yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": 1}}
+        for event in text(f"m-{input.run_id}", "hel", "lo"):
+            yield event
+        if self._then == "wait":
+            self.waits.set()
+            await asyncio.Event().wait()
+        if self._then == "fail":
+            raise RuntimeError("boom")
+        yield finished(input.thread_id, input.run_id)
+
+
+def value_of(answer: Answer) -> Any:
+    """Give a body as a value: a stream as its events."""
+    if answer.headers.get("content-type") == "text/event-stream":
+        return [event for _, event in frames_of(answer.body)]
+    return json.loads(answer.body) if answer.body else None
+
+
+def differences(theirs: Any, ours: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Give each place where two values differ, with what is there in ours."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in theirs.keys() | ours.keys():
+            yield from differences(theirs.get(key, EXTRA), ours.get(key, MISSING), f"{place}.{key}")
+    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        for index, (one, other) in enumerate(zip(theirs, ours, strict=True)):
+            yield from differences(one, other, f"{place}[{index}]")
+    elif type(theirs) is not type(ours) or theirs != ours:
+        yield place, ours
+
+
+def compared(pair: Pair, ours: Answer) -> dict[str, Any]:
+    """Give where an answer differs; of its headers those the trace names."""
+    named = {name: ours.headers.get(name, MISSING) for name in pair.answer.headers}
+    return dict(
+        [
+            *differences(pair.answer.status, ours.status, "status"),
+            *differences(dict(pair.answer.headers), named, "headers"),
+            *differences(value_of(pair.answer), value_of(ours), "body"),
+        ]
+    )
+
+
+class Replay:
+    """Sends the trace's requests, in their order."""
+
+    def __init__(self, make_runner: Callable[[], AgentRunner]) -> None:
+        self._make_runner = make_runner
+        self.found: dict[str, dict[str, Any]] = {}
+
+    async def run(self) -> dict[str, dict[str, Any]]:
+        async with self._make_runner() as runner:
+            slow = Echo("wait")
+            agents = {"default": Echo(), "slow": slow, "err": Echo("fail")}
+            self._plain = client_of(runner, agents, cors=True)
+            self._single = client_of(runner, agents, cors=True, mode="single-route")
+            async with contextlib.AsyncExitStack() as stack:
+                held: Exchange | None = None
+                for pair in TRACE:
+                    if pair.title == "concurrent run same thread":
+                        # It comes later in the trace because it ended later.
+                        (slow_run,) = (pair for pair in TRACE if pair.title == "slow run (stopped)")
+                        await self._refused_run_id(slow_run)
+                        held = await stack.enter_async_context(self._open(slow_run, renamed=True))
+                        await slow.waits.wait()
+                    if pair.title == "slow run (stopped)":
+                        assert held is not None
+                        self._compare(pair, await held.answer(), renamed=True)
+                    elif pair.title in ("thread rename", "thread delete", "thread archive"):
+                        await self._apart(pair)
+                    elif pair.title in ("err run", "single run"):
+                        await self._refused_run_id(pair)
+                        self._compare(pair, await self._answer(pair, renamed=True), renamed=True)
+                    else:
+                        self._compare(pair, await self._answer(pair))
+        return self.found
+
+    def _open(self, pair: Pair, *, renamed: bool = False) -> Exchange:
+        client = self._single if pair.title.startswith("single ") else self._plain
+        content = pair.sent
+        if renamed and content is not None:
+            content = content.replace(b'"runId":"r1"', b'"runId":"%s"' % self._another(pair))
+        return client.open(pair.method, pair.target, content)
+
+    @staticmethod
+    def _another(pair: Pair) -> bytes:
+        return b"another-" + pair.title.split()[0].encode()
+
+    async def _answer(self, pair: Pair, *, renamed: bool = False) -> Answer:
+        async with self._open(pair, renamed=renamed) as exchange:
+            return await exchange.answer()
+
+    async def _refused_run_id(self, pair: Pair) -> None:
+        answer = await self._answer(pair)
+        if answer.status == 409 and answer.json()["code"] == "agent_run_exists":
+            self.found.setdefault(pair.title, {})["the run id, used in another thread"] = 409
+
+    def _compare(self, pair: Pair, ours: Answer, *, renamed: bool = False) -> None:
+        if renamed:
+            ours = Answer(ours.status, ours.headers, ours.body.replace(self._another(pair), b"r1"))
+        self.found.setdefault(pair.title, {}).update(compared(pair, ours))
+
+    async def _apart(self, pair: Pair) -> None:
+        """Send what the original refused on a thread of its own: the trace goes on as if nothing had been changed."""
+        async with InMemoryAgentRunner() as runner:
+            client = client_of(runner, {"default": Echo()}, cors=True)
+            for run in TRACE[2:4]:
+                assert (await client.send(run.method, run.target, run.sent)).status == 200
+            self._compare(pair, await client.send(pair.method, pair.target, pair.sent))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "memory"])
+def replayed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    path: Path = tmp_path_factory.mktemp("trace") / "threads.db"
+    sqlite = request.param == "sqlite"
+    loop = request.config.getoption("loop")
+    replay = Replay(lambda: SqliteAgentRunner(path) if sqlite else InMemoryAgentRunner())
+    return run_async(asyncio.wait_for(replay.run(), TIMEOUT), loop)
+
+
+def test_the_trace_is_read_whole() -> None:
+    assert len(TRACE) == 37
+    assert len({pair.title for pair in TRACE}) == 37
+    assert {pair.answer.status for pair in TRACE} == {200, 204, 400, 404, 405, 415, 422, 503}
+
+
+@pytest.mark.parametrize("title", [pair.title for pair in TRACE])
+def test_an_answer_is_the_originals_save_what_the_table_says(title: str, replayed: dict[str, dict[str, Any]]) -> None:
+    said = {one.place: one for one in DEPARTURES if title in one.titles}
+    found = replayed[title]
+    assert sorted(found) == sorted(said)
+    wrong = {place: ours for place, ours in found.items() if not said[place].holds(ours)}
+    assert not wrong
+
+
+def test_the_table_names_pairs_of_the_trace_and_each_place_once() -> None:
+    titles = {pair.title for pair in TRACE}
+    named = [(title, one.place) for one in DEPARTURES for title in one.titles]
+    assert {title for title, _ in named} <= titles
+    assert len(named) == len(set(named))
+    assert all(one.why for one in DEPARTURES)
