@@ -137,28 +137,35 @@ class AgentRunner:
         return self._store
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new runs (`RunnerClosed`) from now on, and wait so many seconds at most for the live ones to end."""
+        """Refuse new runs (`RunnerClosed`) from now on, give the live ones so many seconds to end, and end the rest.
+
+        What is there can be read until `aclose()`.
+        """
         self.draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 for live in list(self._live.values()):
                     if isinstance(live, Driver):
                         await live.ended()
+        await self._interrupt()
 
     async def aclose(self) -> None:
         """End this process's live runs (`RUN_ERROR`, code `INTERRUPTED`), write everything, close the store."""
         if self._closed:
             return
         self._closed = True
+        await self._interrupt()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._store.aclose()
+
+    async def _interrupt(self) -> None:
         drivers = [live for live in self._live.values() if isinstance(live, Driver)]
         for driver in drivers:
             driver.interrupt("The runner was closed before the run had ended", "INTERRUPTED")
         for driver in drivers:
             await driver.ended()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._store.aclose()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

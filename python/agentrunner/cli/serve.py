@@ -31,6 +31,9 @@ def serve(
     on_concurrent_run: Annotated[
         Literal["reject", "supersede", "enqueue"], typer.Option(help="What a run on a busy thread does.")
     ] = "reject",
+    shutdown_seconds: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long runs get to end by themselves when it is to end.")
+    ] = 10.0,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")] = "text",
     open_to_everyone: Annotated[
         bool,
@@ -61,12 +64,14 @@ def serve(
         try:
             app = create_app(
                 runner, named, base_path=base_path, mode=mode, cors=cors, inspector=inspector,
+                shutdown_seconds=shutdown_seconds,
                 authenticate=_load(authenticate) if authenticate is not None else None,
             )  # fmt: skip
         except ValueError as error:
             fail(str(error), 2)
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
-        console(stderr=True).print(f"agents {', '.join(named)} at {url}, threads in {db}; ctrl+c ends it")
+        if log_format == "text":
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
+            console(stderr=True).print(f"agents {', '.join(named)} at {url}, threads in {db}; ctrl+c ends it")
         run(app, host=host, port=port, log_format=log_format)
 
 

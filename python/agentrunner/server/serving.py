@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LAST_READS = 5
+"""Seconds that readers have for what they have not read yet when all runs have ended."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -61,11 +63,20 @@ class Server(uvicorn.Server):
         while not (ending.done() or self.force_exit):
             # A second ctrl+c waits for nothing.
             await asyncio.wait([ending], timeout=0.1)
-        ending.cancel()
-        await ours.runner.aclose()
+        if ending.cancel():
+            await ours.runner.drain(0)
+        # Those who still read after that are cut off; uvicorn would cancel them, with a traceback each.
+        cutting = asyncio.get_running_loop().call_later(0 if self.force_exit else LAST_READS, self._cut_off)
         await super().shutdown(sockets)
+        cutting.cancel()
+        if self.force_exit:
+            await self.lifespan.shutdown()
         # Uvicorn would raise them again: the process would end by a signal, as if it had been killed.
         self._captured_signals.clear()
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def serve(
@@ -92,8 +103,7 @@ def serve(
         access_log=False,
         log_config=None,
         server_header=False,
-        # Whoever still reads when all runs have ended is cut off.
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=LAST_READS + 2,
     )
     with contextlib.suppress(KeyboardInterrupt):
         Server(config, app).run()
