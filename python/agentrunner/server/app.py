@@ -198,11 +198,13 @@ class Server:
 
     def _plain(self, path: str, content_type: str, body: bytes) -> Asked | None:
         """Read a plain AG-UI request: a `RunAgentInput` posted to the base, or to the agent's id under it."""
+        if self.mode == "single-route":
+            return None
         segments = [segment for segment in path.split("/") if segment]
         agent_id = decoded(segments[-1]) if len(segments) == 1 else None
         if agent_id in self.agents:
             return Asked("agent/run", agent_id or "")
-        if segments or self.mode == "single-route" or not is_json(content_type):
+        if segments or not is_json(content_type):
             return None
         given = load(body)
         if not isinstance(given, dict) or "method" in given or "threadId" not in given:
