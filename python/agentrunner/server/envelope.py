@@ -73,10 +73,9 @@ def open_envelope(content_type: str, body: bytes) -> Opened:
         _param(params, "agentId") if method.startswith("agent/") else "",
         _param(params, "threadId") if method == "agent/stop" else "",
     )
-    if method == "agent/stop":
-        # The original stops thread-wide where nothing is carried, and reads a `null` as a broken request.
-        return Opened(route, "POST", "", _json({} if "body" not in envelope else carried))
-    if method in ("agent/run", "agent/suggest", "agent/connect", "transcribe"):
+    if method == "agent/stop" and "body" not in envelope:
+        return Opened(route, "POST", "", b"{}")
+    if method in ("agent/run", "agent/suggest", "agent/connect", "agent/stop", "transcribe"):
         if carried is None:
             raise invalid_request(400, "Missing request body for JSON handler")
         return Opened(route, "POST", "", _json(carried))
