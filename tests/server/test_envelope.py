@@ -217,10 +217,10 @@ async def test_the_thread_routes_are_bridged(runner: AgentRunner) -> None:
         assert answer.status == 200, answer
         return answer.json()
 
-    page = await ask("/threads?agentId=default&limit=1")
-    assert [thread["id"] for thread in page["threads"]] == ["other"]
-    page = await ask(f"/threads?limit=1&cursor={page['nextCursor']}")
-    assert [thread["id"] for thread in page["threads"]] == ["t/ü"]
+    first = await ask("/threads?agentId=default&limit=1")
+    second = await ask(f"/threads?limit=1&cursor={first['nextCursor']}")
+    assert {thread["id"] for thread in first["threads"] + second["threads"]} == {"other", "t/ü"}
+    assert second["nextCursor"] is None
     assert types((await ask("/threads/t%2F%C3%BC/events"))["events"]) == STREAM
     assert types((await ask("/threads/t%2Fü/events"))["events"]) == STREAM
     assert (await ask("/threads/t%2F%C3%BC/messages", "get"))["messages"][0]["content"] == "hello"
