@@ -8,7 +8,7 @@ from pathlib import Path
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benches import compaction, fanout, history, ingest, memory
+from benches import compaction, fanout, history, ingest, memory, served
 from benches.common import progress
 
 TOPICS = {
@@ -17,6 +17,7 @@ TOPICS = {
     "history": history.rows,
     "fanout": fanout.rows,
     "memory": memory.rows,
+    "served": served.rows,
 }
 
 

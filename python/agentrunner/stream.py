@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from agentrunner.live import LiveRun
     from agentrunner.stores import Cursor, Store
 
-PIECE = 512 * 1024
-"""About how many bytes a reader is given at once."""
+PIECE = 128 * 1024
+"""About how many bytes a reader is given at once: what a server may hold for each client that is slow."""
 SMALL_PIECE = 32 * 1024
 """The same for a reader that takes event by event: other tasks get their turn between two pieces."""
 
