@@ -3,38 +3,21 @@
 import asyncio
 import contextlib
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from agentrunner import InMemoryAgentRunner, SqliteAgentRunner, compact
+from nodejs import ask, install, needs_node
 
-NODE = Path(__file__).parent / "node"
 FIXTURES = Path(__file__).parent / "fixtures"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None, reason="node is not installed: nothing was run against the real @ag-ui/client"
-)
+pytestmark = needs_node
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _packages():
-    if not (NODE / "node_modules" / "@ag-ui" / "client").is_dir():
-        subprocess.run(
-            ["npm", "install", "--prefix", NODE, "--legacy-peer-deps", "--ignore-scripts", "--no-package-lock"],
-            check=True,
-        )
-
-
-def ask(script, questions):
-    """Put JSON questions to a script; give its answers."""
-    asked = b"".join(question + b"\n" for question in questions)
-    done = subprocess.run(["node", NODE / script], input=asked, stdout=subprocess.PIPE, check=True, timeout=120)
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(questions)
-    return answers
+    install()
 
 
 def question(events, **more):
