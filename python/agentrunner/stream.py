@@ -103,11 +103,18 @@ class EventStream:
         return self._buffer.pop()
 
     async def frames(self, *, legacy: bool = False) -> AsyncGenerator[bytes, None]:
-        """Yield SSE frames (`id: <cursor>`, `data: <event>`), everything new as one `bytes`."""
+        """Yield SSE frames (`id: <cursor>`, `data: <event>`), everything new as one `bytes`.
+
+        `legacy`: for a peer that names no `protocolVersion`, what `@ag-ui/client` 0.0.59 cannot read is mended or
+        left out.
+        """
         while (frames := await self._next(PIECE)) is not None:
-            yield bytes(frames)
+            data = frames.legacy() if legacy else bytes(frames)
             # A reader that waits holds nothing.
             del frames
+            if data:
+                yield data
+            del data
 
     async def pieces(self) -> AsyncIterator[Frames]:
         """Yield the same as `Frames`."""

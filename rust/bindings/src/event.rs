@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use agentrunner_core::event::Event as CoreEvent;
 use agentrunner_core::frames::{self, Cursor};
+use agentrunner_core::peer;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList};
@@ -72,12 +73,13 @@ pub struct Frames {
     bytes: Arc<Vec<u8>>,
     /// Made once, however many readers ask.
     python: PyOnceLock<Py<PyBytes>>,
+    legacy: PyOnceLock<Py<PyBytes>>,
     events: PyOnceLock<Py<PyList>>,
 }
 
 impl From<Arc<Vec<u8>>> for Frames {
     fn from(bytes: Arc<Vec<u8>>) -> Self {
-        Self { bytes, python: PyOnceLock::new(), events: PyOnceLock::new() }
+        Self { bytes, python: PyOnceLock::new(), legacy: PyOnceLock::new(), events: PyOnceLock::new() }
     }
 }
 
@@ -100,6 +102,14 @@ impl Frames {
 
     fn __bytes__(&self, py: Python<'_>) -> Py<PyBytes> {
         self.python.get_or_init(py, || PyBytes::new(py, &self.bytes).unbind()).clone_ref(py)
+    }
+
+    fn legacy(&self, py: Python<'_>) -> Py<PyBytes> {
+        let made = self.legacy.get_or_init(py, || match py.detach(|| peer::legacy(&self.bytes)) {
+            None => self.__bytes__(py),
+            Some(bytes) => PyBytes::new(py, &bytes).unbind(),
+        });
+        made.clone_ref(py)
     }
 
     fn events(&self, py: Python<'_>) -> PyResult<Py<PyList>> {

@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod owner;
 pub mod patch;
+pub mod peer;
 pub mod recorder;
 pub mod scan;
 pub mod sqlite;
