@@ -130,4 +130,9 @@ impl Frames {
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> Arc<Vec<u8>> {
+        self.bytes.clone()
+    }
 }

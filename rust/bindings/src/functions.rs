@@ -8,7 +8,7 @@ use agentrunner_core::event::Event as CoreEvent;
 use agentrunner_core::fold::Fold;
 use agentrunner_core::frames::{self, Cursor};
 use agentrunner_core::lifecycle::{Ending, Lifecycle};
-use agentrunner_core::{dedup, recorder};
+use agentrunner_core::{dedup, recorder, snapshot as snapshots};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -147,4 +147,19 @@ pub fn run_frames(events: &[u8], seq: u64, skip: u64) -> PyResult<Frames> {
     let mut out = Vec::new();
     frames::write_run(&mut out, events, seq, skip, None).map_err(to_py)?;
     Ok(out.into())
+}
+
+/// `RUN_STARTED`, messages, state, events that follow.
+type Snapshot<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>);
+
+#[pyfunction]
+pub fn snapshot<'py>(py: Python<'py>, frames: Vec<PyRef<'_, Frames>>) -> PyResult<Option<Snapshot<'py>>> {
+    let pieces: Vec<_> = frames.iter().map(|frames| frames.shared()).collect();
+    drop(frames);
+    let made = py.detach(|| snapshots::snapshot(pieces.iter().map(|piece| piece.as_slice()))).map_err(to_py)?;
+    let bytes = |json: String| PyBytes::new(py, json.as_bytes());
+    Ok(made.map(|made| {
+        let events = made.events.into_iter().map(bytes).collect();
+        (bytes(made.started), bytes(made.messages), made.state.map(bytes), events)
+    }))
 }

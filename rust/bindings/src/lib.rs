@@ -15,7 +15,7 @@ mod _core {
     use crate::event::{Event, Frames};
     #[pymodule_export]
     use crate::functions::{
-        check_input, compact, expand, finalize, fold, parse_cursor, recompacted, run_frames, verify,
+        check_input, compact, expand, finalize, fold, parse_cursor, recompacted, run_frames, snapshot, verify,
     };
     #[pymodule_export]
     use crate::recorder::{Batch, Recorder};

@@ -19,11 +19,12 @@ use messages::{Messages, Role, id_of};
 pub struct Fold {
     messages: Messages,
     state: Json,
+    state_set: bool,
 }
 
 impl Default for Fold {
     fn default() -> Self {
-        Self { messages: Messages::default(), state: Json::Object(Vec::new()) }
+        Self { messages: Messages::default(), state: Json::Object(Vec::new()), state_set: false }
     }
 }
 
@@ -51,12 +52,13 @@ impl Fold {
             Kind::StateSnapshot => {
                 if let Some(snapshot) = event.get("snapshot") {
                     self.state = Json::parse(snapshot);
+                    self.state_set = true;
                 }
             }
             Kind::StateDelta => {
                 if let Some(delta) = event.get("delta") {
                     // A patch that fails is skipped whole.
-                    let _ = patch::apply(&mut self.state, &Json::parse(delta));
+                    self.state_set |= patch::apply(&mut self.state, &Json::parse(delta)).is_ok();
                 }
             }
             Kind::MessagesSnapshot => self.messages_snapshot(event),
@@ -86,6 +88,17 @@ impl Fold {
         let mut out = String::new();
         self.state.write(&mut out);
         out
+    }
+
+    /// Whether an event set or changed the state.
+    pub fn state_set(&self) -> bool {
+        self.state_set
+    }
+
+    /// Whether messages were only ever added behind the others, each under an id of its own: then what was there at any
+    /// time is the beginning of what is there now.
+    pub fn only_grew(&self) -> bool {
+        !self.messages.shuffled
     }
 
     /// The message an event's `messageId` names, unless that is an activity.
@@ -204,18 +217,19 @@ impl Fold {
                 message.get("id").and_then(Json::as_escaped).is_some_and(|id| self.messages.find(id).is_some())
             })
             .collect();
-        let mut kept = Messages::default();
         for message in self.messages.take() {
             match id_of(&message).and_then(|id| by_id.get(&id)) {
-                Some(&at) => drop(kept.push(news[at].clone())),
-                None if stays(&message) => drop(kept.push(message)),
-                None => {}
+                Some(&at) => {
+                    self.messages.shuffled |= Role::of(&message) != Role::of(&news[at]);
+                    self.messages.push(news[at].clone());
+                }
+                None if stays(&message) => drop(self.messages.push(message)),
+                None => self.messages.shuffled = true,
             }
         }
         for (message, _) in news.into_iter().zip(known).filter(|(_, known)| !known) {
-            kept.push(message);
+            self.messages.push(message);
         }
-        self.messages = kept;
     }
 
     fn activity_snapshot(&mut self, event: &Event<'_>) {

@@ -46,6 +46,8 @@ pub(super) struct Messages {
     calls: HashMap<String, (usize, usize)>,
     /// Whether a tool call's id came twice: then one that goes away may uncover another.
     repeated_calls: bool,
+    /// Whether ever a message was put elsewhere than at the end, went away, or came under an id already there.
+    pub(super) shuffled: bool,
 }
 
 impl Messages {
@@ -96,6 +98,7 @@ impl Messages {
             return;
         };
         let slot = self.keep(message);
+        self.shuffled = true;
         self.slots[slot].next = Some(next);
         self.slots[before].next = Some(slot);
         let Some(id) = id_of(&self.slots[slot].message) else { return };
@@ -109,6 +112,7 @@ impl Messages {
 
     /// Puts a message of the same id in another's place.
     pub(super) fn replace(&mut self, slot: usize, message: Json) {
+        self.shuffled = true;
         for (id, _) in calls_of(&self.slots[slot].message) {
             if self.calls.get(&id).is_some_and(|found| found.0 == slot) {
                 self.calls.remove(&id);
@@ -117,13 +121,16 @@ impl Messages {
         self.slots[slot].role = Role::of(&message);
         self.slots[slot].message = message;
         if self.repeated_calls {
-            *self = self.take().into_iter().collect();
+            for message in self.take() {
+                self.push(message);
+            }
         }
     }
 
     /// All messages in order, none left.
     pub(super) fn take(&mut self) -> Vec<Json> {
         let mut all = std::mem::take(self);
+        self.shuffled = all.shuffled;
         let mut next = all.first;
         let mut taken = Vec::with_capacity(all.slots.len());
         while let Some(slot) = next {
@@ -186,24 +193,13 @@ impl Messages {
 
     fn index(&mut self, slot: usize) {
         let message = &self.slots[slot].message;
-        if let Some(id) = id_of(message) {
-            self.ids.entry(id).or_insert(slot);
-        }
+        let first = id_of(message).is_some_and(|id| *self.ids.entry(id).or_insert(slot) == slot);
+        self.shuffled |= !first;
         for (id, at) in calls_of(message) {
             if *self.calls.entry(id).or_insert((slot, at)) != (slot, at) {
                 self.repeated_calls = true;
             }
         }
-    }
-}
-
-impl FromIterator<Json> for Messages {
-    fn from_iter<I: IntoIterator<Item = Json>>(messages: I) -> Self {
-        let mut all = Self::default();
-        for message in messages {
-            all.push(message);
-        }
-        all
     }
 }
 
