@@ -11,7 +11,7 @@ import pytest
 
 from agentrunner._core import Frames
 from conftest import collect, make_input, saying
-from real_clients import ask, needs_node
+from nodejs import ask, install, needs_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -289,6 +289,7 @@ def judged(events: list[bytes]) -> tuple[list[bool], list[bool]]:
 @needs_node
 @pytest.mark.parametrize("seed", range(3))
 def test_every_event_that_comes_out_is_read(seed: int) -> None:
+    install()
     made = Made(seed)
     values = [made.event(kind) for kind in sorted(made.kinds) for _ in range(40)]
     values += [made.broken() for _ in range(4000)] + THINKING

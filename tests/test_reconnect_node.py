@@ -10,9 +10,14 @@ import pytest
 from agentrunner import compact
 from agentrunner._core import Frames, fold, snapshot
 from conftest import fixture_lines
-from real_clients import ask, needs_node
+from nodejs import ask, install, needs_node
 
 pytestmark = needs_node
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _packages():
+    install()
 
 
 def framed(events: list[bytes]) -> Frames:
