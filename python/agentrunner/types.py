@@ -68,8 +68,8 @@ class ThreadSummary:
     runs: int
     """How many runs are stored."""
     created_at: int
-    """When its first run ended."""
+    """When its first run ended; while that is live, when it began."""
     updated_at: int
-    """When its last run ended."""
+    """When its last run ended; while the first is live, when that began."""
     scope: str | None = None
     """Whose it is."""

@@ -70,6 +70,11 @@ class _Thread:
     size: int = 0
     scope: str | None = None
 
+    @property
+    def exists(self) -> bool:
+        """Whether it has runs; else there are only raw frames left that somebody may still ask for."""
+        return bool(self.runs) or self.claim is not None
+
 
 class MemoryStore:
     """Threads in memory. Past a limit the least recently used threads go, never a running one.
@@ -122,7 +127,7 @@ class MemoryStore:
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
         thread = self._threads.get(thread_id)
-        if thread is not None and thread.scope != scope:
+        if thread is not None and thread.exists and thread.scope != scope:
             raise ThreadNotFound(f"there is no thread '{thread_id}'")
         if thread is not None and thread.claim is not None:
             raise ThreadAlreadyRunning
@@ -131,8 +136,11 @@ class MemoryStore:
                 f"run '{run_id}' exists already; a run id is used once, start the retry under a new one"
             )
         if thread is None:
-            thread = self._threads[thread_id] = _Thread(thread_id, scope=scope)
+            thread = self._threads[thread_id] = _Thread(thread_id)
             self._evict(keep=thread)
+        if not thread.runs:
+            thread.scope, thread.agent_id, thread.name, thread.archived = scope, agent_id, None, False
+            thread.created_at = thread.updated_at = int(time.time() * 1000)
         self._touch(thread)
         self._tokens += 1
         thread.claim = Claim(thread_id, run_id, self._tokens, thread.head_seq + 1, input, agent_id)
@@ -161,13 +169,14 @@ class MemoryStore:
             if not thread.runs:
                 self._drop_unless_kept(thread)
             return
+        # Times never run backwards, so that the list's order is the order of events.
+        thread.updated_at = max(int(time.time() * 1000), thread.updated_at)
+        if not thread.runs:
+            thread.created_at = thread.updated_at
         parent = thread.runs[-1].run_id if thread.runs else None
         thread.runs.append(_StoredRun(claim.run_id, parent, events, claim.first_seq, recorder.last_seq))
         thread.message_ids.update(recorder.message_ids)
         thread.agent_id = claim.agent_id or thread.agent_id
-        # Times never run backwards, so that the list's order is the order of events.
-        thread.updated_at = max(int(time.time() * 1000), thread.updated_at)
-        thread.created_at = thread.created_at or thread.updated_at
         self._grow(thread, len(events))
         while len(thread.runs) > self.max_runs_per_thread:
             oldest = thread.runs.pop(0)
@@ -310,7 +319,7 @@ class MemoryStore:
 
     def _existing(self, thread_id: str) -> _Thread:
         thread = self._threads.get(thread_id)
-        if thread is None or not (thread.runs or thread.claim):
+        if thread is None or not thread.exists:
             raise ThreadNotFound(f"there is no thread '{thread_id}'")
         return thread
 

@@ -66,7 +66,12 @@ fn write_finish(
         history::mark_indexed(db, id)?;
         history::add_message_ids(db, thread_id, recorder.message_ids())?;
     }
-    history::touch_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, stored, created_at)
+    history::touch_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, stored, created_at)?;
+    if !stored {
+        // A first run that leaves nothing leaves the thread to whoever comes next.
+        db.prepare_cached("DELETE FROM threads WHERE thread_id = ?1 AND runs = 0")?.execute([thread_id])?;
+    }
+    Ok(())
 }
 
 /// Stores the run's row; gives its id.

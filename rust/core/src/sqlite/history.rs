@@ -119,12 +119,8 @@ fn locate(db: &Connection, thread_id: &str, cursor: Cursor) -> Result<Place> {
         if live.is_some_and(|first_seq| cursor.seq >= unsigned(first_seq)) {
             return Ok(Ok(Place::Live));
         }
-        let head: Option<i64> = db
-            .prepare_cached("SELECT head_seq FROM threads WHERE thread_id = ?1")?
-            .query_row([thread_id], |row| row.get(0))
-            .optional()?;
-        if cursor.seq > unsigned(head.unwrap_or(0)) {
-            let head = head.unwrap_or(0);
+        let head = head_seq(db, thread_id)?;
+        if cursor.seq > unsigned(head) {
             return Ok(Err(Error::CursorAhead(format!(
                 "cursor {cursor} is ahead of thread '{thread_id}', which ends at {head}; connect without a cursor"
             ))));
@@ -229,11 +225,7 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
             newest = id;
             let events = row.get_ref(3)?.as_bytes().unwrap_or_default();
             let (count, ids) = ids_of_run(events);
-            let head: Option<i64> = db
-                .prepare_cached("SELECT head_seq FROM threads WHERE thread_id = ?1")?
-                .query_row([&thread_id], |row| row.get(0))
-                .optional()?;
-            let first_seq = head.unwrap_or(0) + 1;
+            let first_seq = head_seq(db, &thread_id)? + 1;
             // An empty or corrupt row takes a number of its own too, so that each run ends at another.
             let last_seq = first_seq + count.max(1) - 1;
             db.prepare_cached(
@@ -272,6 +264,15 @@ pub(super) fn add_message_ids<'i>(
         insert.execute(params![thread_id, id])?;
     }
     Ok(())
+}
+
+/// The thread's last sequence number so far: of a run that left no row the raw frames are kept for a while.
+pub(super) fn head_seq(db: &Connection, thread_id: &str) -> rusqlite::Result<i64> {
+    db.prepare_cached(
+        "SELECT coalesce((SELECT head_seq FROM threads WHERE thread_id = ?1),
+           (SELECT last_seq FROM journal_expiry WHERE thread_id = ?1 ORDER BY first_seq DESC LIMIT 1), 0)",
+    )?
+    .query_row([thread_id], |row| row.get(0))
 }
 
 /// Notes on the thread's row that a run of it has ended.
@@ -317,8 +318,7 @@ pub(super) fn drop_expired_journal(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Whether the thread has ended runs or a live one.
+/// Whether the thread has ended runs or a live one: just then it has a row.
 pub(super) fn thread_exists(db: &Connection, thread_id: &str) -> Result<bool> {
-    Ok(exists(db, "SELECT 1 FROM threads WHERE thread_id = ?1 AND runs > 0", thread_id)?
-        || exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", thread_id)?)
+    exists(db, "SELECT 1 FROM threads WHERE thread_id = ?1", thread_id)
 }

@@ -45,6 +45,10 @@ INSERT INTO counters VALUES ('token', 0), ('indexed', 0);
     "
 ALTER TABLE threads ADD COLUMN scope TEXT;
 CREATE INDEX threads_scope ON threads(scope, updated_at, thread_id);
+DELETE FROM threads WHERE runs = 0 AND thread_id NOT IN (SELECT thread_id FROM live_runs);
+INSERT INTO threads (thread_id, agent_id, head_seq, created_at, updated_at)
+  SELECT thread_id, agent_id, first_seq - 1, strftime('%s', 'now') * 1000, strftime('%s', 'now') * 1000
+  FROM live_runs WHERE true ON CONFLICT DO NOTHING;
 ",
 ];
 

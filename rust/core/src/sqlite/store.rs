@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::schema::{self, now_ms, store_error};
 use super::worker::Worker;
@@ -171,7 +171,7 @@ impl SqliteStore {
                 return Err(Error::RunAlreadyExists(run_id));
             }
             let known = known_ids(db, &thread_id, message_ids)?;
-            threads::keep_scope(db, &thread_id, scope.as_deref()).map_err(store_error)?;
+            threads::begin(db, &thread_id, agent_id.as_deref(), scope.as_deref()).map_err(store_error)?;
             let claim = insert_claim(db, thread_id, run_id, input, agent_id, &owner, lease_ms);
             Ok(Claimed { claim: claim.map_err(store_error)?, known })
         };
@@ -322,11 +322,7 @@ fn insert_claim(
 ) -> rusqlite::Result<Claim> {
     let now = now_ms();
     let token = next_token(db)?;
-    let head: Option<i64> = db
-        .prepare_cached("SELECT head_seq FROM threads WHERE thread_id = ?1")?
-        .query_row([&thread_id], |row| row.get(0))
-        .optional()?;
-    let first_seq = head.unwrap_or(0) + 1;
+    let first_seq = history::head_seq(db, &thread_id)? + 1;
     db.prepare_cached(
         "INSERT INTO live_runs (thread_id, run_id, token, owner, expires_at, input, agent_id, first_seq)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

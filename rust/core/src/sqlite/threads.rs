@@ -1,7 +1,7 @@
 //! The store's verbs for threads: list, rename, archive, delete, clear.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::history::{index_new_rows, thread_exists};
+use super::history::{head_seq, index_new_rows, thread_exists};
 use super::schema::{now_ms, store_error};
 use super::store::{SqliteStore, exists};
 use crate::error::{Error, Result};
@@ -21,9 +21,9 @@ pub struct ThreadRow {
     pub running: bool,
     /// How many runs are stored.
     pub runs: i64,
-    /// When its first run ended.
+    /// When its first run ended; while that is live, when it began.
     pub created_at: i64,
-    /// When its last run ended.
+    /// When its last run ended; while the first is live, when that began.
     pub updated_at: i64,
     /// Whose it is.
     pub scope: Option<String>,
@@ -101,7 +101,7 @@ impl SqliteStore {
         self.write(true, work, done);
     }
 
-    /// Removes every thread that has no live run.
+    /// Removes every thread of those that has no live run.
     pub fn clear(&self, whose: Whose, done: impl FnOnce(Result<()>) + Send + 'static) {
         let work = move |db: &Connection| {
             index_new_rows(db)?;
@@ -136,34 +136,25 @@ fn list(
     agent_id: Option<&str>,
     whose: &Whose,
 ) -> rusqlite::Result<Vec<ThreadRow>> {
-    let (chosen, scope) = match whose {
-        Whose::Everyones => ("?6 IS NULL", None),
-        // In words that let the index of scopes be used.
-        Whose::Only(scope) => ("scope IS ?6", scope.as_ref()),
-    };
-    let mut statement = db.prepare_cached(&format!(
+    let scope = if let Whose::Only(Some(scope)) = whose { Some(scope) } else { None };
+    db.prepare_cached(&list_sql(whose))?
+        .query_map(params![at, thread, include_archived, agent_id, limit, scope], read_row)?
+        .collect()
+}
+
+fn list_sql(whose: &Whose) -> String {
+    // In words that let the index of scopes be used.
+    let chosen = if *whose == Whose::Everyones { "?6 IS NULL" } else { "scope IS ?6" };
+    format!(
         "SELECT {COLUMNS} FROM threads WHERE {chosen} AND runs > 0 AND (updated_at, thread_id) < (?1, ?2)
            AND (?3 OR NOT archived) AND (?4 IS NULL OR agent_id = ?4) ORDER BY updated_at DESC, thread_id DESC LIMIT ?5"
-    ))?;
-    statement.query_map(params![at, thread, include_archived, agent_id, limit, scope], read_row)?.collect()
+    )
 }
 
 fn find(db: &Connection, thread_id: &str) -> rusqlite::Result<Option<ThreadRow>> {
-    let found = db
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM threads WHERE thread_id = ?1"))?
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM threads WHERE thread_id = ?1"))?
         .query_row([thread_id], read_row)
-        .optional()?;
-    if let Some(row) = found {
-        return Ok((row.runs > 0 || row.running).then_some(row));
-    }
-    // A first run without a scope has no row of its thread before it ends.
-    db.prepare_cached(
-        "SELECT live_runs.thread_id, NULL, agent_id, 0, 1, 0, coalesce(updated_at, ?2), coalesce(updated_at, ?2), NULL
-         FROM live_runs LEFT JOIN run_state ON run_state.thread_id = live_runs.thread_id
-         WHERE live_runs.thread_id = ?1",
-    )?
-    .query_row(params![thread_id, now_ms()], read_row)
-    .optional()
+        .optional()
 }
 
 /// What [`read_row`] reads.
@@ -184,7 +175,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
     })
 }
 
-/// Refuses, as if it were not there, a thread of another scope. One without a row has none.
+/// Refuses, as if it were not there, a thread of another scope. One that a TypeScript runner is at has none.
 pub(super) fn check_scope(db: &Connection, thread_id: &str, scope: Option<&str>) -> Result<()> {
     let found: Option<Option<String>> = db
         .prepare_cached("SELECT scope FROM threads WHERE thread_id = ?1")
@@ -192,19 +183,26 @@ pub(super) fn check_scope(db: &Connection, thread_id: &str, scope: Option<&str>)
         .map_err(store_error)?;
     let same = match found {
         Some(found) => found.as_deref() == scope,
-        None => scope.is_none() || !exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", thread_id)?,
+        None => {
+            scope.is_none()
+                || !exists(db, "SELECT 1 FROM run_state WHERE thread_id = ?1 AND is_running <> 0", thread_id)?
+        }
     };
     if same { Ok(()) } else { Err(not_found(thread_id)) }
 }
 
-/// Notes whose a new thread is, with the claim of its first run.
-pub(super) fn keep_scope(db: &Connection, thread_id: &str, scope: Option<&str>) -> rusqlite::Result<()> {
-    if scope.is_some() {
-        db.prepare_cached(
-            "INSERT OR IGNORE INTO threads (thread_id, scope, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
-        )?
-        .execute(params![thread_id, scope, now_ms()])?;
-    }
+/// Makes a new thread's row with the claim of its first run: whose it is holds from then on.
+pub(super) fn begin(
+    db: &Connection,
+    thread_id: &str,
+    agent_id: Option<&str>,
+    scope: Option<&str>,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO threads (thread_id, agent_id, scope, head_seq, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT DO NOTHING",
+    )?
+    .execute(params![thread_id, agent_id, scope, head_seq(db, thread_id)?, now_ms()])?;
     Ok(())
 }
 
@@ -219,4 +217,26 @@ fn update(db: &Connection, sql: &str, thread_id: &str, value: impl rusqlite::ToS
 
 fn not_found(thread_id: &str) -> Error {
     Error::ThreadNotFound(format!("there is no thread '{thread_id}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listing_a_scope_reads_its_part_of_an_index() {
+        let db = Connection::open_in_memory().unwrap();
+        super::super::schema::migrate(&db, std::path::Path::new("memory")).unwrap();
+        for (whose, index) in [
+            (Whose::Only(Some("a".into())), "INDEX threads_scope (scope=? AND"),
+            (Whose::Only(None), "INDEX threads_scope (scope=? AND"),
+            (Whose::Everyones, "INDEX threads_updated ("),
+        ] {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", list_sql(&whose))).unwrap();
+            let steps = plan.query_map([rusqlite::types::Null; 6], |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>().unwrap();
+            assert!(steps[0].contains(index), "{steps:?}");
+            assert!(!steps.iter().any(|step| step.contains("SORT") || step.contains("B-TREE")), "{steps:?}");
+        }
+    }
 }
