@@ -22,7 +22,6 @@ from agentrunner.errors import (
     RunnerClosed,
     StoreError,
     ThreadAlreadyRunning,
-    ThreadNotFound,
 )
 from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
 from agentrunner.reconnect import caught_up
@@ -81,9 +80,9 @@ class AgentRunner:
             "pending_bytes": max_pending_bytes,
         }
         self.threads = Threads(self)
-        """The verbs over threads: list, messages, events, state, rename, archive, delete, clear."""
+        """The verbs over threads: list, get, messages, events, state, rename, archive, delete, clear."""
         self._live: dict[str, LiveRun] = {}
-        self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
         self._unfinished: dict[str, Driver] = {}
         self._recovering = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -196,8 +195,8 @@ class AgentRunner:
         `headers`: of the request, for the agent, which gets them from `current_run()`. Raises before anything starts:
         `ThreadAlreadyRunning`, `RunAlreadyExists`, `ThreadNotFound`, `InvalidInput`, `StoreError`.
         """
-        if scope is not None and not 0 < len(scope.encode()) <= self._max_id_bytes:
-            raise InvalidInput(f"a scope has from 1 to {self._max_id_bytes} bytes")
+        if scope is not None:
+            self._check_scope(scope)
         model, text, thread_id, run_id, message_ids = self._read_input(input)
         store = await self.opened()
         name = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
@@ -324,6 +323,14 @@ class AgentRunner:
             raise InvalidInput(f"a run's input is refused: {error}") from error
         return (model, *_core.check_input(data, self._max_id_bytes))
 
+    def _check_scope(self, scope: str) -> None:
+        try:
+            size = len(scope.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"a scope is text: {error}") from error
+        if not 0 < size <= self._max_id_bytes:
+            raise InvalidInput(f"a scope has from 1 to {self._max_id_bytes} bytes, not {size}")
+
     async def _claim(
         self,
         store: Store,
@@ -334,16 +341,7 @@ class AgentRunner:
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        turn = self._turn(thread_id)
-        if turn.locked():
-            # Nobody waits behind another scope's runs: that it waits would tell that there are any.
-            try:
-                whose = (await store.thread(thread_id)).scope
-            except ThreadNotFound:
-                whose = scope
-            if whose != scope:
-                raise ThreadNotFound(f"there is no thread '{thread_id}'")
-        async with turn:
+        async with self._turn(thread_id, scope):
             while not (self._closed or self.draining):
                 claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids, scope))
                 try:
@@ -374,10 +372,10 @@ class AgentRunner:
             claim, _ = await claiming
             await self._store.finish(claim, self._recorder(claim, []), False)
 
-    def _turn(self, thread_id: str) -> asyncio.Lock:
+    def _turn(self, thread_id: str, scope: str | None) -> asyncio.Lock:
         """Give the lock by which runs of a thread that wait are served first in, first out."""
-        # Kept alive by those who hold it or wait for it.
-        return self._turns.setdefault(thread_id, asyncio.Lock())
+        # Kept alive by those who hold it or wait for it. A scope of its own: for another's thread nobody waits.
+        return self._turns.setdefault((thread_id, scope), asyncio.Lock())
 
     def _recorder(self, claim: Claim, known: list[str]) -> Recorder:
         return _core.Recorder(claim.thread_id, claim.run_id, claim.input, set(known), claim.first_seq, **self._limits)
