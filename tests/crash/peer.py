@@ -64,14 +64,15 @@ class Steered:
         yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
 
 
-async def runs(path: str, lease_ttl: float) -> None:
+async def runs(path: str, lease_ttl: float, scope: str | None = None) -> None:
     """`run <thread> <run>`; `say <word>`: the agent yields it, the answer comes once shown; `wait`: for the end."""
     async with SqliteAgentRunner(path, lease_ttl=lease_ttl) as runner:
         agent = Steered()
         stream = None
         async for word, *rest in lines():
             if word == "run":
-                stream = await runner.run(agent, {"threadId": rest[0], "runId": rest[1], "messages": []})
+                given = {"threadId": rest[0], "runId": rest[1], "messages": []}
+                stream = await runner.run(agent, given, scope=scope)
                 say(*[(await anext(stream)).type for _ in range(2)])
             elif word == "say":
                 agent.words.put_nowait(rest[0])
@@ -113,6 +114,6 @@ if __name__ == "__main__":
     if mode == "claims":
         asyncio.run(claims(path, rest[0]))
     elif mode == "runs":
-        asyncio.run(runs(path, float(rest[0])))
+        asyncio.run(runs(path, float(rest[0]), *rest[1:]))
     else:
         asyncio.run(stale(path))
