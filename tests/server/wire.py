@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-from agentrunner.server import Limits
 from agentrunner.server.serving import Protocol, Server
 
 if TYPE_CHECKING:
@@ -35,7 +34,10 @@ class _Quiet(Server):
 
 @contextlib.asynccontextmanager
 async def served(app: Starlette, *, send_buffer: int | None = None) -> AsyncIterator[tuple[str, int]]:
-    """Serve an app here as `agentrunner serve` does; give its address. `send_buffer`: the kernel's, a connection."""
+    """Serve an app here as `agentrunner serve` does; give its address. `app.state.connections` has what is open.
+
+    `send_buffer`: the kernel's, of a connection.
+    """
 
     class Connection(Protocol):
         stalled_seconds = app.state.server.limits.stalled_seconds
@@ -51,6 +53,7 @@ async def served(app: Starlette, *, send_buffer: int | None = None) -> AsyncIter
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             await until(lambda: server.started or task.done())
+            app.state.connections = server.server_state.connections
             yield listening.getsockname()
         finally:
             server.should_exit = True
@@ -162,6 +165,3 @@ async def connected(address: tuple[str, int], *, receive_buffer: int | None = No
         writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-
-
-SMALL = Limits(keep_alive_seconds=0, stalled_seconds=1)
