@@ -16,6 +16,7 @@ from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._core import Frames
 from agentrunner.errors import CursorError, InvalidEvent, InvalidEventSequence, LeaseLost, StoreError
+from agentrunner.tracing import span_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -168,7 +169,7 @@ class Driver(LiveRun):
         context.run(_current.set, run)
         if not (self.stopping or self._ended_by or self._failed):
             self._agent_task = asyncio.get_running_loop().create_task(
-                self._pump(agent, run), context=context, name=f"agentrunner agent {self.claim.run_id}"
+                self._consume(agent, run), context=context, name=f"agentrunner agent {self.claim.run_id}"
             )
             await self._agent_ended(self._agent_task)
         self._deaf = True
@@ -197,6 +198,10 @@ class Driver(LiveRun):
                 logger.error(
                     "thread %s: the agent of run %s failed", self.claim.thread_id, self.claim.run_id, exc_info=error
                 )
+
+    async def _consume(self, agent: Agent, run: Run) -> None:
+        with span_of(run):
+            await self._pump(agent, run)
 
     async def _pump(self, agent: Agent, run: Run) -> None:
         """Consume the agent. The way of an event: JSON bytes once, `accept`, a commit when one is due."""
