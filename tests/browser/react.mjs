@@ -25,7 +25,8 @@ async function shot(name) {
 
 async function send(text) {
   await chat.getByRole("textbox").fill(text);
-  await chat.getByRole("textbox").press("Enter");
+  // Unlike the enter key, the button waits until the page knows its agents.
+  await page.getByTestId("copilot-send-button").click();
 }
 
 // Some are given up at once, as in React's strict mode: what counts is that none goes on.
