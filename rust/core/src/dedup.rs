@@ -52,7 +52,8 @@ pub fn ids_of(event: &Event<'_>, mut each: impl FnMut(String)) {
 /// Checks a run's input, a JSON object with `threadId` and `runId`, and gives it minified with the two ids.
 pub fn checked_input(input: &[u8], max_id: usize) -> Result<(String, String, String)> {
     let refuse = |error: Error| Error::InvalidInput(format!("a run's input is refused: {error}"));
-    let text = scan::text(input).map_err(refuse)?;
+    // In RUN_STARTED it stands a level deeper.
+    let text = scan::text_within(input, 1).map_err(refuse)?;
     if !text.starts_with('{') {
         return Err(Error::InvalidInput("a run's input must be a JSON object".into()));
     }

@@ -170,9 +170,14 @@ pub fn array(json: &[u8], at: usize, depth: u32, mut element: impl FnMut(Span)) 
 
 /// The JSON text as `str`, checked to be UTF-8 and one JSON value without anything around it but white space.
 pub fn text(json: &[u8]) -> Result<&str> {
+    text_within(json, 0)
+}
+
+/// [`text`] that is to stand so many levels deep in another.
+pub fn text_within(json: &[u8], depth: u32) -> Result<&str> {
     let text = std::str::from_utf8(json).map_err(|error| Error::InvalidEvent(format!("not UTF-8: {error}")))?;
     let text = text.trim_matches([' ', '\t', '\n', '\r']);
-    let end = value(text.as_bytes(), 0, 0)?;
+    let end = value(text.as_bytes(), 0, depth)?;
     if end == text.len() { Ok(text) } else { Err(refuse("something after the value", end)) }
 }
 

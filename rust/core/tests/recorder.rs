@@ -1,6 +1,7 @@
 //! A run being recorded: what readers see when, what stays in memory, what a replay refuses.
 use std::collections::HashSet;
 
+use agentrunner_core::dedup::checked_input;
 use agentrunner_core::error::Error;
 use agentrunner_core::frames::{self, Cursor};
 use agentrunner_core::lifecycle::Ending;
@@ -59,6 +60,18 @@ fn a_started_run_is_given_the_messages_the_thread_does_not_know() {
     let (_, json) = frames::iter(&bytes).next().unwrap().unwrap();
     assert!(json.contains(r#""messages":[{"id":"new","role":"user"}]"#), "{json}");
     assert_eq!(recorder.message_ids().collect::<Vec<_>>(), ["new"]);
+}
+
+#[test]
+fn an_input_leaves_room_for_the_event_it_stands_in() {
+    let nested = |levels: usize| {
+        let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+        format!(r#"{{"threadId":"t","runId":"r","state":{open}{close}}}"#)
+    };
+    let (input, ..) = checked_input(nested(127).as_bytes(), 100).unwrap();
+    let mut recorder = Recorder::new("t", "r", &input, &HashSet::new(), 1, Limits::default());
+    recorder.accept(STARTED).unwrap();
+    assert!(matches!(checked_input(nested(128).as_bytes(), 100), Err(Error::InvalidInput(_))));
 }
 
 #[test]
