@@ -133,6 +133,10 @@ class Exchange:
         """Take nothing any more."""
         self._taking.clear()
 
+    async def dropped(self) -> None:
+        """Wait until the app has ended though the client is there still."""
+        await asyncio.shield(self._task)
+
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
+from agentrunner import _core
 from agentrunner.embedded import InMemoryAgentRunner
 from agentrunner.errors import (
     AgentRunnerError,
@@ -59,10 +60,15 @@ async def connect(server: Server, call: Call) -> Response:
     _agent(server, call)
     asked, given = _input(call)
     thread_id = asked.thread_id
-    cursor = call.request.headers.get("last-event-id") or given.get("lastSeenEventId") or None
+    cursor = call.request.headers.get("last-event-id") or given.get("lastSeenEventId")
     if cursor is not None and not isinstance(cursor, str):
         raise _invalid_input("lastSeenEventId must be a string or null", ("lastSeenEventId",))
+    cursor = cursor or None
     known = given["messages"] if cursor is None else None
+    if known:
+        with _refusing("Failed to connect"):
+            # What no run would take is not sent back either.
+            _core.check_input(call.body, len(call.body))
     if call.principal is not None and not await server.sees(call, thread_id):
         if cursor is not None:
             raise thread_not_found()
