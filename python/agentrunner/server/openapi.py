@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import __version__
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 _OBJECT = {"type": "object"}
 _ID = {"type": "string", "minLength": 1, "maxLength": 1024}
-_NAME = {"type": ["string", "null"], "maxLength": 255}
+_AGENT_ID = r"[A-Za-z0-9_.@:=\-]"
+_NAME = {"type": ["string", "null"], "maxLength": 1024}
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _THREAD = {
     "type": "object",
@@ -27,32 +29,29 @@ _THREAD = {
         "lastRunAt": {"type": "string", "format": "date-time"},
     },
 }
-_MESSAGE = {
-    "type": "object",
-    "required": ["id", "role", "content"],
-    "properties": {"id": _ID, "role": {"const": "user"}, "content": {"type": "string"}},
-}
-_INPUT: dict[str, Any] = {
-    "type": "object",
-    "required": ["threadId", "runId", "messages"],
-    "properties": {
-        "threadId": _ID,
-        "runId": _ID,
-        "protocolVersion": {"type": "string", "pattern": r"^\d+\.\d+$"},
-        "messages": {"type": "array", "items": _MESSAGE},
-        "tools": {"type": "array", "maxItems": 0},
-        "context": {"type": "array", "maxItems": 0},
-        "state": _OBJECT,
-        "forwardedProps": _OBJECT,
-    },
-}
 _LAST_SEEN = {"lastSeenEventId": {"type": ["string", "null"]}}
-_CONNECT = _INPUT | {"properties": _INPUT["properties"] | _LAST_SEEN}
 _STOP = {"type": "object", "properties": {"runId": _ID}, "additionalProperties": False}
-_CHANGE = {
-    "type": "object",
-    "properties": {"agentId": {"type": "string"}, "name": _NAME, "archived": {"type": "boolean"}},
-}
+_AGENT = {"agentId": {"type": ["string", "null"], "pattern": f"^{_AGENT_ID}{{1,128}}$"}}
+_OF_AGENT = {"type": "object", "properties": _AGENT}
+_CHANGE = {"type": "object", "properties": _AGENT | {"name": _NAME, "archived": {"type": ["boolean", "null"]}}}
+
+
+@cache
+def _input() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the schema of a `RunAgentInput`, as the protocol's own model has it, and those it refers to."""
+    from ag_ui.core import RunAgentInput
+
+    schema = RunAgentInput.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schema.pop("$defs")
+    for name, part in parts.items():
+        if name.endswith(("Message", "Part", "Source")):
+            # By these one is told from the others, whatever default the model has for them.
+            tell = {"role", "type"} & part["properties"].keys()
+            part["required"] = sorted({*part.get("required", ()), *tell})
+        if name.endswith("Message"):
+            part["properties"]["id"] = _ID
+    schema["properties"] |= {"threadId": _ID, "runId": _ID}
+    return schema, parts
 
 
 def _operation(
@@ -60,7 +59,7 @@ def _operation(
 ) -> dict[str, Any]:
     operation: dict[str, Any] = {"summary": summary, "responses": {**answers, "default": _json("Refused", _ERROR)}}
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        operation["requestBody"] = {"required": "required" in body, "content": {"application/json": {"schema": body}}}
     return operation | more
 
 
@@ -83,23 +82,25 @@ def openapi(server: Server) -> dict[str, Any]:
     stream = {
         "200": {"description": "Events, each `id: <cursor>`, `data: <JSON>`", "content": {"text/event-stream": {}}}
     }
+    given, parts = _input()
     last_seen = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}
+    connecting = given | {"properties": given["properties"] | _LAST_SEEN}
     a_list = {"type": "array"}
     paths: dict[str, Any] = {
         "/info": {"get": _operation("What the server has", {"200": _json("Agents and abilities", _OBJECT)})},
         "/agent/{agentId}/run": {
             "parameters": [agent_id],
-            "post": _operation("Start a run and stream it", stream, body=_INPUT),
+            "post": _operation("Start a run and stream it", stream, body=given),
         },
         "/agent/{agentId}/connect": {
             "parameters": [agent_id],
             "post": _operation(
-                "Stream a thread, or go on behind a cursor", stream, body=_CONNECT, parameters=[last_seen]
+                "Stream a thread, or go on behind a cursor", stream, body=connecting, parameters=[last_seen]
             ),
         },
         "/agent/{agentId}/suggest": {
             "parameters": [agent_id],
-            "post": _operation("Run an agent, keep nothing", stream, body=_INPUT),
+            "post": _operation("Run an agent, keep nothing", stream, body=given),
         },
         "/agent/{agentId}/stop/{threadId}": {
             "parameters": [agent_id, thread_id],
@@ -116,22 +117,26 @@ def openapi(server: Server) -> dict[str, Any]:
                     )
                 },
                 parameters=[
-                    _query("agentId", {"type": "string"}),
-                    _query("includeArchived", {"type": "boolean"}),
-                    _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}),
+                    _query("agentId", {"type": "string", "pattern": f"^{_AGENT_ID}{{0,128}}$"}),
+                    _query("includeArchived", {"type": "string", "examples": ["true"]}),
+                    _query("limit", {"type": "integer", "minimum": 1, "maximum": 999_999_999}),
                     _query("cursor", {"type": "string"}),
                 ],
             )
         },
-        "/threads/clear": {"post": _operation("Remove all threads", {"204": {"description": "Done"}}, body=_OBJECT)},
+        "/threads/clear": {"post": _operation("Remove all threads", {"204": {"description": "Done"}})},
         "/threads/{threadId}": {
             "parameters": [thread_id],
             "patch": _operation("Rename or (un)archive a thread", {"200": _json("The thread", _THREAD)}, body=_CHANGE),
-            "delete": _operation("Remove a thread", {"200": _json("Done", _of(deleted={"const": True}))}, body=_OBJECT),
+            "delete": _operation(
+                "Remove a thread", {"200": _json("Done", _of(deleted={"const": True}))}, body=_OF_AGENT
+            ),
         },
         "/threads/{threadId}/archive": {
             "parameters": [thread_id],
-            "post": _operation("Archive a thread", {"200": _json("Done", _of(archived={"const": True}))}, body=_OBJECT),
+            "post": _operation(
+                "Archive a thread", {"200": _json("Done", _of(archived={"const": True}))}, body=_OF_AGENT
+            ),
         },
     }
     for name, schema in (("messages", a_list), ("events", a_list), ("state", {})):
@@ -144,4 +149,5 @@ def openapi(server: Server) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "agentrunner", "version": __version__},
         "paths": {f"{base}{path}": item for path, item in paths.items()},
+        "components": {"schemas": parts},
     }
