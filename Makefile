@@ -51,4 +51,4 @@ fmt: build
 	cargo fmt
 
 clean:
-	rm -rf target dist $(VENV) tests/node/node_modules
+	rm -rf target dist $(VENV) tests/*/node_modules tests/node/*/node_modules examples/react/node_modules examples/react/dist

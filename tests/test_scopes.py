@@ -326,7 +326,7 @@ async def test_a_thread_whose_first_run_is_live(runner: AgentRunner, scope: str 
     assert (thread.thread_id, thread.runs, thread.running) == ("t1", 0, True)
     assert (thread.scope, thread.agent_id, thread.name) == (scope, "a", None)
     assert thread.created_at == thread.updated_at > 1.6e12
-    assert await names(runner) == set()
+    assert await names(runner) == await names(runner, scope=scope) == {"t1"}
     await runner.threads.rename("t1", "named early")
     await runner.threads.archive("t1")
     assert (await runner.threads.get("t1")).name == "named early"

@@ -245,7 +245,7 @@ class Thread(RuleBasedStateMachine):
             assert await self.runner.is_running("t") == (self.agent is not None)
             listed = await self.runner.threads.list()
             assert [(one.thread_id, one.runs, one.running) for one in listed] == (
-                [("t", self.runs, self.agent is not None)] if self.runs else []
+                [("t", self.runs, self.agent is not None)] if self.runs or self.agent is not None else []
             )
             assert await self.runner.threads.folded("t") == agentrunner.fold(self.raw)
 

@@ -35,7 +35,7 @@ class Threads:
         agent_id: str | None = None,
         scope: str | AnyScope | None = ANY_SCOPE,
     ) -> list[ThreadSummary]:
-        """Give threads with at least one stored run, the most recently updated first; `before`: the last one seen.
+        """Give threads with a stored run or a live one, the most recently updated first; `before`: the last one seen.
 
         `scope`: only those of that scope; with `None` those that have none.
         Raises `InvalidInput` for a limit outside 1 to 10,000.

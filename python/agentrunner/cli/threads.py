@@ -18,11 +18,9 @@ def threads(
     limit: Annotated[int, typer.Option(help="How many threads at most.", min=1, max=9_999)] = 50,
 ) -> None:
     """List the threads of a file, the most recently updated first."""
-    found, live = run(_read(db, archived, limit))
+    found = run(_read(db, archived, limit))
     out = console()
-    listed = {thread.thread_id for thread in found}
-    first_runs = [(thread, agent) for thread, agent in live if thread not in listed]
-    if not found and not first_runs:
+    if not found:
         out.print(f"no threads in {clean(str(db))}" + ("" if archived else " (archived ones: --archived)"))
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -31,8 +29,6 @@ def threads(
     table.add_column("runs", justify="right")
     table.add_column("running")
     table.add_column("updated", no_wrap=True)
-    for thread_id, agent in first_runs:
-        table.add_row(Text(clean(thread_id)), "", Text(clean(agent or "")), "0", "yes", "now")
     now = time.time()
     for thread in found[:limit]:
         table.add_row(
@@ -48,11 +44,10 @@ def threads(
         out.print(f"there are more than {limit}: --limit")
 
 
-async def _read(db: Path, archived: bool, limit: int) -> tuple[list[ThreadSummary], list[tuple[str, str | None]]]:
-    """Give one thread more than asked for, if there is one, and the threads whose first run is live."""
+async def _read(db: Path, archived: bool, limit: int) -> list[ThreadSummary]:
+    """Give one thread more than asked for, if there is one."""
     async with looking_at(db) as store:
-        live = [(claim.thread_id, claim.agent_id) for claim, _ in await store.live() if claim.first_seq == 1]
-        return await store.threads(limit + 1, None, archived, None, ANY_SCOPE), live
+        return await store.threads(limit + 1, None, archived, None, ANY_SCOPE)
 
 
 def ago(then: float, now: float) -> str:

@@ -63,7 +63,8 @@ def weather(city: str) -> str:
 
 
 async def agent(input: RunAgentInput) -> AsyncIterator[BaseEvent]:
-    """Run the pydantic-ai agent: all it takes to hand one to a runner."""
+    """Look at the weather in Lisbon and plan a day there: pydantic-ai with a tool."""
+    # All it takes to hand a pydantic-ai agent to a runner.
     async for event in AGUIAdapter(agent=_agent, run_input=input).run_stream():
         yield event
 

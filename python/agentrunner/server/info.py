@@ -41,6 +41,8 @@ async def info(agents: Mapping[str, Agent], *, transcribes: bool, single: bool) 
 
 async def _describe(name: str, agent: Agent) -> dict[str, Any]:
     description = getattr(agent, "description", None)
+    if description is None and inspect.isroutine(agent):
+        description = (inspect.getdoc(agent) or "").partition("\n")[0]
     described: dict[str, Any] = {
         "name": name,
         "description": description if isinstance(description, str) else "",

@@ -123,7 +123,7 @@ class Store(Protocol):
         agent_id: str | None,
         scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
-        """List threads with stored runs, newest first, behind `(updated_at, thread_id)` of the page before."""
+        """List threads with a stored or live run, newest first, behind `(updated_at, thread_id)` of the page before."""
         ...
 
     async def thread(self, thread_id: str) -> ThreadSummary:

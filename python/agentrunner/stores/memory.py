@@ -277,7 +277,7 @@ class MemoryStore:
         chosen = [
             thread
             for thread in self._threads.values()
-            if thread.runs
+            if thread.exists
             and (include_archived or not thread.archived)
             and agent_id in (None, thread.agent_id)
             and scope in (ANY_SCOPE, thread.scope)

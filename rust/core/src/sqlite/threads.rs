@@ -43,7 +43,7 @@ const TABLES: &[&str] =
     &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "threads"];
 
 impl SqliteStore {
-    /// Threads with at least one stored run, the most recently updated first; `before` is the `(updated_at, thread_id)`
+    /// Threads with a stored run or a live one, the most recently updated first; `before` is the `(updated_at, thread_id)`
     /// of the last one of the page before.
     pub fn threads(
         &self,
@@ -146,7 +146,7 @@ fn list_sql(whose: &Whose) -> String {
     // In words that let the index of scopes be used.
     let chosen = if *whose == Whose::Everyones { "?6 IS NULL" } else { "scope IS ?6" };
     format!(
-        "SELECT {COLUMNS} FROM threads WHERE {chosen} AND runs > 0 AND (updated_at, thread_id) < (?1, ?2)
+        "SELECT {COLUMNS} FROM threads WHERE {chosen} AND (updated_at, thread_id) < (?1, ?2)
            AND (?3 OR NOT archived) AND (?4 IS NULL OR agent_id = ?4) ORDER BY updated_at DESC, thread_id DESC LIMIT ?5"
     )
 }
