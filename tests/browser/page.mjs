@@ -1,0 +1,70 @@
+// A browser with the inspector open, what the scenarios do with it, and a line to the server that can be cut.
+import assert from "node:assert/strict";
+import http from "node:http";
+import { chromium } from "playwright-core";
+
+export async function inspector(url, { width = 1280, height = 800, scheme = "light", expected = [] } = {}) {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const complaints = [];
+  page.on("pageerror", (error) => complaints.push(error.stack));
+  page.on("console", (message) => {
+    const text = message.text();
+    if (["error", "warning"].includes(message.type()) && !expected.some((pattern) => pattern.test(text))) complaints.push(text);
+  });
+  await page.goto(url);
+  const row = (text) => page.locator("#events .row:visible", { hasText: text });
+  return {
+    browser, page, complaints, row,
+    key: (...keys) => keys.reduce((before, key) => before.then(() => page.keyboard.press(key)), Promise.resolve()),
+    until: (condition, argument) => page.waitForFunction(condition, argument),
+    sees: (text) => page.locator("#talk").getByText(text).first().waitFor(),
+    status: (text) => page.locator("#items .item.run").last().getByText(text, { exact: true }).waitFor(),
+    /** Says something to an agent, as a user would. */
+    async send(text, agent) {
+      await page.locator("#items .intro, #items .item").first().waitFor();
+      if (agent) await page.selectOption("#agent", agent);
+      await page.fill("#message", text);
+      await page.press("#message", "Enter");
+    },
+    /** Waits until the last run is over, and its two forms are known. */
+    settled: () => page.waitForFunction(() => document.querySelector("#stop").hidden && document.querySelector("#saved").textContent
+      && /\d/.test(document.querySelector("#form-compacted b").textContent) && !document.querySelector("#items .item.run:last-of-type .running, #items .ghost")),
+    texts: (selector) => page.locator(selector).allTextContents(),
+    /** Waits until the elements' texts are these. */
+    reads: (selector, texts) => page.waitForFunction(([selector, texts]) => JSON.stringify([...document.querySelectorAll(selector)].map((one) => one.textContent)) === texts,
+      [selector, JSON.stringify(texts)]).catch(async () => assert.deepEqual(await page.locator(selector).allTextContents(), texts)),
+  };
+}
+
+/** A proxy before the server: `cut()` breaks every connection; `refuse` may answer a request in the server's place. */
+export async function wire(to) {
+  const sockets = new Set(), target = new URL(to);
+  const line = { refuse: () => null, connects: [] };
+  const server = http.createServer((asked, answer) => {
+    if (asked.url.endsWith("/connect")) line.connects.push(asked.headers["last-event-id"]);
+    const refusal = line.refuse(asked);
+    if (refusal) {
+      asked.resume();
+      answer.writeHead(refusal.status, { "content-type": "application/json" });
+      answer.end(JSON.stringify(refusal.body));
+      return;
+    }
+    const passed = http.request({ host: target.hostname, port: target.port, path: asked.url, method: asked.method, headers: asked.headers }, (got) => {
+      answer.writeHead(got.statusCode, got.headers);
+      got.pipe(answer);
+      got.on("error", () => answer.destroy());
+    });
+    passed.on("error", () => answer.destroy());
+    answer.on("close", () => passed.destroy());
+    asked.pipe(passed);
+  });
+  server.on("connection", (socket) => { sockets.add(socket); socket.on("close", () => sockets.delete(socket)); });
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  line.url = `http://127.0.0.1:${server.address().port}${target.pathname}`;
+  line.cut = () => sockets.forEach((socket) => socket.destroy());
+  line.close = () => { line.cut(); server.close(); };
+  return line;
+}
