@@ -130,6 +130,9 @@ class Recorder:
     @property
     def ended(self) -> bool:
         """Whether the last event is terminal."""
+    @property
+    def failed(self) -> bool:
+        """Whether it is a `RUN_ERROR`."""
 
 @final
 class Claim:

@@ -7,7 +7,6 @@ import contextvars
 import inspect
 import logging
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,9 +20,9 @@ from agentrunner.tracing import span_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agentrunner._core import Claim, Recorder
+    from agentrunner._core import Batch, Claim, Recorder
+    from agentrunner.stats import How, Stats
     from agentrunner.stores import Store
-    from agentrunner.stream import EventStream
     from agentrunner.types import Agent, Run
 
 logger = logging.getLogger("agentrunner")
@@ -53,12 +52,11 @@ class LiveRun:
         self.recorder = recorder
         self.closed = False
         """Whether nothing more will come."""
+        self.readers = 0
+        """How many streams follow the run while it is live."""
         self.failure: Frames | None = None
         """The last word to readers of a run whose end could not be made durable."""
         self._waiters: list[asyncio.Future[None]] = []
-
-    def joined(self, reader: EventStream) -> None:
-        """Note that somebody reads the run here."""
 
     async def changed(self) -> None:
         """Wait until something is published or the run is closed."""
@@ -95,16 +93,11 @@ class Follower(LiveRun):
     def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
         super().__init__(claim, recorder)
         self._store = store
-        self._readers: weakref.WeakSet[EventStream] = weakref.WeakSet()
-
-    def joined(self, reader: EventStream) -> None:
-        """Note that somebody reads the run here: it is followed as long as anyone does."""
-        self._readers.add(reader)
 
     async def follow(self) -> None:
         """Read until the run has ended or nobody here reads it any more."""
         try:
-            while self._readers:
+            while self.readers:
                 page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE)
                 if page.live_token != self.claim.token and not await self._taken_over():
                     await self._read_rest()
@@ -144,9 +137,10 @@ class Follower(LiveRun):
 class Driver(LiveRun):
     """A run driven here: its agent consumed, its events recorded, made durable, published, finished."""
 
-    def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
+    def __init__(self, claim: Claim, recorder: Recorder, store: Store, stats: Stats) -> None:
         super().__init__(claim, recorder)
         self._store = store
+        self._stats = stats
         self._agent: Agent | None = None
         self._agent_task: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
@@ -241,7 +235,7 @@ class Driver(LiveRun):
     async def _commit_all(self) -> None:
         try:
             while taken := self.recorder.take():
-                await self._store.append(self.claim, *taken)
+                await self._append(*taken)
                 self.renewed_at = time.monotonic()
                 self.recorder.publish()
                 self.wake()
@@ -249,6 +243,11 @@ class Driver(LiveRun):
             self.fail(error)
         finally:
             self._committing = None
+
+    async def _append(self, batch: Batch, barrier: bool) -> None:
+        began = time.perf_counter()
+        await self._store.append(self.claim, batch, barrier)
+        self._stats.committed(batch.last_seq - batch.first_seq + 1, time.perf_counter() - began)
 
     async def committed(self) -> None:
         """Wait until nothing waits to be committed."""
@@ -270,15 +269,23 @@ class Driver(LiveRun):
             if taken := recorder.take():
                 batch, _ = taken
                 # What follows is on the disk with it, so it need not wait for the disk by itself.
-                await self._store.append(self.claim, batch, False)
+                await self._append(batch, False)
             await self._store.finish(self.claim, recorder, stored)
             recorder.publish()
         except (StoreError, LeaseLost) as error:
             self.failure = last_word(recorder, str(error), _code(error))
             self.unfinished = error if isinstance(error, StoreError) else None
+            self._stats.lease_losses += isinstance(error, LeaseLost)
             logger.error("thread %s: run %s: %s", self.claim.thread_id, self.claim.run_id, error)  # noqa: TRY400
         finally:
             self.close()
+
+    @property
+    def how(self) -> How:
+        """How the run has ended for its readers."""
+        if self.failure is not None or self.recorder.failed:
+            return "failed"
+        return "stopped" if self.stopping else "finished"
 
     async def stop(self) -> bool:
         """Stop the agent; false if it is stopping already or its `abort_run()` failed: then it goes on."""

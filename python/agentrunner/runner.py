@@ -25,6 +25,7 @@ from agentrunner.errors import (
 )
 from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
 from agentrunner.reconnect import caught_up
+from agentrunner.stats import Stats
 from agentrunner.stream import EventStream
 from agentrunner.threads import Threads
 from agentrunner.types import OnConcurrentRun, Run
@@ -82,6 +83,8 @@ class AgentRunner:
         self.threads = Threads(self)
         """The verbs over threads: list, get, messages, events, state, rename, archive, delete, clear."""
         self._live: dict[str, LiveRun] = {}
+        self.stats = Stats(self._live)
+        """What the runner has done, in figures."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
         self._unfinished: dict[str, Driver] = {}
         self._recovering = asyncio.Lock()
@@ -201,7 +204,8 @@ class AgentRunner:
         store = await self.opened()
         name = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
         claim, known = await self._claim(store, thread_id, run_id, text, name, message_ids, scope)
-        driver = Driver(claim, self._recorder(claim, known), store)
+        driver = Driver(claim, self._recorder(claim, known), store, self.stats)
+        self.stats.runs_started += 1
         self._live[thread_id] = driver
         stream = EventStream(store, thread_id, live=driver, after=claim.first_seq - 1)
         self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model, scope, headers or {})))
@@ -385,6 +389,7 @@ class AgentRunner:
             await driver.drive(agent, run)
         finally:
             driver.close()
+            self.stats.runs_ended[driver.how] += 1
             if driver.unfinished:
                 self._unfinished[run.thread_id] = driver
             if self._live.get(run.thread_id) is driver:
@@ -487,7 +492,7 @@ class AgentRunner:
 
     async def _recover_run(self, claim: Claim) -> None:
         """Replay the run's journal, end it and store it."""
-        driver = Driver(claim, self._recorder(claim, []), self._store)
+        driver = Driver(claim, self._recorder(claim, []), self._store, self.stats)
         try:
             await self._catch_up(driver)
         except StoreError:
@@ -498,5 +503,6 @@ class AgentRunner:
         await driver.finish()
         if driver.unfinished:
             self._unfinished[claim.thread_id] = driver
-            return
-        logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)
+        elif driver.failure is None:
+            self.stats.recoveries += 1
+            logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)

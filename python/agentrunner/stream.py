@@ -78,7 +78,11 @@ class EventStream:
         self._at_once = False
         """Whether the last piece was there without waiting."""
         if live is not None:
-            live.joined(self)
+            live.readers += 1
+
+    def __del__(self) -> None:
+        if self._live is not None:
+            self._live.readers -= 1
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._events()

@@ -169,4 +169,9 @@ impl Recorder {
     fn ended(&self) -> bool {
         self.core().ended()
     }
+
+    #[getter]
+    fn failed(&self) -> bool {
+        self.core().failed()
+    }
 }

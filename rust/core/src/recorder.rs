@@ -306,6 +306,11 @@ impl Recorder {
     pub fn ended(&self) -> bool {
         self.lifecycle.ended()
     }
+
+    /// Whether that is a `RUN_ERROR`.
+    pub fn failed(&self) -> bool {
+        self.lifecycle.ended_with == Some(Kind::RunError)
+    }
 }
 
 /// The frames of a compacted form that goes up to `seq`, from index `skip` on.
