@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import __version__
+from agentrunner._codec import dump
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,10 +56,11 @@ async def _describe(name: str, agent: Agent) -> dict[str, Any]:
             if inspect.isawaitable(capabilities):
                 capabilities = await capabilities
             if capabilities is not None:
-                dump = getattr(capabilities, "model_dump", None)
-                described["capabilities"] = (
-                    dump(mode="json", by_alias=True, exclude_none=True) if dump is not None else capabilities
-                )
+                as_dict = getattr(capabilities, "model_dump", None)
+                said = as_dict(mode="json", by_alias=True, exclude_none=True) if as_dict is not None else capabilities
+                # It fails here if it is no JSON.
+                dump(said)
+                described["capabilities"] = said
         except Exception:
             # One agent that cannot say costs its capabilities, never the others.
             logger.warning("agent %r could not say what it is capable of", name, exc_info=True)
