@@ -30,15 +30,18 @@ class Cors:
 
     def allowed(self, origin: str | None) -> str | None:
         """Give the value of `Access-Control-Allow-Origin` for a request of this origin; `None`: no such header."""
-        if not self.origin:
-            # Browsers refuse the wildcard together with credentials.
-            return origin if self.credentials else "*"
-        if isinstance(self.origin, str):
-            return origin if self.credentials and self.origin == "*" else self.origin
+        found = self._found(origin)
+        # Browsers refuse the wildcard together with credentials.
+        return origin if self.credentials and found == "*" else found or None
+
+    def _found(self, origin: str | None) -> str | None:
+        if self.origin is None or isinstance(self.origin, str):
+            return self.origin or "*"
         if origin is None:
             return None
         if callable(self.origin):
             return self.origin(origin)
+        # An empty list allows nobody.
         return origin if origin in self.origin else None
 
     def write(self, headers: MutableHeaders, origin: str | None) -> None:
