@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders, QueryParams
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
@@ -19,18 +19,16 @@ from starlette.routing import Mount, Route
 
 from agentrunner.errors import ThreadNotFound
 from agentrunner.server import runs, threads
-from agentrunner.server.answers import Answer, Refusal, method_not_allowed, not_found
+from agentrunner.server.answers import Answer, Refusal
 from agentrunner.server.auth import principal_of
-from agentrunner.server.cors import Cors, refuse_cross_site
-from agentrunner.server.envelope import METHODS, MISPLACED, is_json, load, open_envelope
+from agentrunner.server.calls import read_call
+from agentrunner.server.cors import Cors
 from agentrunner.server.headers import ForwardHeaders
 from agentrunner.server.info import info
-from agentrunner.server.limits import Limits, read_body
+from agentrunner.server.limits import Limits
 from agentrunner.server.metrics import Metrics
 from agentrunner.server.openapi import openapi
 from agentrunner.server.page import page
-from agentrunner.server.routes import Route as Asked
-from agentrunner.server.routes import decoded, match, methods_of, within
 from agentrunner.server.transcribe import transcribe
 
 if TYPE_CHECKING:
@@ -39,7 +37,8 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
     from agentrunner.runner import AgentRunner
-    from agentrunner.server.auth import Authenticate, Principal
+    from agentrunner.server.auth import Authenticate
+    from agentrunner.server.calls import Call
     from agentrunner.server.transcribe import Transcriber
     from agentrunner.types import Agent
 
@@ -61,32 +60,6 @@ _HANDLERS = {
     "threads/archive": threads.archive,
     "threads/clear": threads.clear,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, whichever way it came: by its path or in an envelope."""
-
-    request: Request
-    route: Asked
-    method: str
-    query: QueryParams
-    body: bytes
-    principal: Principal | None
-    headers: Mapping[str, str]
-    """Those the agent gets to see."""
-    bridged: bool
-    """Whether it came in an envelope."""
-
-    @property
-    def scope(self) -> str | None:
-        """Whose threads it makes."""
-        return self.principal.scope if self.principal is not None else None
-
-    @property
-    def only_own(self) -> dict[str, Any]:
-        """Give the argument that keeps a verb over many threads to those of the caller."""
-        return {"scope": self.principal.scope} if self.principal is not None else {}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,7 +119,7 @@ class Server:
                 await self.cors.preflight(origin)(scope, receive, send)
                 return
             try:
-                call = await self._read(request)
+                call = await read_call(self, request)
                 asked = call.route.name
                 response = await self._answer(call)
             except Refusal as refusal:
@@ -170,54 +143,6 @@ class Server:
                        "route": asked},
             )  # fmt: skip
 
-    async def _read(self, request: Request) -> Call:
-        """Find out what is asked for, and by whom."""
-        path = within(_raw_path(request), self.base_path)
-        if path is None:
-            raise not_found()
-        route = match(path) if self.mode != "single-route" else None
-        if route is not None and request.method not in methods_of(route):
-            raise method_not_allowed(methods_of(route))
-        if route is None and request.method != "POST":
-            raise method_not_allowed(("POST",)) if self.mode == "single-route" else not_found()
-        refuse_cross_site(request, self.cors)
-        principal = await principal_of(request, self.authenticate)
-        headers = self.forward_headers.of(request.headers)
-        body = await read_body(request, self.limits) if request.method not in ("GET", "HEAD") else b""
-        content_type = request.headers.get("content-type", "")
-        if route is None:
-            plain = self._plain(path, content_type, body)
-            if plain is None:
-                if self.mode != "multi-route":
-                    opened = open_envelope(content_type, body)
-                    query = QueryParams(opened.query)
-                    return Call(request, opened.route, opened.method, query, opened.body, principal, headers, True)
-                raise self._unmatched(content_type, body)
-            route = plain
-        return Call(request, route, request.method, request.query_params, body, principal, headers, False)
-
-    def _plain(self, path: str, content_type: str, body: bytes) -> Asked | None:
-        """Read a plain AG-UI request: a `RunAgentInput` posted to the base, or to the agent's id under it."""
-        if self.mode == "single-route":
-            return None
-        segments = [segment for segment in path.split("/") if segment]
-        agent_id = decoded(segments[-1]) if len(segments) == 1 else None
-        if agent_id in self.agents:
-            return Asked("agent/run", agent_id or "")
-        if segments or not is_json(content_type):
-            return None
-        given = load(body)
-        if not isinstance(given, dict) or "method" in given or "threadId" not in given:
-            return None
-        return Asked("agent/run", "default" if "default" in self.agents else next(iter(self.agents), "default"))
-
-    def _unmatched(self, content_type: str, body: bytes) -> Refusal:
-        given = load(body) if is_json(content_type) else None
-        if isinstance(given, dict) and given.get("method") in METHODS:
-            code = "single_route_envelope_against_multi_route_runtime"
-            return Refusal(404, {"error": "Not found", "code": code, "message": MISPLACED})
-        return not_found()
-
     async def _answer(self, call: Call) -> Response:
         name = call.route.name
         if name == "info":
@@ -231,14 +156,6 @@ class Server:
             # `threads/subscribe`: word of changes by websocket is the paid service's.
             raise Refusal(422, {"error": "Thread subscriptions are not available"})
         return await handler(self, call)
-
-
-def _raw_path(request: Request) -> str:
-    """Give the path below the mount as it was sent: an id may hold an encoded slash."""
-    raw: bytes | None = request.scope.get("raw_path")
-    path: str = quote(request.scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
-    root = quote(request.scope.get("root_path", "").rstrip("/"))
-    return path[len(root) :] if root and path.startswith(root) else path
 
 
 def create_app(

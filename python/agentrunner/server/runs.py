@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
     from starlette.responses import Response
 
-    from agentrunner.server.app import Call, Server
+    from agentrunner.server.app import Server
+    from agentrunner.server.calls import Call
     from agentrunner.stream import EventStream
     from agentrunner.types import Agent
 

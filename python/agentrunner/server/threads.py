@@ -17,7 +17,8 @@ from agentrunner.server.runs import BUSY
 from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
-    from agentrunner.server.app import Call, Server
+    from agentrunner.server.app import Server
+    from agentrunner.server.calls import Call
 
 _AGENT_ID = re.compile(r"[\w.@:=-]{1,128}", re.ASCII)
 PAGE = 100
