@@ -38,9 +38,9 @@ def taken_over(before: list[list[bytes]], live: list[bytes]) -> list[bytes]:
     """What a returning reader is sent first: the thread's stored runs and its live one, as far as it has come."""
     made = snapshot([framed([bytes(event) for event in compact(run)]) for run in [*before, live]])
     assert made is not None
-    started, messages, state, events = made
+    started, before, messages, state, events = made
     shared = [b'{"type":"STATE_SNAPSHOT","snapshot":%s}' % state] if state is not None else []
-    return [started, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % messages, *shared, *events]
+    return [started, *before, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % messages, *shared, *events]
 
 
 def question(client: str, held: list[bytes], sent: list[bytes]) -> bytes:
@@ -52,20 +52,15 @@ def question(client: str, held: list[bytes], sent: list[bytes]) -> bytes:
     return b'{"client":"%s","held":[%s],"sent":[%s]}' % (client.encode(), read(held), read(sent))
 
 
-EXCEPTIONS = {
-    # A snapshot makes an answer of a reasoning's id, and another reasoning went away: with none left, none is owned.
-    "fold-31-12",
-    "fold-31-69",
-    # A subagent's open message goes away, and a tool call makes one of the same id: its owner is another one now.
-    "fold-31-198",
-}
+REFUSED = "fold-31-198"
+"""A subagent's open message goes away, and a tool call makes one of the same id: a snapshot gives it another owner."""
 
 
 @pytest.mark.parametrize("client", ["old", "new"])
 @pytest.mark.parametrize("name", ["fold", "interleaved"])
 def test_a_client_that_holds_any_beginning_ends_with_the_whole(name: str, client: str) -> None:
     fresh, wanted, returning = [], [], []
-    for at, case in enumerate(case for case in fixture_lines(name) if case["name"] not in EXCEPTIONS):
+    for at, case in enumerate(case for case in fixture_lines(name) if case["name"] != REFUSED):
         all_runs = runs(case["events"])
         last = at % len(all_runs)
         before, run = all_runs[:last], all_runs[last]

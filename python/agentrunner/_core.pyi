@@ -222,14 +222,14 @@ def recompacted(frames: Sequence[Frames], seq: int, skip: int) -> Frames:
 def run_frames(events: bytes, seq: int, skip: int) -> Frames:
     """Give a stored run's events as frames. Raises `InvalidEvent` for what cannot be read."""
 
-def snapshot(frames: Sequence[Frames]) -> tuple[bytes, bytes, bytes | None, list[bytes]] | None:
+def snapshot(frames: Sequence[Frames]) -> tuple[bytes, list[bytes], bytes, bytes | None, list[bytes]] | None:
     """Give a thread, all its runs in order, as a reader takes it over who may hold some of it; `None`: no events.
 
-    The last run's RUN_STARTED without its input; the thread's messages, a JSON array, for a MESSAGES_SNAPSHOT; its
-    state for a STATE_SNAPSHOT, `None` where no event set or changed it; the events that follow: the run's end as
-    recorded, or what opens again what is open, and before that, where messages were ever moved or dropped, snapshots
-    that sweep away what is held. Behind these the rest of a live run goes on as it comes. A thread without any
-    RUN_STARTED gets one, with the ids of its RUN_FINISHED or empty ones.
+    In the order in which it is sent: the last run's RUN_STARTED without its input (a thread without any gets one, with
+    the ids of its RUN_FINISHED or empty ones); events, none unless messages were ever moved or dropped, that sweep away
+    what is held; the thread's messages, a JSON array, for a MESSAGES_SNAPSHOT; its state for a STATE_SNAPSHOT, `None`
+    where no event set or changed it; the run's end as recorded, or what opens again what is open. Behind these the
+    rest of a live run goes on as it comes.
 
     Raises `StoreCorrupt`, `InvalidEvent`, `InvalidEventSequence` for what cannot be read.
     """

@@ -21,8 +21,8 @@ def caught_up(
     found = _core.snapshot(history)
     if found is None:
         return None
-    started, messages, state, following = found
-    events = [started, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % _with_own(messages, known)]
+    started, before, messages, state, following = found
+    events = [started, *before, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % _with_own(messages, known)]
     if state is not None:
         events.append(b'{"type":"STATE_SNAPSHOT","snapshot":%s}' % state)
     events += following

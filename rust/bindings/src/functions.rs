@@ -149,17 +149,24 @@ pub fn run_frames(events: &[u8], seq: u64, skip: u64) -> PyResult<Frames> {
     Ok(out.into())
 }
 
-/// `RUN_STARTED`, messages, state, events that follow.
-type Snapshot<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>);
+/// `RUN_STARTED`, events before the messages, the messages, the state, the events that follow.
+type Snapshot<'py> = (
+    Bound<'py, PyBytes>,
+    Vec<Bound<'py, PyBytes>>,
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyBytes>>,
+    Vec<Bound<'py, PyBytes>>,
+);
 
 #[pyfunction]
 pub fn snapshot<'py>(py: Python<'py>, frames: Vec<PyRef<'_, Frames>>) -> PyResult<Option<Snapshot<'py>>> {
     let pieces: Vec<_> = frames.iter().map(|frames| frames.shared()).collect();
     drop(frames);
     let made = py.detach(|| snapshots::snapshot(pieces.iter().map(|piece| piece.as_slice()))).map_err(to_py)?;
-    let bytes = |json: String| PyBytes::new(py, json.as_bytes());
+    let bytes = |json: &String| PyBytes::new(py, json.as_bytes());
+    let all = |events: &[String]| events.iter().map(bytes).collect();
     Ok(made.map(|made| {
-        let events = made.events.into_iter().map(bytes).collect();
-        (bytes(made.started), bytes(made.messages), made.state.map(bytes), events)
+        let state = made.state.as_ref().map(bytes);
+        (bytes(&made.started), all(&made.before), bytes(&made.messages), state, all(&made.events))
     }))
 }

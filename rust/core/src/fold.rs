@@ -20,11 +20,13 @@ pub struct Fold {
     messages: Messages,
     state: Json,
     state_set: bool,
+    gone_reasoning: Vec<String>,
 }
 
 impl Default for Fold {
     fn default() -> Self {
-        Self { messages: Messages::default(), state: Json::Object(Vec::new()), state_set: false }
+        let state = Json::Object(Vec::new());
+        Self { messages: Messages::default(), state, state_set: false, gone_reasoning: Vec::new() }
     }
 }
 
@@ -99,6 +101,11 @@ impl Fold {
     /// time is the beginning of what is there now.
     pub fn only_grew(&self) -> bool {
         !self.messages.shuffled
+    }
+
+    /// The (escaped) ids of reasoning that went away or was made another kind of message.
+    pub fn gone_reasoning(&self) -> &[String] {
+        &self.gone_reasoning
     }
 
     /// The message an event's `messageId` names, unless that is an activity.
@@ -218,13 +225,16 @@ impl Fold {
             })
             .collect();
         for message in self.messages.take() {
-            match id_of(&message).and_then(|id| by_id.get(&id)) {
-                Some(&at) => {
-                    self.messages.shuffled |= Role::of(&message) != Role::of(&news[at]);
-                    self.messages.push(news[at].clone());
-                }
-                None if stays(&message) => drop(self.messages.push(message)),
-                None => self.messages.shuffled = true,
+            let new = id_of(&message).and_then(|id| by_id.get(&id)).map(|&at| &news[at]);
+            let remains = new.map_or_else(|| stays(&message), |new| Role::of(new) == Role::of(&message));
+            if !remains {
+                self.messages.shuffled = true;
+                self.gone_reasoning.extend(id_of(&message).filter(|_| Role::of(&message) == Role::Reasoning));
+            }
+            match new {
+                Some(new) => drop(self.messages.push(new.clone())),
+                None if remains => drop(self.messages.push(message)),
+                None => {}
             }
         }
         for (message, _) in news.into_iter().zip(known).filter(|(_, known)| !known) {
@@ -249,7 +259,11 @@ impl Fold {
                 let mut message = object(&[("id", id), ("role", "activity")]);
                 fill_activity(&mut message, event);
                 match existing {
-                    Some(slot) => self.messages.replace(slot, message),
+                    Some(slot) => {
+                        let reasoning = self.messages.role(slot) == Role::Reasoning;
+                        self.gone_reasoning.extend(reasoning.then(|| id.to_owned()));
+                        self.messages.replace(slot, message);
+                    }
                     None => drop(self.messages.push(message)),
                 }
                 self.messages.find(id).expect("just put there")

@@ -20,34 +20,45 @@ use crate::lifecycle::{field, string};
 use crate::reopen::{Reopen, without};
 use crate::scan;
 
-/// What a returning reader is given.
+/// What a returning reader is given, in this order.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The last run's `RUN_STARTED` without its input. One is made up, with the ids its end has or else empty ones,
     /// for a thread that has none.
     pub started: String,
-    /// The thread's messages, a JSON array.
+    /// The events that come before the messages. None, but where messages were ever moved or dropped: then a reader may
+    /// hold them in another order, or such as are gone, and a START may make one anew, so all is opened and swept away.
+    pub before: Vec<String>,
+    /// The thread's messages, a JSON array, for a `MESSAGES_SNAPSHOT`.
     pub messages: String,
-    /// The thread's state; `None` if no event set or changed it.
+    /// The thread's state, for a `STATE_SNAPSHOT`; `None` if no event set or changed it.
     pub state: Option<String>,
-    /// The run's end, if it has ended; else what opens again what is open. Before the end, behind the opening: snapshots
-    /// that sweep away what is held, where a reader may hold messages in another order or such as are gone.
+    /// The run's end, if it has ended; else what opens again what is open, if that has not come before.
     pub events: Vec<String>,
 }
 
-/// Snapshots that leave nothing of what a reader held, then the messages. The first owns activities and reasoning by
-/// bringing one of each; but only what the second brings as well, for else that would not drop it again. What no
-/// snapshot brings, the older client keeps in a replay too; the newer one lets its activities be disowned.
-fn replacing(messages: &str) -> [String; 2] {
+/// Snapshots that leave nothing of what a reader held, once the messages follow. One owns activities and reasoning by
+/// bringing one of each; but only what the messages bring as well, for else they would not drop it again. Where they
+/// bring no reasoning, what went away is made plain messages first: the newer client drops those. (The older one does
+/// not, in a replay neither.) Activities the newer one lets be disowned.
+fn sweep(messages: &str, gone_reasoning: &[String]) -> Vec<String> {
     const ACTIVITY: &str = r#"{"id":"agentrunner-sweep-1","role":"activity","activityType":"sweep","content":{}}"#;
     const REASONING: &str = r#"{"id":"agentrunner-sweep-2","role":"reasoning","content":""}"#;
     let roles: Vec<_> = scan::elements(messages).into_iter().filter_map(|message| string(message, "role")).collect();
-    let swept = [("activity", ACTIVITY), ("reasoning", REASONING)];
-    let swept: Vec<_> = swept.iter().filter(|(role, _)| roles.iter().any(|it| it == role)).map(|it| it.1).collect();
-    [&format!("[{}]", swept.join(",")), messages].map(|messages| {
+    let brings = |role| roles.iter().any(|it| it == role);
+    let event = |messages: &str| {
         let owned = r#"{"@ag-ui/client":{"authoritativeActivityTypes":null}}"#;
-        format!(r#"{{"type":"MESSAGES_SNAPSHOT","messages":{messages},"metadata":{owned}}}"#)
-    })
+        format!(r#"{{"type":"MESSAGES_SNAPSHOT","messages":[{messages}],"metadata":{owned}}}"#)
+    };
+    let mut events = Vec::new();
+    if !brings("reasoning") && !gone_reasoning.is_empty() {
+        let plain = gone_reasoning.iter().map(|id| format!(r#"{{"id":"{id}","role":"developer","content":""}}"#));
+        events.push(event(&plain.collect::<Vec<_>>().join(",")));
+    }
+    let each = [("activity", ACTIVITY), ("reasoning", REASONING)];
+    let brought: Vec<_> = each.iter().filter(|(role, _)| brings(role)).map(|(_, message)| *message).collect();
+    events.push(event(&brought.join(",")));
+    events
 }
 
 /// The thread of these frames, all runs in order; `None` without an event.
@@ -100,16 +111,16 @@ impl Thread {
     fn finish(self) -> Snapshot {
         let ended = self.finished.is_some() || self.error.is_some();
         let messages = self.fold.messages();
-        let mut events: Vec<_> = if ended { Vec::new() } else { self.reopen.into_events().collect() };
-        // What a reader holds may stand in another order then, or be there no longer; a START may have made it anew.
+        let state = self.fold.state_set().then(|| self.fold.state());
+        let mut open: Vec<_> = if ended { Vec::new() } else { self.reopen.into_events().collect() };
+        let mut before = Vec::new();
         if !self.fold.only_grew() {
-            events.extend(replacing(&messages));
+            before.append(&mut open);
+            before.extend(sweep(&messages, self.fold.gone_reasoning()));
         }
         let started = self.started.unwrap_or_else(|| started(self.finished.as_deref()));
-        events.extend(self.finished);
-        events.extend(self.error);
-        let state = self.fold.state_set().then(|| self.fold.state());
-        Snapshot { started, messages, state, events }
+        let events = open.into_iter().chain(self.finished).chain(self.error).collect();
+        Snapshot { started, before, messages, state, events }
     }
 }
 
