@@ -8,7 +8,7 @@ from pathlib import Path
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benches import compaction, fanout, history, ingest, memory, served
+from benches import compaction, fanout, history, idle_readers, ingest, memory, served
 from benches.common import progress
 
 TOPICS = {
@@ -18,6 +18,7 @@ TOPICS = {
     "fanout": fanout.rows,
     "memory": memory.rows,
     "served": served.rows,
+    "idle": idle_readers.rows,
 }
 
 

@@ -376,9 +376,11 @@ class TwoPrincipals(RuleBasedStateMachine):
         assert self.ask(who, ("POST", "/threads/clear", {}, {})).status_code == 204
         self.owner = {thread: owner for thread, owner in self.owner.items() if owner != who}
 
-    @rule(who=WHO, thread=THREADS)
-    def connect(self, who: str, thread: str) -> None:
-        answer = self.ask(who, ("POST", "/agent/default/connect", make_input(thread, "x"), {}))
+    @rule(who=WHO, thread=THREADS, knows=st.booleans())
+    def connect(self, who: str, thread: str, knows: bool) -> None:
+        # With messages of its own it is told all there is in one snapshot.
+        own = [{"id": f"{who}-own", "role": "user", "content": f"{who} has this"}] if knows else []
+        answer = self.ask(who, ("POST", "/agent/default/connect", make_input(thread, "x", own), {}))
         assert answer.status_code == 200
         assert (answer.content != b"") == self.theirs(who, thread)
 
