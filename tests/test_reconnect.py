@@ -26,3 +26,29 @@ async def test_a_message_only_the_reader_has_stays_where_others_were_moved(runne
     ended = fold([*held, *sent]).messages
     assert [message["id"] for message in ended] == ["c", "x", "m", "own"]
     assert [message for message in ended if message != OWN] == fold(whole).messages
+
+
+async def taken_up(runner: AgentRunner, known: list[Any]) -> list[dict[str, Any]]:
+    return fold(await collect(await runner.connect("t", known=known))).messages
+
+
+async def test_it_can_be_read_event_by_event(runner: AgentRunner) -> None:
+    await collect(await runner.run(saying(*text("m", "hello")), make_input("t", "r", ["hi"])))
+    events = [event async for event in await runner.connect("t", known=[OWN])]
+    assert [event.type for event in events] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+    # A reader that got but a part begins again: only the last event can be gone on behind.
+    assert [event.cursor is None for event in events] == [True, True, False]
+    assert [event async for event in await runner.connect("t", events[-1].cursor)] == []
+
+
+async def test_nothing_comes_between_a_call_and_its_result(runner: AgentRunner) -> None:
+    await collect(await runner.run(saying(*CALL, RESULT, *text("m", "hello")), make_input("t", "r")))
+    known = [{"id": "c", "role": "assistant"}, OWN]
+    assert [message["id"] for message in await taken_up(runner, known)] == ["c", "x", "own", "m"]
+
+
+async def test_a_message_the_thread_has_dropped_is_not_brought_back(runner: AgentRunner) -> None:
+    shorter = {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "sum", "role": "assistant", "content": "in short"}]}
+    await collect(await runner.run(saying(*text("m", "hello"), shorter), make_input("t", "r", ["hi"])))
+    known = [{"id": "hi", "role": "user", "content": "hi"}, {"id": "m", "role": "assistant", "content": "hello"}, OWN]
+    assert [message["id"] for message in await taken_up(runner, known)] == ["own", "sum"]

@@ -22,7 +22,7 @@ def caught_up(
     if found is None:
         return None
     started, before, messages, state, following = found
-    events = [started, *before, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % _with_own(messages, known)]
+    events = [started, *before, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % _with_own(messages, known, history)]
     if state is not None:
         events.append(b'{"type":"STATE_SNAPSHOT","snapshot":%s}' % state)
     events += following
@@ -31,7 +31,7 @@ def caught_up(
     return _core.Frames(b"".join(frames[:-1]) + b"id: %s\n" % str(cursor).encode() + frames[-1])
 
 
-def _with_own(messages: bytes, known: Sequence[Mapping[str, Any]]) -> bytes:
+def _with_own(messages: bytes, known: Sequence[Mapping[str, Any]], history: Sequence[_core.Frames]) -> bytes:
     """Give the thread's messages with those only the reader has, each behind the one it stood behind."""
     thread: list[Any] = decode(messages)
     ids = {message.get("id") for message in thread}
@@ -40,12 +40,23 @@ def _with_own(messages: bytes, known: Sequence[Mapping[str, Any]]) -> bytes:
     for message in known:
         if message.get("id") in ids:
             behind = message["id"]
-        else:
+        elif not _has_been(message, history):
             own.setdefault(behind, []).append(message)
     if not own:
         return messages
     merged = own.get(None, []).copy()
+    due: list[Mapping[str, Any]] = []
     for message in thread:
+        if message.get("role") != "tool":
+            # Nothing comes between a tool call and its results.
+            merged += due
+            due = []
         merged.append(message)
-        merged += own.pop(message.get("id"), [])
-    return dump(merged)
+        due += own.pop(message.get("id"), [])
+    return dump(merged + due)
+
+
+def _has_been(message: Mapping[str, Any], history: Sequence[_core.Frames]) -> bool:
+    """Say whether the thread knew the message: one it has no longer was dropped, and is not brought back."""
+    written = dump(message.get("id"))
+    return any(written in bytes(frames) for frames in history)

@@ -76,6 +76,11 @@ fn digits(out: &mut Vec<u8>, mut number: u64) {
 
 /// The frames in `bytes`, each as its cursor and its event's JSON.
 pub fn iter(bytes: &[u8]) -> impl Iterator<Item = Result<(Cursor, &str)>> {
+    events(bytes).map(|frame| frame.and_then(|(cursor, json)| Ok((cursor.ok_or_else(damaged)?, json))))
+}
+
+/// The same where some have no cursor: those a reader cannot go on behind.
+pub fn events(bytes: &[u8]) -> impl Iterator<Item = Result<(Option<Cursor>, &str)>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -87,16 +92,22 @@ pub fn iter(bytes: &[u8]) -> impl Iterator<Item = Result<(Cursor, &str)>> {
     })
 }
 
-fn parse_first(bytes: &[u8]) -> Result<(Cursor, &str, &[u8])> {
-    let damaged = || Error::StoreCorrupt("frames are damaged".into());
-    let rest = bytes.strip_prefix(b"id: ").ok_or_else(damaged)?;
-    let end = memchr::memchr(b'\n', rest).ok_or_else(damaged)?;
-    let cursor = std::str::from_utf8(&rest[..end]).map_err(|_| damaged())?;
-    let rest = rest[end + 1..].strip_prefix(b"data: ").ok_or_else(damaged)?;
+fn damaged() -> Error {
+    Error::StoreCorrupt("frames are damaged".into())
+}
+
+fn parse_first(bytes: &[u8]) -> Result<(Option<Cursor>, &str, &[u8])> {
+    let (mut cursor, mut rest) = (None, bytes);
+    if let Some(id) = bytes.strip_prefix(b"id: ") {
+        let end = memchr::memchr(b'\n', id).ok_or_else(damaged)?;
+        cursor = Some(Cursor::parse(std::str::from_utf8(&id[..end]).map_err(|_| damaged())?)?);
+        rest = &id[end + 1..];
+    }
+    let rest = rest.strip_prefix(b"data: ").ok_or_else(damaged)?;
     let end = memchr::memchr(b'\n', rest).ok_or_else(damaged)?;
     let json = std::str::from_utf8(&rest[..end]).map_err(|_| damaged())?;
     let rest = rest[end + 1..].strip_prefix(b"\n").ok_or_else(damaged)?;
-    Ok((Cursor::parse(cursor)?, json, rest))
+    Ok((cursor, json, rest))
 }
 
 /// How many bytes the first `count` frames take.
