@@ -133,6 +133,10 @@ class Exchange:
         """Take nothing any more."""
         self._taking.clear()
 
+    def take(self) -> None:
+        """Take things again."""
+        self._taking.set()
+
     async def dropped(self) -> None:
         """Wait until the app has ended though the client is there still."""
         await asyncio.shield(self._task)

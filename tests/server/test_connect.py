@@ -251,13 +251,13 @@ async def test_no_cursor_is_the_beginning(cursor: str | None, runner: AgentRunne
         "1." + "9" * 20, "18446744073709551615", "9223372036854775808", "6.9223372036854775808", "null", "NaN",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("thread", ["t1", "unknown"])
-async def test_what_is_no_cursor_is_refused(cursor: str, thread: str, runner: AgentRunner) -> None:
+async def test_what_is_no_cursor_is_refused(cursor: str, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": saying(*text("m1", "x"))})
     await client.post(RUN, make_input())
-    answer = await connected(client, thread, lastSeenEventId=cursor)
-    assert answer.status == 400
-    assert (answer.json()["error"], answer.json()["code"]) == ("Invalid cursor", "cursor_invalid")
+    for thread in ("t1", "unknown"):
+        answer = await connected(client, thread, lastSeenEventId=cursor)
+        assert answer.status == 400
+        assert (answer.json()["error"], answer.json()["code"]) == ("Invalid cursor", "cursor_invalid")
 
 
 @pytest.mark.parametrize("cursor", [0, 1, 1.5, True, False, [], {}, ["1"]])

@@ -121,6 +121,18 @@ async def test_tool_calls_state_and_unknown_events_pass(runner: AgentRunner) -> 
     assert answer.events()[1:-1] == events
 
 
+@pytest.mark.parametrize("verb", ["run", "suggest", "connect"])
+async def test_a_client_of_the_older_generation_gets_what_it_can_read(verb: str, runner: AgentRunner) -> None:
+    client = client_of(runner, {"default": saying({"type": "OF_THE_FUTURE"}, *text("m1", "x"))})
+    if verb == "connect":
+        await client.post(RUN, make_input(protocolVersion="1.0"))
+    kinds = ["RUN_STARTED", "OF_THE_FUTURE", *types(text("m1", "x")), "RUN_FINISHED"]
+    for version, expected in (({"protocolVersion": "1.0"}, kinds), ({}, [kinds[0], *kinds[2:]])):
+        asked = make_input(f"t1{'' if verb == 'connect' else version}", f"r {verb} {version}", **version)
+        answer = await client.post(f"/agent/default/{verb}", asked)
+        assert types(answer.events()) == expected
+
+
 # The agent
 
 
@@ -545,6 +557,23 @@ async def test_a_client_that_takes_nothing_is_dropped_and_the_run_goes_on(runner
     gate.open()
     answer = await client.post("/agent/default/connect", make_input(run="c"))
     assert types(answer.events())[-1] == "RUN_FINISHED"
+
+
+async def test_a_client_that_takes_nothing_for_a_while_misses_nothing(runner: AgentRunner) -> None:
+    gate, silent = Gate(after=text("m1", "x")), Gate()
+    limits = Limits(keep_alive_seconds=0.05, stalled_seconds=20)
+    client = client_of(runner, {"default": gate, "silent": silent}, limits=limits)
+    async with client.open("POST", RUN, make_input()) as run:
+        await run.until(b"RUN_STARTED")
+        run.stall()
+        gate.open()
+        async with client.open("POST", "/agent/silent/run", make_input("t2", "r2")) as other:
+            # Meanwhile comments are due: that one cannot be sent is no reason to drop the client.
+            await other.until(b": keep-alive\n\n" * 4)
+            silent.open()
+        run.take()
+        answer = await run.answer()
+    assert types(answer.events()) == ["RUN_STARTED", *types(text("m1", "x")), "RUN_FINISHED"]
 
 
 async def test_a_closed_runner_says_that_it_is_shutting_down(runner: AgentRunner) -> None:
