@@ -122,6 +122,7 @@ class Exchange:
         await self.begun()
         while await self.chunk():
             pass
+        assert self._ended, "the answer was cut off"
         return Answer(self.status, self.headers, self._received)
 
     def leave(self) -> None:
@@ -153,6 +154,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:
+        await self._taking.wait()
         # What servers refuse would pass unseen here.
         if message["type"] == "http.response.start":
             assert not self.status, "the answer was begun twice"
@@ -170,7 +172,6 @@ class Exchange:
                 self._chunks.append(chunk)
             self._ended = not message.get("more_body", False)
         self._changed.set()
-        await self._taking.wait()
 
 
 class Client:
