@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from agentrunner import AgentRunner, InMemoryAgentRunner, SqliteAgentRunner
 from agentrunner.server import create_app
-from conftest import finished, make_input, text, tool_call
+from conftest import finished, make_input, saying, text, tool_call
 from nodejs import needs_node
 from serving import serving
 from stock import BARE, KINDS, PROXIED, Client, Gate, Node, Refused, Stage, ThreadList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from ag_ui.core import RunAgentInput
 
 pytestmark = needs_node
 
@@ -419,6 +423,24 @@ def test_a_busy_thread_is_refused_visibly(served, node, kind, thread):
     assert [message.id for message in served.stage.inputs[thread][-1].messages] == ["me too", "please"]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("core")])
+def test_what_only_the_client_has_survives_a_reconnect(in_memory, node, kind, thread):
+    """A message whose run was refused, in the middle of a chat that went on elsewhere; the core begins with none."""
+    client, other = (Client(node, kind, in_memory.url, thread) for _ in range(2))
+    gate = Gate()
+    assert fine(client.run("hi"), other.connect())
+    in_memory.stage.play(thread, gate)
+    run = other.running("more")
+    gate.wait()
+    assert client.run("me too")["status"] == 409
+    connect = client.connecting()
+    client.until("more")
+    gate.open()
+    assert fine(run.join(), connect.join())
+    assert sorted(said(*client.messages)) == ["Hello", "hi", "me too", "more"]
+    assert said(*client.messages)[:3] == ["hi", "Hello", "me too"]
+
+
 @pytest.mark.parametrize("store", ["sqlite", "memory"])
 def test_a_run_waits_for_its_turn_where_the_server_says_so(node, store, tmp_path):
     sqlite = store == "sqlite"
@@ -432,17 +454,17 @@ def test_a_run_waits_for_its_turn_where_the_server_says_so(node, store, tmp_path
             client, other = (Client(node, kind, server.url, kind) for _ in range(2))
             run = client.running("hi")
             gate.wait()
-            waiting = other.running("me too")
-            server.spy.wait("me too", len(server.spy.bodies("me too")) or 1)
+            waiting = other.running(f"me too, {kind}")
+            server.spy.wait(f"me too, {kind}", 1)
             assert other.view()["isRunning"]
             assert len(server.stage.inputs[kind]) == 1
             gate.open()
             assert fine(run.join(), waiting.join())
             assert said(*client.messages) == ["hi", "first"]
-            assert said(*other.messages) == ["me too", "second"]
+            assert said(*other.messages) == [f"me too, {kind}", "second"]
             fresh = Client(node, kind, server.url, kind)
             assert fine(fresh.connect())
-            assert said(*fresh.messages) == ["hi", "first", "me too", "second"]
+            assert said(*fresh.messages) == ["hi", "first", f"me too, {kind}", "second"]
 
 
 # What goes wrong
@@ -643,6 +665,8 @@ def test_the_thread_list(node, store, mode, transport, found, tmp_path):
         assert set(names) == filled
         listed = ThreadList(node, server.url, transport)
         assert listed.info["transport"] == found
+        # By these the hooks decide whether there is a list, and whether it can be changed.
+        assert listed.info["endpoints"] == {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
 
         def ids() -> list[str]:
             return [thread["id"] for thread in listed.shown()["threads"]]
@@ -741,6 +765,50 @@ def test_the_wrong_transport_is_refused_visibly(node):
         assert Client(node, "proxied-rest", server.url, "t").run("hi")["refused"].startswith("HTTP 4")
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_below_a_mount(node, slash):
+    """As in somebody's own app; the URL is given with a slash at its end or without."""
+    stage = Stage()
+    app = create_app(InMemoryAgentRunner(), {"default": stage}, mode="both")
+    outer = Starlette(routes=[Mount("/api/copilotkit", app=app)], lifespan=app.router.lifespan_context)
+    with serving(outer) as url:
+        for kind in PROXIED:
+            client = Client(node, kind, f"{url}/api/copilotkit{slash}", kind)
+            assert fine(client.run("hi"))
+            fresh = Client(node, kind, f"{url}/api/copilotkit{slash}", kind)
+            assert fine(fresh.connect())
+            assert said(*fresh.messages) == ["hi", "Hello"]
+
+
+@pytest.mark.parametrize("plain", ["", "/", "/default"])
+@pytest.mark.parametrize("kind", BARE)
+def test_a_bare_client_runs_as_on_any_ag_ui_server(in_memory, node, kind, plain, thread):
+    client = Client(node, kind, in_memory.url, thread, plain=plain)
+    assert fine(client.run("hi"), client.run("more"))
+    assert said(*client.messages) == ["hi", "Hello", "more", "Hello"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_suggestions(node, transport):
+    async def agent(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        asked = [tool.name for tool in input.tools]
+        args = json.dumps({"suggestions": [{"title": "More", "message": f"than {len(input.messages) - 1}"}]})
+        made = tool_call("c", "copilotkitSuggest", args[:9], args[9:])
+        events = made if asked == ["copilotkitSuggest"] else text("m", "Hello")
+        async for event in saying(*events)(input):
+            yield event
+
+    with served_by(InMemoryAgentRunner(), default=agent) as server:
+        assert fine(Client(node, f"core-{transport}", server.url, "chat").run("hi"))
+        question = {"op": "suggestions", "url": server.url, "transport": transport, "threadId": "chat"}
+        assert node.ask("core", question) == [{"title": "More", "message": "than 2", "isLoading": False}]
+        shown = [thread["id"] for thread in ThreadList(node, server.url, transport).shown()["threads"]]
+        if transport != "single":
+            assert shown == ["chat"]
+        # Over the single route the core asks by a run on a thread of its own.
+        assert len(shown) == (2 if transport == "single" else 1)
+
+
 # Agents of real frameworks
 
 
@@ -818,6 +886,20 @@ def test_langgraph_asks_and_goes_on(real, node, kind, approved, thread):
     assert last.held == fresh.held
     assert fine(last.connect())
     assert last.held == fresh.held
+
+
+@pytest.mark.filterwarnings("ignore:.*get_config_jsonschema")
+def test_langgraph_runs_do_not_meet(real, node, thread):
+    clients = {item: Client(node, "http-1.0.0", real.url, f"{thread} {item}", "langgraph") for item in "abcdef"}
+    assert fine(*(run.join() for run in [client.running(item) for item, client in clients.items()]))
+    answers = []
+    for client in clients.values():
+        [asked] = client.view()["pendingInterrupts"]
+        answers.append([{"interruptId": asked["id"], "status": "resolved", "payload": {"approved": True}}])
+    runs = [client.running(resume=answer) for client, answer in zip(clients.values(), answers, strict=True)]
+    assert fine(*(run.join() for run in runs))
+    for item, client in clients.items():
+        assert [one.get("content") for one in client.messages][2:] == [f"{item} ordered", f"Done: {item} ordered"]
 
 
 # The server ends and comes back

@@ -1,6 +1,6 @@
-// A client around either generation's HttpAgent.
-export function httpAgent(HttpAgent, { url, agentId, ...config }) {
-  const runUrl = `${url}/agent/${encodeURIComponent(agentId)}/run`;
+// A client around either generation's HttpAgent. `plain`: where to run instead, as one of AG-UI's own servers has it.
+export function httpAgent(HttpAgent, { url, plain, agentId, ...config }) {
+  const runUrl = plain === undefined ? `${url}/agent/${encodeURIComponent(agentId)}/run` : `${url}${plain}`;
   const agent = new HttpAgent({ url: runUrl, agentId, ...config });
   return {
     agent,

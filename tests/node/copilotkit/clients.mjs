@@ -83,6 +83,20 @@ function shown(store) {
   return { threads, more: nextCursor !== null, error: error?.message, fetchMoreError: fetchMoreError?.message };
 }
 
+// What the page offers to say next: an agent asked beside the chat.
+async function suggestions({ url, transport, threadId }) {
+  const core = await connected(url, transport, []);
+  const agent = core.getAgent("default");
+  agent.threadId = threadId;
+  await core.connectAgent({ agent });
+  core.addSuggestionsConfig({ instructions: "be brief", minSuggestions: 1, maxSuggestions: 2, available: "always" });
+  await new Promise((resolve) => {
+    core.subscribe({ onSuggestionsFinishedLoading: resolve });
+    core.reloadSuggestions("default");
+  });
+  return core.getSuggestions("default").suggestions;
+}
+
 await clientsOf(
   (kind, options) => {
     const [name, transport] = kind.split("-");
@@ -91,6 +105,7 @@ await clientsOf(
   },
   {
     threads,
+    suggestions,
     shown: ({ id }) => shown(stores.get(id)),
     async list({ id, verb, given = [] }) {
       const store = stores.get(id);
