@@ -123,13 +123,18 @@ def test_frames_give_bytes_and_events() -> None:
     assert frames.events() is frames.events()
 
 
+def test_a_frame_without_a_cursor_is_an_event_nothing_goes_on_behind() -> None:
+    (event,) = Frames(b'data: {"type":"A"}\n\n').events()
+    assert (event.type, event.seq, event.cursor) == ("A", None, None)
+
+
 def test_no_frames_are_no_events() -> None:
     assert len(Frames(b"")) == 0
     assert Frames(b"").events() == []
 
 
 @pytest.mark.parametrize(
-    "data", [b"garbage", b"id: 1\n", FRAMES[:-5], b"\n\n", b"id: 1\ndata: \xff\n\n", b"data: {}\n\n"]
+    "data", [b"garbage", b"id: 1\n", FRAMES[:-5], b"\n\n", b"id: 1\ndata: \xff\n\n", b"data: {}\n"]
 )
 def test_damaged_frames_are_refused(data: bytes) -> None:
     with pytest.raises((StoreCorrupt, CursorError, InvalidEvent)):

@@ -138,7 +138,7 @@ impl Recorder {
     fn verify(&mut self, event: &Event<'_>) -> Result<()> {
         if event.kind() == Kind::RunStarted && event.get("input").is_none() {
             let filled = with_field(event, "input", &self.input);
-            let filled = Event::parse_str(&filled).expect("made of parsed parts");
+            let filled = Event::parse_str(&filled)?;
             self.lifecycle.check(&filled)?;
             self.record(&filled);
         } else {
