@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,6 +20,7 @@ from agentrunner.errors import (
     InvalidInput,
     RunAlreadyExists,
     RunnerClosed,
+    StoreError,
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from agentrunner.server.calls import Call
     from agentrunner.stream import EventStream
     from agentrunner.types import Agent
+
+logger = logging.getLogger("agentrunner.server")
 
 LOOK_EVERY = 0.25
 """Seconds between looks whether a client that waits for its turn is there still."""
@@ -202,7 +206,11 @@ async def _opened(
     waited = 0.0
     try:
         await asyncio.wait([begun], timeout=LOOK_EVERY)
-        while not begun.done() and waited < patience and not await call.request.is_disconnected():
+        while not begun.done() and waited < patience:
+            if await call.request.is_disconnected():
+                # Nobody waits for this turn any more.
+                begun.cancel()
+                return _nothing()
             waited += LOOK_EVERY
             await asyncio.wait([begun], timeout=LOOK_EVERY)
     except BaseException:
@@ -251,5 +259,9 @@ def _refusing(failure: str) -> Any:
         raise Refusal(409, {"error": "Cursor ahead", "code": "cursor_ahead", "message": str(error)}) from None
     except RunnerClosed:
         raise shutting_down() from None
+    except StoreError:
+        # Where the store is and what ails it is for the log.
+        logger.exception("%s", failure)
+        raise Refusal(500, {"error": failure, "message": "The store cannot be read or written"}) from None
     except AgentRunnerError as error:
         raise Refusal(500, {"error": failure, "message": str(error)}) from error

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from agentrunner.errors import AgentRunnerError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -48,6 +50,9 @@ class EventStreamResponse(Response):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
             await _Writer(self._pieces, self._limits, scope, receive, send).write()
+        except AgentRunnerError as error:
+            # The answer is left without its end: the client sees a broken connection, not the end of the run.
+            logger.warning("a stream was broken off: %s", error)
         finally:
             await self._pieces.aclose()
 
