@@ -22,13 +22,13 @@ from agentrunner import (
     current_run,
 )
 from conftest import Gate, collect, finished, make_input, saying, scripted, started
+from peers import peer, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Factory = Callable[..., AgentRunner]
 
-PEER = Path(__file__).parent / "crash" / "peer.py"
 ALICE, BOB = "alice", "bob"
 
 
@@ -355,17 +355,8 @@ async def test_a_scope_is_there_when_the_file_is_opened_again(sqlite_factory: Fa
 
 
 async def test_two_processes_and_a_crash_in_the_first_run(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, PEER, "runs", tmp_path / "threads.db", "10", ALICE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        other.stdin.write("run t1 r1\n")
-        assert other.stdout.readline().split() == ["RUN_STARTED", "TEXT_MESSAGE_START"]
+    with peer("runs", tmp_path / "threads.db", "10", ALICE) as other:
+        assert told(other, "run t1 r1") == ["RUN_STARTED", "TEXT_MESSAGE_START"]
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             thread = await runner.threads.get("t1")
             assert (thread.scope, thread.runs, thread.running) == (ALICE, 0, True)
@@ -386,13 +377,8 @@ async def test_a_file_of_the_version_before(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
         await run_whole(runner, "stored", "r1")
-    with subprocess.Popen(
-        [sys.executable, PEER, "runs", path, "10"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        other.stdin.write("run live r2\n")
-        assert other.stdout.readline()
+    with peer("runs", path, "10") as other:
+        assert told(other, "run live r2")
         other.send_signal(signal.SIGKILL)
     # As that version left it: no scopes, a row for what a run without events was, none for a live first run.
     elsewhere(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +13,10 @@ from agentrunner import AgentRunner, SqliteAgentRunner, ThreadAlreadyRunning
 from agentrunner.errors import LeaseLost, StoreError
 from agentrunner.stats import BUCKETS, Stats
 from conftest import Gate, collect, make_input, saying, scripted, started, text
+from peers import peer, told
 
 if TYPE_CHECKING:
     from agentrunner import EventStream
-
-PEER = Path(__file__).parent / "crash" / "peer.py"
 
 
 def ended(runner: AgentRunner) -> tuple[int, int, int]:
@@ -189,17 +186,8 @@ async def test_a_lease_that_is_lost(runner: AgentRunner, monkeypatch: pytest.Mon
 
 
 async def test_a_run_of_another_process_is_followed_and_recovered(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, PEER, "runs", tmp_path / "threads.db", "10"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        other.stdin.write("run t1 r1\n")
-        assert other.stdout.readline()
+    with peer("runs", tmp_path / "threads.db", "10") as other:
+        assert told(other, "run t1 r1")
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             stats = runner.stats
             streams = [await runner.connect("t1") for _ in range(3)]
@@ -217,17 +205,8 @@ async def test_a_run_of_another_process_is_followed_and_recovered(tmp_path: Path
 
 
 async def test_nobody_follows_when_the_last_reader_is_gone(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, PEER, "runs", tmp_path / "threads.db", "10"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        other.stdin.write("run t1 r1\n")
-        assert other.stdout.readline()
+    with peer("runs", tmp_path / "threads.db", "10") as other:
+        assert told(other, "run t1 r1")
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             stream = await runner.connect("t1")
             del stream

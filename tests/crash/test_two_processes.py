@@ -2,50 +2,15 @@
 
 import asyncio
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 import agentrunner
 from agentrunner import SqliteAgentRunner
+from peers import answer, ask, peer, told
 
-PEER = Path(__file__).parent / "peer.py"
 ROUNDS = 2_000
-
-
-@contextmanager
-def peer(*arguments: object):
-    process = subprocess.Popen(
-        [sys.executable, PEER, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    )
-    try:
-        yield process
-    finally:
-        process.stdin.close()
-        process.stdout.close()
-        process.kill()
-        process.wait()
-
-
-def ask(process: subprocess.Popen[str], *words: object) -> None:
-    process.stdin.write(" ".join(map(str, words)) + "\n")
-
-
-def answer(process: subprocess.Popen[str]) -> list[str]:
-    return process.stdout.readline().split()
-
-
-def told(process: subprocess.Popen[str], *words: object) -> list[str]:
-    ask(process, *words)
-    return answer(process)
 
 
 async def agent(given):
