@@ -46,6 +46,12 @@ def thread_not_found() -> Refusal:
     return Refusal(404, {"error": "Thread not found"})
 
 
+def busy() -> Refusal:
+    """Say that the thread has a run already."""
+    message = "Thread already running"
+    return Refusal(409, {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message})
+
+
 def shutting_down() -> Refusal:
     """No new runs: another process, or this one's successor, takes them."""
     return Refusal(503, {"error": "Shutting down"}, {"Retry-After": "1"})

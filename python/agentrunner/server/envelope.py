@@ -52,6 +52,12 @@ def load(body: bytes) -> Any:
         return None
 
 
+def load_object(body: bytes) -> dict[str, Any] | None:
+    """Give the object a body holds, an empty one where there is no body; `None` for anything else."""
+    given = load(body) if body.strip() else {}
+    return given if isinstance(given, dict) else None
+
+
 def open_envelope(content_type: str, body: bytes) -> Opened:
     """Read an envelope. Raises `Refusal`: 415, 400, 404, 405."""
     if not is_json(content_type):

@@ -25,12 +25,13 @@ from agentrunner.errors import (
     ThreadNotFound,
 )
 from agentrunner.server import resume
-from agentrunner.server.answers import Answer, Refusal, shutting_down, thread_not_found
+from agentrunner.server.answers import Answer, Refusal, busy, shutting_down, thread_not_found
+from agentrunner.server.envelope import load_object
 from agentrunner.server.settled import settled
 from agentrunner.server.sse import EventStreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import AsyncGenerator, Coroutine, Iterator
 
     from ag_ui.core import RunAgentInput
     from starlette.responses import Response
@@ -44,7 +45,6 @@ logger = logging.getLogger("agentrunner.server")
 
 LOOK_EVERY = 0.25
 """Seconds between looks whether a client that waits for its turn is there still."""
-BUSY = {"error": "Thread lock denied", "code": "agent_thread_locked", "message": "Thread already running"}
 
 
 async def run(server: Server, call: Call) -> Response:
@@ -185,11 +185,8 @@ def _is_legacy(input: RunAgentInput) -> bool:
 
 def _stop_scope(body: bytes) -> str | None:
     """Read which run is to be stopped; a misspelt key must not stop the thread."""
-    try:
-        given = orjson.loads(body) if body.strip() else {}
-    except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict) or given.keys() - {"runId"}:
+    given = load_object(body)
+    if given is None or given.keys() - {"runId"}:
         raise Refusal(400, {"error": "Invalid stop request"})
     run_id = given.get("runId")
     if "runId" in given and not (isinstance(run_id, str) and run_id.strip()):
@@ -239,14 +236,14 @@ async def _nothing() -> AsyncGenerator[bytes, None]:
 
 
 @contextlib.contextmanager
-def _refusing(failure: str) -> Any:
+def _refusing(failure: str) -> Iterator[None]:
     """Make an answer of what the runner raises."""
     try:
         yield
     except InvalidInput as error:
         raise _invalid_input(str(error), ()) from None
     except ThreadAlreadyRunning:
-        raise Refusal(409, BUSY) from None
+        raise busy() from None
     except RunAlreadyExists as error:
         raise Refusal(409, {"error": "Run already exists", "code": "agent_run_exists", "message": str(error)}) from None
     except ThreadNotFound:

@@ -72,4 +72,4 @@ def _answered(frame: bytes) -> bytes:
 def _live_run(frames: bytearray) -> bool:
     """Say whether the last run in the frames has no end yet."""
     kinds = [event["type"] for event in map(_lifecycle, _split(bytes(frames))) if event]
-    return any(kind == "RUN_STARTED" for kind in kinds[-1:])
+    return kinds[-1:] == ["RUN_STARTED"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import datetime
 import re
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ import orjson
 from starlette.responses import Response
 
 from agentrunner.errors import ThreadAlreadyRunning, ThreadNotFound
-from agentrunner.server.answers import Answer, Refusal, thread_not_found
-from agentrunner.server.runs import BUSY
+from agentrunner.server.answers import Answer, Refusal, busy, thread_not_found
+from agentrunner.server.envelope import load_object
 from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agentrunner.server.app import Server
     from agentrunner.server.calls import Call
 
@@ -75,7 +78,7 @@ async def update(server: Server, call: Call) -> Response:
     await _see(server, call)
     verbs = server.runner.threads
     if call.method == "DELETE":
-        with _thread_refusals():
+        with _refusing():
             await verbs.delete(_id(call))
         return Answer({"threadId": _id(call), "deleted": True})
     name, archived = given.get("name"), given.get("archived")
@@ -83,7 +86,7 @@ async def update(server: Server, call: Call) -> Response:
         raise Refusal(400, {"error": "Invalid name", "message": "A name is a string of at most 1024 bytes, or null"})
     if not (archived is None or isinstance(archived, bool)):
         raise Refusal(400, {"error": "Invalid archived", "message": "archived is true or false"})
-    with _thread_refusals():
+    with _refusing():
         if "name" in given:
             await verbs.rename(_id(call), name or None)
         if archived is not None:
@@ -95,7 +98,7 @@ async def archive(server: Server, call: Call) -> Response:
     """Archive a thread."""
     _body(call)
     await _see(server, call)
-    with _thread_refusals():
+    with _refusing():
         await server.runner.threads.archive(_id(call))
     return Answer({"threadId": _id(call), "archived": True})
 
@@ -171,11 +174,8 @@ async def _see(server: Server, call: Call) -> None:
 
 def _body(call: Call) -> dict[str, Any]:
     """Read a change: an object, whose `agentId` the clients always send."""
-    try:
-        given = orjson.loads(call.body) if call.body.strip() else {}
-    except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict):
+    given = load_object(call.body)
+    if given is None:
         raise Refusal(400, {"error": "Invalid request body"})
     agent_id = given.get("agentId")
     if agent_id is not None and not (isinstance(agent_id, str) and _AGENT_ID.fullmatch(agent_id)):
@@ -183,14 +183,12 @@ def _body(call: Call) -> dict[str, Any]:
     return given
 
 
-class _thread_refusals:  # noqa: N801 - it is used as a verb
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
     """Make an answer of what the runner raises."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ThreadNotFound):
-            raise thread_not_found() from None
-        if isinstance(error, ThreadAlreadyRunning):
-            raise Refusal(409, BUSY) from None
+    try:
+        yield
+    except ThreadNotFound:
+        raise thread_not_found() from None
+    except ThreadAlreadyRunning:
+        raise busy() from None
