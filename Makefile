@@ -7,8 +7,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
 PORT ?= 8000
+TORTURE ?= --seed 1
 
-.PHONY: serve demo test lint bench wheel build fmt clean
+.PHONY: serve demo test lint bench torture wheel build fmt clean
 
 serve: build ## Set up everything and serve a demo agent at http://127.0.0.1:8000/, threads kept in threads.db.
 	$(BIN)/agentrunner serve agentrunner.demo.agents:agents --db threads.db --port $(PORT) --inspector
@@ -31,6 +32,10 @@ lint: build ## Everything that can be said about the code without running it.
 bench: build ## The README's table.
 	$(BIN)/python -m benches
 
+torture: build ## The fault campaigns in full, hours of them, and docs/torture.md; `make torture TORTURE="--only kill"`.
+	$(BIN)/pip install --group torture
+	$(BIN)/python tests/crash/torture.py $(TORTURE)
+
 wheel: build ## One wheel for every Python >= 3.11 of this platform, in dist/.
 	rm -rf dist
 	$(BIN)/maturin build --release --strip --out dist
@@ -43,7 +48,7 @@ $(VENV)/tools: pyproject.toml
 
 # Builds the core into python/agentrunner and installs what runs and tests it (the group `dev` comes with it).
 build: $(VENV)/tools
-	$(BIN)/maturin develop --quiet --release --extras demo,server
+	$(BIN)/maturin develop --quiet --release --extras demo,server,redis,postgres
 
 fmt: build
 	$(BIN)/ruff check --fix .

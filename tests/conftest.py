@@ -1,4 +1,4 @@
-"""What the tests share: `async def` tests, runners on both stores, inputs, agents."""
+"""What the tests share: `async def` tests, runners on every store, inputs, agents."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import backends
 from agentrunner import AgentRunner, InMemoryAgentRunner, SqliteAgentRunner
+from agentrunner.stores.locations import store_at
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from ag_ui.core import RunAgentInput
 
@@ -28,6 +30,11 @@ _runners = pytest.StashKey[list[AgentRunner]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=("asyncio", "eager", "uvloop"), default="asyncio", help="what runs async tests")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for why, count in backends.NOT_RUN.items():
+        terminalreporter.write_line(f"not run: {count} tests: {why}", yellow=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -63,18 +70,33 @@ def run_async(coroutine: Any, loop: str = "asyncio") -> Any:
         return runner.run(coroutine)
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., AgentRunner]:
-    """Make runners with options, on the same SQLite file or each in its own memory; closed when the test ends."""
+@pytest.fixture(params=backends.SHARED)
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Give a location of the test's own, on each store that processes may share."""
+    with backends.place(request.param, tmp_path) as location:
+        yield location
+
+
+@pytest.fixture(params=backends.ALL)
+def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., AgentRunner]]:
+    """Make runners with options, on the same threads or each in its own memory; closed when the test ends."""
     made = request.node.stash.setdefault(_runners, [])
 
-    def make(**options: Any) -> AgentRunner:
-        sqlite = request.param == "sqlite"
-        runner = SqliteAgentRunner(tmp_path / "threads.db", **options) if sqlite else InMemoryAgentRunner(**options)
-        made.append(runner)
+    def in_memory(**options: Any) -> AgentRunner:
+        made.append(runner := InMemoryAgentRunner(**options))
         return runner
 
-    return make
+    if request.param == "memory":
+        yield in_memory
+        return
+    with backends.place(request.param, tmp_path) as location:
+
+        def make(**options: Any) -> AgentRunner:
+            stores = {name: options.pop(name) for name in ("lease_ttl", "resume_window") if name in options}
+            made.append(runner := AgentRunner(store_at(location, **stores), **options))
+            return runner
+
+        yield make
 
 
 @pytest.fixture
@@ -105,7 +127,7 @@ def memory_factory(request: pytest.FixtureRequest) -> Callable[..., InMemoryAgen
 
 @pytest.fixture
 def runner(runner_factory: Callable[..., AgentRunner]) -> AgentRunner:
-    """Give a runner with the default options, on both stores in turn."""
+    """Give a runner with the default options, on each store in turn."""
     return runner_factory()
 
 

@@ -427,8 +427,8 @@ def test_a_million_events_stay_out_of_memory(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
 def test_an_agent_may_be_quiet_for_longer_than_the_lease(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("agentrunner.runner.RECOVER_EVERY", 0.01)
-    monkeypatch.setattr("agentrunner.runner.STOPS_EVERY", 0.01)
+    monkeypatch.setattr("agentrunner.upkeep.RECOVER_EVERY", 0.01)
+    monkeypatch.setattr("agentrunner.upkeep.STOPS_EVERY", 0.01)
 
     async def main():
         runner = (

@@ -14,6 +14,7 @@ import pytest
 
 from agentrunner import (
     AgentRunner,
+    InvalidCursor,
     InvalidInput,
     SqliteAgentRunner,
     StoreCorrupt,
@@ -93,6 +94,18 @@ async def test_an_id_of_one_kib_is_not_too_long(runner: AgentRunner, name: str) 
         "RUN_FINISHED",
     ]
     assert [thread.thread_id for thread in await runner.threads.list()] == [name]
+
+
+# Cursors
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", ".", "1.", ".1", "1.2.3", "-1", " 1", "1e3", "٣", "9" * 40, "\0", "\ud800", "1\n2"]
+)
+async def test_a_cursor_that_is_none_is_refused(runner: AgentRunner, cursor: str) -> None:
+    await collect(await runner.run(saying(), make_input()))
+    with pytest.raises(InvalidCursor):
+        await runner.connect("t1", after=cursor)
 
 
 # Events
@@ -202,8 +215,21 @@ async def test_what_is_no_agent_ends_the_run(runner: AgentRunner, caplog: pytest
 
 ODD = [
     'quote"s', "back\\slash", "sl/ash/../..", "line\nbreak\r\n", "tab\t\x01", "' OR 1=1; --", "名前", "مرحبا", "🙂",
-    " ", "%2e%2e", "data: x\n\n", "<script>", "\u2028", "e\u0301", "\ufeff", "nul\x00id",
+    " ", "%2e%2e", "data: x\n\n", "<script>", "\u2028", "e\u0301", "\ufeff",
 ]  # fmt: skip
+
+
+async def test_an_id_with_a_nul_is_kept_or_refused(runner: AgentRunner) -> None:
+    odd = "nul\0id"
+    for given in (make_input(odd, "r1"), make_input("t", odd), make_input("m", "r2", messages=[odd])):
+        try:
+            await collect(await runner.run(saying(), given))
+        except InvalidInput:
+            # PostgreSQL has no text with one.
+            assert given["threadId"] not in {thread.thread_id for thread in await runner.threads.list()}
+        else:
+            started = (await runner.threads.events(given["threadId"]))[0].to_dict()
+            assert (started["threadId"], started["runId"]) == (given["threadId"], given["runId"])
 
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import backends
 from agentrunner import SqliteAgentRunner, compact
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def test_version_and_help() -> None:
     assert command("--version")[1].startswith("agentrunner 0.")
     code, out, _ = command("--help")
     assert code == 0
-    for name in ("threads", "show", "compact", "doctor", "demo"):
+    for name in ("serve", "threads", "show", "compact", "copy", "prune", "doctor", "demo"):
         assert name in out
         assert command(name, "--help")[0] == 0
 
@@ -342,6 +343,67 @@ def test_doctor_says_what_it_cannot_mend(db: Path) -> None:
         assert "t/r1" in out
         assert "cannot be mended" in out
     assert "no luck" in command("show", db, "t")[1]
+
+
+def test_prune_removes_the_oldest(db: Path) -> None:
+    assert command("prune", db, "--max-age", "1h", "--max-runs", "2")[1] == "removed 0 runs\n"
+    assert command("prune", db, "--max-runs", "1")[1] == "removed 1 runs\n"
+    assert [name in command("show", db, "t")[1] for name in ("run r1", "run r2")] == [False, True]
+    assert command("prune", db, "--max-age", "0s")[1] == "removed 2 runs\n"
+    assert command("threads", db, "--archived")[1].startswith("no threads")
+
+
+@pytest.mark.parametrize("args", [(), ("--max-age", "30"), ("--max-age", "1y"), ("--max-age", "-1d")])
+def test_prune_asks_what_is_to_go(db: Path, args: tuple[str, ...]) -> None:
+    code, out, err = command("prune", db, *args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "30d" in err or "--max-runs" in err
+
+
+@pytest.mark.parametrize("backend", ["redis", "postgres"])
+def test_a_store_on_a_server(db: Path, tmp_path: Path, backend: str) -> None:
+    with backends.place(backend, tmp_path) as server:
+        assert command("copy", db, server)[0] == 0
+        for words in (("threads",), ("threads", "--archived"), ("doctor",)):
+            assert command(words[0], server, *words[1:]) == command(words[0], db, *words[1:])
+        for form in ((), ("--raw",), ("--json",)):
+            assert command("show", server, "t", *form) == command("show", db, "t", *form)
+        assert command("prune", server, "--max-runs", "1")[1] == "removed 1 runs\n"
+        assert "run r2" in command("show", server, "t")[1]
+
+
+NOWHERE = ["redis://:s3cret@127.0.0.1:1/0", "postgresql://me:s3cret@127.0.0.1:1/test?password=s3cret&schema=s"]
+
+
+@pytest.mark.parametrize("address", NOWHERE)
+@pytest.mark.parametrize("args", [("threads", "{}"), ("serve", "agentrunner.demo.agents:agents", "--db", "{}")])
+def test_a_server_that_is_not_there(address: str, args: tuple[str, ...]) -> None:
+    pytest.importorskip(address.partition(":")[0].replace("postgresql", "psycopg"))
+    outcome = command(*(arg.replace("{}", address) for arg in args))
+    one_line(outcome, "127.0.0.1", "1", address.partition(":")[0])
+    assert "s3cret" not in outcome[2]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["mysql://me:s3cret@host/db", "redis://:s3/cret@host/0", "redis://:s3cret@host:port", "redis://:s3cret@h/0?huh=1",
+     "postgresql://me:s3?cret@host/db", "postgresql://me:s3cret@host/db?huh=1", "redis://:s3cret@[::1/0"],
+)  # fmt: skip
+def test_what_is_no_address(tmp_path: Path, address: str) -> None:
+    for args in (("threads", address), ("copy", address, tmp_path / "made.db")):
+        code, out, err = command(*args)
+        assert (code in (1, 2), out, err.count("\n")) == (True, "", 1)
+        assert address.partition(":")[0] in err
+        assert not any(piece in err for piece in ("s3", "cret"))
+    assert not (tmp_path / "made.db").exists()
+
+
+def test_a_schema_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    backends.needs("postgres")
+    nowhere = f"{backends.POSTGRES}?schema=never-made"
+    for command_of in (("doctor", nowhere), ("copy", nowhere, tmp_path / "made.db"), ("doctor", nowhere)):
+        one_line(command(*command_of), "there is no schema 'never-made'")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_demo_needs_a_file_of_its_own(db: Path) -> None:

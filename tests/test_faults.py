@@ -8,6 +8,7 @@ import pytest
 
 import agentrunner
 from agentrunner import SqliteAgentRunner, StoreError, StoreFull
+from conftest import make_input, saying, text, types
 
 MESSAGE = "x" * 8_000
 
@@ -86,3 +87,38 @@ async def test_a_full_disk(small_disk):
         kept = agentrunner.fold(history).messages[0]["content"]
         told = agentrunner.fold(events[:-1]).messages[0]["content"]
         assert kept.startswith(told)
+
+
+async def _failing(*_):
+    raise StoreError("disk I/O error")
+
+
+async def test_who_comes_while_a_run_cannot_be_ended_is_told_as_those_were_who_saw_it(sqlite_factory, monkeypatch):
+    runner = sqlite_factory()
+    store = await runner.opened()
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "finish", _failing)
+        agent = saying(*text("m", "hello"))
+        seen = await collect(await runner.run(agent, make_input()))
+        assert types(seen)[-2:] == ["RUN_FINISHED", "RUN_ERROR"]
+        for after in (None, "2"):
+            late = await asyncio.wait_for(collect(await runner.connect("t1", after=after)), 5)
+            assert [bytes(event) for event in late[-2:]] == [bytes(event) for event in seen[-2:]]
+        with pytest.raises(StoreError):
+            await runner.run(agent, make_input(run="r2"))
+    assert types(await collect(await runner.run(saying(), make_input(run="r3")))) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert types(await runner.threads.events("t1"))[-3] == "RUN_FINISHED"
+
+
+async def test_a_run_that_said_its_error_says_no_other_when_it_cannot_be_ended(sqlite_factory, monkeypatch):
+    runner = sqlite_factory()
+    monkeypatch.setattr(await runner.opened(), "finish", _failing)
+
+    async def agent(about):
+        yield {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
+        yield {"type": "RUN_ERROR", "message": "the agent's own"}
+
+    seen = await collect(await runner.run(agent, make_input()))
+    assert types(seen) == ["RUN_STARTED", "RUN_ERROR"]
+    late = await asyncio.wait_for(collect(await runner.connect("t1")), 5)
+    assert types(late) == ["RUN_STARTED", "RUN_ERROR"]

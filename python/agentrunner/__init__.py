@@ -1,5 +1,7 @@
 """Run AG-UI agents: every event durable before it is delivered, replayed to late readers, compacted, crash-safe."""
 
+from typing import TYPE_CHECKING, Any
+
 from agentrunner._core import Event, __version__
 from agentrunner.embedded import InMemoryAgentRunner, SqliteAgentRunner
 from agentrunner.errors import (
@@ -32,7 +34,10 @@ from agentrunner.stores.memory import MemoryStore
 from agentrunner.stores.sqlite import SqliteStore
 from agentrunner.stream import EventStream
 from agentrunner.threads import Threads
-from agentrunner.types import Run, ThreadSummary
+from agentrunner.types import Retention, Run, ThreadSummary
+
+if TYPE_CHECKING:
+    from agentrunner.networked import PostgresAgentRunner, RedisAgentRunner
 
 __all__ = [
     "AgentRunner",
@@ -50,6 +55,9 @@ __all__ = [
     "InvalidInput",
     "LeaseLost",
     "MemoryStore",
+    "PostgresAgentRunner",
+    "RedisAgentRunner",
+    "Retention",
     "Run",
     "RunAlreadyExists",
     "RunnerClosed",
@@ -75,3 +83,12 @@ __all__ = [
     "fold",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Their clients are extras, and what does not use them need not wait for them.
+    if name in ("PostgresAgentRunner", "RedisAgentRunner"):
+        from agentrunner import networked
+
+        return getattr(networked, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

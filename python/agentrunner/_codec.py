@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from agentrunner import _core
 from agentrunner._core import Event
-from agentrunner.errors import InvalidEvent
+from agentrunner.errors import InvalidCursor, InvalidEvent
 
 if TYPE_CHECKING:
     from ag_ui.core import BaseEvent
     from pydantic import BaseModel
+
+    from agentrunner.stores import Cursor
 
     EventLike: TypeAlias = BaseEvent | BaseModel | Mapping[str, Any] | bytes | bytearray | memoryview | str | Event
 
@@ -39,6 +42,14 @@ def encode(event: EventLike) -> bytes:
         return _checked(_dump(event), lambda: event)
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidEvent(f"an event cannot be written as JSON: {error}") from error
+
+
+def read_cursor(text: str) -> Cursor:
+    """Give a cursor's place. Raises `InvalidCursor`."""
+    try:
+        return _core.parse_cursor(text)
+    except UnicodeEncodeError as error:
+        raise InvalidCursor(f"a cursor is digits: {error}") from None
 
 
 def _dump(value: object) -> bytes:

@@ -12,6 +12,7 @@ __all__ = [
     "Claim",
     "Event",
     "Frames",
+    "Owner",
     "Recorder",
     "SqliteStore",
     "__version__",
@@ -23,6 +24,7 @@ __all__ = [
     "parse_cursor",
     "recompacted",
     "run_frames",
+    "run_message_ids",
     "snapshot",
     "verify",
 ]
@@ -61,6 +63,8 @@ class Frames:
     def __bytes__(self) -> bytes: ...
     def legacy(self) -> bytes:
         """Give the frames as `@ag-ui/client` 0.0.59 reads them, made once; `bytes(frames)` where it reads them all."""
+    def part(self, offset: int, limit: int) -> tuple[Frames, int]:
+        """Give the frames from a byte on, at least one, about `limit` bytes, and where the next part begins."""
     def events(self) -> list[Event]:
         """Give the frames' events; the same list each time."""
 
@@ -68,6 +72,7 @@ class Frames:
 class Batch:
     """Raw frames to be made durable together; `bytes(batch)` are the frames."""
 
+    def __new__(cls, data: bytes, first_seq: int, count: int) -> Batch: ...
     @property
     def first_seq(self) -> int:
         """The sequence number of the first frame."""
@@ -155,6 +160,15 @@ class Claim:
     def agent_id(self) -> str | None: ...
 
 @final
+class Owner:
+    """Who holds a lease: host, boot, process and one opened store in it (`str(owner)`); alive until let go of."""
+
+    def __new__(cls) -> Owner: ...
+    @staticmethod
+    def is_gone(owner: str) -> bool:
+        """Say whether an owner is known to be gone; false where only its lease's end can tell."""
+
+@final
 class SqliteStore:
     """One SQLite file. A verb takes a ticket and returns at once; `completions()` gives what came of it."""
 
@@ -201,6 +215,9 @@ class SqliteStore:
     def archive(self, ticket: int, thread_id: str, archived: bool) -> None: ...
     def delete(self, ticket: int, thread_id: str) -> None: ...
     def clear(self, ticket: int, any_scope: bool, scope: str | None) -> None: ...
+    def runs(self, ticket: int, thread_id: str, after: int, limit: int) -> None: ...
+    def put(self, ticket: int, thread: tuple[Any, ...], runs: Sequence[tuple[Any, ...]]) -> None: ...
+    def prune(self, ticket: int, max_runs: int | None, before: int | None, limit: int) -> None: ...
     def inspect(self, ticket: int, fix: bool) -> None: ...
 
 def compact(events: Iterable[Any]) -> list[Event]: ...
@@ -221,6 +238,9 @@ def recompacted(frames: Sequence[Frames], seq: int, skip: int) -> Frames:
 
 def run_frames(events: bytes, seq: int, skip: int) -> Frames:
     """Give a stored run's events as frames. Raises `InvalidEvent` for what cannot be read."""
+
+def run_message_ids(events: bytes) -> list[str]:
+    """Give the message ids a stored run's events add to its thread; none for what cannot be read."""
 
 def snapshot(frames: Sequence[Frames]) -> tuple[bytes, list[bytes], bytes, bytes | None, list[bytes]] | None:
     """Give a thread, all its runs in order, as a reader takes it over who may hold some of it; `None`: no events.

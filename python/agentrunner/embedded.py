@@ -11,7 +11,7 @@ from agentrunner.stores.sqlite import SqliteStore
 if TYPE_CHECKING:
     import os
 
-    from agentrunner.types import OnConcurrentRun
+    from agentrunner.types import OnConcurrentRun, Retention
 
 
 class SqliteAgentRunner(AgentRunner):
@@ -25,10 +25,11 @@ class SqliteAgentRunner(AgentRunner):
         lease_ttl: float = 10.0,
         resume_window: float = 300.0,
         on_concurrent_run: OnConcurrentRun = "reject",
+        retention: Retention | None = None,
         **limits: int,
     ) -> None:
         store = SqliteStore(path, durability=durability, lease_ttl=lease_ttl, resume_window=resume_window)
-        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)
+        super().__init__(store, on_concurrent_run=on_concurrent_run, retention=retention, **limits)
         self.path = store.path
 
     def __repr__(self) -> str:
@@ -46,6 +47,7 @@ class InMemoryAgentRunner(AgentRunner):
         max_bytes: int = 512 * MIB,
         resume_window: float = 300.0,
         on_concurrent_run: OnConcurrentRun = "reject",
+        retention: Retention | None = None,
         **limits: int,
     ) -> None:
         store = MemoryStore(
@@ -54,4 +56,4 @@ class InMemoryAgentRunner(AgentRunner):
             max_bytes=max_bytes,
             resume_window=resume_window,
         )
-        super().__init__(store, on_concurrent_run=on_concurrent_run, **limits)
+        super().__init__(store, on_concurrent_run=on_concurrent_run, retention=retention, **limits)

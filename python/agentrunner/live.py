@@ -14,7 +14,7 @@ import orjson
 from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._core import Frames
-from agentrunner.errors import CursorError, InvalidEvent, InvalidEventSequence, LeaseLost, StoreError
+from agentrunner.errors import CursorAhead, CursorError, InvalidEvent, InvalidEventSequence, LeaseLost, StoreError
 from agentrunner.tracing import span_of
 
 if TYPE_CHECKING:
@@ -40,16 +40,15 @@ SLICE = 0.001
 GRACE = 5.0
 """Seconds a stopped agent has to end before its run ends without it."""
 JOURNAL_PAGE = 1 << 20
-FOLLOW_EVERY = 0.02
-"""Seconds between looks at a run that lives in another process."""
 
 
 class LiveRun:
     """A run readers can follow: a recorder, and word of its changes."""
 
-    def __init__(self, claim: Claim, recorder: Recorder) -> None:
+    def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
         self.claim = claim
         self.recorder = recorder
+        self._store = store
         self.closed = False
         """Whether nothing more will come."""
         self.readers = 0
@@ -68,6 +67,15 @@ class LiveRun:
         """Wait until readers may see this sequence number, or the run is closed."""
         while self.recorder.published < seq and not self.closed:
             await self.changed()
+
+    async def catch_up(self) -> None:
+        """Take in what the journal has of the run already."""
+        while True:
+            page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE)
+            # Without the run's own token the frames may be those of a later run.
+            if not len(page.frames) or page.live_token != self.claim.token:
+                return
+            self.recorder.replay(page.frames)
 
     def wake(self) -> None:
         """Tell the readers that there is something new."""
@@ -90,10 +98,6 @@ class LiveRun:
 class Follower(LiveRun):
     """A run that lives in another process, read from the journal."""
 
-    def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
-        super().__init__(claim, recorder)
-        self._store = store
-
     async def follow(self) -> None:
         """Read until the run has ended or nobody here reads it any more."""
         try:
@@ -106,12 +110,17 @@ class Follower(LiveRun):
                     self.recorder.replay(page.frames)
                     self.wake()
                 else:
-                    await asyncio.sleep(FOLLOW_EVERY)
+                    await self._store.changed(self.claim.thread_id, self.recorder.last_seq)
         except (StoreError, CursorError) as error:
-            self.failure = last_word(self.recorder, str(error), "STORE_ERROR")
+            self.give_up(error)
             logger.exception("thread %s: following run %s failed", self.claim.thread_id, self.claim.run_id)
         finally:
             self.close()
+
+    def give_up(self, error: Exception) -> None:
+        """Tell the readers why nothing more will come, though the run has no end in the store."""
+        self.failure = last_word(self.recorder, str(error), "STORE_ERROR")
+        self.close()
 
     async def _taken_over(self) -> bool:
         """Say whether the run is live still, under another owner, and go on under the new token."""
@@ -124,7 +133,14 @@ class Follower(LiveRun):
     async def _read_rest(self) -> None:
         """Read what is left of the ended run, and nothing of a run that came after it."""
         thread_id, first_seq = self.claim.thread_id, self.claim.first_seq
-        place = await self._store.locate(thread_id, (first_seq, None))
+        try:
+            place = await self._store.locate(thread_id, (first_seq, None))
+        except CursorAhead:
+            # It was given up before it had said anything.
+            return
+        if place.kind == "live":
+            # As before, and its number is another run's now.
+            return
         # A run that is not stored, or has one event, is one batch.
         last_seq = place.last_seq if place.kind == "journal" else first_seq
         while self.recorder.last_seq < last_seq:
@@ -138,8 +154,7 @@ class Driver(LiveRun):
     """A run driven here: its agent consumed, its events recorded, made durable, published, finished."""
 
     def __init__(self, claim: Claim, recorder: Recorder, store: Store, stats: Stats) -> None:
-        super().__init__(claim, recorder)
-        self._store = store
+        super().__init__(claim, recorder, store)
         self._stats = stats
         self._agent: Agent | None = None
         self._agent_task: asyncio.Task[None] | None = None
@@ -235,8 +250,10 @@ class Driver(LiveRun):
     async def _commit_all(self) -> None:
         try:
             while taken := self.recorder.take():
+                # The lease counts from when it was asked for, not from when the answer came.
+                began = time.monotonic()
                 await self._append(*taken)
-                self.renewed_at = time.monotonic()
+                self.renewed_at = began
                 self.recorder.publish()
                 self.wake()
         except (StoreError, LeaseLost) as error:
@@ -346,7 +363,9 @@ def _code(error: Exception) -> str:
     return "LEASE_LOST" if isinstance(error, LeaseLost) else "STORE_ERROR"
 
 
-def last_word(recorder: _core.Recorder, message: str, code: str) -> Frames:
-    """Give a `RUN_ERROR` that is in no store; its cursor is that of the last event that is."""
+def last_word(recorder: _core.Recorder, message: str, code: str) -> Frames | None:
+    """Give a `RUN_ERROR` that is in no store, if readers saw none yet; its cursor is that of the last event that is."""
+    if recorder.failed and recorder.published == recorder.last_seq:
+        return None
     event = orjson.dumps({"type": "RUN_ERROR", "message": message, "code": code})
     return Frames(b"id: %d\ndata: %s\n\n" % (recorder.published, event))

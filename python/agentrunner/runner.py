@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import logging
-import time
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from agentrunner import _core
-from agentrunner._codec import encode
+from agentrunner._codec import encode, read_cursor
 from agentrunner.errors import (
     AgentRunnerError,
     CursorAhead,
     InvalidEvent,
     InvalidInput,
-    LeaseLost,
     RunnerClosed,
-    StoreError,
     ThreadAlreadyRunning,
 )
-from agentrunner.live import JOURNAL_PAGE, Driver, Follower, LiveRun
+from agentrunner.forms import Forms
+from agentrunner.live import Driver, Follower, LiveRun
 from agentrunner.reconnect import caught_up
 from agentrunner.stats import Stats
 from agentrunner.stream import EventStream
 from agentrunner.threads import Threads
-from agentrunner.types import OnConcurrentRun, Run
+from agentrunner.types import OnConcurrentRun, Retention, Run
+from agentrunner.upkeep import STOPS_EVERY, Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -44,16 +42,13 @@ logger = logging.getLogger("agentrunner")
 
 MIB = 1 << 20
 
-STOPS_EVERY = 0.1
-"""Seconds between looks for stops asked for in other processes."""
-RECOVER_EVERY = 1.0
-
 
 class AgentRunner:
     """Runs agents over a store. Use it with `async with`, or call `aclose()`; it belongs to one event loop.
 
     `on_concurrent_run`, for a thread that has a run: `reject` raises `ThreadAlreadyRunning`; `supersede` stops the run
     that is there, which is kept as far as it got, and starts the new one; `enqueue` waits its turn, first in first out.
+    `retention`: how long finished runs are kept; without it, for ever.
 
     Limits: `max_event_bytes` of one event; `max_id_bytes` of one id; `live_window_bytes` of a live run's newest frames
     in memory (older ones are read from the store); `max_pending_bytes` that wait for a commit before the agent waits.
@@ -64,6 +59,7 @@ class AgentRunner:
         store: Store,
         *,
         on_concurrent_run: OnConcurrentRun = "reject",
+        retention: Retention | None = None,
         max_event_bytes: int = 4 * MIB,
         max_id_bytes: int = 1024,
         live_window_bytes: int = MIB,
@@ -86,8 +82,8 @@ class AgentRunner:
         self.stats = Stats(self._live)
         """What the runner has done, in figures."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
-        self._unfinished: dict[str, Driver] = {}
-        self._recovering = asyncio.Lock()
+        self._upkeep = Upkeep(store, self._live, self.stats, self._recorder, retention)
+        self._forms = Forms()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opening: asyncio.Future[None] | None = None
 
@@ -124,13 +120,15 @@ class AgentRunner:
             self._opening = loop.create_future()
             try:
                 await self._store.open()
-                await self._recover()
+                await self._upkeep.recover()
             except BaseException:
                 self._loop = None
                 await self._store.aclose()
                 self._opening.cancel()
                 raise
-            self._spawn(self._supervise())
+            # Two tasks: what there is to recover may be much, and leases do not wait.
+            self._spawn(self._upkeep.hold())
+            self._spawn(self._upkeep.tidy())
             self._opening.set_result(None)
         elif self._loop is not loop:
             raise RunnerClosed("the runner belongs to another event loop")
@@ -207,7 +205,7 @@ class AgentRunner:
         driver = Driver(claim, self._recorder(claim, known), store, self.stats)
         self.stats.runs_started += 1
         self._live[thread_id] = driver
-        stream = EventStream(store, thread_id, live=driver, after=claim.first_seq - 1)
+        stream = EventStream(store, self._forms, thread_id, live=driver, after=claim.first_seq - 1)
         self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model, scope, headers or {})))
         return stream
 
@@ -224,52 +222,67 @@ class AgentRunner:
         store = await self.opened()
         if after is None and known:
             return await self._caught_up(store, thread_id, known)
-        cursor: Cursor = _core.parse_cursor(after) if after is not None else (0, None)
+        cursor: Cursor = read_cursor(after) if after is not None else (0, None)
         while True:
             live = await self._live_run(thread_id)
             # A run of another process is followed while it has readers: until the real one is made, this is one.
-            _held = EventStream(store, thread_id, live=live)
+            _held = EventStream(store, self._forms, thread_id, live=live)
             place = await store.locate(thread_id, cursor)
             in_live = live if live is not None and cursor[0] >= live.claim.first_seq else None
-            if (place.kind == "live") == (in_live is not None):
+            if place.kind != "live" and in_live is None:
                 break
+            if place.kind == "live" and in_live is not None and await self._reaches(store, in_live, cursor[0]):
+                return self._resume_live(store, thread_id, cursor, in_live)
             # It started, or ended, since: look again.
             await asyncio.sleep(0)
-        if in_live is not None:
-            return await self._resume_live(store, thread_id, cursor, in_live)
         if place.kind == "journal":
             return self._resume_finished(store, thread_id, cursor, place.first_seq, place.last_seq, live)
-        return EventStream(store, thread_id, stored=cursor, live=live)
+        return EventStream(store, self._forms, thread_id, stored=cursor, live=live)
 
     def _resume_finished(
         self, store: Store, thread_id: str, cursor: Cursor, first: int, last: int, live: LiveRun | None
     ) -> EventStream:
         seq, index = cursor
         if index is None:
-            return EventStream(store, thread_id, journal=(seq, last), stored=(last, None), live=live)
-        stream = EventStream(store, thread_id, stored=(last, None), live=live)
+            return EventStream(store, self._forms, thread_id, journal=(seq, last), stored=(last, None), live=live)
+        stream = EventStream(store, self._forms, thread_id, stored=(last, None), live=live)
         stream.resume(first, last, seq, index + 1)
         return stream
 
-    async def _resume_live(self, store: Store, thread_id: str, cursor: Cursor, live: LiveRun) -> EventStream:
+    def _resume_live(self, store: Store, thread_id: str, cursor: Cursor, live: LiveRun) -> EventStream:
         seq, index = cursor
-        await live.published(min(seq, live.recorder.last_seq))
-        if seq > live.recorder.published:
-            raise CursorAhead(
-                f"cursor {seq} is ahead of thread '{thread_id}', which is at {live.recorder.published}; "
-                "connect without a cursor"
-            )
-        stream = EventStream(store, thread_id, live=live, after=seq)
+        stream = EventStream(store, self._forms, thread_id, live=live, after=seq)
         if index is not None:
             stream.resume(live.claim.first_seq, seq, seq, index + 1)
         return stream
 
+    async def _reaches(self, store: Store, live: LiveRun, seq: int) -> bool:
+        """Wait until readers here may see that event; false if the run has ended before it. Raises `CursorAhead`."""
+        thread_id, known = live.claim.thread_id, live.recorder.last_seq
+        if (
+            seq > known
+            and isinstance(live, Follower)
+            and len((await store.journal(thread_id, seq - 1, None, 1)).frames)
+        ):
+            # Shown by its own process, and on its way here: a reader has come from there.
+            known = seq
+        await live.published(min(seq, known))
+        if seq > live.recorder.published and not live.closed:
+            raise CursorAhead(
+                f"cursor {seq} is ahead of thread '{thread_id}', which is at {live.recorder.published}; "
+                "connect without a cursor"
+            )
+        return seq <= live.recorder.published
+
     async def _caught_up(self, store: Store, thread_id: str, known: Sequence[Mapping[str, Any]]) -> EventStream:
         while True:
             live = await self._live_run(thread_id)
-            _held = EventStream(store, thread_id, live=live)
+            _held = EventStream(store, self._forms, thread_id, live=live)
             until = live.claim.first_seq if live is not None else None
-            history = [piece async for piece in EventStream(store, thread_id, stored=(0, None), until=until).pieces()]
+            history = [
+                piece
+                async for piece in EventStream(store, self._forms, thread_id, stored=(0, None), until=until).pieces()
+            ]
             if live is None:
                 seq = None
                 break
@@ -280,7 +293,7 @@ class AgentRunner:
                 break
         # Off the loop: a long thread takes longer than other tasks should wait.
         snapshot = await asyncio.to_thread(caught_up, history, known, seq)
-        return EventStream(store, thread_id, first=snapshot, live=live, after=seq)
+        return EventStream(store, self._forms, thread_id, first=snapshot, live=live, after=seq)
 
     async def is_running(self, thread_id: str) -> bool:
         """Say whether the thread has a live run that was not asked to stop, in this process or another."""
@@ -308,11 +321,16 @@ class AgentRunner:
         store = await self.opened()
         live = await self._live_run(thread_id)
         if live is None:
-            return EventStream(store, thread_id, stored=(0, None))
+            return EventStream(store, self._forms, thread_id, stored=(0, None))
         frames, seq = live.recorder.prefix(0)
         await live.published(seq)
         return EventStream(
-            store, thread_id, stored=(0, None), until=live.claim.first_seq, last=frames if len(frames) else None
+            store,
+            self._forms,
+            thread_id,
+            stored=(0, None),
+            until=live.claim.first_seq,
+            last=frames if len(frames) else None,
         )
 
     # Starting
@@ -349,18 +367,24 @@ class AgentRunner:
             while not (self._closed or self.draining):
                 claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids, scope))
                 try:
-                    return await asyncio.shield(claiming)
+                    claimed = await asyncio.shield(claiming)
                 except asyncio.CancelledError:
                     # The next in turn, or the caller's next try, is to find the thread free.
                     await asyncio.shield(self._spawn(self._give_back(claiming)))
                     raise
                 except ThreadAlreadyRunning:
-                    if await self._recover(thread_id):
+                    if await self._upkeep.recover(thread_id):
                         continue
-                    if (unfinished := self._unfinished.get(thread_id)) and unfinished.unfinished:
-                        raise unfinished.unfinished from None
+                    if (error := self._upkeep.unfinished(thread_id)) is not None:
+                        raise error from None
                     if self._on_concurrent_run == "reject":
                         raise
+                else:
+                    if not (self._closed or self.draining):
+                        return claimed
+                    # The runs that are waited for have been counted since.
+                    await self._give_back(claiming)
+                    break
                 if self._on_concurrent_run == "supersede":
                     await self.stop(thread_id)
                 live = self._live.get(thread_id)
@@ -371,7 +395,7 @@ class AgentRunner:
         raise RunnerClosed("the runner was closed before the run's turn came")
 
     async def _give_back(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
-        """Free the thread of a claim that was under way when its caller was cancelled."""
+        """Free the thread of a claim that nobody wants any more."""
         with contextlib.suppress(AgentRunnerError):
             claim, _ = await claiming
             await self._store.finish(claim, self._recorder(claim, []), False)
@@ -390,8 +414,7 @@ class AgentRunner:
         finally:
             driver.close()
             self.stats.runs_ended[driver.how] += 1
-            if driver.unfinished:
-                self._unfinished[run.thread_id] = driver
+            self._upkeep.note(driver)
             if self._live.get(run.thread_id) is driver:
                 del self._live[run.thread_id]
 
@@ -407,19 +430,15 @@ class AgentRunner:
             if live is not None and not live.closed and live.claim.run_id == claim.run_id:
                 return live
             follower = Follower(claim, self._recorder(claim, []), self._store)
-            await self._catch_up(follower)
+            await follower.catch_up()
+            if (error := self._upkeep.unfinished(thread_id, claim.run_id)) is not None:
+                # It ended here, and the store could not be told: readers are not to wait until it can.
+                follower.give_up(error)
+                return follower
             self._live[thread_id] = follower
             self._spawn(self._follow(follower))
             return follower
         return None
-
-    async def _catch_up(self, live: LiveRun) -> None:
-        while True:
-            page = await self._store.journal(live.claim.thread_id, live.recorder.last_seq, None, JOURNAL_PAGE)
-            # Without the run's own token the frames may be those of a later run.
-            if not len(page.frames) or page.live_token != live.claim.token:
-                return
-            live.recorder.replay(page.frames)
 
     async def _follow(self, follower: Follower) -> None:
         # The reader it is for is made in the same turn of the loop.
@@ -430,79 +449,3 @@ class AgentRunner:
             follower.close()
             if self._live.get(follower.claim.thread_id) is follower:
                 del self._live[follower.claim.thread_id]
-
-    # Upkeep
-
-    async def _supervise(self) -> None:
-        """Renew leases, see stops asked for elsewhere, take over what others left behind."""
-        last_renewal = last_recovery = time.monotonic()
-        ttl = self._store.lease_ttl
-        while True:
-            # Where no other process is, nobody asks for stops and no lease can be lost.
-            leased = self._live.values() if self._store.shared else ()
-            drivers = [live for live in leased if isinstance(live, Driver)]
-            await asyncio.sleep(STOPS_EVERY if drivers else RECOVER_EVERY)
-            now = time.monotonic()
-            try:
-                if drivers:
-                    await self._see_stops(drivers)
-                    if now - last_renewal >= ttl * 0.3:
-                        last_renewal = now
-                        await self._renew(drivers)
-                if now - last_recovery >= RECOVER_EVERY:
-                    last_recovery = now
-                    await self._recover()
-            except StoreError:
-                logger.exception("the store's upkeep failed; it is tried again")
-            for driver in drivers:
-                if not driver.closed and time.monotonic() - driver.renewed_at > ttl * 2 / 3:
-                    claim = driver.claim
-                    driver.fail(LeaseLost(f"the lease of run '{claim.run_id}' could not be renewed in time"))
-
-    async def _see_stops(self, drivers: list[Driver]) -> None:
-        asked = set(await self._store.stops())
-        for driver in drivers:
-            if driver.claim.token in asked:
-                await driver.stop()
-
-    async def _renew(self, drivers: list[Driver]) -> None:
-        held = await self._store.renew([driver.claim for driver in drivers])
-        for driver, still in zip(drivers, held, strict=True):
-            if still:
-                driver.renewed_at = time.monotonic()
-            elif not driver.closed:
-                driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
-
-    async def _recover(self, thread_id: str | None = None) -> bool:
-        """End runs whose process is gone: their journal is stored. Say if there were any, now or just before."""
-        under_way = self._recovering.locked()
-        async with self._recovering:
-            claims = await self._store.recover(thread_id)
-            for claim in claims:
-                if not (isinstance(live := self._live.get(claim.thread_id), Driver) and not live.closed):
-                    await self._recover_run(claim)
-            # Runs of this process whose end the store could not take, a full disk's for one: it may now.
-            for name in [thread_id] if thread_id is not None else list(self._unfinished):
-                unfinished = self._unfinished.pop(name, None)
-                if unfinished is not None:
-                    claims.append(unfinished.claim)
-                    await self._recover_run(unfinished.claim)
-            freed = [claim for claim in claims if claim.thread_id not in self._unfinished]
-        return bool(freed) or under_way
-
-    async def _recover_run(self, claim: Claim) -> None:
-        """Replay the run's journal, end it and store it."""
-        driver = Driver(claim, self._recorder(claim, []), self._store, self.stats)
-        try:
-            await self._catch_up(driver)
-        except StoreError:
-            # A damaged journal costs what cannot be read of it, never the thread.
-            logger.exception("thread %s: the journal of run %s is damaged", claim.thread_id, claim.run_id)
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        driver.interrupt(f"The run was interrupted: its process ended. Recovered at {now}", "INTERRUPTED")
-        await driver.finish()
-        if driver.unfinished:
-            self._unfinished[claim.thread_id] = driver
-        elif driver.failure is None:
-            self.stats.recoveries += 1
-            logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)

@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner.errors import CursorExpired
+from agentrunner.forms import LongForm
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from agentrunner._core import Event, Frames
+    from agentrunner.forms import Forms, Key
     from agentrunner.live import LiveRun
     from agentrunner.stores import Cursor, Store
 
-PIECE = 128 * 1024
-"""About how many bytes a reader is given at once: what a server may hold for each client that is slow."""
+PIECE = 64 * 1024
+"""About how many bytes a reader is given at once: what a server may hold for each client, beside what it is sending."""
+LONG = PIECE
+"""A form of more bytes is handed out in parts."""
+SHARED_FOR = 1000
+"""Events by which the form of a live run may be behind, to be given to who joins then: the events follow it."""
 SMALL_PIECE = 32 * 1024
 """The same for a reader that takes event by event: other tasks get their turn between two pieces."""
 
@@ -35,9 +41,11 @@ class EventStream:
         "_at_once",
         "_buffer",
         "_first",
+        "_forms",
         "_journal",
         "_last",
         "_live",
+        "_long",
         "_store",
         "_stored",
         "_thread_id",
@@ -47,6 +55,7 @@ class EventStream:
     def __init__(
         self,
         store: Store,
+        forms: Forms,
         thread_id: str,
         *,
         first: Frames | None = None,
@@ -58,6 +67,9 @@ class EventStream:
         last: Frames | None = None,
     ) -> None:
         self._store = store
+        self._forms = forms
+        self._long: LongForm | None = None
+        """What is being handed out in parts, before all else."""
         self._thread_id = thread_id
         self._first = first
         """Given before all else."""
@@ -129,7 +141,8 @@ class EventStream:
     def replaying(self) -> bool:
         """Whether what comes next is there already: history, or what a live run had when it was joined."""
         return (
-            self._first is not None
+            self._long is not None
+            or self._first is not None
             or self._journal is not None
             or self._stored is not None
             or (self._live is not None and self._after is None)
@@ -142,7 +155,11 @@ class EventStream:
             await asyncio.sleep(0)
         self._at_once = True
         while True:
-            if self._first is not None:
+            if self._long is not None:
+                frames = await self._long.part(self._forms, piece)
+                if self._long.read:
+                    self._long = None
+            elif self._first is not None:
                 frames, self._first = self._first, None
             elif self._journal is not None:
                 frames = await self._from_journal(*self._journal, piece)
@@ -152,7 +169,7 @@ class EventStream:
                 last, self._last = self._last, None
                 return last
             elif self._after is None:
-                frames = await self._prefix(self._live)
+                frames = await self._prefix(self._live, piece)
             else:
                 found, reached = self._live.recorder.read(self._after, piece)
                 if found is not None:
@@ -170,10 +187,23 @@ class EventStream:
             if len(frames):
                 return frames
 
+    async def _in_parts(self, key: Key, form: Frames, again: Callable[[], Awaitable[Frames]], piece: int) -> Frames:
+        """Give a form, or of a long one its first part: the others come next."""
+        if len(form) <= LONG:
+            return form
+        self._forms.hold(key, form)
+        self._long = LongForm(key, len(form), again)
+        return await self._long.part(self._forms, piece)
+
     async def _from_history(self, after: Cursor, piece: int) -> Frames:
+        async def again() -> Frames:
+            return (await self._store.history(self._thread_id, after, self._until, piece)).frames
+
         page = await self._store.history(self._thread_id, after, self._until, piece)
         self._stored = page.next
-        return page.frames
+        return await self._in_parts(
+            (self._thread_id, "history", (after, self._until), piece), page.frames, again, piece
+        )
 
     def resume(self, first: int, last: int, seq: int, skip: int) -> None:
         """Begin in the form of a run compacted up to `seq`, at its frame `skip`; its raw rest follows."""
@@ -186,7 +216,11 @@ class EventStream:
             seq, skip = self._again
             self._again = None
             self._journal = (seq, last) if seq < last else None
-            return _core.recompacted(await self._raw(after, seq, piece), seq, skip)
+
+            async def again() -> Frames:
+                return _core.recompacted(await self._raw(after, seq, PIECE), seq, skip)
+
+            return await self._in_parts((self._thread_id, "rest", (after, skip), seq), await again(), again, piece)
         page = await self._store.journal(self._thread_id, after, last, piece)
         events = page.frames.events()
         reached = events[-1].seq if events else None
@@ -217,12 +251,21 @@ class EventStream:
         self._after = events[-1].seq
         return page.frames
 
-    async def _prefix(self, live: LiveRun) -> Frames:
-        frames, seq = live.recorder.prefix(0)
+    async def _prefix(self, live: LiveRun, piece: int) -> Frames:
+        first_seq = live.claim.first_seq
+        held = self._forms.newest(self._thread_id, live.claim.run_id)
+        if held is not None and live.recorder.last_seq - held[1] <= SHARED_FOR:
+            frames, seq = held
+        else:
+            frames, seq = live.recorder.prefix(0)
         self._after = seq
         await live.published(seq)
         if live.recorder.published < seq:
             # The run ended without getting this far: what is durable is read instead.
-            self._after = live.claim.first_seq - 1
+            self._after = first_seq - 1
             return _core.Frames(b"")
-        return frames
+
+        async def again() -> Frames:
+            return _core.recompacted(await self._raw(first_seq - 1, seq, PIECE), seq, 0)
+
+        return await self._in_parts((self._thread_id, "live", live.claim.run_id, seq), frames, again, piece)

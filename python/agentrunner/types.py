@@ -57,6 +57,22 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long finished runs are kept. A thread's oldest go first, so that what is left of it is a whole chain."""
+
+    max_age: float | None = None
+    """Seconds since a run's end; `None`: of any age."""
+    max_runs: int | None = None
+    """How many runs a thread keeps, its newest; `None`: all."""
+
+    def __post_init__(self) -> None:
+        if self.max_age is not None and not self.max_age >= 0:
+            raise ValueError(f"max_age is a number of seconds, not {self.max_age!r}")
+        if self.max_runs is not None and (not isinstance(self.max_runs, int) or self.max_runs < 1):
+            raise ValueError(f"max_runs is a positive integer, not {self.max_runs!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadSummary:
     """A thread as a list shows it. Times are milliseconds since 1970."""
 

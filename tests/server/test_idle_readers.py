@@ -22,7 +22,7 @@ from wire import Wire, connected, request, served, until
 
 from agentrunner.server import Limits, create_app
 from agentrunner.server.serving import Protocol
-from agentrunner.server.sse import ABORT, EventStreamResponse
+from agentrunner.server.sse import ABORT, LEFT, EventStreamResponse
 from conftest import finished, make_input, saying, started, text, types
 
 if TYPE_CHECKING:
@@ -256,6 +256,25 @@ async def test_a_client_that_stalls_is_dropped_at_an_event_at_a_comment_and_at_t
     assert closed
     assert len(server.sent) == takes
     assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
+
+
+async def test_a_client_that_takes_a_little_at_a_time_is_not_dropped_until_it_stops() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"id: 1\ndata: {}\n\n"
+
+    server, looks = Held(1), 0
+
+    def left() -> int:
+        nonlocal looks
+        looks += 1
+        return max(1000 - looks, 980)
+
+    server.scope["extensions"][LEFT] = left
+    response = EventStreamResponse(pieces(), Limits(stalled_seconds=0.1))  # type: ignore[arg-type]
+    await response(server.scope, server.receive, server.send)  # type: ignore[arg-type]
+    assert server.aborted.is_set()
+    # While there was less each time nobody was impatient.
+    assert looks > 20
 
 
 async def test_a_stream_that_is_cancelled_from_outside_stays_cancelled() -> None:

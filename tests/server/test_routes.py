@@ -122,6 +122,8 @@ IDS = {
     "%EF%BF%BD": "\ufffd", "%F4%8F%BF%BF": "\U0010ffff", "%7F": "\x7f", "@:=;,$!*'()": "@:=;,$!*'()",
     "constructor": "constructor", "__proto__": "__proto__", "None": "None",
 }  # fmt: skip
+KEPT = [name for name in IDS.values() if "\0" not in name]
+"""PostgreSQL keeps no text with a NUL."""
 BROKEN = [
     "%", "a%", "%2", "%zz", "%2g", "%g2", "%%", "%u20ac", "a%E2%82", "%80", "%FF", "%C0%80", "%C0%AF", "%ED%A0%80",
     "%ED%B0%80", "%F4%90%80%80", "%E2%28%A1", "%-1", "%+1", "%1_",
@@ -155,7 +157,7 @@ async def test_an_id_that_is_badly_encoded_is_not_found(method: str, path: str, 
 
 async def test_a_thread_of_any_id_is_reached_by_its_path(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
-    for thread in {*IDS.values(), "x" * 1024, "€" * 341}:
+    for thread in {*KEPT, "x" * 1024, "€" * 341}:
         ran = await client.post("/agent/default/run", make_input(thread, f"run of {thread}"[:300]))
         assert types(ran.events()) == STREAM
         at = f"/threads/{quote(thread, safe='')}"
@@ -168,7 +170,19 @@ async def test_a_thread_of_any_id_is_reached_by_its_path(runner: AgentRunner) ->
         assert (await client.get(f"{at}/events")).status == 404
 
 
-@pytest.mark.parametrize("agent_id", [*IDS.values(), "x" * 1024])
+async def test_an_id_with_a_nul_is_reached_or_refused(runner: AgentRunner) -> None:
+    client = client_of(runner, {"a\0b": AGENT})
+    ran = await client.post("/agent/a%00b/run", make_input("t\0", "r\0"))
+    if ran.status == 200:
+        assert types((await client.get("/threads/t%00/events")).json()["events"]) == STREAM
+    else:
+        assert ran.status == 400
+        assert "NUL" in ran.json()["details"]
+        assert (await client.get("/threads")).json()["threads"] == []
+        assert (await client.get("/threads/t%00/events")).status == 404
+
+
+@pytest.mark.parametrize("agent_id", [*KEPT, "x" * 1024])
 async def test_an_agent_of_any_id_is_reached_by_its_path(agent_id: str, runner: AgentRunner) -> None:
     client = client_of(runner, {agent_id: AGENT})
     for verb in ("run", "connect", "suggest"):

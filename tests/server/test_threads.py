@@ -93,7 +93,7 @@ async def test_archived_threads_are_left_out_unless_they_are_asked_for(runner: A
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 8, 1000, 999_999_999])
 async def test_pages_hold_each_thread_once(size: int, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
-    names = [f"t{n}" for n in range(5)] + ["ü/€", "\0"]
+    names = [f"t{n}" for n in range(5)] + ["ü/€", "\x01"]
     await ran(client, *names)
     whole = (await client.get("/threads")).json()["threads"]
     assert sorted(thread["id"] for thread in whole) == sorted(names)

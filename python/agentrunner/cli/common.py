@@ -1,20 +1,19 @@
-"""What the commands share: their output, their one-line errors, and a file opened to look at."""
+"""What the commands share: their output and their one-line errors."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 
 from agentrunner.errors import AgentRunnerError
-from agentrunner.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -69,15 +68,3 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; an error becomes one line."""
     with reported():
         return asyncio.run(work)
-
-
-@asynccontextmanager
-async def looking_at(path: Path) -> AsyncIterator[SqliteStore]:
-    """Open a file that is there. Nothing in it is recovered or freed, a missing one is not made."""
-    require(path)
-    store = SqliteStore(path, free_stuck=False)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()

@@ -1,31 +1,31 @@
 """`agentrunner doctor`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from agentrunner.cli.common import clean, console, looking_at, run, shorten
-from agentrunner.embedded import SqliteAgentRunner
-from agentrunner.stores.sqlite import Report
+from agentrunner.cli.common import clean, console, run, shorten
+from agentrunner.cli.location import Location, is_file, looking_at, store_of
+from agentrunner.runner import AgentRunner
+from agentrunner.stores import Report
 
 NAMED = 5
 """How many of the runs or threads with a fault are named."""
 
 
 def doctor(
-    db: Annotated[Path, typer.Argument(metavar="DB", help="The SQLite file.", show_default=False)],
+    location: Location,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
 ) -> None:
-    """Look a whole file over; exit code 1 while something is wrong with it."""
-    report, after = run(_examine(db, fix))
+    """Look a whole store over; exit code 1 while something is wrong with it."""
+    report, after = run(_examine(location, fix))
     out = console()
-    out.print(_table(report))
+    out.print(_table(report, is_file(location)))
     if after is not None:
         out.print("\nafter mending:", style="bold")
-        out.print(_table(after))
+        out.print(_table(after, is_file(location)))
     now = after or report
     if now.sound:
         out.print("\nnothing is wrong")
@@ -37,21 +37,21 @@ def doctor(
     raise typer.Exit(1)
 
 
-async def _examine(db: Path, fix: bool) -> tuple[Report, Report | None]:
-    async with looking_at(db) as store:
+async def _examine(location: str, fix: bool) -> tuple[Report, Report | None]:
+    async with looking_at(location) as store:
         report = await store.inspect(fix=False)
         if not (fix and report.mendable):
             return report, None
         await store.inspect(fix=True)
     if report.dead:
         # Opening a runner is what ends the runs of processes that are gone.
-        async with SqliteAgentRunner(db):
+        async with AgentRunner(store_of(location)):
             pass
-    async with looking_at(db) as store:
+    async with looking_at(location) as store:
         return report, await store.inspect(fix=False)
 
 
-def _table(report: Report) -> Table:
+def _table(report: Report, file: bool) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
@@ -62,7 +62,11 @@ def _table(report: Report) -> Table:
         Text("ok" if good else "bad", style="green" if good else "bold red"),
         ""
         if good
-        else Text(shorten(report.integrity, 300) + "\nrestore a backup, or save what is left with `.recover`"),
+        else Text(
+            shorten(report.integrity, 300)
+            + "\nrestore a backup"
+            + (", or save what is left with `.recover`" if file else "")
+        ),
     )
     table.add_row("threads", f"{report.threads:,}", "")
     table.add_row("runs", f"{report.runs:,}", "")

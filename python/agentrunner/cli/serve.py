@@ -3,19 +3,19 @@
 import importlib
 import sys
 import traceback
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from agentrunner.cli.common import console, fail, reported
+from agentrunner.cli.common import console, fail, reported, run
+from agentrunner.cli.location import PLACE, opened, shown, store_of
 
 
 def serve(
     agents: Annotated[
         str, typer.Argument(metavar="MODULE:NAME", help="A dict of agents by id, or one agent, then called `default`.")
     ],
-    db: Annotated[Path, typer.Option("--db", metavar="PATH", help="The file threads are kept in.")],
+    db: Annotated[str, typer.Option("--db", metavar="LOCATION", help=f"Where threads are kept: {PLACE}.")],
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at; 0: any free one.")] = 8000,
     mode: Annotated[
@@ -40,16 +40,16 @@ def serve(
         typer.Option("--open-to-everyone", help="Listen beyond this machine although nobody is asked who they are."),
     ] = False,
 ) -> None:
-    """Serve agents to the stock CopilotKit and AG-UI clients, threads kept in a file."""
+    """Serve agents to the stock CopilotKit and AG-UI clients, threads kept in a file or on a server."""
     try:
         from agentrunner.server import create_app
         from agentrunner.server.serving import LOOPBACK
-        from agentrunner.server.serving import serve as run
+        from agentrunner.server.serving import serve as serve_app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "agentrunner":
             raise
         fail('the server needs more packages: pip install "agentrunner[server]"', 2)
-    from agentrunner.embedded import SqliteAgentRunner
+    from agentrunner.runner import AgentRunner
 
     if authenticate is None and host not in LOOPBACK and not open_to_everyone:
         fail(
@@ -59,8 +59,9 @@ def serve(
         )
     found = _load(agents)
     named = found if isinstance(found, dict) else {"default": found}
+    run(_reach(db))
     with reported():
-        runner = SqliteAgentRunner(db, on_concurrent_run=on_concurrent_run)
+        runner = AgentRunner(store_of(db), on_concurrent_run=on_concurrent_run)
         try:
             app = create_app(
                 runner, named, base_path=base_path, mode=mode, cors=cors, inspector=inspector,
@@ -71,8 +72,14 @@ def serve(
             fail(str(error), 2)
         if log_format == "text":
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
-            console(stderr=True).print(f"agents {', '.join(named)} at {url}, threads in {db}; ctrl+c ends it")
-        run(app, host=host, port=port, log_format=log_format)
+            console(stderr=True).print(f"agents {', '.join(named)} at {url}, threads in {shown(db)}; ctrl+c ends it")
+        serve_app(app, host=host, port=port, log_format=log_format)
+
+
+async def _reach(db: str) -> None:
+    """Leave in one line if the store cannot be opened, which in a starting server makes many."""
+    async with opened(db):
+        pass
 
 
 def _load(place: str) -> Any:

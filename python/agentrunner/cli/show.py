@@ -2,13 +2,13 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agentrunner._core import Event
-from agentrunner.cli.common import clean, console, fail, looking_at, reported, run, shorten
+from agentrunner.cli.common import clean, console, fail, reported, run, shorten
+from agentrunner.cli.location import Location, looking_at, shown
 from agentrunner.cli.timeline import timeline
 from agentrunner.events import compact
 
@@ -18,15 +18,15 @@ PIPE_WIDTH = 200
 
 
 def show(
-    db: Annotated[Path, typer.Argument(metavar="DB", help="The SQLite file.", show_default=False)],
+    location: Location,
     thread: Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id.", show_default=False)],
     raw: Annotated[bool, typer.Option("--raw", help="One line an event: cursor, type, shortened JSON.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The events as JSON lines, unchanged.")] = False,
 ) -> None:
     """Show what happened in a thread, run by run; of a run that is under way, what there is so far."""
-    stored, live = run(_read(db, thread))
+    stored, live = run(_read(location, thread))
     if not stored and not live:
-        fail(f"there is no thread '{thread}' in {db}")
+        fail(f"there is no thread '{thread}' in {shown(location)}")
     with reported():
         if json:
             for event in stored + live:
@@ -42,11 +42,11 @@ def show(
                 out.print("this run is still under way")
 
 
-async def _read(db: Path, thread_id: str) -> tuple[list[Event], list[Event]]:
+async def _read(location: str, thread_id: str) -> tuple[list[Event], list[Event]]:
     """Give the stored runs' compacted events, and the raw ones of a live run."""
     stored: list[Event] = []
     live: list[Event] = []
-    async with looking_at(db) as store:
+    async with looking_at(location) as store:
         claims = await store.live(thread_id)
         until = claims[0][0].first_seq if claims else None
         after: tuple[int, int | None] | None = (0, None)

@@ -1,27 +1,27 @@
 """`agentrunner threads`."""
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from agentrunner.cli.common import clean, console, looking_at, run
+from agentrunner.cli.common import clean, console, run
+from agentrunner.cli.location import Location, looking_at, shown
 from agentrunner.types import ANY_SCOPE, ThreadSummary
 
 
 def threads(
-    db: Annotated[Path, typer.Argument(metavar="DB", help="The SQLite file.", show_default=False)],
+    location: Location,
     archived: Annotated[bool, typer.Option("--archived", help="Archived threads too.")] = False,
     limit: Annotated[int, typer.Option(help="How many threads at most.", min=1, max=9_999)] = 50,
 ) -> None:
-    """List the threads of a file, the most recently updated first."""
-    found = run(_read(db, archived, limit))
+    """List the threads of a store, the most recently updated first."""
+    found = run(_read(location, archived, limit))
     out = console()
     if not found:
-        out.print(f"no threads in {clean(str(db))}" + ("" if archived else " (archived ones: --archived)"))
+        out.print(f"no threads in {clean(shown(location))}" + ("" if archived else " (archived ones: --archived)"))
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("thread", "name", "agent"):
@@ -44,9 +44,9 @@ def threads(
         out.print(f"there are more than {limit}: --limit")
 
 
-async def _read(db: Path, archived: bool, limit: int) -> list[ThreadSummary]:
+async def _read(location: str, archived: bool, limit: int) -> list[ThreadSummary]:
     """Give one thread more than asked for, if there is one."""
-    async with looking_at(db) as store:
+    async with looking_at(location) as store:
         return await store.threads(limit + 1, None, archived, None, ANY_SCOPE)
 
 

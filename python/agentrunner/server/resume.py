@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RunAlreadyExists
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from agentrunner.types import Agent
 
 MARK = "~"
-"""Stands between the id of the run that asked and what makes the id of the run that goes on its own."""
+ANSWER = "answer"
+"""Behind the id of the run that asked and the mark: the same each time, so that of many answers the store takes one."""
 
 
 async def start(runner: AgentRunner, agent: Agent, asked: RunAgentInput, **options: Any) -> EventStream:
@@ -26,7 +26,7 @@ async def start(runner: AgentRunner, agent: Agent, asked: RunAgentInput, **optio
         # Sent twice it is refused the second time: then another run is the last.
         if not (_answers(asked) and await _last_run(runner, asked.thread_id) == asked.run_id):
             raise
-    run_id = f"{asked.run_id}{MARK}{uuid.uuid4().hex[:8]}"
+    run_id = f"{asked.run_id}{MARK}{ANSWER}"
     return await runner.run(agent, asked.model_copy(update={"run_id": run_id}), **options)
 
 

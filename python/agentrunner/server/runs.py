@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -87,7 +88,8 @@ async def connect(server: Server, call: Call) -> Response:
                 raise
             raise ThreadNotFound from None
     pieces = stream.frames(legacy=_is_legacy(asked))
-    return EventStreamResponse(settled(stream, pieces), server.limits)
+    following = partial(server.runner.connect, thread_id)
+    return EventStreamResponse(settled(stream, pieces, following), server.limits)
 
 
 async def stop(server: Server, call: Call) -> Response:

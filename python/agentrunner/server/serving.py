@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,14 +13,14 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from agentrunner.server.sse import ABORT
+from agentrunner.server.sse import ABORT, LEFT
 
 if TYPE_CHECKING:
-    import socket
-
     from starlette.applications import Starlette
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+UNSENT = 64 * 1024
+"""Bytes the kernel keeps for a client beside those that are on their way: what it takes of them is seen soon."""
 LAST_READS = 5
 """Seconds that readers have for what they have not read yet when all runs have ended."""
 
@@ -29,11 +30,20 @@ class Protocol(HttpToolsProtocol):
 
     stalled_seconds = 30.0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection."""
+        super().connection_made(transport)
+        # Where it cannot be said, what a client has not read may fill megabytes of the kernel's.
+        with contextlib.suppress(AttributeError, OSError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+
     def on_headers_complete(self) -> None:
         """Give the request to the app."""
         super().on_headers_complete()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope.setdefault("extensions", {})[ABORT] = self.transport.abort
+        scope.setdefault("extensions", {}).update(
+            {ABORT: self.transport.abort, LEFT: self.transport.get_write_buffer_size}
+        )
 
     def on_response_complete(self) -> None:
         """See to it that the client takes the end of its answer."""

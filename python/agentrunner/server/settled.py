@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from agentrunner._codec import decode, dump
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from agentrunner.stream import EventStream
 
 
-async def settled(stream: EventStream, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+KEPT = 16 * 1024
+"""Bytes kept back at most until it is known whether an interrupt was answered; for more it is looked ahead."""
+
+
+async def settled(
+    stream: EventStream, pieces: AsyncIterator[bytes], following: Callable[[str], Awaitable[EventStream]]
+) -> AsyncGenerator[bytes, None]:
     """Give the stream's pieces, the outcome taken from each replayed interrupt that a later run has answered.
 
     As the clients see it, a run that finished since has answered it, or one that is live; one that failed has not.
+    `following`: gives the events behind a cursor.
     """
     asking = b""
     """The frame of the last interrupt, kept back with all behind it until it is known whether it was answered."""
@@ -36,17 +44,44 @@ async def settled(stream: EventStream, pieces: AsyncIterator[bytes]) -> AsyncGen
                     asking = frame
                     continue
             (behind if asking else out).extend(frame)
-        if asking and not stream.replaying:
-            out += (_answered(asking) if _live_run(behind) else asking) + behind
+        if asking and (not stream.replaying or len(behind) > KEPT):
+            answered = _live_run(behind) if not stream.replaying else await _is_answered(asking + behind, following)
+            out += (_answered(asking) if answered else asking) + behind
             asking, behind = b"", bytearray()
         if out:
-            yield bytes(out)
+            ready = bytes(out)
+            # A reader that waits holds nothing twice.
+            del piece, out
+            yield ready
+            del ready
     if asking:
         yield bytes(asking + behind)
 
 
+async def _is_answered(frames: bytes, following: Callable[[str], Awaitable[EventStream]]) -> bool:
+    """Look for an answer in what comes behind these frames, without keeping it."""
+    live = _live_run(frames)
+    ahead = await following(_last_cursor(frames))
+    async with contextlib.aclosing(ahead.frames()) as pieces:
+        async for piece in pieces:
+            for event in map(_lifecycle, _split(piece)):
+                if event.get("type") == "RUN_FINISHED":
+                    return True
+                if event:
+                    live = event["type"] == "RUN_STARTED"
+            if not ahead.replaying:
+                break
+    return live
+
+
 def _split(piece: bytes) -> list[bytes]:
     return [frame + b"\n\n" for frame in piece.split(b"\n\n") if frame]
+
+
+def _last_cursor(frames: bytes) -> str:
+    # What was put in for an older client has none.
+    frame = next(frame for frame in reversed(_split(frames)) if frame.startswith(b"id: "))
+    return frame[4 : frame.index(b"\n")].decode()
 
 
 def _lifecycle(frame: bytes) -> dict[str, Any]:
@@ -69,7 +104,7 @@ def _answered(frame: bytes) -> bytes:
     return frame[:at] + dump(event) + b"\n\n"
 
 
-def _live_run(frames: bytearray) -> bool:
+def _live_run(frames: bytes | bytearray) -> bool:
     """Say whether the last run in the frames has no end yet."""
     kinds = [event["type"] for event in map(_lifecycle, _split(bytes(frames))) if event]
     return kinds[-1:] == ["RUN_STARTED"]

@@ -24,6 +24,8 @@ CHUNK = 64 * 1024
 KEEP_ALIVE = b": keep-alive\n\n"
 ABORT = "agentrunner.abort"
 """The ASGI extension that cuts a connection off: `server.serving` has it."""
+LEFT = "agentrunner.left"
+"""The one that says how many bytes the client has yet to take of what was sent."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -119,12 +121,19 @@ class _Writer:
 
     async def _mind_the_time(self) -> None:
         keep_alive, stalled = self._limits.keep_alive_seconds, self._limits.stalled_seconds
+        bytes_left = self._scope.get("extensions", {}).get(LEFT, int)
+        before = 0
         while True:
             writing = self._turn.locked()
+            left = bytes_left()
+            if writing and left < before:
+                # It takes what it is sent, however slowly.
+                self._sent_at = self._loop.time()
+            before = left
             due = stalled if writing else keep_alive or stalled
-            left = self._sent_at + due - self._loop.time()
-            if left > 0:
-                await asyncio.sleep(min(left, stalled / 4))
+            rest = self._sent_at + due - self._loop.time()
+            if rest > 0:
+                await asyncio.sleep(min(rest, stalled / 4))
             elif writing:
                 self._drop()
                 return

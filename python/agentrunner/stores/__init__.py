@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
+# What the verbs are given and give: for authors of stores they are found here.
+from agentrunner._core import Batch, Claim, Frames, Recorder
+
 if TYPE_CHECKING:
-    from agentrunner._core import Batch, Claim, Frames, Recorder
     from agentrunner.types import AnyScope, ThreadSummary
 
     Cursor: TypeAlias = tuple[int, int | None]
     """`(seq, None)`: behind a raw event; `(seq, index)`: behind that frame of the form compacted up to `seq`."""
+
+
+__all__ = [
+    "Batch",
+    "Claim",
+    "Frames",
+    "HistoryPage",
+    "JournalPage",
+    "Place",
+    "Recorder",
+    "Report",
+    "Store",
+    "StoredRun",
+]
 
 
 class HistoryPage(NamedTuple):
@@ -37,6 +53,51 @@ class Place(NamedTuple):
     """With `journal`: the run's first sequence number."""
     last_seq: int
     """With `journal`: the run's last sequence number."""
+
+
+class StoredRun(NamedTuple):
+    """A finished run as it is kept, for copying it to another store."""
+
+    run_id: str
+    parent_run_id: str | None
+    """The run before it in its thread; `None` for the first."""
+    first_seq: int
+    last_seq: int
+    events: bytes
+    """Its compacted events, a JSON array."""
+    input: str
+    """The run's input, a JSON object."""
+    created_at: int
+    """When it ended, in milliseconds since 1970."""
+
+
+class Report(NamedTuple):
+    """The state of a store; each pair is a thread and a run."""
+
+    integrity: str
+    """What the store's own check says: `ok`, or what is damaged."""
+    threads: int
+    runs: int
+    foreign_runs: int
+    """Runs another program added."""
+    corrupt: list[tuple[str, str]]
+    """Runs whose events cannot be read; they are left out of replays."""
+    orphans: list[tuple[str, str]]
+    """Runs whose parent is missing; shown all the same, but a TypeScript runner does not see them."""
+    stuck: list[str]
+    """Threads marked as running without a lease."""
+    dead: list[tuple[str, str]]
+    """Live runs whose owner is gone; the next runner that opens the store ends them."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.integrity == "ok" and not (self.corrupt or self.orphans or self.stuck or self.dead)
+
+    @property
+    def mendable(self) -> bool:
+        """Whether there is something that can be mended."""
+        return bool(self.orphans or self.stuck or self.dead)
 
 
 class Store(Protocol):
@@ -68,7 +129,8 @@ class Store(Protocol):
     ) -> tuple[Claim, list[str]]:
         """Take the thread for a run, atomically; give the claim and those of `message_ids` the thread knows.
 
-        A new thread is the scope's from its first claim on. Raises, changing nothing: `ThreadNotFound` for a thread of
+        A new thread is the scope's from its first claim on. A run whose owner is gone still has its thread: `recover`
+        takes over, never a claim. Raises, changing nothing: `ThreadNotFound` for a thread of
         another scope, before anything else; `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id used before in any
         thread.
         """
@@ -85,7 +147,10 @@ class Store(Protocol):
         """End the run in one step: its compacted events and message ids kept (if `stored`), its lease gone."""
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        """Mark the live run (only that one, with `run_id`) as to be stopped by its owner; false if there is none."""
+        """Mark the live run (only that one, with `run_id`) as to be stopped by its owner.
+
+        False if there is none, or it was asked to stop before.
+        """
         ...
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
@@ -101,8 +166,17 @@ class Store(Protocol):
         ...
 
     async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        """Give raw frames behind a sequence number, about `limit` bytes; of no run that begins after `until`."""
+        """Give raw frames behind a sequence number, about `limit` bytes.
+
+        Of a run that `until` is in all may be given, of one that begins after it nothing.
+        """
         ...
+
+    async def changed(self, thread_id: str, after: int) -> None:
+        """Return once the journal may hold frames behind `after`, or the thread's live run may be another, or none.
+
+        It may return early, and does within a second; a poll every 20 ms is good enough.
+        """
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         """Give stored runs' frames behind a cursor, of runs that begin before `until`: whole runs, about `limit` bytes.
@@ -112,7 +186,7 @@ class Store(Protocol):
         ...
 
     async def locate(self, thread_id: str, cursor: Cursor) -> Place:
-        """Say where a cursor is. Raises `CursorExpired`, `CursorAhead`."""
+        """Say where a cursor is; in a run that was pruned it is between runs. Raises `CursorExpired`, `CursorAhead`."""
         ...
 
     async def threads(
@@ -141,3 +215,31 @@ class Store(Protocol):
 
     async def clear(self, scope: str | AnyScope | None) -> None:
         """Remove every thread of the scope that has no live run."""
+
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
+        """Give stored runs that end behind a sequence number, in the chain's order: about `limit` bytes, at least one.
+
+        A run that cannot be read is left out; an unknown thread has none.
+        """
+        ...
+
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
+        """Add runs behind those a thread has, all or none; it takes the summary's name, agent, scope, mark and times.
+
+        A run the thread has already is left as it is, so that what was cut off can be done again. Raises, changing
+        nothing: `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id of another thread; `StoreError` for runs that
+        do not begin behind the thread's last sequence number.
+        """
+
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
+        """Remove the oldest runs of each thread: beyond its newest `max_runs`, or ended before `before` (ms of 1970).
+
+        Only ever a thread's oldest, with their raw frames and message ids, so that what is left is a whole chain whose
+        first run has no parent; a thread left without a run goes unless one is live. At most `limit` runs a call, in
+        one step each thread; gives how many.
+        """
+        ...
+
+    async def inspect(self, fix: bool) -> Report:
+        """Look everything over, as `agentrunner doctor` does; with `fix` mend the chains and free stuck threads."""
+        ...

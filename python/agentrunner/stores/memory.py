@@ -16,15 +16,19 @@ from agentrunner._core import Batch, Claim, Frames, Recorder
 from agentrunner.errors import (
     CursorAhead,
     CursorExpired,
+    InvalidEvent,
     LeaseLost,
     RunAlreadyExists,
+    StoreError,
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
-from agentrunner.stores import HistoryPage, JournalPage, Place
+from agentrunner.stores import HistoryPage, JournalPage, Place, Report, StoredRun
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agentrunner.stores import Cursor
 
 logger = logging.getLogger("agentrunner")
@@ -34,13 +38,8 @@ LONG = 10_000
 """Events of a run that is written out on another thread."""
 
 
-@dataclass(slots=True)
-class _StoredRun:
-    run_id: str
-    parent_run_id: str | None
-    events: bytes
-    first_seq: int
-    last_seq: int
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 @dataclass(slots=True)
@@ -49,18 +48,21 @@ class _Journal:
 
     first_seq: int
     batches: list[Batch] = field(default_factory=list)
-    until: float | None = None
-    """When they may go, on the monotonic clock; `None` while the run is live."""
+    until: int | None = None
+    """When they may go; `None` while the run is live."""
 
 
 @dataclass(slots=True)
 class _Thread:
     thread_id: str
-    runs: list[_StoredRun] = field(default_factory=list)
-    message_ids: set[str] = field(default_factory=set)
+    runs: list[StoredRun] = field(default_factory=list)
+    message_ids: dict[str, int] = field(default_factory=dict)
+    """Each with the last sequence number of the newest run that has it."""
     journals: list[_Journal] = field(default_factory=list)
     claim: Claim | None = None
     stop_requested: bool = False
+    abandoned: bool = False
+    """Whether the live run's owner is gone."""
     head_seq: int = 0
     name: str | None = None
     agent_id: str | None = None
@@ -85,6 +87,8 @@ class MemoryStore:
 
     shared = False
     lease_ttl = 10.0
+    now: Callable[[], int] = staticmethod(_now_ms)
+    """Gives the time, in milliseconds since 1970; a store built on this one may set another."""
 
     def __init__(
         self,
@@ -135,12 +139,16 @@ class MemoryStore:
             raise RunAlreadyExists(
                 f"run '{run_id}' exists already; a run id is used once, start the retry under a new one"
             )
+        if thread is not None:
+            # At the latest now, so that what a log of the verbs says is the same when it is done again.
+            self._expire(thread)
+            thread = self._threads.get(thread_id)
         if thread is None:
             thread = self._threads[thread_id] = _Thread(thread_id)
             self._evict(keep=thread)
         if not thread.runs:
             thread.scope, thread.agent_id, thread.name, thread.archived = scope, agent_id, None, False
-            thread.created_at = thread.updated_at = int(time.time() * 1000)
+            thread.created_at = thread.updated_at = self.now()
         self._touch(thread)
         self._tokens += 1
         thread.claim = Claim(thread_id, run_id, self._tokens, thread.head_seq + 1, input, agent_id)
@@ -161,28 +169,25 @@ class MemoryStore:
         long = recorder.recorded > LONG
         events = await asyncio.to_thread(recorder.compacted) if long else recorder.compacted()
         thread = self._held(claim)
-        thread.claim = None
+        thread.claim, thread.abandoned = None, False
         thread.head_seq = max(thread.head_seq, recorder.last_seq)
-        thread.journals[-1].until = time.monotonic() + self.resume_window
+        thread.journals[-1].until = self.now() + int(self.resume_window * 1000)
         if not stored:
             del self._run_ids[claim.run_id]
             if not thread.runs:
                 self._drop_unless_kept(thread)
             return
         # Times never run backwards, so that the list's order is the order of events.
-        thread.updated_at = max(int(time.time() * 1000), thread.updated_at)
+        thread.updated_at = max(self.now(), thread.updated_at)
         if not thread.runs:
             thread.created_at = thread.updated_at
         parent = thread.runs[-1].run_id if thread.runs else None
-        thread.runs.append(_StoredRun(claim.run_id, parent, events, claim.first_seq, recorder.last_seq))
-        thread.message_ids.update(recorder.message_ids)
+        run = StoredRun(
+            claim.run_id, parent, claim.first_seq, recorder.last_seq, events, claim.input, thread.updated_at
+        )
+        thread.message_ids |= dict.fromkeys(recorder.message_ids, run.last_seq)
         thread.agent_id = claim.agent_id or thread.agent_id
-        self._grow(thread, len(events))
-        while len(thread.runs) > self.max_runs_per_thread:
-            oldest = thread.runs.pop(0)
-            self._run_ids.pop(oldest.run_id, None)
-            self._grow(thread, -len(oldest.events))
-            self._warn()
+        self._keep(thread, run)
         self._touch(thread)
         self._evict(keep=thread)
 
@@ -202,12 +207,21 @@ class MemoryStore:
         return [thread.claim.token for thread in self._threads.values() if thread.claim and thread.stop_requested]
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
-        # What could be recovered has died with its process; here only old journals are let go.
-        now = time.monotonic()
+        taken: list[Claim] = []
         for thread in list(self._threads.values()):
-            thread.journals = [journal for journal in thread.journals if journal.until is None or journal.until > now]
-            self._drop_unless_kept(thread)
-        return []
+            self._expire(thread)
+            if thread.claim is not None and thread.abandoned and thread_id in (None, thread.thread_id):
+                old, self._tokens, thread.abandoned = thread.claim, self._tokens + 1, False
+                thread.claim = Claim(
+                    old.thread_id, old.run_id, self._tokens, old.first_seq, old.input, old.agent_id
+                )  # fmt: skip
+                taken.append(thread.claim)
+        return taken
+
+    async def abandon(self) -> None:
+        """Leave the live runs to `recover`: for a store that is built on this one, whose owner's process has ended."""
+        for thread in self._threads.values():
+            thread.abandoned = thread.claim is not None
 
     async def journal(  # noqa: D102
         self, thread_id: str, after: int, until: int | None, limit: int
@@ -224,6 +238,10 @@ class MemoryStore:
                 data += batch.after(after, limit - len(data))
         live = self._live(thread_id)
         return JournalPage(Frames(bytes(data)), live.token if live else None)
+
+    async def changed(self, thread_id: str, after: int) -> None:  # noqa: D102
+        # No run lives in another process; for who follows one all the same, as a test does.
+        await asyncio.sleep(0.02)
 
     async def history(  # noqa: D102
         self, thread_id: str, after: Cursor, until: int | None, limit: int
@@ -245,7 +263,10 @@ class MemoryStore:
                 skip = 0
             if len(data) >= limit:
                 return HistoryPage(Frames(bytes(data)), position)
-            data += bytes(_core.run_frames(run.events, run.last_seq, skip))
+            if (frames := _frames(run, skip)) is not None:
+                data += bytes(frames)
+            else:
+                logger.error("thread %s: run %s cannot be read and is left out", thread_id, run.run_id)
             position = (run.last_seq, None)
         return HistoryPage(Frames(bytes(data)), None)
 
@@ -308,6 +329,67 @@ class MemoryStore:
                 self._drop(thread)
         self._warned = False
 
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
+        thread = self._threads.get(thread_id)
+        found: list[StoredRun] = []
+        size = 0
+        for run in thread.runs if thread else ():
+            if run.last_seq > after and size < limit and _frames(run, 0) is not None:
+                found.append(run)
+                size += len(run.events) + len(run.input)
+        return found
+
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
+        kept = self._threads.get(thread.thread_id)
+        if kept is not None and kept.claim is not None:
+            raise ThreadAlreadyRunning
+        new = [run for run in runs if self._run_ids.get(run.run_id) != thread.thread_id]
+        head = kept.head_seq if kept is not None else 0
+        for run in new:
+            if run.run_id in self._run_ids:
+                raise RunAlreadyExists(f"run '{run.run_id}' exists already, in another thread")
+            if not head < run.first_seq <= run.last_seq:
+                raise StoreError(
+                    f"thread '{thread.thread_id}': run '{run.run_id}' ({run.first_seq} to {run.last_seq}) does not "
+                    f"begin behind {head}, where the thread is; nothing was put"
+                )
+            head = run.last_seq
+        if not new and (kept is None or not kept.exists):
+            return
+        if kept is None:
+            kept = self._threads[thread.thread_id] = _Thread(thread.thread_id)
+        kept.name, kept.agent_id, kept.archived = thread.name, thread.agent_id, thread.archived
+        kept.scope, kept.created_at, kept.updated_at = thread.scope, thread.created_at, thread.updated_at
+        kept.head_seq = head
+        for run in new:
+            self._run_ids[run.run_id] = thread.thread_id
+            self._keep(kept, run._replace(parent_run_id=kept.runs[-1].run_id if kept.runs else None))
+            kept.message_ids |= dict.fromkeys(_core.run_message_ids(run.events), run.last_seq)
+        self._evict(keep=kept)
+
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
+        removed = 0
+        for thread in list(self._threads.values()):
+            count = 0
+            for run in thread.runs[: limit - removed]:
+                beyond = max_runs is not None and len(thread.runs) - count > max_runs
+                if not beyond and (before is None or run.created_at >= before):
+                    break
+                count += 1
+            if count:
+                removed += count
+                last_seq = thread.runs[count - 1].last_seq
+                self._forget_oldest(thread, count)
+                thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
+                self._drop_unless_kept(thread)
+        return removed
+
+    async def inspect(self, fix: bool) -> Report:  # noqa: D102
+        threads = [thread for thread in self._threads.values() if thread.runs]
+        runs = [(thread.thread_id, run) for thread in threads for run in thread.runs]
+        corrupt = [(thread_id, run.run_id) for thread_id, run in runs if _frames(run, 0) is None]
+        return Report("ok", len(threads), len(runs), 0, corrupt, [], [], [])
+
     def _live(self, thread_id: str) -> Claim | None:
         thread = self._threads.get(thread_id)
         return thread.claim if thread else None
@@ -330,11 +412,36 @@ class MemoryStore:
         thread.size += by
         self._bytes += by
 
+    def _keep(self, thread: _Thread, run: StoredRun) -> None:
+        """Add a run behind those there are; the oldest goes where there are too many."""
+        thread.runs.append(run)
+        self._grow(thread, len(run.events))
+        if len(thread.runs) > self.max_runs_per_thread:
+            self._forget_oldest(thread, 1)
+            self._warn()
+
+    def _forget_oldest(self, thread: _Thread, count: int) -> None:
+        """Remove the oldest runs; what is left is a whole chain, and messages only they had may come again."""
+        gone, thread.runs = thread.runs[:count], thread.runs[count:]
+        for run in gone:
+            del self._run_ids[run.run_id]
+            self._grow(thread, -len(run.events))
+        if thread.runs:
+            thread.runs[0] = thread.runs[0]._replace(parent_run_id=None)
+        last_seq = gone[-1].last_seq
+        thread.message_ids = {known: seq for known, seq in thread.message_ids.items() if seq > last_seq}
+
     def _drop(self, thread: _Thread) -> None:
         del self._threads[thread.thread_id]
         self._bytes -= thread.size
         for run in thread.runs:
             self._run_ids.pop(run.run_id, None)
+
+    def _expire(self, thread: _Thread) -> None:
+        """Let go of raw frames whose time is over."""
+        now = self.now()
+        thread.journals = [journal for journal in thread.journals if journal.until is None or journal.until > now]
+        self._drop_unless_kept(thread)
 
     def _drop_unless_kept(self, thread: _Thread) -> None:
         """Drop a thread that has neither runs nor raw frames anyone may still ask for."""
@@ -363,6 +470,14 @@ class MemoryStore:
         except UserWarning:
             # Where warnings are errors: the run that met the limit did nothing wrong, and half a `finish` is no good.
             logger.warning(text)
+
+
+def _frames(run: StoredRun, skip: int) -> Frames | None:
+    """Give a stored run's frames; `None` for one that was put here damaged."""
+    try:
+        return _core.run_frames(run.events, run.last_seq, skip)
+    except (StoreError, InvalidEvent):
+        return None
 
 
 def _summary(thread: _Thread) -> ThreadSummary:

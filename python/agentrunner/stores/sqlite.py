@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from dataclasses import astuple
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner import _core
 from agentrunner.errors import StoreClosed, StoreForked
-from agentrunner.stores import HistoryPage, JournalPage, Place
+from agentrunner.stores import HistoryPage, JournalPage, Place, Report, StoredRun
+from agentrunner.stores._filesystem import network_filesystem
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
@@ -19,41 +23,19 @@ if TYPE_CHECKING:
     from agentrunner.stores import Cursor
 
 
-class Report(NamedTuple):
-    """The state of a file; each pair is a thread and a run."""
+logger = logging.getLogger("agentrunner")
 
-    integrity: str
-    """What SQLite's own check says: `ok`, or what is damaged."""
-    threads: int
-    runs: int
-    foreign_runs: int
-    """Runs another writer added."""
-    corrupt: list[tuple[str, str]]
-    """Runs whose events cannot be read; they are left out of replays."""
-    orphans: list[tuple[str, str]]
-    """Runs whose parent is missing; shown all the same, but a TypeScript runner does not see them."""
-    stuck: list[str]
-    """Threads marked as running without a lease."""
-    dead: list[tuple[str, str]]
-    """Live runs whose owner is gone; the next runner that opens the file ends them."""
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.integrity == "ok" and not (self.corrupt or self.orphans or self.stuck or self.dead)
-
-    @property
-    def mendable(self) -> bool:
-        """Whether there is something that can be mended."""
-        return bool(self.orphans or self.stuck or self.dead)
+LOOK_EVERY = 0.02
+"""Seconds between looks at a run that lives in another process."""
 
 
 class SqliteStore:
     """Threads in one SQLite file, open to several processes of one machine (not over a network file system).
 
     `durability`: with `balanced` a killed process loses nothing that was shown, a power cut at most 250 ms of a running
-    run and never a finished one; with `strict` nothing. `lease_ttl`: seconds a silent owner keeps its threads.
-    `resume_window`: seconds a finished run's raw events are kept for readers that resume.
+    run and never a finished one; with `strict` nothing. `lease_ttl`: seconds a silent owner keeps its threads, by the
+    machine's monotonic clock, which no step of the wall clock moves. `resume_window`: seconds a finished run's raw
+    events are kept for readers that resume.
 
     Raises, when opened: `StoreCorrupt` for a file that is no database, `StoreTooNew`, `StoreReadOnly`, `StoreError`.
     """
@@ -92,6 +74,11 @@ class SqliteStore:
     async def open(self) -> None:
         """Open the file, making it if it is not there."""
         if self._core is None:
+            if kind := network_filesystem(Path(self.path)):
+                logger.warning(
+                    "%s is on a network file system (%s): processes of other machines would damage it; keep it on a "
+                    "local disk, or use Redis or PostgreSQL", self.path, kind,
+                )  # fmt: skip
             self._loop = asyncio.get_running_loop()
             self._pid = os.getpid()
             core = self._core = await asyncio.to_thread(self._open_core)
@@ -178,6 +165,9 @@ class SqliteStore:
     ) -> JournalPage:
         return JournalPage(*await self._call(_core.SqliteStore.journal, thread_id, after, until, limit))
 
+    async def changed(self, thread_id: str, after: int) -> None:  # noqa: D102
+        await asyncio.sleep(LOOK_EVERY)
+
     async def history(  # noqa: D102
         self, thread_id: str, after: Cursor, until: int | None, limit: int
     ) -> HistoryPage:
@@ -214,6 +204,16 @@ class SqliteStore:
         whose = (True, None) if isinstance(scope, AnyScope) else (False, scope)
         await self._call(_core.SqliteStore.clear, *whose)
 
-    async def inspect(self, *, fix: bool) -> Report:
-        """Look the whole file over, as `agentrunner doctor` does; with `fix` mend the chain and free stuck threads."""
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
+        rows = await self._call(_core.SqliteStore.runs, thread_id, after, limit)
+        return [StoredRun(*row) for row in rows]
+
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
+        await self._call(_core.SqliteStore.put, astuple(thread), runs)
+
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
+        removed: int = await self._call(_core.SqliteStore.prune, max_runs, before, limit)
+        return removed
+
+    async def inspect(self, fix: bool) -> Report:  # noqa: D102
         return Report(*await self._call(_core.SqliteStore.inspect, fix))

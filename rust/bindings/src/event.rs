@@ -112,6 +112,12 @@ impl Frames {
         made.clone_ref(py)
     }
 
+    fn part(&self, offset: usize, limit: usize) -> (Self, usize) {
+        let rest = &self.bytes[offset..];
+        let end = offset + frames::cut(rest, limit).unwrap_or(rest.len());
+        (self.bytes[offset..end].to_vec().into(), end)
+    }
+
     fn events(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
         let made = self.events.get_or_try_init(py, || {
             let mut events = Vec::new();

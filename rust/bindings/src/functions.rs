@@ -149,6 +149,11 @@ pub fn run_frames(events: &[u8], seq: u64, skip: u64) -> PyResult<Frames> {
     Ok(out.into())
 }
 
+#[pyfunction]
+pub fn run_message_ids(events: &[u8]) -> Vec<String> {
+    dedup::ids_of_run(events).1
+}
+
 /// `RUN_STARTED`, events before the messages, the messages, the state, the events that follow.
 type Snapshot<'py> = (
     Bound<'py, PyBytes>,

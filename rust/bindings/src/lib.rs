@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 mod errors;
 mod event;
 mod functions;
+mod owner;
 mod recorder;
 mod sqlite;
 
@@ -15,8 +16,11 @@ mod _core {
     use crate::event::{Event, Frames};
     #[pymodule_export]
     use crate::functions::{
-        check_input, compact, expand, finalize, fold, parse_cursor, recompacted, run_frames, snapshot, verify,
+        check_input, compact, expand, finalize, fold, parse_cursor, recompacted, run_frames, run_message_ids, snapshot,
+        verify,
     };
+    #[pymodule_export]
+    use crate::owner::Owner;
     #[pymodule_export]
     use crate::recorder::{Batch, Recorder};
     #[pymodule_export]

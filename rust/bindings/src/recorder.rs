@@ -18,6 +18,11 @@ pub struct Batch(pub Arc<CoreBatch>);
 
 #[pymethods]
 impl Batch {
+    #[new]
+    fn new(data: &[u8], first_seq: u64, count: u64) -> Self {
+        Self(Arc::new(CoreBatch { first_seq, count, bytes: data.to_vec() }))
+    }
+
     #[getter]
     fn first_seq(&self) -> u64 {
         self.0.first_seq

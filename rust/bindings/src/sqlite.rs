@@ -12,6 +12,7 @@ use agentrunner_core::frames::Cursor;
 use agentrunner_core::sqlite::{self as core, Durability, Place};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 
 use crate::errors::{StoreClosed, to_py};
 use crate::event::Frames;
@@ -122,6 +123,14 @@ type Row = (String, Option<String>, Option<String>, bool, bool, i64, i64, i64, O
 fn row(row: core::ThreadRow) -> Row {
     let core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope } = row;
     (thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope)
+}
+
+/// The fields of `StoredRun`, in order; its events as they come.
+type Stored<E> = (String, Option<String>, u64, u64, E, String, i64);
+
+fn stored(run: core::StoredRun) -> Stored<Vec<u8>> {
+    let core::StoredRun { run_id, parent_run_id, first_seq, last_seq, events, input, created_at } = run;
+    (run_id, parent_run_id, first_seq, last_seq, events, input, created_at)
 }
 
 fn cursor((seq, index): (u64, Option<u64>)) -> Cursor {
@@ -281,6 +290,36 @@ impl SqliteStore {
 
     fn clear(&self, ticket: u64, any_scope: bool, scope: Option<String>) -> PyResult<()> {
         self.call(ticket, identity, |store, done| store.clear(whose(any_scope, scope), done))
+    }
+
+    fn runs(&self, ticket: u64, thread_id: String, after: u64, limit: usize) -> PyResult<()> {
+        let convert = |runs: Vec<core::StoredRun>| runs.into_iter().map(stored).collect::<Vec<_>>();
+        self.call(ticket, convert, |store, done| store.runs(thread_id, after, limit, done))
+    }
+
+    fn put(&self, ticket: u64, thread: Row, runs: Vec<Stored<PyBackedBytes>>) -> PyResult<()> {
+        let (thread_id, name, agent_id, archived, running, count, created_at, updated_at, scope) = thread;
+        let thread = core::ThreadRow {
+            thread_id,
+            name,
+            agent_id,
+            archived,
+            running,
+            runs: count,
+            created_at,
+            updated_at,
+            scope,
+        };
+        let run = |(run_id, parent_run_id, first_seq, last_seq, events, input, created_at): Stored<PyBackedBytes>| {
+            core::StoredRun { run_id, parent_run_id, first_seq, last_seq, events: events.to_vec(), input, created_at }
+        };
+        let runs = runs.into_iter().map(run).collect();
+        self.call(ticket, identity, |store, done| store.put(thread, runs, done))
+    }
+
+    fn prune(&self, ticket: u64, max_runs: Option<i64>, before: Option<i64>, limit: u32) -> PyResult<()> {
+        let kept = core::Retention { max_runs, since: before };
+        self.call(ticket, identity, |store, done| store.prune(kept, limit, done))
     }
 
     fn inspect(&self, ticket: u64, fix: bool) -> PyResult<()> {

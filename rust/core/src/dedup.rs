@@ -49,6 +49,18 @@ pub fn ids_of(event: &Event<'_>, mut each: impl FnMut(String)) {
     }
 }
 
+/// How many events a stored run has, and the message ids they add; none of either for what cannot be read.
+pub fn ids_of_run(events: &[u8]) -> (u64, Vec<String>) {
+    let (mut count, mut ids) = (0, Vec::new());
+    for event in scan::text(events).map(scan::elements).unwrap_or_default() {
+        count += 1;
+        if let Ok(event) = Event::parse_str(event) {
+            ids_of(&event, |id| ids.push(id));
+        }
+    }
+    (count, ids)
+}
+
 /// Checks a run's input, a JSON object with `threadId` and `runId`, and gives it minified with the two ids.
 pub fn checked_input(input: &[u8], max_id: usize) -> Result<(String, String, String)> {
     let refuse = |error: Error| Error::InvalidInput(format!("a run's input is refused: {error}"));

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::scan;
 
 /// A place in a thread: behind this frame.
@@ -100,7 +101,8 @@ fn parse_first(bytes: &[u8]) -> Result<(Option<Cursor>, &str, &[u8])> {
     let (mut cursor, mut rest) = (None, bytes);
     if let Some(id) = bytes.strip_prefix(b"id: ") {
         let end = memchr::memchr(b'\n', id).ok_or_else(damaged)?;
-        cursor = Some(Cursor::parse(std::str::from_utf8(&id[..end]).map_err(|_| damaged())?)?);
+        let text = std::str::from_utf8(&id[..end]).map_err(|_| damaged())?;
+        cursor = Some(Cursor::parse(text).map_err(|_| damaged())?);
         rest = &id[end + 1..];
     }
     let rest = rest.strip_prefix(b"data: ").ok_or_else(damaged)?;
@@ -134,27 +136,56 @@ pub fn count(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64 / 3
 }
 
-/// Appends a stored run's events as frames. A `RUN_FINISHED` without ids, as the TypeScript runner writes after a
-/// stop, is given `ids`: clients refuse it bare.
+/// Appends a stored run's events as frames; for `ids` see [`completed`].
 pub fn write_run(out: &mut Vec<u8>, events: &[u8], seq: u64, skip: u64, ids: Option<(&str, &str)>) -> Result<()> {
+    let mut index = 0;
+    each_of_run(events, ids, |_, _, json| {
+        if index >= skip {
+            write(out, Cursor { seq, index: Some(index) }, json);
+        }
+        index += 1;
+    })
+}
+
+/// A stored run's events as they are shown. A `RUN_FINISHED` without ids, as the TypeScript runner writes after a
+/// stop, is given `ids`, the thread's and the run's: clients refuse it bare.
+pub fn completed(events: &[u8], ids: Option<(&str, &str)>) -> Result<Vec<u8>> {
+    let (mut out, mut at) = (Vec::with_capacity(events.len()), 0);
+    each_of_run(events, ids, |from, to, json| {
+        out.extend_from_slice(&events[at..from]);
+        out.extend_from_slice(json.as_bytes());
+        at = to;
+    })?;
+    out.extend_from_slice(&events[at..]);
+    Ok(out)
+}
+
+/// Calls `each` with where each event of a stored run begins and ends, and its JSON as it is shown.
+fn each_of_run(events: &[u8], ids: Option<(&str, &str)>, mut each: impl FnMut(usize, usize, &str)) -> Result<()> {
     let text = std::str::from_utf8(events).map_err(|error| Error::StoreCorrupt(error.to_string()))?;
     if !text.starts_with('[') {
         return Err(Error::StoreCorrupt("a run's events are no array".into()));
     }
-    let mut index = 0;
-    let end = scan::array(events, 0, 0, |(from, to)| {
-        if index >= skip {
-            let cursor = Cursor { seq, index: Some(index) };
-            match (&text[from..to], ids) {
-                ("{\"type\":\"RUN_FINISHED\"}", Some((thread_id, run_id))) => {
-                    let (thread, run) = (crate::text::quoted(thread_id), crate::text::quoted(run_id));
-                    let full = format!("{{\"type\":\"RUN_FINISHED\",\"threadId\":{thread},\"runId\":{run}}}");
-                    write(out, cursor, &full);
-                }
-                (json, _) => write(out, cursor, json),
-            }
+    let mut events_all = true;
+    let end = scan::array(events, 0, 0, |(from, to)| match (&text[from..to], ids) {
+        ("{\"type\":\"RUN_FINISHED\"}", Some((thread_id, run_id))) => {
+            let (thread, run) = (crate::text::quoted(thread_id), crate::text::quoted(run_id));
+            let full = format!("{{\"type\":\"RUN_FINISHED\",\"threadId\":{thread},\"runId\":{run}}}");
+            each(from, to, &full);
         }
-        index += 1;
+        (json, _) => {
+            // Nearly all begin so, and need no second look.
+            events_all &= json.starts_with("{\"type\":\"") || Event::parse_str(json).is_ok();
+            each(from, to, json);
+        }
     })?;
-    if end == text.len() { Ok(()) } else { Err(Error::StoreCorrupt("something after a run's events".into())) }
+    if end != text.len() {
+        return Err(Error::StoreCorrupt("something after a run's events".into()));
+    }
+    if events_all { Ok(()) } else { Err(Error::StoreCorrupt("a run's events are none".into())) }
+}
+
+/// Whether a stored run's events can be read.
+pub fn is_run(events: &[u8]) -> bool {
+    each_of_run(events, None, |_, _, _| {}).is_ok()
 }

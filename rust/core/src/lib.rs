@@ -5,6 +5,7 @@
 //! verified) → [`dedup`] (a `RUN_STARTED`'s input filled and stripped) → [`compact`] (the online compactor fed) →
 //! [`frames`] (framed for SSE) → [`sqlite`] (made durable) → [`log`] (published to readers).
 pub mod chunks;
+mod clock;
 pub mod compact;
 pub mod dedup;
 pub mod error;

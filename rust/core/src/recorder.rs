@@ -219,24 +219,29 @@ impl Recorder {
         }
     }
 
-    /// Takes in frames that are durable already: of a run recorded in another process, or before a crash.
+    /// Takes in frames that are durable already: of a run recorded in another process, or before a crash. At one that
+    /// is damaged, or is not the next, it ends, with those before it taken in: `StoreCorrupt`.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<()> {
         let first_seq = self.next_seq;
-        for frame in frames::iter(bytes) {
-            let (cursor, json) = frame?;
-            if cursor.seq != self.next_seq || cursor.index.is_some() {
-                let expected = self.next_seq;
-                return Err(Error::StoreCorrupt(format!("the journal has frame {cursor} where {expected} is due")));
-            }
-            let event = Event::parse_str(json)?;
-            self.lifecycle.note(&event);
-            self.take_in(&event);
-            self.next_seq += 1;
+        let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_one(frame?));
+        let count = self.next_seq - first_seq;
+        if count > 0 {
+            let good = if outcome.is_ok() { bytes.len() } else { frames::length_of(bytes, count) };
+            self.published_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes[..good].to_vec() }));
         }
-        if self.next_seq > first_seq {
-            let count = self.next_seq - first_seq;
-            self.published_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes.to_vec() }));
+        outcome
+    }
+
+    fn replay_one(&mut self, (cursor, json): (Cursor, &str)) -> Result<()> {
+        if cursor.seq != self.next_seq || cursor.index.is_some() {
+            let expected = self.next_seq;
+            return Err(Error::StoreCorrupt(format!("the journal has frame {cursor} where {expected} is due")));
         }
+        let event = Event::parse_str(json)
+            .map_err(|error| Error::StoreCorrupt(format!("frame {cursor} of the journal is no event: {error}")))?;
+        self.lifecycle.note(&event);
+        self.take_in(&event);
+        self.next_seq += 1;
         Ok(())
     }
 

@@ -1,13 +1,20 @@
 //! The store on one SQLite file, open to several processes of one machine (spec/durability.md).
+mod copy;
 mod finish;
 mod history;
 mod inspect;
+mod lease;
+mod moment;
+mod prune;
+mod resync;
 mod schema;
 mod store;
 mod threads;
 mod worker;
 
+pub use copy::StoredRun;
 pub use history::{Page, Place};
 pub use inspect::Report;
+pub use prune::Retention;
 pub use store::{Claim, Claimed, Durability, JournalPage, LiveRun, SqliteStore};
 pub use threads::{ThreadRow, Whose};

@@ -161,6 +161,21 @@ fn a_journal_with_a_gap_is_refused() {
 }
 
 #[test]
+fn what_comes_before_a_damaged_frame_is_taken_in() {
+    let mut first = recorder(Limits::default());
+    start(&mut first);
+    let good = commit(&mut first);
+    for damage in ["nonsense", "id: x\ndata: {}\n\n", "id: 13\ndata: {\n\n", "id: 99\ndata: {\"type\":\"X\"}\n\n"] {
+        let mut second = Recorder::new("t", "r", INPUT, &HashSet::new(), 11, Limits::default());
+        let journal = [good.as_slice(), damage.as_bytes()].concat();
+        assert!(matches!(second.replay(&journal), Err(Error::StoreCorrupt(_))));
+        assert_eq!((second.last_seq(), second.log().lock().unwrap().published()), (12, 12));
+        second.finalize(Ending { code: Some("INTERRUPTED"), ..Ending::default() });
+        assert!(commit(&mut second).starts_with(b"id: 13\n"), "{damage}");
+    }
+}
+
+#[test]
 fn a_run_stopped_before_its_first_word_still_starts_and_ends() {
     let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::new(), 1, Limits::default());
     recorder.finalize(Ending { stop_requested: true, ..Ending::default() });

@@ -4,9 +4,10 @@ use std::io::{BufWriter, Write};
 use rusqlite::blob::ZeroBlob;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::history;
+use super::lease::lost;
 use super::schema::{now_ms, store_error};
-use super::store::{Claim, lost, set_run_state, signed};
+use super::store::{Claim, set_run_state, signed};
+use super::{history, moment};
 use crate::error::Result;
 use crate::recorder::Recorder;
 
@@ -47,7 +48,7 @@ fn write_finish(
             thread_id,
             first_seq,
             last_seq,
-            now + resume_ms
+            moment::in_ms(resume_ms)
         ])?;
     }
     let mut created_at = now;

@@ -1,13 +1,13 @@
 //! The run chain: stored runs as frames, the journal, and the index over rows others wrote.
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::moment;
 use super::schema::{now_ms, store_error};
 use super::store::{JournalPage, SqliteStore, exists, signed, unsigned};
 use crate::dedup;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::frames::{self, Cursor};
-use crate::scan;
 
 /// Stored runs as frames.
 #[derive(Debug)]
@@ -160,10 +160,14 @@ pub(super) fn journal(
     until: Option<u64>,
     limit: usize,
 ) -> Result<JournalPage> {
+    // The lease and the rows are of one moment: under the live run's token there are no rows of a later one.
+    let snapshot = db.unchecked_transaction().map_err(store_error)?;
+    journal_of(&snapshot, thread_id, after, until, limit)
+}
+
+fn journal_of(db: &Connection, thread_id: &str, after: u64, until: Option<u64>, limit: usize) -> Result<JournalPage> {
     let read = || -> rusqlite::Result<JournalPage> {
-        // The lease and the rows are of one moment: under the live run's token there are no rows of a later one.
-        let snapshot = db.unchecked_transaction()?;
-        let live_token = snapshot
+        let live_token = db
             .prepare_cached("SELECT token FROM live_runs WHERE thread_id = ?1")?
             .query_row([thread_id], |row| row.get(0))
             .optional()?;
@@ -174,25 +178,33 @@ pub(super) fn journal(
         )?;
         let mut rows = statement.query(params![thread_id, signed(after + 1), until.map_or(i64::MAX, signed)])?;
         let mut page = JournalPage { bytes: Vec::new(), live_token };
-        while page.bytes.len() < limit
-            && let Some(row) = rows.next()?
-        {
-            let (first_seq, count) = (unsigned(row.get(0)?), unsigned(row.get(1)?));
-            if first_seq + count <= after + 1 {
-                continue;
-            }
-            let frames = row.get_ref(2)?.as_blob()?;
-            let skipped = if first_seq <= after { frames::length_of(frames, after + 1 - first_seq) } else { 0 };
-            let rest = &frames[skipped..];
-            let cut = frames::cut(rest, limit - page.bytes.len()).unwrap_or(rest.len());
-            page.bytes.extend_from_slice(&rest[..cut]);
-            if cut < rest.len() {
-                break;
+        while page.bytes.len() < limit {
+            let read =
+                rows.next().and_then(|row| row.map_or(Ok(false), |row| add_frames(&mut page, row, after, limit)));
+            match read {
+                Ok(true) => {}
+                // What comes before a row that cannot be read is good: that is met when it comes first.
+                Err(error) if page.bytes.is_empty() => return Err(error),
+                _ => break,
             }
         }
         Ok(page)
     };
     read().map_err(store_error)
+}
+
+/// Adds a row's frames behind `after`; gives whether all of them fitted in.
+fn add_frames(page: &mut JournalPage, row: &Row<'_>, after: u64, limit: usize) -> rusqlite::Result<bool> {
+    let (first_seq, count) = (unsigned(row.get(0)?), unsigned(row.get(1)?));
+    if first_seq.saturating_add(count) <= after + 1 {
+        return Ok(true);
+    }
+    let frames = row.get_ref(2)?.as_blob()?;
+    let skipped = if first_seq <= after { frames::length_of(frames, after + 1 - first_seq) } else { 0 };
+    let rest = &frames[skipped..];
+    let cut = frames::cut(rest, limit - page.bytes.len()).unwrap_or(rest.len());
+    page.bytes.extend_from_slice(&rest[..cut]);
+    Ok(cut == rest.len())
 }
 
 /// Whether another writer added rows since the index was last brought up to date.
@@ -224,7 +236,8 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
             let (id, thread_id, created_at): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             newest = id;
             let events = row.get_ref(3)?.as_bytes().unwrap_or_default();
-            let (count, ids) = ids_of_run(events);
+            let (count, ids) = dedup::ids_of_run(events);
+            let count = signed(count);
             let first_seq = head_seq(db, &thread_id)? + 1;
             // An empty or corrupt row takes a number of its own too, so that each run ends at another.
             let last_seq = first_seq + count.max(1) - 1;
@@ -238,20 +251,6 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
         mark_indexed(db, newest)
     };
     run().map_err(store_error)
-}
-
-fn ids_of_run(events: &[u8]) -> (i64, Vec<String>) {
-    let mut ids = Vec::new();
-    let mut count = 0;
-    if let Ok(text) = scan::text(events) {
-        for event in scan::elements(text) {
-            count += 1;
-            if let Ok(event) = Event::parse_str(event) {
-                dedup::ids_of(&event, |id| ids.push(id));
-            }
-        }
-    }
-    (count, ids)
 }
 
 pub(super) fn add_message_ids<'i>(
@@ -296,13 +295,20 @@ pub(super) fn touch_thread(
     Ok(())
 }
 
+/// A run whose resume window has ended, with its first and last sequence number.
+pub(super) fn expired_journal(db: &Connection) -> rusqlite::Result<Option<(String, i64, i64)>> {
+    // Of the first version's runs, that ended while this one was open too, it is a wall clock's time.
+    db.prepare_cached(
+        "SELECT thread_id, first_seq, last_seq FROM journal_expiry
+         WHERE expires_at < ?1 OR (expires_at >= ?2 AND expires_at < ?3) LIMIT 1",
+    )?
+    .query_row([now_ms(), moment::STEADY, moment::in_ms(0)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    .optional()
+}
+
 /// Lets go of the journals whose resume window has ended, a bounded number of rows at a time.
 pub(super) fn drop_expired_journal(db: &Connection) -> rusqlite::Result<()> {
-    let expired: Option<(String, i64, i64)> = db
-        .prepare_cached("SELECT thread_id, first_seq, last_seq FROM journal_expiry WHERE expires_at < ?1 LIMIT 1")?
-        .query_row([now_ms()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((thread_id, first_seq, last_seq)) = expired else { return Ok(()) };
+    let Some((thread_id, first_seq, last_seq)) = expired_journal(db)? else { return Ok(()) };
     db.prepare_cached(
         "DELETE FROM journal WHERE rowid IN (SELECT rowid FROM journal
          WHERE thread_id = ?1 AND first_seq BETWEEN ?2 AND ?3 LIMIT 256)",
@@ -314,6 +320,49 @@ pub(super) fn drop_expired_journal(db: &Connection) -> rusqlite::Result<()> {
     if !left {
         db.prepare_cached("DELETE FROM journal_expiry WHERE thread_id = ?1 AND first_seq = ?2")?
             .execute(params![thread_id, first_seq])?;
+    }
+    Ok(())
+}
+
+/// Whoever takes a run over goes on behind what can be read of it: what the journal has from that number on, and cannot
+/// be read, goes. Normally it has nothing there.
+pub(super) fn drop_unreadable(db: &Connection, thread_id: &str, seq: u64) -> Result<()> {
+    let reaches = "SELECT first_seq >= ?2 OR first_seq + count > ?2 FROM
+      (SELECT first_seq, count FROM journal WHERE thread_id = ?1 ORDER BY first_seq DESC LIMIT 1)";
+    let mut reaches = db.prepare_cached(reaches).map_err(store_error)?;
+    let kept: Option<bool> =
+        reaches.query_row(params![thread_id, signed(seq)], |row| row.get(0)).optional().map_err(store_error)?;
+    if kept != Some(true) {
+        return Ok(());
+    }
+    match journal_of(db, thread_id, seq - 1, None, 1) {
+        Ok(page) if frames::iter(&page.bytes).next().is_some_and(|frame| is_frame(frame, seq)) => {
+            return Err(Error::Store(format!("thread '{thread_id}' has an event {seq} already; nothing was written")));
+        }
+        Ok(_) | Err(Error::StoreCorrupt(_)) => {}
+        Err(error) => return Err(error),
+    }
+    cut_journal(db, thread_id, signed(seq)).map_err(store_error)
+}
+
+fn is_frame(frame: Result<(Cursor, &str)>, seq: u64) -> bool {
+    frame.is_ok_and(|(cursor, json)| cursor.seq == seq && Event::parse_str(json).is_ok())
+}
+
+/// Removes the thread's raw frames from a sequence number on.
+pub(super) fn cut_journal(db: &Connection, thread_id: &str, seq: i64) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM journal WHERE thread_id = ?1 AND first_seq >= ?2", params![thread_id, seq])?;
+    let before: Option<(i64, Vec<u8>)> = db
+        .prepare("SELECT first_seq, frames FROM journal WHERE thread_id = ?1 ORDER BY first_seq DESC LIMIT 1")?
+        .query_row([thread_id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((first_seq, frames)) = before {
+        let count = unsigned(seq - first_seq).min(frames::count(&frames));
+        let kept = &frames[..frames::length_of(&frames, count)];
+        db.execute(
+            "UPDATE journal SET count = ?3, frames = ?4 WHERE thread_id = ?1 AND first_seq = ?2",
+            params![thread_id, first_seq, signed(count), kept],
+        )?;
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! What `agentrunner doctor` looks at, and mends.
-use rusqlite::{Connection, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, params};
 
-use super::history::index_new_rows;
+use super::history::{cut_journal, head_seq, index_new_rows};
+use super::lease::live_runs;
 use super::schema::{now_ms, store_error};
-use super::store::{SqliteStore, is_dead, live_runs};
+use super::store::SqliteStore;
 use crate::error::Result;
-use crate::scan;
+use crate::frames;
 
 /// The state of a file.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Report {
     pub corrupt: Vec<(String, String)>,
     /// Runs whose parent is missing: thread and run. They are shown all the same.
     pub orphans: Vec<(String, String)>,
-    /// Threads marked as running without a lease: nothing would ever free them for a TypeScript runner.
+    /// Threads marked as running without a lease that can be read: nothing else would ever free them.
     pub stuck: Vec<String>,
     /// Live runs whose owner is gone: thread and run. The next runner that opens the file ends them.
     pub dead: Vec<(String, String)>,
@@ -31,10 +33,13 @@ pub struct Report {
 impl SqliteStore {
     /// Looks the whole file over; with `fix`, gives orphans the run before them as parent and frees stuck threads.
     pub fn inspect(&self, fix: bool, done: impl FnOnce(Result<Report>) + Send + 'static) {
+        let leases = self.leases.clone();
         let work = move |db: &Connection| {
             index_new_rows(db)?;
             let mut report = inspect(db).map_err(store_error)?;
-            let dead = live_runs(db, None, is_dead)?;
+            let live = live_runs(db, None, |_, _, _| true)?;
+            report.stuck.retain(|thread_id| !live.iter().any(|run| run.claim.thread_id == *thread_id));
+            let dead = leases.dead(db, None)?;
             report.dead = dead.into_iter().map(|run| (run.claim.thread_id, run.claim.run_id)).collect();
             if fix {
                 mend(db, &report).map_err(store_error)?;
@@ -50,15 +55,14 @@ fn inspect(db: &Connection) -> rusqlite::Result<Report> {
     let lines: Vec<String> =
         db.prepare("PRAGMA integrity_check")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let pairs = |sql: &str| -> rusqlite::Result<Vec<(String, String)>> {
-        db.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        db.prepare(sql)?.query_map([], |row| Ok((named(row, 0)?, named(row, 1)?)))?.collect()
     };
     let mut corrupt = Vec::new();
     let mut statement = db.prepare("SELECT thread_id, run_id, events FROM agent_runs ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let text = row.get_ref(2)?.as_bytes().ok().and_then(|events| scan::text(events).ok());
-        if !text.is_some_and(|text| text.starts_with('[')) {
-            corrupt.push((row.get(0)?, row.get(1)?));
+        if !row.get_ref(2)?.as_bytes().is_ok_and(frames::is_run) {
+            corrupt.push((named(row, 0)?, named(row, 1)?));
         }
     }
     Ok(Report {
@@ -73,10 +77,9 @@ fn inspect(db: &Connection) -> rusqlite::Result<Report> {
         )?,
         stuck: db
             .prepare(
-                "SELECT thread_id FROM run_state WHERE is_running <> 0
-                 AND thread_id NOT IN (SELECT thread_id FROM live_runs) ORDER BY thread_id",
+                "SELECT thread_id FROM run_state WHERE is_running <> 0 UNION SELECT thread_id FROM live_runs ORDER BY 1",
             )?
-            .query_map([], |row| row.get(0))?
+            .query_map([], |row| named(row, 0))?
             .collect::<rusqlite::Result<_>>()?,
         dead: Vec::new(),
     })
@@ -96,6 +99,18 @@ fn mend(db: &Connection, report: &Report) -> rusqlite::Result<()> {
             "UPDATE run_state SET is_running = 0, current_run_id = NULL, updated_at = ?2 WHERE thread_id = ?1",
             params![thread_id, now_ms()],
         )?;
+        // A lease that cannot be read, and what its run has said so far.
+        if db.execute("DELETE FROM live_runs WHERE thread_id = ?1", [thread_id])? > 0 {
+            cut_journal(db, thread_id, head_seq(db, thread_id)? + 1)?;
+        }
     }
     Ok(())
+}
+
+/// A name as far as it can be read.
+fn named(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
+    Ok(match row.get_ref(index)? {
+        ValueRef::Text(name) | ValueRef::Blob(name) => String::from_utf8_lossy(name).into_owned(),
+        other => format!("{other:?}"),
+    })
 }

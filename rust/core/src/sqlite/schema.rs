@@ -2,6 +2,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result};
@@ -50,6 +51,14 @@ INSERT INTO threads (thread_id, agent_id, head_seq, created_at, updated_at)
   SELECT thread_id, agent_id, first_seq - 1, strftime('%s', 'now') * 1000, strftime('%s', 'now') * 1000
   FROM live_runs WHERE true ON CONFLICT DO NOTHING;
 ",
+    // When the oldest run that is kept ended; `NULL` where none was removed: then that is the thread's `created_at`.
+    "
+ALTER TABLE threads ADD COLUMN oldest_at INTEGER;
+",
+    // By whose clock `expires_at` is, of leases and journals, since it is not the wall clock's time any more.
+    "
+CREATE TABLE boot (id TEXT NOT NULL);
+",
 ];
 
 /// An error of SQLite, sorted by what a user can do about it.
@@ -64,8 +73,17 @@ pub fn store_error(error: rusqlite::Error) -> Error {
             Error::StoreCorrupt(format!("{text}: `agentrunner doctor` tells what can be read"))
         }
         Some(ErrorCode::ReadOnly) => Error::StoreReadOnly(text),
+        _ if is_unreadable(&error) => {
+            Error::StoreCorrupt(format!("{text}: `agentrunner doctor` tells what can be read"))
+        }
         _ => Error::Store(text),
     }
+}
+
+/// Whether a row has something else than is ever written there.
+pub fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
 }
 
 /// Milliseconds since 1970 by the system's clock, as the TypeScript runner writes them.
@@ -117,7 +135,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    // The writer does it: of a checkpoint that SQLite starts by itself nobody hears that it failed.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     Ok(())

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, params};
 
+use super::lease::{Leases, live_runs};
 use super::schema::{self, now_ms, store_error};
 use super::worker::Worker;
-use super::{finish, history, threads};
+use super::{finish, history, moment, resync, threads};
 use crate::error::{Error, Result};
 use crate::log::Batch;
-use crate::owner::{self, Owner};
 use crate::recorder::Recorder;
 
 /// When a commit waits for the disk.
@@ -71,12 +71,12 @@ const FREE_STUCK: &str = "UPDATE run_state SET is_running = 0, current_run_id = 
 /// One SQLite file. Each verb returns at once; its last argument is called, on the store's own thread, with the result.
 #[derive(Debug)]
 pub struct SqliteStore {
-    pub(super) writer: Arc<Worker>,
+    /// Dropped before the writer, which leaves the file behind in order.
     pub(super) reader: Worker,
-    owner: Arc<Owner>,
+    pub(super) writer: Arc<Worker>,
+    pub(super) leases: Arc<Leases>,
     path: PathBuf,
     pid: u32,
-    lease_ms: i64,
     resume_ms: i64,
 }
 
@@ -88,7 +88,10 @@ impl SqliteStore {
     /// could tell whether it still lives.
     pub fn open(path: &Path, durability: Durability, lease_ms: i64, resume_ms: i64, free_stuck: bool) -> Result<Self> {
         let connection = schema::connect(path)?;
+        // What a process left that has died may have been through a failed sync.
+        resync::write_log_again(&connection, path)?;
         schema::migrate(&connection, path)?;
+        moment::begin_boot(&connection, resume_ms)?;
         if free_stuck {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }
@@ -96,10 +99,9 @@ impl SqliteStore {
         let store = Self {
             writer: Arc::new(Worker::writer(connection, path.into(), durability)),
             reader: Worker::reader(reader),
-            owner: Arc::new(Owner::new()),
+            leases: Arc::new(Leases::new(lease_ms)),
             path: path.into(),
             pid: std::process::id(),
-            lease_ms,
             resume_ms,
         };
         Ok(store)
@@ -156,15 +158,11 @@ impl SqliteStore {
         scope: Option<String>,
         done: impl FnOnce(Result<Claimed>) + Send + 'static,
     ) {
-        let (owner, lease_ms) = (self.owner.clone(), self.lease_ms);
+        let leases = self.leases.clone();
         let work = move |db: &Connection| {
             history::index_new_rows(db)?;
             threads::check_scope(db, &thread_id, scope.as_deref())?;
-            if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)?
-                || exists(db, "SELECT 1 FROM run_state WHERE thread_id = ?1 AND is_running <> 0", &thread_id)?
-            {
-                return Err(Error::ThreadAlreadyRunning);
-            }
+            refuse_running(db, &thread_id)?;
             if exists(db, "SELECT 1 FROM agent_runs WHERE run_id = ?1", &run_id)?
                 || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run_id)?
             {
@@ -172,7 +170,7 @@ impl SqliteStore {
             }
             let known = known_ids(db, &thread_id, message_ids)?;
             threads::begin(db, &thread_id, agent_id.as_deref(), scope.as_deref()).map_err(store_error)?;
-            let claim = insert_claim(db, thread_id, run_id, input, agent_id, &owner, lease_ms);
+            let claim = insert_claim(db, thread_id, run_id, input, agent_id, &leases);
             Ok(Claimed { claim: claim.map_err(store_error)?, known })
         };
         self.write(false, work, done);
@@ -186,9 +184,10 @@ impl SqliteStore {
         barrier: bool,
         done: impl FnOnce(Result<()>) + Send + 'static,
     ) {
-        let (claim, lease_ms) = (claim.clone(), self.lease_ms);
+        let (claim, leases) = (claim.clone(), self.leases.clone());
         let work = move |db: &Connection| {
-            extend_lease(db, &claim, lease_ms)?;
+            leases.extend(db, &claim)?;
+            history::drop_unreadable(db, &claim.thread_id, batch.first_seq)?;
             let mut insert = db
                 .prepare_cached("INSERT INTO journal (thread_id, first_seq, count, frames) VALUES (?1, ?2, ?3, ?4)")
                 .map_err(store_error)?;
@@ -202,9 +201,9 @@ impl SqliteStore {
 
     /// Extends leases; gives, a claim each, whether it is still held.
     pub fn renew(&self, claims: Vec<Claim>, done: impl FnOnce(Result<Vec<bool>>) + Send + 'static) {
-        let lease_ms = self.lease_ms;
+        let leases = self.leases.clone();
         let work = move |db: &Connection| {
-            let held = |claim: &Claim| match extend_lease(db, claim, lease_ms) {
+            let held = |claim: &Claim| match leases.extend(db, claim) {
                 Ok(()) => Ok(true),
                 Err(Error::LeaseLost(_)) => Ok(false),
                 Err(error) => Err(error),
@@ -249,13 +248,15 @@ impl SqliteStore {
 
     /// The live runs, of all owners or of one thread.
     pub fn live(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<LiveRun>>) + Send + 'static) {
-        self.read(move |db| live_runs(db, thread_id.as_deref(), |_, _| true), done);
+        self.read(move |db| live_runs(db, thread_id.as_deref(), |_, _, _| true), done);
     }
 
     /// The fencing tokens of the live runs that are asked to stop.
     pub fn stops(&self, done: impl FnOnce(Result<Vec<i64>>) + Send + 'static) {
         let work = |db: &Connection| {
-            let mut statement = db.prepare_cached("SELECT token FROM live_runs WHERE stop_requested <> 0")?;
+            let mut statement = db.prepare_cached(
+                "SELECT token FROM live_runs WHERE stop_requested <> 0 AND typeof(token) = 'integer'",
+            )?;
             statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
         };
         self.read(move |db| work(db).map_err(store_error), done);
@@ -264,21 +265,24 @@ impl SqliteStore {
     /// Takes over the runs whose owners are gone or silent past their lease, each under a new token: the caller is to
     /// replay their journal, end and finish them. Also lets go of journals past their resume window.
     pub fn recover(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<Claim>>) + Send + 'static) {
-        let (writer, owner) = (Arc::downgrade(&self.writer), self.owner.clone());
-        let lease_ms = self.lease_ms;
+        let (writer, leases) = (Arc::downgrade(&self.writer), self.leases.clone());
+        let known = leases.clone();
         let looked = move |found: Result<(bool, Option<String>)>| match (found, writer.upgrade()) {
             (Err(error), _) => done(Err(error)),
             (Ok((false, _)), _) => done(Ok(Vec::new())),
             (Ok(_), None) => done(Err(Error::StoreClosed)),
             (Ok((true, thread_id)), Some(writer)) => {
-                let work = move |db: &Connection| take_over(db, thread_id.as_deref(), &owner, lease_ms);
+                let work = move |db: &Connection| {
+                    let taken = leases.take_over(db, thread_id.as_deref())?;
+                    history::drop_expired_journal(db).map_err(store_error)?;
+                    Ok(taken)
+                };
                 writer.submit(false, work, done);
             }
         };
         let look = move |db: &Connection| {
-            let dead = !live_runs(db, thread_id.as_deref(), is_dead)?.is_empty();
-            let expired = exists(db, "SELECT 1 FROM journal_expiry WHERE expires_at < ?1 LIMIT 1", now_ms())?;
-            Ok((dead || expired, thread_id))
+            let dead = !known.dead(db, thread_id.as_deref())?.is_empty();
+            Ok((dead || history::expired_journal(db).map_err(store_error)?.is_some(), thread_id))
         };
         self.read(look, looked);
     }
@@ -299,6 +303,13 @@ pub(super) fn exists(db: &Connection, sql: &str, value: impl rusqlite::ToSql) ->
     db.prepare_cached(sql).and_then(|mut statement| statement.exists([value])).map_err(store_error)
 }
 
+/// `ThreadAlreadyRunning` for a thread with a live run, here or of a TypeScript runner.
+pub(super) fn refuse_running(db: &Connection, thread_id: &str) -> Result<()> {
+    let running = exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", thread_id)?
+        || exists(db, "SELECT 1 FROM run_state WHERE thread_id = ?1 AND is_running <> 0", thread_id)?;
+    if running { Err(Error::ThreadAlreadyRunning) } else { Ok(()) }
+}
+
 fn known_ids(db: &Connection, thread_id: &str, ids: Vec<String>) -> Result<Vec<String>> {
     let mut known = Vec::new();
     let sql = "SELECT 1 FROM message_ids WHERE thread_id = ?1 AND message_id = ?2";
@@ -317,22 +328,21 @@ fn insert_claim(
     run_id: String,
     input: String,
     agent_id: Option<String>,
-    owner: &Owner,
-    lease_ms: i64,
+    leases: &Leases,
 ) -> rusqlite::Result<Claim> {
-    let now = now_ms();
+    let (owner, until) = leases.held();
     let token = next_token(db)?;
     let first_seq = history::head_seq(db, &thread_id)? + 1;
     db.prepare_cached(
         "INSERT INTO live_runs (thread_id, run_id, token, owner, expires_at, input, agent_id, first_seq)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
-    .execute(params![thread_id, run_id, token, owner.as_str(), now + lease_ms, input, agent_id, first_seq])?;
-    set_run_state(db, &thread_id, Some(&run_id), now)?;
+    .execute(params![thread_id, run_id, token, owner, until, input, agent_id, first_seq])?;
+    set_run_state(db, &thread_id, Some(&run_id), now_ms())?;
     Ok(Claim { thread_id, run_id, token, first_seq: unsigned(first_seq), input, agent_id })
 }
 
-fn next_token(db: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn next_token(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'token' RETURNING value")?
         .query_row([], |row| row.get(0))
 }
@@ -344,74 +354,6 @@ pub(super) fn set_run_state(db: &Connection, thread_id: &str, run_id: Option<&st
     )?
     .execute(params![thread_id, run_id.is_some(), run_id, now])?;
     Ok(())
-}
-
-pub(super) fn lost(claim: &Claim) -> Error {
-    Error::LeaseLost(format!(
-        "run '{}' no longer holds thread '{}': its lease ended and another owner took over; nothing was written",
-        claim.run_id, claim.thread_id
-    ))
-}
-
-fn extend_lease(db: &Connection, claim: &Claim, lease_ms: i64) -> Result<()> {
-    let changed = db
-        .prepare_cached("UPDATE live_runs SET expires_at = ?1 WHERE thread_id = ?2 AND token = ?3")
-        .and_then(|mut update| update.execute(params![now_ms() + lease_ms, claim.thread_id, claim.token]))
-        .map_err(store_error)?;
-    if changed == 0 { Err(lost(claim)) } else { Ok(()) }
-}
-
-/// The live runs for whose owner and lease end `wanted` is true.
-pub(super) fn live_runs(
-    db: &Connection,
-    thread_id: Option<&str>,
-    wanted: impl Fn(&str, i64) -> bool,
-) -> Result<Vec<LiveRun>> {
-    let sql = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at
-               FROM live_runs WHERE thread_id = ?1";
-    let all = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at
-               FROM live_runs WHERE ?1 IS NULL";
-    let read = || -> rusqlite::Result<Vec<LiveRun>> {
-        let mut statement = db.prepare_cached(if thread_id.is_some() { sql } else { all })?;
-        let mut rows = statement.query([thread_id])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (owner, expires_at): (String, i64) = (row.get(7)?, row.get(8)?);
-            if wanted(&owner, expires_at) {
-                let claim = Claim {
-                    thread_id: row.get(0)?,
-                    run_id: row.get(1)?,
-                    token: row.get(2)?,
-                    first_seq: unsigned(row.get(3)?),
-                    input: row.get(4)?,
-                    agent_id: row.get(5)?,
-                };
-                found.push(LiveRun { claim, stop_requested: row.get(6)? });
-            }
-        }
-        Ok(found)
-    };
-    read().map_err(store_error)
-}
-
-pub(super) fn is_dead(owner: &str, expires_at: i64) -> bool {
-    expires_at < now_ms() || owner::is_gone(owner)
-}
-
-fn take_over(db: &Connection, thread_id: Option<&str>, owner: &Owner, lease_ms: i64) -> Result<Vec<Claim>> {
-    let mut taken = Vec::new();
-    for dead in live_runs(db, thread_id, is_dead)? {
-        let mut claim = dead.claim;
-        claim.token = next_token(db).map_err(store_error)?;
-        db.prepare_cached("UPDATE live_runs SET token = ?1, owner = ?2, expires_at = ?3 WHERE thread_id = ?4")
-            .and_then(|mut update| {
-                update.execute(params![claim.token, owner.as_str(), now_ms() + lease_ms, claim.thread_id])
-            })
-            .map_err(store_error)?;
-        taken.push(claim);
-    }
-    history::drop_expired_journal(db).map_err(store_error)?;
-    Ok(taken)
 }
 
 impl SqliteStore {

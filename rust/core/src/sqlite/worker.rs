@@ -1,17 +1,22 @@
 //! Threads that own a connection: the one writer with its group commit, and the reader.
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
+use super::resync;
 use super::schema::{self, store_error};
 use super::store::Durability;
 use crate::error::{Error, Result};
 
 /// How many jobs share a transaction at most.
 const GROUP: usize = 512;
+/// How many pages of the log wait to be brought into the file at most, while nobody reads them.
+const CHECKPOINT_PAGES: u64 = 4000;
 /// With `balanced`, a commit reaches the disk at least this often.
 const FULL_EVERY: Duration = Duration::from_millis(250);
 
@@ -98,11 +103,21 @@ struct Writer {
     last_full: Instant,
     /// Whether there are commits since.
     unsynced: bool,
+    /// Whether a sync has failed, and the log was not written again since.
+    doubtful: Cell<bool>,
 }
 
 impl Writer {
     fn new(connection: Connection, path: PathBuf, durability: Durability) -> Self {
-        Self { connection, path, durability, full: false, last_full: Instant::now(), unsynced: false }
+        Self {
+            connection,
+            path,
+            durability,
+            full: false,
+            last_full: Instant::now(),
+            unsynced: false,
+            doubtful: Cell::new(false),
+        }
     }
 
     fn run(mut self, jobs: &Receiver<Job>) {
@@ -114,40 +129,81 @@ impl Writer {
                 group.push(job);
             }
             self.commit(group);
+            self.checkpoint();
         }
-        // What is in the file alone is easier to copy than a file and its log.
-        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        self.close();
     }
 
     /// The next job. While what was committed last may not be on the disk yet, it is brought there in time.
     fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
-        if self.unsynced {
+        while self.unsynced {
             match jobs.recv_timeout(FULL_EVERY.saturating_sub(self.last_full.elapsed())) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Timeout) => self.sync(),
-                Err(RecvTimeoutError::Disconnected) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
         jobs.recv().ok()
     }
 
     fn sync(&mut self) {
-        let begun = self.synchronous(true).and_then(|()| self.execute("BEGIN IMMEDIATE"));
-        // A commit that writes nothing does not reach the disk: this one writes what is there already.
-        let written = begun.and_then(|()| self.execute("UPDATE counters SET value = value WHERE name = 'token'"));
-        if let Err(error) = written.and_then(|()| self.execute("COMMIT")) {
+        if let Err(error) = self.resynced().and_then(|()| self.commit_nothing()) {
             let _ = self.execute("ROLLBACK");
             self.mend(&error);
+        } else {
+            self.unsynced = false;
         }
         self.last_full = Instant::now();
-        self.unsynced = false;
+    }
+
+    /// A commit that writes nothing does not reach the disk: this one writes what is there already.
+    fn commit_nothing(&mut self) -> Result<()> {
+        self.synchronous(true)?;
+        self.execute("BEGIN IMMEDIATE")?;
+        self.execute("UPDATE counters SET value = value WHERE name = 'token'")?;
+        self.execute("COMMIT")
+    }
+
+    /// Makes good a sync that failed: until that is done nothing is committed on top of what may not be on the disk.
+    fn resynced(&self) -> Result<()> {
+        if self.doubtful.get() {
+            resync::write_log_again(&self.connection, &self.path)?;
+            self.doubtful.set(false);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) {
+        let look = || -> rusqlite::Result<()> {
+            let (pages, in_file) = resync::log_pages(&self.connection)?;
+            if pages.saturating_sub(in_file) >= CHECKPOINT_PAGES {
+                self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+            }
+            Ok(())
+        };
+        if !self.doubtful.get()
+            && let Err(error) = look()
+        {
+            self.noted(error);
+        }
+    }
+
+    /// What is in the file alone is easier to copy than a file and its log. Not waited for: while it waits for a reader
+    /// of another process, nobody can write.
+    fn close(self) {
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        if self.resynced().is_ok() && self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok() {
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
     }
 
     fn commit(&mut self, group: Vec<Job>) {
         let full = self.durability == Durability::Strict
             || group.iter().any(|job| job.barrier)
             || self.last_full.elapsed() >= FULL_EVERY;
-        if let Err(error) = self.synchronous(full).and_then(|()| self.execute("BEGIN IMMEDIATE")) {
+        let begun =
+            self.resynced().and_then(|()| self.synchronous(full)).and_then(|()| self.execute("BEGIN IMMEDIATE"));
+        if let Err(error) = begun {
             for job in group {
                 refuse(job, &error);
             }
@@ -188,8 +244,13 @@ impl Writer {
     }
 
     fn execute(&self, sql: &str) -> Result<()> {
-        self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map_err(store_error)?;
-        Ok(())
+        let executed = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        executed.map(|_| ()).map_err(|error| self.noted(error))
+    }
+
+    fn noted(&self, error: rusqlite::Error) -> Error {
+        self.doubtful.set(self.doubtful.get() || resync::is_failed_sync(&error));
+        store_error(error)
     }
 
     fn synchronous(&mut self, full: bool) -> Result<()> {

@@ -1,0 +1,21 @@
+-- thread, seq, index?, until?, limit
+local seq, index, limit = tonumber(ARGV[2]), given(ARGV[3]), tonumber(ARGV[5])
+local till = tonumber(given(ARGV[4])) or math.huge
+local found, size, from = {}, 0, ARGV[2]
+repeat
+  local page = redis.call('ZRANGEBYSCORE', key('runs', ARGV[1]), from, '+inf', 'WITHSCORES', 'LIMIT', 0, 64)
+  for i = 1, #page, 2 do
+    local row, last = redis.pcall('HMGET', key('run', page[i]), 'first', 'events'), tonumber(page[i + 1])
+    -- A row that cannot be read costs that row, never the thread.
+    local first = not row.err and row[2] and tonumber(row[1])
+    local skip = first and first > seq and first < till and 0
+    if first and index and last == seq and first < till then skip = index + 1 end
+    if skip then
+      if size >= limit then return {1, found} end
+      found[#found + 1] = {page[i + 1], skip, row[2]}
+      size = size + #row[2]
+    end
+    from = '(' .. page[i + 1]
+  end
+until #page < 128
+return {0, found}

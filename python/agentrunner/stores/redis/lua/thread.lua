@@ -1,0 +1,3 @@
+--@ journals threads
+-- thread
+return summary(ARGV[1])

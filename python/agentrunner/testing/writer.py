@@ -1,0 +1,146 @@
+"""Runs written and read by hand, verb by verb: what a runner does, with nothing between the test and the store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+
+from agentrunner import _core
+from agentrunner.testing.checks import check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agentrunner._core import Claim, Event
+    from agentrunner.stores import Cursor, Store
+
+MIB = 1 << 20
+LIMITS = {"event_bytes": 64 * MIB, "id_bytes": MIB, "window_bytes": MIB, "pending_bytes": 64 * MIB}
+
+
+def text(message_id: str, *deltas: str) -> list[dict[str, Any]]:
+    """Give the events of a message."""
+    return [
+        {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"},
+        *({"type": "TEXT_MESSAGE_CONTENT", "messageId": message_id, "delta": delta} for delta in deltas),
+        {"type": "TEXT_MESSAGE_END", "messageId": message_id},
+    ]
+
+
+def given(thread_id: str, run_id: str, message_ids: Iterable[str] = ()) -> dict[str, Any]:
+    """Give a run's input with a message of the user's for each id."""
+    messages = [{"id": message_id, "role": "user", "content": "said"} for message_id in message_ids]
+    return {"threadId": thread_id, "runId": run_id, "messages": messages, "tools": [], "context": []}
+
+
+async def claim(
+    store: Store,
+    thread_id: str,
+    run_id: str,
+    message_ids: Iterable[str] = (),
+    *,
+    agent_id: str | None = None,
+    scope: str | None = None,
+) -> tuple[Claim, list[str]]:
+    """Claim a thread for a run whose input has these messages."""
+    asked = list(message_ids)
+    run_input = orjson.dumps(given(thread_id, run_id, asked)).decode()
+    return await store.claim(thread_id, run_id, run_input, agent_id, asked, scope)
+
+
+class Writer:
+    """A run under its claim. What a method has returned from is in the store."""
+
+    def __init__(self, store: Store, claim: Claim, known: Iterable[str] = ()) -> None:
+        self.store = store
+        self.claim = claim
+        self.recorder = _core.Recorder(
+            claim.thread_id, claim.run_id, claim.input, set(known), claim.first_seq, **LIMITS
+        )
+
+    async def write(self, *events: dict[str, Any]) -> None:
+        """Append events in one batch."""
+        for event in events:
+            self.recorder.accept(orjson.dumps(event))
+        await self._append()
+
+    async def _append(self) -> None:
+        taken = self.recorder.take()
+        if taken is not None:
+            await self.store.append(self.claim, *taken)
+            self.recorder.publish()
+
+    async def end(self, *, stored: bool = True) -> None:
+        """End the run in order, with whatever is open, and finish it."""
+        if not self.recorder.ended:
+            self.recorder.finalize(stop_requested=True)
+        await self._append()
+        await self.finish(stored=stored)
+
+    async def finish(self, *, stored: bool = True) -> None:
+        """Only finish it: what is recorded is appended already."""
+        await self.store.finish(self.claim, self.recorder, stored)
+
+    async def replay(self) -> Self:
+        """Take in what is in the journal of a run that was taken over."""
+        while True:
+            page = await self.store.journal(self.claim.thread_id, self.recorder.last_seq, None, MIB)
+            if not len(page.frames):
+                return self
+            self.recorder.replay(page.frames)
+
+
+async def begin(store: Store, thread_id: str, run_id: str, message_ids: Iterable[str] = (), **who: Any) -> Writer:
+    """Claim a thread and write the run's RUN_STARTED."""
+    writer = Writer(store, *await claim(store, thread_id, run_id, message_ids, **who))
+    await writer.write({"type": "RUN_STARTED", "threadId": thread_id, "runId": run_id})
+    return writer
+
+
+async def whole(store: Store, thread_id: str, run_id: str, message_ids: Iterable[str] = (), **who: Any) -> Writer:
+    """Store a whole run of five events, with a message of the agent's, `m-<run id>`."""
+    writer = await begin(store, thread_id, run_id, message_ids, **who)
+    await writer.write(*text(f"m-{run_id}", "word"), {"type": "RUN_FINISHED", "threadId": thread_id, "runId": run_id})
+    await writer.finish()
+    return writer
+
+
+async def recovered(store: Store, thread_id: str | None = None) -> list[Claim]:
+    """Recover until there is something: at once where the store sees that an owner is gone, or when its lease ends."""
+    while not (claims := await store.recover(thread_id)):  # noqa: ASYNC110 - there is nothing to be woken by
+        await asyncio.sleep(0.02)
+    return claims
+
+
+async def raw(store: Store, thread_id: str, after: int = 0, until: int | None = None, limit: int = MIB) -> list[Event]:
+    """Read the journal page by page."""
+    found: list[Event] = []
+    while True:
+        events = (await store.journal(thread_id, after, until, limit)).frames.events()
+        if not events:
+            return found
+        last = events[-1].seq
+        check(last is not None and last > after, "journal must give raw frames behind `after`, or none")
+        found += events
+        after = last or after
+
+
+async def history(
+    store: Store, thread_id: str, after: Cursor = (0, None), until: int | None = None, limit: int = MIB
+) -> list[Event]:
+    """Read the stored runs page by page."""
+    found: list[Event] = []
+    position: Cursor | None = after
+    while position is not None:
+        page = await store.history(thread_id, position, until, limit)
+        found += page.frames.events()
+        check(page.next is None or page.next > position, "history's `next` must be a place behind the page's last run")
+        position = page.next
+    return found
+
+
+def lines(events: Iterable[Event]) -> list[tuple[str | None, bytes]]:
+    """Give events as cursor and JSON, to be compared."""
+    return [(event.cursor, bytes(event)) for event in events]

@@ -1,0 +1,298 @@
+"""A store broken on purpose, one guard at a time, fails the suite, and the test that fails is about that guard."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from agentrunner import CursorAhead, MemoryStore, SqliteStore, ThreadAlreadyRunning
+from agentrunner._core import Claim
+from agentrunner.stores import HistoryPage, Place
+from agentrunner.testing import StoreConformance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agentrunner import Store, ThreadSummary
+    from agentrunner._core import Batch, Recorder
+    from agentrunner.stores import Cursor, JournalPage, StoredRun
+
+
+class AppendsUnderAnyToken(MemoryStore):
+    caught_by = "test_a_claim_of_an_earlier_run_is_fenced"
+
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
+        self._threads[claim.thread_id].journals[-1].batches.append(batch)
+
+
+class FinishesUnderAnyToken(MemoryStore):
+    caught_by = "test_a_made_up_claim_is_fenced"
+
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        await super().finish(self._live(claim.thread_id) or claim, recorder, stored)
+
+
+class RenewsAnything(MemoryStore):
+    caught_by = "test_an_ended_run_writes_no_more"
+
+    async def renew(self, claims: list[Claim]) -> list[bool]:
+        return [True for _ in claims]
+
+
+class LetsTwoWin(MemoryStore):
+    caught_by = "test_of_many_claims_at_once_one_wins"
+
+    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+        if self._live(thread_id):
+            raise ThreadAlreadyRunning
+        await asyncio.sleep(0)
+        if thread_id in self._threads:
+            self._threads[thread_id].claim = None
+        return await super().claim(thread_id, *asked)
+
+
+class UsesRunIdsAgain(MemoryStore):
+    caught_by = "test_a_run_id_is_used_once"
+
+    async def claim(self, thread_id: str, run_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+        self._run_ids.pop(run_id, None)
+        return await super().claim(thread_id, run_id, *asked)
+
+
+class LetsAnybodyIn(MemoryStore):
+    caught_by = "test_another_scopes_thread_is_not_found"
+
+    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+        thread = self._threads.get(thread_id)
+        return await super().claim(thread_id, *asked[:-1], thread.scope if thread else asked[-1])
+
+
+class TellsOfOthersThreads(MemoryStore):
+    """Looks whether a thread runs before it looks whose it is."""
+
+    caught_by = "test_another_scopes_live_thread_is_not_found"
+
+    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+        if self._live(thread_id):
+            raise ThreadAlreadyRunning
+        return await super().claim(thread_id, *asked)
+
+
+class KnowsNoMessages(MemoryStore):
+    caught_by = "test_known_message_ids_are_told"
+
+    async def claim(self, *asked: Any) -> tuple[Claim, list[str]]:
+        claim, _ = await super().claim(*asked)
+        return claim, []
+
+
+class KeepsAtTheEnd(MemoryStore):
+    """Says a batch is kept while it only waits to be."""
+
+    caught_by = "test_what_is_appended_is_there"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._waiting: list[tuple[Claim, Batch]] = []
+
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
+        self._held(claim)
+        self._waiting.append((claim, batch))
+
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        for late, batch in self._waiting:
+            await super().append(late, batch, False)
+        self._waiting.clear()
+        await super().finish(claim, recorder, stored)
+
+
+class EndsInTwoSteps(MemoryStore):
+    """Lets go of the lease, and keeps the run a moment later."""
+
+    caught_by = "test_a_run_ends_in_one_step"
+
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        self._held(claim).claim = None
+        await asyncio.sleep(0)
+        self._threads[claim.thread_id].claim = claim
+        await super().finish(claim, recorder, stored)
+
+
+class CountsWhatIsStored(MemoryStore):
+    """Gives the sequence numbers of a run that was not stored out again."""
+
+    caught_by = "test_an_unstored_run_leaves_the_history"
+
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        await super().finish(claim, recorder, stored)
+        if not stored:
+            self._threads[claim.thread_id].head_seq = claim.first_seq - 1
+
+
+class SkipsARun(MemoryStore):
+    """Goes on one run too far behind a page."""
+
+    caught_by = "test_pages_of_whole_runs"
+
+    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
+        page = await super().history(thread_id, after, until, limit)
+        return page._replace(next=page.next and (page.next[0] + 1, None))
+
+
+class ReadsIntoTheNextRun(MemoryStore):
+    caught_by = "test_until_a_later_run"
+
+    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
+        return await super().journal(thread_id, after, None, limit)
+
+
+class NeverTellsOfChanges(MemoryStore):
+    caught_by = "test_changed_comes_back"
+
+    async def changed(self, thread_id: str, after: int) -> None:
+        await asyncio.Event().wait()
+
+
+class StopsWhateverRuns(MemoryStore):
+    caught_by = "test_only_the_run_that_is_meant"
+
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
+        return await super().request_stop(thread_id, None)
+
+
+class TakesAnyCursor(MemoryStore):
+    caught_by = "test_of_an_unknown_thread"
+
+    async def locate(self, thread_id: str, cursor: Cursor) -> Place:
+        try:
+            return await super().locate(thread_id, cursor)
+        except CursorAhead:
+            return Place("stored", 0, 0)
+
+
+class PagesByTimeAlone(MemoryStore):
+    """Leaves out what was updated in the same millisecond as a page's last thread."""
+
+    caught_by = "test_lists_pages_newest_first"
+
+    async def threads(self, limit: int, before: tuple[int, str] | None, *chosen: Any) -> list[ThreadSummary]:
+        return await super().threads(limit, before and (before[0], ""), *chosen)
+
+
+class DeletesHalf(MemoryStore):
+    """Leaves a deleted thread's message ids."""
+
+    caught_by = "test_a_thread_is_deleted"
+
+    async def delete(self, thread_id: str) -> None:
+        known = self._existing(thread_id).message_ids
+        await super().delete(thread_id)
+        await self.claim(thread_id, "again", "{}", None, [], None)
+        self._run_ids.pop("again")
+        self._threads[thread_id].claim = None
+        self._threads[thread_id].message_ids = known
+
+
+class PutsOneByOne(MemoryStore):
+    caught_by = "test_a_run_of_another_thread_is_refused"
+
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
+        for run in runs:
+            await super().put(thread, [run])
+
+
+class PrunesFromTheMiddle(MemoryStore):
+    """Takes what is old, wherever in the chain it is."""
+
+    caught_by = "test_what_is_older_goes"
+
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
+        removed = 0
+        for thread in self._threads.values():
+            kept = [run for run in thread.runs if before is None or run.created_at >= before]
+            removed += len(thread.runs) - len(kept)
+            thread.runs = kept
+        return removed
+
+
+class RecoversTheLiving(SqliteStore):
+    """Takes over runs whose owners live."""
+
+    caught_by = "test_there_is_nothing_to_recover"
+
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
+        return [claim for claim, _ in await self.live(thread_id)]
+
+
+class RecoversUnderTheSameToken(SqliteStore):
+    caught_by = "test_a_run_left_behind_is_recovered"
+
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
+        live = {claim.thread_id: claim for claim, _ in await self.live(thread_id)}
+        return [live[claim.thread_id] for claim in await super().recover(thread_id)]
+
+
+class RecoversForAll(SqliteStore):
+    """Gives a run that is left behind to everyone who asks."""
+
+    caught_by = "test_one_process_recovers_a_run"
+    taken: ClassVar[dict[str, list[Claim]]] = {}
+
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
+        found = await super().recover(thread_id)
+        return self.taken.setdefault(self.path, found) if found or self.path in self.taken else []
+
+
+class ClaimsWhatWasLeft(SqliteStore):
+    """Takes a thread whose owner is gone, and what was shown of its run is lost."""
+
+    caught_by = "test_a_claim_does_not_take_over"
+
+    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+        from agentrunner.testing.writer import Writer
+
+        for left in await self.recover(thread_id):
+            await self.finish(left, Writer(self, left).recorder, False)
+        return await super().claim(thread_id, *asked)
+
+
+class RenewsNothing(SqliteStore):
+    """Says a lease is extended and leaves it."""
+
+    caught_by = "test_renewing_and_appending_keep_a_lease"
+
+    async def renew(self, claims: list[Claim]) -> list[bool]:
+        live = [claim for claim, _ in await self.live()]
+        return [claim in live for claim in claims]
+
+
+class ForgetsWhenClosed(SqliteStore):
+    """Answers as if it were open."""
+
+    caught_by = "test_a_closed_store_says_so"
+
+    async def stops(self) -> list[int]:
+        return await super().stops() if self._core else []
+
+
+BROKEN: list[Any] = [found for found in list(globals().values()) if hasattr(found, "caught_by")]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+def test_a_broken_store_fails(broken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentrunner.testing.journals.SOON", 1.5)
+    in_memory = issubclass(broken, MemoryStore)
+
+    class Conformance(StoreConformance):
+        durable = not in_memory
+
+        def make_store(self, **options: Any) -> Store:
+            store: Store = broken(**options) if in_memory else broken(tmp_path / "threads.db", **options)
+            return store
+
+    with pytest.raises((AssertionError, TimeoutError)) as failure:
+        getattr(Conformance(), broken.caught_by)()
+    (*_, rule) = failure.value.__notes__
+    assert rule.startswith("The rule: ")

@@ -1,0 +1,49 @@
+"""The published suite on our own four stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import backends
+from agentrunner import MemoryStore
+from agentrunner.stores.locations import store_at
+from agentrunner.testing import StoreConformance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agentrunner import Store
+
+
+class TestMemory(StoreConformance):
+    durable = False
+
+    def make_store(self, **options: Any) -> Store:
+        return MemoryStore(**options)
+
+
+class OnAServer(StoreConformance):
+    backend: str
+
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path: Path) -> Iterator[None]:
+        with backends.place(self.backend, tmp_path) as self.location:
+            yield
+
+    def make_store(self, **options: Any) -> Store:
+        return store_at(self.location, **options)
+
+
+class TestSqlite(OnAServer):
+    backend = "sqlite"
+
+
+class TestRedis(OnAServer):
+    backend = "redis"
+
+
+class TestPostgres(OnAServer):
+    backend = "postgres"
