@@ -1,0 +1,96 @@
+"""The agents of server processes under test; what one says follows from its run's id and `forwardedProps`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+
+    from ag_ui.core import RunAgentInput
+
+Event = dict[str, Any] | bytes
+
+KIB = 1024
+
+
+def started(input: RunAgentInput) -> Event:
+    return {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+
+
+def finished(input: RunAgentInput, **fields: Any) -> Event:
+    return {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id, **fields}
+
+
+def turn(run: str, number: int) -> Iterator[Event]:
+    """Text and a tool call at the same time, so that compaction moves frames, and a change of state."""
+    message, call = f"{run}-m{number}", f"{run}-c{number}"
+    yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
+    yield {"type": "TOOL_CALL_START", "toolCallId": call, "toolCallName": "look"}
+    for part in range(3):
+        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": f"{number}.{part} "}
+        yield {"type": "TOOL_CALL_ARGS", "toolCallId": call, "delta": f"[{part}]"}
+    yield {"type": "STATE_DELTA", "delta": [{"op": "replace", "path": "/n", "value": number}]}
+    yield {"type": "TOOL_CALL_END", "toolCallId": call}
+    yield {"type": "TOOL_CALL_RESULT", "toolCallId": call, "messageId": f"{call}-r", "content": "ok"}
+    yield {"type": "TEXT_MESSAGE_END", "messageId": message}
+
+
+async def talk(input: RunAgentInput) -> AsyncIterator[Event]:
+    """Take `turns` turns (without a number: until it is stopped), `pause` seconds before each."""
+    asked = input.forwarded_props
+    yield started(input)
+    yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": 0}}
+    numbers: Iterable[int] = range(asked["turns"]) if "turns" in asked else itertools.count()
+    for number in numbers:
+        await asyncio.sleep(asked.get("pause", 0))
+        for event in turn(input.run_id, number):
+            yield event
+    yield finished(input)
+
+
+async def asking(input: RunAgentInput) -> AsyncIterator[Event]:
+    """Ask for a decision and end; run again with the decision, say what it was."""
+    yield started(input)
+    if input.resume:
+        (answer,) = input.resume
+        message = f"{input.run_id}-answer"
+        yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
+        for word in (answer.interrupt_id, " ", answer.status):
+            yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": word}
+        yield {"type": "TEXT_MESSAGE_END", "messageId": message}
+        yield finished(input)
+    else:
+        question = {"id": f"{input.run_id}-question", "reason": "confirmation"}
+        yield finished(input, outcome={"type": "interrupt", "interrupts": [question]})
+
+
+async def ticking(input: RunAgentInput) -> AsyncIterator[Event]:
+    """Say the time (ns, of the clock all processes share) `rate` times a second, `size` bytes each, until stopped."""
+    rate, padding = input.forwarded_props["rate"], b"x" * input.forwarded_props["size"]
+    yield started(input)
+    began = time.monotonic()
+    for number in itertools.count():
+        await asyncio.sleep(began + number / rate - time.monotonic())
+        yield b'{"type":"CUSTOM","name":"tick","value":"%d~%s"}' % (time.monotonic_ns(), padding)
+
+
+async def bulky(input: RunAgentInput) -> AsyncIterator[Event]:
+    """Say so many `kibibytes` in messages of 10 KiB; then end, or with `wait` stay until stopped."""
+    yield started(input)
+    for number in range(input.forwarded_props["kibibytes"] // 10):
+        message = f"{input.run_id}-m{number}"
+        yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
+        for _ in range(10):
+            yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": "x" * KIB}
+        yield {"type": "TEXT_MESSAGE_END", "messageId": message}
+    yield {"type": "CUSTOM", "name": "said", "value": None}
+    if input.forwarded_props.get("wait"):
+        await asyncio.Event().wait()
+    yield finished(input)
+
+
+AGENTS = {"default": talk, "asking": asking, "ticking": ticking, "bulky": bulky}

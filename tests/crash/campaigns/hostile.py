@@ -1,0 +1,53 @@
+"""Hostile input: events, inputs, cursors, bytes and requests that are none, thrown at one runner and one server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from campaigns import Campaign, Outcome, children
+
+if TYPE_CHECKING:
+    from campaigns import Context
+
+WARM = 10
+"""Rounds after which memory is to stay where it is."""
+HEAVY = 5
+"""One of so many rounds throws what is large."""
+MIB = 1 << 20
+FLAT = 64 * MIB
+
+
+def run(context: Context) -> Outcome:
+    outcome = Outcome({"thrown": 0, "refused": 0, "frames": 0})
+    questions = [{"heavy": number % HEAVY == 0} for number in range(context.rounds)]
+    answers = children.ask(context, "campaigns.attacked", questions, context.folder / "attacked")
+    for number, answer in enumerate(answers):
+        if "died" in answer:
+            outcome.fail(f"round {number}: the process died or hung: {answer['died']}")
+            continue
+        for what in ("thrown", "refused", "frames"):
+            outcome.count(what, answer[what])
+        for wrong in answer["wrong"]:
+            outcome.fail(f"round {number}: {wrong}")
+    resident = [answer["resident"] for answer in answers if "resident" in answer]
+    if len(resident) > WARM:
+        grown = max(resident[WARM:]) - resident[WARM]
+        outcome.figures["memory grown, MiB"] = round(grown / MIB, 1)
+        if grown > FLAT:
+            outcome.fail(f"memory has grown by {grown // MIB} MiB")
+    return outcome
+
+
+CAMPAIGN = Campaign(
+    name="hostile",
+    promise="hostile input",
+    bar="0 panics, 0 extra frames, 4xx and errors of ours, memory flat: at most 64 MiB more than when warm",
+    backends=("sqlite",),
+    small=6,
+    full={"sqlite": 2000},
+    run=run,
+    mutations={
+        "line_breaks_as_they_are": "frames: a line break in what an agent says stays one in the stream",
+        "bodies_without_limit": "a body's size: all of it is read, whatever it is",
+    },
+)

@@ -1,0 +1,356 @@
+"""Guards dropped on purpose: a campaign that does not notice proves nothing. One function each, by its own name.
+
+A child calls `apply()` first of all; which one it is stands in `AGENTRUNNER_MUTATION`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from campaigns import MUTATION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MUTATIONS: dict[str, Callable[[], None]] = {}
+
+
+def mutation(function: Callable[[], None]) -> Callable[[], None]:
+    """Make a function known by its name."""
+    MUTATIONS[function.__name__] = function
+    return function
+
+
+def apply() -> None:
+    """Drop the guard this process is to do without. Raises `KeyError` for a name nobody knows."""
+    if name := os.environ.get(MUTATION):
+        MUTATIONS[name]()
+
+
+@mutation
+def nothing_is_a_barrier() -> None:
+    """Tell the SQLite store of no append and no finish that it must outlive a power cut."""
+    from agentrunner.stores.sqlite import SqliteStore
+
+    append = SqliteStore.append
+
+    async def weak(self: SqliteStore, claim: Any, batch: Any, barrier: bool) -> None:
+        await append(self, claim, batch, False)
+
+    SqliteStore.append = weak  # type: ignore[method-assign]
+
+
+@mutation
+def errors_are_success() -> None:
+    """Take an append that failed for one that went well."""
+    import contextlib
+
+    from agentrunner import StoreError
+    from agentrunner.stores.sqlite import SqliteStore
+
+    append = SqliteStore.append
+
+    async def hopeful(self: SqliteStore, claim: Any, batch: Any, barrier: bool) -> None:
+        with contextlib.suppress(StoreError):
+            await append(self, claim, batch, barrier)
+
+    SqliteStore.append = hopeful  # type: ignore[method-assign]
+
+
+@mutation
+def doctor_sees_no_rows() -> None:
+    """Report no row that cannot be read."""
+    from agentrunner.stores.sqlite import SqliteStore
+
+    inspect = SqliteStore.inspect
+
+    async def blind(self: SqliteStore, fix: bool) -> Any:
+        return (await inspect(self, fix))._replace(corrupt=[])
+
+    SqliteStore.inspect = blind  # type: ignore[method-assign]
+
+
+@mutation
+def line_breaks_as_they_are() -> None:
+    """Let a line break in what an agent says be one in the stream."""
+    from agentrunner.stream import EventStream
+
+    frames = EventStream.frames
+
+    async def broken(self: EventStream, **options: Any) -> Any:
+        async for data in frames(self, **options):
+            yield data.replace(b"\\n", b"\n")
+
+    EventStream.frames = broken  # type: ignore[method-assign, assignment]
+
+
+@mutation
+def bodies_without_limit() -> None:
+    """Read a request's body whatever its size."""
+    from agentrunner.server import calls
+
+    async def read_body(request: Any, limits: Any) -> bytes:
+        return b"".join([piece async for piece in request.stream()])
+
+    calls.read_body = read_body
+
+
+@mutation
+def publish_before_commit() -> None:
+    """Show events to readers when they are recorded, not when they are durable."""
+    from agentrunner.live import Driver
+
+    append = Driver._append
+
+    async def early(self: Driver, batch: Any, barrier: bool) -> None:
+        self.recorder.publish()
+        self.wake()
+        await append(self, batch, barrier)
+
+    Driver._append = early  # type: ignore[method-assign]
+
+
+@mutation
+def skip_a_frame_on_reconnect() -> None:
+    """Let a reader that comes back to a live run go on one event too late."""
+    from agentrunner.runner import AgentRunner
+
+    resume = AgentRunner._resume_live
+
+    def skipping(self: AgentRunner, store: Any, thread_id: str, cursor: Any, live: Any) -> Any:
+        seq, index = cursor
+        return resume(self, store, thread_id, (min(seq + 1, live.recorder.published), index), live)
+
+    AgentRunner._resume_live = skipping  # type: ignore[method-assign]
+
+
+@mutation
+def take_a_form_for_the_run() -> None:
+    """Go on behind the raw event a compacted form goes up to, wherever in the form a reader was."""
+    from agentrunner.runner import AgentRunner
+
+    connect = AgentRunner.connect
+
+    async def blunt(self: AgentRunner, thread_id: str, after: str | None = None, **options: Any) -> Any:
+        return await connect(self, thread_id, after.partition(".")[0] if after else after, **options)
+
+    AgentRunner.connect = blunt  # type: ignore[method-assign]
+
+
+@mutation
+def deliver_before_commit() -> None:
+    """Show events to readers a while before they are durable."""
+    import asyncio
+
+    from agentrunner.live import Driver
+
+    append = Driver._append
+
+    async def early(self: Driver, batch: Any, barrier: bool) -> None:
+        self.recorder.publish()
+        self.wake()
+        await asyncio.sleep(0.02)
+        await append(self, batch, barrier)
+
+    Driver._append = early  # type: ignore[method-assign]
+
+
+@mutation
+def let_stalled_clients_stay() -> None:
+    """Never drop a client, whatever it takes."""
+    from agentrunner.server.sse import _Writer
+
+    _Writer._drop = lambda self: None  # type: ignore[method-assign]
+
+
+@mutation
+def queue_for_each_reader() -> None:
+    """Read ahead for every client, into a queue of its own."""
+    import asyncio
+
+    from agentrunner.stream import EventStream
+
+    frames = EventStream.frames
+
+    async def queued(self: EventStream, **options: Any) -> Any:
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+        async def fill() -> None:
+            async for piece in frames(self, **options):
+                # A copy, as if it had been made for this reader alone.
+                queue.put_nowait(bytes(bytearray(piece)))
+            queue.put_nowait(None)
+
+        filling = asyncio.ensure_future(fill())
+        try:
+            while (piece := await queue.get()) is not None:
+                yield piece
+        finally:
+            filling.cancel()
+
+    EventStream.frames = queued  # type: ignore[method-assign, assignment]
+
+
+@mutation
+def nothing_is_recovered() -> None:
+    """Take over nothing from SQLite, whoever is gone."""
+    from agentrunner.stores.sqlite import SqliteStore
+
+    async def nothing(self: SqliteStore, thread_id: str | None = None) -> list[Any]:
+        return []
+
+    SqliteStore.recover = nothing  # type: ignore[method-assign]
+
+
+@mutation
+def claim_what_is_taken() -> None:
+    """Win a thread on SQLite though it has a live run."""
+    from agentrunner import ThreadAlreadyRunning
+    from agentrunner.stores.sqlite import SqliteStore
+
+    claim = SqliteStore.claim
+
+    async def taken(self: SqliteStore, thread_id: str, *rest: Any) -> Any:
+        try:
+            return await claim(self, thread_id, *rest)
+        except ThreadAlreadyRunning:
+            for live, _ in await self.live(thread_id):
+                return live, []
+            raise
+
+    SqliteStore.claim = taken  # type: ignore[method-assign]
+
+
+@mutation
+def write_under_any_token() -> None:
+    """Write into SQLite under the token that is the thread's now, whoever has it."""
+    from agentrunner._core import Claim
+    from agentrunner.stores.sqlite import SqliteStore
+
+    append, finish, renew = SqliteStore.append, SqliteStore.finish, SqliteStore.renew
+
+    async def newest(self: SqliteStore, old: Claim) -> Claim:
+        for live, _ in await self.live(old.thread_id):
+            return Claim(old.thread_id, old.run_id, live.token, old.first_seq, old.input, old.agent_id)
+        return old
+
+    async def append_newest(self: SqliteStore, claim: Claim, *rest: Any) -> None:
+        await append(self, await newest(self, claim), *rest)
+
+    async def finish_newest(self: SqliteStore, claim: Claim, *rest: Any) -> None:
+        await finish(self, await newest(self, claim), *rest)
+
+    async def renew_newest(self: SqliteStore, claims: list[Claim]) -> list[bool]:
+        return await renew(self, [await newest(self, claim) for claim in claims])
+
+    SqliteStore.append = append_newest  # type: ignore[method-assign]
+    SqliteStore.finish = finish_newest  # type: ignore[method-assign]
+    SqliteStore.renew = renew_newest  # type: ignore[method-assign]
+
+
+@mutation
+def leave_a_task_with_each_stream() -> None:
+    """Start something with each stream that does not end with it."""
+    import asyncio
+
+    from agentrunner.server.sse import _Writer
+
+    write, kept = _Writer.write, set()
+
+    async def leaving(self: _Writer) -> None:
+        kept.add(asyncio.ensure_future(asyncio.Event().wait()))
+        await write(self)
+
+    _Writer.write = leaving  # type: ignore[method-assign]
+
+
+@mutation
+def end_runs_with_their_clients() -> None:
+    """Stop a run when a client that reads it leaves."""
+    from agentrunner.server.sse import _Writer
+
+    leave = _Writer._leave
+
+    def leaving(self: _Writer) -> None:
+        runner = self._scope["app"].state.server.runner
+        for driver in list(runner._live.values()):
+            driver.fail(RuntimeError("its reader has left"))
+        leave(self)
+
+    _Writer._leave = leaving  # type: ignore[method-assign]
+
+
+@mutation
+def give_up_at_once() -> None:
+    """Ask Redis again for a moment only."""
+    from agentrunner.stores.redis.link import Link
+
+    init = Link.__init__
+
+    def impatient(self: Link, url: str, prefix: str, patience: float) -> None:
+        init(self, url, prefix, 0.05)
+
+    Link.__init__ = impatient  # type: ignore[method-assign]
+
+
+@mutation
+def leases_by_the_wall_clock() -> None:
+    """Take over from SQLite also what has been live for more than a minute by the wall clock."""
+    import time
+
+    from agentrunner.stores.sqlite import SqliteStore
+
+    recover = SqliteStore.recover
+    seen: dict[int, float] = {}
+
+    async def recover_by_wall(self: SqliteStore, thread_id: str | None = None) -> list[Any]:
+        claims = await recover(self, thread_id)
+        for claim, _ in await self.live(thread_id):
+            if time.time() > seen.setdefault(claim.token, time.time()) + 60:
+                claims.append(claim)
+        return claims
+
+    SqliteStore.recover = recover_by_wall  # type: ignore[method-assign]
+
+
+@mutation
+def end_without_draining() -> None:
+    """Be gone at once when told to end."""
+    import os
+
+    from agentrunner.server.serving import Server
+
+    async def at_once(self: Server, sockets: Any = None) -> None:
+        os._exit(0)
+
+    Server.shutdown = at_once  # type: ignore[method-assign]
+
+
+@mutation
+def do_twice_what_is_asked_again() -> None:
+    """Take a batch that is sent again to Redis, its answer lost, for another one."""
+    from agentrunner.stores.redis import scripts
+
+    read = scripts._read
+
+    def forgetful(name: str) -> str:
+        known = "there = seq == last"
+        text = read(name)
+        assert name != "append" or known in text
+        return text.replace(known, "there = false")
+
+    scripts._read = forgetful
+
+
+@mutation
+def forget_cursors() -> None:
+    """Give a reader that comes back all there is."""
+    from agentrunner.runner import AgentRunner
+
+    connect = AgentRunner.connect
+
+    async def forgetful(self: AgentRunner, thread_id: str, after: str | None = None, **options: Any) -> Any:
+        return await connect(self, thread_id, None, **options)
+
+    AgentRunner.connect = forgetful  # type: ignore[method-assign]

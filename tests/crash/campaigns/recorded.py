@@ -1,0 +1,60 @@
+"""The child of `power_loss`: runs on a disk that records, every event a reader is shown recorded between the writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from typing import TYPE_CHECKING, Any
+
+from agentrunner import SqliteAgentRunner
+from campaigns import mutations
+from campaigns.disk import mark
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+THREADS = 3
+
+
+def talkative(chance: random.Random) -> Any:
+    """Give an agent that talks long between tool calls, in bursts and with pauses."""
+
+    async def agent(given: Any) -> AsyncIterator[dict[str, Any]]:
+        ids = {"threadId": given.thread_id, "runId": given.run_id}
+        yield {"type": "RUN_STARTED", **ids}
+        for part in range(3):
+            message, call = f"{given.run_id}-m{part}", f"{given.run_id}-c{part}"
+            yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
+            for n in range(chance.randrange(80, 160)):
+                delta = f"{n} " * chance.randrange(1, 40)
+                yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": delta}
+                if chance.random() < 0.9:
+                    await asyncio.sleep(0.0005)
+            yield {"type": "TEXT_MESSAGE_END", "messageId": message}
+            yield {"type": "TOOL_CALL_START", "toolCallId": call, "toolCallName": "look"}
+            yield {"type": "TOOL_CALL_END", "toolCallId": call}
+            yield {"type": "TOOL_CALL_RESULT", "toolCallId": call, "messageId": f"{call}-r", "content": "seen"}
+        yield {"type": "RUN_FINISHED", **ids}
+
+    return agent
+
+
+async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) -> None:
+    log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    async with SqliteAgentRunner(path, durability=durability, resume_window=1e6) as runner:
+
+        async def thread(number: int) -> None:
+            agent = talkative(random.Random(f"{seed}/{number}"))  # noqa: S311 - to be the same each time
+            for n in range(int(runs)):
+                given = {"threadId": f"t{number}", "runId": f"t{number}-{n}", "messages": []}
+                async for event in await runner.run(agent, given):
+                    mark(log, number, event.seq or 0, bytes(event))
+
+        await asyncio.gather(*map(thread, range(THREADS)))
+
+
+if __name__ == "__main__":
+    mutations.apply()
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""A Redis or PostgreSQL server of a campaign's own, in a temporary folder, to be killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from campaigns import NotRun
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PATIENCE = 60.0
+"""Seconds a server may take to be ready: one that was killed repairs itself first."""
+
+
+class Database:
+    """A server, killed without a word and started again on what it had written."""
+
+    location: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._server: subprocess.Popen[bytes] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+
+    def command(self) -> list[str]:
+        """What starts it."""
+        raise NotImplementedError
+
+    async def ask(self) -> None:
+        """Return if it answers. Raises what its client raises."""
+        raise NotImplementedError
+
+    @property
+    def user(self) -> str | None:
+        """Whose process it is, if not this user's."""
+        return None
+
+    async def start(self) -> Self:
+        """Start it, and wait until it answers. Raises `TimeoutError`."""
+        async with asyncio.timeout(PATIENCE):
+            while not await self._answers():
+                # One that died on what its forerunner still held is started again.
+                if self._server is None or self._server.poll() is not None:
+                    with (self.folder / "server.log").open("ab") as log:
+                        self._server = subprocess.Popen(self.command(), stdout=log, stderr=log, user=self.user)
+                await asyncio.sleep(0.01)
+        return self
+
+    async def _answers(self) -> bool:
+        if self._server is None or self._server.poll() is not None:
+            return False
+        with contextlib.suppress(Exception):
+            await self.ask()
+            return True
+        return False
+
+    def kill(self) -> None:
+        """Kill it and its children with -9."""
+        if self._server is None:
+            return
+        children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children")
+        family = [int(pid) for pid in children.read_text(encoding="ascii").split()] if children.exists() else []
+        self._server.kill()
+        self._server.wait()
+        self._server = None
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class Redis(Database):
+    """A Redis that answers after what it was told is on the disk; without `keeps`, that never writes."""
+
+    def __init__(self, folder: Path, keeps: bool = True) -> None:
+        super().__init__(folder)
+        self._keeps = keeps
+        self.location = f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        written = ["--appendonly", "yes", "--appendfsync", "always"] if self._keeps else ["--appendonly", "no"]
+        where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        return [found("redis-server"), *where, "--save", "", *written]
+
+    async def ask(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(b"PING\r\n")
+            if await reader.readline() != b"+PONG\r\n":
+                raise ConnectionError("it is loading")
+        finally:
+            writer.close()
+
+
+class Postgres(Database):
+    """A PostgreSQL as `initdb` makes it; it will not run as root, and is user postgres then."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.location = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self._data = folder / "data"
+        if self.user is not None:
+            shutil.chown(folder, self.user)
+        initdb = [found("initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync"]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, user=self.user)
+
+    @property
+    def user(self) -> str | None:
+        return "postgres" if os.geteuid() == 0 else None
+
+    def command(self) -> list[str]:
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-D", str(self._data), "-k", str(self.folder)]
+        return [found("postgres"), *where]
+
+    async def ask(self) -> None:
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.location, connect_timeout=5) as connection:
+            await connection.execute("SELECT 1")
+
+
+def found(program: str) -> str:
+    """Give a program's path, also where Debian hides PostgreSQL's. Raises `NotRun`."""
+    hidden = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(reversed(hidden)))
+    if path is None:
+        raise NotRun(f"there is no {program}")
+    return path
+
+
+@contextlib.asynccontextmanager
+async def database(backend: str, **options: bool) -> AsyncIterator[Database]:
+    """Start a server of one's own; leaving kills and removes it."""
+    # Not in a folder that only its owner may enter: the server may be another user's.
+    with tempfile.TemporaryDirectory(prefix=f"campaign-{backend}-", ignore_cleanup_errors=True) as name:
+        server = Redis(Path(name), **options) if backend == "redis" else Postgres(Path(name))
+        try:
+            yield await server.start()
+        finally:
+            server.kill()

@@ -1,0 +1,133 @@
+"""A way to a server on which connections are cut, so that what was asked is done but its answer is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Proxy:
+    """Hands on what clients and a server send each other."""
+
+    def __init__(self, location: str) -> None:
+        self._address = urlsplit(location)
+        self._ways: set[Way] = set()
+        self.lost = 0
+        """How many answers were."""
+        self._losing = False
+        self._handed_on = 0
+        self._changed = asyncio.Condition()
+        self.location = ""
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = self._address.hostname or "127.0.0.1", self._address.port
+        try:
+            to_server = await asyncio.open_connection(host, port)
+        except OSError:
+            writer.transport.abort()
+            return
+        way = Way(self, (reader, writer), to_server)
+        way.doomed = self._losing
+        self._ways.add(way)
+        try:
+            await way.go()
+        finally:
+            self._ways.discard(way)
+
+    def cut(self) -> None:
+        """Cut every connection now."""
+        for way in list(self._ways):
+            way.cut()
+
+    async def lose_answers(self) -> None:
+        """Cut every connection when it has handed on a request and the server begins to answer it.
+
+        Returns after the first such answer; until then also new connections are cut so.
+        """
+        lost = self.lost
+        self._losing = True
+        for way in self._ways:
+            way.doomed = True
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.lost > lost)
+
+    async def hand_on(self, answers: int) -> None:
+        """Let so many answers through."""
+        enough = self._handed_on + answers
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._handed_on >= enough)
+
+    async def answered(self, lost: bool) -> None:
+        """Count an answer."""
+        async with self._changed:
+            self.lost += lost
+            self._handed_on += not lost
+            self._losing = self._losing and not lost
+            self._changed.notify_all()
+
+
+class Way:
+    """One connection, and the one it is handed on by."""
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        self.doomed = False
+        self._asked = False
+
+    async def go(self) -> None:
+        """Hand on until either side ends it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._requests())
+            group.create_task(self._answers())
+
+    async def _requests(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := await self._client[0].read(1 << 16):
+                self._asked = self.doomed
+                self._server[1].write(data)
+                await self._server[1].drain()
+        # What the server has still to do it does.
+        self._server[1].close()
+
+    async def _answers(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := await self._server[0].read(1 << 16):
+                await self._proxy.answered(lost=self._asked)
+                if self._asked:
+                    break
+                self._client[1].write(data)
+                await self._client[1].drain()
+        self.cut()
+
+    def cut(self) -> None:
+        """End it without a word."""
+        self._client[1].transport.abort()
+        self._server[1].close()
+
+
+@contextlib.asynccontextmanager
+async def proxy(location: str) -> AsyncIterator[Proxy]:
+    """Give a way to the server of a store's location, whose own `location` is that store's over it."""
+    made = Proxy(location)
+    async with await asyncio.start_server(made.connected, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        address = urlsplit(location)
+        user, at, _ = address.netloc.rpartition("@")
+        made.location = urlunsplit(address._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
+        try:
+            yield made
+        finally:
+            listening.close()
+            made.cut()

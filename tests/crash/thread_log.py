@@ -1,0 +1,145 @@
+"""A thread as its journal has it, and whether what a reader got is what that reader must get."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentrunner import _core
+from agentrunner.server.settled import _answered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agentrunner.stores import Store
+
+PAGE = 1 << 20
+
+
+class Run(NamedTuple):
+    first: int
+    last: int
+    stored: bool
+    """A run that was stopped before its agent had said anything is not: only those saw it who were there."""
+
+
+def split(data: bytes) -> list[bytes]:
+    """Give the frames in some bytes, each with the empty line at its end."""
+    return [frame + b"\n\n" for frame in data.split(b"\n\n")[:-1]]
+
+
+class ThreadLog:
+    """The raw frames of a thread without a live run, and the forms that follow from them."""
+
+    def __init__(self, frames: Sequence[bytes], runs: Sequence[Run]) -> None:
+        self.frames = frames
+        self.runs = runs
+        self._ends = {0, *(run.last for run in runs)}
+        self._forms: dict[int, list[bytes]] = {}
+
+    @classmethod
+    async def read(cls, store: Store, thread_id: str) -> ThreadLog:
+        """Read it from a store that has the journal of all its runs still. Raises `AssertionError` for a gap."""
+        frames: list[bytes] = []
+        runs: list[Run] = []
+        stored: set[int] = set()
+        reached = 0
+        while page := await store.runs(thread_id, reached, PAGE):
+            stored |= {run.first_seq for run in page}
+            reached = page[-1].last_seq
+        first = 1
+        while len(raw := (await store.journal(thread_id, len(frames), None, PAGE)).frames):
+            frames += split(bytes(raw))
+            for event in raw.events():
+                if event.type in ("RUN_FINISHED", "RUN_ERROR"):
+                    assert event.seq is not None
+                    runs.append(Run(first, event.seq, first in stored))
+                    first = event.seq + 1
+        for number, frame in enumerate(frames, 1):
+            assert frame.startswith(b"id: %d\n" % number), f"frame {number} of {thread_id}: {frame[:40]!r}"
+        assert first == len(frames) + 1, f"the last run of {thread_id} has no end"
+        return cls(frames, runs)
+
+    def raw(self, first: int, last: int) -> Sequence[bytes]:
+        """Give the raw frames from one sequence number to another."""
+        return self.frames[first - 1 : last]
+
+    def run_of(self, seq: int) -> Run:
+        """Give the run a sequence number is in."""
+        return self.runs[bisect_left(self.runs, seq, key=lambda run: run.last)]
+
+    def form(self, seq: int) -> list[bytes]:
+        """Give the run a sequence number is in, compacted up to it."""
+        if seq not in self._forms:
+            raw = b"".join(self.raw(self.run_of(seq).first, seq))
+            self._forms[seq] = split(bytes(_core.recompacted([_core.Frames(raw)], seq, 0)))
+        return self._forms[seq]
+
+    def fault(self, got: Sequence[bytes], after: str | None, live: int = 0) -> str | None:
+        """Say what is wrong with the frames a reader got behind a cursor; `None`: they are exactly what follows it.
+
+        What follows a raw event is the next one of its run, what follows in a form is that form's next frame and then
+        the raw rest of its run; behind a run stands the next that is stored, compacted as far as it was, or raw if it
+        had no event yet. `live`: a sequence number of the run that was live when the reader came, to whose end it must
+        have come.
+        """
+        reading = _Reading(got)
+        seq, index = _core.parse_cursor(after) if after is not None else (0, None)
+        if index is not None:
+            reading.take(self.form(seq)[index + 1 :], f"form {seq} from {index + 1}")
+        while not reading.fault:
+            if seq not in self._ends:
+                first, seq = seq + 1, self.run_of(seq).last
+                reading.take(self.raw(first, seq), f"raw {first} to {seq}")
+            elif (cursor := reading.cursor) is None:
+                return None if seq >= live else f"behind {after}: ended at {seq}, {live} was there already"
+            elif seq == len(self.frames):
+                reading.fault = f"too much, from {cursor} on"
+            else:
+                place, _, index = cursor.partition(".")
+                if not self._may_follow(int(place), seq):
+                    return f"behind {after}: {cursor} behind {seq}"
+                if index:
+                    seq = int(place)
+                    reading.take(self.form(seq), f"form {seq}")
+                else:
+                    first, seq, _ = self.run_of(int(place))
+                    reading.take(self.raw(first, seq), f"raw {first} to {seq}")
+        return f"behind {after}: {reading.fault}"
+
+    def _may_follow(self, seq: int, end: int) -> bool:
+        """Say whether nothing that is stored stands between the end of a run and the one that number is in."""
+        if not end < seq <= len(self.frames):
+            return False
+        return not any(run.stored for run in self.runs if end < run.first < self.run_of(seq).first)
+
+
+class _Reading:
+    """What a reader got, compared piece by piece."""
+
+    def __init__(self, got: Sequence[bytes]) -> None:
+        self._got = got
+        self._at = 0
+        self.fault = ""
+
+    @property
+    def cursor(self) -> str | None:
+        """The next frame's; `None` at the end."""
+        if self._at == len(self._got):
+            return None
+        frame = self._got[self._at]
+        return frame[4 : frame.index(b"\n")].decode()
+
+    def take(self, expected: Sequence[bytes], what: str) -> None:
+        """Compare the next frames with what they should be."""
+        found = self._got[self._at : self._at + len(expected)]
+        self._at += len(expected)
+        if found == expected:
+            return
+        for mine, theirs in zip(expected, found, strict=False):
+            # A question that was answered since is not asked again.
+            if mine != theirs and not (b'"interrupt"' in mine and _answered(mine) == theirs):
+                self.fault = f"{what}: {theirs[:80]!r} instead of {mine[:80]!r}"
+                return
+        if len(found) < len(expected):
+            self.fault = f"{what}: ended {len(expected) - len(found)} frames early"
