@@ -8,7 +8,7 @@ from pathlib import Path
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benches import compaction, fanout, history, idle_readers, ingest, memory, served
+from benches import compaction, fanout, history, idle_readers, ingest, memory, served, stores
 from benches.common import progress
 
 TOPICS = {
@@ -19,6 +19,7 @@ TOPICS = {
     "memory": memory.rows,
     "served": served.rows,
     "idle": idle_readers.rows,
+    "stores": stores.rows,
 }
 
 

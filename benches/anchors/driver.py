@@ -1,0 +1,43 @@
+"""A process that drives a paced run on any store: each event says when it was made."""
+
+import asyncio
+import json
+import sys
+import time
+
+import agentrunner
+from agentrunner.stores.locations import store_at
+
+PACE = 0.02
+
+
+class Paced:
+    """An agent that waits for `go`, then yields so many events, 50 a second."""
+
+    def __init__(self) -> None:
+        self.count: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def run(self, given):
+        yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
+        for _ in range(await self.count):
+            await asyncio.sleep(PACE)
+            yield {"type": "CUSTOM", "name": "made at", "value": time.monotonic()}
+        yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    first = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
+    async with agentrunner.AgentRunner(store_at(first["location"])) as runner:
+        agent = Paced()
+        stream = await runner.run(agent, {"threadId": first["thread"], "runId": first["thread"], "messages": []})
+        await anext(stream)
+        print(0, flush=True)
+        second = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
+        agent.count.set_result(second["count"])
+        async for _ in stream:
+            pass
+        print(0, flush=True)
+
+
+asyncio.run(main())

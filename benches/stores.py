@@ -1,0 +1,268 @@
+"""The stores several processes share: ingest beside the bare client, claims, and readers in another process."""
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from agentrunner import AgentRunner, Store
+from agentrunner._core import Batch, Claim, Recorder
+from agentrunner.stores.locations import store_at
+from benches.common import ANCHORS, Helper, Row, in_turn_async, progress, started
+
+REDIS = os.environ.get("AGENTRUNNER_TEST_REDIS", "redis://127.0.0.1:6379/0")
+POSTGRES = os.environ.get("AGENTRUNNER_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
+LIMITS = {"event_bytes": 1 << 22, "id_bytes": 1024, "window_bytes": 1 << 20, "pending_bytes": 1 << 20}
+
+COMMITS = 300
+EVENTS_A_COMMIT = 20
+RUNS = 50
+CLAIMS = 500
+PACED = 300
+READERS = 1000
+
+
+def delta(message: str, index: int) -> bytes:
+    return b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"%s","delta":"token number %d "}' % (message.encode(), index)
+
+
+def recorder_of(claim: Claim) -> Recorder:
+    return Recorder(claim.thread_id, claim.run_id, claim.input, set(), claim.first_seq, **LIMITS)
+
+
+@asynccontextmanager
+async def opened(location: str) -> AsyncIterator[Store]:
+    store = store_at(location)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+async def begun(store: Store) -> tuple[Claim, Recorder]:
+    thread, run = str(uuid.uuid4()), str(uuid.uuid4())
+    claim, _ = await store.claim(thread, run, "{}", None, [], None)
+    recorder = recorder_of(claim)
+    recorder.accept(started(thread, run))
+    recorder.accept(b'{"type":"TEXT_MESSAGE_START","messageId":"m","role":"assistant"}')
+    await commit(store, claim, recorder)
+    return claim, recorder
+
+
+async def commit(store: Store, claim: Claim, recorder: Recorder) -> None:
+    taken = recorder.take()
+    assert taken is not None
+    await store.append(claim, *taken)
+    recorder.publish()
+
+
+async def ingest(store: Store, runs: int) -> float:
+    """Events a second, `runs` at once, each in commits of 20, from the event's bytes on."""
+    recorded = [await begun(store) for _ in range(runs)]
+
+    async def drive(claim: Claim, recorder: Recorder) -> None:
+        for n in range(COMMITS):
+            for k in range(EVENTS_A_COMMIT):
+                recorder.accept(delta("m", n * EVENTS_A_COMMIT + k))
+            await commit(store, claim, recorder)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(drive(*pair) for pair in recorded))
+    taken = time.perf_counter() - began
+    for claim, recorder in recorded:
+        recorder.finalize()
+        await commit(store, claim, recorder)
+        await store.finish(claim, recorder, True)
+    return runs * COMMITS * EVENTS_A_COMMIT / taken
+
+
+def batches() -> list[bytes]:
+    """What a run of `ingest` commits."""
+    recorder = Recorder("t", "r", "{}", set(), 1, **LIMITS)
+    recorder.accept(started("t", "r"))
+    recorder.accept(b'{"type":"TEXT_MESSAGE_START","messageId":"m","role":"assistant"}')
+    made: list[Batch] = []
+    for n in range(COMMITS):
+        for k in range(EVENTS_A_COMMIT):
+            recorder.accept(delta("m", n * EVENTS_A_COMMIT + k))
+        taken = recorder.take()
+        assert taken is not None
+        made.append(taken[0])
+        recorder.publish()
+    return [bytes(batch) for batch in made]
+
+
+async def bare_redis(data: list[bytes]) -> float:
+    from redis.asyncio import Redis
+
+    key = f"bench-{uuid.uuid4()}"
+    async with Redis.from_url(REDIS) as client:
+        await client.ping()
+        began = time.perf_counter()
+        for batch in data:
+            await client.xadd(key, {b"f": batch})
+        taken = time.perf_counter() - began
+        await client.delete(key)
+    return len(data) * EVENTS_A_COMMIT / taken
+
+
+async def bare_postgres(data: list[bytes]) -> float:
+    from psycopg import AsyncConnection
+    from psycopg.sql import SQL, Identifier
+
+    table = Identifier(f"bench-{uuid.uuid4()}")
+    insert = SQL("INSERT INTO {} VALUES (%s, %s)").format(table)
+    async with await AsyncConnection.connect(POSTGRES, autocommit=True) as db:
+        await db.execute(SQL("CREATE TABLE {} (seq BIGINT PRIMARY KEY, frames BYTEA NOT NULL)").format(table))
+        began = time.perf_counter()
+        for n, batch in enumerate(data):
+            await db.execute(insert, (n, batch))
+        taken = time.perf_counter() - began
+        await db.execute(SQL("DROP TABLE {}").format(table))
+    return len(data) * EVENTS_A_COMMIT / taken
+
+
+async def ingest_rows(name: str, location: str, bare: Callable[[list[bytes]], Awaitable[float]]) -> list[Row]:
+    data = batches()
+    async with opened(location) as store:
+        rate = await in_turn_async(
+            {"one": lambda: ingest(store, 1), "bare": lambda: bare(data), "many": lambda: ingest(store, RUNS)}
+        )
+    ratio, gain = rate["one"] / rate["bare"], rate["many"] / rate["one"]
+    return [
+        Row(
+            f"{name}: one run in durable commits of {EVENTS_A_COMMIT} events",
+            f"{rate['one']:,.0f}/s",
+            f"the same batches by the bare client: {rate['bare']:,.0f}/s",
+            f"{ratio:.2f}x",
+            ">= 0.8x",
+            ratio >= 0.8,
+        ),
+        Row(
+            f"{name}: {RUNS} such runs at once",
+            f"{rate['many']:,.0f}/s",
+            f"one: {rate['one']:,.0f}/s",
+            f"{gain:.1f}x",
+            ">= 5x",
+            gain >= 5,
+        ),
+    ]
+
+
+async def claim_row(name: str, location: str) -> Row:
+    """One claim after the other, each thread a new one; `finish` lets go of it."""
+    taken = []
+    async with opened(location) as store:
+        for n in range(CLAIMS):
+            began = time.perf_counter()
+            claim, _ = await store.claim(str(uuid.uuid4()), str(uuid.uuid4()), "{}", None, [f"m{n}"], None)
+            taken.append((time.perf_counter() - began) * 1000)
+            await store.finish(claim, recorder_of(claim), False)
+    p99 = statistics.quantiles(taken, n=100)[98]
+    return Row(
+        f"{name}: a claim, p50, p99",
+        f"{statistics.median(taken):.1f} ms, {p99:.1f} ms",
+        "-",
+        "-",
+        "p99 <= 20 ms",
+        p99 <= 20,
+    )
+
+
+async def readers_row(name: str, location: str, bar: float) -> list[Row]:
+    """Delay from an agent's event to a reader in another process; how often the backend is read for 1,000 of them."""
+    thread = str(uuid.uuid4())
+    async with AsyncExitStack() as stack:
+        store = store_at(location)
+        reads = 0
+        journal = store.journal
+
+        async def counted(*arguments: object) -> object:
+            nonlocal reads
+            reads += 1
+            return await journal(*arguments)  # type: ignore[arg-type]
+
+        store.journal = counted  # type: ignore[method-assign,assignment]
+        runner = await stack.enter_async_context(AgentRunner(store))
+        with Helper(sys.executable, ANCHORS / "driver.py") as helper:
+            helper.ask(verb="start", location=location, thread=thread)
+            streams = [await runner.connect(thread) for _ in range(READERS)]
+            delays: list[float] = []
+            read_by = [0] * READERS
+
+            async def read(number: int) -> None:
+                async for event in streams[number]:
+                    read_by[number] += 1
+                    if number == 0 and event.type == "CUSTOM":
+                        delays.append((time.monotonic() - event.to_dict()["value"]) * 1000)
+
+            reading = asyncio.gather(*(read(number) for number in range(READERS)))
+            await asyncio.to_thread(helper.ask, verb="go", count=PACED)
+            await reading
+    assert len(delays) == PACED
+    assert len(set(read_by)) == 1
+    p50, p99 = statistics.median(delays), statistics.quantiles(delays, n=100)[98]
+    return [
+        Row(
+            f"{name}: 50 events/s to {READERS:,} readers in another process, p50, p99",
+            f"{p50:.1f} ms, {p99:.1f} ms",
+            "-",
+            "-",
+            f"p50 <= {bar:.0f} ms",
+            p50 <= bar,
+        ),
+        Row(
+            f"{name}: how often the backend is read for them, an event",
+            f"{reads / PACED:.1f}",
+            f"each by itself: {READERS:,}",
+            "-",
+            "one reader",
+            reads <= 5 * PACED,
+        ),
+    ]
+
+
+def rows() -> Iterator[Row]:
+    key = uuid.uuid4().hex
+    redis = f"{REDIS}?prefix={{bench-{key}}}"
+    postgres = f"{POSTGRES}?schema=bench_{key}"
+    with tempfile.TemporaryDirectory() as folder:
+        sqlite = str(Path(folder) / "threads.db")
+        for name, location, bare, bar in (
+            ("Redis", redis, bare_redis, 10),
+            ("PostgreSQL", postgres, bare_postgres, 10),
+            ("SQLite", sqlite, None, 30),
+        ):
+            progress(f"stores: {name}")
+            try:
+                if bare is not None:
+                    yield from asyncio.run(ingest_rows(name, location, bare))
+                yield asyncio.run(claim_row(name, location))
+                yield from asyncio.run(readers_row(name, location, bar))
+            finally:
+                asyncio.run(removed(location))
+
+
+async def removed(location: str) -> None:
+    """Take away what a server keeps of this."""
+    if location.startswith("redis"):
+        from redis.asyncio import Redis
+
+        prefix = location.partition("prefix=")[2]
+        async with Redis.from_url(REDIS) as client:
+            async for key in client.scan_iter(match=f"{prefix}*", count=1000):
+                await client.delete(key)
+    elif location.startswith("postgres"):
+        from psycopg import AsyncConnection
+        from psycopg.sql import SQL, Identifier
+
+        schema = Identifier(location.partition("schema=")[2])
+        async with await AsyncConnection.connect(POSTGRES, autocommit=True) as db:
+            await db.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
