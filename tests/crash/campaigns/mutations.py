@@ -301,16 +301,21 @@ def leases_by_the_wall_clock() -> None:
 
     from agentrunner.stores.sqlite import SqliteStore
 
-    recover = SqliteStore.recover
-    seen: dict[int, float] = {}
+    recover, claim_it = SqliteStore.recover, SqliteStore.claim
+    since: dict[int, float] = {}
+
+    async def claim_by_wall(self: SqliteStore, *arguments: Any) -> Any:
+        claim = await claim_it(self, *arguments)
+        since[claim.token] = time.time()
+        return claim
 
     async def recover_by_wall(self: SqliteStore, thread_id: str | None = None) -> list[Any]:
         claims = await recover(self, thread_id)
-        for claim, _ in await self.live(thread_id):
-            if time.time() > seen.setdefault(claim.token, time.time()) + 60:
-                claims.append(claim)
-        return claims
+        return claims + [
+            claim for claim, _ in await self.live(thread_id) if time.time() > since.get(claim.token, time.time()) + 60
+        ]
 
+    SqliteStore.claim = claim_by_wall  # type: ignore[method-assign]
     SqliteStore.recover = recover_by_wall  # type: ignore[method-assign]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import socket
 import time
@@ -31,6 +32,8 @@ EACH = 256 * 1024
 """Bytes a client that stalls may cost."""
 ONCE = 3
 """How many times its own length a long run may cost a server, however many clients stall in it."""
+BATCHES = 3
+"""Of clients that stall in a long run, one after the other."""
 HEADROOM = 1 << 20
 """Bytes a server's memory comes and goes by."""
 STAMP = re.compile(rb'"(\d+)~')
@@ -204,13 +207,14 @@ async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
     await until(lambda: first.frames > kibibytes // 10 * 12)
 
     async def measure(what: str) -> None:
-        before = await crowd.settled()
-        # What the form costs once, for all its readers, is in the first of them; the second are readers only.
-        readers = await crowd.stalled(thread, count)
-        once = await crowd.settled()
-        readers += await crowd.stalled(thread, count)
-        each = max(0, await crowd.settled() - once) / count
-        once = max(0, once - before - count * each)
+        memory = [await crowd.settled()]
+        readers: list[Reader] = []
+        for _ in range(BATCHES):
+            readers += await crowd.stalled(thread, count)
+            memory.append(await crowd.settled())
+        # What the form costs once, for all its readers, is in the batch that brought it; of readers only is the least.
+        each = max(0, min(after - before for before, after in itertools.pairwise(memory))) / count
+        once = max(0, memory[-1] - memory[0] - BATCHES * count * each)
         for reader in readers:
             reader.transport.abort()
         for name, size in (("each stalled", each), ("once", once)):
