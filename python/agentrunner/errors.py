@@ -36,6 +36,15 @@ class LeaseLost(AgentRunnerError, RuntimeError):
     """Raised when another owner took the thread over; nothing was written."""
 
 
+class RecordConflict(AgentRunnerError, RuntimeError):
+    """Raised when a record is not of the version a change expects; nothing was written. `kind` and `key` name it."""
+
+    def __init__(self, kind: str, key: str) -> None:
+        super().__init__(f"the {kind} '{key}' has been changed meanwhile; nothing was written: read it again")
+        self.kind = kind
+        self.key = key
+
+
 class CursorError(AgentRunnerError, ValueError):
     """Base of what can be wrong with a cursor."""
 

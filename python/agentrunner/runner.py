@@ -206,7 +206,7 @@ class AgentRunner:
         self.stats.runs_started += 1
         self._live[thread_id] = driver
         stream = EventStream(store, self._forms, thread_id, live=driver, after=claim.first_seq - 1)
-        self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model, scope, headers or {})))
+        self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model, scope, headers or {}, store, claim)))
         return stream
 
     async def connect(

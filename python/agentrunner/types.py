@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
     from agentrunner._codec import EventLike
+    from agentrunner._core import Claim
+    from agentrunner.stores import Store
 
 OnConcurrentRun: TypeAlias = Literal["reject", "supersede", "enqueue"]
 
@@ -54,6 +56,10 @@ class Run:
     """Whose thread it is, where a server asked; see `AgentRunner.run`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the request that were forwarded to the agent, names in lower case."""
+    store: Store | None = field(default=None, repr=False, compare=False)
+    """Where the run is kept."""
+    claim: Claim | None = field(default=None, repr=False, compare=False)
+    """What the run holds its thread by: `store.write(changes, claim)` writes nothing once it is lost."""
 
 
 @dataclass(frozen=True, slots=True)

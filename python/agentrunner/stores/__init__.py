@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "Change",
     "Claim",
     "Frames",
     "HistoryPage",
     "JournalPage",
     "Place",
+    "Record",
     "Recorder",
     "Report",
     "Store",
@@ -69,6 +71,31 @@ class StoredRun(NamedTuple):
     """The run's input, a JSON object."""
     created_at: int
     """When it ended, in milliseconds since 1970."""
+
+
+class Record(NamedTuple):
+    """A small thing kept beside the runs: an approval, a checkpoint, a session."""
+
+    kind: str
+    key: str
+    """One of its kind in the store, whatever thread it belongs to."""
+    thread_id: str
+    """The thread it goes with when that is deleted; need not exist. Never changes."""
+    version: int
+    """Of all there ever was at this address, the one written last has the highest."""
+    value: bytes
+
+
+class Change(NamedTuple):
+    """What is to become of a record."""
+
+    kind: str
+    key: str
+    thread_id: str
+    value: bytes | None
+    """`None` removes it."""
+    version: int | None = None
+    """Which the record must have for this; 0: there must be none; `None`: whatever there is."""
 
 
 class Report(NamedTuple):
@@ -211,10 +238,10 @@ class Store(Protocol):
         """Mark a thread as archived or not. Raises `ThreadNotFound`."""
 
     async def delete(self, thread_id: str) -> None:
-        """Remove a thread and all it has. Raises `ThreadNotFound`, `ThreadAlreadyRunning`."""
+        """Remove a thread and all it has, its records too. Raises `ThreadNotFound`, `ThreadAlreadyRunning`."""
 
     async def clear(self, scope: str | AnyScope | None) -> None:
-        """Remove every thread of the scope that has no live run."""
+        """Remove every thread of the scope that has no live run, and all it has."""
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         """Give stored runs that end behind a sequence number, in the chain's order: about `limit` bytes, at least one.
@@ -237,6 +264,24 @@ class Store(Protocol):
         Only ever a thread's oldest, with their raw frames and message ids, so that what is left is a whole chain whose
         first run has no parent; a thread left without a run goes unless one is live. At most `limit` runs a call, in
         one step each thread; gives how many.
+        """
+        ...
+
+    async def record(self, kind: str, key: str) -> Record | None:
+        """Give a record, `None` if there is none."""
+        ...
+
+    async def records(
+        self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
+    ) -> list[Record]:
+        """Give records (of a kind, of a thread) in the order of `(kind, key)`, by code points, behind one of these."""
+        ...
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        """Make all the changes, or none; give the records' new versions, 0 for a removed one. It is as a barrier.
+
+        With a claim, only while that holds its thread. A record is changed at most once a call. Raises, changing
+        nothing: `RecordConflict` where a record has another version than a change expects; `LeaseLost`.
         """
         ...
 

@@ -24,12 +24,13 @@ from agentrunner.errors import (
     ThreadNotFound,
 )
 from agentrunner.stores import HistoryPage, JournalPage, Place, Report, StoredRun
+from agentrunner.stores._records import Records
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentrunner.stores import Cursor
+    from agentrunner.stores import Change, Cursor, Record
 
 logger = logging.getLogger("agentrunner")
 
@@ -111,6 +112,7 @@ class MemoryStore:
         self.resume_window = resume_window
         self._threads: OrderedDict[str, _Thread] = OrderedDict()
         self._run_ids: dict[str, str] = {}
+        self._records = Records()
         self._tokens = 0
         self._bytes = 0
         self._warned = False
@@ -321,12 +323,12 @@ class MemoryStore:
         thread = self._existing(thread_id)
         if thread.claim is not None:
             raise ThreadAlreadyRunning
-        self._drop(thread)
+        self._remove(thread)
 
     async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
         for thread in list(self._threads.values()):
             if thread.claim is None and scope in (ANY_SCOPE, thread.scope):
-                self._drop(thread)
+                self._remove(thread)
         self._warned = False
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
@@ -381,8 +383,22 @@ class MemoryStore:
                 last_seq = thread.runs[count - 1].last_seq
                 self._forget_oldest(thread, count)
                 thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
-                self._drop_unless_kept(thread)
+                if not thread.runs and thread.claim is None:
+                    self._remove(thread)
         return removed
+
+    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
+        return self._records.get(kind, key)
+
+    async def records(  # noqa: D102
+        self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
+    ) -> list[Record]:
+        return self._records.page(kind, thread_id, after, limit)
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+        if claim is not None:
+            self._held(claim)
+        return self._records.write(changes)
 
     async def inspect(self, fix: bool) -> Report:  # noqa: D102
         threads = [thread for thread in self._threads.values() if thread.runs]
@@ -437,6 +453,11 @@ class MemoryStore:
         for run in thread.runs:
             self._run_ids.pop(run.run_id, None)
 
+    def _remove(self, thread: _Thread) -> None:
+        """Drop a thread with all it has."""
+        self._drop(thread)
+        self._records.forget(thread.thread_id)
+
     def _expire(self, thread: _Thread) -> None:
         """Let go of raw frames whose time is over."""
         now = self.now()
@@ -453,7 +474,7 @@ class MemoryStore:
             if len(self._threads) <= self.max_threads and self._bytes <= self.max_bytes:
                 return
             if thread.claim is None and thread is not keep:
-                self._drop(thread)
+                self._remove(thread)
                 self._warn()
 
     def _warn(self) -> None:
