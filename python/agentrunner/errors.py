@@ -91,3 +91,62 @@ class StoreForked(StoreError):
 
 class StoreClosed(StoreError):
     """Raised when a closed store is used."""
+
+
+class LlmError(AgentRunnerError):
+    """Base of what can go wrong with a model's service. The texts name no key, and nothing of what was asked.
+
+    `status` is the service's HTTP status where there was one, `retry_after` the seconds it asked to wait.
+    """
+
+    retryable: bool = False
+    """Whether the same question may be answered later."""
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class LlmRateLimited(LlmError):
+    """Raised when the service takes no more questions for now."""
+
+    retryable = True
+
+
+class LlmQuotaExhausted(LlmError):
+    """Raised when the account has used up what it paid for."""
+
+
+class LlmOverloaded(LlmError):
+    """Raised when the service is overloaded or has failed."""
+
+    retryable = True
+
+
+class LlmUnreachable(LlmError):
+    """Raised when the service could not be reached in time, or the connection broke before the answer was whole."""
+
+    retryable = True
+
+
+class LlmContextTooLong(LlmError):
+    """Raised when the messages and tools are more than the model takes."""
+
+
+class LlmRefused(LlmError):
+    """Raised when the service withheld the answer for what was asked, or for what would have been said."""
+
+
+class LlmUnauthorized(LlmError):
+    """Raised when the service does not take the key, or the key may not use the model."""
+
+
+class LlmRequestInvalid(LlmError):
+    """Raised when the service does not take the question as it is: no such model, settings, a tool's schema."""
+
+
+class LlmResponseInvalid(LlmError):
+    """Raised when what the service said is not of its protocol."""
+
+    retryable = True

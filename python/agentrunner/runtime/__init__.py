@@ -1,0 +1,1 @@
+"""The agent runtime: a loop of model turns and tool calls that is an agent."""
