@@ -412,6 +412,7 @@ async def test_a_file_of_the_version_before(tmp_path: Path) -> None:
         path,
         "DROP INDEX threads_scope; ALTER TABLE threads DROP COLUMN scope;"
         "ALTER TABLE threads DROP COLUMN oldest_at; DROP TABLE boot; PRAGMA user_version = 1;"
+        "DROP TABLE records; DELETE FROM counters WHERE name = 'record';"
         "DELETE FROM threads WHERE thread_id = 'live';"
         "INSERT INTO threads (thread_id, head_seq, created_at, updated_at) VALUES ('empty', 1, 0, 0)",
     )

@@ -36,6 +36,10 @@ class LeaseLost(AgentRunnerError, RuntimeError):
     """Raised when another owner took the thread over; nothing was written."""
 
 
+class InvalidRecord(AgentRunnerError, ValueError):
+    """Raised when a record cannot be kept as it is asked for; nothing was written."""
+
+
 class RecordConflict(AgentRunnerError, RuntimeError):
     """Raised when a record is not of the version a change expects; nothing was written. `kind` and `key` name it."""
 
@@ -96,16 +100,27 @@ class StoreClosed(StoreError):
 class LlmError(AgentRunnerError):
     """Base of what can go wrong with a model's service. The texts name no key, and nothing of what was asked.
 
-    `status` is the service's HTTP status where there was one, `retry_after` the seconds it asked to wait.
+    `status` is the service's HTTP status where there was one, `retry_after` the seconds it asked to wait, `detail` its
+    own words, which may hold what was asked: for logs, and noted below a traceback.
     """
 
     retryable: bool = False
     """Whether the same question may be answered later."""
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        detail: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.detail = detail
+        if detail:
+            self.add_note(f"the service said: {detail}")
 
 
 class LlmRateLimited(LlmError):

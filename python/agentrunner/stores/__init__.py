@@ -268,7 +268,7 @@ class Store(Protocol):
         ...
 
     async def record(self, kind: str, key: str) -> Record | None:
-        """Give a record, `None` if there is none."""
+        """Give a record, `None` if there is none. Raises `InvalidRecord`, here and below."""
         ...
 
     async def records(
@@ -281,7 +281,8 @@ class Store(Protocol):
         """Make all the changes, or none; give the records' new versions, 0 for a removed one. It is as a barrier.
 
         With a claim, only while that holds its thread. A record is changed at most once a call. Raises, changing
-        nothing: `RecordConflict` where a record has another version than a change expects; `LeaseLost`.
+        nothing: `InvalidRecord` (what that is, `stores.changes` says for every store); `LeaseLost`; `RecordConflict`
+        where a record has another version than a change expects, or another thread.
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner.errors import RecordConflict
 from agentrunner.stores import Record
+from agentrunner.stores.changes import check_names, check_page
 
 if TYPE_CHECKING:
     from agentrunner.stores import Change
@@ -26,10 +27,12 @@ class Records:
 
     def get(self, kind: str, key: str) -> Record | None:
         """Give a record, `None` if there is none."""
+        check_names(kind=kind, key=key)
         return self._all.get((kind, key))
 
     def page(self, kind: str | None, thread_id: str | None, after: Address | None, limit: int) -> list[Record]:
         """Give records in the order of `(kind, key)` behind one of these, at most so many."""
+        check_page(kind, thread_id, after)
         order = self._order if thread_id is None else self._of.get(thread_id, [])
         begin = max(after or ("", ""), (kind or "", ""))
         found: list[Record] = []
@@ -41,12 +44,10 @@ class Records:
 
     def write(self, changes: list[Change]) -> list[int]:
         """Make all the changes or none. Raises `RecordConflict`."""
-        addresses = {(change.kind, change.key) for change in changes}
-        if len(addresses) < len(changes):
-            raise ValueError("one write changes a record at most once")
         for change in changes:
             kept = self._all.get((change.kind, change.key))
-            if change.version is not None and change.version != (kept.version if kept else 0):
+            strange = kept is not None and kept.thread_id != change.thread_id
+            if strange or (change.version is not None and change.version != (kept.version if kept else 0)):
                 raise RecordConflict(change.kind, change.key)
         return [self._set(change) for change in changes]
 

@@ -25,6 +25,7 @@ from agentrunner.errors import (
 )
 from agentrunner.stores import HistoryPage, JournalPage, Place, Report, StoredRun
 from agentrunner.stores._records import Records
+from agentrunner.stores.changes import check_changes
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
@@ -396,6 +397,7 @@ class MemoryStore:
         return self._records.page(kind, thread_id, after, limit)
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+        check_changes(changes)
         if claim is not None:
             self._held(claim)
         return self._records.write(changes)

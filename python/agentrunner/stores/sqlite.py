@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner import _core
 from agentrunner.errors import StoreClosed, StoreForked
-from agentrunner.stores import HistoryPage, JournalPage, Place, Report, StoredRun
+from agentrunner.stores import HistoryPage, JournalPage, Place, Record, Report, StoredRun
 from agentrunner.stores._filesystem import network_filesystem
+from agentrunner.stores.changes import check_changes, check_names, check_page
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stores import Cursor
+    from agentrunner.stores import Change, Cursor
 
 
 logger = logging.getLogger("agentrunner")
@@ -214,6 +215,23 @@ class SqliteStore:
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
         removed: int = await self._call(_core.SqliteStore.prune, max_runs, before, limit)
         return removed
+
+    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
+        check_names(kind=kind, key=key)
+        row = await self._call(_core.SqliteStore.record, kind, key)
+        return row and Record(*row)
+
+    async def records(  # noqa: D102
+        self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
+    ) -> list[Record]:
+        check_page(kind, thread_id, after)
+        rows = await self._call(_core.SqliteStore.records, kind, thread_id, after, limit)
+        return [Record(*row) for row in rows]
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+        check_changes(changes)
+        versions: list[int] = await self._call(_core.SqliteStore.write, changes, claim)
+        return versions
 
     async def inspect(self, fix: bool) -> Report:  # noqa: D102
         return Report(*await self._call(_core.SqliteStore.inspect, fix))

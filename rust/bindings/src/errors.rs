@@ -8,6 +8,7 @@ import_exception!(agentrunner.errors, InvalidEventSequence);
 import_exception!(agentrunner.errors, ThreadAlreadyRunning);
 import_exception!(agentrunner.errors, RunAlreadyExists);
 import_exception!(agentrunner.errors, LeaseLost);
+import_exception!(agentrunner.errors, RecordConflict);
 import_exception!(agentrunner.errors, ThreadNotFound);
 import_exception!(agentrunner.errors, InvalidCursor);
 import_exception!(agentrunner.errors, CursorExpired);
@@ -31,6 +32,7 @@ pub fn to_py(error: Error) -> PyErr {
         Error::ThreadAlreadyRunning => ThreadAlreadyRunning::new_err(text),
         Error::RunAlreadyExists(_) => RunAlreadyExists::new_err(text),
         Error::LeaseLost(_) => LeaseLost::new_err(text),
+        Error::RecordConflict(kind, key) => RecordConflict::new_err((kind, key)),
         Error::ThreadNotFound(_) => ThreadNotFound::new_err(text),
         Error::InvalidCursor(_) => InvalidCursor::new_err(text),
         Error::CursorExpired(_) => CursorExpired::new_err(text),

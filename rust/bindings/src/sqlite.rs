@@ -133,6 +133,17 @@ fn stored(run: core::StoredRun) -> Stored<Vec<u8>> {
     (run_id, parent_run_id, first_seq, last_seq, events, input, created_at)
 }
 
+/// The fields of `Record`, in order.
+type RecordRow = (String, String, String, i64, Vec<u8>);
+
+fn record_row(record: core::Record) -> RecordRow {
+    let core::Record { kind, key, thread_id, version, value } = record;
+    (kind, key, thread_id, version, value)
+}
+
+/// The fields of `Change`, in order.
+type ChangeRow = (String, String, String, Option<PyBackedBytes>, Option<i64>);
+
 fn cursor((seq, index): (u64, Option<u64>)) -> Cursor {
     Cursor { seq, index }
 }
@@ -320,6 +331,32 @@ impl SqliteStore {
     fn prune(&self, ticket: u64, max_runs: Option<i64>, before: Option<i64>, limit: u32) -> PyResult<()> {
         let kept = core::Retention { max_runs, since: before };
         self.call(ticket, identity, |store, done| store.prune(kept, limit, done))
+    }
+
+    fn record(&self, ticket: u64, kind: String, key: String) -> PyResult<()> {
+        let convert = |record: Option<core::Record>| record.map(record_row);
+        self.call(ticket, convert, |store, done| store.record(kind, key, done))
+    }
+
+    fn records(
+        &self,
+        ticket: u64,
+        kind: Option<String>,
+        thread_id: Option<String>,
+        after: Option<(String, String)>,
+        limit: u32,
+    ) -> PyResult<()> {
+        let convert = |records: Vec<core::Record>| records.into_iter().map(record_row).collect::<Vec<_>>();
+        self.call(ticket, convert, |store, done| store.records(kind, thread_id, after, limit, done))
+    }
+
+    fn write(&self, ticket: u64, changes: Vec<ChangeRow>, claim: Option<&Claim>) -> PyResult<()> {
+        let change = |(kind, key, thread_id, value, version): ChangeRow| {
+            let value = value.map(|value| value.to_vec());
+            core::Change { kind, key, thread_id, value, version }
+        };
+        let (changes, claim) = (changes.into_iter().map(change).collect(), claim.map(Claim::core));
+        self.call(ticket, identity, |store, done| store.write_records(changes, claim, done))
     }
 
     fn inspect(&self, ticket: u64, fix: bool) -> PyResult<()> {

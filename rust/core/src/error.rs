@@ -19,6 +19,8 @@ pub enum Error {
     RunAlreadyExists(String),
     /// The claim's fencing token is no longer the thread's: another owner took over.
     LeaseLost(String),
+    /// The record of this kind and key is not as a change expects it.
+    RecordConflict(String, String),
     /// There is no such thread.
     ThreadNotFound(String),
     /// A cursor is not `<seq>` or `<seq>.<index>`.
@@ -49,6 +51,9 @@ impl fmt::Display for Error {
             Self::ThreadAlreadyRunning => f.write_str("Thread already running"),
             Self::RunAlreadyExists(run) => {
                 write!(f, "run '{run}' exists already; a run id is used once, start the retry under a new one")
+            }
+            Self::RecordConflict(kind, key) => {
+                write!(f, "the {kind} '{key}' has been changed meanwhile; nothing was written: read it again")
             }
             Self::StoreForked => f.write_str("the store was opened before a fork; open it again in the child process"),
             Self::StoreClosed => f.write_str("the store is closed"),

@@ -131,7 +131,7 @@ fn settle(db: &Connection, thread_id: &str, left: i64) -> rusqlite::Result<()> {
     )?
     .execute(params![thread_id, left])?;
     if left == 0 {
-        for table in ["threads", "message_ids"] {
+        for table in ["threads", "message_ids", "records"] {
             let sql = format!(
                 "DELETE FROM {table} WHERE thread_id = ?1 AND thread_id NOT IN (SELECT thread_id FROM live_runs)"
             );

@@ -59,6 +59,12 @@ ALTER TABLE threads ADD COLUMN oldest_at INTEGER;
     "
 CREATE TABLE boot (id TEXT NOT NULL);
 ",
+    "
+CREATE TABLE records (kind TEXT NOT NULL, key TEXT NOT NULL, thread_id TEXT NOT NULL, version INTEGER NOT NULL,
+  value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE INDEX records_thread ON records(thread_id, kind, key);
+INSERT INTO counters VALUES ('record', 0);
+",
 ];
 
 /// An error of SQLite, sorted by what a user can do about it.

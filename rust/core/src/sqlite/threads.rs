@@ -2,6 +2,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::history::{head_seq, index_new_rows, thread_exists};
+use super::records;
 use super::schema::{now_ms, store_error};
 use super::store::{SqliteStore, exists};
 use crate::error::{Error, Result};
@@ -38,7 +39,7 @@ pub enum Whose {
     Only(Option<String>),
 }
 
-/// Everything a thread has, by table.
+/// Everything a thread has, by table; records apart, which may also be a thread's that is none.
 const TABLES: &[&str] =
     &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "threads"];
 
@@ -96,7 +97,7 @@ impl SqliteStore {
                 let sql = format!("DELETE FROM {table} WHERE thread_id = ?1");
                 db.prepare_cached(&sql).and_then(|mut delete| delete.execute([&thread_id])).map_err(store_error)?;
             }
-            Ok(())
+            records::forget(db, &thread_id).map_err(store_error)
         };
         self.write(true, work, done);
     }
@@ -115,13 +116,12 @@ impl SqliteStore {
                     ("AND thread_id IN (SELECT thread_id FROM threads WHERE scope = ?1)", scope.as_ref())
                 }
             };
-            for table in TABLES {
-                let live = "thread_id NOT IN (SELECT thread_id FROM live_runs)";
-                let sql = format!("DELETE FROM {table} WHERE {live} {chosen}");
-                let scope: &[&dyn ToSql] = if scope.is_some() { &[&scope] } else { &[] };
-                db.execute(&sql, scope).map_err(store_error)?;
-            }
-            Ok(())
+            let live = "thread_id NOT IN (SELECT thread_id FROM live_runs)";
+            let there = "thread_id IN (SELECT thread_id FROM threads)";
+            let scope: &[&dyn ToSql] = if scope.is_some() { &[&scope] } else { &[] };
+            let delete = |sql: String| db.execute(&sql, scope).map(|_| ()).map_err(store_error);
+            delete(format!("DELETE FROM records WHERE {live} AND {there} {chosen}"))?;
+            TABLES.iter().try_for_each(|table| delete(format!("DELETE FROM {table} WHERE {live} {chosen}")))
         };
         self.write(true, work, done);
     }
