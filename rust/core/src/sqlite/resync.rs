@@ -49,6 +49,14 @@ pub fn write_log_again(connection: &Connection, path: &Path) -> Result<()> {
     })
 }
 
+/// Makes the names of the file and its log durable: SQLite asks for that too, but does not look at the answer.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| Error::Store(format!("{}: its folder cannot be synced: {error}", path.display())))
+}
+
 fn rewrite(log: &File, length: u64) -> std::io::Result<()> {
     let mut part = vec![0; PART];
     let mut at = 0;

@@ -92,6 +92,7 @@ impl SqliteStore {
         resync::write_log_again(&connection, path)?;
         schema::migrate(&connection, path)?;
         moment::begin_boot(&connection, resume_ms)?;
+        resync::sync_folder(path)?;
         if free_stuck {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }
