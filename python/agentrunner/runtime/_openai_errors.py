@@ -19,6 +19,7 @@ from agentrunner.errors import (
     LlmUnauthorized,
     LlmUnreachable,
 )
+from agentrunner.runtime._secrets import masked
 
 # Services say it in a code of their own, or in words only.
 _TOO_LONG = re.compile(
@@ -28,9 +29,6 @@ _TOO_LONG = re.compile(
 )
 _REFUSED = re.compile(r"content.?(filter|policy|management)|ResponsibleAI|moderation|flagged", re.IGNORECASE)
 _QUOTA = re.compile(r"insufficient.?(quota|balance|funds|credit)|quota.?exceeded|billing|payment", re.IGNORECASE)
-_KEY = re.compile(r"\b(Bearer\s+\S+|(sk|pk|rk|key|gsk|xai|AIza)[-_]?[\w*-]{6,})", re.IGNORECASE)
-_DETAIL = 500
-"""Characters of the service's own words that are kept."""
 
 
 def mapped(error: openai.OpenAIError, model: str) -> LlmError:
@@ -51,11 +49,6 @@ def mapped(error: openai.OpenAIError, model: str) -> LlmError:
     about = ", ".join(str(said) for said in (status, error.code or error.type, error.param) if said)
     text = words.format(model=model) + (f" ({about})" if about else "")
     return kind(masked(text), status=status, retry_after=retry_after, detail=masked(error.message))
-
-
-def masked(text: str) -> str:
-    """Give the beginning of a text, without what looks like a key."""
-    return _KEY.sub("***", text)[:_DETAIL]
 
 
 def _kind(status: int | None, code: str, said: str, *, waits: bool) -> tuple[type[LlmError], str]:

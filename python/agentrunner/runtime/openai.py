@@ -15,8 +15,9 @@ from openai.resources.chat.completions import AsyncCompletions
 
 from agentrunner.errors import LlmRefused, LlmRequestInvalid, LlmResponseInvalid, LlmUnauthorized, LlmUnreachable
 from agentrunner.runtime._openai_calls import Calls
-from agentrunner.runtime._openai_errors import mapped, masked
+from agentrunner.runtime._openai_errors import mapped
 from agentrunner.runtime._openai_messages import chat_messages, chat_tools
+from agentrunner.runtime._secrets import masked
 from agentrunner.runtime.llm import Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 
 if TYPE_CHECKING:

@@ -1,0 +1,252 @@
+"""`PydanticAIClient` with pydantic-ai's offline models: its events, the history a model is given, its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from pydantic_ai import exceptions
+from pydantic_ai.messages import (
+    BinaryContent,
+    ImageUrl,
+    ModelRequest,
+    ModelResponse,
+    SystemPromptPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import DeltaThinkingPart, DeltaToolCall, FunctionModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.test import TestModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+import agentrunner as ar
+from agentrunner.runtime.llm import (
+    Finish,
+    LlmRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArgs,
+    ToolCallStart,
+    ToolSpec,
+    Usage,
+)
+from agentrunner.runtime.pydantic_ai import PydanticAIClient
+from chat_completions import KEY, Answer, Failure, calling, saying, service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pydantic_ai.messages import ModelMessage
+    from pydantic_ai.models.function import AgentInfo
+
+HELLO = [{"id": "m1", "role": "user", "content": "Hello"}]
+WEATHER = ToolSpec("weather", "Tell it.", {
+    "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+})  # fmt: skip
+
+
+async def ask(model: Any, *messages: dict[str, Any], tools: Any = (), **settings: Any) -> list[Any]:
+    client = PydanticAIClient(model)
+    request = LlmRequest(list(messages) or HELLO, list(tools), settings)
+    return [event async for event in client.stream(request)]
+
+
+def saying_so(*items: Any) -> tuple[FunctionModel, list[Any]]:
+    """Give a model that yields these, and what it was asked: the messages, and what else it was told."""
+    asked: list[Any] = []
+
+    async def answer(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        asked.extend([messages, info])
+        for item in items:
+            yield item
+
+    return FunctionModel(stream_function=answer), asked
+
+
+def raising(error: Exception) -> FunctionModel:
+    async def answer(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        yield "Well"
+        raise error
+
+    return FunctionModel(stream_function=answer)
+
+
+async def test_a_text_with_its_cost_and_end() -> None:
+    model, asked = saying_so("Good ", "morning")
+    events = await ask(model, tools=[WEATHER], temperature=0.5)
+    assert [event for event in events if isinstance(event, TextDelta)] == [TextDelta("Good "), TextDelta("morning")]
+    assert isinstance(events[-2], Usage)
+    assert events[-2].output_tokens > 0
+    assert events[-1] == Finish("stop")
+    told = asked[1]
+    assert told.model_settings == {"temperature": 0.5}
+    assert [(tool.name, tool.description, tool.parameters_json_schema) for tool in told.function_tools] == [
+        ("weather", "Tell it.", WEATHER.parameters)
+    ]
+
+
+async def test_calls_side_by_side_and_thoughts() -> None:
+    model, _ = saying_so(
+        {0: DeltaThinkingPart(content="Let me ")},
+        {0: DeltaThinkingPart(content="think.")},
+        {1: DeltaToolCall(name="weather", json_args='{"city": ', tool_call_id="a")},
+        {2: DeltaToolCall(name="now", tool_call_id="b")},
+        {1: DeltaToolCall(json_args='"Lisbon"}')},
+    )
+    events = await ask(model, tools=[WEATHER, ToolSpec("now")])
+    assert events[:2] == [ReasoningDelta("Let me "), ReasoningDelta("think.")]
+    assert [event for event in events if isinstance(event, ToolCallStart)] == [
+        ToolCallStart("a", "weather"),
+        ToolCallStart("b", "now"),
+    ]
+    args = {
+        key: "".join(event.delta for event in events if isinstance(event, ToolCallArgs) and event.id == key)
+        for key in "ab"
+    }
+    assert args == {"a": '{"city": "Lisbon"}', "b": "{}"}
+    assert events[-1] == Finish("tool_calls")
+
+
+async def test_two_calls_of_one_id_are_two() -> None:
+    model, _ = saying_so(
+        {0: DeltaToolCall(name="now", json_args="{}", tool_call_id="a")},
+        {1: DeltaToolCall(name="now", json_args='{"zone": 1}', tool_call_id="a")},
+    )
+    events = await ask(model, tools=[ToolSpec("now")])
+    started = [event.id for event in events if isinstance(event, ToolCallStart)]
+    assert len(started) == len(set(started)) == 2
+
+
+async def test_pydantic_ais_own_test_model_calls_and_answers() -> None:
+    events = await ask(TestModel(), tools=[WEATHER])
+    (start,) = [event for event in events if isinstance(event, ToolCallStart)]
+    (args,) = [event for event in events if isinstance(event, ToolCallArgs)]
+    assert start.name == "weather"
+    assert set(json.loads(args.delta)) == {"city"}
+    call = {"id": start.id, "type": "function", "function": {"name": "weather", "arguments": args.delta}}
+    events = await ask(
+        TestModel(),
+        *HELLO,
+        {"id": "m2", "role": "assistant", "toolCalls": [call]},
+        {"id": "m3", "role": "tool", "toolCallId": start.id, "content": "sunny"},
+        tools=[WEATHER],
+    )
+    assert "sunny" in "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert events[-1] == Finish("stop")
+
+
+async def test_a_history_as_pydantic_ai_knows_it() -> None:
+    model, asked = saying_so("ok")
+    picture = {"type": "image", "source": {"type": "data", "value": "AAAA", "mimeType": "image/png"}}
+    linked = {"type": "image", "source": {"type": "url", "value": "http://pictures/1.png"}}
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Lisbon"}'}}
+    await ask(
+        model,
+        {"role": "system", "content": "Be brief."},
+        {"id": "2", "role": "activity", "activityType": "PLAN", "content": {}},
+        {"id": "3", "role": "user", "content": [{"type": "text", "text": "Look:"}, picture, linked]},
+        {"id": "4", "role": "reasoning", "content": "Hm."},
+        {"id": "5", "role": "assistant", "content": "I look.", "toolCalls": [call]},
+        {"id": "6", "role": "tool", "toolCallId": "a", "content": "no weather", "error": "no weather"},
+        {"id": "7", "role": "user", "content": "And now?"},
+    )
+    asked_for, answered, told = asked[0]
+    assert isinstance(asked_for, ModelRequest)
+    assert isinstance(answered, ModelResponse)
+    assert [type(part) for part in asked_for.parts] == [SystemPromptPart, UserPromptPart]
+    shown = asked_for.parts[1].content
+    assert [type(part) for part in shown] == [str, BinaryContent, ImageUrl]
+    assert [type(part) for part in answered.parts] == [ThinkingPart, TextPart, ToolCallPart]
+    assert [type(part) for part in told.parts] == [ToolReturnPart, UserPromptPart]
+    assert told.parts[0].tool_name == "weather"
+    assert told.parts[0].outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "hologram", "secret": "Hello"}]},
+        {"role": "tool", "toolCallId": "x", "content": "nobody asked"},
+        {"role": "ghost", "content": "Hello"},
+    ],
+)
+async def test_what_is_no_history_is_refused(message: dict[str, Any]) -> None:
+    model, asked = saying_so("ok")
+    with pytest.raises(ar.LlmRequestInvalid) as raised:
+        await ask(model, message)
+    assert "Hello" not in str(raised.value)
+    assert not asked
+
+
+ERRORS: list[tuple[Exception, type[ar.LlmError]]] = [
+    (exceptions.ModelRateLimitError("m", "slow", retry_after=3.0), ar.LlmRateLimited),
+    (exceptions.ModelQuotaExceededError("m", "pay"), ar.LlmQuotaExhausted),
+    (exceptions.ModelOverloadedError("m", "busy"), ar.LlmOverloaded),
+    (exceptions.ModelServerError("m", "oops"), ar.LlmOverloaded),
+    (exceptions.ModelTimeoutError("m", "late"), ar.LlmUnreachable),
+    (exceptions.ModelConnectionError("m", "gone"), ar.LlmUnreachable),
+    (exceptions.ModelAuthenticationError("m", f"key {KEY}"), ar.LlmUnauthorized),
+    (exceptions.ModelContextWindowExceededError("m", "long"), ar.LlmContextTooLong),
+    (exceptions.ModelNotFoundError("m", "who"), ar.LlmRequestInvalid),
+    (exceptions.ContentFilterError("no"), ar.LlmRefused),
+    (exceptions.UnexpectedModelBehavior("what"), ar.LlmResponseInvalid),
+    (exceptions.UserError("wrong"), ar.LlmRequestInvalid),
+    (exceptions.FallbackExceptionGroup("all", [exceptions.ModelServerError("m", "oops"),
+                                               exceptions.ModelRateLimitError("m", "slow")]), ar.LlmRateLimited),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "kind"), ERRORS, ids=[type(error).__name__ for error, _ in ERRORS])
+async def test_pydantic_ais_errors_are_ours(error: Exception, kind: type[ar.LlmError]) -> None:
+    with pytest.raises(ar.LlmError) as raised:
+        await ask(raising(error))
+    assert type(raised.value) is kind
+    assert raised.value.retry_after == getattr(error, "retry_after", None)
+    assert "function:" in str(raised.value)
+    assert KEY not in f"{raised.value} {raised.value.detail}"
+
+
+async def test_cancelling_ends_the_question() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        try:
+            yield "Well"
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    asking = asyncio.create_task(ask(FunctionModel(stream_function=answer)))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await ended.wait()
+
+
+async def test_a_model_over_http_and_the_one_to_fall_back_on() -> None:
+    down, up = Failure(500, {"error": {"message": "oops"}}), Answer(calling(("a", "weather", '{"city": "Lisbon"}')))
+    with service(down) as first, service(up, Answer(saying("Sunny."))) as second:
+        async with httpx2.AsyncClient() as http:
+
+            def at(url: str) -> OpenAIChatModel:
+                provider = OpenAIProvider(base_url=url, api_key=KEY, http_client=http)
+                provider.client.max_retries = 0
+                return OpenAIChatModel("test", provider=provider)
+
+            with pytest.raises(ar.LlmOverloaded) as raised:
+                await ask(at(first.url))
+            assert raised.value.status == 500
+            model = FallbackModel(at(first.url), at(second.url))
+            events = await ask(model, tools=[WEATHER])
+            assert events[-1] == Finish("tool_calls")
+            assert "Sunny." in "".join(event.text for event in await ask(model) if isinstance(event, TextDelta))
