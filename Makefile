@@ -48,7 +48,7 @@ $(VENV)/tools: pyproject.toml
 
 # Builds the core into python/agentrunner and installs what runs and tests it (the group `dev` comes with it).
 build: $(VENV)/tools
-	$(BIN)/maturin develop --quiet --release --extras demo,server,redis,postgres
+	$(BIN)/maturin develop --quiet --release --extras demo,server,redis,postgres,openai
 
 fmt: build
 	$(BIN)/ruff check --fix .
