@@ -42,10 +42,15 @@ class Telling(serving.Server):
         held = {
             "resident": resident(),
             "descriptors": descriptors(self.store_port),
-            "tasks": len(asyncio.all_tasks()),
+            "tasks": sum(not is_listening(task) for task in asyncio.all_tasks()),
             "connections": len(self.server_state.connections),
         }
         print(json.dumps(held), flush=True)
+
+
+def is_listening(task: asyncio.Task[object]) -> bool:
+    """Whether a task is the PostgreSQL store's own: a few for each process, which stay a while for whoever comes."""
+    return getattr(task.get_coro(), "__qualname__", "").startswith("Listener.")
 
 
 def descriptors(store_port: int | None) -> int:
