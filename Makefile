@@ -19,7 +19,8 @@ demo: build ## Set up everything and run the tour on embedded SQLite.
 
 test: build wheel ## Set up everything and pass the tests.
 	cargo test --release --workspace --exclude agentrunner-python
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
+	$(BIN)/pytest -m alone
 
 lint: build ## Everything that can be said about the code without running it.
 	$(BIN)/ruff check .

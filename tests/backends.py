@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import os
 import uuid
-from collections import Counter
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -33,9 +32,6 @@ _spare: list[str] = []
 SPARE_BYTES = 4 << 20
 """A schema that has grown beyond this is not used again."""
 
-NOT_RUN: Counter[str] = Counter()
-"""Why tests were not run, and how many."""
-
 
 @cache
 def missing(backend: str) -> str | None:
@@ -57,7 +53,6 @@ def missing(backend: str) -> str | None:
 def needs(backend: str) -> None:
     """Skip the test if what the backend needs is not there."""
     if why := missing(backend):
-        NOT_RUN[why] += 1
         pytest.skip(f"not run: {why}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for why, count in backends.NOT_RUN.items():
-        terminalreporter.write_line(f"not run: {count} tests: {why}", yellow=True)
+    skips = Counter(
+        report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)
+    )
+    for why, count in skips.items():
+        terminalreporter.write_line(f"{count} tests: {why.removeprefix('Skipped: ')}", yellow=True)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -24,12 +25,16 @@ needs_node = pytest.mark.skipif(
 
 def install(folder: Path = NODE) -> None:
     """Install the packages of a folder's `package.json`, where they are not there yet."""
-    wanted = json.loads((folder / "package.json").read_bytes())["dependencies"]
-    if not all((folder / "node_modules" / name / "package.json").is_file() for name in wanted):
-        subprocess.run(
-            ["npm", "install", "--prefix", folder, "--legacy-peer-deps", "--ignore-scripts", "--no-package-lock"],
-            check=True,
-        )
+    package = json.loads((folder / "package.json").read_bytes())
+    wanted = {**package.get("dependencies", {}), **package.get("devDependencies", {})}
+    # Tests in other processes want them too.
+    with (folder / "package.json").open("rb") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not all((folder / "node_modules" / name / "package.json").is_file() for name in wanted):
+            subprocess.run(
+                ["npm", "install", "--prefix", folder, "--legacy-peer-deps", "--ignore-scripts", "--no-package-lock"],
+                check=True,
+            )
 
 
 def ask(script: str, questions: Iterable[bytes]) -> list[Any]:

@@ -353,6 +353,7 @@ async def count(stream) -> int:
     return total
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
 def test_nothing_blocks_the_loop(kind, tmp_path):
     def build():

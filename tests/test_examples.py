@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+import nodejs
 from conftest import make_input, types
 from serving import serving
 
@@ -144,21 +145,12 @@ async def test_the_langgraph_example_goes_on_with_what_threads_db_keeps(load: Lo
         assert (await again.graph.aget_state({"configurable": {"thread_id": "t1"}})).values == {}
 
 
-def npm(folder: Path, *packages: str) -> None:
-    """Install a folder's packages, unless they are there."""
-    if not all((folder / "node_modules" / package).is_dir() for package in packages):
-        subprocess.run(
-            ["npm", "install", "--prefix", folder, "--legacy-peer-deps", "--ignore-scripts", "--no-package-lock"],
-            check=True,
-        )
-
-
 @pytest.fixture(scope="module")
 def page() -> Path:
     """Check the types of the React example and build it, unless that is done."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed: the React example was neither built nor driven")
-    npm(REACT, "@copilotkit/react-core", "vite", "typescript")
+    nodejs.install(REACT)
     built = REACT / "dist" / "index.html"
     sources = [path for path in (*REACT.iterdir(), *(REACT / "src").iterdir()) if path.is_file()]
     if not built.exists() or built.stat().st_mtime < max(path.stat().st_mtime for path in sources):
@@ -205,7 +197,7 @@ def test_the_react_example_builds(page: Path) -> None:
 def test_the_react_example_in_a_browser(
     load: Load, served_page: Callable[[str], contextlib.AbstractContextManager[str]], example: str, scenario: str
 ) -> None:
-    npm(BROWSER, "playwright-core")
+    nodejs.install(BROWSER)
     with serving(load(example).app) as agents, served_page(agents) as url:
         done = subprocess.run(
             ["node", BROWSER / "react.mjs", url, scenario, os.environ.get("SHOTS", "")],

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import nodejs
+
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: the inspector was not tried")
 
 import uvicorn
@@ -29,8 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module", autouse=True)
 def _packages():
-    if not (BROWSER / "node_modules" / "playwright-core").is_dir():
-        subprocess.run(["npm", "install", "--prefix", BROWSER, "--ignore-scripts", "--no-package-lock"], check=True)
+    nodejs.install(BROWSER)
 
 
 def ends(run):
