@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
+from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,10 @@ from agentrunner import (
     ThreadSummary,
 )
 from agentrunner._core import Batch
+from agentrunner.stores import Change
 from agentrunner.stores.locations import store_at
-from agentrunner.stores.postgres import PostgresStore, history, listener, runs, threads
-from agentrunner.testing.writer import Writer, begin, claim, raw, recovered, text, whole
+from agentrunner.stores.postgres import PostgresStore, history, listener, runs, schema, threads
+from agentrunner.testing.writer import Writer, begin, claim, lines, raw, recovered, text, whole
 from agentrunner.testing.writer import history as stored
 from agentrunner.types import ANY_SCOPE
 from conftest import collect, finished, make_input, saying, started, types
@@ -131,10 +133,78 @@ async def test_a_database_that_is_not_in_utf_8_is_refused() -> None:
             connection.execute(f"DROP DATABASE {name}")
 
 
-@pytest.mark.parametrize("schema", ["", "pg_temp", 'a"b', "a'b", "a;b", "a.b", "a%b", "x" * 64, "ü"])
-def test_names_that_are_no_schema(schema: str) -> None:
+async def test_a_schema_of_the_version_before_is_upgraded(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = schema.migrations()[:1]
+    with monkeypatch.context() as before:
+        before.setattr(schema, "migrations", lambda: first)
+        async with opened(fresh) as store:
+            await whole(store, "t", "r1", ["u1"], scope="alice")
+            await begin(store, "live", "r2")
+            kept = lines(await stored(store, "t"))
+    async with opened(fresh) as store, database(store) as execute:
+        assert await execute('SELECT version FROM "agentrunner".schema_version') == [(len(schema.migrations()),)]
+        assert lines(await stored(store, "t")) == kept
+        await store.write([Change("kind", "a", "t", b"1"), Change("kind", "b", "live", b"2")])
+        [taken] = await recovered(store)
+        await (await Writer(store, taken).replay()).end()
+        await whole(store, "t", "r3", scope="alice")
+        assert (await store.thread("t")).runs == 2
+        # The functions that were there know of records now.
+        await store.delete("t")
+        assert [record.key for record in await store.records(None, None, None, 9)] == ["b"]
+        assert await store.prune(None, 1 << 60, 9) == 1
+        assert await store.records(None, None, None, 9) == []
+
+
+async def test_processes_upgrade_at_once_beside_one_that_serves(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = schema.migrations()[:1]
+    with monkeypatch.context() as before:
+        before.setattr(schema, "migrations", lambda: first)
+        serving = store_at(fresh)
+        await serving.open()
+    writer = await begin(serving, "t", "r1")
+    opening = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", OPENS, fresh, stdin=PIPE, stdout=PIPE)
+        for _ in range(3)
+    ]
+    for process in opening:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    upgrades = asyncio.gather(*(process.communicate(b"\n") for process in opening))
+    while not upgrades.done():
+        await writer.write(*text("m", "word"))
+    assert [said for said, _ in await upgrades] == [b"written\n"] * 3
+    # Who opened it before goes on, with the functions of this version.
+    await writer.end()
+    await serving.delete("t")
+    async with opened(fresh) as store:
+        assert [record.thread_id for record in await store.records(None, None, None, 9)] == ["other"] * 3
+    await serving.aclose()
+
+
+OPENS = """
+import asyncio, os, sys
+from agentrunner.stores import Change
+from agentrunner.stores.locations import store_at
+
+async def main():
+    store = store_at(sys.argv[1])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    await store.open()
+    key = str(os.getpid())
+    await store.write([Change("kind", key, "t", b""), Change("kind", key + "o", "other", b"")])
+    await store.aclose()
+    print("written")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("name", ["", "pg_temp", 'a"b', "a'b", "a;b", "a.b", "a%b", "x" * 64, "ü"])
+def test_names_that_are_no_schema(name: str) -> None:
     with pytest.raises(ValueError, match="schema"):
-        PostgresStore("", schema=schema)
+        PostgresStore("", schema=name)
 
 
 def test_what_is_no_address() -> None:

@@ -268,7 +268,7 @@ class Store(Protocol):
         ...
 
     async def record(self, kind: str, key: str) -> Record | None:
-        """Give a record, `None` if there is none. Raises `InvalidRecord`, here and below."""
+        """Give a record, `None` if there is none."""
         ...
 
     async def records(

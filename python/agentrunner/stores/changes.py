@@ -50,8 +50,10 @@ def check_names(**names: str | None) -> None:
             raise InvalidRecord(f"a record's {name} has at most {_LONGEST[name]} bytes, not {size}")
 
 
-def check_page(kind: str | None, thread_id: str | None, after: tuple[str, str] | None) -> None:
-    """Raise `InvalidRecord` where a page is asked for by what no record can have."""
-    check_names(kind=kind, thread_id=thread_id)
-    if after is not None:
-        check_names(kind=after[0], key=after[1])
+def can_be(**names: str | None) -> bool:
+    """Say whether a record can have this `kind`, `key` or `thread_id`: one that cannot need not be looked for."""
+    try:
+        check_names(**names)
+    except InvalidRecord:
+        return False
+    return True

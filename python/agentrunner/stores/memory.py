@@ -381,11 +381,12 @@ class MemoryStore:
                 count += 1
             if count:
                 removed += count
+                if count == len(thread.runs) and thread.claim is None:
+                    self._remove(thread)
+                    continue
                 last_seq = thread.runs[count - 1].last_seq
                 self._forget_oldest(thread, count)
                 thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
-                if not thread.runs and thread.claim is None:
-                    self._remove(thread)
         return removed
 
     async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
@@ -456,9 +457,10 @@ class MemoryStore:
             self._run_ids.pop(run.run_id, None)
 
     def _remove(self, thread: _Thread) -> None:
-        """Drop a thread with all it has."""
+        """Drop a thread with all it has; where there is but a journal left, records are not its."""
+        if thread.exists:
+            self._records.forget(thread.thread_id)
         self._drop(thread)
-        self._records.forget(thread.thread_id)
 
     def _expire(self, thread: _Thread) -> None:
         """Let go of raw frames whose time is over."""

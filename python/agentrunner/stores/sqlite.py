@@ -14,7 +14,7 @@ from agentrunner import _core
 from agentrunner.errors import StoreClosed, StoreForked
 from agentrunner.stores import HistoryPage, JournalPage, Place, Record, Report, StoredRun
 from agentrunner.stores._filesystem import network_filesystem
-from agentrunner.stores.changes import check_changes, check_names, check_page
+from agentrunner.stores.changes import can_be, check_changes
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
@@ -217,14 +217,17 @@ class SqliteStore:
         return removed
 
     async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
-        check_names(kind=kind, key=key)
+        if not can_be(kind=kind, key=key):
+            return None
         row = await self._call(_core.SqliteStore.record, kind, key)
         return row and Record(*row)
 
     async def records(  # noqa: D102
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
-        check_page(kind, thread_id, after)
+        after_kind, after_key = after or ("", "")
+        if not can_be(kind=kind, thread_id=thread_id) or not can_be(kind=after_kind, key=after_key):
+            return []
         rows = await self._call(_core.SqliteStore.records, kind, thread_id, after, limit)
         return [Record(*row) for row in rows]
 

@@ -34,6 +34,7 @@ from agentrunner.testing.journals import Journals
 from agentrunner.testing.leases import Leases
 from agentrunner.testing.limits import Limits
 from agentrunner.testing.pruning import Pruning
+from agentrunner.testing.records import Records
 from agentrunner.testing.recovery import Recovery
 from agentrunner.testing.runners import Runners
 from agentrunner.testing.scopes import Scopes
@@ -44,7 +45,7 @@ __all__ = ["StoreConformance"]
 
 
 class StoreConformance(
-    Claims, Scopes, Leases, Finishes, Journals, Cursors, Stops, Recovery, Threads, Copies, Pruning, Inspecting, Limits,
-    Runners,
+    Claims, Scopes, Leases, Finishes, Journals, Cursors, Stops, Recovery, Threads, Records, Copies, Pruning, Inspecting,
+    Limits, Runners,
 ):  # fmt: skip
     """Every rule of the protocol. Subclass it, give `make_store`, and let pytest find it."""

@@ -115,7 +115,7 @@ class Runs(History):
             agent_id=agent_id,
             scope=scope,
             owner=str(self._owner),
-            call=_call(),
+            call=call_number(),
             ttl=self.lease_ttl,
             ids=[octets(message_id) for message_id in message_ids],
         )
@@ -156,7 +156,7 @@ class Runs(History):
             if code == FOLLOWED:
                 self._listener.tell(claim.thread_id)
             elif code != KEPT:
-                outcomes[n] = _lost(claim) if code == LOST else _misfit(claim, batch)
+                outcomes[n] = lost(claim) if code == LOST else _misfit(claim, batch)
         return outcomes
 
     async def _append_one(self, claim: Claim, batch: Batch) -> int:
@@ -221,13 +221,13 @@ class Runs(History):
             resume=self._resume_window,
         )
         if not done:
-            raise _lost(claim)
+            raise lost(claim)
         self._listener.tell(claim.thread_id)
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
         if not keepable(thread_id) or not keepable(run_id or ""):
             return False
-        return bool(await self._server.rows(STOP, thread_id=thread_id, run_id=run_id, call=_call()))
+        return bool(await self._server.rows(STOP, thread_id=thread_id, run_id=run_id, call=call_number()))
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
         if thread_id is None:
@@ -250,7 +250,12 @@ class Runs(History):
         claims = []
         if gone or any(ended.values()):
             rows = await self._server.rows(
-                TAKE_OVER, thread_id=thread_id, call=_call(), gone=gone, owner=str(self._owner), ttl=self.lease_ttl
+                TAKE_OVER,
+                thread_id=thread_id,
+                call=call_number(),
+                gone=gone,
+                owner=str(self._owner),
+                ttl=self.lease_ttl,
             )
             claims = [_claim(*row) for row in rows]
             for claim in claims:
@@ -264,12 +269,13 @@ def _claim(thread_id: str, run_id: str, token: int, first_seq: int, input: str, 
     return Claim(thread_id, run_id, token, first_seq, input, agent_id)
 
 
-def _call() -> int:
+def call_number() -> int:
     """Give a number by which a verb that is tried again is known."""
     return secrets.randbits(63)
 
 
-def _lost(claim: Claim) -> LeaseLost:
+def lost(claim: Claim) -> LeaseLost:
+    """Give the error of a claim whose thread another holds."""
     return LeaseLost(
         f"run '{claim.run_id}' no longer holds thread '{claim.thread_id}': its lease ended and another owner took "
         "over; nothing was written"

@@ -6,6 +6,7 @@ from agentrunner._core import Owner
 from agentrunner.stores._group import Group
 from agentrunner.stores.postgres.inspection import Inspection
 from agentrunner.stores.postgres.listener import Listener
+from agentrunner.stores.postgres.records import Records
 from agentrunner.stores.postgres.runs import Runs
 from agentrunner.stores.postgres.server import Server
 from agentrunner.stores.postgres.threads import Threads
@@ -13,7 +14,7 @@ from agentrunner.stores.postgres.threads import Threads
 POOL_SIZE = 8
 
 
-class PostgresStore(Runs, Threads, Inspection):
+class PostgresStore(Runs, Threads, Records, Inspection):
     """Threads in one schema of a PostgreSQL database (13 or newer, in UTF-8), for processes on any number of machines.
 
     `dsn`: an address (`postgresql://user@host/database`) or libpq's `key=value` words; what it leaves out libpq takes
