@@ -49,6 +49,51 @@ class RecordConflict(AgentRunnerError, RuntimeError):
         self.key = key
 
 
+class RunRefused(AgentRunnerError):
+    """Raised when the harness does not let a run in; nothing was started. `reasons` are the policy's, if it was that.
+
+    Its `code` is that of the `RUN_ERROR` the readers of such a run get, here and below.
+    """
+
+    code = "RUN_REFUSED"
+
+    def __init__(self, message: str, reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+
+
+class InterruptsOpen(RunRefused):
+    """Raised when a run does not answer every open interrupt of its thread, or those are being acted upon."""
+
+    code = "INTERRUPTS_OPEN"
+
+
+class AlreadyDecided(RunRefused):
+    """Raised when an approval has been decided otherwise, or what was decided has been done."""
+
+    code = "ALREADY_DECIDED"
+
+
+class ApprovalExpired(RunRefused):
+    """Raised when an approval is given after its time; it can only be rejected."""
+
+    code = "APPROVAL_EXPIRED"
+
+
+class ApprovalNotFound(RunRefused, LookupError):
+    """Raised when there is no such approval, or a run answers an interrupt its thread does not have."""
+
+    code = "APPROVAL_NOT_FOUND"
+
+
+class RunNotFound(AgentRunnerError, LookupError):
+    """Raised when the harness knows no run of that id."""
+
+
+class AgentNotFound(AgentRunnerError, LookupError):
+    """Raised when the harness has no agent of that name."""
+
+
 class CursorError(AgentRunnerError, ValueError):
     """Base of what can be wrong with a cursor."""
 
@@ -95,6 +140,27 @@ class StoreForked(StoreError):
 
 class StoreClosed(StoreError):
     """Raised when a closed store is used."""
+
+
+class RecordDamaged(StoreError):
+    """Raised when a record, or one it stands on, is not what was written. `kind` and `key` name it."""
+
+    def __init__(self, kind: str, key: str) -> None:
+        super().__init__(f"the {kind} '{key}' is damaged or missing")
+        self.kind = kind
+        self.key = key
+
+
+class RecordTooNew(StoreTooNew):
+    """Raised when a record was written by a newer version of this package."""
+
+
+class SessionNotFound(AgentRunnerError, LookupError):
+    """Raised when a verb names a session, or a checkpoint of one, that the store does not have."""
+
+
+class SessionAlreadyExists(AgentRunnerError, ValueError):
+    """Raised when a session is made whose id another has; nothing was written."""
 
 
 class LlmError(AgentRunnerError):
@@ -147,6 +213,10 @@ class LlmUnreachable(LlmError):
 
 class LlmContextTooLong(LlmError):
     """Raised when the messages and tools are more than the model takes."""
+
+
+class ContextWindowExceeded(LlmContextTooLong):
+    """Raised when even what must be kept of a conversation is more than fits; nothing was asked."""
 
 
 class LlmRefused(LlmError):

@@ -1,1 +1,62 @@
 """The agent runtime: a loop of model turns and tool calls that is an agent."""
+
+from agentrunner.runtime.agent import AgentRuntime
+from agentrunner.runtime.answer import Answer
+from agentrunner.runtime.approvals import ApprovalRequest, Decision, Deny
+from agentrunner.runtime.bus import Missed, RuntimeEvent, Subscription
+from agentrunner.runtime.checkpoints import Checkpoint
+from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
+from agentrunner.runtime.llm import (
+    Finish,
+    LlmClient,
+    LlmEvent,
+    LlmRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArgs,
+    ToolCallStart,
+    ToolSpec,
+    Usage,
+)
+from agentrunner.runtime.middleware import Middleware, TurnContext
+from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, TurnResult, WaitingForClient
+from agentrunner.runtime.session import Session
+from agentrunner.runtime.tools import Tool, ToolCall, ToolContext, ToolResult, tool
+
+__all__ = [
+    "AgentRuntime",
+    "Answer",
+    "ApprovalRequest",
+    "Checkpoint",
+    "Completed",
+    "Decision",
+    "Deny",
+    "Failed",
+    "Finish",
+    "Interrupted",
+    "LlmClient",
+    "LlmEvent",
+    "LlmRequest",
+    "Middleware",
+    "Missed",
+    "Outcome",
+    "ReasoningDelta",
+    "RuntimeConfig",
+    "RuntimeEvent",
+    "Session",
+    "Subscription",
+    "TextDelta",
+    "Tool",
+    "ToolCall",
+    "ToolCallArgs",
+    "ToolCallStart",
+    "ToolContext",
+    "ToolErrorRecovery",
+    "ToolResult",
+    "ToolSpec",
+    "TurnContext",
+    "TurnResult",
+    "Usage",
+    "WaitingForClient",
+    "tool",
+]

@@ -1,0 +1,284 @@
+"""The agent runtime: a loop of model turns and tool calls that is an agent."""
+
+from __future__ import annotations
+
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from agentrunner.errors import SessionNotFound, ThreadAlreadyRunning
+from agentrunner.live import current_run
+from agentrunner.runtime.answer import new_id
+from agentrunner.runtime.begin import Beginning
+from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
+from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
+from agentrunner.runtime.outcome import Completed, Failed, Interrupted, TurnResult, WaitingForClient
+from agentrunner.runtime.session import Session, Sessions
+from agentrunner.runtime.tools import toolbox
+from agentrunner.runtime.turn import Means, Turn
+from agentrunner.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from ag_ui.core import ResumeEntry, RunAgentInput
+
+    from agentrunner.runtime.approvals import ApprovalHandler, ToolPolicy
+    from agentrunner.runtime.begin import Begun
+    from agentrunner.runtime.llm import LlmClient, Usage
+    from agentrunner.runtime.middleware import Middleware
+    from agentrunner.runtime.outcome import Outcome
+    from agentrunner.runtime.prompt import ContextManager
+    from agentrunner.runtime.tools import Tool
+    from agentrunner.stores import Store
+
+    Events = AsyncGenerator[dict[str, Any], None]
+
+
+class AgentRuntime:
+    """An agent of a model and tools. Give it to a runner, or use it by itself.
+
+    In a run its sessions are kept where the run is, one for each thread, and written only while the run holds its
+    thread. By itself (`run_turn` and the other verbs over sessions) it keeps them in `session_store`, which is opened
+    and closed by `async with`; without one they are in memory.
+
+    `tools`: functions, or `Tool`s. `tool_policy` says what calls may run; `approval_handler` decides those that are to
+    be asked for, else the run is interrupted for its client to decide. Raises `ValueError`, `TypeError` for tools that
+    cannot be.
+    """
+
+    def __init__(
+        self,
+        llm: LlmClient,
+        *,
+        tools: Sequence[Tool | Callable[..., Any]] = (),
+        config: RuntimeConfig | None = None,
+        middlewares: Sequence[Middleware] = (),
+        approval_handler: ApprovalHandler | None = None,
+        tool_policy: ToolPolicy | None = None,
+        context_manager: ContextManager | None = None,
+        session_store: Store | None = None,
+        error_recovery: ToolErrorRecovery | None = None,
+        agent_id: str | None = None,
+    ) -> None:
+        self.agent_id = agent_id
+        self._store: Store = session_store if session_store is not None else MemoryStore()
+        self._bus = EventBus()
+        self._busy: set[str] = set()
+        self._means = Means(
+            llm=llm,
+            tools=toolbox(list(tools)),
+            config=config or RuntimeConfig(),
+            middlewares=tuple(middlewares),
+            approval_handler=approval_handler,
+            tool_policy=tool_policy,
+            context_manager=context_manager,
+            recovery=error_recovery or ToolErrorRecovery(),
+            bus=self._bus,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._store.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the subscriptions and close the session store."""
+        self._bus.close()
+        await self._store.aclose()
+
+    # In a run
+
+    def run(self, input: RunAgentInput) -> Events:
+        """Yield a run's events: one user's turn, or what is left of it with `input.resume`.
+
+        Raises before the first event, changing nothing: `InterruptsOpen`, `ApprovalNotFound`, `ApprovalExpired`,
+        `InvalidInput`, `ThreadAlreadyRunning`, what an `on_user_message` raises, `RecordDamaged`, `StoreError`.
+        """
+        return self._stream(input, self._here(input.thread_id), "run")
+
+    def resume(self, input: RunAgentInput) -> Events:
+        """Yield the events of a run that goes on where a process died: from the session's last checkpoint.
+
+        What the session was not told yet is told; of one that has its outcome that is repeated. Raises as `run`.
+        """
+        return self._stream(input, self._here(input.thread_id), "resume")
+
+    def subscribe_events(self) -> Subscription:
+        """Listen to what happens in all sessions from now on; a slow listener is told how much it missed."""
+        return self._bus.subscribe()
+
+    # By itself
+
+    async def create_session(
+        self,
+        session_id: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, Any]] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Make a session, with messages in AG-UI's wire form. Raises `SessionAlreadyExists`."""
+        session = Session(session_id if session_id is not None else new_id(), metadata=dict(metadata or {}))
+        given = [{"id": new_id(), **message} for message in messages]
+        await Sessions(self._store).save(session, messages=given)
+        return session
+
+    async def restore_session(self, session_id: str) -> Session:
+        """Give a session as it is kept. Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`."""
+        return await Sessions(self._store).load(session_id)
+
+    async def run_turn(
+        self,
+        session_id: str,
+        message: str | Mapping[str, Any] | None = None,
+        *,
+        resume: Sequence[ResumeEntry | Mapping[str, Any]] | None = None,
+    ) -> TurnResult:
+        """Run a user's turn to its outcome: a new message, or with `resume` what was decided of the open interrupts.
+
+        Raises as `run`, and `SessionNotFound`.
+        """
+        return await self._result(self._asked(session_id, message, resume), "run")
+
+    async def run_turn_stream(
+        self,
+        session_id: str,
+        message: str | Mapping[str, Any] | None = None,
+        *,
+        resume: Sequence[ResumeEntry | Mapping[str, Any]] | None = None,
+    ) -> Events:
+        """Run a user's turn and yield its events, as `run` does."""
+        stream = self._stream(self._asked(session_id, message, resume), Sessions(self._store), "run", known=True)
+        async with aclosing(stream) as events:
+            async for event in events:
+                yield event
+
+    async def resume_from_checkpoint(self, session_id: str, number: int | None = None) -> TurnResult:
+        """Go on from a checkpoint, by default the last, to the turn's outcome.
+
+        With a `number` what came after it is taken back first; without one a turn that failed is tried again, and one
+        that has another outcome keeps it. Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`, `StoreError`.
+        """
+        return await self._result(self._asked(session_id, None, None), "checkpoint", number)
+
+    # The way of a run
+
+    def _here(self, thread_id: str) -> Sessions:
+        try:
+            run = current_run()
+        except LookupError:
+            return Sessions(self._store)
+        # An agent may be used within another's run: for a thread of its own.
+        if run.thread_id != thread_id or run.store is None:
+            return Sessions(self._store)
+        return Sessions(run.store, run.claim)
+
+    def _asked(
+        self,
+        session_id: str,
+        message: str | Mapping[str, Any] | None,
+        resume: Sequence[ResumeEntry | Mapping[str, Any]] | None,
+    ) -> RunAgentInput:
+        from ag_ui.core import RunAgentInput
+
+        said = {"role": "user", "content": message} if isinstance(message, str) else message
+        given = {
+            "threadId": session_id, "runId": new_id(), "protocolVersion": "1.0", "resume": resume,
+            "messages": [{"id": new_id(), **said}] if said is not None else [],
+        }  # fmt: skip
+        return RunAgentInput.model_validate(given)
+
+    async def _result(self, input: RunAgentInput, how: str, number: int | None = None) -> TurnResult:
+        last: dict[str, Any] = {}
+        stream = self._stream(input, Sessions(self._store), how, number=number, known=True)
+        async for event in stream:
+            last = event
+        session = await self.restore_session(input.thread_id)
+        return TurnResult(session, cast("Outcome", session.outcome), last.get("usage", []))
+
+    @contextmanager
+    def _alone(self, session_id: str) -> Iterator[None]:
+        if session_id in self._busy:
+            raise ThreadAlreadyRunning
+        self._busy.add(session_id)
+        try:
+            yield
+        finally:
+            self._busy.discard(session_id)
+
+    async def _stream(
+        self, input: RunAgentInput, sessions: Sessions, how: str, *, number: int | None = None, known: bool = False
+    ) -> Events:
+        with self._alone(input.thread_id):
+            if known and await sessions.store.record("session", input.thread_id) is None:
+                raise SessionNotFound(f"there is no session '{input.thread_id}'")
+            beginning = Beginning(self._means, sessions, input)
+            begins: dict[str, Callable[[], Awaitable[Begun]]] = {
+                "run": beginning.run, "resume": beginning.resume, "checkpoint": lambda: beginning.checkpoint(number),
+            }  # fmt: skip
+            begun = await begins[how]()
+            async with aclosing(self._told(input, sessions, begun)) as told:
+                async for event in told:
+                    self._bus.publish(RuntimeEvent(input.thread_id, input.run_id, event))
+                    yield event
+
+    async def _told(self, input: RunAgentInput, sessions: Sessions, begun: Begun) -> Events:
+        session = begun.session
+        started = {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+        if input.parent_run_id is not None:
+            started["parentRunId"] = input.parent_run_id
+        if input.protocol_version is not None:
+            started["protocolVersion"] = "1.0"
+        yield started
+        if begun.retold:
+            yield _messages(session)
+        usage: list[Usage] = []
+        if begun.at is not None:
+            turn = Turn(self._means, sessions, session, begun.at, input.run_id)
+            usage = turn.usage
+            async with aclosing(turn.events()) as events:
+                async for event in events:
+                    yield event
+        for event in _ended(session, input, _counted(usage)):
+            yield event
+
+
+def _messages(session: Session) -> dict[str, Any]:
+    return {"type": "MESSAGES_SNAPSHOT", "messages": list(session.messages)}
+
+
+def _ended(session: Session, input: RunAgentInput, usage: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    spent = {"usage": usage} if usage else {}
+    finished: dict[str, Any] = {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id, **spent}
+    match session.outcome:
+        case Failed(error):
+            yield {"type": "RUN_ERROR", "message": error, **spent}
+        case Interrupted(interrupts):
+            # Who comes back to answer is to find all that the question is about.
+            if session.given.get("state") is not None:
+                yield {"type": "STATE_SNAPSHOT", "snapshot": session.given["state"]}
+            yield _messages(session)
+            yield finished | {"outcome": {"type": "interrupt", "interrupts": interrupts}}
+        case WaitingForClient(calls) if input.protocol_version is not None:
+            # Older peers know no such field, and find the calls in the stream.
+            yield finished | {"outcome": {"type": "success", "pendingToolCallIds": calls}}
+        case Completed() | WaitingForClient():
+            yield finished
+
+
+def _counted(usage: Sequence[Usage]) -> list[dict[str, Any]]:
+    """Give the cost of all questions together, as AG-UI's token usage."""
+    if not usage:
+        return []
+    sums = {
+        "inputTokens": sum(one.input_tokens for one in usage),
+        "outputTokens": sum(one.output_tokens for one in usage),
+        "cachedInputTokens": sum(one.cached_tokens for one in usage),
+        "reasoningTokens": sum(one.reasoning_tokens for one in usage),
+    }
+    sums["totalTokens"] = sums["inputTokens"] + sums["outputTokens"]
+    return [{name: count for name, count in sums.items() if count}]

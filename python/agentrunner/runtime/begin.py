@@ -1,0 +1,155 @@
+"""How a run begins: what of its input is new, and from which checkpoint the turn goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agentrunner.errors import ApprovalNotFound, InterruptsOpen
+from agentrunner.runtime.approvals import action_key, read_decisions
+from agentrunner.runtime.history import client_results, fresh, settled, unanswered
+from agentrunner.runtime.ledger import Ledger
+from agentrunner.runtime.middleware import TurnContext
+from agentrunner.runtime.outcome import Interrupted, WaitingForClient
+from agentrunner.runtime.session import Session, now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner.runtime.checkpoints import Checkpoint
+    from agentrunner.runtime.session import Sessions
+    from agentrunner.runtime.tools import ToolCall
+    from agentrunner.runtime.turn import Means
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that can go on."""
+
+    session: Session
+    at: Checkpoint | None
+    """`None`: the session has its outcome already."""
+    retold: bool
+    """Whether clients are to be told all messages anew: what they were shown is not all that the session has."""
+
+
+class Beginning:
+    """Brings one run's input into its session."""
+
+    def __init__(self, means: Means, sessions: Sessions, input: RunAgentInput) -> None:
+        self._means = means
+        self._sessions = sessions
+        self._input = input
+        self._messages = [message.model_dump(mode="json", by_alias=True) for message in input.messages]
+        self._given = {
+            "tools": [tool.model_dump(mode="json", by_alias=True) for tool in input.tools or []],
+            "context": [one.model_dump(mode="json", by_alias=True) for one in input.context or []],
+            "state": input.state,
+            "peer": input.protocol_version,
+        }
+
+    async def run(self) -> Begun:
+        """Begin with new messages, or with what was decided. Raises, changing nothing, as `AgentRuntime.run`."""
+        session = await self._sessions.find(self._input.thread_id)
+        if self._input.resume:
+            return await self._decided(session)
+        return await self._anew(session)
+
+    async def resume(self) -> Begun:
+        """Go on where the session was left; begin anew with what it has not been told. Raises as `run`."""
+        session = await self._sessions.find(self._input.thread_id)
+        if self._input.resume:
+            return await self._decided(session)
+        if session is None or await self._untold(session):
+            return await self._anew(session)
+        return await self._left(session)
+
+    async def checkpoint(self, number: int | None) -> Begun:
+        """Go on from a checkpoint, by default the last; what came after it is taken back.
+
+        Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`.
+        """
+        session = await self._sessions.load(self._input.thread_id)
+        at = await self._sessions.checkpoint(session, number)
+        waits = isinstance(session.outcome, (Interrupted, WaitingForClient))
+        if number is not None or not (waits or session.outcome is None):
+            await self._sessions.rewind(session, at)
+        if session.outcome is None and at.step == "after_tool_calls" and (pending := unanswered(session)):
+            await self._sessions.save(session, outcome=WaitingForClient(pending))
+        return Begun(session, at if session.outcome is None else None, True)
+
+    async def _untold(self, session: Session) -> bool:
+        known = {message["id"] for message in session.messages}
+        if session.checkpoints == 0 or any(m["role"] == "user" and m["id"] not in known for m in self._messages):
+            return True
+        return isinstance(session.outcome, WaitingForClient) and bool(
+            client_results(session, await self._calls(session), self._messages)
+        )
+
+    async def _calls(self, session: Session) -> Sequence[ToolCall]:
+        """Give the calls at the session's end that have no result."""
+        if not unanswered(session):
+            return ()
+        return (await self._sessions.checkpoint(session)).calls
+
+    async def _left(self, session: Session) -> Begun:
+        at = await self._sessions.checkpoint(session) if session.outcome is None else None
+        return Begun(session, at, True)
+
+    async def _anew(self, found: Session | None) -> Begun:
+        run_id = self._input.run_id
+        session = found or Session(self._input.thread_id)
+        if isinstance(session.outcome, Interrupted):
+            names = ", ".join(sorted(one["id"] for one in session.outcome.interrupts))
+            raise InterruptsOpen(f"interrupts are open on this thread, which the run's resume must answer: {names}")
+        calls = await self._calls(session)
+        brought = client_results(session, calls, self._messages)
+        begun = await Ledger(self._sessions, session.id).look(call for call in calls if not call.client)
+        ends = settled(session, calls, brought, begun)
+        taken = fresh(session, self._messages)
+        context = TurnContext(session.id, run_id, 0, found)
+        for number, message in enumerate(taken):
+            if message["role"] == "user":
+                for middleware in self._means.middlewares:
+                    changed = await middleware.on_user_message(context, message)
+                    # By its id a message is known again when the client sends it with the next run.
+                    message = {**changed, "id": message["id"]} if changed is not None else message
+                taken[number] = message
+        at = await self._sessions.save(
+            session, messages=[*ends, *taken], outcome=None, given=self._given,
+            checkpoint={"step": "after_user_input", "turn": 0, "run_id": run_id},
+        )  # fmt: skip
+        return Begun(session, at, len(ends) > len(brought))
+
+    async def _decided(self, session: Session | None) -> Begun:
+        entries = self._input.resume or []
+        waiting = session.outcome if session is not None else None
+        if session is None or not isinstance(waiting, Interrupted):
+            known = {f"int-{call}" for call in session.call_ids()} if session is not None else set()
+            if session is None or not {entry.interrupt_id for entry in entries} <= known:
+                raise ApprovalNotFound("no such interrupts are open on this thread")
+            # Decided before, by the same run in a process that has died or by a client that asks twice.
+            return await self._left(session)
+        at = await self._sessions.checkpoint(session)
+        decisions = read_decisions(entries, waiting, at.calls, self._means.tools)
+        brought = client_results(session, at.calls, self._messages)
+        calls = []
+        approvals = dict(session.approvals)
+        for call in at.calls:
+            decision = decisions.get(call.id)
+            if decision is not None:
+                call = replace(call, decision=decision.kept())
+                tool = self._means.tools.get(call.name)
+                if decision.approved and decision.remember and tool is not None:
+                    approvals[action_key(tool, call.arguments)] = now_ms() + int(self._means.config.approval_ttl * 1000)
+            calls.append(replace(call, result=brought.get(call.id, call.result)))
+        made = await self._sessions.save(
+            session, outcome=None, given=self._given, approvals=approvals,
+            checkpoint={
+                "step": "before_tool_calls", "turn": at.turn, "run_id": self._input.run_id,
+                "calls": tuple(calls), "empty": at.empty, "failures": at.failures,
+            },
+        )  # fmt: skip
+        return Begun(session, made, False)

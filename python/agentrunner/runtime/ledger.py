@@ -1,0 +1,98 @@
+"""The ledger of tool calls: that one was begun is known before it is, so that none is run twice by oversight."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from agentrunner.errors import RecordDamaged
+from agentrunner.runtime._sealed import seal, session_key, unseal
+from agentrunner.runtime.tools import ToolResult
+from agentrunner.stores import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agentrunner.runtime.session import Sessions
+    from agentrunner.runtime.tools import ToolCall
+
+KIND = "tool"
+
+
+def ledger_key(session_id: str, call_id: str) -> str:
+    """Give the key of a call's entry."""
+    return session_key(session_id, call_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A call that was begun."""
+
+    session_id: str
+    call_id: str
+    name: str
+    idempotency_key: str
+    attempt: int
+    result: dict[str, Any] | None = None
+    """`None`: it has not ended as far as is known."""
+    version: int = 0
+    """Of its record; 0: not written yet."""
+
+    @property
+    def key(self) -> str:
+        """Under which key it is kept."""
+        return ledger_key(self.session_id, self.call_id)
+
+    @property
+    def done(self) -> ToolResult | None:
+        """What it gave."""
+        return ToolResult(**self.result) if self.result is not None else None
+
+    def change(self) -> Change:
+        """Give the change that writes it."""
+        kept = asdict(self)
+        del kept["version"]
+        return Change(KIND, self.key, self.session_id, seal(kept), self.version)
+
+
+class Ledger:
+    """The calls of a session that were begun."""
+
+    def __init__(self, sessions: Sessions, session_id: str) -> None:
+        self._sessions = sessions
+        self._session_id = session_id
+
+    async def look(self, calls: Iterable[ToolCall]) -> dict[str, Entry]:
+        """Give, by call id, what is known of those that were begun. Raises `RecordDamaged`, `RecordTooNew`."""
+        found = {}
+        for call in calls:
+            record = await self._sessions.store.record(KIND, ledger_key(self._session_id, call.id))
+            if record is None:
+                continue
+            try:
+                entry = Entry(**unseal(record), version=record.version)
+            except TypeError as error:
+                raise RecordDamaged(record.kind, record.key) from error
+            if (entry.session_id, entry.call_id) != (self._session_id, call.id):
+                raise RecordDamaged(record.kind, record.key)
+            found[call.id] = entry
+        return found
+
+    async def begin(self, calls: Sequence[ToolCall], known: dict[str, Entry]) -> list[Entry]:
+        """Write that these calls are begun, in one step. Raises `RecordConflict` where another has begun one."""
+        entries = []
+        for call in calls:
+            entry = known.get(call.id)
+            if entry is None:
+                entry = Entry(self._session_id, call.id, call.name, uuid.uuid4().hex, 1)
+            else:
+                entry = replace(entry, attempt=entry.attempt + 1)
+            entries.append(entry)
+        versions = await self._sessions.store.write([entry.change() for entry in entries], self._sessions.claim)
+        return [replace(entry, version=version) for entry, version in zip(entries, versions, strict=True)]
+
+    async def end(self, entry: Entry, result: ToolResult) -> None:
+        """Write what a call gave."""
+        kept = {"content": result.content, "error": result.error, "metadata": dict(result.metadata)}
+        await self._sessions.store.write([replace(entry, result=kept).change()], self._sessions.claim)
