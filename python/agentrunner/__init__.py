@@ -6,6 +6,7 @@ from agentrunner._core import Event, __version__
 from agentrunner.embedded import InMemoryAgentRunner, SqliteAgentRunner
 from agentrunner.errors import (
     AgentRunnerError,
+    ContextWindowExceeded,
     CursorAhead,
     CursorError,
     CursorExpired,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentRunner",
     "AgentRunnerError",
+    "ContextWindowExceeded",
     "CursorAhead",
     "CursorError",
     "CursorExpired",
