@@ -17,6 +17,7 @@ from agentrunner import (
     CursorExpired,
     LeaseLost,
     MemoryStore,
+    RecordConflict,
     RedisAgentRunner,
     StoreClosed,
     StoreError,
@@ -24,6 +25,7 @@ from agentrunner import (
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
+from agentrunner.stores import Change
 from agentrunner.stores.locations import store_at
 from agentrunner.stores.redis import RedisStore, link, watcher
 from agentrunner.testing.writer import Writer, begin, claim, history, text
@@ -185,6 +187,19 @@ async def test_tokens_grow_though_a_replica_takes_over(location: str, client: re
         assert tokens == sorted(set(tokens))
 
 
+async def test_versions_grow_though_a_replica_takes_over(location: str, client: redis.asyncio.Redis) -> None:
+    async with client, opened(store_at(location)) as store:
+        changes = [Change("k", f"{n}", "t", b"") for n in range(100)]
+        versions = await store.write(changes)
+        # It has not heard of them.
+        await client.delete(f"{store.prefix}:versions")
+        versions += await store.write(changes)
+        # Its clock is behind.
+        await client.set(f"{store.prefix}:versions", 2 * versions[-1])
+        versions += await store.write(changes)
+        assert versions == sorted(set(versions))
+
+
 # Keys
 
 
@@ -192,6 +207,7 @@ async def test_tokens_grow_though_a_replica_takes_over(location: str, client: re
 async def test_what_is_removed_leaves_no_key(location: str, client: redis.asyncio.Redis, remove: str) -> None:
     async with client, opened(store_at(location)) as store:
         await (await begin(store, "other", "r", ["u"], scope="b")).end()
+        await store.write([Change("k", "other", "other", b"")])
         before = await keys(client, store.prefix)
         for n in range(3):
             writer = await begin(store, "t", f"r{n}", [f"u{n}"], scope="a", agent_id="agent")
@@ -199,14 +215,16 @@ async def test_what_is_removed_leaves_no_key(location: str, client: redis.asynci
             await store.request_stop("t", None)
             await writer.end()
         await store.rename("t", "name")
-        assert len(await keys(client, store.prefix) - before) == 11
+        await store.write([Change("k", "a", "t", b""), Change("k", "b", "t", b"")])
+        assert len(await keys(client, store.prefix) - before) == 14
         if remove == "delete":
             await store.delete("t")
         elif remove == "clear":
             await store.clear("a")
         else:
             assert await store.prune(0, None, 100) == 4
-            before = {f"{store.prefix}:tokens".encode()}
+            [calls] = [key for key in before if b":writes:" in key]
+            before = {f"{store.prefix}:tokens".encode(), f"{store.prefix}:versions".encode(), calls}
         assert await keys(client, store.prefix) == before
 
 
@@ -368,6 +386,52 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
         await store.clear(ANY_SCOPE)
         assert [thread.thread_id for thread in await calm.threads(9, None, True, None, ANY_SCOPE)] == ["dead"]
         assert lossy.lost > 15
+
+
+async def test_a_write_whose_answer_was_lost_is_known_again(
+    location: str, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client, opened(store_at(location)) as store, opened(store_at(location)) as calm:
+        Lossy(store, monkeypatch)
+        [b, a] = await store.write([Change("k", "b", "t", b"1", 0), Change("k", "a", "", b"2")])
+        assert [record.version for record in await calm.records("k", None, None, 9)] == [a, b]
+        assert await store.write([Change("k", "b", "t", None, b)]) == [0]
+        with pytest.raises(RecordConflict, match="'a'"):
+            await store.write([Change("k", "b", "t", b"x"), Change("k", "a", "", None, a - 1)])
+
+        # Done over by another before it is asked again, and its claim is gone.
+        writer = await begin(store, "t", "r")
+        run = store._link.try_once
+
+        async def meanwhile(name: str, *arguments: Any) -> Any:
+            try:
+                return await run(name, *arguments)
+            except redis.exceptions.ConnectionError:
+                monkeypatch.setattr(store._link, "try_once", run)
+                await writer.end()
+                await calm.write([Change("k", "a", "", b"other's")])
+                raise
+
+        monkeypatch.setattr(store._link, "try_once", meanwhile)
+        [version] = await store.write([Change("k", "a", "", b"ours", a)], writer.claim)
+        [kept] = await calm.records("k", None, None, 9)
+        assert (kept.value, kept.version > version) == (b"other's", True)
+        # What was answered is not remembered.
+        for _ in range(100):
+            await store.write([Change("k", "a", "", b"")])
+        remembered = [key for key in await keys(client, store.prefix) if b":writes:" in key]
+        assert [await client.hlen(key) <= 2 for key in remembered] == [True] * 2
+
+
+async def test_long_pages_are_read_in_parts(location: str) -> None:
+    async with opened(store_at(location)) as store:
+        await store.write([Change("k", f"{n:04}", "t", b"") for n in range(1000)])
+        await store.write([Change("large", f"{n}", "t", bytes(3 << 20)) for n in range(4)])
+        for limit in (199, 200, 201, 2000):
+            found = await store.records(None, None, None, limit)
+            assert len(found) == min(limit, 1004)
+        assert [record.key for record in await store.records("large", "t", None, 9)] == ["0", "1", "2", "3"]
+        assert len(await store.records("large", "t", None, 3)) == 3
 
 
 async def test_runs_taken_over_are_not_forgotten_with_the_answer(

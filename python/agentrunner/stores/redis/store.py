@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner.errors import StoreClosed
 from agentrunner.stores.redis.link import Link
+from agentrunner.stores.redis.records import Records
 from agentrunner.stores.redis.runs import Runs
 from agentrunner.stores.redis.threads import Threads
 from agentrunner.stores.redis.tiered import TieredRuns
@@ -13,7 +14,17 @@ from agentrunner.stores.redis.watcher import Watcher
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stores import Cursor, HistoryPage, JournalPage, Place, Report, Store, StoredRun
+    from agentrunner.stores import (
+        Change,
+        Cursor,
+        HistoryPage,
+        JournalPage,
+        Place,
+        Record,
+        Report,
+        Store,
+        StoredRun,
+    )
     from agentrunner.types import AnyScope, ThreadSummary
 
 
@@ -24,8 +35,8 @@ class RedisStore:
     with; its `{…}` puts them into one slot, so that one prefix is never spread over nodes. No prefix may begin with
     another. `lease_ttl`: seconds, by the server's clock, a silent owner keeps its threads. `resume_window`: seconds a
     finished run's raw events are kept for readers that resume. `history`: another store, which this one opens and
-    closes, for all but the raw events of runs. Leases are then kept there, with its `lease_ttl`; and of a run removed
-    there by `prune`, raw events stay here until their window ends.
+    closes, for all but the raw events of runs. Leases and records are then kept there, with its `lease_ttl`; and of a
+    run removed there by `prune`, raw events stay here until their window ends.
 
     What is acknowledged is as safe as the server is told to keep it: a killed process of ours loses nothing; a killed
     server nothing with `appendfsync always`, else up to what it had not yet written; a replica that takes over lacks
@@ -52,6 +63,8 @@ class RedisStore:
         self._link = Link(url, prefix, self.lease_ttl * 2 / 3)
         self._watcher = Watcher(self._link)
         self._threads: Threads | Store = Threads(self._link) if history is None else history
+        # Where leases and threads are: fenced by the ones and gone with the others in one step.
+        self._records: Records | Store = Records(self._link) if history is None else history
         self._opened: Runs | TieredRuns | None = None
 
     async def open(self) -> None:
@@ -167,6 +180,17 @@ class RedisStore:
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
         return await self._threads.prune(max_runs, before, limit)
+
+    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
+        return await self._records.record(kind, key)
+
+    async def records(  # noqa: D102
+        self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
+    ) -> list[Record]:
+        return await self._records.records(kind, thread_id, after, limit)
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+        return await self._records.write(changes, claim)
 
     async def inspect(self, fix: bool) -> Report:  # noqa: D102
         return await self._threads.inspect(fix)

@@ -32,6 +32,7 @@ end
 local function drop(thread)
   for _, run in ipairs(redis.call('ZRANGE', key('runs', thread), 0, -1)) do redis.call('UNLINK', key('run', run)) end
   drop_journals(thread)
+  drop_records(thread)
   unlist(thread, redis.call('HGET', key('thread', thread), 'scope'))
   redis.call('UNLINK', key('thread', thread), key('runs', thread), key('ids', thread))
 end

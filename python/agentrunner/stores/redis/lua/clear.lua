@@ -1,4 +1,4 @@
---@ journals threads
+--@ journals records threads
 -- whose, how many at the front are passed over
 local kept = 0
 local page = redis.call('ZRANGE', index(ARGV[1]), ARGV[2], ARGV[2] + 99)

@@ -1,4 +1,4 @@
---@ journals threads
+--@ journals records threads
 -- cursor, max runs?, before?, limit
 local most, before, left = tonumber(given(ARGV[2])), tonumber(given(ARGV[3])), tonumber(ARGV[4])
 

@@ -1,0 +1,11 @@
+-- Records: a hash each, and their addresses, `<kind> NUL <key>`, in order: all, and those of a thread.
+
+local function remove_record(thread, address)
+  redis.call('UNLINK', key('record', address))
+  redis.call('ZREM', own('records'), address)
+  redis.call('ZREM', key('records', thread), address)
+end
+
+local function drop_records(thread)
+  for _, address in ipairs(redis.call('ZRANGE', key('records', thread), 0, -1)) do remove_record(thread, address) end
+end
