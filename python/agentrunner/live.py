@@ -14,7 +14,15 @@ import orjson
 from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._core import Frames
-from agentrunner.errors import CursorAhead, CursorError, InvalidEvent, InvalidEventSequence, LeaseLost, StoreError
+from agentrunner.errors import (
+    CursorAhead,
+    CursorError,
+    InvalidEvent,
+    InvalidEventSequence,
+    LeaseLost,
+    RunRefused,
+    StoreError,
+)
 from agentrunner.tracing import span_of
 
 if TYPE_CHECKING:
@@ -203,7 +211,7 @@ class Driver(LiveRun):
                 self._ended_by = ("The agent was cancelled", None)
         elif (error := task.exception()) is not None and not self.stopping:
             self._ended_by = self._ended_by or _explain(error)
-            if not isinstance(error, (InvalidEvent, InvalidEventSequence)):
+            if not isinstance(error, (InvalidEvent, InvalidEventSequence, RunRefused)):
                 logger.error(
                     "thread %s: the agent of run %s failed", self.claim.thread_id, self.claim.run_id, exc_info=error
                 )
@@ -356,6 +364,8 @@ def _explain(error: BaseException) -> tuple[str, str | None]:
         return text, "INVALID_EVENT_SEQUENCE"
     if isinstance(error, InvalidEvent):
         return text, "INVALID_EVENT"
+    if isinstance(error, RunRefused):
+        return text, error.code
     return text, None
 
 

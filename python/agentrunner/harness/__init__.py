@@ -1,0 +1,47 @@
+"""Agents in order: run slots, approvals, runs that survive their process, events and listeners."""
+
+from agentrunner.errors import (
+    AgentNotFound,
+    AlreadyDecided,
+    ApprovalExpired,
+    ApprovalNotFound,
+    InterruptsOpen,
+    RunNotFound,
+    RunRefused,
+)
+from agentrunner.harness.harness import Harness
+from agentrunner.harness.listeners import Subscription
+from agentrunner.harness.records import RunRecord
+from agentrunner.harness.types import (
+    Approval,
+    HarnessEvent,
+    RecordRetention,
+    Recovery,
+    RecoveryReport,
+    Router,
+    RunRequest,
+    RunResult,
+    StreamItem,
+)
+
+__all__ = [
+    "AgentNotFound",
+    "AlreadyDecided",
+    "Approval",
+    "ApprovalExpired",
+    "ApprovalNotFound",
+    "Harness",
+    "HarnessEvent",
+    "InterruptsOpen",
+    "RecordRetention",
+    "Recovery",
+    "RecoveryReport",
+    "Router",
+    "RunNotFound",
+    "RunRecord",
+    "RunRefused",
+    "RunRequest",
+    "RunResult",
+    "StreamItem",
+    "Subscription",
+]

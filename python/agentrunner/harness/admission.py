@@ -1,0 +1,230 @@
+"""Whether a run may begin, as what, and what is written when it does."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentrunner.errors import AlreadyDecided, ApprovalNotFound, InterruptsOpen, RunRefused
+from agentrunner.harness.approvals import answers, interrupts_open
+from agentrunner.harness.records import (
+    Intent,
+    RunRecord,
+    Segment,
+    approval_changes,
+    find_approval,
+    find_intent,
+    find_run,
+    no_intent,
+    now_ms,
+    pages,
+    read_approval,
+)
+from agentrunner.harness.types import RunRequest
+
+if TYPE_CHECKING:
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner._core import Claim
+    from agentrunner.harness.harness import Harness
+    from agentrunner.harness.segment import Segment as Running
+    from agentrunner.harness.types import Approval, Policy
+    from agentrunner.stores import Change, Store
+    from agentrunner.types import Run
+
+logger = logging.getLogger("agentrunner.harness")
+
+
+@dataclass
+class Admission:
+    """A run that may begin, and what is to be written of that."""
+
+    record: RunRecord
+    intent: Intent | None = None
+    approvals: list[Approval] = field(default_factory=list)
+    """All those that are answered."""
+    changes: list[Change] = field(default_factory=list)
+    """What is to be written beside the run and its intent."""
+    settled: list[RunRecord] = field(default_factory=list)
+    """Runs of the thread that were left behind, ended with this."""
+    new: bool = False
+    known: int = 0
+    """The last event of the run that was told before."""
+    max_attempts: int = 1
+    gives_up: RunRefused | None = None
+
+    @property
+    def news(self) -> bool:
+        """Whether there is something to be written before its try begins."""
+        return self.new or bool(self.changes or self.settled)
+
+    def start(self, owner: str, run_id: str, first_seq: int, *, recovering: bool) -> None:
+        """Count a try that begins now; after too many, that it does not."""
+        record, intent = self.record, self.intent
+        if intent is not None and intent.attempts >= self.max_attempts:
+            self.gives_up = RunRefused(give_up(record, intent))
+            self.changes.append(no_intent(record))
+            self.intent = None
+            return
+        record.owner = owner
+        record.attempts = 1
+        if intent is not None:
+            intent.owner = owner
+            intent.attempts += 1
+            record.attempts = intent.attempts
+            kind = "startup-recovery" if recovering else "cross-restart" if intent.across else "in-process"
+            record.note("run.resumed", kind=kind, attempt=intent.attempts)
+            self.changes += record.segment_change(run_id)
+        else:
+            record.go("running")
+        record.segments.append(Segment(run_id, first_seq, record.seq))
+
+    async def write(self, store: Store, claim: Claim | None) -> None:
+        """Write it all at once. Raises `RecordConflict`."""
+        changes = self.record.changes()
+        if self.intent is not None:
+            changes.append(self.intent.change())
+        changes += self.changes
+        for settled in self.settled:
+            changes += settled.changes()
+        versions = await store.write(changes, claim)
+        self.record.version = versions[0]
+        if self.intent is not None:
+            self.intent.version = versions[2]
+
+
+def give_up(record: RunRecord, intent: Intent) -> str:
+    """Fail a run that was tried too often, and say why."""
+    why = f"The run was started {intent.attempts} times and ended with its process each time: it is given up"
+    record.go("failed", why)
+    return why
+
+
+async def look(harness: Harness, running: Running, run: Run, input: RunAgentInput) -> Admission:
+    """Say what a run is that holds its thread already: a new one, an answer, or the next try of one.
+
+    Raises `RunRefused` and its kin.
+    """
+    store = run.store
+    assert store is not None
+    settled: list[RunRecord] = []
+    waiting: RunRecord | None = None
+    async for mark in pages(store, "active", run.thread_id):
+        record = await find_run(store, mark.key)
+        if record is None or record.ended:
+            continue
+        if record.state in ("waiting_for_approval", "resuming"):
+            waiting = record
+        else:
+            # Its AG-UI run holds the thread no more.
+            record.go("failed", "The run was interrupted: its process ended, and another run began on its thread")
+            settled.append(record)
+    admission = await _admission(harness, running, run, input, waiting)
+    admission.settled = settled
+    admission.max_attempts = harness.recovery.max_attempts
+    return admission
+
+
+async def _admission(
+    harness: Harness, running: Running, run: Run, input: RunAgentInput, waiting: RunRecord | None
+) -> Admission:
+    store = run.store
+    assert store is not None
+    ticket = running.ticket
+    if waiting is None:
+        if ticket is not None:
+            raise AlreadyDecided(f"run '{ticket.run_id}' has gone on already")
+        if input.resume:
+            raise await _unknown(store, run.thread_id, input.resume[0].interrupt_id)
+        await _ask(harness.policy, running.agent_id, run, input, None)
+        return Admission(_new(harness, running, run, input), new=True)
+    found = [await find_approval(store, approval_id) for approval_id in waiting.waits_for]
+    approvals = [approval for approval in found if approval is not None]
+    known = waiting.seq
+    intent = await find_intent(store, waiting.run_id)
+    if ticket is not None:
+        if intent is None or (intent.run_id, intent.version) != (ticket.run_id, ticket.version):
+            raise AlreadyDecided(f"run '{ticket.run_id}' has gone on already")
+        return Admission(waiting, intent, approvals, known=known)
+    if not input.resume:
+        if waiting.state == "resuming":
+            raise InterruptsOpen(f"run '{waiting.run_id}' of the thread is about to go on")
+        raise interrupts_open(approvals)
+    if running.agent_id != waiting.agent:
+        raise ApprovalNotFound(
+            f"the thread's open interrupts are the agent '{waiting.agent}''s, not '{running.agent_id}''s"
+        )
+    changed = answers(approvals, input.resume, run.scope)
+    await _ask(harness.policy, running.agent_id, run, input, waiting.run_id)
+    if intent is not None:
+        return Admission(waiting, intent, approvals, known=known)
+    intent = decide(waiting, changed, harness.owners.me)
+    now = {approval.approval_id: approval for approval in changed}
+    return Admission(
+        waiting,
+        intent,
+        [now.get(approval.approval_id, approval) for approval in approvals],
+        [change for approval in changed for change in approval_changes(approval)],
+        known=known,
+    )
+
+
+def decide(record: RunRecord, changed: list[Approval], owner: str, *, last: bool = True) -> Intent | None:
+    """Note decisions on the run; behind the last one it is to go on: give the intent."""
+    for approval in changed:
+        record.note("approval.resolved", approval_id=approval.approval_id, decision=approval.decision, by=approval.by)
+    if not last:
+        return None
+    across, record.owner = record.owner != owner, owner
+    record.go("resuming")
+    return Intent(record.run_id, record.thread_id, "approval", owner, across=across)
+
+
+def _new(harness: Harness, running: Running, run: Run, input: RunAgentInput) -> RunRecord:
+    now = now_ms()
+    given: dict[str, Any] = {"forwardedProps": input.forwarded_props}
+    for name, things in (("tools", input.tools), ("context", input.context)):
+        if things:
+            given[name] = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in things]
+    record = RunRecord(
+        run.run_id, run.thread_id, running.agent_id, run.scope, harness.owners.me, given, now, now
+    )  # fmt: skip
+    record.note("run.created", agent=running.agent_id)
+    return record
+
+
+async def _unknown(store: Store, thread_id: str, interrupt_id: str) -> RunRefused:
+    """Say why an answer is to nothing that is open."""
+    async for record in pages(store, "approval", thread_id):
+        approval = read_approval(record)
+        if approval.interrupt_id == interrupt_id:
+            return AlreadyDecided(f"the approval '{approval.approval_id}' has been decided, and acted upon, already")
+    return ApprovalNotFound(f"the thread has no open interrupt '{interrupt_id}'")
+
+
+async def _ask(policy: Policy | None, agent: str, run: Run, input: RunAgentInput, resumes: str | None) -> None:
+    """Raise `RunRefused` if the policy has reasons to, or fails."""
+    request = RunRequest(agent, run.thread_id, run.run_id, input, run.scope, run.headers, resumes)
+    await ask_policy(policy, request)
+
+
+async def ask_policy(policy: Policy | None, request: RunRequest) -> None:
+    """Raise `RunRefused` if the policy has reasons to, or fails."""
+    if policy is None:
+        return
+    try:
+        answer = policy(request)
+        if inspect.isawaitable(answer):
+            answer = await answer
+    except RunRefused:
+        raise
+    except Exception as error:
+        logger.exception("the policy failed; run '%s' is refused", request.run_id)
+        raise RunRefused(
+            "the run is refused: the policy could not be asked", ("the policy could not be asked",)
+        ) from error
+    reasons = (answer,) if isinstance(answer, str) else tuple(answer or ())
+    if reasons:
+        raise RunRefused(f"the run is refused: {'; '.join(reasons)}", reasons)

@@ -1,0 +1,133 @@
+"""Runs whose process is gone: gone on with, or ended."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from agentrunner._codec import decode
+from agentrunner.errors import AgentRunnerError, RecordConflict
+from agentrunner.harness.admission import give_up
+from agentrunner.harness.records import Intent, find_intent, find_run, no_intent, pages, unpack
+from agentrunner.harness.replay import stored_segment
+from agentrunner.harness.types import RecoveryReport
+
+if TYPE_CHECKING:
+    from agentrunner.harness.harness import Harness
+    from agentrunner.harness.records import RunRecord
+    from agentrunner.harness.types import RunState
+    from agentrunner.stores import Change, Store
+
+logger = logging.getLogger("agentrunner.harness")
+
+INTERRUPTED = "The run was interrupted: its process ended"
+
+
+async def recover(harness: Harness, store: Store, *, resume: bool) -> RecoveryReport:
+    """Look through what is not terminal; go on with it (unless not to `resume`), or end it.
+
+    What the owner of is alive, or may be, is left alone. Two processes may do this at a time: each run is one's.
+    """
+    report = RecoveryReport()
+    async for mark in pages(store, "active"):
+        value = unpack(mark)
+        if value["state"] == "waiting_for_approval":
+            continue
+        owner = value["owner"]
+        intent = await find_intent(store, mark.key)
+        # Whoever takes an intent over is not always who the run was with.
+        for each in {owner, intent.owner if intent is not None else owner}:
+            if each and not await harness.owners.gone(each):
+                break
+        else:
+            try:
+                await _recover(harness, store, mark.key, mark.thread_id, intent, report, resume=resume)
+            except RecordConflict:
+                # Another process was faster.
+                logger.info("run %s is recovered by another process", mark.key)
+            except AgentRunnerError:
+                # One that cannot be read costs itself, never the others.
+                logger.exception("run %s could not be recovered", mark.key)
+            else:
+                await harness.owners.forget(owner)
+    return report
+
+
+async def _recover(
+    harness: Harness,
+    store: Store,
+    run_id: str,
+    thread_id: str,
+    intent: Intent | None,
+    report: RecoveryReport,
+    *,
+    resume: bool,
+) -> None:
+    # Its AG-UI run is ended first: the journal of what it said is stored.
+    await harness.runner._upkeep.recover(thread_id)
+    if await store.live(thread_id):
+        return
+    record = await find_run(store, run_id)
+    if record is None or record.ended or record.state == "waiting_for_approval":
+        return
+    known = record.seq
+    state, error = await _ended(store, record, intent)
+    if state is None and record.agent not in harness.agents:
+        report.unknown_agents[run_id] = record.agent
+        logger.warning("run %s is left alone: there is no agent '%s' here", run_id, record.agent)
+        return
+    if state is None and intent is None:
+        if record.state == "running" and harness.can_resume(record.agent):
+            intent = Intent(run_id, thread_id, "checkpoint", harness.owners.me, record.attempts)
+        else:
+            state, error = "failed", INTERRUPTED
+    extra: list[Change] = []
+    if state is None and intent is not None:
+        if intent.attempts >= harness.recovery.max_attempts:
+            give_up(record, intent)
+            extra = [no_intent(record)]
+            report.failed.append(run_id)
+        elif not resume:
+            report.waiting.append(run_id)
+            return
+        else:
+            if record.state != "resuming":
+                record.go("resuming")
+            record.owner = intent.owner = harness.owners.me
+            extra = [intent.change()]
+    elif state is not None:
+        record.go(state, error)
+        extra = [no_intent(record)]
+        (report.completed if state == "completed" else report.failed).append(run_id)
+    versions = await store.write([*record.changes(), *extra])
+    harness.tell([event for event in record.events if event.seq > known])
+    if record.ended:
+        logger.warning("run %s was interrupted and has %s: %s", run_id, record.state, record.error)
+        return
+    assert intent is not None
+    intent.version = versions[2]
+    report.resumed.append(run_id)
+    harness.go_on(record, intent, recovering=True)
+
+
+async def _ended(store: Store, record: RunRecord, intent: Intent | None) -> tuple[RunState | None, str | None]:
+    """Say how the run has ended, if its process had only not come to write that down; count its deltas."""
+    last = record.segments[-1] if record.segments else None
+    run = await stored_segment(store, record, last) if last is not None else None
+    if last is None or run is None:
+        return None, None
+    # As many as there can have been: what was told under those numbers is not to be told otherwise.
+    if record.seq == last.after:
+        record.seq += run.last_seq - run.first_seq + 1
+    if intent is not None and intent.attempts == 0:
+        # It is the one before that has ended.
+        return None, None
+    event = decode(run.events)[-1]
+    if event["type"] == "RUN_FINISHED":
+        outcome = event.get("outcome") or {}
+        if outcome.get("type") == "interrupt":
+            return "failed", INTERRUPTED
+        return ("cancelled" if outcome.get("type") == "cancelled" else "completed"), None
+    if event["type"] == "RUN_ERROR" and event.get("code") != "INTERRUPTED":
+        return "failed", str(event.get("message"))
+    return None, None

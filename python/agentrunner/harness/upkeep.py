@@ -1,0 +1,83 @@
+"""Old records removed: checkpoints, and runs that have ended with all that goes with them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from agentrunner._codec import decode
+from agentrunner.errors import RecordConflict
+from agentrunner.harness.records import RunRecord, now_ms, pages, read_approval
+from agentrunner.stores import Change
+
+if TYPE_CHECKING:
+    from agentrunner.harness.types import RecordRetention
+    from agentrunner.stores import Record, Store
+
+
+async def prune(store: Store, retention: RecordRetention) -> int:
+    """Remove what is past its time, or beyond the number each thread keeps; give how many checkpoints and runs.
+
+    The last checkpoint of each session stays, and nothing of a run that has not ended goes.
+    """
+    return await _checkpoints(store, retention) + await _runs(store, retention)
+
+
+async def _checkpoints(store: Store, retention: RecordRetention) -> int:
+    kept: dict[str, list[tuple[Record, int | None]]] = defaultdict(list)
+    removed = 0
+    async for record in pages(store, "checkpoint"):
+        # `{session}/{number}`: of a session in the order of their numbers.
+        kept[record.key.rpartition("/")[0]].append((record._replace(value=b""), _written_at(record)))
+    for records in kept.values():
+        newest_first = records[::-1]
+        for place, (record, at) in enumerate(newest_first):
+            if place and _is_old(retention, place, at):
+                removed += await _remove(
+                    store, [Change("checkpoint", record.key, record.thread_id, None, record.version)]
+                )
+    return removed
+
+
+def _written_at(record: Record) -> int | None:
+    """Give when a checkpoint was made, if it says so."""
+    try:
+        at = decode(record.value).get("created_at")
+    except (ValueError, AttributeError):
+        return None
+    return at if isinstance(at, int) else None
+
+
+async def _runs(store: Store, retention: RecordRetention) -> int:
+    ended: dict[str, list[RunRecord]] = defaultdict(list)
+    async for record in pages(store, "run"):
+        run = RunRecord.read(record)
+        if run.ended:
+            run.events.clear()
+            ended[run.thread_id].append(run)
+    removed = 0
+    for thread_id, runs in ended.items():
+        runs.sort(key=lambda run: run.updated_at, reverse=True)
+        for place, run in enumerate(runs):
+            if _is_old(retention, place, run.updated_at):
+                changes = [Change("run", run.run_id, thread_id, None, run.version)]
+                changes += [Change("segment", each.run_id, thread_id, None) for each in run.segments[1:]]
+                async for record in pages(store, "approval", thread_id):
+                    if read_approval(record).run_id == run.run_id:
+                        changes.append(Change("approval", record.key, thread_id, None))
+                removed += await _remove(store, changes)
+    return removed
+
+
+def _is_old(retention: RecordRetention, place: int, at: int | None) -> bool:
+    if retention.max_count is not None and place >= retention.max_count:
+        return True
+    return retention.max_age is not None and at is not None and at < now_ms() - retention.max_age * 1000
+
+
+async def _remove(store: Store, changes: list[Change]) -> int:
+    with contextlib.suppress(RecordConflict):
+        await store.write(changes)
+        return 1
+    return 0

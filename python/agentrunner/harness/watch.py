@@ -1,0 +1,139 @@
+"""What an agent's events are about, found out without writing or reading what is not asked for."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import orjson
+
+from agentrunner._codec import decode, encode
+from agentrunner.errors import InvalidEvent
+
+
+class About(enum.IntEnum):
+    """What an event is to the harness."""
+
+    OTHER = 0
+    OUTPUT = 1
+    REASONING = 2
+    RESULT = 3
+    """Of a tool."""
+    FINISHED = 4
+    FAILED = 5
+
+
+KINDS: dict[Any, About] = {
+    "TEXT_MESSAGE_CONTENT": About.OUTPUT,
+    "TEXT_MESSAGE_CHUNK": About.OUTPUT,
+    "REASONING_MESSAGE_CONTENT": About.REASONING,
+    "REASONING_MESSAGE_CHUNK": About.REASONING,
+    "TOOL_CALL_RESULT": About.RESULT,
+    "RUN_FINISHED": About.FINISHED,
+    "RUN_ERROR": About.FAILED,
+}
+_BYTES = {kind.encode(): about for kind, about in KINDS.items()}
+_FIRST = b'{"type":"'
+
+
+@cache
+def _classes() -> dict[type, About]:
+    """Give what the models of the protocol are about: their class says it, which is cheaper than their field."""
+    from ag_ui import core
+
+    found: dict[type, About] = {}
+    for name in dir(core):
+        model = getattr(core, name)
+        kind = getattr(model, "model_fields", {}).get("type") if isinstance(model, type) else None
+        if name.endswith("Event") and kind is not None and isinstance(kind.default, str):
+            found[model] = KINDS.get(
+                kind.default.value if isinstance(kind.default, enum.Enum) else kind.default, About(0)
+            )
+    return found
+
+
+class Watch:
+    """Says what events are about. One a run: it is asked for each event."""
+
+    __slots__ = ("_models",)
+
+    def __init__(self) -> None:
+        self._models = _classes()
+
+    def __call__(self, event: Any) -> About:
+        """Say what an event is about; of what is no event, that it is nothing."""
+        about = self._models.get(type(event))
+        if about is not None:
+            return about
+        if isinstance(event, Mapping):
+            return _of_kind(event.get("type"))
+        if isinstance(event, bytes) and event.startswith(_FIRST):
+            kind = event[9 : event.find(b'"', 9)]
+            if b"\\" not in kind:
+                return _BYTES.get(kind, About.OTHER)
+        if isinstance(event, (bytes, bytearray, memoryview, str)):
+            try:
+                value = orjson.loads(event)
+            except orjson.JSONDecodeError:
+                return About.OTHER
+            return _of_kind(value.get("type")) if isinstance(value, dict) else About.OTHER
+        return _of_kind(getattr(event, "type", None))
+
+
+def _of_kind(kind: Any) -> About:
+    return KINDS.get(kind, About.OTHER) if isinstance(kind, str) else About.OTHER
+
+
+def as_dict(event: Any) -> dict[str, Any]:
+    """Give an event as a dict of the wire's field names; an empty one for what is no event: it will be refused."""
+    if type(event) is dict:
+        return event
+    try:
+        value = decode(encode(event))
+    except (InvalidEvent, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def delta_of(event: Any) -> str:
+    """Give the delta of a content event; empty where it has none."""
+    delta = event.get("delta") if isinstance(event, dict) else getattr(event, "delta", None)
+    if delta is None and isinstance(event, (bytes, bytearray, memoryview, str)):
+        delta = as_dict(event).get("delta")
+    return delta if isinstance(delta, str) else ""
+
+
+def message_of(event: Any) -> str | None:
+    """Give the id of the message a content event belongs to."""
+    message = as_dict(event).get("messageId")
+    return message if isinstance(message, str) else None
+
+
+def result_text(event: Mapping[str, Any]) -> str:
+    """Give what a TOOL_CALL_RESULT says, as text."""
+    content = event.get("content")
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def tool_error(event: Mapping[str, Any]) -> str | None:
+    """Give what a TOOL_CALL_RESULT says went wrong; `None` if the tool did what it was to.
+
+    It did not if the event, or its metadata, has an `error` or `isError`, or its text is a JSON object with one of
+    these, or begins with `Error`.
+    """
+    text = result_text(event)
+    metadata = event.get("metadata")
+    said: list[Any] = [event, metadata]
+    if text.lstrip().startswith("{"):
+        try:
+            said.append(orjson.loads(text))
+        except orjson.JSONDecodeError:
+            pass
+    for value in said:
+        if isinstance(value, dict) and (error := value.get("error") or value.get("isError")):
+            return error if isinstance(error, str) and not text else text or str(error)
+    return text if text.startswith("Error") else None
