@@ -103,6 +103,8 @@ def assert_valid(messages: list[dict[str, Any]]) -> None:
             open_calls = [call["id"] for call in message.get("toolCalls") or ()]
             assert open_calls or "toolCalls" not in message
     assert not open_calls, "a call without its results"
+    every = [call["id"] for message in messages for call in message.get("toolCalls") or ()]
+    assert len(every) == len(set(every)), "two calls of one id"
 
 
 @given(managers, histories())

@@ -174,9 +174,12 @@ def _answered(
 ) -> list[dict[str, Any]] | None:
     """Give an assistant's message with the results of its calls; `None` if it was nothing but calls without any."""
     calls = message.get("toolCalls") or []
-    # An id stands for its first call.
-    kept = [call for call in calls if call["id"] in results and call["id"] not in seen]
-    seen.update(call["id"] for call in kept)
+    kept = []
+    for call in calls:
+        # An id stands for its first call.
+        if call["id"] in results and call["id"] not in seen:
+            seen.add(call["id"])
+            kept.append(call)
     if len(kept) < len(calls):
         message = {name: value for name, value in message.items() if name != "toolCalls"}
         if kept:
