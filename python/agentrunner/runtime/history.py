@@ -22,12 +22,10 @@ NO_RESULT = ToolResult("The client gave no result for this call.", "the client g
 
 
 def result_message(call_id: str, result: ToolResult) -> dict[str, Any]:
-    """Give a tool's result as a message in AG-UI's wire form."""
+    """Give a tool's result as a message in AG-UI's wire form: the one clients make of its event."""
     message: dict[str, Any] = {
         "id": f"{call_id}-result", "role": "tool", "toolCallId": call_id, "content": result.content,
     }  # fmt: skip
-    if result.error is not None:
-        message["error"] = result.error
     if metadata := result_metadata(result):
         message["metadata"] = metadata
     return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +12,7 @@ import orjson
 from agentrunner.runtime.llm import LlmRequest, ToolSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from agentrunner.runtime.config import RuntimeConfig
     from agentrunner.runtime.session import Session
@@ -31,12 +32,16 @@ def shown(message: dict[str, Any]) -> dict[str, Any] | None:
     """Give a session's message as the model is shown it; `None`: not at all."""
     if message.get("role") == "activity":
         return None
-    edited = (message.get("metadata") or {}).get("editedArgs")
-    if message.get("role") != "tool" or edited is None:
+    known = message.get("metadata") or {}
+    if message.get("role") != "tool":
         return message
-    # What the model said it called the tool with is not what the tool was called with.
-    note = f"(The arguments were changed by the user: {orjson.dumps(edited).decode()})"
-    return message | {"content": f"{note}\n{message['content']}"}
+    if "error" in known:
+        message = {"error": known["error"], **message}
+    if "editedArgs" in known:
+        # What the model said it called the tool with is not what the tool was called with.
+        note = f"(The arguments were changed by the user: {orjson.dumps(known['editedArgs']).decode()})"
+        message = message | {"content": f"{note}\n{message['content']}"}
+    return message
 
 
 def system_message(config: RuntimeConfig, instructions: str, session: Session) -> list[dict[str, Any]]:
@@ -66,8 +71,12 @@ async def trimmed(
     """Give the messages that are to be sent."""
     if manager is None:
         return messages
-    kept = manager.trim(messages, tools)
-    return await kept if inspect.isawaitable(kept) else kept
+    trim: Callable[..., Any] = manager.trim
+    if inspect.iscoroutinefunction(trim):
+        kept: list[dict[str, Any]] = await trim(messages, tools)
+        return kept
+    # Off the loop: counting the tokens of a long conversation takes longer than other tasks should wait.
+    return await asyncio.to_thread(trim, messages, tools)
 
 
 def pack(request: LlmRequest, session: Session) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agentrunner.errors import LeaseLost, LlmError, RecordConflict, StoreError
+from agentrunner.errors import AgentRunnerError, LeaseLost, RecordConflict, StoreError
 from agentrunner.runtime.answer import Answer, Listening
 from agentrunner.runtime.calls import Judge, Runs, interrupts
 from agentrunner.runtime.history import result_message, result_metadata
@@ -81,10 +81,11 @@ class Turn:
                 async with aclosing(self._next()) as events:
                     async for event in events:
                         yield event
-        except (_TurnFailed, LlmError) as error:
-            await self._save(outcome=Failed(str(error)))
         except (StoreError, LeaseLost, RecordConflict):
             raise
+        except (_TurnFailed, AgentRunnerError) as error:
+            logger.warning("session %s: a turn failed: %s", self._session.id, error)
+            await self._save(outcome=Failed(str(error)))
         except Exception as error:
             logger.exception("session %s: a turn failed", self._session.id)
             await self._save(outcome=Failed(str(error) or type(error).__name__))
