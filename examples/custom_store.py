@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from agentrunner import MemoryStore, StoreClosed, StoreError, ThreadSummary
-from agentrunner.stores import Batch, Claim, Recorder, StoredRun
+from agentrunner.stores import Batch, Change, Claim, Recorder, StoredRun
 from agentrunner.types import ANY_SCOPE
 
 ALL = sys.maxsize
@@ -64,6 +64,10 @@ class LogStore:
             raise StoreClosed("the store is closed")
         return partial(self._change, verb) if verb in RUNS | THREADS else getattr(self._memory, verb)
 
+    async def write(self, changes, claim=None):
+        """Change records."""
+        return await self._change("write", changes, claim)
+
     async def _change(self, verb, *said):
         self._at = max(self._at, int(time.time() * 1000))
         outcome = await getattr(self._memory, verb)(*said)
@@ -93,7 +97,9 @@ class LogStore:
             recorder.replay((await self._memory.journal(claim.thread_id, claim.first_seq - 1, None, ALL)).frames)
             return claim, recorder, said[2]
         if verb == "put":
-            return ThreadSummary(*said[0]), [StoredRun(*run)._replace(events=run[4].encode()) for run in said[1]]
+            return ThreadSummary(*said[0]), [StoredRun(*run)._replace(events=_bytes(run[4])) for run in said[1]]
+        if verb == "write":
+            return [[Change(*where, None if value is None else _bytes(value)) for *where, value, _ in said[0]]]
         return [ANY_SCOPE] if said == [[]] else said
 
 
@@ -105,5 +111,9 @@ def _written(said):
     if isinstance(said, ThreadSummary):
         return astuple(said)
     if isinstance(said, bytes):
-        return said.decode()
+        return said.decode("latin-1")
     return []  # a recorder, which is made again from what was appended; or `ANY_SCOPE`
+
+
+def _bytes(text):
+    return text.encode("latin-1")

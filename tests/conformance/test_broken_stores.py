@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from agentrunner import CursorAhead, MemoryStore, SqliteStore, ThreadAlreadyRunning
+from agentrunner import CursorAhead, MemoryStore, RecordConflict, SqliteStore, ThreadAlreadyRunning
 from agentrunner._core import Claim
-from agentrunner.stores import HistoryPage, Place
+from agentrunner.stores import Change, HistoryPage, Place
 from agentrunner.testing import StoreConformance
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from agentrunner import Store, ThreadSummary
     from agentrunner._core import Batch, Recorder
-    from agentrunner.stores import Cursor, JournalPage, StoredRun
+    from agentrunner.stores import Cursor, JournalPage, Record, StoredRun
+    from agentrunner.types import AnyScope
 
 
 class AppendsUnderAnyToken(MemoryStore):
@@ -215,6 +216,92 @@ class PrunesFromTheMiddle(MemoryStore):
             removed += len(thread.runs) - len(kept)
             thread.runs = kept
         return removed
+
+
+class WritesUnderAnyClaim(MemoryStore):
+    caught_by = "test_a_lost_claim_writes_no_records"
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        return await super().write(changes)
+
+
+class ComparesNothing(MemoryStore):
+    caught_by = "test_compared_and_set"
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        return await super().write([change._replace(version=None) for change in changes], claim)
+
+
+class WritesOneByOne(MemoryStore):
+    caught_by = "test_all_or_none"
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        return [version for change in changes for version in await super(WritesOneByOne, self).write([change], claim)]
+
+
+class LooksAndWritesLater(MemoryStore):
+    caught_by = "test_of_two_that_change_a_record_one_does"
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        for change in changes:
+            kept = await self.record(change.kind, change.key)
+            if change.version not in (None, kept.version if kept else 0):
+                raise RecordConflict(change.kind, change.key)
+        await asyncio.sleep(0)
+        return await super().write([change._replace(version=None) for change in changes], claim)
+
+
+class CountsEachRecordsVersions(MemoryStore):
+    """Begins again with 1 where a record was removed."""
+
+    caught_by = "test_a_version_never_comes_back"
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        kept = await self.record(changes[0].kind, changes[0].key)
+        self._records._versions = kept.version if kept else 0
+        return await super().write(changes, claim)
+
+
+class LeavesRecordsBehind(MemoryStore):
+    caught_by = "test_records_go_with_their_thread"
+
+    async def prune(self, *asked: Any) -> int:
+        kept = await self.records(None, None, None, 1000)
+        removed = await super().prune(*asked)
+        for record in kept:
+            if not await self.record(record.kind, record.key):
+                await self.write([Change(record.kind, record.key, record.thread_id, record.value)])
+        return removed
+
+
+class ClearsWhatIsNobodys(MemoryStore):
+    """Takes a record for its thread's though there is none."""
+
+    caught_by = "test_records_without_a_thread"
+
+    async def clear(self, scope: str | AnyScope | None) -> None:
+        await super().clear(scope)
+        for record in await self.records(None, None, None, 1000):
+            if record.thread_id not in self._threads:
+                self._records.forget(record.thread_id)
+
+
+class PagesByKeyAlone(MemoryStore):
+    caught_by = "test_pages"
+
+    async def records(
+        self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
+    ) -> list[Record]:
+        found = await super().records(kind, thread_id, None, 10_000)
+        return [record for record in found if after is None or record.key > after[1]][:limit]
+
+
+class KeepsText(MemoryStore):
+    caught_by = "test_any_bytes"
+
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        text = [change._replace(value=(change.value or b"").decode("utf-8", "replace").encode()) for change in changes]
+        return await super().write(text, claim)
 
 
 class RecoversTheLiving(SqliteStore):
