@@ -107,8 +107,7 @@ async def look(harness: Harness, running: Running, run: Run, input: RunAgentInpu
 
     Raises `RunRefused` and its kin.
     """
-    store = run.store
-    assert store is not None
+    store = running.store
     settled: list[RunRecord] = []
     waiting: RunRecord | None = None
     async for mark in pages(store, "active", run.thread_id):
@@ -130,8 +129,7 @@ async def look(harness: Harness, running: Running, run: Run, input: RunAgentInpu
 async def _admission(
     harness: Harness, running: Running, run: Run, input: RunAgentInput, waiting: RunRecord | None
 ) -> Admission:
-    store = run.store
-    assert store is not None
+    store = running.store
     ticket = running.ticket
     if waiting is None:
         if ticket is not None:

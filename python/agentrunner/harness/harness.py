@@ -5,64 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from ag_ui.core import RunAgentInput
-from pydantic import BaseModel, ValidationError
-
-from agentrunner.errors import (
-    AgentRunnerError,
-    ApprovalNotFound,
-    InvalidInput,
-    RecordConflict,
-    RunNotFound,
-    RunnerClosed,
-    StoreError,
-    ThreadAlreadyRunning,
-    ThreadNotFound,
-)
-from agentrunner.harness.admission import decide
-from agentrunner.harness.approvals import check_same, decided, entry_of
+from agentrunner.errors import AgentRunnerError, ApprovalNotFound, RunnerClosed, RunNotFound, StoreError
+from agentrunner.harness.again import go_on
+from agentrunner.harness.cancelling import LOOK_EVERY, cancel, restart
+from agentrunner.harness.decisions import Verdict, settle
+from agentrunner.harness.inputs import read_input
 from agentrunner.harness.items import dispatch, items
 from agentrunner.harness.listeners import Bus, Subscription
 from agentrunner.harness.owners import Owners
-from agentrunner.harness.records import (
-    Intent,
-    RunRecord,
-    approval_changes,
-    find_approval,
-    find_intent,
-    find_run,
-    no_intent,
-    now_ms,
-    pages,
-    read_approval,
-)
+from agentrunner.harness.records import RunRecord, find_approval, find_run, now_ms, pages, read_approval
 from agentrunner.harness.recovery import recover
 from agentrunner.harness.replay import replay, said
 from agentrunner.harness.routing import known, route
 from agentrunner.harness.segment import Segment
 from agentrunner.harness.slots import LocalSlots, NoLimit, SharedSlots, Slots
-from agentrunner.harness.types import (
-    Approval,
-    HarnessEvent,
-    Recovery,
-    RecoveryReport,
-    RunResult,
-)
+from agentrunner.harness.types import HarnessEvent, Recovery, RecoveryReport, RunResult
 from agentrunner.harness.upkeep import prune
 from agentrunner.harness.wrapped import HarnessAgent
 from agentrunner.live import GRACE
-from agentrunner.stores import Change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterator
     from types import TracebackType
 
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner.harness.records import Intent
     from agentrunner.harness.types import (
+        Approval,
         ApprovalState,
         Decision,
         Listener,
@@ -80,8 +54,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner.harness")
 
-LOOK_EVERY = 0.02
-"""Seconds between looks at what another process does."""
 TIDY_EVERY = 1.0
 PRUNE_EVERY = 60.0
 
@@ -124,11 +96,12 @@ class Harness:
         self.bus: Bus[HarnessEvent] = Bus()
         self.live: set[Segment] = set()
         """The AG-UI runs of this harness that are under way."""
-        self.unwritten: list[list[Change]] = []
-        """Ends of runs that the store could not take; it is tried again."""
+        self.busy: Counter[str] = Counter()
+        """The harness runs that are being seen to here."""
         self.recovered = RecoveryReport()
         """What was found at start-up."""
-        self._agents = dict(agents)
+        self.originals = dict(agents)
+        """The agents as they were given."""
         self._max_concurrent_runs = max_concurrent_runs
         self._router = router
         self._retention = retention
@@ -136,8 +109,8 @@ class Harness:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._closing = False
-        self._stranded = False
-        """Whether a run was left to whoever finds it."""
+        self.stranded = False
+        """Whether a run was left to whoever finds it, which may be this one."""
 
     owners: Owners
     slots: Slots
@@ -200,8 +173,7 @@ class Harness:
         self._closing = True
         segments = list(self.live)
         for segment in segments:
-            if (driver := segment.driver()) is not None:
-                driver.interrupt("The harness was closed before the run had ended", "INTERRUPTED")
+            segment.interrupt()
         if segments:
             await asyncio.wait([asyncio.ensure_future(each.done.wait()) for each in segments], timeout=GRACE + 1)
         if self._starting is not None:
@@ -213,7 +185,6 @@ class Harness:
         self.bus.close()
         if hasattr(self, "owners"):
             with contextlib.suppress(AgentRunnerError):
-                await self._write_unwritten()
                 await self.owners.leave()
             del self.owners
 
@@ -239,25 +210,22 @@ class Harness:
             await asyncio.sleep(TIDY_EVERY)
             now = loop.time()
             try:
-                await self._write_unwritten()
                 ttl = self._store.lease_ttl
                 if self._store.shared and now - beaten >= ttl * 0.3:
                     await self.owners.beat()
                     beaten = now
-                if self.recovery.enabled and (self._stranded or (self._store.shared and now - looked >= ttl)):
-                    self._stranded, looked = False, now
-                    await recover(self, self._store, resume=self.recovery.resume_on_startup)
+                if self.recovery.enabled and (self.stranded or (self._store.shared and now - looked >= ttl)):
+                    stranded, self.stranded, looked = self.stranded, False, now
+                    try:
+                        await recover(self, self._store, resume=self.recovery.resume_on_startup)
+                    except StoreError:
+                        self.stranded = stranded
+                        raise
                 if self._retention is not None and (not pruned or now - pruned >= PRUNE_EVERY):
                     pruned = now
                     await self.prune()
             except StoreError:
                 logger.exception("the harness's upkeep failed; it is tried again")
-
-    async def _write_unwritten(self) -> None:
-        while self.unwritten:
-            with contextlib.suppress(RecordConflict):
-                await self._store.write(self.unwritten[0])
-            del self.unwritten[0]
 
     # Runs
 
@@ -286,7 +254,7 @@ class Harness:
         else:
             async for _ in stream.pieces():
                 pass
-        return await self._result(segment, scope)
+        return await self.result(segment, scope)
 
     async def stream_events(
         self,
@@ -317,16 +285,16 @@ class Harness:
         scope: str | None,
         headers: Mapping[str, str] | None,
     ) -> tuple[Segment, EventStream]:
-        input = _input(given, thread_id, run_id)
+        asked = read_input(given, thread_id, run_id)
         await self.opened()
-        name = known(self._agents, agent) if agent is not None else await route(self._router, self._agents, input)
-        segment = Segment(self, name, self._agents[name])
+        name = known(self.originals, agent) if agent is not None else await route(self._router, self.originals, asked)
+        segment = Segment(self, name, self.originals[name])
         segment.loads_history = segment.collects = True
-        segment.thread_id, segment.run_id = input.thread_id, input.run_id
-        stream = await self.runner.run(segment, input, agent_id=name, scope=scope, headers=headers)
+        segment.thread_id, segment.run_id = asked.thread_id, asked.run_id
+        stream = await self.runner.run(segment, asked, agent_id=name, scope=scope, headers=headers)
         return segment, stream
 
-    async def _result(self, segment: Segment, scope: str | None = None) -> RunResult:
+    async def result(self, segment: Segment, scope: str | None = None) -> RunResult:
         """Give how the run of a segment stands, whose stream has ended."""
         if segment.began:
             try:
@@ -347,9 +315,9 @@ class Harness:
             record.go("cancelled")
             await self._store.write(record.changes())
             self.tell(record.events)
-        return await self._stands(record, segment.text())
+        return await self.stands(record, segment.text())
 
-    async def _stands(self, record: RunRecord, content: str | None = None) -> RunResult:
+    async def stands(self, record: RunRecord, content: str | None = None) -> RunResult:
         """Give how a run stands."""
         approvals = [await find_approval(self._store, name) for name in record.waits_for]
         waits_for = tuple(each for each in approvals if each is not None and each.open)
@@ -359,25 +327,12 @@ class Harness:
             record.run_id, record.thread_id, record.agent, record.state, content, record.error, waits_for
         )  # fmt: skip
 
-    async def history(self, input: RunAgentInput) -> dict[str, Any]:
-        """Give an input's fields with the thread's messages before its own, and the thread's state where it has none."""
-        folded = await self.runner.threads.folded(input.thread_id)
-        told = {message["id"] for message in folded.messages}
-        new = [message for message in input.messages if message.id not in told]
-        try:
-            before = RunAgentInput.model_validate({"threadId": "", "runId": "", "messages": folded.messages}).messages
-        except ValidationError:
-            logger.warning("thread %s: its messages cannot be given to the agent", input.thread_id, exc_info=True)
-            before = []
-        state = input.state if input.state not in (None, {}) else folded.state
-        return {"messages": [*before, *new], "state": state}
-
     async def wait(self, run_id: str) -> RunResult:
         """Wait until a run has ended or waits for an approval, wherever it is. Raises `RunNotFound`."""
         while True:
             record = await self.run_record(run_id)
             if record.state not in ("queued", "running", "resuming"):
-                return await self._stands(record)
+                return await self.stands(record)
             for segment in self.live:
                 if segment.record is not None and segment.record.run_id == record.run_id:
                     await segment.done.wait()
@@ -426,92 +381,14 @@ class Harness:
 
         False if it has ended. Raises `RunNotFound`.
         """
-        while True:
-            record = await self.run_record(run_id)
-            if record.ended:
-                return False
-            live = [claim.run_id for claim, _ in await self._store.live(record.thread_id)]
-            ours = [each.run_id for each in record.segments if each.run_id in live]
-            if record.run_id in live:
-                ours = [record.run_id]
-            for segment in self.live:
-                if segment.record is not None and segment.record.run_id == record.run_id and segment.run_id in live:
-                    ours = [segment.run_id]
-            if ours and record.state != "waiting_for_approval":
-                if await self.runner.stop(record.thread_id, ours[-1]):
-                    return True
-            elif not live or record.state == "waiting_for_approval":
-                # Nobody is at it: what is written decides.
-                known = record.seq
-                changes = await self.withdrawn(record)
-                record.go("cancelled")
-                with contextlib.suppress(RecordConflict):
-                    await self._store.write([*record.changes(), *changes, no_intent(record)])
-                    self.tell([event for event in record.events if event.seq > known])
-                    await self._close_interrupts(record)
-                    return True
-            await asyncio.sleep(LOOK_EVERY)
-
-    async def withdrawn(self, record: RunRecord) -> list[Change]:
-        """Give what takes back the approvals a run waits for."""
-        changes: list[Change] = []
-        for approval_id in record.waits_for:
-            approval = await find_approval(self._store, approval_id)
-            if approval is not None and approval.open:
-                gone = replace(approval, decision="withdrawn", decided_at=now_ms())
-                changes += approval_changes(gone)
-                record.note("approval.resolved", approval_id=approval_id, decision="withdrawn", by=None)
-        return changes
-
-    async def _close_interrupts(self, record: RunRecord) -> None:
-        """Tell the thread's clients that nothing is to be answered any more: they see it by a run that was cancelled."""
-
-        async def close(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-            ids = {"threadId": input.thread_id, "runId": input.run_id}
-            yield {"type": "RUN_STARTED", **ids}
-            yield {"type": "RUN_FINISHED", **ids, "outcome": {"type": "cancelled"}}
-
-        if not record.waits_for:
-            return
-        input = {"threadId": record.thread_id, "runId": f"{record.run_id}~cancelled", "messages": []}
-        with contextlib.suppress(AgentRunnerError):
-            stream = await self.runner.run(close, input, agent_id=record.agent, scope=record.scope)
-            async for _ in stream.pieces():
-                pass
+        return await cancel(self, run_id)
 
     async def restart_conversation(self, thread_id: str) -> None:
         """Have a thread begin anew: its runs are cancelled, and all that was said, asked and kept is removed.
 
         Raises `ThreadNotFound`.
         """
-        store = await self.opened()
-        there = False
-        async for record in pages(store, "run", thread_id):
-            there = True
-            run = RunRecord.read(record)
-            if not run.ended:
-                await self.cancel(run.run_id)
-        while any(segment.thread_id == thread_id for segment in self.live) or await store.live(thread_id):
-            await asyncio.sleep(LOOK_EVERY)
-        try:
-            await store.delete(thread_id)
-        except ThreadNotFound:
-            if not there:
-                raise
-        for kind in (
-            "run",
-            "segment",
-            "approval",
-            "open",
-            "active",
-            "intent",
-            "session",
-            "message",
-            "checkpoint",
-            "tool",
-        ):
-            async for record in pages(store, kind, thread_id):
-                await store.write([Change(record.kind, record.key, thread_id, None)])
+        await restart(self, thread_id)
 
     async def prune(self) -> int:
         """Remove checkpoints and ended runs past their retention; give how many."""
@@ -521,7 +398,7 @@ class Harness:
     # Approvals
 
     async def approvals(self, thread_id: str | None = None, *, state: ApprovalState | None = "open") -> list[Approval]:
-        """Give the approvals there are, the oldest first: those that are open, or in another state, or with `None` all."""
+        """Give approvals, the oldest first: those that are open, or in another state, or with `None` all there are."""
         store = await self.opened()
         found: list[Approval] = []
         if state in ("open", "expired"):
@@ -564,140 +441,38 @@ class Harness:
         `approved`. Once decided the run goes on whatever becomes of the caller. Raises, with nothing decided:
         `ApprovalNotFound`, `AlreadyDecided`, `ApprovalExpired`, `AgentNotFound`, `InvalidInput`.
         """
-        if (approval_id is None) == (thread_id is None):
-            raise InvalidInput("a decision is about an approval_id or a thread_id")
-        store = await self.opened()
-        while True:
-            targets = await self._targets(store, approval_id, thread_id, decision_id)
-            record = await find_run(store, targets[0].run_id)
-            if record is None:
-                raise ApprovalNotFound(f"the run of approval '{targets[0].approval_id}' is gone")
-            known(self._agents, record.agent)
-            changed = []
-            for target in targets:
-                fresh = target if target.open else replace(target, decision=None, expires_at=None)
-                new = decided(
-                    fresh, decision,
-                    edited_input=edited_input, reason=reason, payload=payload, by=by, decision_id=decision_id,
-                )  # fmt: skip
-                if target.open:
-                    changed.append(new)
-                else:
-                    check_same(target, new)
-            if not changed:
-                return (
-                    await self._stands(record)
-                    if record.state == "waiting_for_approval"
-                    else await self.wait(record.run_id)
-                )
-            if len(changed) > 1 and decision == "edit":
-                raise InvalidInput(f"thread '{thread_id}' waits for {len(changed)} approvals: say which one is edited")
-            try:
-                intent = await self._decide(store, record, changed)
-            except RecordConflict:
-                continue
-            if intent is None:
-                return await self._stands(record)
-            going_on = self.go_on(record, intent)
-            segment = await asyncio.shield(going_on)
-            if segment is None:
-                return await self.wait(record.run_id)
-            return await self._result(segment)
+        verdict = Verdict(decision, edited_input, by, decision_id, reason, payload)
+        record, going_on = await settle(self, verdict, approval_id, thread_id)
+        if going_on is not None and (segment := await asyncio.shield(going_on)) is not None:
+            return await self.result(segment)
+        if record.state == "waiting_for_approval":
+            return await self.stands(record)
+        # Where somebody else was faster, theirs is the run.
+        return await self.wait(record.run_id)
 
-    async def _targets(
-        self, store: Store, approval_id: str | None, thread_id: str | None, decision_id: str | None
-    ) -> list[Approval]:
-        """Give what a decision is about."""
-        if approval_id is not None:
-            return [await self.approval(approval_id)]
-        assert thread_id is not None
-        found = [read_approval(record) async for record in pages(store, "approval", thread_id)]
-        again = [each for each in found if decision_id is not None and each.decision_id == decision_id]
-        if again:
-            return again
-        targets = [each for each in found if each.open]
-        if not targets and (going_on := [each for each in found if await find_intent(store, each.run_id)]):
-            # They are decided, and not yet acted upon to the end.
-            record = await find_run(store, going_on[0].run_id)
-            targets = [each for each in going_on if record is not None and each.approval_id in record.waits_for]
-        if not targets:
-            raise ApprovalNotFound(f"thread '{thread_id}' waits for no approval")
-        return targets
+    # Recovery
 
-    async def _decide(self, store: Store, record: RunRecord, changed: list[Approval]) -> Intent | None:
-        """Write decisions down, with the last one that the run is to go on. Raises `RecordConflict`."""
-        if record.state != "waiting_for_approval":
-            # It was read before the approvals were: look again.
-            raise RecordConflict("run", record.run_id)
-        names = {approval.approval_id for approval in changed}
-        others = [await find_approval(store, name) for name in record.waits_for if name not in names]
-        last = not any(each is not None and each.open for each in others)
-        before = record.seq
-        intent = decide(record, changed, self.owners.me, last=last)
-        changes = record.changes()
-        if intent is not None:
-            changes.append(intent.change())
-        changes += [change for approval in changed for change in approval_changes(approval)]
-        versions = await store.write(changes)
-        record.version = versions[0]
-        if intent is not None:
-            intent.version = versions[2]
-        self.tell([event for event in record.events if event.seq > before])
-        return intent
+    @contextlib.contextmanager
+    def busy_with(self, run_id: str) -> Iterator[None]:
+        """Say that a run is seen to here, so that no recovery of this harness does."""
+        self.busy[run_id] += 1
+        try:
+            yield
+        finally:
+            self.busy[run_id] -= 1
+            if not self.busy[run_id]:
+                del self.busy[run_id]
 
     def go_on(self, record: RunRecord, intent: Intent, *, recovering: bool = False) -> asyncio.Task[Segment | None]:
         """Have a run gone on with, by an intent of this harness; gives `None` if somebody else has by then."""
-        return self.spawn(self._go_on(record, intent, recovering), quiet=False)
 
-    async def _go_on(self, record: RunRecord, intent: Intent, recovering: bool) -> Segment | None:
-        try:
-            segment = await self._started(record, intent, recovering)
-        except Exception:
-            if not self.closing:
-                await self._strand(record, intent)
-            raise
-        if segment is None:
-            return None
-        if segment.began:
-            await segment.done.wait()
-        return segment if segment.record is not None else None
+        async def going_on() -> Segment | None:
+            with busy:
+                return await go_on(self, record, intent, recovering=recovering)
 
-    async def _started(self, record: RunRecord, intent: Intent, recovering: bool) -> Segment | None:
-        """Run the agent once more, as soon as the thread is free, unless somebody else does; wait for its end."""
-        approvals = [await find_approval(self._store, name) for name in record.waits_for]
-        entries = [entry_of(approval) for approval in approvals if approval is not None]
-        while True:
-            segment = Segment(self, record.agent, self._agents[record.agent], intent, recovering=recovering)
-            segment.loads_history = segment.collects = True
-            input = {**record.given, "threadId": record.thread_id, "runId": str(uuid.uuid4()), "messages": []}
-            if entries:
-                input["resume"] = entries
-            try:
-                stream = await self.runner.run(segment, input, agent_id=record.agent, scope=record.scope)
-            except ThreadAlreadyRunning:
-                # The run that asked ends just now; or somebody else was faster.
-                while await self._store.live(record.thread_id):
-                    await asyncio.sleep(LOOK_EVERY)
-                now = await find_intent(self._store, record.run_id)
-                if now is None or now.version != intent.version:
-                    return None
-                continue
-            async for _ in stream.pieces():
-                pass
-            return segment
-
-    async def _strand(self, record: RunRecord, intent: Intent) -> None:
-        """Leave a run that could not be gone on with to whoever finds it."""
-        intent.owner = ""
-        self._stranded = True
-        current = await find_run(self._store, record.run_id)
-        if current is None or current.ended:
-            return
-        current.owner = ""
-        with contextlib.suppress(RecordConflict, StoreError):
-            await self._store.write([*current.changes(), intent.change()])
-
-    # Recovery
+        busy = contextlib.ExitStack()
+        busy.enter_context(self.busy_with(record.run_id))
+        return self.spawn(going_on())
 
     async def recover(self) -> RecoveryReport:
         """Look for runs whose process is gone, and go on with them or end them, as at start-up."""
@@ -708,7 +483,7 @@ class Harness:
 
     def can_resume(self, agent: str) -> bool:
         """Say whether an agent goes on from a checkpoint."""
-        return hasattr(self._agents[agent], "resume")
+        return hasattr(self.originals[agent], "resume")
 
     async def leave(self, run_id: str) -> None:
         """Give a run's slot back; if the store cannot be told now, later."""
@@ -718,40 +493,5 @@ class Harness:
             except StoreError:
                 logger.exception("the slot of run %s could not be given back; it is tried again", run_id)
                 if self.closing:
-                    return
+                    return None
                 await asyncio.sleep(TIDY_EVERY)
-
-
-def _input(
-    given: str | Sequence[Any] | RunAgentInput | Mapping[str, Any], thread_id: str | None, run_id: str | None
-) -> RunAgentInput:
-    """Give a run's input. Raises `InvalidInput`."""
-    if isinstance(given, str):
-        given = [{"id": str(uuid.uuid4()), "role": "user", "content": given}]
-    fields: dict[str, Any]
-    if isinstance(given, RunAgentInput):
-        fields = {"threadId": given.thread_id, "runId": given.run_id}
-        if fields["threadId"] == (thread_id or fields["threadId"]) and fields["runId"] == (run_id or fields["runId"]):
-            return given
-        raise InvalidInput("the input says which thread and run it is for")
-    if isinstance(given, Mapping):
-        fields = dict(given)
-    else:
-        fields = {"messages": [dict(each) if isinstance(each, Mapping) else _dumped(each) for each in given]}
-    for name, value in (("threadId", thread_id), ("runId", run_id)):
-        if value is not None and fields.get(name, value) != value:
-            raise InvalidInput(f"the input says another {name} than the call")
-        if fields.get(name) is None:
-            fields[name] = value or str(uuid.uuid4())
-    for name, empty in (("state", {}), ("tools", []), ("context", []), ("forwardedProps", {})):
-        fields.setdefault(name, empty)
-    try:
-        return RunAgentInput.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidInput(f"a run's input is refused: {error}") from error
-
-
-def _dumped(message: Any) -> Any:
-    return (
-        message.model_dump(mode="json", by_alias=True, exclude_none=True) if isinstance(message, BaseModel) else message
-    )

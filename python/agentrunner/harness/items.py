@@ -33,17 +33,21 @@ async def items(segment: Segment, stream: EventStream) -> AsyncIterator[StreamIt
 
     def life(until: int | None) -> list[StreamItem]:
         nonlocal told
-        new = [event for event in segment.events[told:] if until is None or event.seq <= until]
+        if segment.life is None:
+            return []
+        new = [event for event in segment.life.events[told:] if until is None or event.seq <= until]
         told += len(new)
         return [StreamItem("lifecycle", event.run_id, "", event) for event in new]
 
     reading = asyncio.ensure_future(_next(stream))
     try:
         while not reading.done():
-            segment.told.clear()
+            news = segment.life.news if segment.life is not None else segment.admitted
+            if segment.life is not None:
+                news.clear()
             for item in life(segment.first_said):
                 yield item
-            changed = asyncio.ensure_future(segment.told.wait())
+            changed = asyncio.ensure_future(news.wait())
             await asyncio.wait([reading, changed], return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
         for item in life(segment.first_said):

@@ -35,22 +35,28 @@ async def recover(harness: Harness, store: Store, *, resume: bool) -> RecoveryRe
             continue
         owner = value["owner"]
         intent = await find_intent(store, mark.key)
-        # Whoever takes an intent over is not always who the run was with.
-        for each in {owner, intent.owner if intent is not None else owner}:
-            if each and not await harness.owners.gone(each):
-                break
-        else:
-            try:
+        if not await _left(harness, mark.key, {owner, intent.owner if intent is not None else owner}):
+            continue
+        try:
+            with harness.busy_with(mark.key):
                 await _recover(harness, store, mark.key, mark.thread_id, intent, report, resume=resume)
-            except RecordConflict:
-                # Another process was faster.
-                logger.info("run %s is recovered by another process", mark.key)
-            except AgentRunnerError:
-                # One that cannot be read costs itself, never the others.
-                logger.exception("run %s could not be recovered", mark.key)
-            else:
-                await harness.owners.forget(owner)
+        except RecordConflict:
+            logger.info("run %s is recovered by another process", mark.key)
+        except AgentRunnerError:
+            # One that cannot be read costs itself, never the others.
+            logger.exception("run %s could not be recovered; it is tried again", mark.key)
+            harness.stranded = True
+        else:
+            await harness.owners.forget(owner)
     return report
+
+
+async def _left(harness: Harness, run_id: str, owners: set[str]) -> bool:
+    """Say whether nobody sees to a run: its owners are gone, or it is this harness's, which does nothing about it."""
+    for owner in owners:
+        if not (run_id not in harness.busy if owner == harness.owners.me else await harness.owners.gone(owner)):
+            return False
+    return True
 
 
 async def _recover(
@@ -101,10 +107,9 @@ async def _recover(
         (report.completed if state == "completed" else report.failed).append(run_id)
     versions = await store.write([*record.changes(), *extra])
     harness.tell([event for event in record.events if event.seq > known])
-    if record.ended:
+    if record.ended or intent is None:
         logger.warning("run %s was interrupted and has %s: %s", run_id, record.state, record.error)
         return
-    assert intent is not None
     intent.version = versions[2]
     report.resumed.append(run_id)
     harness.go_on(record, intent, recovering=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ag_ui.core import RunAgentInput
 
-    from agentrunner.harness.types import Router
+    from agentrunner.harness.types import Choice, Router
 
 logger = logging.getLogger("agentrunner.harness")
 
@@ -34,9 +34,9 @@ async def route(router: Router | None, agents: Mapping[str, Any], input: RunAgen
     if router is not None and router.rule is not None and (name := await _told(router.rule(input))) is not None:
         return known(agents, name)
     if router is not None and router.choose is not None:
-        name = await _chosen(router, agents, input)
-        if name in agents:
-            return name
+        chosen = await _chosen(router.choose, agents, input)
+        if chosen is not None:
+            return chosen
     default = router.default if router is not None else None
     if default is None and len(agents) == 1:
         default = next(iter(agents))
@@ -52,15 +52,15 @@ def known(agents: Mapping[str, Any], name: str) -> str:
     return name
 
 
-async def _chosen(router: Router, agents: Mapping[str, Any], input: RunAgentInput) -> Any:
-    assert router.choose is not None
+async def _chosen(choose: Choice, agents: Mapping[str, Any], input: RunAgentInput) -> str | None:
     try:
-        name = await _told(router.choose(input, {name: description_of(agent) for name, agent in agents.items()}))
+        name: str | None = await _told(choose(input, {name: description_of(agent) for name, agent in agents.items()}))
     except Exception:
         logger.exception("the choice of an agent failed; the default is taken")
         return None
     if name is not None and name not in agents:
         logger.warning("%r was chosen, which is no agent; the default is taken", name)
+        return None
     return name
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
-from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +15,21 @@ from agentrunner._codec import decode
 from agentrunner.errors import LeaseLost, RecordConflict, RunAlreadyExists, RunRefused, StoreError
 from agentrunner.harness.admission import Admission, look
 from agentrunner.harness.approvals import asked, entry_of, tool_calls
-from agentrunner.harness.records import approval_changes, no_intent
-from agentrunner.harness.types import HarnessEvent
-from agentrunner.harness.watch import About, Watch, as_dict, delta_of, message_of, tool_error
+from agentrunner.harness.inputs import with_history
+from agentrunner.harness.life import Life
+from agentrunner.harness.watch import About, Watch, as_dict, delta_of, interrupts_of, message_of, tool_error
 from agentrunner.live import Driver, _current, current_run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from ag_ui.core import RunAgentInput
 
+    from agentrunner._core import Claim
     from agentrunner.harness.harness import Harness
     from agentrunner.harness.records import Intent, RunRecord
-    from agentrunner.harness.types import Approval, RunState
-    from agentrunner.stores import Change
+    from agentrunner.harness.types import Approval
+    from agentrunner.stores import Store
     from agentrunner.types import Agent, Run
 
 logger = logging.getLogger("agentrunner.harness")
@@ -52,106 +53,86 @@ class Segment:
         """Whether the input has only what is new, and the agent is to get the thread's messages and state with it."""
         self.collects = False
         """Whether what the agent says is kept for a result."""
-        self.said: list[Any] = []
-        """The events with it."""
-        self.tool_errors: list[str] = []
-        self.record: RunRecord | None = None
-        """The harness run's, once it is let in."""
+        self.thread_id = self.run_id = ""
+        self.life: Life | None = None
+        """What is written of its harness run, once it is let in."""
+        self.admitted = asyncio.Event()
+        """Set when that is there, or never will be."""
         self.refused: RunRefused | RunAlreadyExists | None = None
-        self.events: list[HarnessEvent] = []
-        """Those of its life, as they are told."""
-        self.told = asyncio.Event()
-        """Set with each of them."""
+        self.began = False
         self.done = asyncio.Event()
         """Set when it is all over here, the slot given back and the end written."""
-        self.began = False
-        self.thread_id = self.run_id = ""
         self._harness = harness
-        self._intent: Intent | None = None
-        self._deltas = 0
-        """How many were counted that the record does not know of yet."""
-        self._writing: asyncio.Task[None] | None = None
-        self._ended = False
-        self._told = 0
-        """Up to which of the run's events the listeners were told."""
+        self._said: list[Any] = []
+        self._tool_errors: list[str] = []
+        self._writing: asyncio.Task[Life] | None = None
+        self._driver: Driver | None = None
         self._in_line = False
         self._aborted = False
+        self._busy = contextlib.ExitStack()
 
-    def __getattr__(self, name: str) -> Any:
-        # The runner calls `abort_run` where there is one.
-        if name == "abort_run":
-            abort = getattr(self.agent, name)
-            self._aborted = True
-            return abort
-        raise AttributeError(name)
+    store: Store
+    _run: Run
+    _claim: Claim
+
+    @property
+    def record(self) -> RunRecord | None:
+        """The harness run's."""
+        return self.life.record if self.life is not None else None
+
+    @property
+    def abort_run(self) -> Any:
+        """What the runner is to call when the run is stopped, if the agent has such a thing."""
+        abort = self.agent.abort_run
+        self._aborted = True
+        return abort
 
     async def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
         """Yield the agent's events. Raises `RunRefused` and its kin before the first."""
         await self._harness.opened()
-        self._run = current_run()
-        assert self._run.store is not None
-        self._store = self._run.store
-        self.thread_id, self.run_id = self._run.thread_id, self._run.run_id
-        task = asyncio.current_task()
-        assert task is not None
-        task.add_done_callback(lambda task: self._harness.spawn(self._settle(task)))
-        self.began = True
-        self._harness.live.add(self)
+        self._begin(current_run())
+        watch, bus = Watch(), self._harness.bus
         try:
-            given = await self._let_in(input)
-            watch, bus = Watch(), self._harness.bus
-            events = await self._open(given)
-            async for event in events:
+            life, given = await self._let_in(input)
+            async for event in await self._open(given):
                 about = watch(event)
-                if about <= About.REASONING:
-                    yield event
-                    if about:
-                        # Only now it is in order, and counted by everybody in the same place.
-                        self._deltas += 1
-                        if bus or self.collects:
-                            self._tap(about, event)
-                elif about is About.FINISHED and not self._ended:
-                    if interrupts := _interrupts(event):
-                        # Before it is shown: who sees it may answer at once, at another process.
-                        await self._wait_for(interrupts, given)
-                        yield event
+                if about is About.FINISHED:
+                    await self._wait_first(life, event, given)
+                yield event
+                if about:
+                    # Only now it is in order, and counted by everybody in the same place.
+                    if about > About.REASONING:
+                        await self._note(life, about, event)
                     else:
-                        yield event
-                        outcome = as_dict(event).get("outcome") or {}
-                        await self._end("cancelled" if outcome.get("type") == "cancelled" else "completed")
-                elif about is About.FAILED and not self._ended:
-                    yield event
-                    await self._end("failed", str(as_dict(event).get("message") or "The agent failed"))
-                else:
-                    if about is About.RESULT and (error := tool_error(as_dict(event))) is not None:
-                        self.tool_errors.append(error)
-                    yield event
-            await self._end("failed", "The agent ended its stream without ending the run")
+                        life.deltas += 1
+                        if bus or self.collects:
+                            self._tap(life, about, event)
+            await life.end("failed", "The agent's stream ended before its run")
         except asyncio.CancelledError:
             await asyncio.shield(self._harness.spawn(self._cut_short(None)))
             raise
         except (RunRefused, RunAlreadyExists) as error:
-            if self.record is None:
+            if self.life is None:
                 self.refused = error
-            await self._end("failed", str(error))
+            await self._end_failed(error)
             raise
         except Exception as error:
-            await self._end("failed", str(error) or type(error).__name__)
+            await self._end_failed(error)
             raise
         await self._leave()
 
-    @property
-    def first_said(self) -> int | None:
-        """Behind which of the run's events the agent begins to speak; `None` before it does."""
-        segments = self.record.segments if self.record is not None else []
-        return segments[-1].after if segments and segments[-1].run_id == self.run_id else None
-
-    async def over(self) -> None:
-        """Take it for ended, though its agent will not end."""
-        if not self._ended:
-            await self._cut_short(None)
-        await self._leave()
-        self.done.set()
+    def _begin(self, run: Run) -> None:
+        if run.store is None or run.claim is None:
+            raise RuntimeError("the run's runner does not say where it is kept")
+        self._run, self.store, self._claim = run, run.store, run.claim
+        self.thread_id, self.run_id = run.thread_id, run.run_id
+        live = self._harness.runner._live.get(run.thread_id)
+        self._driver = live if isinstance(live, Driver) else None
+        self.began = True
+        self._harness.live.add(self)
+        if (task := asyncio.current_task()) is not None:
+            # Whatever becomes of the agent and of this generator, the task's end is the run's.
+            task.add_done_callback(lambda task: self._harness.spawn(self._settle(task)))
 
     async def _open(self, input: RunAgentInput) -> AsyncIterator[Any]:
         resume = getattr(self.agent, "resume", None)
@@ -165,45 +146,109 @@ class Segment:
         iterator: AsyncIterator[Any] = events
         return iterator
 
+    async def _wait_first(self, life: Life, event: Any, given: RunAgentInput) -> None:
+        """Where the event asks for approvals, write that down before it is shown: it may be answered at once."""
+        if life.ended or not (interrupts := interrupts_of(event)):
+            return
+        events = decode(self._driver.recorder.compacted()) if self._driver is not None else []
+        await life.wait_for(asked(life.record, self.run_id, interrupts, tool_calls(events, given)))
+
+    async def _note(self, life: Life, about: About, event: Any) -> None:
+        """Write down how the run ends, or keep what a tool said."""
+        if life.ended:
+            return
+        if about is About.FINISHED:
+            outcome = as_dict(event).get("outcome") or {}
+            await life.end("cancelled" if outcome.get("type") == "cancelled" else "completed")
+        elif about is About.FAILED:
+            await life.end("failed", str(as_dict(event).get("message") or "The agent failed"))
+        elif self.collects and (error := tool_error(as_dict(event))) is not None:
+            self._tool_errors.append(error)
+
+    def _tap(self, life: Life, about: About, event: Any) -> None:
+        if self.collects and about is About.OUTPUT:
+            self._said.append(event)
+        if self._harness.bus:
+            kind = "output.delta" if about is About.OUTPUT else "reasoning.delta"
+            life.tell_delta(kind, delta_of(event), message_of(event))  # type: ignore[arg-type]
+
+    def text(self) -> str:
+        """Give what the agent said; if it said nothing and tools failed, what those said."""
+        return "".join(map(delta_of, self._said)) or "\n".join(self._tool_errors)
+
+    @property
+    def first_said(self) -> int | None:
+        """Behind which of the run's events the agent begins to speak; `None` before it does."""
+        segments = self.record.segments if self.record is not None else []
+        return segments[-1].after if segments and segments[-1].run_id == self.run_id else None
+
     # The beginning
 
-    async def _let_in(self, input: RunAgentInput) -> RunAgentInput:
+    async def _let_in(self, input: RunAgentInput) -> tuple[Life, RunAgentInput]:
         """Write down that the run begins, once it may and it is its turn; give the input the agent gets."""
-        run, slots = self._run, self._harness.slots
+        slots = self._harness.slots
         turn = False
         while True:
-            admission = await look(self._harness, self, run, input)
+            admission = await look(self._harness, self, self._run, input)
             if not self._in_line:
                 self._in_line = True
-                turn = await slots.enter(run.run_id)
+                turn = await slots.enter(self.run_id)
+            # Until this is over it is seen to here, whoever else looks.
+            self._busy.enter_context(self._harness.busy_with(admission.record.run_id))
             if turn:
                 self._start(admission)
             elif not admission.news:
+                self.life = life = Life(self._harness, self.store, self._claim, admission)
                 break
             try:
-                await self._write(admission)
+                life = await self._write(admission)
                 break
             except RecordConflict as conflict:
-                if (conflict.kind, conflict.key) == ("run", run.run_id) and admission.new:
+                if (conflict.kind, conflict.key) == ("run", self.run_id) and admission.new:
                     raise RunAlreadyExists(
-                        f"run '{run.run_id}' exists already; a run id is used once, start the retry under a new one"
+                        f"run '{self.run_id}' exists already; a run id is used once, start the retry under a new one"
                     ) from None
+        self.admitted.set()
         if not turn:
-            self._admitted(admission)
-            await slots.turn(run.run_id)
+            await slots.turn(self.run_id)
             admission.changes, admission.settled = [], []
             self._start(admission)
             await self._write(admission)
         if admission.gives_up is not None:
-            self.record, self._ended = None, True
             raise admission.gives_up
-        return await self._given(input, admission.approvals)
+        return life, await self._given(input, admission.approvals)
+
+    def _start(self, admission: Admission) -> None:
+        """Note that a try begins."""
+        admission.start(self._harness.owners.me, self.run_id, self._claim.first_seq, recovering=self.recovering)
+
+    async def _write(self, admission: Admission) -> Life:
+        """Write, whatever becomes of the run meanwhile."""
+
+        async def write() -> Life:
+            try:
+                await admission.write(self.store, self._claim)
+            except StoreError:
+                # It may be written all the same.
+                self._harness.stranded = True
+                raise
+            if self.life is None:
+                self.life = Life(self._harness, self.store, self._claim, admission)
+            self.life.intent = admission.intent
+            self.life.ended = admission.gives_up is not None
+            for record in admission.settled:
+                self._harness.tell(record.events[-1:])
+            self.life.tell()
+            return self.life
+
+        self._writing = self._harness.spawn(write(), quiet=True)
+        return await asyncio.shield(self._writing)
 
     async def _given(self, input: RunAgentInput, approvals: list[Approval]) -> RunAgentInput:
         """Give the input the agent gets: with what was said before, where the caller did not, and all the answers."""
         news: dict[str, Any] = {}
         if self.loads_history:
-            news = await self._harness.history(input)
+            news = await with_history(self._harness.runner, input)
         if approvals:
             news["resume"] = [ResumeEntry.model_validate(entry_of(approval)) for approval in approvals]
         if not news:
@@ -212,138 +257,48 @@ class Segment:
         _current.set(replace(self._run, input=given))
         return given
 
-    def _start(self, admission: Admission) -> None:
-        """Note that a try begins."""
-        claim = self._run.claim
-        assert claim is not None
-        admission.start(self._harness.owners.me, claim.run_id, claim.first_seq, recovering=self.recovering)
-
-    def _admitted(self, admission: Admission) -> None:
-        if self.record is None:
-            self._told = admission.known
-        self.record, self._intent = admission.record, admission.intent
-
-    async def _write(self, admission: Admission) -> None:
-        """Write, whatever becomes of the run meanwhile."""
-
-        async def write() -> None:
-            await admission.write(self._store, self._run.claim)
-            self._admitted(admission)
-            for record in admission.settled:
-                self._harness.tell(record.events[-1:])
-            self._tell()
-
-        self._writing = self._harness.spawn(write(), quiet=True)
-        await asyncio.shield(self._writing)
-
-    def _tell(self) -> None:
-        """Tell the listeners what has been written since."""
-        assert self.record is not None
-        new = [event for event in self.record.events if event.seq > self._told]
-        self._told = self.record.seq
-        self.events += new
-        self._harness.tell(new)
-        self.told.set()
-
-    def _tap(self, about: About, event: Any) -> None:
-        if self.collects and about is About.OUTPUT:
-            self.said.append(event)
-        if self._harness.bus and self.record is not None:
-            kind = "output.delta" if about is About.OUTPUT else "reasoning.delta"
-            data = {"text": delta_of(event), "message_id": message_of(event)}
-            record = self.record
-            self._harness.bus.tell(
-                HarnessEvent(
-                    kind,  # type: ignore[arg-type]
-                    record.run_id, record.thread_id, record.seq + self._deltas, record.updated_at, data,
-                )
-            )  # fmt: skip
-
     # The end
 
-    async def _wait_for(self, interrupts: list[Mapping[str, Any]], input: RunAgentInput) -> None:
-        """Write down what the run waits for. What cannot be written is not shown either: then the run fails."""
-        assert self.record is not None
-        record = deepcopy(self.record)
-        driver = self.driver()
-        events = decode(driver.recorder.compacted()) if driver is not None else []
-        approvals = asked(record, self.run_id, interrupts, tool_calls(events, input))
-        record.seq += self._deltas
-        record.waits_for = [approval.approval_id for approval in approvals]
-        record.checkpoint = next((each.checkpoint for each in approvals if each.checkpoint), record.checkpoint)
-        record.attempts = 0
-        for approval in approvals:
-            record.note(
-                "approval.requested",
-                approval_id=approval.approval_id, tool=approval.tool, message=approval.message,
-            )  # fmt: skip
-        record.go("waiting_for_approval")
-        extra = [change for approval in approvals for change in approval_changes(approval)]
-        versions = await self._store.write([*record.changes(), *extra, *self._no_intent(record)], self._run.claim)
-        self._ended, self._deltas = True, 0
-        record.version = versions[0]
-        self.record = record
-        self._tell()
+    def interrupt(self) -> None:
+        """End it because the harness is closed."""
+        if self._driver is not None:
+            self._driver.interrupt("The harness was closed before the run had ended", "INTERRUPTED")
 
-    async def _end(self, state: RunState, error: str | None = None) -> None:
-        """Write down how the run has ended, unless that is done."""
-        if self._ended or self.record is None:
-            return
-        self._ended = True
-        self._count()
-        self.record.go(state, error)
-        await self._last_word([*self.record.changes(), *self._no_intent(self.record)])
+    async def over(self) -> None:
+        """Take it for ended, though its agent will not end."""
+        await self._cut_short(None)
+        await self._finished()
 
-    def _count(self) -> None:
-        assert self.record is not None
-        self.record.seq += self._deltas
-        self._deltas = 0
-
-    def _no_intent(self, record: RunRecord) -> list[Change]:
-        return [no_intent(record)] if self._intent is not None else []
-
-    async def _last_word(self, changes: list[Change]) -> None:
-        """Write how it ended, under the claim if that is held still; what cannot be written now is later."""
-        try:
-            try:
-                versions = await self._store.write(changes, self._run.claim)
-            except LeaseLost:
-                # Nobody else may know how it ended; whoever does has changed the record.
-                versions = await self._store.write(changes)
-        except RecordConflict:
-            logger.warning("run %s: somebody else has written how it goes on", self.run_id)
-            return
-        except StoreError as error:
-            logger.error("run %s: its end could not be written: %s; it is tried again", self.run_id, error)  # noqa: TRY400
-            self._harness.unwritten.append(changes)
-            return
-        assert self.record is not None
-        self.record.version = versions[0]
-        self._tell()
-
-    def driver(self) -> Driver | None:
-        """Give what the runner drives it by, while it does."""
-        live = self._harness.runner._live.get(self.thread_id)
-        return live if isinstance(live, Driver) and live.claim.run_id == self.run_id else None
+    async def _end_failed(self, error: Exception) -> None:
+        if self.life is not None:
+            await self.life.end("failed", str(error) or type(error).__name__)
 
     async def _cut_short(self, error: BaseException | None) -> None:
-        """Write down that the run was ended by somebody else than its agent."""
+        """Write down that the run was ended by somebody else than its agent, unless its end is written."""
         if self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
-        driver = self.driver()
+        driver, life = self._driver, self.life
+        failed = driver._failed if driver is not None else None
         if driver is not None and driver.stopping:
             await self._abort()
-            await self._end("cancelled")
-        elif self._ended or self.record is None:
+            if life is not None:
+                await life.end("cancelled")
+        elif life is None or life.ended:
             pass
+        elif error is None and self._harness.closing and self._can_go_on(life):
+            await life.pause()
         elif error is None and self._harness.closing:
-            await self._pause()
-        elif driver is not None and isinstance(driver._failed, LeaseLost) and self._can_go_on():
-            await self._give_up()
+            await life.end("failed", "The run was interrupted: its process was told to end")
+        elif isinstance(failed, (LeaseLost, StoreError)) and self._can_go_on(life):
+            life.strand()
         else:
-            said = error or (driver._failed if driver is not None else None)
-            text = (str(said) or type(said).__name__) if said is not None else "The agent was cancelled"
-            await self._end("failed", text)
+            why = error or failed
+            await life.end("failed", (str(why) or type(why).__name__) if why is not None else "The agent was cancelled")
+
+    def _can_go_on(self, life: Life) -> bool:
+        """Say whether the recovery can go on with the run."""
+        resumable = life.intent is not None or (life.record.state == "running" and hasattr(self.agent, "resume"))
+        return resumable and self._harness.recovery.enabled
 
     async def _abort(self) -> None:
         """Tell the agent that it is stopped, where the runner could not."""
@@ -358,79 +313,26 @@ class Segment:
         except Exception:
             logger.exception("run %s: failed to abort", self.run_id)
 
-    def _can_go_on(self) -> bool:
-        """Say whether the recovery can go on with the run."""
-        if not self._harness.recovery.enabled:
-            return False
-        return self._intent is not None or (
-            self.record is not None and self.record.state == "running" and hasattr(self.agent, "resume")
-        )
-
-    async def _pause(self) -> None:
-        """Leave the run to the next start: this process was told to end."""
-        if not self._can_go_on():
-            await self._end("failed", "The run was interrupted: its process was told to end")
-            return
-        self._ended = True
-        if self._intent is not None and self._intent.attempts:
-            # It did not fail: the try does not count.
-            self._intent.attempts -= 1
-            try:
-                await self._store.write([self._intent.change()], self._run.claim)
-            except (RecordConflict, LeaseLost, StoreError) as error:
-                logger.warning("run %s: this try counts though it was cut short: %s", self.run_id, error)
-
-    async def _give_up(self) -> None:
-        """Leave the run to whoever finds it first: this process has lost its thread."""
-        self._ended = True
-        assert self.record is not None
-        self._count()
-        self.record.owner = ""
-        changes = self.record.changes()
-        if self._intent is not None:
-            self._intent.owner = ""
-            changes.append(self._intent.change())
-        await self._last_word(changes)
-
     async def _settle(self, task: asyncio.Task[Any]) -> None:
         """See to it that everything is in order once the agent's task has ended, whichever way it has."""
         try:
-            if not self._ended:
-                error = None if task.cancelled() else task.exception()
-                await self._cut_short(error)
-            elif not task.cancelled() and (error := task.exception()) is not None and self._is_waiting():
+            error = None if task.cancelled() else task.exception()
+            await self._cut_short(error)
+            if error is not None and self.life is not None:
                 # The end it was to wait behind was refused.
-                await self._withdraw(str(error) or type(error).__name__)
+                await self.life.refuse_waiting(str(error) or type(error).__name__)
         finally:
-            await self._leave()
-            self._harness.live.discard(self)
-            self.done.set()
+            await self._finished()
 
-    def _is_waiting(self) -> bool:
-        return self.record is not None and self.record.state == "waiting_for_approval"
-
-    async def _withdraw(self, error: str) -> None:
-        assert self.record is not None
-        changes = await self._harness.withdrawn(self.record)
-        self.record.go("failed", error)
-        await self._last_word([*self.record.changes(), *changes])
+    async def _finished(self) -> None:
+        await self._leave()
+        self._busy.close()
+        self._harness.live.discard(self)
+        self.admitted.set()
+        self.done.set()
 
     async def _leave(self) -> None:
         """Give the slot back, once."""
         if self._in_line:
             self._in_line = False
-            await self._harness.leave(self.run_id)
-
-    def text(self) -> str:
-        """Give what the agent said; if it said nothing and tools failed, what those said."""
-        return "".join(map(delta_of, self.said)) or "\n".join(self.tool_errors)
-
-
-def _interrupts(event: Any) -> list[Mapping[str, Any]]:
-    """Give the interrupts a RUN_FINISHED ends with, each once."""
-    outcome = as_dict(event).get("outcome")
-    if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
-        return []
-    given = outcome.get("interrupts")
-    found = {each["id"]: each for each in given or () if isinstance(each, dict) and isinstance(each.get("id"), str)}
-    return list(found.values())
+            await asyncio.shield(self._harness.spawn(self._harness.leave(self.run_id)))

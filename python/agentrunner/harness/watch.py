@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Mapping
 from functools import cache
@@ -129,11 +130,19 @@ def tool_error(event: Mapping[str, Any]) -> str | None:
     metadata = event.get("metadata")
     said: list[Any] = [event, metadata]
     if text.lstrip().startswith("{"):
-        try:
+        with contextlib.suppress(orjson.JSONDecodeError):
             said.append(orjson.loads(text))
-        except orjson.JSONDecodeError:
-            pass
     for value in said:
         if isinstance(value, dict) and (error := value.get("error") or value.get("isError")):
             return error if isinstance(error, str) and not text else text or str(error)
     return text if text.startswith("Error") else None
+
+
+def interrupts_of(event: Any) -> list[dict[str, Any]]:
+    """Give the interrupts a RUN_FINISHED ends with, each once."""
+    outcome = as_dict(event).get("outcome")
+    if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
+        return []
+    given = outcome.get("interrupts")
+    found = {each["id"]: each for each in given or () if isinstance(each, dict) and isinstance(each.get("id"), str)}
+    return list(found.values())

@@ -1,0 +1,57 @@
+"""A run gone on with: its agent started once more, by an intent."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+from agentrunner.errors import ThreadAlreadyRunning
+from agentrunner.harness.approvals import entry_of
+from agentrunner.harness.cancelling import LOOK_EVERY
+from agentrunner.harness.records import find_approval, find_intent
+from agentrunner.harness.segment import Segment
+
+if TYPE_CHECKING:
+    from agentrunner.harness.harness import Harness
+    from agentrunner.harness.records import Intent, RunRecord
+
+
+async def go_on(harness: Harness, record: RunRecord, intent: Intent, *, recovering: bool) -> Segment | None:
+    """Run the agent once more, to its end; give what ran, or `None` if it was somebody else's to run by then."""
+    try:
+        segment = await _started(harness, record, intent, recovering)
+    except Exception:
+        # Whoever looks next finds it.
+        harness.stranded = True
+        raise
+    if segment is None or not segment.began:
+        return None
+    await segment.done.wait()
+    return segment if segment.refused is None else None
+
+
+async def _started(harness: Harness, record: RunRecord, intent: Intent, recovering: bool) -> Segment | None:
+    """Run the agent as soon as the thread is free, unless somebody else does."""
+    store = await harness.opened()
+    approvals = [await find_approval(store, name) for name in record.waits_for]
+    entries = [entry_of(approval) for approval in approvals if approval is not None]
+    while True:
+        segment = Segment(harness, record.agent, harness.originals[record.agent], intent, recovering=recovering)
+        segment.loads_history = segment.collects = True
+        given = {**record.given, "threadId": record.thread_id, "runId": str(uuid.uuid4()), "messages": []}
+        if entries:
+            given["resume"] = entries
+        try:
+            stream = await harness.runner.run(segment, given, agent_id=record.agent, scope=record.scope)
+        except ThreadAlreadyRunning:
+            # The run that asked ends just now; or somebody else was faster.
+            while await store.live(record.thread_id):  # noqa: ASYNC110 - of other processes no event tells
+                await asyncio.sleep(LOOK_EVERY)
+            now = await find_intent(store, record.run_id)
+            if now is None or now.version != intent.version:
+                return None
+            continue
+        async for _ in stream.pieces():
+            pass
+        return segment
