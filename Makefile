@@ -49,7 +49,7 @@ $(VENV)/tools: pyproject.toml
 
 # Builds the core into python/agentrunner and installs what runs and tests it (the group `dev` comes with it).
 build: $(VENV)/tools
-	$(BIN)/maturin develop --quiet --release --extras demo,server,redis,postgres,openai
+	$(BIN)/maturin develop --quiet --release --extras demo,server,redis,postgres,openai,skills
 
 fmt: build
 	$(BIN)/ruff check --fix .

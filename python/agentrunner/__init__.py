@@ -29,6 +29,7 @@ from agentrunner.errors import (
     RecordConflict,
     RunAlreadyExists,
     RunnerClosed,
+    SkillInvalid,
     StoreClosed,
     StoreCorrupt,
     StoreError,
@@ -38,6 +39,7 @@ from agentrunner.errors import (
     StoreTooNew,
     ThreadAlreadyRunning,
     ThreadNotFound,
+    ToolNameClash,
 )
 from agentrunner.events import Folded, compact, expand, finalize, fold, verify
 from agentrunner.live import current_run
@@ -87,6 +89,7 @@ __all__ = [
     "Run",
     "RunAlreadyExists",
     "RunnerClosed",
+    "SkillInvalid",
     "SqliteAgentRunner",
     "SqliteStore",
     "Store",
@@ -101,6 +104,7 @@ __all__ = [
     "ThreadNotFound",
     "ThreadSummary",
     "Threads",
+    "ToolNameClash",
     "__version__",
     "compact",
     "current_run",

@@ -235,3 +235,15 @@ class LlmResponseInvalid(LlmError):
     """Raised when what the service said is not of its protocol."""
 
     retryable = True
+
+
+class SkillInvalid(AgentRunnerError, ValueError):
+    """Raised when a skill has no proper name, description or instructions, or another has its name."""
+
+
+class ToolNameClash(AgentRunnerError, ValueError):
+    """Raised when two tools have one name, which is `name`."""
+
+    def __init__(self, name: str, owner: str, other: str) -> None:
+        super().__init__(f"two tools are called '{name}': one of {owner}, one of {other}")
+        self.name = name
