@@ -67,34 +67,43 @@ class Crash(BaseException):
     """What ends a process that is only played."""
 
 
-class Dying(MemoryStore):
-    """A store of a process that dies with its nth write, before that is done or just after; `survivor()` is the next's.
+class Dying:
+    """The store of a process that dies with its nth write of records, before that is done or just after it.
 
-    Every write after it fails as well: a dead process writes nothing.
+    Every write after it fails as well: a dead process writes nothing. After `survive()` it is the next process's.
     """
 
-    def __init__(self, at: int | None = None, after: bool = False) -> None:
-        super().__init__()
-        self.at = at
-        self._after = after
-        self.writes = 0
+    def __init__(self, store: Store | None = None, *, at: int | None = None, after: bool = False) -> None:
+        self._store = store or MemoryStore()
         self.log: list[list[str]] = []
-        """What kinds of records each write changed; a checkpoint's with its step."""
+        """What kinds of records each write changed; a checkpoint's is its step."""
+        self.survive()
+        self.die(at, after)
 
-    async def write(self, changes: Any, claim: Any = None) -> list[int]:
-        self.writes += 1
-        dying = self.at is not None and self.writes >= self.at
-        if dying and not (self._after and self.writes == self.at):
-            raise Crash
-        written = await super().write(changes, claim)
-        self.log.append([kind_of(change) for change in changes])
-        if dying:
-            raise Crash
-        return written
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def die(self, at: int | None, after: bool = False) -> None:
+        """Die with the write of this number from now on."""
+        self._left, self._after = at, after
 
     def survive(self) -> None:
-        """Be the store of a process that does not die."""
-        self.at = None
+        self._left, self._after = None, False
+
+    @property
+    def died(self) -> bool:
+        return self._left is not None and self._left <= 0
+
+    async def write(self, changes: Any, claim: Any = None) -> list[int]:
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0 or (self._left == 0 and not self._after):
+                raise Crash
+        written: list[int] = await self._store.write(changes, claim)
+        self.log.append([kind_of(change) for change in changes])
+        if self.died:
+            raise Crash
+        return written
 
 
 def kind_of(change: Any) -> str:
