@@ -19,6 +19,7 @@ import pytest
 
 import backends
 from agentrunner import MemoryStore, SqliteAgentRunner
+from agentrunner.stores import Change
 from agentrunner.stores.locations import store_at
 from agentrunner.types import ANY_SCOPE
 from conftest import FIXTURES, Gate, collect, fixture_lines, make_input, saying, scripted, text
@@ -216,6 +217,95 @@ def test_what_has_gone_its_own_way_is_left_alone(source: Path, tmp_path: Path) -
     spared = ("thread-3", "thread-5")
     expected = [thread for thread in contents(source) if thread[0].thread_id not in spared]
     assert [thread for thread in there if thread not in own] == expected
+
+
+async def change_records(location: object, *changes: Change) -> None:
+    store = store_at(str(location))
+    await store.open()
+    try:
+        await store.write(list(changes))
+    finally:
+        await store.aclose()
+
+
+def record(key: str, value: bytes | None = b"value", thread_id: str = "thread-1") -> Change:
+    return Change("kind", key, thread_id, value)
+
+
+def records(location: object) -> list[tuple[str, str, bytes]]:
+    async def read() -> list[tuple[str, str, bytes]]:
+        store = store_at(str(location))
+        await store.open()
+        try:
+            return [(r.key, r.thread_id, r.value) for r in await store.records(None, None, None, ALL - 1)]
+        finally:
+            await store.aclose()
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "redis", "postgres"])
+def test_records_are_copied_with_their_threads(source: Path, tmp_path: Path, backend: str) -> None:
+    many = [record(f"many/{n:04}", bytes(20_000), "thread-2") for n in range(250)]
+    odd = [record("ü\U0001f600", bytes(range(256))), record("large", bytes(3 << 20)), record("x", b"", "no run yet")]
+    asyncio.run(change_records(source, *many, *odd, record("nobody's", b"source", "")))
+    (tmp_path / "there").mkdir()
+    with backends.place(backend, tmp_path / "there") as target:
+        outcome = command("copy", source, target)
+        assert copied(outcome) == 15
+        assert "copied 15 runs and 254 records, " in outcome[1]
+        assert "compared 8 threads: 8 with 15 runs and 254 records are equal" in outcome[1]
+        assert records(target) == records(source)
+        assert command("copy", source, target)[1].startswith("copied 0 runs, ")
+
+        asyncio.run(change_records(source, record("large"), record("ü\U0001f600", None), many[7]._replace(value=b"")))
+        # Of the destination's own processes, and what an earlier copy left behind.
+        asyncio.run(change_records(target, record("nobody's", b"own", ""), record("own", b"own", "")))
+        code, out, _ = command("copy", source, target, "--verify-only")
+        assert (code, re.findall("differs: .*", out)) == (
+            1,
+            ["differs: thread-1: 2 of its records differ", "differs: thread-2: 1 of its records differ"],
+        )
+        assert command("copy", source, target)[1].startswith("copied 0 runs and 3 records, ")
+        own = {("nobody's", "", b"own"), ("own", "", b"own")}
+        assert {*records(target)} == {*records(source)} - {("nobody's", "", b"source")} | own
+
+
+def test_records_of_a_thread_that_has_gone_its_own_way_are_left_alone(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target.db"
+    copied(command("copy", source, target))
+
+    async def go_on() -> None:
+        async with SqliteAgentRunner(target) as runner:
+            await collect(await runner.run(saying(), make_input("thread-1", "own"), scope="user-1"))
+            await collect(await runner.run(saying(), make_input("new", "new")))
+        await change_records(target, record("a", b"own"), record("c", b"own", "elsewhere"))
+        await change_records(source, record("a"), record("b", thread_id="new"), record("c", thread_id="thread-3"))
+
+    asyncio.run(go_on())
+    code, out, _ = command("copy", source, target)
+    assert code == 1
+    assert {line.split(": ", 1)[1] for line in out.splitlines() if line.startswith("differs")} == {
+        "thread-1: it has gone its own way there",
+        "new: it has gone its own way there",
+        "thread-3: its kind 'c' is another's there, or changes meanwhile",
+    }
+    assert ("a", "thread-1", b"own") in records(target)
+
+
+def test_killed_it_goes_on_with_the_records_that_are_missing(source: Path, tmp_path: Path) -> None:
+    asyncio.run(change_records(source, *(record(f"{n:04}", b"%d" % n * 9000) for n in range(800))))
+    target, wanted = tmp_path / "target.db", records(source)
+    child = subprocess.Popen([sys.executable, "-m", "agentrunner", "copy", source, target])
+    while sum(sizes(target)) < 4 << 20:
+        assert child.poll() is None
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    kept = records(target)
+    assert 0 < len(kept) < len(wanted)
+    assert kept == wanted[: len(kept)]
+    assert f" and {len(wanted) - len(kept)} records, " in command("copy", source, target)[1]
+    assert records(target) == wanted
 
 
 def test_a_change_at_the_destination_is_seen(source: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agentrunner.cli.common import console, fail, run, shorten
 from agentrunner.cli.copying import Refused, compare_thread, copy_thread, thread_ids
+from agentrunner.cli.copying_records import compare_records, copy_records, threads_of_records
 from agentrunner.cli.location import PLACE, looking_at, opened, shown
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def copy(
     ],
     verify_only: Annotated[bool, typer.Option("--verify-only", help="Only compare what is in both.")] = False,
 ) -> None:
-    """Copy all threads to another store, then compare both; done again, it goes on where it was cut off.
+    """Copy all threads, and records, to another store, then compare both; done again, it goes on where it was cut off.
 
     Of a thread with a live run, the runs before it are copied. A thread that has gone its own way at the destination is
     left alone. Exit code 1 if a thread differs in the end.
@@ -43,7 +44,7 @@ def copy(
     for line in said:
         out.print(line)
     for thread_id, why in differing.items():
-        out.print(shorten(f"differs: {thread_id}: {why}", WIDTH), soft_wrap=True)
+        out.print(shorten(f"differs: {thread_id or 'what is of no thread'}: {why}", WIDTH), soft_wrap=True)
     if differing:
         raise typer.Exit(1)
 
@@ -52,32 +53,43 @@ async def _copy(source: str, destination: str, verify_only: bool) -> tuple[list[
     """Give what is to be said, and each thread that differs, with why."""
     async with looking_at(source) as origin, (looking_at if verify_only else opened)(destination) as target:
         threads = await thread_ids(origin)
+        # What has no run, or is of no thread.
+        loose = await threads_of_records(origin, threads)
         said: list[str] = []
         differing: dict[str, str] = {}
         if not verify_only:
             copied: Counter[str] = Counter()
-            with _progress("copying", threads, copied) as (each, on_page):
+            with _progress("copying", [*threads, *loose], copied) as (each, on_page):
                 for thread_id in each:
                     try:
                         await copy_thread(origin, target, thread_id, on_page)
+                        copied["records"] += await copy_records(origin, target, thread_id)
                     except Refused as refused:
                         differing[thread_id] = str(refused)
             where = f"from {shown(source)} to {shown(destination)}"
-            said.append(f"copied {copied['runs']:,} runs, {decimal(copied['bytes'])}, {where}")
-        equal: Counter[str] = Counter()
+            said.append(f"copied {_counted(copied)}, {decimal(copied['bytes'])}, {where}")
+        known, equal = set(threads), Counter[str]()
         unread = set()
-        with _progress("comparing", threads, Counter()) as (each, on_page):
+        with _progress("comparing", [*threads, *loose], Counter()) as (each, on_page):
             for thread_id in each:
                 compared = await compare_thread(origin, target, thread_id, on_page)
+                records, differ = await compare_records(origin, target, thread_id)
                 if compared.unread:
                     unread.add(thread_id)
+                if compared.difference is None and differ:
+                    compared.difference = f"{differ} of its records differ"
                 if compared.difference is not None:
                     differing.setdefault(thread_id, compared.difference)
                 else:
-                    equal += Counter(threads=1, runs=compared.runs)
-        said.append(f"compared {len(threads):,} threads: {equal['threads']:,} with {equal['runs']:,} runs are equal")
+                    equal += Counter(threads=thread_id in known, runs=compared.runs, records=records)
+        said.append(f"compared {len(threads):,} threads: {equal['threads']:,} with {_counted(equal)} are equal")
         said += [shorten(line, WIDTH) for line in await _left_out(origin, unread)]
     return said, differing
+
+
+def _counted(found: Counter[str]) -> str:
+    records = f" and {found['records']:,} records" if found["records"] else ""
+    return f"{found['runs']:,} runs{records}"
 
 
 async def _left_out(origin: Store, unread: set[str]) -> list[str]:

@@ -64,7 +64,7 @@ async def copy_thread(source: Store, target: Store, thread_id: str, on_page: OnP
     except ThreadNotFound:
         # Deleted since it was listed.
         return
-    there = await _summary(target, thread_id)
+    there = await summary_of(target, thread_id)
     if there == thread:
         return
     if there is not None and there.running:
@@ -86,7 +86,7 @@ async def copy_thread(source: Store, target: Store, thread_id: str, on_page: OnP
 
 async def compare_thread(source: Store, target: Store, thread_id: str, on_page: OnPage) -> Compared:
     """Read a thread back from both stores and say where they differ."""
-    thread, there = await _summary(source, thread_id), await _summary(target, thread_id)
+    thread, there = await summary_of(source, thread_id), await summary_of(target, thread_id)
     if thread is None:
         return Compared(0, 0, "it is no longer in the source" if there is not None else None)
     found, after = _Checksum(), 0
@@ -187,7 +187,8 @@ async def _head(store: Store, thread_id: str) -> int:
     return below
 
 
-async def _summary(store: Store, thread_id: str) -> ThreadSummary | None:
+async def summary_of(store: Store, thread_id: str) -> ThreadSummary | None:
+    """Give a thread, `None` if there is none."""
     try:
         return await store.thread(thread_id)
     except ThreadNotFound:

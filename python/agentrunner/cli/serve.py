@@ -1,19 +1,33 @@
 """`agentrunner serve`."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 import traceback
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from agentrunner.cli.common import console, fail, reported, run
 from agentrunner.cli.location import PLACE, opened, shown, store_of
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agentrunner.harness import Harness
+    from agentrunner.runner import AgentRunner
+    from agentrunner.types import Agent
+
 
 def serve(
     agents: Annotated[
-        str, typer.Argument(metavar="MODULE:NAME", help="A dict of agents by id, or one agent, then called `default`.")
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="A dict of agents by id; one agent, then called `default`; or a function of a runner, annotated "
+            "`-> Harness`, that gives one.",
+        ),
     ],
     db: Annotated[str, typer.Option("--db", metavar="LOCATION", help=f"Where threads are kept: {PLACE}.")],
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
@@ -58,13 +72,13 @@ def serve(
             2,
         )
     found = _load(agents)
-    named = found if isinstance(found, dict) else {"default": found}
     run(_reach(db))
     with reported():
         runner = AgentRunner(store_of(db), on_concurrent_run=on_concurrent_run)
         try:
+            served = _served(found, agents, runner)
             app = create_app(
-                runner, named, base_path=base_path, mode=mode, cors=cors, inspector=inspector,
+                runner, served, base_path=base_path, mode=mode, cors=cors, inspector=inspector,
                 shutdown_seconds=shutdown_seconds,
                 authenticate=_load(authenticate) if authenticate is not None else None,
             )  # fmt: skip
@@ -72,8 +86,25 @@ def serve(
             fail(str(error), 2)
         if log_format == "text":
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
-            console(stderr=True).print(f"agents {', '.join(named)} at {url}, threads in {shown(db)}; ctrl+c ends it")
+            named = ", ".join(app.state.server.agents)
+            console(stderr=True).print(f"agents {named} at {url}, threads in {shown(db)}; ctrl+c ends it")
         serve_app(app, host=host, port=port, log_format=log_format)
+
+
+def _served(found: Any, place: str, runner: AgentRunner) -> Mapping[str, Agent] | Harness:
+    """Give the agents that were named, or their harness over the runner."""
+    from agentrunner.harness import Harness
+
+    if isinstance(found, Harness):
+        fail(f"{place!r} is a Harness, which has its store already; name a function `(runner) -> Harness` instead", 2)
+    said = getattr(found, "__annotations__", {}).get("return")
+    if said is Harness or (isinstance(said, str) and said.rpartition(".")[2] == Harness.__name__):
+        try:
+            harness: Harness = found(runner)
+        except Exception as error:  # noqa: BLE001 - it may fail in any way
+            fail(f"{place!r} gives no harness: {_blamed(error)}", 2)
+        return harness
+    return found if isinstance(found, dict) else {"default": found}
 
 
 async def _reach(db: str) -> None:
@@ -97,6 +128,10 @@ def _load(place: str) -> Any:
     except AttributeError:
         fail(f"module {module!r} has no {name!r}", 2)
     except Exception as error:  # noqa: BLE001 - a module may fail in any way
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        fail(f"{place!r} cannot be imported: {type(error).__name__}: {error} ({at.filename}, line {at.lineno})", 2)
+        fail(f"{place!r} cannot be imported: {_blamed(error)}", 2)
     return value
+
+
+def _blamed(error: Exception) -> str:
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({at.filename}, line {at.lineno})"
