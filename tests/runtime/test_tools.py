@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from scripts import Script, calls, raising, run, says, session_in, shown
 
 from agentrunner import InMemoryAgentRunner
+from agentrunner.errors import ToolNameClash
 from agentrunner.runtime import (
     AgentRuntime,
     Completed,
@@ -92,8 +93,8 @@ def test_what_cannot_be_a_tool() -> None:
     for function in (star, double, positional, nowhere, opaque):
         with pytest.raises(TypeError, match=f"tool '{function.__name__}'"):
             Tool(function)
-    with pytest.raises(ValueError, match="two tools are called 'paint'"):
-        AgentRuntime(Script(), tools=[paint, paint])
+    with pytest.raises(ToolNameClash, match="paint"):
+        AgentRuntime(Script(), tools=[paint, Tool(paint.function)])
 
 
 class Calculator:

@@ -6,6 +6,7 @@ from agentrunner.runtime.approvals import ApprovalRequest, Decision, Deny
 from agentrunner.runtime.bus import Missed, RuntimeEvent, Subscription
 from agentrunner.runtime.checkpoints import Checkpoint
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
+from agentrunner.runtime.context import ContextWindowManager
 from agentrunner.runtime.llm import (
     Finish,
     LlmClient,
@@ -21,6 +22,7 @@ from agentrunner.runtime.llm import (
 from agentrunner.runtime.middleware import Middleware, TurnContext
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, TurnResult, WaitingForClient
 from agentrunner.runtime.session import Session
+from agentrunner.runtime.skills import Skill, SkillPrompter, load_skills
 from agentrunner.runtime.tools import Tool, ToolCall, ToolContext, ToolResult, tool
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "ApprovalRequest",
     "Checkpoint",
     "Completed",
+    "ContextWindowManager",
     "Decision",
     "Deny",
     "Failed",
@@ -44,6 +47,8 @@ __all__ = [
     "RuntimeConfig",
     "RuntimeEvent",
     "Session",
+    "Skill",
+    "SkillPrompter",
     "Subscription",
     "TextDelta",
     "Tool",
@@ -58,5 +63,6 @@ __all__ = [
     "TurnResult",
     "Usage",
     "WaitingForClient",
+    "load_skills",
     "tool",
 ]

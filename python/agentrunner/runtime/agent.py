@@ -13,12 +13,13 @@ from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, TurnResult, WaitingForClient
 from agentrunner.runtime.session import Session, Sessions
+from agentrunner.runtime.skills import SkillPrompter
 from agentrunner.runtime.tools import toolbox
 from agentrunner.runtime.turn import Means, Turn
 from agentrunner.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from ag_ui.core import ResumeEntry, RunAgentInput
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from agentrunner.runtime.middleware import Middleware
     from agentrunner.runtime.outcome import Outcome
     from agentrunner.runtime.prompt import ContextManager
+    from agentrunner.runtime.skills import Skill
     from agentrunner.runtime.tools import Tool
     from agentrunner.stores import Store
 
@@ -43,8 +45,8 @@ class AgentRuntime:
     and closed by `async with`; without one they are in memory.
 
     `tools`: functions, or `Tool`s. `tool_policy` says what calls may run; `approval_handler` decides those that are to
-    be asked for, else the run is interrupted for its client to decide. Raises `ValueError`, `TypeError` for tools that
-    cannot be.
+    be asked for, else the run is interrupted for its client to decide. Raises `TypeError`, `ToolNameClash`,
+    `SkillInvalid` for tools and skills that cannot be.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class AgentRuntime:
         tool_policy: ToolPolicy | None = None,
         context_manager: ContextManager | None = None,
         session_store: Store | None = None,
+        skills: Iterable[Skill] = (),
         error_recovery: ToolErrorRecovery | None = None,
         agent_id: str | None = None,
     ) -> None:
@@ -65,16 +68,19 @@ class AgentRuntime:
         self._store: Store = session_store if session_store is not None else MemoryStore()
         self._bus = EventBus()
         self._busy: set[str] = set()
+        own = list(toolbox(tools).values())
+        prompter = SkillPrompter(skills)
         self._means = Means(
             llm=llm,
-            tools=toolbox(list(tools)),
+            own=own,
+            tools=prompter.toolbox(own),
+            skills=prompter,
             config=config or RuntimeConfig(),
             middlewares=tuple(middlewares),
             approval_handler=approval_handler,
             tool_policy=tool_policy,
             context_manager=context_manager,
             recovery=error_recovery or ToolErrorRecovery(),
-            bus=self._bus,
         )
 
     async def __aenter__(self) -> Self:
@@ -120,16 +126,21 @@ class AgentRuntime:
         *,
         messages: Sequence[Mapping[str, Any]] = (),
         metadata: Mapping[str, Any] | None = None,
+        skills: Sequence[str] | None = None,
     ) -> Session:
-        """Make a session, with messages in AG-UI's wire form. Raises `SessionAlreadyExists`."""
+        """Make a session, with messages in AG-UI's wire form, and `skills` in use; without these all of the runtime's.
+
+        Raises `SessionAlreadyExists`.
+        """
         session = Session(session_id if session_id is not None else new_id(), metadata=dict(metadata or {}))
+        session.skills = list(skills) if skills is not None else None
         given = [{"id": new_id(), **message} for message in messages]
-        await Sessions(self._store).save(session, messages=given)
+        await self._own().save(session, messages=given)
         return session
 
     async def restore_session(self, session_id: str) -> Session:
         """Give a session as it is kept. Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`."""
-        return await Sessions(self._store).load(session_id)
+        return await self._own().load(session_id)
 
     async def run_turn(
         self,
@@ -152,7 +163,7 @@ class AgentRuntime:
         resume: Sequence[ResumeEntry | Mapping[str, Any]] | None = None,
     ) -> Events:
         """Run a user's turn and yield its events, as `run` does."""
-        stream = self._stream(self._asked(session_id, message, resume), Sessions(self._store), "run", known=True)
+        stream = self._stream(self._asked(session_id, message, resume), self._own(), "run", known=True)
         async with aclosing(stream) as events:
             async for event in events:
                 yield event
@@ -171,11 +182,14 @@ class AgentRuntime:
         try:
             run = current_run()
         except LookupError:
-            return Sessions(self._store)
+            return self._own()
         # An agent may be used within another's run: for a thread of its own.
         if run.thread_id != thread_id or run.store is None:
-            return Sessions(self._store)
-        return Sessions(run.store, run.claim)
+            return self._own()
+        return Sessions(run.store, run.claim, self._bus)
+
+    def _own(self) -> Sessions:
+        return Sessions(self._store, None, self._bus)
 
     def _asked(
         self,
@@ -194,7 +208,7 @@ class AgentRuntime:
 
     async def _result(self, input: RunAgentInput, how: str, number: int | None = None) -> TurnResult:
         last: dict[str, Any] = {}
-        stream = self._stream(input, Sessions(self._store), how, number=number, known=True)
+        stream = self._stream(input, self._own(), how, number=number, known=True)
         async for event in stream:
             last = event
         session = await self.restore_session(input.thread_id)

@@ -47,10 +47,10 @@ class EventBus:
         self._published += 1
         self._wake()
 
-    def checkpoint(self, session_id: str, run_id: str, made: Checkpoint) -> None:
+    def checkpoint(self, made: Checkpoint) -> None:
         """Tell all listeners that a checkpoint was written."""
         event = {"type": "checkpoint", "step": made.step, "number": made.number, "turn": made.turn}
-        self.publish(RuntimeEvent(session_id, run_id, event))
+        self.publish(RuntimeEvent(made.session_id, made.run_id, event))
 
     def close(self) -> None:
         """End the subscriptions once they have read what there is."""

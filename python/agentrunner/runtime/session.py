@@ -16,6 +16,7 @@ from agentrunner.stores import Change
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from agentrunner.runtime.bus import EventBus
     from agentrunner.stores import Claim, Store
 
 PAGE = 1000
@@ -66,9 +67,10 @@ class Session:
 class Sessions:
     """The sessions of a store; with a claim only as long as that holds the thread."""
 
-    def __init__(self, store: Store, claim: Claim | None = None) -> None:
+    def __init__(self, store: Store, claim: Claim | None = None, bus: EventBus | None = None) -> None:
         self.store = store
         self.claim = claim
+        self._bus = bus
 
     async def find(self, session_id: str) -> Session | None:
         """Give a session, `None` if there is none. Raises `RecordDamaged`, `RecordTooNew`, `StoreError`."""
@@ -176,6 +178,8 @@ class Sessions:
         after.version = versions[-1]
         for one in fields(session):
             setattr(session, one.name, getattr(after, one.name))
+        if made is not None and self._bus is not None:
+            self._bus.checkpoint(made)
         return made
 
     async def rewind(self, session: Session, to: Checkpoint) -> None:

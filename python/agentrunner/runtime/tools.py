@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticSchemaGenerationError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_json
 
+from agentrunner.errors import ToolNameClash
 from agentrunner.runtime.llm import ToolSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 Policy: TypeAlias = Literal["allow", "ask", "deny"]
 """What may be done with a call: run it, run it once it is approved, or neither."""
@@ -185,12 +186,11 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return lambda function: Tool(function, **options)
 
 
-def toolbox(tools: list[Tool | Callable[..., Any]]) -> dict[str, Tool]:
-    """Give tools by name. Raises `ValueError` where two have the same."""
+def toolbox(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
+    """Give tools by name. Raises `TypeError`, `ToolNameClash`."""
     made: dict[str, Tool] = {}
     for given in tools:
         one = given if isinstance(given, Tool) else Tool(given)
-        if one.name in made:
-            raise ValueError(f"two tools are called '{one.name}'")
-        made[one.name] = one
+        if made.setdefault(one.name, one) is not one:
+            raise ToolNameClash(one.name, "the runtime", "the runtime")
     return made

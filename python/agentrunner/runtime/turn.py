@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
     from agentrunner.runtime.approvals import ApprovalHandler, ToolPolicy
-    from agentrunner.runtime.bus import EventBus
     from agentrunner.runtime.checkpoints import Checkpoint, Step
     from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
     from agentrunner.runtime.llm import LlmClient, Usage
     from agentrunner.runtime.middleware import Middleware
     from agentrunner.runtime.prompt import ContextManager
     from agentrunner.runtime.session import Session, Sessions
+    from agentrunner.runtime.skills import SkillPrompter
     from agentrunner.runtime.tools import Tool
 
     Events = AsyncGenerator[dict[str, Any], None]
@@ -40,14 +40,17 @@ class Means:
     """What a turn is done with."""
 
     llm: LlmClient
+    own: Sequence[Tool]
+    """The runtime's own tools, which the model is always told of."""
     tools: dict[str, Tool]
+    """Those and the skills'."""
+    skills: SkillPrompter
     config: RuntimeConfig
     middlewares: Sequence[Middleware]
     approval_handler: ApprovalHandler | None
     tool_policy: ToolPolicy | None
     context_manager: ContextManager | None
     recovery: ToolErrorRecovery
-    bus: EventBus
 
 
 class _TurnFailed(Exception):
@@ -125,7 +128,6 @@ class Turn:
         made = await self._sessions.save(self._session, messages=messages, checkpoint=checkpoint, **changed)
         if made is not None:
             self._at = made
-            self._means.bus.checkpoint(self._session.id, self._run_id, made)
 
     def _step_begun(self) -> Iterator[dict[str, Any]]:
         if self._step is None:
@@ -144,9 +146,11 @@ class Turn:
             yield event
         if self._at.turn >= config.max_turns:
             raise _TurnFailed(f"Max turns ({config.max_turns}) reached before the model had finished")
-        tools = [tool.spec for tool in means.tools.values()] + client_tools(session, means.tools)
         history = [view for message in session.messages if (view := shown(message)) is not None]
-        history = system_message(config, "", session) + history
+        skills = means.skills.active(session.skills, history)
+        tools = [tool.spec for tool in [*means.own, *means.skills.tools(skills)]]
+        tools += client_tools(session, means.tools)
+        history = system_message(config, means.skills.prompt(skills), session) + history
         request = LlmRequest(await trimmed(means.context_manager, history, tools), tools, config.settings)
         context = replace(self._context, turn=self._at.turn + 1)
         for middleware in means.middlewares:
