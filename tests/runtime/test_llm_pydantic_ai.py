@@ -100,18 +100,23 @@ async def test_calls_side_by_side_and_thoughts() -> None:
         {1: DeltaToolCall(name="weather", json_args='{"city": ', tool_call_id="a")},
         {2: DeltaToolCall(name="now", tool_call_id="b")},
         {1: DeltaToolCall(json_args='"Lisbon"}')},
+        {3: DeltaToolCall(name="weather", tool_call_id="c")},
+        {4: DeltaToolCall(name="now", json_args="{}", tool_call_id="d")},
+        {3: DeltaToolCall(json_args='{"city": "Porto"}')},
     )
     events = await ask(model, tools=[WEATHER, ToolSpec("now")])
     assert events[:2] == [ReasoningDelta("Let me "), ReasoningDelta("think.")]
     assert [event for event in events if isinstance(event, ToolCallStart)] == [
         ToolCallStart("a", "weather"),
         ToolCallStart("b", "now"),
+        ToolCallStart("c", "weather"),
+        ToolCallStart("d", "now"),
     ]
     args = {
         key: "".join(event.delta for event in events if isinstance(event, ToolCallArgs) and event.id == key)
-        for key in "ab"
+        for key in "abcd"
     }
-    assert args == {"a": '{"city": "Lisbon"}', "b": "{}"}
+    assert args == {"a": '{"city": "Lisbon"}', "b": "{}", "c": '{"city": "Porto"}', "d": "{}"}
     assert events[-1] == Finish("tool_calls")
 
 

@@ -106,6 +106,13 @@ class PydanticAIClient:
             raise errors.LlmRefused(f"the service of the model '{self.model}' withheld the answer")
         if response.finish_reason == "error":
             raise errors.LlmOverloaded(f"the service of the model '{self.model}' has failed")
+        whole = response.get()
+        if whole.state == "incomplete":
+            raise errors.LlmUnreachable(f"the answer of the model '{self.model}' broke off")
+        for index, name in calls.unsaid():
+            # Arguments that came as an object, or not at all. A part's end is not theirs: calls may be interleaved.
+            part = whole.parts[index]
+            yield ToolCallArgs(name, part.args_as_json_str() if isinstance(part, messages.ToolCallPart) else "{}")
         usage = response.usage
         if usage.has_values():
             thought = usage.details.get("reasoning_tokens", 0)
@@ -127,7 +134,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self._ids: dict[int, str] = {}
-        self.said: set[int] = set()
+        self._said: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._ids)
@@ -136,8 +143,12 @@ class _Calls:
         self._ids[index] = given if given and given not in self._ids.values() else f"call-{uuid.uuid4().hex}"
         return self._ids[index]
 
-    def id(self, index: int) -> str:
-        return self._ids[index]
+    def say(self, index: int, args: str) -> ToolCallArgs:
+        self._said.add(index)
+        return ToolCallArgs(self._ids[index], args)
+
+    def unsaid(self) -> list[tuple[int, str]]:
+        return [(index, name) for index, name in self._ids.items() if index not in self._said]
 
 
 def _events(event: messages.ModelResponseStreamEvent, calls: _Calls) -> Iterator[LlmEvent]:
@@ -149,18 +160,13 @@ def _events(event: messages.ModelResponseStreamEvent, calls: _Calls) -> Iterator
         case messages.PartStartEvent(index=index, part=messages.ToolCallPart() as part):
             yield ToolCallStart(calls.begin(index, part.tool_call_id), part.tool_name)
             if isinstance(part.args, str) and part.args:
-                calls.said.add(index)
-                yield ToolCallArgs(calls.id(index), part.args)
+                yield calls.say(index, part.args)
         case messages.PartDeltaEvent(delta=messages.TextPartDelta(content_delta=text)) if text:
             yield TextDelta(text)
         case messages.PartDeltaEvent(delta=messages.ThinkingPartDelta(content_delta=text)) if text:
             yield ReasoningDelta(text)
         case messages.PartDeltaEvent(index=index, delta=messages.ToolCallPartDelta(args_delta=str() as args)) if args:
-            calls.said.add(index)
-            yield ToolCallArgs(calls.id(index), args)
-        case messages.PartEndEvent(index=index, part=messages.ToolCallPart() as part) if index not in calls.said:
-            # Arguments that came as an object, or not at all.
-            yield ToolCallArgs(calls.id(index), part.args_as_json_str())
+            yield calls.say(index, args)
 
 
 def _last(group: BaseExceptionGroup[Any]) -> BaseException:
