@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--shutdown", type=float, default=10.0)
     parser.add_argument("--live-window", type=int, default=1 << 20)
     parser.add_argument("--send-buffer", type=int)
+    parser.add_argument("--bookings", type=Path, help="serve the agent of `approving.py`, which writes there")
     asked = parser.parse_args()
     mutations.apply()
 
@@ -98,7 +100,12 @@ def main() -> None:
     store = store_at(asked.location, lease_ttl=asked.lease_ttl, resume_window=asked.resume_window)
     runner = AgentRunner(store, live_window_bytes=asked.live_window)
     limits = Limits(stalled_seconds=asked.stalled)
-    app = create_app(runner, AGENTS, limits=limits, shutdown_seconds=asked.shutdown)
+    agents: Any = AGENTS
+    if asked.bookings is not None:
+        import approving
+
+        agents = approving.harness(runner, approving.Bookings(asked.bookings))
+    app = create_app(runner, agents, limits=limits, shutdown_seconds=asked.shutdown)
     serving.log("text")
     config = uvicorn.Config(
         app, http=Connection, loop="uvloop", ws="none", lifespan="on", access_log=False, log_config=None,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import agentrunner
-from agentrunner import SqliteAgentRunner
+from agentrunner import SqliteAgentRunner, SqliteStore
 from campaigns import Campaign, Context, Outcome, disk, start
 from campaigns.power import Disk
+from campaigns.recorded import THREADS, kept
 from conftest import saying
 
 if TYPE_CHECKING:
@@ -56,11 +57,13 @@ def run(context: Context) -> Outcome:
         records = record(context, durability)
         replayed = Disk(context.random, deaf=context.mutation == DEAF)
         shown: dict[str, list[Shown]] = {}
-        done = 0
+        done, written = 0, -1
         for cut in chosen(context, records, cuts):
             for each in records[done:cut]:
                 replayed.replay(each)
-                if each.kind == disk.SHOWN:
+                if each.kind == disk.SHOWN and each.file == THREADS:
+                    written = each.offset
+                elif each.kind == disk.SHOWN:
                     kind = json.loads(each.data)["type"]
                     seen = Shown(each.offset, each.data, each.nanoseconds, kind in BARRIERS)
                     shown.setdefault(f"t{each.file}", []).append(seen)
@@ -71,6 +74,7 @@ def run(context: Context) -> Outcome:
             what = f"{durability} recording {number}, cut at {cut} of {len(records)}"
             age = asyncio.run(examine(folder / "threads.db", shown, records[cut - 1], strict, what, outcome))
             oldest = max(oldest, age)
+            asyncio.run(examine_records(folder / "threads.db", written, strict, what, outcome))
             shutil.rmtree(folder)
             outcome.count("cuts")
             context.tick()
@@ -166,6 +170,27 @@ async def examine(
     if oldest > LOST_MS + LATE_MS:
         outcome.fail(f"{what}: an event shown {oldest:.0f} ms before is lost")
     return oldest
+
+
+async def examine_records(path: Path, written: int, strict: bool, what: str, outcome: Outcome) -> None:
+    """Compare the records a cut left with those there were after the last write that returned, or one begun since."""
+    store = SqliteStore(path)
+    try:
+        await store.open()
+        found = {record.key: record.value for record in await store.records(None, None, None, 100)}
+    except agentrunner.StoreError as error:
+        outcome.count("corrupt")
+        outcome.fail(f"{what}: {type(error).__name__}: {error}")
+        return
+    finally:
+        await store.aclose()
+    last = int(found.get("last", b"-1"))
+    if last < written:
+        outcome.count("shown and lost, strict" if strict else "barriers lost, balanced", written - last)
+        outcome.fail(f"{what}: records were written up to {written}, and are there up to {last}")
+    if found != (kept(last) if last >= 0 else {}):
+        outcome.count("corrupt")
+        outcome.fail(f"{what}: of the changes of write {last} some are there, others not: {found}")
 
 
 async def journal(runner: AgentRunner, thread: str) -> list[Event]:

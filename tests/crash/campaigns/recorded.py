@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import SqliteAgentRunner
+from agentrunner.stores import Change
 from campaigns import mutations
 from campaigns.disk import mark
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 THREADS = 3
+WRITES = 60
+"""Of records, marked as of one thread more."""
 
 
 def talkative(chance: random.Random) -> Any:
@@ -53,6 +56,20 @@ async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) 
                     mark(log, number, event.seq or 0, bytes(event))
 
         await asyncio.gather(*map(thread, range(THREADS)))
+        # Behind the runs: each of these brings to the disk whatever was written before it.
+        store = await runner.opened()
+        version = 0
+        for n in range(WRITES):
+            key, value = f"k{n % 5}", kept(n).get(f"k{n % 5}")
+            changes = [Change("kind", "last", "t0", b"%d" % n, version), Change("kind", key, "t0", value)]
+            version, _ = await store.write(changes)
+            mark(log, THREADS, n, b"")
+
+
+def kept(n: int) -> dict[str, bytes]:
+    """Give the records there are after this write, the first being 0: others come and go as `last` counts on."""
+    last = {f"k{m % 5}": m for m in range(n + 1)}
+    return {"last": b"%d" % n} | {key: b"%d" % m * 999 for key, m in last.items() if m // 5 % 2 == 0}
 
 
 if __name__ == "__main__":
