@@ -23,7 +23,7 @@ class Server:
     `options` are those of `crash/served.py`; `log` is where it writes what it logs; `mutation`: the guard it drops.
     """
 
-    def __init__(self, location: str, log: Path, *, mutation: str | None = None, **options: float) -> None:
+    def __init__(self, location: str, log: Path, *, mutation: str | None = None, **options: float | Path) -> None:
         self.log = log
         self._command = [sys.executable, str(SERVED), location]
         for name, value in options.items():

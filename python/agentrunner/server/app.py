@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
@@ -32,10 +33,11 @@ from agentrunner.server.page import page
 from agentrunner.server.transcribe import transcribe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from agentrunner.harness import Harness
     from agentrunner.runner import AgentRunner
     from agentrunner.server.auth import Authenticate
     from agentrunner.server.calls import Call
@@ -67,6 +69,7 @@ class Server:
     """What the handlers share."""
 
     runner: AgentRunner
+    harness: Harness | None
     agents: Mapping[str, Agent]
     base_path: str | None
     mode: Mode
@@ -92,6 +95,8 @@ class Server:
         Their readers are told by a `RUN_ERROR` (code `INTERRUPTED`), and their streams end.
         """
         await self.runner.drain(self.shutdown_seconds)
+        if self.harness is not None:
+            await self.harness.aclose()
         await self.runner.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -160,7 +165,7 @@ class Server:
 
 def create_app(
     runner: AgentRunner,
-    agents: Mapping[str, Agent],
+    agents: Mapping[str, Agent] | Harness,
     *,
     base_path: str | None = "/",
     mode: Mode = "multi-route",
@@ -174,19 +179,22 @@ def create_app(
 ) -> Starlette:
     """Make the ASGI app: the routes of CopilotKit's runtime and of AG-UI, over a runner and its agents.
 
-    `agents`: by the id clients use; `default` is what the stock ones ask for. `base_path`: what stands before the
-    routes; `None`: anything may. `mode`: a route each, one route for everything, or both. `authenticate`: gives the
-    `Principal` of a request, whose scope decides which threads it sees; without it everybody sees all. `cors`: `True`
-    for the original's permissive set. `inspector`: serve a page that shows everything at `/inspector`.
+    `agents`: by the id clients use; `default` is what the stock ones ask for. Or a `Harness` over the same runner, for
+    its agents: clients are shown what waits for approval, and answer it. `base_path`: what stands before the routes;
+    `None`: anything may. `mode`: a route each, one route for everything, or both. `authenticate`: gives the `Principal`
+    of a request, whose scope decides which threads it sees; without it everybody sees all. `cors`: `True` for the
+    original's permissive set. `inspector`: serve a page that shows everything at `/inspector`.
 
-    Its lifespan opens the runner and, when it ends, closes it: live runs get `shutdown_seconds` to end. Mounted in
-    another app the parent's lifespan is `app.router.lifespan_context`. Raises `ValueError` for an agent id or option
-    that cannot be.
+    Its lifespan opens the runner and, when it ends, closes it: live runs get `shutdown_seconds` to end. A harness is
+    started with it, which recovers the runs of processes that are gone, and closed. Mounted in another app the parent's
+    lifespan is `app.router.lifespan_context`. Raises `ValueError` for an agent id or option that cannot be.
     """
     if mode not in ("multi-route", "single-route", "both"):
         raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
-    if not agents or not all(isinstance(agent_id, str) and agent_id for agent_id in agents):
-        raise ValueError("agents is a mapping of non-empty ids to agents, at least one")
+    harness = _harness(runner, agents)
+    agents = harness.agents if harness is not None else agents
+    if not isinstance(agents, Mapping) or not agents or not all(isinstance(each, str) and each for each in agents):
+        raise ValueError("agents is a mapping of non-empty ids to agents, at least one, or a harness")
     useless = [name for name, agent in agents.items() if not callable(getattr(agent, "run", agent))]
     if useless:
         raise ValueError(f"agent {useless[0]!r} is no function and has no `run`: {agents[useless[0]]!r}")
@@ -196,6 +204,7 @@ def create_app(
         raise ValueError(f"base_path starts with a slash, unlike {base_path!r}")
     server = Server(
         runner=runner,
+        harness=harness,
         agents=dict(agents),
         base_path=base_path,
         mode=mode,
@@ -212,6 +221,8 @@ def create_app(
     async def lifespan(_: object) -> AsyncIterator[None]:
         await runner.opened()
         try:
+            if harness is not None:
+                await harness.opened()
             yield
         finally:
             await server.drain()
@@ -258,3 +269,16 @@ def create_app(
     app.router.default = server
     app.state.server = server
     return app
+
+
+def _harness(runner: AgentRunner, agents: object) -> Harness | None:
+    """Give the harness, if agents are one. Raises `ValueError` if it is over another runner."""
+    if isinstance(agents, Mapping):
+        return None
+    from agentrunner.harness import Harness
+
+    if not isinstance(agents, Harness):
+        return None
+    if agents.runner is not runner:
+        raise ValueError("the harness is over another runner than the app")
+    return agents
