@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import backends
-from agentrunner import AgentRunner, InMemoryAgentRunner, SqliteAgentRunner
+from agentrunner import AgentRunner, InMemoryAgentRunner, MemoryStore, SqliteAgentRunner
 from agentrunner.stores.locations import store_at
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ag_ui.core import RunAgentInput
 
-    from agentrunner import Event, EventStream
+    from agentrunner import Event, EventStream, Store
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TIMEOUT = 30.0
@@ -101,6 +101,17 @@ def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[C
             return runner
 
         yield make
+
+
+@pytest.fixture(params=backends.ALL)
+def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Make stores over the same threads, one for each life of a process; in memory it is one that has many lives."""
+    if request.param == "memory":
+        store = MemoryStore()
+        yield lambda: store
+        return
+    with backends.place(request.param, tmp_path) as location:
+        yield lambda: store_at(location)
 
 
 @pytest.fixture

@@ -358,7 +358,7 @@ class Harness:
     async def events(self, run_id: str, *, after: int = 0) -> list[HarnessEvent]:
         """Give a run's events behind a sequence number. Raises `RunNotFound`.
 
-        Deltas are as the thread keeps them: many are one, under the first of their numbers.
+        Deltas are as the thread keeps them: many are one, under the first numbers of the gap they fill.
         """
         record = await self.run_record(run_id)
         return await replay(self._store, record, after)

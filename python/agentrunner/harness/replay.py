@@ -47,7 +47,7 @@ async def segment_events(store: Store, record: RunRecord, segment: Segment) -> l
 
 
 async def replay(store: Store, record: RunRecord, after: int) -> list[HarnessEvent]:
-    """Give a run's events behind a sequence number. A compacted delta has the first number of those it stands for."""
+    """Give a run's events behind a sequence number. Compacted deltas have the first numbers of their gap."""
     events = [event for event in record.events if event.seq > after]
     bounds = [event.seq for event in record.events]
     for segment in record.segments:
