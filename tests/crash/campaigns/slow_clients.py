@@ -34,7 +34,7 @@ ONCE = 3
 """How many times its own length a long run may cost a server, however many clients stall in it."""
 BATCHES = 3
 """Of clients that stall in a long run, one after the other."""
-HEADROOM = 1 << 20
+HEADROOM = 2 << 20
 """Bytes a server's memory comes and goes by."""
 STAMP = re.compile(rb'"(\d+)~')
 
