@@ -45,7 +45,8 @@ def run(context: Context) -> Outcome:
 CAMPAIGN = Campaign(
     name="hostile",
     promise="hostile input",
-    bar="0 panics, 0 extra frames, 4xx and errors of ours, memory flat: medians of the second and the last quarter at most 16 MiB apart",
+    bar="0 panics, 0 extra frames, 4xx and errors of ours; memory: medians of the second and the last quarter at most "
+    "16 MiB apart",
     backends=("sqlite",),
     small=6,
     full={"sqlite": 2000},
