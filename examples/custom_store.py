@@ -19,7 +19,7 @@ from agentrunner.types import ANY_SCOPE
 ALL = sys.maxsize
 LIMITS = {"event_bytes": ALL, "id_bytes": ALL, "window_bytes": ALL, "pending_bytes": ALL}
 RUNS = {"claim", "append", "finish", "request_stop", "recover", "abandon"}
-THREADS = {"rename", "archive", "delete", "clear", "put", "prune"}
+THREADS = {"rename", "archive", "delete", "clear", "put", "prune", "write"}
 
 
 class LogStore:
@@ -64,13 +64,9 @@ class LogStore:
             raise StoreClosed("the store is closed")
         return partial(self._change, verb) if verb in RUNS | THREADS else getattr(self._memory, verb)
 
-    async def write(self, changes, claim=None):
-        """Change records."""
-        return await self._change("write", changes, claim)
-
-    async def _change(self, verb, *said):
+    async def _change(self, verb, *said, **fence):
         self._at = max(self._at, int(time.time() * 1000))
-        outcome = await getattr(self._memory, verb)(*said)
+        outcome = await getattr(self._memory, verb)(*said, **fence)
         if outcome not in ([], 0):  # else nothing has changed
             try:
                 self._write([self._at, self.resume_window, verb, said])

@@ -70,6 +70,7 @@ def _table(report: Report, file: bool) -> Table:
     )
     table.add_row("threads", f"{report.threads:,}", "")
     table.add_row("runs", f"{report.runs:,}", "")
+    table.add_row("records", f"{report.records:,}", "")
     table.add_row(
         "foreign runs", f"{report.foreign_runs:,}", "written by another runner" if report.foreign_runs else ""
     )

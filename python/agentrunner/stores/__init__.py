@@ -115,6 +115,8 @@ class Report(NamedTuple):
     """Threads marked as running without a lease."""
     dead: list[tuple[str, str]]
     """Live runs whose owner is gone; the next runner that opens the store ends them."""
+    records: int = 0
+    """How many there are, of threads and of none."""
 
     @property
     def sound(self) -> bool:

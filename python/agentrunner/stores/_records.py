@@ -24,6 +24,9 @@ class Records:
         """By thread."""
         self._versions = 0
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def get(self, kind: str, key: str) -> Record | None:
         """Give a record, `None` if there is none."""
         return self._all.get((kind, key))

@@ -407,7 +407,7 @@ class MemoryStore:
         threads = [thread for thread in self._threads.values() if thread.runs]
         runs = [(thread.thread_id, run) for thread in threads for run in thread.runs]
         corrupt = [(thread_id, run.run_id) for thread_id, run in runs if _frames(run, 0) is None]
-        return Report("ok", len(threads), len(runs), 0, corrupt, [], [], [])
+        return Report("ok", len(threads), len(runs), 0, corrupt, [], [], [], len(self._records))
 
     def _live(self, thread_id: str) -> Claim | None:
         thread = self._threads.get(thread_id)

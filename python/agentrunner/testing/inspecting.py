@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner.errors import StoreClosed
+from agentrunner.stores import Change
 from agentrunner.testing.base import Chapter, needs_shared
 from agentrunner.testing.checks import check, equal, refused
 from agentrunner.testing.kept import kept_runs, put_damaged, summary
@@ -29,11 +30,13 @@ class Inspecting(Chapter):
         await whole(store, "a", "r2")
         await whole(store, "b", "r3")
         live = await begin(store, "a", "r4")
+        await store.write([Change("kind", "a", "a", b""), Change("kind", "b", "", b"")])
         before = lines(await history(store, "a"))
         for fix in (False, True):
             report = await store.inspect(fix)
             check(report.sound, f"nothing is wrong, but {report}")
             equal((report.threads, report.runs), (2, 3), "count threads that have stored runs, and those runs")
+            equal(report.records, 2, "count records, of threads or of none")
         equal(lines(await history(store, "a")), before, "inspecting changes nothing that is sound")
         await live.end()
 
@@ -87,6 +90,9 @@ class Inspecting(Chapter):
             "runs": lambda: store.runs("t", 0, 1),
             "put": lambda: store.put(summary("t3"), kept_runs("r3")),
             "prune": lambda: store.prune(1, None, 1),
+            "record": lambda: store.record("kind", "key"),
+            "records": lambda: store.records(None, None, None, 1),
+            "write": lambda: store.write([Change("kind", "key", "t", b"")]),
             "inspect": lambda: store.inspect(False),
         }
         for name, verb in verbs.items():

@@ -10,6 +10,7 @@ from agentrunner.stores import Change, Record
 from agentrunner.testing.base import Chapter
 from agentrunner.testing.checks import check, equal, refused
 from agentrunner.testing.kept import kept_runs, summary
+from agentrunner.testing.limits import HOSTILE
 from agentrunner.testing.writer import begin, recovered, whole
 from agentrunner.types import ANY_SCOPE
 
@@ -150,6 +151,18 @@ class Records(Chapter):
         equal(await store.record(record.kind, record.key), record, "keep it")
         equal(await store.records(record.kind, record.thread_id, (record.kind, odd[:-1]), 10), [record], "and find it")
 
+    async def test_any_text_is_a_name(self, store: Store) -> None:
+        """A kind, a key and a thread id may be any text, and none is taken for another or for a command."""
+        names = [name for name in HOSTILE if len(name) < 64]
+        versions = await store.write([Change(name, name, name, name.encode()) for name in names])
+        for name, version in zip(names, versions, strict=True):
+            record = Record(name, name, name, version, name.encode())
+            equal(await store.record(name, name), record, "keep names as they are")
+            equal(await store.records(name, name, None, 100), [record], f"one of the kind {name!r}")
+            equal(await store.records(None, name, None, 100), [record], f"one of the thread {name!r}")
+        await store.write([Change(name, name, name, None) for name in names])
+        equal(await everything(store), [], "each is removed")
+
     async def test_pages(self, store: Store) -> None:
         """Records come in the order of `(kind, key)` by code points, of a kind, of a thread, of both, behind one."""
         keys = ["a", "a/10", "a/2", "a b", "b", "B", "ab", "~", "é", "\ud7ff", "\uffff", "\U00010000", "\t", "a\x7f"]
@@ -196,7 +209,8 @@ class Records(Chapter):
         """With a claim a write is made while it holds its thread, of any thread's records."""
         writer = await begin(store, "t", "r")
         await store.write([put("a"), put("b", thread_id="other")], writer.claim)
-        equal(len(await everything(store)), 2, "the claim holds its thread")
+        await store.write([removal("a")], claim=writer.claim)
+        equal([record.key for record in await everything(store)], ["b"], "the claim holds its thread")
         await writer.end()
 
     async def test_a_lost_claim_writes_no_records(self, store: Store) -> None:

@@ -361,8 +361,9 @@ impl SqliteStore {
 
     fn inspect(&self, ticket: u64, fix: bool) -> PyResult<()> {
         let convert = |report: core::Report| {
-            let core::Report { integrity, threads, runs, foreign_runs, corrupt, orphans, stuck, dead } = report;
-            (integrity, threads, runs, foreign_runs, corrupt, orphans, stuck, dead)
+            let core::Report { integrity, threads, runs, foreign_runs, corrupt, orphans, stuck, dead, records } =
+                report;
+            (integrity, threads, runs, foreign_runs, corrupt, orphans, stuck, dead, records)
         };
         self.call(ticket, convert, |store, done| store.inspect(fix, done))
     }

@@ -17,7 +17,7 @@ ROWS = 50
 """How many runs are looked at together."""
 
 COUNTS = """SELECT (SELECT count(*) FROM "agentrunner".threads WHERE runs > 0),
-  (SELECT count(*) FROM "agentrunner".runs WHERE last_seq IS NOT NULL)"""
+  (SELECT count(*) FROM "agentrunner".runs WHERE last_seq IS NOT NULL), (SELECT count(*) FROM "agentrunner".records)"""
 
 NAMES = """SELECT run_id FROM "agentrunner".runs WHERE last_seq IS NOT NULL AND run_id > %(after)s::text
   ORDER BY run_id LIMIT %(rows)s"""
@@ -45,7 +45,7 @@ class Inspection:
     _server: Server
 
     async def inspect(self, fix: bool) -> Report:  # noqa: D102 - the protocol says it
-        [(threads, runs)] = await self._server.rows(COUNTS)
+        [(threads, runs, records)] = await self._server.rows(COUNTS)
         integrity, corrupt = await self._read_all()
         owners = await self._server.rows(OWNERS)
         report = Report(
@@ -57,6 +57,7 @@ class Inspection:
             await self._server.rows(ORPHANS),
             [thread_id for (thread_id,) in await self._server.rows(STUCK)],
             [(thread_id, run_id) for thread_id, run_id, owner, expired in owners if expired or Owner.is_gone(owner)],
+            records,
         )
         if fix:
             await self._server.rows(MEND)

@@ -142,7 +142,8 @@ class Threads:
                 runs += len(known)
                 threads += bool(known)
             if cursor == b"0":
-                return Report("ok", threads, runs, 0, corrupt, orphans, [], await self._dead())
+                records = await self._link.command("ZCARD", f"{self._link.prefix}:records")
+                return Report("ok", threads, runs, 0, corrupt, orphans, [], await self._dead(), records)
 
     async def _dead(self) -> list[tuple[str, str]]:
         return [

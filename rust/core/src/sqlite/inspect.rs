@@ -28,6 +28,8 @@ pub struct Report {
     pub stuck: Vec<String>,
     /// Live runs whose owner is gone: thread and run. The next runner that opens the file ends them.
     pub dead: Vec<(String, String)>,
+    /// Records, of threads and of none.
+    pub records: i64,
 }
 
 impl SqliteStore {
@@ -82,6 +84,7 @@ fn inspect(db: &Connection) -> rusqlite::Result<Report> {
             .query_map([], |row| named(row, 0))?
             .collect::<rusqlite::Result<_>>()?,
         dead: Vec::new(),
+        records: count("SELECT count(*) FROM records")?,
     })
 }
 
