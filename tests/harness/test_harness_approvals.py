@@ -275,7 +275,7 @@ async def test_a_run_may_ask_again(runner):
     agent = Asking(rounds=3)
     async with Harness(runner, {"a": agent}) as harness:
         result = await harness.run("hi", thread_id="t", run_id="r")
-        for round in range(3):
+        for _ in range(3):
             assert result.state == "waiting_for_approval"
             result = await harness.resume(approval_id=result.approvals[0].approval_id, decision="approve")
         assert result.state == "completed"

@@ -143,7 +143,7 @@ async def test_an_agent_that_fails_gives_a_readable_result(runner):
     early = [started("t4", "r4"), text("m", "x")[0], finished("t4", "r4")]
     agents = {
         "broken": broken, "lost": lost, "failing": scripted(failing), "unended": scripted(unended),
-        "disorderly": scripted(disorderly), "early": scripted(early), "none": lambda input: None,
+        "disorderly": scripted(disorderly), "early": scripted(early), "none": lambda _: None,
     }  # fmt: skip
     async with Harness(runner, agents, max_concurrent_runs=1) as harness:
         result = await harness.run("hi", agent="broken")
@@ -198,12 +198,12 @@ async def test_the_agent_is_given_what_was_said_before(runner):
         await harness.run("One?", thread_id="t", run_id="r1")
         await harness.run([{"id": "u2", "role": "user", "content": "Two?"}], thread_id="t", run_id="r2")
         await harness.run(make_input("t", "r3", ["u2", "Three?"], state={"mine": 1}))
-        assert [[m.content for m in input.messages] for input in seen] == [
+        assert [[m.content for m in given.messages] for given in seen] == [
             ["One?"],
             ["One?", "Yes.", "Two?"],
             ["One?", "Yes.", "Two?", "Yes.", "Three?"],
         ]
-        assert [input.state for input in seen] == [{}, {"n": 1}, {"mine": 1}]
+        assert [given.state for given in seen] == [{}, {"n": 1}, {"mine": 1}]
         messages = await runner.threads.messages("t")
         assert [m["content"] for m in messages] == ["One?", "Yes.", "Two?", "Yes.", "Three?", "Yes."]
 

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-from agentrunner.errors import ThreadAlreadyRunning
+from agentrunner.errors import RunRefused, ThreadAlreadyRunning
 from agentrunner.harness.approvals import entry_of
 from agentrunner.harness.cancelling import LOOK_EVERY
 from agentrunner.harness.records import find_approval, find_intent
@@ -28,7 +28,12 @@ async def go_on(harness: Harness, record: RunRecord, intent: Intent, *, recoveri
     if segment is None or not segment.began:
         return None
     await segment.done.wait()
-    return segment if segment.refused is None else None
+    if isinstance(segment.refused, RunRefused):
+        return None
+    if segment.refused is not None:
+        harness.stranded = True
+        raise segment.refused
+    return segment
 
 
 async def _started(harness: Harness, record: RunRecord, intent: Intent, recovering: bool) -> Segment | None:

@@ -186,7 +186,6 @@ class Harness:
         if hasattr(self, "owners"):
             with contextlib.suppress(AgentRunnerError):
                 await self.owners.leave()
-            del self.owners
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, quiet: bool = False) -> asyncio.Task[Any]:
         """Have something done whatever becomes of who asked; `quiet`: its errors are somebody's already."""

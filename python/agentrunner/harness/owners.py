@@ -23,8 +23,8 @@ class Owners:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._owner = _core.Owner()
-        self.me = str(self._owner)
+        self._alive: _core.Owner | None = _core.Owner()
+        self.me = str(self._alive)
         """As written into records."""
         self._heard: dict[str, tuple[int, float]] = {}
         """Of each owner the last heartbeat, and since when, by this process's clock, there was none after it."""
@@ -35,6 +35,7 @@ class Owners:
 
     async def leave(self) -> None:
         """Say that this one does not any more."""
+        self._alive = None
         await self._store.write([Change("beat", self.me, "", None)])
 
     async def gone(self, owner: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode
-from agentrunner.errors import LeaseLost, RecordConflict, RunAlreadyExists, RunRefused, StoreError
+from agentrunner.errors import LeaseLost, RecordConflict, RunAlreadyExists, StoreError
 from agentrunner.harness.admission import Admission, look
 from agentrunner.harness.approvals import asked, entry_of, tool_calls
 from agentrunner.harness.inputs import with_history
@@ -58,7 +58,8 @@ class Segment:
         """What is written of its harness run, once it is let in."""
         self.admitted = asyncio.Event()
         """Set when that is there, or never will be."""
-        self.refused: RunRefused | RunAlreadyExists | None = None
+        self.refused: Exception | None = None
+        """Why it was not let in."""
         self.began = False
         self.done = asyncio.Event()
         """Set when it is all over here, the slot given back and the end written."""
@@ -68,7 +69,7 @@ class Segment:
         self._writing: asyncio.Task[Life] | None = None
         self._driver: Driver | None = None
         self._in_line = False
-        self._aborted = False
+        self._aborted = self._let = False
         self._busy = contextlib.ExitStack()
 
     store: Store
@@ -94,6 +95,7 @@ class Segment:
         watch, bus = Watch(), self._harness.bus
         try:
             life, given = await self._let_in(input)
+            self._let = True
             async for event in await self._open(given):
                 about = watch(event)
                 if about is About.FINISHED:
@@ -111,13 +113,11 @@ class Segment:
         except asyncio.CancelledError:
             await asyncio.shield(self._harness.spawn(self._cut_short(None)))
             raise
-        except (RunRefused, RunAlreadyExists) as error:
-            if self.life is None:
-                self.refused = error
-            await self._end_failed(error)
-            raise
         except Exception as error:
-            await self._end_failed(error)
+            if not self._let:
+                self.refused = error
+            if self.life is not None:
+                await self.life.end("failed", str(error) or type(error).__name__)
             raise
         await self._leave()
 
@@ -268,10 +268,6 @@ class Segment:
         """Take it for ended, though its agent will not end."""
         await self._cut_short(None)
         await self._finished()
-
-    async def _end_failed(self, error: Exception) -> None:
-        if self.life is not None:
-            await self.life.end("failed", str(error) or type(error).__name__)
 
     async def _cut_short(self, error: BaseException | None) -> None:
         """Write down that the run was ended by somebody else than its agent, unless its end is written."""
