@@ -36,10 +36,6 @@ class Telling(serving.Server):
         print(json.dumps({"port": sockets[0].getsockname()[1]}), flush=True)
 
     def tell(self) -> None:
-        gc.collect()
-        # Not what a busy moment has left to the allocator.
-        with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
         held = {
             "resident": resident(),
             "descriptors": descriptors(self.store_port),
@@ -75,7 +71,10 @@ def is_connected_to(descriptor: int, port: int | None) -> bool:
 
 
 def resident() -> int:
-    """How much memory the process has, in bytes."""
+    """How much memory the process has, in bytes: without what a busy moment has left to the allocator."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -16,6 +16,7 @@ from campaigns import children, mutations
 from campaigns.nasty import ARRAYS, DEEP, OBJECTS, Nasty
 from conftest import finished, make_input, started
 from dice import parsed
+from served import resident
 from serving import serving
 
 if TYPE_CHECKING:
@@ -227,11 +228,6 @@ def unchunked(data: bytes) -> bytes:
         found += data[: int(size, 16)]
         data = data[int(size, 16) + 2 :]
     return bytes(found)
-
-
-def resident() -> int:
-    """Give the bytes this process has in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 async def main(place: str, seed: str) -> None:
