@@ -16,6 +16,8 @@ from agentrunner.runtime import AgentRuntime, Completed, Failed, RuntimeConfig, 
 from agentrunner.runtime.context import ContextWindowManager
 from agentrunner.runtime.openai import OpenAIClient
 from agentrunner.runtime.pydantic_ai import PydanticAIClient
+from agentrunner.runtime.session import Session, Sessions
+from agentrunner.runtime.skills import Skill
 from chat_completions import END, KEY, Answer, Failure, calling, chunk, saying, service
 from conftest import make_input
 
@@ -218,6 +220,25 @@ async def test_what_cannot_be_trimmed_is_said(sqlite_factory: Callable[..., Sqli
             events = await run(runner, agent, make_input("t1", "r1", ["A long question, and a longer one. " * 3]))
         assert "where 20 fit" in shown(events)[-1]
         assert not said.questions
+
+
+async def test_a_skill_the_model_takes_into_use(sqlite_factory: Callable[..., SqliteAgentRunner]) -> None:
+    travel = Skill("travel", "Plans trips.", "Look at the weather first.", [weather])
+    taking = calling(("call-s", "use_skill", '{"name": "travel"}'))
+    runner = sqlite_factory()
+    with service(Answer(taking), Answer(calling(TWO[0])), Answer(saying("Go")), Answer(saying("Yes"))) as said:
+        async with runtime(said, skills=[travel]) as agent:
+            agent_store = await runner.opened()
+            await Sessions(agent_store).save(Session("t1", skills=[]), messages=[])
+            events = await run(runner, agent, make_input("t1", "r1", ["A trip?"]))
+            again = {"id": "q2", "role": "user", "content": "Sure?"}
+            await run(runner, agent, make_input("t1", "r2", [again]))
+    assert text(events) == "Go"
+    tools = [[tool["function"]["name"] for tool in each["tools"]] for each in said.questions]
+    assert tools == [["use_skill"], ["weather"], ["weather"], ["weather"]]
+    prompts = [each["messages"][0]["content"] for each in said.questions]
+    assert "- travel: Plans trips." in prompts[0]
+    assert all(prompt == "# Skill: travel\n\nLook at the weather first." for prompt in prompts[1:])
 
 
 async def test_stopping_a_run_closes_the_connection(sqlite_factory: Callable[..., SqliteAgentRunner]) -> None:
