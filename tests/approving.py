@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from agentrunner.runtime import LlmEvent, LlmRequest
 
 ARGS = {"place": "Tasca", "seats": 2}
+OTHER = {"place": "Solar", "seats": 8}
 MAY_I = "Allow 'book' to run?"
 
 
 class Model:
-    """Books where the user says `book`, tells what became of that, and says hello to all else.
+    """Books where the user says `book` (twice, if `both`), tells what became of that, and says hello to all else.
 
-    After a tool it fails as many times as the user said `fail`.
+    If the user said `fail`, it fails after the tool.
     """
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
@@ -46,9 +47,10 @@ class Model:
             yield TextDelta(str(last["content"]))
         elif "book" in str(last["content"]):
             yield TextDelta("I look.")
-            call = f"call-{sum(message['role'] == 'assistant' for message in request.messages)}"
-            yield ToolCallStart(call, "book")
-            yield ToolCallArgs(call, json.dumps(ARGS))
+            turn = sum(message["role"] == "assistant" for message in request.messages)
+            for number, args in enumerate([ARGS, OTHER] if "both" in str(last["content"]) else [ARGS]):
+                yield ToolCallStart(f"call-{turn}-{number}", "book")
+                yield ToolCallArgs(f"call-{turn}-{number}", json.dumps(args))
             yield Finish("tool_calls")
             return
         else:

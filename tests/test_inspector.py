@@ -17,6 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+import approving
 from agentrunner import SqliteAgentRunner
 from agentrunner.server import Principal, create_app
 
@@ -207,6 +208,24 @@ def browse(scenario, url):
 )
 def test_inspector(serve, tmp_path, scenario):
     browse(scenario, serve(app_in(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expires"),
+    [
+        ("an_approval_is_given", None),
+        ("an_approval_is_edited", None),
+        ("an_approval_is_refused", None),
+        ("what_is_ticked_is_not_asked_again", None),
+        ("two_approvals_are_answered_together", None),
+        ("an_approval_is_answered_elsewhere", None),
+        ("an_approval_expires", 4),
+    ],
+)
+def test_approvals(serve, tmp_path, scenario, expires):
+    runner = SqliteAgentRunner(tmp_path / "threads.db")
+    harness = approving.harness(runner, approving.Bookings(tmp_path / "bookings"), expires=expires)
+    browse(scenario, serve(create_app(runner, harness, inspector=True, shutdown_seconds=0)))
 
 
 def test_a_token_is_asked_for(serve, tmp_path):

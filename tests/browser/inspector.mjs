@@ -3,6 +3,17 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { inspector, wire } from "./page.mjs";
 
+/** Answers the page's open interrupts as another client does. */
+async function elsewhere(page, payload) {
+  await page.evaluate(async (payload) => {
+    const id = decodeURIComponent(location.hash.slice(1)), ids = { threadId: id, runId: crypto.randomUUID(), messages: [], tools: [], context: [], state: {}, forwardedProps: {}, protocolVersion: "1.0" };
+    const post = (verb, more) => fetch(`agent/default/${verb}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...ids, ...more }) }).then((answer) => answer.text());
+    const frames = (await post("connect")).split("\n").filter((line) => line.startsWith("data: ")).map((line) => JSON.parse(line.slice(6)));
+    const resume = frames.at(-1).outcome.interrupts.map(({ id }) => ({ interruptId: id, status: "resolved", payload }));
+    await post("run", { resume });
+  }, payload);
+}
+
 const scenarios = {
   async empty_page_then_a_run({ page, key, sees, settled, texts, reads, row }) {
     await sees("Run an agent and watch every event");
@@ -185,7 +196,7 @@ const scenarios = {
     await page.focus("#message");
     await key("Enter", "Enter");
     await sees("You said {\"approved\":true}");
-    await sees("Answered: resolved {\"approved\":true}");
+    await page.locator("#items .item.note").getByText("Approved", { exact: true }).waitFor();
     await status("finished");
     assert.equal(await page.getByRole("button", { name: "Approve" }).count(), 0);
     await send("Again");
@@ -197,6 +208,147 @@ const scenarios = {
     await page.getByRole("button", { name: "Send the answer" }).click();
     await sees("You said {\"at\":9}");
     assert.equal((await texts("#items .item.run")).length, 6);
+  },
+
+  async an_approval_is_given({ page, send, sees, status, settled, key, shot }) {
+    await send("Please book", "default");
+    await sees("Allow 'book' to run?");
+    await settled();
+    await status("waits for an answer");
+    const box = page.locator("#items .item.question .box");
+    assert.match(await box.innerText(), /^book\s+waits for you\s+Allow 'book' to run\?\s+input\s+\{"place":"Tasca","seats":2\}\s+Approve\s+Edit\s+Reject\s+Do not ask again/);
+    await shot("open");
+    await page.reload();
+    await sees("Allow 'book' to run?");
+    await page.focus("#message");
+    await key("Enter", "Enter");
+    await sees("Well: 2 seats at Tasca");
+    await status("finished");
+    await page.locator("#items .item.note").getByText("Approved", { exact: true }).waitFor();
+    assert.equal(await page.getByRole("button", { name: "Approve" }).count(), 0);
+    await shot("approved");
+    // As it is shown to who comes later.
+    await page.reload();
+    await sees("Well: 2 seats at Tasca");
+    await page.locator("#items .item.note").getByText("Approved", { exact: true }).waitFor();
+    assert.equal(await page.locator("#items .item.question").count(), 0);
+    await shot("reloaded");
+  },
+
+  async an_approval_is_edited({ page, send, sees, key, shot }) {
+    await send("Please book", "default");
+    await page.getByRole("button", { name: "Edit" }).click();
+    const field = page.getByLabel("The input, as JSON");
+    assert.deepEqual(JSON.parse(await field.inputValue()), { place: "Tasca", seats: 2 });
+    assert.equal(await field.evaluate((one) => one === document.activeElement), true);
+    for (const [words, wrong] of [['{"place":', "This is no JSON"], ["[1]", "The input is a JSON object"]]) {
+      await field.fill(words);
+      await page.getByRole("button", { name: "Approve as edited" }).click();
+      await page.getByRole("alert").getByText(wrong).waitFor();
+      // What was written is there still.
+      assert.equal(await field.inputValue(), words);
+    }
+    await shot("no-json");
+    await page.getByRole("button", { name: "Back" }).click();
+    await page.getByRole("button", { name: "Edit" }).click();
+    assert.equal(await field.inputValue(), "[1]");
+    await field.fill('{"place": "Ramiro", "seats": 3}');
+    await shot("edited");
+    await page.getByRole("button", { name: "Approve as edited" }).click();
+    await sees("Well:");
+    await sees("3 seats at Ramiro");
+    await sees('Approved with {"place":"Ramiro","seats":3}');
+    await shot("done");
+  },
+
+  async an_approval_is_refused({ page, send, sees, settled, key, shot }) {
+    await send("Please book", "default");
+    await page.getByRole("button", { name: "Reject" }).click();
+    await page.getByLabel("Why not").waitFor();
+    await page.keyboard.type("too far");
+    await shot("why");
+    await key("Enter");
+    await sees("Rejected: too far");
+    await sees("Well: The user has rejected this call");
+    await settled();
+    await send("Please book again");
+    await page.getByRole("button", { name: "Reject" }).click();
+    await page.getByRole("button", { name: "Reject" }).click();
+    await page.locator("#items .item.note").getByText("Rejected", { exact: true }).waitFor();
+    await shot("done");
+  },
+
+  async what_is_ticked_is_not_asked_again({ page, send, sees, settled, shot }) {
+    await send("Please book", "default");
+    await page.getByLabel("Do not ask again").check();
+    await page.getByRole("button", { name: "Approve" }).click();
+    await sees("Well: 2 seats");
+    await settled();
+    await send("Please book once more");
+    await page.waitForFunction(() => document.querySelectorAll("#items .item.run").length === 3);
+    await settled();
+    assert.equal(await page.locator("#items").getByText("Well: 2 seats at Tasca").count(), 2);
+    assert.equal(await page.getByRole("button", { name: "Approve" }).count(), 0);
+  },
+
+  async two_approvals_are_answered_together({ page, send, sees, status, shot }) {
+    await send("Please book both", "default");
+    const boxes = page.locator("#items .item.question .box");
+    await page.waitForFunction(() => document.querySelectorAll("#items .item.question .box").length === 2);
+    await boxes.nth(0).getByRole("button", { name: "Approve" }).click();
+    await boxes.nth(0).getByText("The run goes on when all is answered.").waitFor();
+    await shot("one");
+    // One may think again as long as the other is open.
+    await boxes.nth(0).getByRole("button", { name: "Change" }).click();
+    await boxes.nth(1).getByRole("button", { name: "Approve" }).click();
+    await boxes.nth(0).getByRole("button", { name: "Reject" }).click();
+    await page.getByRole("button", { name: "Reject" }).click();
+    await status("finished");
+    await sees("8 seats at Solar");
+    assert.equal(await page.locator("#items").getByText("2 seats at Tasca").count(), 0);
+    await shot("both");
+  },
+
+  async an_approval_is_answered_elsewhere({ page, send, sees, status, until, shot }) {
+    await send("Please book", "default");
+    await sees("Allow 'book' to run?");
+    await status("waits for an answer");
+    await elsewhere(page, { approved: true });
+    // The page sees it by itself.
+    await sees("Well: 2 seats at Tasca");
+    await until(() => !document.querySelector(".answer"));
+    await status("finished");
+    await shot("seen");
+    // And where it has not come to that yet, the answer is refused, and what was done is shown.
+    await send("Please book again");
+    await page.getByRole("button", { name: "Approve" }).waitFor();
+    let holds = true;
+    const held = [];
+    await page.route("**/threads?*", (route) => holds ? void held.push(route) : route.continue());
+    await elsewhere(page, { approved: false, reason: "no" });
+    await page.getByRole("button", { name: "Approve" }).click();
+    await page.locator("#notice").getByText("has been decided").waitFor();
+    await sees("Rejected: no");
+    await until(() => !document.querySelector(".answer"));
+    await shot("refused");
+    holds = false;
+    for (const route of held) await route.continue();
+    await send("Thanks");
+    await sees("Hello");
+  },
+
+  async an_approval_expires({ page, send, sees, status, until, shot }) {
+    await send("Please book", "default");
+    await page.getByText("waits for you, expires in").waitFor();
+    await shot("waits");
+    await page.getByText("It can only be cancelled now.").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Approve" }).count(), 0);
+    await page.reload();
+    await page.getByText("It can only be cancelled now.").waitFor();
+    await shot("expired");
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.locator("#items .item.note").getByText("Cancelled", { exact: true }).waitFor();
+    await sees("Well: The user has rejected this call");
   },
 
   async an_error_is_shown_in_its_place({ page, send, sees, status }) {

@@ -15,9 +15,12 @@ export async function inspector(url, { width = 1280, height = 800, scheme = "lig
     if (["error", "warning"].includes(message.type()) && !expected.some((pattern) => pattern.test(text))) complaints.push(text);
   });
   await page.goto(url);
+  let shots = 0;
   const row = (text) => page.locator("#events .row:visible", { hasText: text });
   return {
     browser, page, complaints, row,
+    /** With SHOTS, a folder, in the environment: what the page looks like now. */
+    shot: (name) => process.env.SHOTS && page.screenshot({ path: `${process.env.SHOTS}/${process.argv[2]}-${++shots}-${name}.png` }),
     key: (...keys) => keys.reduce((before, key) => before.then(() => page.keyboard.press(key)), Promise.resolve()),
     until: (condition, argument) => page.waitForFunction(condition, argument),
     sees: (text) => page.locator("#talk").getByText(text).first().waitFor(),
