@@ -161,6 +161,8 @@ async def test_going_on_with_what_has_ended_changes_nothing() -> None:
         await runtime.resume_from_checkpoint("s")
     whole = await runtime.run_turn("s", "go")
     ran = tools.ran.copy()
+    result = await runtime.resume_from_checkpoint("s")
+    assert result.session == whole.session
     result = await runtime.resume_from_checkpoint("s", whole.session.checkpoints)
     assert told(result.session) == told(whole.session)
     assert tools.ran == ran
@@ -255,6 +257,32 @@ def test_a_damaged_record_is_an_error_and_never_a_wrong_session(data: st.DataObj
             assert how == "gone"
 
     run_async(check())
+
+
+async def swap(store: MemoryStore, one: tuple[str, str], other: tuple[str, str]) -> None:
+    """Put the two records' values in each other's places."""
+    first, second = await store.record(*one), await store.record(*other)
+    assert first is not None
+    assert second is not None
+    await store.write([Change(*one, "s", second.value), Change(*other, "s", first.value)])
+
+
+async def test_whole_records_in_the_wrong_places() -> None:
+    for kind, names in (("message", ("s/00000000", "s/00000001")), ("checkpoint", ("s/00000003", "s/00000004"))):
+        store = MemoryStore()
+        runtime = await a_session(store)
+        await swap(store, (kind, names[0]), (kind, names[1]))
+        with pytest.raises(RecordDamaged):
+            await (runtime.restore_session("s") if kind == "message" else runtime.resume_from_checkpoint("s", 3))
+    # Of another conversation in which all went the same way but for the words.
+    store, elsewhere = MemoryStore(), MemoryStore()
+    runtime = await a_session(store)
+    await a_session(elsewhere)
+    record = await elsewhere.record("checkpoint", "s/00000003")
+    assert record is not None
+    await store.write([Change("checkpoint", record.key, "s", record.value)])
+    with pytest.raises(RecordDamaged):
+        await runtime.resume_from_checkpoint("s", 3)
 
 
 async def test_what_a_newer_version_wrote_is_not_guessed_at() -> None:

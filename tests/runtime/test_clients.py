@@ -140,6 +140,25 @@ async def test_skills() -> None:
     assert "Add with care." in llm.requests[0].messages[0]["content"]
 
 
+async def test_a_question_asked_again() -> None:
+    ran = []
+    tools = [Tool(lambda: ran.append(1), name="look")]
+    llm = Script(says("one"), calls(("c", "look", {})), says("two"), calls(("c", "look", {})), says("better"))
+    agent = AgentRuntime(llm, tools=tools)
+    async with InMemoryAgentRunner() as runner:
+        await run(runner, agent, make_input("t1", "r1", ["a"]))
+        await run(runner, agent, make_input("t1", "r2", ["b"]))
+        messages = await runner.threads.messages("t1")
+        # The client takes the answer away, and sends what is before it.
+        await run(runner, agent, make_input("t1", "r3", messages[:3]))
+        session = await session_in(await runner.opened())
+        assert [m["content"] for m in session.messages if m["role"] != "tool" and "toolCalls" not in m] == [
+            "a", "one", "b", "better",
+        ]  # fmt: skip
+        assert session.messages == await runner.threads.messages("t1")
+        assert ran == [1, 1]
+
+
 async def test_what_others_have_said_in_the_thread() -> None:
     tool = {"id": "x", "type": "function", "function": {"name": "foo", "arguments": "{}"}}
     lost = {"id": "y", "type": "function", "function": {"name": "foo", "arguments": "{}"}}

@@ -47,19 +47,18 @@ def histories(draw: st.DrawFn, broken: bool = True) -> list[dict[str, Any]]:
     history: list[dict[str, Any]] = []
     call_ids = iter(range(1000))
     kinds = ["user", "assistant", "calls", "calls", "reasoning", "activity", "system", "developer"]
-    for kind in draw(
-        st.lists(st.sampled_from([*kinds, *(["orphan", "open", "again"] if broken else [])]), max_size=12)
-    ):
+    if broken:
+        kinds += ["orphan", "open", "again"]
+    for kind in draw(st.lists(st.sampled_from(kinds), max_size=12)):
         number, text = len(history), draw(_texts)
         if kind in ("calls", "open", "again"):
             keys = [f"c{next(call_ids)}" for _ in range(draw(st.integers(1, 3)))]
             if kind == "again" and number:
                 keys[-1] = "c0"
             history.append(called(*keys, content=draw(st.sampled_from([None, "", text])), number=number))
-            given = draw(st.permutations(keys))[
-                : len(keys) - draw(st.integers(1, len(keys))) if kind == "open" else None
-            ]
-            history += [result(key, draw(_texts), number) for key in given]
+            answered = draw(st.integers(0, len(keys) - 1)) if kind == "open" else len(keys)
+            for place, key in enumerate(draw(st.permutations(keys))[:answered]):
+                history.append(result(key, draw(_texts), number * 10 + place))
         elif kind == "orphan":
             history.append(result(f"nobody{number}", text, number))
         elif kind == "activity":

@@ -26,12 +26,15 @@ from pydantic_ai.models.function import DeltaThinkingPart, DeltaToolCall, Functi
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from scripts import session_in
 
 import agentrunner as ar
+from agentrunner.runtime import AgentRuntime
 from agentrunner.runtime.llm import (
     Finish,
     LlmRequest,
     ReasoningDelta,
+    ReasoningSealed,
     TextDelta,
     ToolCallArgs,
     ToolCallStart,
@@ -40,12 +43,15 @@ from agentrunner.runtime.llm import (
 )
 from agentrunner.runtime.pydantic_ai import PydanticAIClient
 from chat_completions import KEY, Answer, Failure, calling, saying, service
+from conftest import make_input
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models.function import AgentInfo
+
+    from agentrunner import SqliteAgentRunner
 
 HELLO = [{"id": "m1", "role": "user", "content": "Hello"}]
 WEATHER = ToolSpec("weather", "Tell it.", {
@@ -118,6 +124,27 @@ async def test_calls_side_by_side_and_thoughts() -> None:
     }
     assert args == {"a": '{"city": "Lisbon"}', "b": "{}", "c": '{"city": "Porto"}', "d": "{}"}
     assert events[-1] == Finish("tool_calls")
+
+
+async def test_what_is_to_be_handed_back_with_the_thoughts_is() -> None:
+    thinking = [{0: DeltaThinkingPart(content="Hm.")}, {0: DeltaThinkingPart(signature="s1")}]
+    hidden = {1: DeltaThinkingPart(content="", signature="s2")}
+    model, _ = saying_so(*thinking, hidden, "Yes")
+    events = await ask(model)
+    assert events[0] == ReasoningDelta("Hm.")
+    sealed = [event for event in events if isinstance(event, ReasoningSealed)]
+    assert [events.index(event) for event in sealed] == [1, 2]
+    model, asked = saying_so("ok")
+    thoughts = [
+        {"id": f"t{number}", "role": "reasoning", "content": text, "encryptedValue": event.value}
+        for number, (text, event) in enumerate(zip(("Hm.", ""), sealed, strict=True))
+    ]
+    await ask(model, *HELLO, *thoughts, {"id": "a1", "role": "assistant", "content": "Yes"}, *HELLO)
+    told = [part for part in asked[0][1].parts if isinstance(part, ThinkingPart)]
+    assert [(part.content, part.signature, part.provider_name) for part in told] == [
+        ("Hm.", "s1", "function"),
+        ("", "s2", "function"),
+    ]
 
 
 async def test_two_calls_of_one_id_are_two() -> None:
@@ -255,3 +282,32 @@ async def test_a_model_over_http_and_the_one_to_fall_back_on() -> None:
             events = await ask(model, tools=[WEATHER])
             assert events[-1] == Finish("tool_calls")
             assert "Sunny." in "".join(event.text for event in await ask(model) if isinstance(event, TextDelta))
+
+
+async def test_a_runtime_keeps_the_seals_and_hands_them_back(sqlite_factory: Callable[..., SqliteAgentRunner]) -> None:
+    asked: list[list[ModelMessage]] = []
+
+    async def answer(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
+        asked.append(messages)
+        if len(asked) > 1:
+            yield "Sunny"
+            return
+        yield {0: DeltaThinkingPart(content="Hm.")}
+        yield {0: DeltaThinkingPart(signature="s1")}
+        yield {1: DeltaThinkingPart(content="", signature="s2")}
+        yield {2: DeltaToolCall(name="weather", json_args='{"city": "Lisbon"}', tool_call_id="a")}
+
+    def weather(city: str) -> str:
+        return f"sunny in {city}"
+
+    runner = sqlite_factory()
+    agent = AgentRuntime(PydanticAIClient(FunctionModel(stream_function=answer)), tools=[weather])
+    events = [event.to_dict() async for event in await runner.run(agent, make_input("t1", "r1", ["Weather?"]))]
+    assert sum(event["type"] == "REASONING_ENCRYPTED_VALUE" for event in events) == 2
+    thoughts = [part for part in asked[1][1].parts if isinstance(part, ThinkingPart)]
+    assert [(part.content, part.signature) for part in thoughts] == [("Hm.", "s1"), ("", "s2")]
+    session = await session_in(await runner.opened())
+    assert session.messages == await runner.threads.messages("t1")
+    assert [message["role"] for message in session.messages] == [
+        "user", "reasoning", "reasoning", "assistant", "tool", "assistant",
+    ]  # fmt: skip

@@ -8,11 +8,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from agentrunner.errors import LlmResponseInvalid
-from agentrunner.runtime.llm import Finish, FinishReason, ReasoningDelta, TextDelta, ToolCallArgs, ToolCallStart, Usage
+from agentrunner.runtime.llm import (
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    ReasoningSealed,
+    TextDelta,
+    ToolCallArgs,
+    ToolCallStart,
+    Usage,
+)
 from agentrunner.runtime.tools import ToolCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Iterator
+    from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 
     from agentrunner.runtime.llm import LlmClient, LlmRequest
 
@@ -32,6 +41,8 @@ class Answer:
     calls: tuple[ToolCall, ...] = ()
     reasoning: tuple[tuple[str, str], ...] = ()
     """Of each stretch of it the message's id and its text."""
+    sealed: Mapping[str, str] = field(default_factory=dict)
+    """By the message's id, what the model's service wants back with that reasoning."""
     usage: Usage | None = None
     finish: FinishReason = "stop"
     message_id: str = field(default_factory=new_id)
@@ -44,7 +55,9 @@ class Answer:
     def messages(self) -> list[dict[str, Any]]:
         """Give it as messages in AG-UI's wire form: the reasoning, then the answer if there is one."""
         made: list[dict[str, Any]] = [
-            {"id": name, "role": "reasoning", "content": text} for name, text in self.reasoning
+            {"id": name, "role": "reasoning", "content": text}
+            | ({"encryptedValue": self.sealed[name]} if name in self.sealed else {})
+            for name, text in self.reasoning
         ]
         if self.empty:
             return made
@@ -70,6 +83,7 @@ class Listening:
         self._speaking = False
         self._reasoning: dict[str, list[str]] = {}
         self._thinking: str | None = None
+        self._sealed: dict[str, str] = {}
         self._names: dict[str, str] = {}
         """Of each call, by the model's id of it, ours."""
         self._calls: dict[str, tuple[str, list[str]]] = {}
@@ -88,6 +102,9 @@ class Listening:
                             yield event
                     case ReasoningDelta(text):
                         for event in self._think(text):
+                            yield event
+                    case ReasoningSealed(value):
+                        for event in self._seal(value):
                             yield event
                     case ToolCallStart(name, tool):
                         for event in self._begin(name, tool):
@@ -111,7 +128,7 @@ class Listening:
         calls = tuple(ToolCall(name, tool, "".join(args)) for name, (tool, args) in self._calls.items())
         reasoning = tuple((name, "".join(parts)) for name, parts in self._reasoning.items())
         text = "".join(self._text) if self._speaking_begun else ""
-        self.answer = Answer(text, calls, reasoning, self.usage, finish, self._id)
+        self.answer = Answer(text, calls, reasoning, self._sealed, self.usage, finish, self._id)
 
     _speaking_begun = False
 
@@ -138,14 +155,26 @@ class Listening:
     def _think(self, text: str) -> Iterator[dict[str, Any]]:
         if not text:
             return
+        name = self._thinking or new_id()
+        yield from self._begin_thinking(name)
+        self._reasoning[name].append(text)
+        yield {"type": "REASONING_MESSAGE_CONTENT", "messageId": name, "delta": text}
+
+    def _seal(self, value: str) -> Iterator[dict[str, Any]]:
+        # Where nothing was thought aloud the seal has a message of its own.
+        name = self._thinking or new_id()
+        yield from self._begin_thinking(name)
+        self._sealed[name] = value
+        yield {"type": "REASONING_ENCRYPTED_VALUE", "subtype": "message", "entityId": name, "encryptedValue": value}
+        yield from self._stop_thinking()
+
+    def _begin_thinking(self, name: str) -> Iterator[dict[str, Any]]:
         if self._thinking is None:
             yield from self._stop_speaking()
-            self._thinking = new_id()
-            self._reasoning[self._thinking] = []
-            yield {"type": "REASONING_START", "messageId": self._thinking}
-            yield {"type": "REASONING_MESSAGE_START", "messageId": self._thinking, "role": "reasoning"}
-        self._reasoning[self._thinking].append(text)
-        yield {"type": "REASONING_MESSAGE_CONTENT", "messageId": self._thinking, "delta": text}
+            self._thinking = name
+            self._reasoning[name] = []
+            yield {"type": "REASONING_START", "messageId": name}
+            yield {"type": "REASONING_MESSAGE_START", "messageId": name, "role": "reasoning"}
 
     def _stop_thinking(self) -> Iterator[dict[str, Any]]:
         if self._thinking is not None:

@@ -80,9 +80,9 @@ RESPONSE_SCHEMA: dict[str, Any] = {
 }
 
 
-def interrupt_id(call: ToolCall) -> str:
+def interrupt_id(call_id: str) -> str:
     """Give the id of the interrupt for a call."""
-    return f"int-{call.id}"
+    return f"int-{call_id}"
 
 
 def action_key(tool: Tool, arguments: str) -> str:

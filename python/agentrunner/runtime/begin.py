@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import ApprovalNotFound, InterruptsOpen
-from agentrunner.runtime.approvals import action_key, read_decisions
-from agentrunner.runtime.history import client_results, fresh, settled, unanswered
+from agentrunner.runtime.approvals import action_key, interrupt_id, read_decisions
+from agentrunner.runtime.history import asked_again, client_results, fresh, settled, unanswered
 from agentrunner.runtime.ledger import Ledger
 from agentrunner.runtime.middleware import TurnContext
-from agentrunner.runtime.outcome import Interrupted, WaitingForClient
+from agentrunner.runtime.outcome import Failed, Interrupted, WaitingForClient
 from agentrunner.runtime.session import Session, now_ms
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Beginning:
         """Go on where the session was left; begin anew with what it has not been told. Raises as `run`."""
         session = await self._sessions.find(self._input.thread_id)
         if self._input.resume:
-            return await self._decided(session)
+            return await self._decided(session, again=True)
         if session is None or await self._untold(session):
             return await self._anew(session)
         return await self._left(session)
@@ -73,8 +73,7 @@ class Beginning:
         """
         session = await self._sessions.load(self._input.thread_id)
         at = await self._sessions.checkpoint(session, number)
-        waits = isinstance(session.outcome, (Interrupted, WaitingForClient))
-        if number is not None or not (waits or session.outcome is None):
+        if number is not None or isinstance(session.outcome, Failed):
             await self._sessions.rewind(session, at)
         if session.outcome is None and at.step == "after_tool_calls" and (pending := unanswered(session)):
             await self._sessions.save(session, outcome=WaitingForClient(pending))
@@ -117,19 +116,23 @@ class Beginning:
                     # By its id a message is known again when the client sends it with the next run.
                     message = {**changed, "id": message["id"]} if changed is not None else message
                 taken[number] = message
+        again = None if taken or brought else asked_again(session, self._messages)
+        cut = await self._sessions.cut(session, again) if again is not None else {}
         at = await self._sessions.save(
-            session, messages=[*ends, *taken], outcome=None, given=self._given,
-            checkpoint={"step": "after_user_input", "turn": 0, "run_id": run_id},
+            session, messages=[] if cut else [*ends, *taken], outcome=None, given=self._given,
+            checkpoint={"step": "after_user_input", "turn": 0, "run_id": run_id}, **cut,
         )  # fmt: skip
-        return Begun(session, at, len(ends) > len(brought))
+        return Begun(session, at, again is not None or len(ends) > len(brought))
 
-    async def _decided(self, session: Session | None) -> Begun:
+    async def _decided(self, session: Session | None, *, again: bool = False) -> Begun:
         entries = self._input.resume or []
-        waiting = session.outcome if session is not None else None
-        if session is None or not isinstance(waiting, Interrupted):
-            known = {f"int-{call}" for call in session.call_ids()} if session is not None else set()
-            if session is None or not {entry.interrupt_id for entry in entries} <= known:
-                raise ApprovalNotFound("no such interrupts are open on this thread")
+        answered = {entry.interrupt_id for entry in entries}
+        if session is None or not answered <= {interrupt_id(call) for call in session.call_ids()}:
+            raise ApprovalNotFound(f"no such interrupts are open on this thread: {', '.join(sorted(answered))}")
+        waiting = session.outcome
+        if not isinstance(waiting, Interrupted) or (
+            again and answered.isdisjoint(one["id"] for one in waiting.interrupts)
+        ):
             # Decided before, by the same run in a process that has died or by a client that asks twice.
             return await self._left(session)
         at = await self._sessions.checkpoint(session)

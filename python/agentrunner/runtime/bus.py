@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,12 @@ class EventBus:
         self._published = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
+        self._listeners: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
     def publish(self, event: RuntimeEvent) -> None:
         """Tell all listeners; returns at once."""
+        if not self._listeners:
+            return
         self._events.append(event)
         self._published += 1
         self._wake()
@@ -59,7 +63,9 @@ class EventBus:
 
     def subscribe(self) -> Subscription:
         """Listen from now on."""
-        return Subscription(self)
+        subscription = Subscription(self)
+        self._listeners.add(subscription)
+        return subscription
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []

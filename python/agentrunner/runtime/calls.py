@@ -104,7 +104,7 @@ class Judge:
                 return Known(call, _refused("This call is not allowed", getattr(verdict, "reason", "")))
             if verdict == "ask" and (key := action_key(tool, call.arguments)) not in self.approvals:
                 given = orjson.loads(call.arguments or "{}")
-                request = ApprovalRequest(interrupt_id(call), self._session.id, call, given, key)
+                request = ApprovalRequest(interrupt_id(call.id), self._session.id, call, given, key)
                 decision = await asked(self._handler, request)
                 if decision is None:
                     self.waiting.append(request)

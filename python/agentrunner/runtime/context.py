@@ -125,6 +125,8 @@ class ContextWindowManager:
         tokens = _OVERHEAD + self._content(message.get("content"))
         if message.get("error"):
             tokens += self._count(str(message["error"]))
+        # What a service sealed is the reasoning it stands for, in base64, and no text to its model.
+        tokens += len(message.get("encryptedValue") or "") // 4
         for call in message.get("toolCalls") or ():
             function = call["function"]
             tokens += _OVERHEAD + self._count(function["name"]) + self._count(function["arguments"])

@@ -107,3 +107,15 @@ def fresh(session: Session, messages: list[dict[str, Any]]) -> list[dict[str, An
                 known |= {results[call["id"]]["id"] for call in whole}
                 calls |= {call["id"] for call in whole}
     return taken
+
+
+def asked_again(session: Session, messages: list[dict[str, Any]]) -> int | None:
+    """Give how many messages the session is cut to where a client wants its last question answered once more.
+
+    Such a client sends the messages up to that question, all of which the session has. `None`: it does not.
+    """
+    if not messages or messages[-1]["role"] != "user":
+        return None
+    places = {message["id"]: number for number, message in enumerate(session.messages, 1)}
+    place = places.get(messages[-1]["id"])
+    return place if place is not None and place < len(session.messages) else None

@@ -54,6 +54,16 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningSealed:
+    """What the service wants back with the reasoning just said, or in place of it: the message's `encryptedValue`.
+
+    It means something only to the client it is from.
+    """
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallStart:
     """A tool call begins. Its id is unique in the answer, made up by the client where the service gave none."""
 
@@ -88,7 +98,7 @@ class Finish:
     reason: FinishReason
 
 
-LlmEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallStart | ToolCallArgs | Usage | Finish
+LlmEvent: TypeAlias = TextDelta | ReasoningDelta | ReasoningSealed | ToolCallStart | ToolCallArgs | Usage | Finish
 
 
 class LlmClient(Protocol):

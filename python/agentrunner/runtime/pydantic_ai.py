@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 try:
     from pydantic_ai import exceptions, messages
@@ -20,7 +21,16 @@ from ag_ui.core import Message
 
 from agentrunner import errors
 from agentrunner.runtime._secrets import masked
-from agentrunner.runtime.llm import Finish, FinishReason, ReasoningDelta, TextDelta, ToolCallArgs, ToolCallStart, Usage
+from agentrunner.runtime.llm import (
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    ReasoningSealed,
+    TextDelta,
+    ToolCallArgs,
+    ToolCallStart,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -161,12 +171,23 @@ def _events(event: messages.ModelResponseStreamEvent, calls: _Calls) -> Iterator
             yield ToolCallStart(calls.begin(index, part.tool_call_id), part.tool_name)
             if isinstance(part.args, str) and part.args:
                 yield calls.say(index, part.args)
+        case messages.PartEndEvent(part=messages.ThinkingPart(signature=str()) as part):
+            yield ReasoningSealed(_sealed(part))
         case messages.PartDeltaEvent(delta=messages.TextPartDelta(content_delta=text)) if text:
             yield TextDelta(text)
         case messages.PartDeltaEvent(delta=messages.ThinkingPartDelta(content_delta=text)) if text:
             yield ReasoningDelta(text)
         case messages.PartDeltaEvent(index=index, delta=messages.ToolCallPartDelta(args_delta=str() as args)) if args:
             yield calls.say(index, args)
+
+
+def _sealed(part: messages.ThinkingPart) -> str:
+    """Give what `AGUIAdapter.load_messages` reads from a reasoning message's `encryptedValue`."""
+    kept = {
+        "id": part.id, "signature": part.signature,
+        "provider_name": part.provider_name, "provider_details": part.provider_details,
+    }  # fmt: skip
+    return to_json({name: value for name, value in kept.items() if value is not None}).decode()
 
 
 def _last(group: BaseExceptionGroup[Any]) -> BaseException:

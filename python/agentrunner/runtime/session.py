@@ -188,16 +188,19 @@ class Sessions:
         What its tools did is forgotten only of calls that are taken back with the messages that made them.
         """
         gone = [
-            Change("message", numbered(session.id, number), session.id, None)
-            for number in range(to.messages, len(session.messages))
-        ]
-        gone += [
             Change(checkpoints.KIND, numbered(session.id, number), session.id, None)
             for number in range(to.number + 1, session.checkpoints + 1)
         ]
-        taken_back = Session(session.id, session.messages[to.messages :]).call_ids()
-        gone += [Change(ledger.KIND, ledger.ledger_key(session.id, call), session.id, None) for call in taken_back]
-        await self.save(
-            session, also=gone, outcome=None,
-            kept=session.messages[: to.messages], digest=to.digest, checkpoints=to.number,
-        )  # fmt: skip
+        cut = await self.cut(session, to.messages)
+        await self.save(session, also=[*gone, *cut.pop("also")], outcome=None, checkpoints=to.number, **cut)
+
+    async def cut(self, session: Session, count: int) -> dict[str, Any]:
+        """Give what `save` is to be told to leave the session only its first so many messages."""
+        _, digest = await self._messages(session.id, count)
+        gone = [
+            Change("message", numbered(session.id, number), session.id, None)
+            for number in range(count, len(session.messages))
+        ]
+        calls = Session(session.id, session.messages[count:]).call_ids()
+        gone += [Change(ledger.KIND, ledger.ledger_key(session.id, call), session.id, None) for call in calls]
+        return {"also": gone, "kept": session.messages[:count], "digest": digest}
