@@ -145,6 +145,49 @@ async def test_the_langgraph_example_goes_on_with_what_threads_db_keeps(load: Lo
         assert (await again.graph.aget_state({"configurable": {"thread_id": "t1"}})).values == {}
 
 
+async def asked(load: Load, run: str = "r1") -> dict[str, Any]:
+    """Have the approvals example ask; give the interrupt."""
+    async with using(load("approvals").app) as http:
+        ran = await events(http, "run", make_input(run=run, messages=[user("tea and milk")]))
+        [interrupt] = ran[-1]["outcome"]["interrupts"]
+        assert interrupt["message"] == "Allow 'order' to run?"
+        return interrupt
+
+
+@pytest.mark.parametrize(("answer", "said", "ordered"), [
+    ({"payload": {"approved": True}}, "I have ordered tea and milk.", ["tea and milk"]),
+    ({"payload": {"approved": True, "editedArgs": {"items": ["tea"]}}}, "I have ordered tea.", ["tea"]),
+    ({"payload": {"approved": False}}, "Nothing was ordered.", []),
+], ids=["approved", "edited", "rejected"])  # fmt: skip
+async def test_the_approvals_example_asks_and_goes_on_after_a_restart(
+    load: Load, answer: dict[str, Any], said: str, ordered: list[str]
+) -> None:
+    interrupt = await asked(load)
+    again = load("approvals")
+    async with using(again.app) as http:
+        resumed = make_input(run="r2", resume=[{"interruptId": interrupt["id"], "status": "resolved"} | answer])
+        ran = await events(http, "run", resumed)
+        assert "".join(event.get("delta", "") for event in ran) == said
+        assert list(again.ordered.values()) == ordered
+        assert (await http.get("/approvals")).json() == []
+
+
+async def test_the_approvals_example_is_answered_by_the_apps_own_route(load: Load) -> None:
+    interrupt = await asked(load)
+    again = load("approvals")
+    async with using(again.app) as http:
+        waits = {"id": f"r1/{interrupt['id']}", "thread": "t1", "tool": "order", "input": {"items": ["tea", "milk"]}}
+        assert (await http.get("/approvals")).json() == [waits]
+        place = f"/approvals/{waits['id']}"
+        decided = await http.post(place, json={"decision": "edit", "items": ["rice"]})
+        assert decided.json() == {"state": "completed", "said": "I have ordered rice."}
+        assert (await http.post(place, json={"decision": "reject"})).status_code == 409
+        assert (await http.post("/approvals/r1/other", json={"decision": "approve"})).status_code == 404
+        assert list(again.ordered.values()) == ["rice"]
+        shown = words((await http.get("/copilotkit/threads/t1/messages")).json()["messages"])
+    assert shown[-1] == ("assistant", "I have ordered rice.")
+
+
 @pytest.fixture(scope="module")
 def page() -> Path:
     """Check the types of the React example and build it, unless that is done."""
@@ -192,7 +235,12 @@ def test_the_react_example_builds(page: Path) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the React example was not driven")
 @pytest.mark.parametrize(
     ("example", "scenario"),
-    [("fastapi_pydantic_ai", "chat"), ("fastapi_pydantic_ai", "threads"), ("fastapi_langgraph", "approval")],
+    [
+        ("fastapi_pydantic_ai", "chat"),
+        ("fastapi_pydantic_ai", "threads"),
+        ("fastapi_langgraph", "approval"),
+        ("approvals", "waiting"),
+    ],
 )
 def test_the_react_example_in_a_browser(
     load: Load, served_page: Callable[[str], contextlib.AbstractContextManager[str]], example: str, scenario: str

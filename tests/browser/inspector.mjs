@@ -225,6 +225,7 @@ const scenarios = {
     await sees("Well: 2 seats at Tasca");
     await status("finished");
     await page.locator("#items .item.note").getByText("Approved", { exact: true }).waitFor();
+    await page.locator("#items .item.run").first().getByText("finished", { exact: true }).waitFor();
     assert.equal(await page.getByRole("button", { name: "Approve" }).count(), 0);
     await shot("approved");
     // As it is shown to who comes later.

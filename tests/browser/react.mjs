@@ -153,6 +153,22 @@ const scenarios = {
     await counted(approval, 0);
     await counted(items, 2);
   },
+
+  async waiting() {
+    await send("milk and bread");
+    await approval.getByText("Allow 'order' to run?").waitFor();
+    await connecting(() => page.reload());
+    await shot("waiting");
+    await approval.getByRole("button", { name: "Approve" }).click();
+    await said("I have ordered milk and bread.").waitFor();
+    await counted(approval, 0);
+    await send("caviar");
+    await approval.getByRole("button", { name: "Decline" }).click();
+    await said("Nothing was ordered.").waitFor();
+    await connecting(() => page.reload());
+    await counted(said("Nothing was ordered."), 1);
+    await counted(approval, 0);
+  },
 };
 
 try {

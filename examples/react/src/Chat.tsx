@@ -12,7 +12,7 @@ export function Chat() {
     available: "before-first-message",
   });
 
-  // Where a run ends with a question, as the LangGraph example's does; the answer starts the run that goes on.
+  // Where a run ends with a question, as those of the examples that ask do; the answer starts the run that goes on.
   useInterrupt({
     render: ({ interrupt, resolve, cancel }) => (
       <div className="approval" role="group" aria-label="Approval">
