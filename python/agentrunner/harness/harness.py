@@ -330,7 +330,7 @@ class Harness:
         """Wait until a run has ended or waits for an approval, wherever it is. Raises `RunNotFound`."""
         while True:
             record = await self.run_record(run_id)
-            if record.state not in ("queued", "running", "resuming"):
+            if record.state not in ("queued", "running", "resuming") and not await self._is_live(record):
                 return await self.stands(record)
             for segment in self.live:
                 if segment.record is not None and segment.record.run_id == record.run_id:
@@ -338,6 +338,11 @@ class Harness:
                     break
             else:
                 await asyncio.sleep(LOOK_EVERY)
+
+    async def _is_live(self, record: RunRecord) -> bool:
+        """Say whether what a run has said last is still on its way into its thread."""
+        last = record.segments[-1].run_id if record.segments else record.run_id
+        return any(claim.run_id == last for claim, _ in await self._store.live(record.thread_id))
 
     async def run_record(self, run_id: str) -> RunRecord:
         """Give a run, by its id or that of one of its AG-UI runs. Raises `RunNotFound`."""

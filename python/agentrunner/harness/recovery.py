@@ -34,12 +34,11 @@ async def recover(harness: Harness, store: Store, *, resume: bool) -> RecoveryRe
         if value["state"] == "waiting_for_approval":
             continue
         owner = value["owner"]
-        intent = await find_intent(store, mark.key)
-        if not await _left(harness, mark.key, {owner, intent.owner if intent is not None else owner}):
+        if not await _left(harness, mark.key, owner):
             continue
         try:
             with harness.busy_with(mark.key):
-                await _recover(harness, store, mark.key, mark.thread_id, intent, report, resume=resume)
+                await _recover(harness, store, mark.key, mark.thread_id, report, resume=resume)
         except RecordConflict:
             logger.info("run %s is recovered by another process", mark.key)
         except AgentRunnerError:
@@ -51,12 +50,9 @@ async def recover(harness: Harness, store: Store, *, resume: bool) -> RecoveryRe
     return report
 
 
-async def _left(harness: Harness, run_id: str, owners: set[str]) -> bool:
-    """Say whether nobody sees to a run: its owners are gone, or it is this harness's, which does nothing about it."""
-    for owner in owners:
-        if not (run_id not in harness.busy if owner == harness.owners.me else await harness.owners.gone(owner)):
-            return False
-    return True
+async def _left(harness: Harness, run_id: str, owner: str) -> bool:
+    """Say whether nobody sees to a run: its owner is gone, or is this harness, which does nothing about it."""
+    return run_id not in harness.busy if owner == harness.owners.me else await harness.owners.gone(owner)
 
 
 async def _recover(
@@ -64,7 +60,6 @@ async def _recover(
     store: Store,
     run_id: str,
     thread_id: str,
-    intent: Intent | None,
     report: RecoveryReport,
     *,
     resume: bool,
@@ -76,6 +71,11 @@ async def _recover(
     record = await find_run(store, run_id)
     if record is None or record.ended or record.state == "waiting_for_approval":
         return
+    if record.owner != harness.owners.me and not await harness.owners.gone(record.owner):
+        # Another process has taken it over since.
+        return
+    # Behind its run: the two change together, so that one who is too late meets the run's newer version.
+    intent = await find_intent(store, run_id)
     known = record.seq
     state, error = await _ended(store, record, intent)
     if state is None and record.agent not in harness.agents:

@@ -36,6 +36,10 @@ async def segment_events(store: Store, record: RunRecord, segment: Segment) -> l
     live = [claim for claim, _ in await store.live(record.thread_id) if claim.run_id == segment.run_id]
     found: list[dict[str, Any]] = []
     after = segment.first_seq - 1
+    if not live and (run := await stored_segment(store, record, segment)) is not None:
+        # It has ended between the two looks.
+        events = decode(run.events)
+        return events
     while live:
         page = await store.journal(record.thread_id, after, None, PIECE)
         frames = page.frames.events()
