@@ -145,7 +145,10 @@ async def test_an_answer_given_twice_does_nothing_twice() -> None:
         yes = answer(("c2", {"approved": True}))
         await run(runner, agent, make_input("t1", "r2", resume=yes))
         events = await run(runner, agent, make_input("t1", "r3", resume=yes))
-        assert shown(events) == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+        assert shown(events) == [
+            "RUN_STARTED", "MESSAGES_SNAPSHOT",
+            "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED",
+        ]  # fmt: skip
         assert (await session_in(await runner.opened())).messages == await runner.threads.messages("t1")
     assert bank.paid == ["1 to bob"]
 

@@ -179,7 +179,10 @@ async def test_a_resumed_run_tells_its_readers_all_anew() -> None:
         assert shown(events)[:4] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "STEP_STARTED", "TOOL_CALL_RESULT"]
         # Once more: it is over, and that is what is told.
         events = await run(runner, agent(Tools()).resume, make_input("t1", "r3", ["go"]))
-        assert shown(events) == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+        assert shown(events) == [
+            "RUN_STARTED", "MESSAGES_SNAPSHOT",
+            "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED",
+        ]  # fmt: skip
         assert (await session_in(store)).messages == await runner.threads.messages("t1")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mortal import agent, given
@@ -19,6 +20,9 @@ import backends
 from agentrunner import AgentRunner
 from agentrunner.runtime import Completed
 from agentrunner.stores.locations import store_at
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 WRITES = 16
 """Of records, in a whole turn of `mortal`."""
@@ -79,3 +83,37 @@ async def test_killed_at_each_step(at: int, tmp_path: Path) -> None:
 async def test_killed_again_and_again(backend: str, tmp_path: Path) -> None:
     with backends.place(backend, tmp_path) as location:
         await kills(location, tmp_path / "log", [(1, "after"), (3, "before"), (3, "after"), (2, "after")])
+
+
+HARNESS_WRITES = 30
+"""Of records, or a few less, in the same turn within a harness, with an approval for each call of `write`."""
+
+
+@pytest.mark.parametrize("at", [*range(1, HARNESS_WRITES, 3), HARNESS_WRITES])
+async def test_killed_in_a_harness_that_goes_on_with_it(at: int, tmp_path: Path) -> None:
+    location, log = tmp_path / "threads.db", tmp_path / "log"
+    log.touch()
+    status, said = await process(location, log, at, "after" if at % 2 else "before", "r1", "harness")
+    assert status == -signal.SIGKILL or (at == HARNESS_WRITES and said == "completed done")
+    async with store_closed(location) as store:
+        finished = [call for _, call in await ended_calls(store)]
+    assert await process(location, log, 0, "after", "r2", "harness") == (0, "completed done")
+    ran = Counter(log.read_text().split())
+    assert max(ran.values()) == 1
+    assert all(ran[call] == 1 for call in finished)
+    async with store_closed(location) as store:
+        session = await session_in(store)
+    lost = {m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN)}
+    assert not lost & set(finished)
+    assert ran.keys() | lost == {"c1", "c2", "c3", "c4"}
+
+
+@contextlib.asynccontextmanager
+async def store_closed(location: Path) -> AsyncIterator[Any]:
+    """Give a store that is closed again."""
+    store = store_at(str(location))
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()

@@ -155,7 +155,7 @@ class AgentRuntime:
         """
         return await self._result(self._asked(session_id, message, resume), "run")
 
-    async def run_turn_stream(
+    def run_turn_stream(
         self,
         session_id: str,
         message: str | Mapping[str, Any] | None = None,
@@ -163,10 +163,7 @@ class AgentRuntime:
         resume: Sequence[ResumeEntry | Mapping[str, Any]] | None = None,
     ) -> Events:
         """Run a user's turn and yield its events, as `run` does."""
-        stream = self._stream(self._asked(session_id, message, resume), self._own(), "run", known=True)
-        async with aclosing(stream) as events:
-            async for event in events:
-                yield event
+        return self._stream(self._asked(session_id, message, resume), self._own(), "run", known=True)
 
     async def resume_from_checkpoint(self, session_id: str, number: int | None = None) -> TurnResult:
         """Go on from a checkpoint, by default the last, to the turn's outcome.
@@ -249,7 +246,8 @@ class AgentRuntime:
             started["protocolVersion"] = "1.0"
         yield started
         if begun.retold:
-            yield _messages(session)
+            for event in _retold(session):
+                yield event
         usage: list[Usage] = []
         if begun.at is not None:
             turn = Turn(self._means, sessions, session, begun.at, input.run_id)
@@ -263,6 +261,18 @@ class AgentRuntime:
 
 def _messages(session: Session) -> dict[str, Any]:
     return {"type": "MESSAGES_SNAPSHOT", "messages": list(session.messages)}
+
+
+def _retold(session: Session) -> Iterator[dict[str, Any]]:
+    """Tell all messages anew; an answer that is all there is still to be told, as an answer."""
+    last = session.messages[-1] if session.messages else {}
+    if not isinstance(session.outcome, Completed) or last.get("role") != "assistant" or not last.get("content"):
+        yield _messages(session)
+        return
+    yield {"type": "MESSAGES_SNAPSHOT", "messages": session.messages[:-1]}
+    yield {"type": "TEXT_MESSAGE_START", "messageId": last["id"], "role": "assistant"}
+    yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": last["id"], "delta": last["content"]}
+    yield {"type": "TEXT_MESSAGE_END", "messageId": last["id"]}
 
 
 def _ended(session: Session, input: RunAgentInput, usage: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

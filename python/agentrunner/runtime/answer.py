@@ -96,6 +96,11 @@ class Listening:
         stream = client.stream(request)
         async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as said:
             async for one in said:
+                if self._speaking and type(one) is TextDelta:
+                    # Most of what there is, by the shortest way.
+                    self._text.append(one.text)
+                    yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._id, "delta": one.text}
+                    continue
                 match one:
                     case TextDelta(text):
                         for event in self._say(text):
