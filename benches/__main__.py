@@ -8,7 +8,7 @@ from pathlib import Path
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benches import compaction, fanout, history, idle_readers, ingest, memory, served, stores
+from benches import compaction, fanout, harness, history, idle_readers, ingest, memory, served, stores
 from benches.common import progress
 
 TOPICS = {
@@ -20,6 +20,7 @@ TOPICS = {
     "served": served.rows,
     "idle": idle_readers.rows,
     "stores": stores.rows,
+    "harness": harness.rows,
 }
 
 
