@@ -23,7 +23,7 @@ def test_the_tour(tmp_path: Path, columns: int) -> None:
         [sys.executable, "-m", "agentrunner", "demo", "--db", str(path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"},
     )
@@ -32,9 +32,9 @@ def test_the_tour(tmp_path: Path, columns: int) -> None:
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
     assert all(len(line) <= columns for line in lines)
-    assert sum(line.startswith("   ✓ ") for line in lines) == 11
+    assert sum(line.startswith("   ✓ ") for line in lines) == 16
     assert "✗" not in done.stdout
-    assert [line.split()[0] for line in lines[-3:]] == ["run-1", "run-2", "run-3"]
+    assert [line.split()[0] for line in lines[-5:]] == ["run-1", "run-2", "run-3", "run-4", "run-5"]
     assert path.exists()
 
 

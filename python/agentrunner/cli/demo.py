@@ -15,7 +15,7 @@ def demo(
         typer.Option("--db", metavar="PATH", help="Keep the tour's file here.", show_default="a temporary one"),
     ] = None,
 ) -> None:
-    """Take the tour: readers early and late, a killed process, its recovery, and what compaction saves."""
+    """Take the tour: readers early and late, a killed process, its recovery, an approval, what compaction saves."""
     try:
         from agentrunner.demo.tour import tour
     except ModuleNotFoundError as error:

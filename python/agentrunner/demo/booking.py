@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from agentrunner.runtime import AgentRuntime, Finish, TextDelta, ToolCallArgs, ToolCallStart, tool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable
 
     from agentrunner.runtime import LlmEvent, LlmRequest
 
@@ -44,18 +43,16 @@ class Concierge:
 
 
 class Booking(AgentRuntime):
-    """The runtime with its tool. With a file of bookings each is written there."""
+    """The runtime with its tool. `told`: of each table that is booked."""
 
     description = "Find a table and book it, once that is approved: a runtime with a tool, under a harness."
 
-    def __init__(self, book: Path | None = None) -> None:
-        self._book = book
-        super().__init__(Concierge(), tools=[tool(policy="ask")(self.book)])
+    def __init__(self, told: Callable[[str], object] | None = None) -> None:
+        async def book(restaurant: str, time: str, seats: int) -> str:
+            """Book a table."""
+            booked = f"{seats} seats at {restaurant}, {time}"
+            if told is not None:
+                told(booked)
+            return booked
 
-    def book(self, restaurant: str, time: str, seats: int) -> str:
-        """Book a table."""
-        booked = f"{seats} seats at {restaurant}, {time}"
-        if self._book is not None:
-            with self._book.open("a", encoding="utf-8") as book:
-                book.write(f"{booked}\n")
-        return booked
+        super().__init__(Concierge(), tools=[tool(policy="ask")(book)])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from agentrunner.embedded import SqliteAgentRunner
     from agentrunner.events import Folded
 
 
@@ -59,6 +60,16 @@ class Row:
         before, after = (sum(map(len, events)) for events in (self.raw, self.stored))
         counts = f"{len(self.raw)} → {len(self.stored)}"
         return [self.run_id, counts, f"{before:,}", f"{after:,}", f"{before / max(after, 1):.1f} x", self.seen]
+
+
+async def stored_runs(runner: SqliteAgentRunner, thread_id: str) -> dict[str, list[bytes]]:
+    """Give what is stored of each run of a thread."""
+    runs: dict[str, list[bytes]] = {}
+    async for event in await runner.connect(thread_id):
+        if event.type == "RUN_STARTED":
+            run_id = event.to_dict()["runId"]
+        runs.setdefault(run_id, []).append(bytes(event))
+    return runs
 
 
 class Screen:

@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.demo.agent import agent, request
-from agentrunner.demo.screen import Reader, Row, Screen
+from agentrunner.demo.approval import approval
+from agentrunner.demo.screen import Reader, Row, Screen, stored_runs
 from agentrunner.embedded import SqliteAgentRunner
 from agentrunner.errors import InvalidEventSequence
 from agentrunner.events import fold, verify
@@ -44,9 +45,11 @@ async def tour(path: Path, console: Console) -> bool:
     async with SqliteAgentRunner(path) as runner:
         second = await _recovered(runner, screen, seen, killed_at)
         third = await _again(runner, screen)
+        asked = await approval(path, runner, screen)
         await _whole(runner, screen, [first, second, third])
-    await _sound(path, screen)
-    screen.summary([first, second, third])
+    rows = [first, second, third, *asked]
+    await _sound(path, screen, len(rows))
+    screen.summary(rows)
     return screen.kept
 
 
@@ -65,7 +68,7 @@ async def _readers(path: Path, screen: Screen) -> Row:
         with screen.reading(one, two, late):
             early = await runner.connect(THREAD)
             await asyncio.gather(_read(stream, one, middle), _read(early, two), come_late())
-        stored = await _stored(runner)
+        stored = await stored_runs(runner, THREAD)
     screen.promise("all three end with the same messages and state", one.folded == two.folded == late.folded)
     screen.promise(
         f"the late one got {len(late.events)} events instead of {len(one.events)}: what it missed came compacted",
@@ -116,7 +119,7 @@ async def _recovered(runner: SqliteAgentRunner, screen: Screen, seen: Reader, ki
     took = (time.perf_counter() - killed_at) * 1000
     screen.scene("The thread is recovered here, replayed, and runs again")
     screen.promise(f"the thread is free {took:.0f} ms after the kill", free and took < FREE_WITHIN)
-    stored = (await _stored(runner)).get("run-2", [])
+    stored = (await stored_runs(runner, THREAD)).get("run-2", [])
     # The journal keeps the raw events a while: behind the first one seen, all that was ever durable.
     rest = Reader("journal")
     await _read(await runner.connect(THREAD, after=seen.cursors[0]), rest)
@@ -144,7 +147,7 @@ async def _again(runner: SqliteAgentRunner, screen: Screen) -> Row:
         f"it runs again; of the {len(asked['messages'])} messages the client sent only the {len(kept)} new one is kept",
         json.loads(reader.events[-1])["type"] == "RUN_FINISHED" and kept == asked["messages"][-1:],
     )
-    stored = (await _stored(runner))["run-3"]
+    stored = (await stored_runs(runner, THREAD))["run-3"]
     return Row("run-3", reader.events, stored, f"early {len(reader.events)}; replay {len(stored)}")
 
 
@@ -161,13 +164,15 @@ async def _whole(runner: SqliteAgentRunner, screen: Screen, rows: list[Row]) -> 
     screen.promise("the replay follows AG-UI's rules for the order of events", accepted)
 
 
-async def _sound(path: Path, screen: Screen) -> None:
+async def _sound(path: Path, screen: Screen, count: int) -> None:
     store = SqliteStore(path, free_stuck=False)
     await store.open()
-    integrity, _, runs, _, *wrong = await store.inspect(fix=False)
+    report = await store.inspect(fix=False)
     await store.aclose()
+    wrong = [*report.corrupt, *report.orphans, *report.stuck, *report.dead]
     screen.promise(
-        f"the file is sound: {runs} runs, nothing left to mend", integrity == "ok" and runs == 3 and not any(wrong)
+        f"the file is sound: {report.runs} runs, nothing left to mend",
+        report.integrity == "ok" and report.runs == count and not wrong,
     )
 
 
@@ -177,13 +182,3 @@ async def _read(stream: EventStream, reader: Reader, middle: asyncio.Event | Non
         reader.see(event.cursor, bytes(event))
         if middle is not None and len(reader.events) == LATE:
             middle.set()
-
-
-async def _stored(runner: SqliteAgentRunner) -> dict[str, list[bytes]]:
-    """Give what is stored of each run of the thread."""
-    runs: dict[str, list[bytes]] = {}
-    async for event in await runner.connect(THREAD):
-        if event.type == "RUN_STARTED":
-            run_id = event.to_dict()["runId"]
-        runs.setdefault(run_id, []).append(bytes(event))
-    return runs
