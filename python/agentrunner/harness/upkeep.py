@@ -43,8 +43,9 @@ async def _checkpoints(store: Store, retention: RecordRetention) -> int:
 def _written_at(record: Record) -> int | None:
     """Give when a checkpoint was made, if it says so."""
     try:
-        at = decode(record.value).get("created_at")
-    except (ValueError, AttributeError):
+        # As the runtime seals them.
+        at = decode(record.value)["value"].get("created_at")
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return at if isinstance(at, int) else None
 
