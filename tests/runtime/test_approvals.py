@@ -187,6 +187,25 @@ async def test_a_handler_decides_at_once(said: Any) -> None:
     assert bank.paid == ([] if not approved else ["1 to eve" if isinstance(said, Decision) else "1 to bob"])
 
 
+async def test_what_a_handler_has_decided_is_not_asked_again() -> None:
+    bank = Bank()
+    asked = []
+
+    def handler(request):
+        asked.append(request.call.id)
+        return {"c1": True, "c2": False}.get(request.call.id)
+
+    made = [(call, "pay", {"to": call}) for call in ("c1", "c2", "c3")]
+    agent = AgentRuntime(Script(calls(*made), says("done")), tools=bank.tools, approval_handler=handler)
+    await agent.create_session("s")
+    outcome = (await agent.run_turn("s", "go")).outcome
+    assert isinstance(outcome, Interrupted)
+    assert [one["toolCallId"] for one in outcome.interrupts] == ["c3"]
+    assert (await agent.run_turn("s", resume=answer(("c3", {"approved": True})))).outcome == Completed("done")
+    assert asked == ["c1", "c2", "c3"]
+    assert bank.paid == ["1 to c1", "1 to c3"]
+
+
 async def test_an_approval_is_for_one_call_unless_it_is_to_be_remembered() -> None:
     other = calls(("c4", "pay", {"amount": 1, "to": "eve"}))
     for remember in (False, True):

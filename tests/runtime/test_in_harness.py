@@ -43,6 +43,20 @@ async def test_approvals_are_decided_in_the_harness() -> None:
         assert (await session_in(await runner.opened())).messages == await runner.threads.messages("t1")
 
 
+async def test_a_run_that_waits_is_cancelled_and_the_thread_goes_on() -> None:
+    paid: list[str] = []
+    async with InMemoryAgentRunner() as runner, Harness(runner, {"bot": agent(paid)}) as harness:
+        result = await harness.run("pay them", thread_id="t1")
+        assert await harness.cancel(result.run_id)
+        result = await harness.run("never mind", thread_id="t1")
+        assert (result.state, result.content, paid) == ("completed", "done", [])
+        session = await session_in(await runner.opened())
+        assert [m["role"] for m in session.messages] == ["user", "assistant", "tool", "tool", "user", "assistant"]
+        # Clients had the new question before they were told of the results, and leave it where it is.
+        shown = {message["id"]: message for message in await runner.threads.messages("t1")}
+        assert shown == {message["id"]: message for message in session.messages}
+
+
 @pytest.mark.parametrize(("retention", "left"), [(RecordRetention(max_age=5), 1), (RecordRetention(max_age=60), 6)])
 async def test_old_checkpoints_go_and_the_last_stays(
     retention: RecordRetention, left: int, monkeypatch: pytest.MonkeyPatch

@@ -163,6 +163,14 @@ async def test_ids_and_indexes_may_be_missing() -> None:
                                       call(1, "b", "time", wet)],
         "the name with every piece": [call(0, "a", "weather", lisbon[:5]), call(0, "a", "weather", lisbon[5:]),
                                       call(0, "a", "weather", ""), call(1, "b", "time", wet)],
+        "the name with every piece and nothing else": [
+            call(None, None, "weather", lisbon[:5]), call(None, None, "weather", lisbon[5:]),
+            call(None, None, "time", wet),
+        ],
+        "no indexes, the name behind the first": [
+            call(None, "a", None, lisbon[:5]), call(None, "a", "weather", lisbon[5:]),
+            call(None, "b", None, wet[:5]), call(None, "b", "time", wet[5:]),
+        ],
         "the name behind the first": [call(0, "a", None, lisbon[:5]), call(0, None, "weather", lisbon[5:]),
                                       call(1, "b", "time", wet)],
         "arguments as an object": [call(0, "a", "weather", {"city": "Lisbon"}), call(1, "b", "time", {"zone": "WET"})],
@@ -175,11 +183,25 @@ async def test_ids_and_indexes_may_be_missing() -> None:
         assert events[-1] == Finish("tool_calls"), way
 
 
-async def test_one_tool_twice_without_ids() -> None:
-    pieces = [call(0, None, "weather", '{"city": "Lisbon"}'), call(0, None, "weather", '{"city": "Porto"}')]
+async def test_one_tool_twice_at_one_index() -> None:
+    lisbon, porto = '{"city": "Lisbon"}', '{"city": "Porto"}'
+    for pieces in (
+        [call(0, None, "weather", lisbon), call(0, None, "weather", porto)],
+        [call(0, "a", "weather", lisbon[:5]), call(0, "a", None, lisbon[5:]), call(0, "b", "weather", porto)],
+    ):
+        with service(Answer([chunk({"tool_calls": pieces}), chunk({}, "tool_calls")])) as said:
+            events = await ask(said.url)
+        assert [args for _, _, args in calls(events)] == [{"city": "Lisbon"}, {"city": "Porto"}]
+
+
+@pytest.mark.parametrize("keys", [("a", "b"), (None, None)])
+async def test_calls_without_arguments_at_one_index(keys: tuple[str | None, ...]) -> None:
+    first, second = keys
+    names = ["now", "now"] if first else ["now", "today"]
+    pieces = [call(0, first, names[0], ""), call(0, second, names[1], "")]
     with service(Answer([chunk({"tool_calls": pieces}), chunk({}, "tool_calls")])) as said:
         events = await ask(said.url)
-    assert [args for _, _, args in calls(events)] == [{"city": "Lisbon"}, {"city": "Porto"}]
+    assert [made[1:] for made in calls(events)] == [(name, {}) for name in names]
 
 
 async def test_arguments_are_an_object_also_where_there_are_none() -> None:
@@ -424,6 +446,8 @@ async def test_reasoning_is_handed_back_where_that_is_wanted() -> None:
         {"id": "3", "role": "assistant", "content": "A door."},
         {"id": "4", "role": "user", "content": "And?"},
     ]
+    lost = [*history[:2], {"id": "5", "role": "user", "content": "Well?"}, *history[2:]]
+    assert "reasoning_content" not in str(await chat(*lost, reasoning_field="reasoning_content"))
     told = await chat(*history, reasoning_field="reasoning_content")
     assert told[1] == {"role": "assistant", "content": "A door.", "reasoning_content": "Hm."}
     assert "reasoning_content" not in (await chat(*history))[1]
@@ -453,6 +477,11 @@ async def test_parts() -> None:
     ]}]  # fmt: skip
 
 
+async def test_parts_that_are_all_text_are_a_text() -> None:
+    parts = [{"type": "text", "text": "One"}, {"type": "text", "text": "two"}]
+    assert await chat({"id": "1", "role": "user", "content": parts}) == [{"role": "user", "content": "One\ntwo"}]
+
+
 async def test_what_tools_show_follows_behind_their_results() -> None:
     told = await chat(
         {"id": "1", "role": "user", "content": "Draw twice."},
@@ -461,8 +490,10 @@ async def test_what_tools_show_follows_behind_their_results() -> None:
             {"type": "text", "text": "drawn"}, part("image", "data", "AAAA", "image/png"),
         ]},
         {"id": "4", "role": "tool", "toolCallId": "b", "content": [{"type": "text", "text": "no ink"}]},
+        {"id": "5", "role": "user", "content": "Thanks"},
     )  # fmt: skip
-    assert [message["role"] for message in told] == ["user", "assistant", "tool", "tool", "user"]
+    assert [message["role"] for message in told] == ["user", "assistant", "tool", "tool", "user", "user"]
+    assert told[5]["content"] == "Thanks"
     assert told[1]["tool_calls"][1]["function"]["arguments"] == "{}"
     assert told[2]["content"].startswith("drawn\n")
     assert told[3]["content"] == "no ink"

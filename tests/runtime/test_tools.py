@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -78,6 +79,7 @@ def test_arguments_are_validated() -> None:
         ('{"colour": "red", "at": [], "size": 0}', "size: Extra inputs are not permitted"),
         ('{"colour": "red", "at": [', "arguments: Invalid JSON"),
         ("[]", "arguments: "),
+        ('{"colour": "red", "at": [], "width": Infinity}', "Invalid JSON"),
     ]:
         with pytest.raises(InvalidArguments, match=why):
             paint.validate(text)
@@ -89,8 +91,9 @@ def test_what_cannot_be_a_tool() -> None:
     def positional(a: int, /) -> None: ...
     def nowhere(a: Nowhere) -> None: ...  # type: ignore[name-defined] # noqa: F821
     def opaque(a: asyncio.Lock) -> None: ...
+    def callback(a: Callable[[], None]) -> None: ...
 
-    for function in (star, double, positional, nowhere, opaque):
+    for function in (star, double, positional, nowhere, opaque, callback):
         with pytest.raises(TypeError, match=f"tool '{function.__name__}'"):
             Tool(function)
     with pytest.raises(ToolNameClash, match="paint"):
@@ -118,6 +121,7 @@ async def test_all_kinds_of_functions() -> None:
     assert await result_of(Tool(Calculator().add, name="it"), a=1, b=2) == "3"
     assert await result_of(Tool(Calculator(), name="it"), a=7) == "7"
     assert await result_of(Tool(functools.partial(Calculator().add, b=1), name="it"), a=7) == "8"
+    assert Tool(functools.partial(paint.function, colour=Colour.RED)).spec.description.startswith("Paint a line.")
 
     def it(context: ToolContext, a: str = "x") -> list[Any]:
         return [a, context.session_id, context.tool_call_id, context.attempt, len(context.idempotency_key)]

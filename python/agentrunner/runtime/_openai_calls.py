@@ -85,7 +85,7 @@ class Calls:
             if call_at is None or (given is not None and name and call_at.name):
                 return None
             call = call_at
-        elif not self._calls or name or given is not None:
+        elif not self._calls or given is not None:
             return None
         else:
             call = self._calls[-1]

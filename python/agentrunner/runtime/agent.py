@@ -67,7 +67,7 @@ class AgentRuntime:
         self.agent_id = agent_id
         self._store: Store = session_store if session_store is not None else MemoryStore()
         self._bus = EventBus()
-        self._busy: set[str] = set()
+        self._busy: set[tuple[int, str]] = set()
         own = list(toolbox(tools).values())
         prompter = SkillPrompter(skills)
         self._means = Means(
@@ -100,8 +100,9 @@ class AgentRuntime:
     # In a run
 
     def run(self, input: RunAgentInput) -> Events:
-        """Yield a run's events: one user's turn, or what is left of it with `input.resume`.
+        """Yield a run's events: one user's turn, or with `input.resume` what is left of it.
 
+        What is new in the messages is taken into the session; beside `resume` only results of the client's tools are.
         Raises before the first event, changing nothing: `InterruptsOpen`, `ApprovalNotFound`, `ApprovalExpired`,
         `InvalidInput`, `ThreadAlreadyRunning`, what an `on_user_message` raises, `RecordDamaged`, `StoreError`.
         """
@@ -212,19 +213,20 @@ class AgentRuntime:
         return TurnResult(session, cast("Outcome", session.outcome), last.get("usage", []))
 
     @contextmanager
-    def _alone(self, session_id: str) -> Iterator[None]:
-        if session_id in self._busy:
+    def _alone(self, sessions: Sessions, session_id: str) -> Iterator[None]:
+        name = (id(sessions.store), session_id)
+        if name in self._busy:
             raise ThreadAlreadyRunning
-        self._busy.add(session_id)
+        self._busy.add(name)
         try:
             yield
         finally:
-            self._busy.discard(session_id)
+            self._busy.discard(name)
 
     async def _stream(
         self, input: RunAgentInput, sessions: Sessions, how: str, *, number: int | None = None, known: bool = False
     ) -> Events:
-        with self._alone(input.thread_id):
+        with self._alone(sessions, input.thread_id):
             if known and await sessions.store.record("session", input.thread_id) is None:
                 raise SessionNotFound(f"there is no session '{input.thread_id}'")
             beginning = Beginning(self._means, sessions, input)

@@ -47,7 +47,6 @@ class Beginning:
             "tools": [tool.model_dump(mode="json", by_alias=True) for tool in input.tools or []],
             "context": [one.model_dump(mode="json", by_alias=True) for one in input.context or []],
             "state": input.state,
-            "peer": input.protocol_version,
         }
 
     async def run(self) -> Begun:
@@ -100,7 +99,7 @@ class Beginning:
     async def _anew(self, found: Session | None) -> Begun:
         run_id = self._input.run_id
         session = found or Session(self._input.thread_id)
-        if isinstance(session.outcome, Interrupted):
+        if isinstance(session.outcome, Interrupted) and not await self._withdrawn(session.outcome):
             names = ", ".join(sorted(one["id"] for one in session.outcome.interrupts))
             raise InterruptsOpen(f"interrupts are open on this thread, which the run's resume must answer: {names}")
         calls = await self._calls(session)
@@ -123,6 +122,21 @@ class Beginning:
             checkpoint={"step": "after_user_input", "turn": 0, "run_id": run_id}, **cut,
         )  # fmt: skip
         return Begun(session, at, again is not None or len(ends) > len(brought))
+
+    async def _withdrawn(self, waiting: Interrupted) -> bool:
+        """Say whether a harness has closed the questions: by its records, where there are any."""
+        store, thread_id = self._sessions.store, self._input.thread_id
+        asked = tuple(f"/{one['id']}" for one in waiting.interrupts)
+        found = False
+        after = None
+        while page := await store.records("approval", thread_id, after, 100):
+            for record in page:
+                if record.key.endswith(asked):
+                    found = True
+                    if await store.record("open", record.key) is not None:
+                        return False
+            after = (page[-1].kind, page[-1].key)
+        return found
 
     async def _decided(self, session: Session | None, *, again: bool = False) -> Begun:
         entries = self._input.resume or []

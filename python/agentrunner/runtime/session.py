@@ -44,7 +44,7 @@ class Session:
     skills: list[str] | None = None
     """The names of those in use; `None`: all the runtime has."""
     given: dict[str, Any] = field(default_factory=dict)
-    """What came with the last run's input: `tools` of the client, `context`, `state`, `peer` (its protocol version)."""
+    """What came with the last run's input: `tools` of the client, `context`, `state`."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """The application's own."""
     digest: str = ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, overload
 
-from pydantic import BaseModel, ConfigDict, Field, PydanticSchemaGenerationError, ValidationError, create_model
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_json
 
@@ -98,18 +100,22 @@ class Tool:
         action_key: Callable[[dict[str, Any]], str] | None = None,
     ) -> None:
         self.function = function
-        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
+        described = function.func if isinstance(function, functools.partial) else function
+        self.name: str = name or str(getattr(described, "__name__", type(described).__name__))
         self.policy = policy
         self.concurrent = concurrent
         self.idempotent = idempotent
         self.timeout = timeout
         self.action_key = action_key
         self._context: list[str] = []
-        self._arguments = self._read(function)
-        parameters = self._arguments.model_json_schema(schema_generator=_Schema)
+        try:
+            self._arguments = self._read(function)
+            parameters = self._arguments.model_json_schema(schema_generator=_Schema)
+        except PydanticUserError as error:
+            raise TypeError(f"tool '{self.name}': {error}") from error
         parameters.pop("title", None)
         parameters.setdefault("properties", {})
-        text = description if description is not None else inspect.getdoc(function) or ""
+        text = description if description is not None else inspect.getdoc(described) or ""
         self.spec = ToolSpec(self.name, text, parameters)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose `__call__` is async
@@ -140,15 +146,16 @@ class Tool:
             # By an alias: a parameter may be called what a model's attributes are, or begin with an underscore.
             fields[f"field_{number}"] = (Annotated[kind, Field(alias=parameter.name)], default)
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-        try:
-            return create_model(self.name, __config__=config, **fields)
-        except PydanticSchemaGenerationError as error:
-            raise TypeError(f"tool '{self.name}': {error}") from error
+        return create_model(self.name, __config__=config, **fields)
 
     def validate(self, arguments: str) -> dict[str, Any]:
         """Read a call's arguments. Raises `InvalidArguments`, whose text tells the model what is wrong."""
         try:
             model = self._arguments.model_validate_json(arguments or "{}")
+            # Pydantic reads more than JSON has words for.
+            orjson.loads(arguments or "{}")
+        except orjson.JSONDecodeError as error:
+            raise InvalidArguments(f"The arguments of '{self.name}' do not fit: Invalid JSON: {error}") from None
         except ValidationError as error:
             said = "; ".join(
                 f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}" for problem in error.errors()

@@ -210,7 +210,11 @@ class Turn:
         ready = [one for one in judged if one is not None]
         if judge.waiting:
             waiting = Interrupted(interrupts(judge, means.config.approval_expires, self._at.key))
-            await self._save(outcome=waiting, approvals=judge.approvals)
+            # What was decided of the others is not to be asked again.
+            decided = {one.call.id: one.call for one in ready if one.call.decision is not None}
+            calls = tuple(decided.get(call.id, call) for call in self._at.calls)
+            step: Step | None = "before_tool_calls" if calls != self._at.calls else None
+            await self._save(step, outcome=waiting, approvals=judge.approvals, calls=calls)
             return
         runs = Runs(self._context, self._ledger, means.middlewares, means.recovery)
         made: dict[str, dict[str, Any]] = {call.id: call.result for call in self._at.calls if call.result is not None}
