@@ -1,8 +1,8 @@
 """A process with a harness whose agent asks before it pays; it does what the lines of its stdin say, an answer each.
 
-Its arguments: a location, and the file in which each payment is noted when it begins. `ask <thread> <run>`; `decide
-<approval> <decision> <sum>` and `answer <thread> <run> <interrupt> <decision> <sum>`, as a colleague and as a stock
-client: `ok <state>`, or `refused <error>`. What can be told of a run is told when it has ended.
+Its arguments: a location, and the file in which each payment is noted when it begins, with who makes it. It is sent
+`ask <thread> <run>`; `decide <approval> <decision> <sum>` and `answer <thread> <run> <interrupt> <decision> <sum>`, as
+a colleague decides and as a stock client does. It answers when the run has ended: `ok <state>`, or `refused <error>`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ag_ui.core import RunAgentInput
 
-TAKES = 0.02
+TAKES = 0.05
 """Seconds a payment takes."""
 
 
@@ -64,7 +64,7 @@ class Payer:
         except RecordConflict:
             record = await run.store.record("tool", f"{thread}/pay")
             return "paid" if record is not None and record.value == b"done" else "nobody knows"
-        os.write(self._notes, b"%s %d\n" % (thread.encode(), amount))
+        os.write(self._notes, b"%s %d %d\n" % (thread.encode(), amount, os.getpid()))
         os.fsync(self._notes)
         await asyncio.sleep(TAKES)
         await run.store.write([Change("tool", f"{thread}/pay", thread, b"done", version)], run.claim)

@@ -1,4 +1,4 @@
-"""Approvals raced by two processes, with kills between: one decision each, and what it allows is started at most once."""
+"""Approvals raced by two processes, with kills between: one decision each, its tool started at most once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from agentrunner.stores.locations import store_at
 from campaigns import Campaign, Outcome, complete_lines
 
 if TYPE_CHECKING:
-    from agentrunner.harness import Approval, RunRecord
-    from campaigns import Context
     from processes import Process
 
-LONGEST = 0.06
+    from agentrunner.harness import Approval, RunRecord
+    from campaigns import Context
+
+LONGEST = 0.1
 """Seconds a process lives at most after it was told to decide."""
 PATIENCE = 20.0
 DECISIONS = ("approve", "reject", "edit")
@@ -29,7 +30,9 @@ DECIDED = {"ok", "refused"}
 class Racing:
     """Two processes, and what came of their decisions."""
 
-    def __init__(self, context: Context, outcome: Outcome, runner: AgentRunner, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(
+        self, context: Context, outcome: Outcome, runner: AgentRunner, stack: contextlib.AsyncExitStack
+    ) -> None:
         self.context = context
         self.outcome = outcome
         self.runner = runner
@@ -60,10 +63,7 @@ class Racing:
             else:
                 decider.ask("answer", thread, f"{run}-{n}", "may-i", decision, n + 2)
         answering = [asyncio.ensure_future(decider.answer()) for decider in self._deciders]
-        if dice.random() < 0.6:
-            await asyncio.sleep(dice.uniform(0, LONGEST))
-            self._deciders.pop(dice.randrange(2)).kill()
-            self.outcome.count("kills")
+        await self.kill(thread, answering)
         answers = [await each for each in answering]
         while len(self._deciders) < 2:
             self._deciders.append(await self.start())
@@ -73,6 +73,30 @@ class Racing:
         for n, (decision, answer) in enumerate(zip(decisions, answers, strict=True)):
             self.check_answer(thread, n, decision, answer, approval)
         self.check(thread, record, approval)
+
+    async def kill(self, thread: str, answering: list[asyncio.Future[list[str]]]) -> None:
+        """Kill one of the two, at any moment or while it pays; or neither."""
+        dice = self.context.random
+        chance, moment, which = dice.random(), dice.uniform(0, LONGEST), dice.randrange(2)
+        if chance < 0.3:
+            await asyncio.sleep(moment)
+        elif chance < 0.6:
+            while not (payments := self.payments(thread)) and not all(each.done() for each in answering):
+                await asyncio.sleep(0.002)
+            pids = [decider.pid for decider in self._deciders]
+            if not payments or payments[0][1] not in pids:
+                return
+            which = pids.index(payments[0][1])
+            self.outcome.count("kills while it pays")
+        else:
+            return
+        self._deciders.pop(which).kill()
+        self.outcome.count("kills")
+
+    def payments(self, thread: str) -> list[tuple[int, int]]:
+        """Give what was paid for a thread: how much, and by which process."""
+        lines = [line.split() for line in complete_lines(self.notes)]
+        return [(int(amount), int(pid)) for name, amount, pid in lines if name == thread.encode()]
 
     async def ended(self, run: str) -> tuple[RunRecord | None, Approval | None]:
         """Wait until a run has ended; where nobody could decide it, it is rejected."""
@@ -113,9 +137,9 @@ class Racing:
             self.outcome.fail(f"{thread}: its events are numbered {seqs}")
         if record.state != "completed":
             self.outcome.fail(f"{thread}: the run is {record.state}: {record.error}")
-        sums = [line.split()[1] for line in complete_lines(self.notes) if line.split()[0] == thread.encode()]
+        sums = [amount for amount, _ in self.payments(thread)]
         self.outcome.count("payments", len(sums))
-        allowed = {"approve": b"1", "edit": b"%d" % (approval.payload.get("editedArgs") or {"sum": 0})["sum"]}
+        allowed = {"approve": 1, "edit": approval.payload.get("editedArgs", {}).get("sum")}
         if len(sums) > 1 or any(each != allowed.get(str(approval.decision)) for each in sums):
             self.outcome.fail(f"{thread}: it was {approval.decision}, {approval.payload}, and paid were {sums}")
         if record.attempts == 1 and approval.decision != "reject" and not sums:
@@ -139,7 +163,7 @@ CAMPAIGN = Campaign(
     promise="one decision",
     bar="of decisions raced by two processes one counts, also where one is killed; its tool is started at most once",
     backends=("sqlite", "redis", "postgres"),
-    small=16,
+    small=24,
     full={"sqlite": 1000, "redis": 1000, "postgres": 1000},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
