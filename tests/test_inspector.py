@@ -219,6 +219,7 @@ def test_inspector(serve, tmp_path, scenario):
         ("what_is_ticked_is_not_asked_again", None),
         ("two_approvals_are_answered_together", None),
         ("an_approval_is_answered_elsewhere", None),
+        ("a_run_fails_behind_its_approval", None),
         ("an_approval_expires", 4),
     ],
 )

@@ -123,6 +123,13 @@ def fresh(node: Node, kind: str, url: str, thread: str) -> Client:
     return client
 
 
+def fresh_or_cut(node: Node, kind: str, url: str, thread: str) -> Client:
+    """Give a client that has connected, also to what has failed."""
+    client = Client(node, kind, url, thread)
+    assert "refused" not in client.connect()
+    return client
+
+
 @pytest.mark.parametrize("said", ANSWERS)
 @each_kind
 def test_an_approval_is_shown_and_answered(here, node, kind, said, thread):
@@ -252,6 +259,55 @@ def test_what_has_expired_can_only_be_cancelled(tmp_path, node, kind, thread):
         assert here.bookings.made == []
 
 
+@each_kind
+def test_when_the_run_fails_behind_the_answer_one_can_go_on(here, node, kind, thread):
+    """The approval is used up; to a client it would be open until a run finishes, and it would begin no other."""
+    client = Client(node, kind, here.url, thread)
+    interrupt = asked_of(client, "please book and fail")
+    seen = client.run(resume=answer(interrupt))
+    assert seen["runErrors"] == [["the model does not answer", None]]
+    assert "refused" not in seen
+    assert client.view()["pendingInterrupts"] == []
+    late = fresh_or_cut(node, kind, here.url, thread)
+    assert late.held == client.held
+    assert fine(client.run("thanks"))
+    assert client.messages[-1]["content"] == "Hello"
+    assert fine(late.run("thanks again"))
+    assert args(here.bookings) == [ARGS]
+
+
+@each_kind
+def test_who_was_refused_can_go_on(here, node, kind, thread):
+    first = Client(node, kind, here.url, thread)
+    interrupt = asked_of(first)
+    second = fresh(node, kind, here.url, thread)
+    assert fine(first.run(resume=answer(interrupt)))
+    assert second.run(resume=answer(interrupt, "reject"))["runErrors"][0][1] == "ALREADY_DECIDED"
+    assert second.view()["pendingInterrupts"] == []
+    assert "refused" not in second.connect()
+    assert second.held == first.held
+
+
+def test_of_two_questions_the_one_python_has_answered_is_not_asked(here, node, thread):
+    client = Client(node, "http-1.0.0", here.url, thread)
+    assert client.run("please book both")["outcomes"] == ["interrupt"]
+    tasca, solar = client.view()["pendingInterrupts"]
+
+    async def decide() -> None:
+        async with harness_at(here.location, here.bookings) as harness:
+            [approval] = [one for one in await harness.approvals(thread) if one.interrupt_id == tasca["id"]]
+            assert (await harness.resume(approval_id=approval.approval_id, decision="approve")).approvals
+
+    asyncio.run(decide())
+    late = fresh(node, "http-1.0.0", here.url, thread)
+    assert late.view()["pendingInterrupts"] == [solar]
+    assert fine(late.run(resume=answer(solar, "reject")))
+    assert args(here.bookings) == [ARGS]
+    # The other has both open still, and says the same of the first.
+    assert "refused" not in client.run(resume=[*answer(tasca), *answer(solar, "reject")])
+    assert client.view()["pendingInterrupts"] == []
+
+
 # Decided elsewhere
 
 
@@ -367,7 +423,7 @@ async def test_killed_while_the_tool_runs(location, bookings, tmp_path, node, th
         # It has been approved: it is not asked for again.
         async with asyncio.timeout(20):
             while True:
-                back = await asyncio.to_thread(fresh_or_cut, node, url_of(server), thread)
+                back = await asyncio.to_thread(fresh_or_cut, node, "http-1.0.0", url_of(server), thread)
                 if back.messages[-1]["content"].startswith("Well: "):
                     break
                 await asyncio.sleep(0.05)
@@ -375,10 +431,3 @@ async def test_killed_while_the_tool_runs(location, bookings, tmp_path, node, th
         assert back.view()["pendingInterrupts"] == []
         assert args(bookings) == [ARGS]
         assert fine(await asyncio.to_thread(back.run, "thanks"))
-
-
-def fresh_or_cut(node: Node, url: str, thread: str) -> Client:
-    """Give a client that has connected, also to what a kill has cut short."""
-    client = Client(node, "http-1.0.0", url, thread)
-    client.connect()
-    return client

@@ -338,6 +338,31 @@ const scenarios = {
     await sees("Hello");
   },
 
+  async a_run_fails_behind_its_approval({ page, send, sees, settled, until, shot }) {
+    await send("Please book and fail", "default");
+    await page.getByRole("button", { name: "Approve" }).click();
+    await sees("the model does not answer");
+    await settled();
+    await until(() => !document.querySelector(".answer"));
+    await shot("own");
+    await send("Hello");
+    await page.locator("#items .said").getByText("Hello").nth(1).waitFor();
+    await settled();
+    // The same for an answer somebody else has given.
+    await send("Please book and fail again");
+    await page.getByRole("button", { name: "Approve" }).waitFor();
+    await settled();
+    await elsewhere(page, { approved: true });
+    await until(() => document.querySelectorAll("#items .box.error").length === 2);
+    await until(() => !document.querySelector(".answer"));
+    await shot("elsewhere");
+    await page.reload();
+    await until(() => document.querySelectorAll("#items .box.error").length === 2);
+    assert.equal(await page.locator(".answer").count(), 0);
+    await send("Hello there");
+    await page.locator("#items .said").getByText("Hello", { exact: true }).last().waitFor();
+  },
+
   async an_approval_expires({ page, send, sees, status, until, shot }) {
     await send("Please book", "default");
     await page.getByText("waits for you, expires in").waitFor();

@@ -27,6 +27,7 @@ from agentrunner.errors import (
 )
 from agentrunner.server import resume
 from agentrunner.server.answers import Answer, Refusal, busy, shutting_down, thread_not_found
+from agentrunner.server.approved import closed, still_open
 from agentrunner.server.envelope import load_object
 from agentrunner.server.settled import settled
 from agentrunner.server.sse import EventStreamResponse
@@ -58,6 +59,8 @@ async def run(server: Server, call: Call) -> Response:
     )  # fmt: skip
     with _refusing("Failed to run agent"):
         pieces = await _opened(server, call, starting, legacy=_is_legacy(asked))
+    if asked.resume:
+        pieces = closed(server.runner, pieces, asked, legacy=_is_legacy(asked))
     return EventStreamResponse(pieces, server.limits)
 
 
@@ -89,7 +92,8 @@ async def connect(server: Server, call: Call) -> Response:
             raise ThreadNotFound from None
     pieces = stream.frames(legacy=_is_legacy(asked))
     following = partial(server.runner.connect, thread_id)
-    return EventStreamResponse(settled(stream, pieces, following), server.limits)
+    known_open = partial(still_open, await server.runner.opened())
+    return EventStreamResponse(settled(stream, pieces, following, known_open), server.limits)
 
 
 async def stop(server: Server, call: Call) -> Response:

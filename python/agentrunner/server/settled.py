@@ -18,11 +18,15 @@ KEPT = 16 * 1024
 
 
 async def settled(
-    stream: EventStream, pieces: AsyncIterator[bytes], following: Callable[[str], Awaitable[EventStream]]
+    stream: EventStream,
+    pieces: AsyncIterator[bytes],
+    following: Callable[[str], Awaitable[EventStream]],
+    still_open: Callable[[dict[str, Any]], Awaitable[list[Any] | None]],
 ) -> AsyncGenerator[bytes, None]:
-    """Give the stream's pieces, the outcome taken from each replayed interrupt that a later run has answered.
+    """Give the stream's pieces, the outcome taken from each replayed interrupt that has been answered.
 
-    As the clients see it, a run that finished since has answered it, or one that is live; one that failed has not.
+    `still_open`: gives those of a RUN_FINISHED's interrupts that have not been, where that is known. Elsewhere, as the
+    clients see it, a run that finished since has answered them, or one that is live; one that failed has not.
     `following`: gives the events behind a cursor.
     """
     asking = b""
@@ -41,8 +45,11 @@ async def settled(
                     out += _answered(asking) + behind
                     asking, behind = b"", bytearray()
                 if _asks(event):
-                    asking = frame
-                    continue
+                    left = await still_open(event)
+                    if left is None:
+                        asking = frame
+                        continue
+                    frame = _left(frame, event, left)
             (behind if asking else out).extend(frame)
         if asking and (not stream.replaying or len(behind) > KEPT):
             answered = _live_run(behind) if not stream.replaying else await _is_answered(asking + behind, following)
@@ -102,6 +109,15 @@ def _answered(frame: bytes) -> bytes:
     event = decode(frame[at:])
     del event["outcome"]
     return frame[:at] + dump(event) + b"\n\n"
+
+
+def _left(frame: bytes, event: dict[str, Any], left: list[Any]) -> bytes:
+    if not left:
+        return _answered(frame)
+    if len(left) == len(event["outcome"]["interrupts"]):
+        return frame
+    at = frame.index(b"data: ") + 6
+    return frame[:at] + dump(event | {"outcome": event["outcome"] | {"interrupts": left}}) + b"\n\n"
 
 
 def _live_run(frames: bytes | bytearray) -> bool:
