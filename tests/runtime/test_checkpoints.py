@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from scripts import Dying, Model, Script, calls, run, says, session_in, shown, steps, told
 
 from agentrunner import AgentRunner, MemoryStore
-from agentrunner.errors import RecordConflict, RecordDamaged, RecordTooNew, SessionAlreadyExists, SessionNotFound
+from agentrunner.errors import (
+    LeaseLost,
+    RecordConflict,
+    RecordDamaged,
+    RecordTooNew,
+    SessionAlreadyExists,
+    SessionNotFound,
+    StoreFull,
+)
 from agentrunner.runtime import AgentRuntime, Completed, LlmRequest, Middleware, ReasoningDelta, Tool, ToolContext
 from agentrunner.stores import Change
 from conftest import make_input, run_async
@@ -212,6 +220,41 @@ async def test_the_question_is_kept_as_it_was() -> None:
     await runtime.resume_from_checkpoint("s", 4)
     assert model.requests[2] == model.requests[1]
     assert [message["content"] for message in model.requests[2].messages] == ["one", "b", "question 1"]
+
+
+class Refusing(MemoryStore):
+    """A store that refuses one write, and notes by what claim each is made."""
+
+    def __init__(self, at: int, error: Exception | None) -> None:
+        super().__init__()
+        self.claims: list[Any] = []
+        self._at, self._error = at, error
+
+    async def write(self, changes: list[Change], claim: Any = None) -> list[int]:
+        self.claims.append(claim)
+        if len(self.claims) == self._at and self._error is not None:
+            raise self._error
+        return await super().write(changes, claim)
+
+
+@pytest.mark.parametrize("error", [LeaseLost("it is another's"), StoreFull("full"), RecordConflict("tool", "t1/c1")])
+@pytest.mark.parametrize("at", range(1, 7))
+async def test_a_store_that_refuses_ends_the_run_and_not_the_turn(at: int, error: Exception) -> None:
+    store, tools = Refusing(at, error), Tools()
+    async with AgentRunner(store) as runner:
+        events = await run(runner, agent(tools), make_input("t1", "r1", ["go"]))
+        assert shown(events)[-1] == str(error)
+        await run(runner, agent(tools).resume, make_input("t1", "r2", ["go"]))
+        assert (await session_in(store)).outcome == Completed("all done")
+    assert max(tools.ran.values()) == 1
+
+
+async def test_what_is_written_in_a_run_is_written_under_its_claim() -> None:
+    store = Refusing(0, None)
+    async with AgentRunner(store) as runner:
+        await run(runner, agent(Tools()), make_input("t1", "r1", ["go"]))
+        assert {claim.run_id for claim in store.claims} == {"r1"}
+        assert len(store.claims) == WRITES
 
 
 # Damage

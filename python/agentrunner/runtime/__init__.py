@@ -1,5 +1,6 @@
 """The agent runtime: a loop of model turns and tool calls that is an agent."""
 
+from agentrunner.errors import RecordDamaged, RecordTooNew, SessionAlreadyExists, SessionNotFound
 from agentrunner.runtime.agent import AgentRuntime
 from agentrunner.runtime.answer import Answer
 from agentrunner.runtime.approvals import ApprovalRequest, Decision, Deny
@@ -44,9 +45,13 @@ __all__ = [
     "Missed",
     "Outcome",
     "ReasoningDelta",
+    "RecordDamaged",
+    "RecordTooNew",
     "RuntimeConfig",
     "RuntimeEvent",
     "Session",
+    "SessionAlreadyExists",
+    "SessionNotFound",
     "Skill",
     "SkillPrompter",
     "Subscription",
