@@ -9,7 +9,7 @@ import pytest
 from harnessing import Asking, Mortal, crash, interrupt, states, told, until
 
 from agentrunner import AgentRunner, StoreError
-from agentrunner.errors import StoreTooNew
+from agentrunner.errors import RecordDamaged, RecordTooNew
 from agentrunner.harness import Harness, Recovery, RunResult
 from agentrunner.stores import Change
 from conftest import Gate, collect, finished, make_input, saying, started, text
@@ -411,12 +411,24 @@ async def test_a_run_whose_try_is_pending_is_cancelled(store_factory):
         assert agent.answered == []
 
 
-async def test_records_of_a_newer_version_are_refused(store_factory):
+async def test_what_cannot_be_read_costs_itself(store_factory):
     async with process(store_factory, {"a": hello}) as one:
-        await one.harness.run("hi", thread_id="t", run_id="r")
-        await one.store.write([Change("run", "r", "t", b'{"v":2,"anything":"else"}')])
-        with pytest.raises(StoreTooNew, match="newer version"):
-            await one.harness.run_record("r")
+        for run in ("r1", "r2", "r3", "r4"):
+            await one.harness.run("hi", thread_id=run, run_id=run)
+        for run, value in (("r1", b'{"v":2,"anything":"else"}'), ("r2", b'{"v":1}'), ("r3", b"no json")):
+            await one.store.write([Change("run", run, run, value)])
+            await one.store.write([Change("active", run, run, b'{"v":1,"state":"running","owner":""}')])
+        with pytest.raises(RecordTooNew, match="newer version"):
+            await one.harness.run_record("r1")
+        for run in ("r2", "r3"):
+            with pytest.raises(RecordDamaged, match=f"'{run}' is damaged"):
+                await one.harness.run_record(run)
+        assert [run.run_id for run in await one.harness.runs()] == ["r4"]
+        await one.store.write([Change("active", "bad", "bad", b"[]")])
+    async with process(store_factory, {"a": hello}) as two:
+        assert (await two.harness.run("hi", thread_id="r4")).state == "completed"
+        with pytest.raises(RecordDamaged):
+            await two.harness.run("hi", thread_id="r2")
 
 
 def test_options_are_checked():

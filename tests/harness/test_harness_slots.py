@@ -90,7 +90,7 @@ async def test_a_slot_is_given_back_however_the_run_ends(runner):
         yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
         yield {"no": "event"}
 
-    agents = {"stubborn": stubborn, "broken": broken, "rude": rude, "hello": hello, "none": lambda input: 5}
+    agents = {"stubborn": stubborn, "broken": broken, "rude": rude, "hello": hello, "none": lambda _: 5}
     async with Harness(runner, agents, max_concurrent_runs=1, policy=lambda request: None) as harness:
         for count in range(2):
             for name in ("broken", "rude", "none"):
@@ -106,7 +106,7 @@ async def test_a_slot_is_given_back_however_the_run_ends(runner):
 async def test_two_harnesses_share_their_slots(location):
     stores = store_at(location), store_at(location)
     agent = Gates()
-    async with AgentRunner(stores[0]) as one, AgentRunner(stores[1]) as two:
+    async with AgentRunner(stores[0]) as one, AgentRunner(stores[1]) as two:  # noqa: SIM117 - they end in this order
         async with (
             Harness(one, {"a": agent}, max_concurrent_runs=2) as first,
             Harness(two, {"a": agent}, max_concurrent_runs=2) as second,

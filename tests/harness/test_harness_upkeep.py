@@ -6,12 +6,12 @@ import asyncio
 import json
 
 import pytest
-from conftest import Gate, saying, text
 from harnessing import Asking
 
 from agentrunner import ThreadNotFound
 from agentrunner.harness import Harness, RecordRetention, RunNotFound
 from agentrunner.stores import Change
+from conftest import Gate, saying, text
 
 hello = saying(*text("m", "hello"))
 
@@ -22,7 +22,7 @@ async def kept(store, kind):
 
 async def checkpoints(store, session, ages):
     for number, age in enumerate(ages):
-        value = json.dumps({"v": 1, "created_at": age}).encode()
+        value = json.dumps({"v": 1, "value": {"created_at": age}}).encode()
         await store.write([Change("checkpoint", f"{session}/{number:08d}", session, value)])
 
 
@@ -77,13 +77,25 @@ async def test_of_checkpoints_the_last_stays(runner):
         ]  # fmt: skip
 
 
-async def test_of_checkpoints_so_many_stay(runner):
+async def test_of_checkpoints_so_many_stay(runner, monkeypatch):
+    monkeypatch.setattr("agentrunner.harness.harness.TIDY_EVERY", 1000)
     async with Harness(runner, {"a": hello}, retention=RecordRetention(max_count=2)) as harness:
         store = await runner.opened()
         await checkpoints(store, "s", [0] * 250)
         await checkpoints(store, "s2", [0])
         assert await harness.prune() == 248
         assert await kept(store, "checkpoint") == ["s/00000248", "s/00000249", "s2/00000000"]
+
+
+async def test_checkpoints_of_a_run_that_waits_stay(runner):
+    async with Harness(runner, {"a": Asking()}, retention=RecordRetention(max_count=1)) as harness:
+        store = await runner.opened()
+        await harness.run("hi", thread_id="t")
+        await checkpoints(store, "t", [0, 0, 0])
+        assert await harness.prune() == 0
+        await harness.cancel((await harness.runs())[0].run_id)
+        assert await harness.prune() == 2
+        assert await kept(store, "checkpoint") == ["t/00000002"]
 
 
 async def test_without_retention_all_is_kept(runner):

@@ -17,7 +17,7 @@ from agentrunner.harness.inputs import read_input
 from agentrunner.harness.items import dispatch, items
 from agentrunner.harness.listeners import Bus, Subscription
 from agentrunner.harness.owners import Owners
-from agentrunner.harness.records import RunRecord, find_approval, find_run, now_ms, pages, read_approval
+from agentrunner.harness.records import RunRecord, find_approval, find_run, now_ms, pages, read_approval, readable
 from agentrunner.harness.recovery import recover
 from agentrunner.harness.replay import replay, said
 from agentrunner.harness.routing import known, route
@@ -354,7 +354,7 @@ class Harness:
     async def runs(self, thread_id: str | None = None, *, state: RunState | None = None) -> list[RunRecord]:
         """Give the runs there are, those of a thread or in a state, the oldest first."""
         store = await self.opened()
-        found = [RunRecord.read(record) async for record in pages(store, "run", thread_id)]
+        found = await readable(store, "run", thread_id, RunRecord.read)
         return sorted(
             (run for run in found if state in (None, run.state)), key=lambda run: (run.created_at, run.run_id)
         )
@@ -411,7 +411,7 @@ class Harness:
                 if approval is not None:
                     found.append(approval)
         else:
-            found = [read_approval(record) async for record in pages(store, "approval", thread_id)]
+            found = await readable(store, "approval", thread_id, read_approval)
         now = now_ms()
         return sorted(
             (approval for approval in found if state in (None, approval.state(now))),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentrunner._codec import decode, dump
-from agentrunner.errors import StoreTooNew
+from agentrunner.errors import RecordDamaged, RecordTooNew
 from agentrunner.harness.types import TERMINAL, Approval, EventType, HarnessEvent, RunState
 from agentrunner.stores import Change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from agentrunner.stores import Record, Store
+
+logger = logging.getLogger("agentrunner.harness")
+
+T = TypeVar("T")
 
 VERSION = 1
 """Of the values' format."""
@@ -32,12 +37,16 @@ def pack(value: dict[str, Any]) -> bytes:
 
 
 def unpack(record: Record) -> dict[str, Any]:
-    """Read a record's value. Raises `StoreTooNew` for one that a newer version of this package wrote."""
-    value: dict[str, Any] = decode(record.value)
-    if value.get("v") != VERSION:
-        raise StoreTooNew(
+    """Read a record's value. Raises `RecordTooNew`, `RecordDamaged`."""
+    try:
+        value: dict[str, Any] = decode(record.value)
+        version = value["v"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RecordDamaged(record.kind, record.key) from error
+    if version != VERSION:
+        raise RecordTooNew(
             f"the {record.kind} '{record.key}' was written by a newer version of this package (format "
-            f"{value.get('v')}; this one knows {VERSION})"
+            f"{version}; this one knows {VERSION})"
         )
     return value
 
@@ -98,14 +107,17 @@ class RunRecord:
 
     @classmethod
     def read(cls, record: Record) -> RunRecord:
-        """Give the run a record is of. Raises `StoreTooNew`."""
+        """Give the run a record is of. Raises `RecordTooNew`, `RecordDamaged`."""
         value = unpack(record)
         known = {name.name for name in fields(cls)}
-        run = cls(**{name: value[name] for name in known if name in value}, version=record.version)
-        run.segments = [Segment(*each) for each in value["segments"]]
-        run.events = [
-            HarnessEvent(kind, run.run_id, run.thread_id, seq, at, data) for kind, seq, at, data in value["events"]
-        ]
+        try:
+            run = cls(**{name: value[name] for name in known if name in value}, version=record.version)
+            run.segments = [Segment(*each) for each in value["segments"]]
+            run.events = [
+                HarnessEvent(kind, run.run_id, run.thread_id, seq, at, data) for kind, seq, at, data in value["events"]
+            ]
+        except (TypeError, KeyError, ValueError) as error:
+            raise RecordDamaged(record.kind, record.key) from error
         return run
 
     @property
@@ -162,12 +174,15 @@ class Intent:
 
     @classmethod
     def read(cls, record: Record) -> Intent:
-        """Give the intent a record is of. Raises `StoreTooNew`."""
+        """Give the intent a record is of. Raises `RecordTooNew`, `RecordDamaged`."""
         value = unpack(record)
-        return cls(
-            record.key, record.thread_id, value["kind"], value["owner"], value["attempts"], value["across"],
-            record.version,
-        )  # fmt: skip
+        try:
+            return cls(
+                record.key, record.thread_id, value["kind"], value["owner"], value["attempts"], value["across"],
+                record.version,
+            )  # fmt: skip
+        except KeyError as error:
+            raise RecordDamaged(record.kind, record.key) from error
 
     def change(self) -> Change:
         """Give what is to be written of it: only if nobody else has meanwhile."""
@@ -181,10 +196,13 @@ def no_intent(run: RunRecord) -> Change:
 
 
 def read_approval(record: Record) -> Approval:
-    """Give the approval a record is of. Raises `StoreTooNew`."""
+    """Give the approval a record is of. Raises `RecordTooNew`, `RecordDamaged`."""
     value = unpack(record)
     del value["v"]
-    return Approval(**value, version=record.version)
+    try:
+        return Approval(**value, version=record.version)
+    except TypeError as error:
+        raise RecordDamaged(record.kind, record.key) from error
 
 
 def approval_changes(approval: Approval) -> list[Change]:
@@ -196,6 +214,17 @@ def approval_changes(approval: Approval) -> list[Change]:
         Change("approval", approval.approval_id, approval.thread_id, pack(value), approval.version),
         Change("open", approval.approval_id, approval.thread_id, mark),
     ]
+
+
+async def readable(store: Store, kind: str, thread_id: str | None, read: Callable[[Record], T]) -> list[T]:
+    """Give all of a kind; one that cannot be read costs itself, never the others."""
+    found: list[T] = []
+    async for record in pages(store, kind, thread_id):
+        try:
+            found.append(read(record))
+        except (RecordDamaged, RecordTooNew):
+            logger.exception("a record is left out")
+    return found
 
 
 async def find_run(store: Store, run_id: str) -> RunRecord | None:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agentrunner._codec import decode
-from agentrunner.errors import AgentRunnerError, RecordConflict
+from agentrunner.errors import AgentRunnerError, RecordConflict, RecordDamaged, RecordTooNew
 from agentrunner.harness.admission import give_up
 from agentrunner.harness.records import Intent, find_intent, find_run, no_intent, pages, unpack
 from agentrunner.harness.replay import stored_segment
@@ -30,19 +30,19 @@ async def recover(harness: Harness, store: Store, *, resume: bool) -> RecoveryRe
     """
     report = RecoveryReport()
     async for mark in pages(store, "active"):
-        value = unpack(mark)
-        if value["state"] == "waiting_for_approval":
-            continue
-        owner = value["owner"]
-        if not await _left(harness, mark.key, owner):
-            continue
         try:
+            value = unpack(mark)
+            owner = value["owner"]
+            if value["state"] == "waiting_for_approval" or not await _left(harness, mark.key, owner):
+                continue
             with harness.busy_with(mark.key):
                 await _recover(harness, store, mark.key, mark.thread_id, report, resume=resume)
         except RecordConflict:
             logger.info("run %s is recovered by another process", mark.key)
+        except (RecordDamaged, RecordTooNew):
+            # What cannot be read costs itself, never the others.
+            logger.exception("run %s is left alone", mark.key)
         except AgentRunnerError:
-            # One that cannot be read costs itself, never the others.
             logger.exception("run %s could not be recovered; it is tried again", mark.key)
             harness.stranded = True
         else:

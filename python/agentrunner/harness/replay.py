@@ -38,8 +38,7 @@ async def segment_events(store: Store, record: RunRecord, segment: Segment) -> l
     after = segment.first_seq - 1
     if not live and (run := await stored_segment(store, record, segment)) is not None:
         # It has ended between the two looks.
-        events = decode(run.events)
-        return events
+        return list(decode(run.events))
     while live:
         page = await store.journal(record.thread_id, after, None, PIECE)
         frames = page.frames.events()

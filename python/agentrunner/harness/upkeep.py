@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner._codec import decode
 from agentrunner.errors import RecordConflict
-from agentrunner.harness.records import RunRecord, now_ms, pages, read_approval
+from agentrunner.harness.records import RunRecord, now_ms, pages, read_approval, readable
 from agentrunner.stores import Change
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def prune(store: Store, retention: RecordRetention) -> int:
     """Remove what is past its time, or beyond the number each thread keeps; give how many checkpoints and runs.
 
-    The last checkpoint of each session stays, and nothing of a run that has not ended goes.
+    The last checkpoint of each session stays, and nothing that a run has which has not ended.
     """
     return await _checkpoints(store, retention) + await _runs(store, retention)
 
@@ -27,9 +27,11 @@ async def prune(store: Store, retention: RecordRetention) -> int:
 async def _checkpoints(store: Store, retention: RecordRetention) -> int:
     kept: dict[str, list[tuple[Record, int | None]]] = defaultdict(list)
     removed = 0
+    needed = {mark.thread_id async for mark in pages(store, "active")}
     async for record in pages(store, "checkpoint"):
         # `{session}/{number}`: of a session in the order of their numbers.
-        kept[record.key.rpartition("/")[0]].append((record._replace(value=b""), _written_at(record)))
+        if record.thread_id not in needed:
+            kept[record.key.rpartition("/")[0]].append((record._replace(value=b""), _written_at(record)))
     for records in kept.values():
         newest_first = records[::-1]
         for place, (record, at) in enumerate(newest_first):
@@ -52,8 +54,7 @@ def _written_at(record: Record) -> int | None:
 
 async def _runs(store: Store, retention: RecordRetention) -> int:
     ended: dict[str, list[RunRecord]] = defaultdict(list)
-    async for record in pages(store, "run"):
-        run = RunRecord.read(record)
+    for run in await readable(store, "run", None, RunRecord.read):
         if run.ended:
             run.events.clear()
             ended[run.thread_id].append(run)
@@ -64,9 +65,12 @@ async def _runs(store: Store, retention: RecordRetention) -> int:
             if _is_old(retention, place, run.updated_at):
                 changes = [Change("run", run.run_id, thread_id, None, run.version)]
                 changes += [Change("segment", each.run_id, thread_id, None) for each in run.segments[1:]]
-                async for record in pages(store, "approval", thread_id):
-                    if read_approval(record).run_id == run.run_id:
-                        changes.append(Change("approval", record.key, thread_id, None))
+                approvals = await readable(store, "approval", thread_id, read_approval)
+                changes += [
+                    Change("approval", each.approval_id, thread_id, None)
+                    for each in approvals
+                    if each.run_id == run.run_id
+                ]
                 removed += await _remove(store, changes)
     return removed
 
