@@ -22,7 +22,16 @@ from agentrunner.errors import (
     SessionNotFound,
     StoreFull,
 )
-from agentrunner.runtime import AgentRuntime, Completed, LlmRequest, Middleware, ReasoningDelta, Tool, ToolContext
+from agentrunner.runtime import (
+    AgentRuntime,
+    Completed,
+    LlmRequest,
+    Middleware,
+    ReasoningDelta,
+    RuntimeConfig,
+    Tool,
+    ToolContext,
+)
 from agentrunner.stores import Change
 from conftest import make_input, run_async
 
@@ -200,7 +209,7 @@ async def test_the_question_is_kept_as_it_was() -> None:
 
     class Last:
         def trim(self, messages: list[dict[str, Any]], tools: Any, /) -> list[dict[str, Any]]:
-            return messages[-2:]
+            return [messages[0], *messages[-2:]]
 
     class Once(Counting):
         async def on_pre_llm(self, context: Any, request: LlmRequest) -> LlmRequest:
@@ -208,18 +217,23 @@ async def test_the_question_is_kept_as_it_was() -> None:
             return await super().on_pre_llm(context, request)
 
     over = False
+    # Not all that a client takes for a setting can be written down.
+    config = RuntimeConfig(system_prompt="Be.", settings={"timeout": object()})
     runtime = AgentRuntime(
-        model, tools=Tools().tools, middlewares=[Once()], session_store=store, context_manager=Last()
+        model, config=config, tools=Tools().tools, middlewares=[Once()], session_store=store, context_manager=Last()
     )
     await runtime.create_session("s")
     await runtime.run_turn("s", "a")
     await runtime.run_turn("s", "b")
     record = (await store.records("checkpoint", "s", None, 100))[3]
-    assert orjson.loads(record.value)["value"]["request"]["messages"][0] == [1, 3]
+    note = {"id": "note", "role": "system", "content": "question 1"}
+    assert orjson.loads(record.value)["value"]["request"] == {
+        "messages": ["system", [1, 3], note], "tools": ["read", "write", "fail"], "settings": None,
+    }  # fmt: skip
     over = True
     await runtime.resume_from_checkpoint("s", 4)
     assert model.requests[2] == model.requests[1]
-    assert [message["content"] for message in model.requests[2].messages] == ["one", "b", "question 1"]
+    assert [message["content"] for message in model.requests[2].messages] == ["Be.", "one", "b", "question 1"]
 
 
 class Refusing(MemoryStore):

@@ -12,6 +12,7 @@ from agentrunner.runtime.begin import Beginning
 from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, TurnResult, WaitingForClient
+from agentrunner.runtime.prompt import Prompter
 from agentrunner.runtime.session import Session, Sessions
 from agentrunner.runtime.skills import SkillPrompter
 from agentrunner.runtime.tools import toolbox
@@ -69,17 +70,17 @@ class AgentRuntime:
         self._bus = EventBus()
         self._busy: set[tuple[int, str]] = set()
         own = list(toolbox(tools).values())
-        prompter = SkillPrompter(skills)
+        skilled = SkillPrompter(skills)
+        known = skilled.toolbox(own)
+        config = config or RuntimeConfig()
         self._means = Means(
             llm=llm,
-            own=own,
-            tools=prompter.toolbox(own),
-            skills=prompter,
-            config=config or RuntimeConfig(),
+            prompter=Prompter(config, own, known, skilled, context_manager),
+            tools=known,
+            config=config,
             middlewares=tuple(middlewares),
             approval_handler=approval_handler,
             tool_policy=tool_policy,
-            context_manager=context_manager,
             recovery=error_recovery or ToolErrorRecovery(),
         )
 

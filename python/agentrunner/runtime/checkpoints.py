@@ -39,7 +39,7 @@ class Checkpoint:
     results: tuple[dict[str, Any], ...] = ()
     """Of `after_tool_calls`: the messages with their results, which are the session's last."""
     request: dict[str, Any] = field(default_factory=dict)
-    """Of `before_llm`: the question, see `prompt.pack`."""
+    """Of `before_llm`: the question, see `Prompter.pack`."""
     empty: int = 0
     """How often in a row the model has said nothing."""
     failures: int = 0

@@ -12,10 +12,9 @@ from agentrunner.runtime.answer import Answer, Listening
 from agentrunner.runtime.calls import Judge, Runs, interrupts
 from agentrunner.runtime.history import result_message, result_metadata
 from agentrunner.runtime.ledger import Ledger
-from agentrunner.runtime.llm import LlmRequest
 from agentrunner.runtime.middleware import TurnContext
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, WaitingForClient
-from agentrunner.runtime.prompt import client_tools, pack, shown, system_message, trimmed, unpack
+from agentrunner.runtime.prompt import client_tools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -23,11 +22,10 @@ if TYPE_CHECKING:
     from agentrunner.runtime.approvals import ApprovalHandler, ToolPolicy
     from agentrunner.runtime.checkpoints import Checkpoint, Step
     from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
-    from agentrunner.runtime.llm import LlmClient, Usage
+    from agentrunner.runtime.llm import LlmClient, LlmRequest, Usage
     from agentrunner.runtime.middleware import Middleware
-    from agentrunner.runtime.prompt import ContextManager
+    from agentrunner.runtime.prompt import Prompter
     from agentrunner.runtime.session import Session, Sessions
-    from agentrunner.runtime.skills import SkillPrompter
     from agentrunner.runtime.tools import Tool
 
     Events = AsyncGenerator[dict[str, Any], None]
@@ -40,16 +38,13 @@ class Means:
     """What a turn is done with."""
 
     llm: LlmClient
-    own: Sequence[Tool]
-    """The runtime's own tools, which the model is always told of."""
+    prompter: Prompter
     tools: dict[str, Tool]
-    """Those and the skills'."""
-    skills: SkillPrompter
+    """The runtime's own and the skills'."""
     config: RuntimeConfig
     middlewares: Sequence[Middleware]
     approval_handler: ApprovalHandler | None
     tool_policy: ToolPolicy | None
-    context_manager: ContextManager | None
     recovery: ToolErrorRecovery
 
 
@@ -146,16 +141,11 @@ class Turn:
             yield event
         if self._at.turn >= config.max_turns:
             raise _TurnFailed(f"Max turns ({config.max_turns}) reached before the model had finished")
-        history = [view for message in session.messages if (view := shown(message)) is not None]
-        skills = means.skills.active(session.skills, history)
-        tools = [tool.spec for tool in [*means.own, *means.skills.tools(skills)]]
-        tools += client_tools(session, means.tools)
-        history = system_message(config, means.skills.prompt(skills), session) + history
-        request = LlmRequest(await trimmed(means.context_manager, history, tools), tools, config.settings)
+        request = await means.prompter.question(session)
         context = replace(self._context, turn=self._at.turn + 1)
         for middleware in means.middlewares:
             request = await middleware.on_pre_llm(context, request) or request
-        kept = pack(request, session)
+        kept = means.prompter.pack(request, session)
         await self._save("before_llm", messages=messages, turn=self._at.turn + 1, empty=empty, request=kept)
         self._request = request
 
@@ -164,7 +154,7 @@ class Turn:
         means, session = self._means, self._session
         for event in self._step_begun():
             yield event
-        request, self._request = self._request or unpack(self._at.request, session), None
+        request, self._request = self._request or means.prompter.unpack(self._at.request, session), None
         listening = Listening(session.call_ids())
         async with aclosing(listening.events(means.llm, request)) as said:
             async for event in said:
