@@ -11,6 +11,7 @@ import pytest
 
 from agentrunner import fold
 from agentrunner.server import Limits
+from agentrunner.server.approved import still_open
 from agentrunner.server.settled import settled
 from agentrunner.stream import PIECE
 from asgi import client_of, frames_of
@@ -475,7 +476,7 @@ async def test_of_a_long_answer_little_is_kept_back(runner: AgentRunner) -> None
             taken += len(piece)
             yield piece
 
-    sent = settled(stream, pieces(), partial(runner.connect, "t1"))
+    sent = settled(stream, pieces(), partial(runner.connect, "t1"), partial(still_open, await runner.opened()))
     question = await anext(sent)
     while b"RUN_FINISHED" not in question:
         question += await anext(sent)

@@ -307,6 +307,9 @@ async def test_with_authentication_or_beyond_loopback_any_name_gets_in(
 
 
 MODULE = """
+import agentrunner.harness
+from agentrunner import InMemoryAgentRunner
+from agentrunner.harness import Harness
 from agentrunner.server import Principal
 async def agent(input):
     yield {}
@@ -318,6 +321,17 @@ def who(request):
 nothing = {}
 number = 7
 mixed = {"one": agent, "two": 2}
+def harness(runner) -> Harness:
+    return Harness(runner, agents)
+def quoted(runner) -> "agentrunner.harness.Harness":
+    return Harness(runner, agents)
+def failing(runner) -> Harness:
+    return Harness(runner, {})
+def other(runner) -> Harness:
+    return Harness(InMemoryAgentRunner(), agents)
+def none(runner) -> Harness:
+    pass
+ready = Harness(InMemoryAgentRunner(), agents)
 """
 
 
@@ -362,13 +376,21 @@ def test_on_loopback_neither_is_needed(serve: Any, run_by_uvicorn: list[Any]) ->
 
 @pytest.mark.parametrize(
     ("place", "agents"),
-    [("mine:agents", ["one", "two"]), ("mine:agent", ["default"]), ("mine:rooms.agent", ["default"])],
+    [
+        ("mine:agents", ["one", "two"]),
+        ("mine:agent", ["default"]),
+        ("mine:rooms.agent", ["default"]),
+        ("mine:harness", ["one", "two"]),
+        ("mine:quoted", ["one", "two"]),
+    ],
 )
 def test_what_is_served_is_named(place: str, agents: list[str], serve: Any, run_by_uvicorn: list[Any]) -> None:
     code, said = serve(place, "--db", "x.db")
     assert code == 0
     assert f"agents {', '.join(agents)} at http://127.0.0.1:8000/" in said
-    assert list(run_by_uvicorn[0].config.app.app.state.server.agents) == agents
+    server = run_by_uvicorn[0].config.app.app.state.server
+    assert list(server.agents) == agents
+    assert (server.harness is not None) == (place in ("mine:harness", "mine:quoted"))
 
 
 @pytest.mark.parametrize(
@@ -380,7 +402,7 @@ def test_what_is_served_is_named(place: str, agents: list[str], serve: Any, run_
         ("", ["MODULE:NAME"]),
         ("nowhere:agents", ["no module 'nowhere'"]),
         ("mine.deeper:agents", ["no module"]),
-        ("mine:other", ["'mine'", "'other'"]),
+        ("mine:nobody", ["'mine'", "'nobody'"]),
         ("mine:rooms.other", ["'rooms.other'"]),
         ("mine:agents:more", ["'agents:more'"]),
         (".mine:agents", ["MODULE:NAME"]),
@@ -390,6 +412,10 @@ def test_what_is_served_is_named(place: str, agents: list[str], serve: Any, run_
         ("mine:nothing", ["at least one"]),
         ("mine:number", ["'default'", ": 7"]),
         ("mine:mixed", ["'two'", ": 2"]),
+        ("mine:failing", ["'mine:failing' gives no harness", "ValueError: a harness has at least one agent"]),
+        ("mine:other", ["another runner"]),
+        ("mine:none", ["or a harness"]),
+        ("mine:ready", ["'mine:ready' is a Harness", "(runner) -> Harness"]),
     ],
 )
 def test_a_wrong_place_is_named_in_a_line(place: str, words: list[str], serve: Any, run_by_uvicorn: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -97,14 +98,29 @@ def _served(found: Any, place: str, runner: AgentRunner) -> Mapping[str, Agent] 
 
     if isinstance(found, Harness):
         fail(f"{place!r} is a Harness, which has its store already; name a function `(runner) -> Harness` instead", 2)
-    said = getattr(found, "__annotations__", {}).get("return")
-    if said is Harness or (isinstance(said, str) and said.rpartition(".")[2] == Harness.__name__):
+    if _returned(found).rpartition(".")[2] == Harness.__name__:
         try:
             harness: Harness = found(runner)
         except Exception as error:  # noqa: BLE001 - it may fail in any way
             fail(f"{place!r} gives no harness: {_blamed(error)}", 2)
         return harness
     return found if isinstance(found, dict) else {"default": found}
+
+
+def _returned(found: Any) -> str:
+    """Give the name of what a function says it returns."""
+    try:
+        if sys.version_info >= (3, 14):
+            import annotationlib
+
+            given = annotationlib.get_annotations(found, format=annotationlib.Format.STRING)
+        else:
+            given = inspect.get_annotations(found)
+    except TypeError:
+        # It is something else.
+        return ""
+    said = given.get("return", "")
+    return said if isinstance(said, str) else getattr(said, "__name__", "")
 
 
 async def _reach(db: str) -> None:
