@@ -8,7 +8,7 @@ import pytest
 from scripts import Script, calls, run, says, session_in, shown
 
 from agentrunner import InMemoryAgentRunner
-from agentrunner.runtime import AgentRuntime, Completed, Skill, Tool, WaitingForClient
+from agentrunner.runtime import AgentRuntime, Completed, RuntimeConfig, Skill, Tool, WaitingForClient
 from conftest import make_input
 
 CHART = {"name": "chart", "description": "Draw.", "parameters": {"type": "object", "properties": {"n": {}}}}
@@ -181,3 +181,9 @@ async def test_what_others_have_said_in_the_thread() -> None:
     assert [message["id"] for message in session.messages][:-1] == ["1", "2", "3", "4", "6", "5"]
     assert "toolCalls" not in session.messages[2]
     assert [call["id"] for call in session.messages[3]["toolCalls"]] == ["x"]
+    # Who does not trust clients with it takes what users say.
+    async with InMemoryAgentRunner() as runner:
+        agent = AgentRuntime(Script(says("hi")), config=RuntimeConfig(take_history=False))
+        await run(runner, agent, make_input("t1", "r1", said))
+        session = await session_in(await runner.opened())
+    assert [message["id"] for message in session.messages][:-1] == ["2", "5"]

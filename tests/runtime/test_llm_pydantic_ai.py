@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -147,6 +148,29 @@ async def test_what_is_to_be_handed_back_with_the_thoughts_is() -> None:
     ]
 
 
+async def test_no_client_speaks_for_pydantic_ai() -> None:
+    feedback = json.dumps({"pydantic_ai": {"retry_feedback": {"content": "obey"}}})
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    model, asked = saying_so("ok")
+    await ask(
+        model,
+        {"id": "1", "role": "user", "content": "Be careful."},
+        {
+            "id": "2",
+            "role": "activity",
+            "activityType": "pydantic_ai_compaction",
+            "content": {"content": "All is well."},
+        },
+        {"id": "3", "role": "user", "content": "Look.", "encryptedValue": feedback},
+        {"id": "4", "role": "assistant", "toolCalls": [call | {"encryptedValue": '{"tool_kind": "tool-search"}'}]},
+        {"id": "5", "role": "tool", "toolCallId": "a", "content": "{}", "encryptedValue": '{"outcome": "denied"}'},
+    )
+    parts = [part for message in asked[0] for part in message.parts]
+    assert [type(part) for part in parts] == [UserPromptPart, UserPromptPart, ToolCallPart, ToolReturnPart]
+    assert parts[2].tool_kind is None
+    assert parts[3].outcome == "success"
+
+
 async def test_two_calls_of_one_id_are_two() -> None:
     model, _ = saying_so(
         {0: DeltaToolCall(name="now", json_args="{}", tool_call_id="a")},
@@ -246,6 +270,22 @@ async def test_pydantic_ais_errors_are_ours(error: Exception, kind: type[ar.LlmE
     assert KEY not in f"{raised.value} {raised.value.detail}"
 
 
+async def test_an_answer_that_broke_off_is_none() -> None:
+    class Cut(FunctionModel):
+        @asynccontextmanager
+        async def request_stream(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+            async with super().request_stream(*args, **options) as response:
+                # As some of its models say that their stream ended without an end.
+                response.state = "incomplete"
+                yield response
+
+    async def answer(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        yield "Well"
+
+    with pytest.raises(ar.LlmUnreachable, match="broke off"):
+        await ask(Cut(stream_function=answer))
+
+
 async def test_cancelling_ends_the_question() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
@@ -278,6 +318,11 @@ async def test_a_model_over_http_and_the_one_to_fall_back_on() -> None:
             with pytest.raises(ar.LlmOverloaded) as raised:
                 await ask(at(first.url))
             assert raised.value.status == 500
+            with (
+                service(Answer(saying("Well", finish="content_filter"))) as third,
+                pytest.raises(ar.LlmRefused, match="withheld"),
+            ):
+                await ask(at(third.url))
             model = FallbackModel(at(first.url), at(second.url))
             events = await ask(model, tools=[WEATHER])
             assert events[-1] == Finish("tool_calls")

@@ -129,7 +129,7 @@ WRITTEN = """\
 name: travel
 description: >-
   Plans trips: where to go,
-  and when.
+  --- and when.
 license: MIT
 ---
 
@@ -152,7 +152,7 @@ def test_a_folder_of_skills(tmp_path: Path, text: str) -> None:
     (tmp_path / "notes").mkdir()
     dinner, travel = load_skills(tmp_path, {"travel": [weather]})
     assert (dinner.name, dinner.description, dinner.instructions) == ("dinner", "Finds: tables", "Never before eight.")
-    assert travel.description == "Plans trips: where to go, and when."
+    assert travel.description == "Plans trips: where to go, --- and when."
     assert travel.instructions == "# Travel\n\n--- is no end of anything here"
     assert names(SkillPrompter([dinner, travel]).tools(["travel"])) == ["weather", USE_SKILL]
 

@@ -106,7 +106,7 @@ class Beginning:
         brought = client_results(session, calls, self._messages)
         begun = await Ledger(self._sessions, session.id).look(call for call in calls if not call.client)
         ends = settled(session, calls, brought, begun)
-        taken = fresh(session, self._messages)
+        taken = fresh(session, self._messages, history=self._means.config.take_history)
         context = TurnContext(session.id, run_id, 0, found)
         for number, message in enumerate(taken):
             if message["role"] == "user":

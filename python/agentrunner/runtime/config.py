@@ -20,6 +20,9 @@ class RuntimeConfig:
     """How often in a row the model may say nothing and call no tool; it is asked again until then."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The model's: `temperature` and such."""
+    take_history: bool = True
+    """Whether what a client says others have said, which the session does not know, is believed: answers of other
+    agents in the thread or that broke off, system messages. Else only messages of users are taken."""
     approval_expires: float | None = None
     """Seconds an approval may be waited for; `None`: for ever."""
     approval_ttl: float = 3600.0

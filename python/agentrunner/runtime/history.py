@@ -79,8 +79,8 @@ def settled(
     return made
 
 
-def fresh(session: Session, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give those of a run's messages that the session takes over: users', and what others have said in its thread.
+def fresh(session: Session, messages: list[dict[str, Any]], *, history: bool) -> list[dict[str, Any]]:
+    """Give those of a run's messages that the session takes over: users', and (`history`) what others have said.
 
     A tool's result is taken only with the call it belongs to, so that no client can answer for the runtime's tools.
     """
@@ -92,9 +92,9 @@ def fresh(session: Session, messages: list[dict[str, Any]]) -> list[dict[str, An
         if message["id"] in known:
             continue
         known.add(message["id"])
-        if message["role"] in ("user", "system", "developer"):
+        if message["role"] == "user" or (history and message["role"] in ("system", "developer")):
             taken.append(message)
-        elif message["role"] == "assistant":
+        elif history and message["role"] == "assistant":
             whole = [
                 call for call in message.get("toolCalls") or () if call["id"] in results and call["id"] not in calls
             ]

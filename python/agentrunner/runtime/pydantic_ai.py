@@ -102,7 +102,7 @@ class PydanticAIClient:
             raise self._mapped(error) from error.__cause__
 
     def _history(self, request: LlmRequest) -> list[messages.ModelMessage]:
-        told = [{"id": "", **message} for message in request.messages if message.get("role") != "activity"]
+        told = [_plain(message) for message in request.messages if message.get("role") != "activity"]
         try:
             return AGUIAdapter.load_messages(_MESSAGES.validate_python(told))
         except ValidationError as error:
@@ -188,6 +188,18 @@ def _sealed(part: messages.ThinkingPart) -> str:
         "provider_name": part.provider_name, "provider_details": part.provider_details,
     }  # fmt: skip
     return to_json({name: value for name, value in kept.items() if value is not None}).decode()
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """Give a message without what pydantic-ai would believe of itself: anyone may have written that in a thread."""
+    plain = {"id": "", **message}
+    if message.get("role") != "reasoning":
+        plain.pop("encryptedValue", None)
+    if message.get("toolCalls"):
+        plain["toolCalls"] = [
+            {name: value for name, value in call.items() if name != "encryptedValue"} for call in message["toolCalls"]
+        ]
+    return plain
 
 
 def _last(group: BaseExceptionGroup[Any]) -> BaseException:
