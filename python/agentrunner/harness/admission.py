@@ -102,7 +102,7 @@ def give_up(record: RunRecord, intent: Intent) -> str:
     return why
 
 
-async def look(harness: Harness, running: Running, run: Run, input: RunAgentInput) -> Admission:
+async def admit(harness: Harness, running: Running, run: Run, input: RunAgentInput) -> Admission:
     """Say what a run is that holds its thread already: a new one, an answer, or the next try of one.
 
     Raises `RunRefused` and its kin.

@@ -13,11 +13,23 @@ from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode
 from agentrunner.errors import LeaseLost, RecordConflict, RunAlreadyExists, StoreError
-from agentrunner.harness.admission import Admission, look
+from agentrunner.harness.admission import Admission, admit
 from agentrunner.harness.approvals import asked, entry_of, tool_calls
 from agentrunner.harness.inputs import with_history
 from agentrunner.harness.life import Life
-from agentrunner.harness.watch import About, Watch, as_dict, delta_of, interrupts_of, message_of, tool_error
+from agentrunner.harness.watch import (
+    FAILED,
+    FINISHED,
+    OUTPUT,
+    REASONING,
+    as_dict,
+    delta_of,
+    interrupts_of,
+    look,
+    message_of,
+    models,
+    tool_error,
+)
 from agentrunner.live import Driver, _current, current_run
 
 if TYPE_CHECKING:
@@ -92,23 +104,27 @@ class Segment:
         """Yield the agent's events. Raises `RunRefused` and its kin before the first."""
         await self._harness.opened()
         self._begin(current_run())
-        watch, bus = Watch(), self._harness.bus
+        about_models, bus = models(), self._harness.bus
         try:
             life, given = await self._let_in(input)
             self._let = True
             async for event in await self._open(given):
-                about = watch(event)
-                if about is About.FINISHED:
-                    await self._wait_first(life, event, given)
-                yield event
-                if about:
+                about = about_models.get(type(event), -1)
+                if about < 0:
+                    about = look(event)
+                if not about:
+                    yield event
+                elif about <= REASONING:
+                    yield event
                     # Only now it is in order, and counted by everybody in the same place.
-                    if about > About.REASONING:
-                        await self._note(life, about, event)
-                    else:
-                        life.deltas += 1
-                        if bus or self.collects:
-                            self._tap(life, about, event)
+                    life.deltas += 1
+                    if bus or self.collects:
+                        self._tap(life, about, event)
+                else:
+                    if about == FINISHED:
+                        await self._wait_first(life, event, given)
+                    yield event
+                    await self._note(life, about, event)
             await life.end("failed", "The agent's stream ended before its run")
         except asyncio.CancelledError:
             await asyncio.shield(self._harness.spawn(self._cut_short(None)))
@@ -153,23 +169,23 @@ class Segment:
         events = decode(self._driver.recorder.compacted()) if self._driver is not None else []
         await life.wait_for(asked(life.record, self.run_id, interrupts, tool_calls(events, given)))
 
-    async def _note(self, life: Life, about: About, event: Any) -> None:
+    async def _note(self, life: Life, about: int, event: Any) -> None:
         """Write down how the run ends, or keep what a tool said."""
         if life.ended:
             return
-        if about is About.FINISHED:
+        if about == FINISHED:
             outcome = as_dict(event).get("outcome") or {}
             await life.end("cancelled" if outcome.get("type") == "cancelled" else "completed")
-        elif about is About.FAILED:
+        elif about == FAILED:
             await life.end("failed", str(as_dict(event).get("message") or "The agent failed"))
         elif self.collects and (error := tool_error(as_dict(event))) is not None:
             self._tool_errors.append(error)
 
-    def _tap(self, life: Life, about: About, event: Any) -> None:
-        if self.collects and about is About.OUTPUT:
+    def _tap(self, life: Life, about: int, event: Any) -> None:
+        if self.collects and about == OUTPUT:
             self._said.append(event)
         if self._harness.bus:
-            kind = "output.delta" if about is About.OUTPUT else "reasoning.delta"
+            kind = "output.delta" if about == OUTPUT else "reasoning.delta"
             life.tell_delta(kind, delta_of(event), message_of(event))  # type: ignore[arg-type]
 
     def text(self) -> str:
@@ -189,7 +205,7 @@ class Segment:
         slots = self._harness.slots
         turn = False
         while True:
-            admission = await look(self._harness, self, self._run, input)
+            admission = await admit(self._harness, self, self._run, input)
             if not self._in_line:
                 self._in_line = True
                 turn = await slots.enter(self.run_id)

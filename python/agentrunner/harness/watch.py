@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -13,78 +12,62 @@ import orjson
 from agentrunner._codec import decode, encode
 from agentrunner.errors import InvalidEvent
 
+OTHER = 0
+OUTPUT = 1
+REASONING = 2
+RESULT = 3
+"""Of a tool."""
+FINISHED = 4
+FAILED = 5
+"""What an event is about, plain numbers: they are compared for each event."""
 
-class About(enum.IntEnum):
-    """What an event is to the harness."""
-
-    OTHER = 0
-    OUTPUT = 1
-    REASONING = 2
-    RESULT = 3
-    """Of a tool."""
-    FINISHED = 4
-    FAILED = 5
-
-
-KINDS: dict[Any, About] = {
-    "TEXT_MESSAGE_CONTENT": About.OUTPUT,
-    "TEXT_MESSAGE_CHUNK": About.OUTPUT,
-    "REASONING_MESSAGE_CONTENT": About.REASONING,
-    "REASONING_MESSAGE_CHUNK": About.REASONING,
-    "TOOL_CALL_RESULT": About.RESULT,
-    "RUN_FINISHED": About.FINISHED,
-    "RUN_ERROR": About.FAILED,
+KINDS = {
+    "TEXT_MESSAGE_CONTENT": OUTPUT,
+    "TEXT_MESSAGE_CHUNK": OUTPUT,
+    "REASONING_MESSAGE_CONTENT": REASONING,
+    "REASONING_MESSAGE_CHUNK": REASONING,
+    "TOOL_CALL_RESULT": RESULT,
+    "RUN_FINISHED": FINISHED,
+    "RUN_ERROR": FAILED,
 }
 _BYTES = {kind.encode(): about for kind, about in KINDS.items()}
 _FIRST = b'{"type":"'
 
 
 @cache
-def _classes() -> dict[type, About]:
+def models() -> dict[type, int]:
     """Give what the models of the protocol are about: their class says it, which is cheaper than their field."""
     from ag_ui import core
 
-    found: dict[type, About] = {}
+    found: dict[type, int] = {}
     for name in dir(core):
         model = getattr(core, name)
         kind = getattr(model, "model_fields", {}).get("type") if isinstance(model, type) else None
         if name.endswith("Event") and kind is not None and isinstance(kind.default, str):
-            found[model] = KINDS.get(
-                kind.default.value if isinstance(kind.default, enum.Enum) else kind.default, About(0)
-            )
+            found[model] = about(kind.default)
     return found
 
 
-class Watch:
-    """Says what events are about. One a run: it is asked for each event."""
-
-    __slots__ = ("_models",)
-
-    def __init__(self) -> None:
-        self._models = _classes()
-
-    def __call__(self, event: Any) -> About:
-        """Say what an event is about; of what is no event, that it is nothing."""
-        about = self._models.get(type(event))
-        if about is not None:
-            return about
-        if isinstance(event, Mapping):
-            return _of_kind(event.get("type"))
-        if isinstance(event, bytes) and event.startswith(_FIRST):
-            kind = event[9 : event.find(b'"', 9)]
-            if b"\\" not in kind:
-                return _BYTES.get(kind, About.OTHER)
-        if isinstance(event, (bytes, bytearray, memoryview, str)):
-            try:
-                value = orjson.loads(event)
-            except orjson.JSONDecodeError:
-                return About.OTHER
-            return _of_kind(value.get("type")) if isinstance(value, dict) else About.OTHER
-        return _of_kind(getattr(event, "type", None))
+def about(kind: object) -> int:
+    """Say what events of a kind are about."""
+    return KINDS.get(kind, OTHER) if isinstance(kind, str) else OTHER
 
 
-def _of_kind(kind: Any) -> About:
-    return KINDS.get(kind, About.OTHER) if isinstance(kind, str) else About.OTHER
+def look(event: Any) -> int:
+    """Say what an event is about that is no model; of what is no event, that it is nothing."""
+    if isinstance(event, Mapping):
+        return about(event.get("type"))
+    if isinstance(event, bytes) and event.startswith(_FIRST):
+        kind = event[9 : event.find(b'"', 9)]
+        if b"\\" not in kind:
+            return _BYTES.get(kind, OTHER)
+    if isinstance(event, (bytes, bytearray, memoryview, str)):
+        try:
+            value = orjson.loads(event)
+        except orjson.JSONDecodeError:
+            return OTHER
+        return about(value.get("type")) if isinstance(value, dict) else OTHER
+    return about(getattr(event, "type", None))
 
 
 def as_dict(event: Any) -> dict[str, Any]:
