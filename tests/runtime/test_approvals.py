@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from scripts import Script, calls, run, says, session_in, shown
+from scripts import Crash, Dying, Model, Script, calls, raising, run, says, session_in, shown
 
 from agentrunner import InMemoryAgentRunner
 from agentrunner.errors import ApprovalExpired, ApprovalNotFound, InterruptsOpen, InvalidInput
@@ -15,10 +16,12 @@ from agentrunner.runtime import (
     Decision,
     Interrupted,
     RuntimeConfig,
+    Session,
     Tool,
     ToolErrorRecovery,
 )
 from agentrunner.runtime import session as sessions
+from agentrunner.runtime.session import Sessions
 from conftest import make_input
 
 
@@ -242,6 +245,42 @@ async def test_what_is_remembered_is_the_action_and_not_for_ever(monkeypatch: py
     await agent.run_turn("s", "and on")
     assert asked == ["pay:bob"] * 2
     assert len(bank.paid) == 4
+
+
+async def test_what_was_edited_is_not_what_was_approved() -> None:
+    edited = Decision(True, {"to": "eve"}, remember=True)
+    asked = []
+
+    def handler(request):
+        asked.append(request.call.id)
+        return edited
+
+    for given in (handler, None):
+        bank, _, agent = asking(calls(("c3", "pay", {"to": "bob"})), says("done"))
+        agent._means = replace(agent._means, approval_handler=given)
+        await agent.create_session("s")
+        result = await agent.run_turn("s", "go")
+        for call in ("c2", "c3"):
+            if given is None:
+                result = await agent.run_turn("s", resume=answer((call, edited.kept())))
+        assert result.outcome == Completed("done")
+        assert bank.paid == ["1 to eve"] * 2
+    assert asked == ["c2", "c3"]
+
+
+async def test_a_call_that_is_run_again_is_the_one_that_was_approved() -> None:
+    bank, store = Bank(idempotent=True), Dying(at=5)
+    llm = Model(calls(("c1", "pay", {"to": "bob"})), says("done"))
+    handlers = [lambda request: Decision(True, {"to": "eve"}), raising(AssertionError("asked twice"))]
+    agents = [
+        AgentRuntime(llm, tools=bank.tools, approval_handler=handler, session_store=store) for handler in handlers
+    ]
+    await Sessions(store._store).save(Session("s"))
+    with pytest.raises(Crash):
+        await agents[0].run_turn("s", "go")
+    store.survive()
+    assert (await agents[1].resume_from_checkpoint("s")).outcome == Completed("done")
+    assert bank.paid == ["1 to eve"] * 2
 
 
 async def test_arguments_that_do_not_fit_are_not_asked_about() -> None:

@@ -45,7 +45,15 @@ class Decision:
     reason: str | None = None
     """Why not, for the model."""
     remember: bool = False
-    """Whether the same action of this session need not be asked for again, for as long as the runtime's config says."""
+    """Whether the same action of this session need not be asked for again, for as long as the runtime's config says.
+
+    Not of a call that was edited: what the model had asked for was not approved.
+    """
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is remembered."""
+        return self.approved and self.remember and self.edited is None
 
     def kept(self) -> dict[str, Any]:
         """Give it as it is kept, and as AG-UI's clients write it."""

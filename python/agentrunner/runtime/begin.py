@@ -159,7 +159,7 @@ class Beginning:
             if decision is not None:
                 call = replace(call, decision=decision.kept())
                 tool = self._means.tools.get(call.name)
-                if decision.approved and decision.remember and tool is not None:
+                if decision.lasting and tool is not None:
                     approvals[action_key(tool, call.arguments)] = now_ms() + int(self._means.config.approval_ttl * 1000)
             calls.append(replace(call, result=brought.get(call.id, call.result)))
         made = await self._sessions.save(

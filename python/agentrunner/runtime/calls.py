@@ -90,6 +90,7 @@ class Judge:
                 return Known(call, entry.done, failure=entry.done.error is not None, ran=True)
             if tool is None or not tool.idempotent:
                 return Known(call, UNKNOWN)
+            call = replace(call, decision=entry.decision)
         if tool is None:
             text = f"There is no tool '{call.name}'."
             return Known(call, ToolResult(text, text), failure=True)
@@ -109,7 +110,7 @@ class Judge:
                 if decision is None:
                     self.waiting.append(request)
                     return None
-                if decision.approved and decision.remember:
+                if decision.lasting:
                     self.remember(key)
                 call = replace(call, decision=decision.kept())
                 arguments = _arguments(tool, call, decision)

@@ -34,6 +34,8 @@ class Entry:
     name: str
     idempotency_key: str
     attempt: int
+    decision: dict[str, Any] | None = None
+    """What an approver said of it, if one was asked: with which arguments it may be run."""
     result: dict[str, Any] | None = None
     """`None`: it has not ended as far as is known."""
     version: int = 0
@@ -85,7 +87,7 @@ class Ledger:
         for call in calls:
             entry = known.get(call.id)
             if entry is None:
-                entry = Entry(self._session_id, call.id, call.name, uuid.uuid4().hex, 1)
+                entry = Entry(self._session_id, call.id, call.name, uuid.uuid4().hex, 1, call.decision)
             else:
                 entry = replace(entry, attempt=entry.attempt + 1)
             entries.append(entry)
