@@ -388,7 +388,7 @@ async def test_a_run_left_behind_makes_way_for_the_threads_next(store_factory):
         await one.crash()
     async with process(store_factory, {"a": hello}, recovery=Recovery(enabled=False)) as two:
         await collect(await two.runner.run(two.harness.agents["a"], make_input("t", "r2", ["more"])))
-        assert (await two.harness.run_record("r2")).state == "completed"
+        assert (await two.harness.wait("r2")).state == "completed"
         record = await two.harness.run_record("r")
         assert record.state == "failed"
         assert "another run" in record.error

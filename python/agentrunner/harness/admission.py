@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from agentrunner.types import Run
 
 logger = logging.getLogger("agentrunner.harness")
+
+ENDS_WITHIN = 5.0
+"""Seconds a live process has to write how a run has ended whose thread is free."""
+LOOK_EVERY = 0.005
 
 
 @dataclass
@@ -111,7 +117,7 @@ async def admit(harness: Harness, running: Running, run: Run, input: RunAgentInp
     settled: list[RunRecord] = []
     waiting: RunRecord | None = None
     async for mark in pages(store, "active", run.thread_id):
-        record = await find_run(store, mark.key)
+        record = await _at_rest(harness, store, mark.key)
         if record is None or record.ended:
             continue
         if record.state in ("waiting_for_approval", "resuming"):
@@ -124,6 +130,21 @@ async def admit(harness: Harness, running: Running, run: Run, input: RunAgentInp
     admission.settled = settled
     admission.max_attempts = harness.recovery.max_attempts
     return admission
+
+
+async def _at_rest(harness: Harness, store: Store, run_id: str) -> RunRecord | None:
+    """Give a run of a thread that it does not hold; its process, if that lives, is about to write how it has ended."""
+    until = time.monotonic() + ENDS_WITHIN
+    while True:
+        record = await find_run(store, run_id)
+        if record is None or record.state not in ("queued", "running"):
+            return record
+        mine = record.owner == harness.owners.me
+        if not (run_id in harness.busy if mine else not await harness.owners.gone(record.owner)):
+            return record
+        if time.monotonic() > until:
+            return record
+        await asyncio.sleep(LOOK_EVERY)
 
 
 async def _admission(

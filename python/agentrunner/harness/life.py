@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import LeaseLost, RecordConflict, StoreError
 from agentrunner.harness.cancelling import withdrawn
@@ -13,6 +13,8 @@ from agentrunner.harness.records import approval_changes, no_intent
 from agentrunner.harness.types import HarnessEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from agentrunner._core import Claim
     from agentrunner.harness.admission import Admission
     from agentrunner.harness.harness import Harness
@@ -81,12 +83,15 @@ class Life:
 
     async def end(self, state: RunState, error: str | None = None) -> None:
         """Write down how the run has ended, unless that is done."""
-        if self.ended:
-            return
+        if not self.ended:
+            await self.ending(state, error)
+
+    def ending(self, state: RunState, error: str | None) -> Coroutine[Any, Any, None]:
+        """Have it ended from now on; give what writes that down."""
         self.ended = True
         self._count()
         self.record.go(state, error)
-        await self._last_word([*self.record.changes(), *self._without_intent()])
+        return self._last_word([*self.record.changes(), *self._without_intent()])
 
     async def refuse_waiting(self, error: str) -> None:
         """Take back that the run waits: the event that says so was none its stream could have."""

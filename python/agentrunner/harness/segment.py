@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agentrunner._core import Claim
     from agentrunner.harness.harness import Harness
     from agentrunner.harness.records import Intent, RunRecord
-    from agentrunner.harness.types import Approval
+    from agentrunner.harness.types import Approval, RunState
     from agentrunner.stores import Store
     from agentrunner.types import Agent, Run
 
@@ -78,7 +78,7 @@ class Segment:
         self._harness = harness
         self._said: list[Any] = []
         self._tool_errors: list[str] = []
-        self._writing: asyncio.Task[Life] | None = None
+        self._writing: asyncio.Task[Any] | None = None
         self._driver: Driver | None = None
         self._in_line = False
         self._aborted = self._let = False
@@ -124,7 +124,7 @@ class Segment:
                     if about == FINISHED:
                         await self._wait_first(life, event, given)
                     yield event
-                    await self._note(life, about, event)
+                    self._note(life, about, event)
             await life.end("failed", "The agent's stream ended before its run")
         except asyncio.CancelledError:
             await asyncio.shield(self._harness.spawn(self._cut_short(None)))
@@ -135,7 +135,6 @@ class Segment:
             if self.life is not None:
                 await self.life.end("failed", str(error) or type(error).__name__)
             raise
-        await self._leave()
 
     def _begin(self, run: Run) -> None:
         if run.store is None or run.claim is None:
@@ -169,17 +168,20 @@ class Segment:
         events = decode(self._driver.recorder.compacted()) if self._driver is not None else []
         await life.wait_for(asked(life.record, self.run_id, interrupts, tool_calls(events, given)))
 
-    async def _note(self, life: Life, about: int, event: Any) -> None:
-        """Write down how the run ends, or keep what a tool said."""
+    def _note(self, life: Life, about: int, event: Any) -> None:
+        """Have it written down how the run ends, or keep what a tool said."""
         if life.ended:
             return
         if about == FINISHED:
             outcome = as_dict(event).get("outcome") or {}
-            await life.end("cancelled" if outcome.get("type") == "cancelled" else "completed")
+            state: RunState = "cancelled" if outcome.get("type") == "cancelled" else "completed"
+            # Nobody waits for this: it goes to the disk with the run's own end.
+            self._writing = self._harness.spawn(life.ending(state, None))
         elif about == FAILED:
-            await life.end("failed", str(as_dict(event).get("message") or "The agent failed"))
-        elif self.collects and (error := tool_error(as_dict(event))) is not None:
-            self._tool_errors.append(error)
+            error = str(as_dict(event).get("message") or "The agent failed")
+            self._writing = self._harness.spawn(life.ending("failed", error))
+        elif self.collects and (said := tool_error(as_dict(event))) is not None:
+            self._tool_errors.append(said)
 
     def _tap(self, life: Life, about: int, event: Any) -> None:
         if self.collects and about == OUTPUT:
@@ -257,8 +259,9 @@ class Segment:
             self.life.tell()
             return self.life
 
-        self._writing = self._harness.spawn(write(), quiet=True)
-        return await asyncio.shield(self._writing)
+        self._writing = writing = self._harness.spawn(write(), quiet=True)
+        life: Life = await asyncio.shield(writing)
+        return life
 
     async def _given(self, input: RunAgentInput, approvals: list[Approval]) -> RunAgentInput:
         """Give the input the agent gets: with what was said before, where the caller did not, and all the answers."""
