@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from agentrunner._codec import decode, dump
 from agentrunner.errors import AgentRunnerError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from ag_ui.core import RunAgentInput
 
@@ -35,17 +36,18 @@ async def still_open(store: Store, event: dict[str, Any]) -> list[Any] | None:
 
 
 async def closed(
-    runner: AgentRunner, pieces: AsyncIterator[bytes], asked: RunAgentInput, *, legacy: bool
+    runner: AgentRunner, pieces: AsyncGenerator[bytes, None], asked: RunAgentInput, *, legacy: bool
 ) -> AsyncGenerator[bytes, None]:
     """Give the pieces of a run that brought answers; behind a RUN_ERROR, if all is answered, a run that says so.
 
     To a client what it was asked is open until a run finishes, whatever has come of its answer, and it begins no other.
     """
     failed = False
-    async for piece in pieces:
-        failed = b'"RUN_ERROR"' in piece and _last(piece).get("type") == "RUN_ERROR"
-        yield piece
-        del piece
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            failed = b'"RUN_ERROR"' in piece and _last(piece).get("type") == "RUN_ERROR"
+            yield piece
+            del piece
     if failed and await _all_answered(await runner.opened(), asked):
         ids = {"threadId": asked.thread_id, "runId": asked.run_id}
         outcome = {} if legacy else {"outcome": {"type": "cancelled"}}

@@ -25,8 +25,8 @@ async def settled(
 ) -> AsyncGenerator[bytes, None]:
     """Give the stream's pieces, the outcome taken from each replayed interrupt that has been answered.
 
-    `still_open`: gives those of a RUN_FINISHED's interrupts that have not been, where that is known. Elsewhere, as the
-    clients see it, a run that finished since has answered them, or one that is live; one that failed has not.
+    As the clients see it, a run that finished since has answered it, or one that is live; one that failed has not,
+    unless it is known. `still_open`: gives those of a RUN_FINISHED's interrupts that are to be answered, where it is.
     `following`: gives the events behind a cursor.
     """
     asking = b""
@@ -45,15 +45,16 @@ async def settled(
                     out += _answered(asking) + behind
                     asking, behind = b"", bytearray()
                 if _asks(event):
-                    left = await still_open(event)
-                    if left is None:
-                        asking = frame
-                        continue
-                    frame = _left(frame, event, left)
+                    asking = frame
+                    continue
             (behind if asking else out).extend(frame)
         if asking and (not stream.replaying or len(behind) > KEPT):
-            answered = _live_run(behind) if not stream.replaying else await _is_answered(asking + behind, following)
-            out += (_answered(asking) if answered else asking) + behind
+            left = await still_open(_lifecycle(asking))
+            if left is not None:
+                asking = _left(asking, left)
+            elif await _is_answered(asking + behind, following) if stream.replaying else _live_run(behind):
+                asking = _answered(asking)
+            out += asking + behind
             asking, behind = b"", bytearray()
         if out:
             ready = bytes(out)
@@ -111,13 +112,16 @@ def _answered(frame: bytes) -> bytes:
     return frame[:at] + dump(event) + b"\n\n"
 
 
-def _left(frame: bytes, event: dict[str, Any], left: list[Any]) -> bytes:
+def _left(frame: bytes, left: list[Any]) -> bytes:
+    """Give the frame with those of its interrupts that are left."""
+    at = frame.index(b"data: ") + 6
+    event = decode(frame[at:])
     if not left:
         return _answered(frame)
     if len(left) == len(event["outcome"]["interrupts"]):
         return frame
-    at = frame.index(b"data: ") + 6
-    return frame[:at] + dump(event | {"outcome": event["outcome"] | {"interrupts": left}}) + b"\n\n"
+    event["outcome"]["interrupts"] = left
+    return frame[:at] + dump(event) + b"\n\n"
 
 
 def _live_run(frames: bytes | bytearray) -> bool:
