@@ -319,5 +319,18 @@ async def test_a_policy_that_fails_lets_nothing_run() -> None:
     assert not ran
 
 
+@pytest.mark.parametrize(("error", "text"), [(StopIteration(), "StopIteration"), (SystemExit(2), "SystemExit 2")])
+async def test_what_would_end_more_than_the_tool(error: BaseException, text: str) -> None:
+    def it() -> None:
+        raise error
+
+    async def also() -> None:
+        raise error
+
+    assert (await result_of(it)).startswith(f"Error: {text}")
+    text = "coroutine raised StopIteration" if isinstance(error, StopIteration) else text
+    assert (await result_of(Tool(also, name="it"))).startswith(f"Error: {text}")
+
+
 async def test_what_a_tool_gives_must_be_something_a_model_can_read() -> None:
     assert (await result_of(Tool(lambda: object(), name="it"))).startswith("Error: Unable to serialize")

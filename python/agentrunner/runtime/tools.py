@@ -166,16 +166,27 @@ class Tool:
     async def call(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
         """Run the function with arguments that were validated. Raises what it raises, `TimeoutError`, `ValueError`."""
         arguments = arguments | dict.fromkeys(self._context, context)
-        async with asyncio.timeout(self.timeout):
-            if self._is_async:
-                value = await self.function(**arguments)
-            else:
-                value = await asyncio.to_thread(self.function, **arguments)
-                if inspect.isawaitable(value):
-                    value = await value
+        try:
+            async with asyncio.timeout(self.timeout):
+                if self._is_async:
+                    value = await self.function(**arguments)
+                else:
+                    value = await asyncio.to_thread(self._run, arguments)
+                    if inspect.isawaitable(value):
+                        value = await value
+        except SystemExit as error:
+            # It is the call that is to end, not the process.
+            raise RuntimeError(f"SystemExit {error}") from error
         if isinstance(value, ToolResult):
             return value
         return ToolResult(value if isinstance(value, str) else to_json(value).decode())
+
+    def _run(self, arguments: dict[str, Any]) -> Any:
+        try:
+            return self.function(**arguments)
+        except StopIteration as error:
+            # No future takes it: it would be waited for without end.
+            raise RuntimeError(f"StopIteration {error}".strip()) from error
 
 
 @overload
