@@ -203,6 +203,23 @@ async def test_a_resumed_run_tells_its_readers_all_anew() -> None:
         assert (await session_in(store)).messages == await runner.threads.messages("t1")
 
 
+async def test_what_is_new_to_a_resumed_run_and_what_was_said_to_others() -> None:
+    store, tools = Dying(at=4), Tools()
+    async with AgentRunner(store) as runner:
+        await run(runner, agent(tools), make_input("t1", "r1", ["go"]))
+        store.survive()
+        # A harness gives all the thread has: also what was said before the session began, to another agent.
+        half = {"id": "half", "role": "assistant", "content": "Let me"}
+        await run(runner, agent(tools).resume, make_input("t1", "r2", ["before", "go", half]))
+        assert [m["content"] for m in (await session_in(store)).messages if m["role"] == "user"] == ["go"]
+        assert tools.ran["c1"] == 1
+        # A run whose process died before it had written anything has a question nobody was told of.
+        llm = Script(says("more"))
+        known = await runner.threads.messages("t1")
+        await run(runner, AgentRuntime(llm).resume, make_input("t1", "r3", [*known, "and?"]))
+        assert (await session_in(store)).messages[-1]["content"] == "more"
+
+
 async def test_the_question_is_kept_as_it_was() -> None:
     model = Script(says("one"), says("two"), says("three"))
     store = Dying()

@@ -79,9 +79,16 @@ class Beginning:
         return Begun(session, at if session.outcome is None else None, True)
 
     async def _untold(self, session: Session) -> bool:
-        known = {message["id"] for message in session.messages}
-        if session.checkpoints == 0 or any(m["role"] == "user" and m["id"] not in known for m in self._messages):
+        """Say whether the run was to begin with something that its process did not come to write down."""
+        if session.checkpoints == 0:
             return True
+        known = {message["id"] for message in session.messages}
+        # What a session does not know that stands before what it knows was said to others.
+        for message in reversed(self._messages):
+            if message["id"] in known:
+                break
+            if message["role"] == "user":
+                return True
         return isinstance(session.outcome, WaitingForClient) and bool(
             client_results(session, await self._calls(session), self._messages)
         )
