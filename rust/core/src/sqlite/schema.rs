@@ -67,6 +67,9 @@ INSERT INTO counters VALUES ('record', 0);
 ",
 ];
 
+/// How long another process is waited for.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An error of SQLite, sorted by what a user can do about it.
 #[allow(clippy::needless_pass_by_value, reason = "it stands in map_err everywhere")]
 pub fn store_error(error: rusqlite::Error) -> Error {
@@ -122,7 +125,7 @@ fn named(path: &Path, error: Error) -> Error {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Another process may be changing the mode at this moment; then SQLite answers busy without waiting.
     let mut mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
@@ -140,7 +143,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
         ));
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
     // The writer does it: of a checkpoint that SQLite starts by itself nobody hears that it failed.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

@@ -17,6 +17,12 @@ use crate::error::{Error, Result};
 const GROUP: usize = 512;
 /// How many pages of the log wait to be brought into the file at most, while nobody reads them.
 const CHECKPOINT_PAGES: u64 = 4000;
+/// Pages of the log past which it is begun anew: 32 MiB.
+const LONG_LOG_PAGES: u64 = 8000;
+/// How long everybody waits for that at most, and how long after a try that was in vain there is another.
+const WAIT_FOR_READERS: Duration = Duration::from_millis(100);
+const ANEW_AGAIN: Duration = Duration::from_secs(1);
+const ANEW_AGAIN_AT_LAST: Duration = Duration::from_secs(30);
 /// With `balanced`, a commit reaches the disk at least this often.
 const FULL_EVERY: Duration = Duration::from_millis(250);
 
@@ -105,6 +111,9 @@ struct Writer {
     unsynced: bool,
     /// Whether a sync has failed, and the log was not written again since.
     doubtful: Cell<bool>,
+    /// When the log may be tried to begin anew, and how long after that again, if a reader is in the way.
+    next_anew: Instant,
+    anew_again: Duration,
 }
 
 impl Writer {
@@ -117,6 +126,8 @@ impl Writer {
             last_full: Instant::now(),
             unsynced: false,
             doubtful: Cell::new(false),
+            next_anew: Instant::now(),
+            anew_again: ANEW_AGAIN,
         }
     }
 
@@ -173,19 +184,41 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&self) {
-        let look = || -> rusqlite::Result<()> {
-            let (pages, in_file) = resync::log_pages(&self.connection)?;
-            if pages.saturating_sub(in_file) >= CHECKPOINT_PAGES {
-                self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
-            }
-            Ok(())
-        };
+    fn checkpoint(&mut self) {
         if !self.doubtful.get()
-            && let Err(error) = look()
+            && let Err(error) = self.look_at_log()
         {
             self.noted(error);
         }
+    }
+
+    fn look_at_log(&mut self) -> rusqlite::Result<()> {
+        let (pages, in_file) = resync::log_pages(&self.connection)?;
+        if pages >= LONG_LOG_PAGES && Instant::now() >= self.next_anew {
+            return self.begin_log_anew();
+        }
+        if pages.saturating_sub(in_file) >= CHECKPOINT_PAGES {
+            self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Where others write or read all the time there is never a moment when the log may begin anew by itself, and it
+    /// would grow without end: they are made to wait for one, but not for a reader that stays.
+    fn begin_log_anew(&mut self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(WAIT_FOR_READERS)?;
+        let blocked = self
+            .connection
+            .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
+            .and_then(|mut checkpoint| checkpoint.query_row([], |row| row.get::<_, bool>(0)));
+        self.connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+        if blocked? {
+            self.next_anew = Instant::now() + self.anew_again;
+            self.anew_again = (self.anew_again * 2).min(ANEW_AGAIN_AT_LAST);
+        } else {
+            self.anew_again = ANEW_AGAIN;
+        }
+        Ok(())
     }
 
     /// What is in the file alone is easier to copy than a file and its log. Not waited for: while it waits for a reader

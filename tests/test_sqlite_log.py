@@ -1,0 +1,47 @@
+"""SQLite's log stays short, also where there is never a moment when nobody reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from agentrunner.stores import Change
+from agentrunner.stores.sqlite import SqliteStore
+
+# Another process: two copies of SQLite in one drop each other's locks. Each reader begins before the last one ends.
+READERS = """
+import sqlite3, sys, time
+def begun():
+    reader = sqlite3.connect(sys.argv[1], isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM records").fetchall()
+    return reader
+last = begun()
+print(flush=True)
+while True:
+    following = begun()
+    time.sleep(0.01)
+    last.close()
+    last = following
+"""
+MIB = 1 << 20
+
+
+async def test_readers_that_take_turns_do_not_keep_the_log_from_beginning_anew(tmp_path: Path) -> None:
+    path = tmp_path / "threads.db"
+    store = SqliteStore(path)
+    await store.open()
+    readers = subprocess.Popen([sys.executable, "-c", READERS, path], stdout=subprocess.PIPE)
+    try:
+        assert readers.stdout is not None
+        readers.stdout.readline()
+        log, longest = Path(f"{path}-wal"), 0
+        for number in range(100):
+            await store.write([Change("kind", str(number % 4), "t", number.to_bytes() * MIB)])
+            longest = max(longest, log.stat().st_size)
+        assert longest < 60 * MIB
+    finally:
+        readers.kill()
+        readers.communicate()
+        await store.aclose()
