@@ -1,4 +1,4 @@
-"""What the harness adds to a run of 1,000 events on SQLite, beside the runner alone: a burst, and tokens as they come."""
+"""What the harness adds to a run of 1,000 events on SQLite, beside the runner alone: in a burst, and token by token."""
 
 import asyncio
 import tempfile
