@@ -12,6 +12,7 @@ import pytest
 
 import approving
 from agentrunner import AgentRunner, SqliteAgentRunner
+from agentrunner.errors import ApprovalExpired, InvalidInput
 from agentrunner.server import create_app
 from agentrunner.stores.locations import store_at
 from approving import ARGS, MAY_I, Bookings
@@ -237,6 +238,52 @@ def test_an_answer_that_is_no_use_leaves_it_open(here, node, kind, thread):
         assert seen["runErrors"][0][1] == code
     assert fresh(node, kind, here.url, thread).held == client.held
     assert fine(client.run(resume=answer(interrupt)))
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        ({"approved": True, "editedArgs": {"place": "Ramiro", "seats": "many"}}, "seats"),
+        ({"approved": True, "editedArgs": {"seats": 3}}, "place"),
+        ({"approved": True, "editedArgs": [1]}, "editedArgs is an object"),
+        ("yes", '{"approved": true}'),
+        (None, '{"approved": true}'),
+    ],
+)
+@both_generations
+def test_an_answer_that_cannot_be_acted_upon_leaves_it_open(here, node, kind, payload, words, thread):
+    client = Client(node, kind, here.url, thread)
+    interrupt = asked_of(client)
+    seen = client.run(resume=answer(interrupt, {"status": "resolved", "payload": payload}))
+    [[message, code]] = seen["runErrors"]
+    assert code == "RUN_REFUSED"
+    assert words in message
+    assert client.view()["pendingInterrupts"] == [interrupt]
+    assert fresh(node, kind, here.url, thread).held == client.held
+
+    async def decide() -> None:
+        async with harness_at(here.location, here.bookings) as harness:
+            with pytest.raises(InvalidInput, match="seats"):
+                await harness.resume(thread_id=thread, decision="edit", edited_input={"place": "Ramiro", "seats": ""})
+            assert len(await harness.approvals(thread)) == 1
+
+    asyncio.run(decide())
+    assert fine(client.run(resume=answer(interrupt, "edit")))
+    assert args(here.bookings) == [EDITED]
+
+
+def test_what_has_expired_is_rejected_by_python(tmp_path, node, thread):
+    with served(tmp_path, expires=0.001) as here:
+        asked_of(Client(node, "http-1.0.0", here.url, thread))
+
+        async def decide() -> str:
+            async with harness_at(here.location, here.bookings) as harness:
+                with pytest.raises(ApprovalExpired):
+                    await harness.resume(thread_id=thread, decision="approve")
+                return (await harness.resume(thread_id=thread, decision="reject", reason="too late")).content
+
+        assert asyncio.run(decide()) == "Well: The user has rejected this call: too late"
+        assert fresh(node, "http-0.0.59", here.url, thread).view()["pendingInterrupts"] == []
 
 
 @both_generations

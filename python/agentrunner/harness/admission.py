@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agentrunner.errors import AlreadyDecided, ApprovalNotFound, InterruptsOpen, RunRefused
-from agentrunner.harness.approvals import answers, interrupts_open
+from agentrunner.errors import AlreadyDecided, ApprovalNotFound, InterruptsOpen, InvalidInput, RunRefused
+from agentrunner.harness.approvals import answers, check, interrupts_open
 from agentrunner.harness.records import (
     Intent,
     RunRecord,
@@ -179,6 +179,10 @@ async def _admission(
     await _ask(harness.policy, running.agent_id, run, input, waiting.run_id)
     if intent is not None:
         return Admission(waiting, intent, approvals, known=known)
+    try:
+        await check(running.agent, store, changed)
+    except InvalidInput as error:
+        raise RunRefused(str(error)) from error
     intent = decide(waiting, changed, harness.owners.me)
     now = {approval.approval_id: approval for approval in changed}
     return Admission(

@@ -6,6 +6,8 @@ import datetime
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ag_ui.core import ResumeEntry
+
 from agentrunner._codec import decode, encode
 from agentrunner.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, InterruptsOpen, InvalidInput
 from agentrunner.harness.records import now_ms
@@ -14,10 +16,11 @@ from agentrunner.harness.types import Approval
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ag_ui.core import ResumeEntry, RunAgentInput
+    from ag_ui.core import RunAgentInput
 
     from agentrunner.harness.records import RunRecord
     from agentrunner.harness.types import Decision
+    from agentrunner.stores import Store
 
 
 def asked(
@@ -165,6 +168,14 @@ def entry_of(approval: Approval) -> dict[str, Any]:
     if approval.payload is not None:
         entry["payload"] = approval.payload
     return entry
+
+
+async def check(agent: Any, store: Store, approvals: Sequence[Approval]) -> None:
+    """Show decisions to an agent that can tell, before they are made, what it could not act upon: `InvalidInput`."""
+    looks = getattr(agent, "check_answers", None)
+    if looks is not None and approvals:
+        entries = [ResumeEntry.model_validate(entry_of(approval)) for approval in approvals]
+        await looks(approvals[0].thread_id, entries, store)
 
 
 def answers(approvals: Sequence[Approval], entries: Sequence[ResumeEntry], by: str | None) -> list[Approval]:

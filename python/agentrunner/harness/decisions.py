@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner.errors import ApprovalNotFound, InvalidInput, RecordConflict
 from agentrunner.harness.admission import decide
-from agentrunner.harness.approvals import check_same, decided
+from agentrunner.harness.approvals import check, check_same, decided
 from agentrunner.harness.records import approval_changes, find_approval, find_intent, find_run, pages, read_approval
 from agentrunner.harness.routing import known
 
@@ -67,6 +67,7 @@ async def settle(
             raise InvalidInput(f"thread '{thread_id}' waits for {len(changed)} approvals: say which one is edited")
         if not changed:
             return record, None
+        await check(harness.originals[record.agent], store, changed)
         try:
             # Written down or not: until it is gone on with nobody here takes it for left.
             with harness.busy_with(record.run_id):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from agentrunner.errors import SessionNotFound, ThreadAlreadyRunning
 from agentrunner.live import current_run
 from agentrunner.runtime.answer import new_id
+from agentrunner.runtime.approvals import read_decision
 from agentrunner.runtime.begin import Beginning
 from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
@@ -115,6 +116,21 @@ class AgentRuntime:
         What the session was not told yet is told; of one that has its outcome that is repeated. Raises as `run`.
         """
         return self._stream(input, self._here(input.thread_id), "resume")
+
+    async def check_answers(self, thread_id: str, entries: Sequence[ResumeEntry], store: Store) -> None:
+        """Look at answers to a session's open interrupts, not all of them perhaps, before they count: for a harness.
+
+        Raises `InvalidInput` for one that could not be acted upon, `ApprovalExpired`; changes nothing.
+        """
+        sessions = Sessions(store)
+        session = await sessions.find(thread_id)
+        if session is None or not isinstance(session.outcome, Interrupted):
+            return
+        opened = {one["id"]: one for one in session.outcome.interrupts}
+        calls = {call.id: call for call in (await sessions.checkpoint(session)).calls}
+        for entry in entries:
+            if (one := opened.get(entry.interrupt_id)) is not None:
+                read_decision(entry, one, self._means.tools.get(calls[one["toolCallId"]].name))
 
     def subscribe_events(self) -> Subscription:
         """Listen to what happens in all sessions from now on; a slow listener is told how much it missed."""

@@ -157,17 +157,21 @@ def read_decisions(
     if left := opened.keys() - given.keys():
         raise InterruptsOpen(f"resume must answer each open interrupt of the thread, also: {', '.join(sorted(left))}")
     by_id = {call.id: call for call in calls}
-    decisions = {}
-    for name, one in opened.items():
-        entry, call = given[name], by_id[one["toolCallId"]]
-        if entry.status == "cancelled":
-            decisions[call.id] = Decision(False, reason=_reason(entry.payload))
-            continue
-        until = one.get("expiresAt")
-        if until is not None and datetime.fromisoformat(until).timestamp() * 1000 <= now_ms():
-            raise ApprovalExpired(f"interrupt '{name}' has expired; it can only be cancelled")
-        decisions[call.id] = _decision(name, entry.payload, tools.get(call.name))
-    return decisions
+    return {
+        one["toolCallId"]: read_decision(given[name], one, tools.get(by_id[one["toolCallId"]].name))
+        for name, one in opened.items()
+    }
+
+
+def read_decision(entry: ResumeEntry, one: Mapping[str, Any], tool: Tool | None) -> Decision:
+    """Read the answer to one interrupt. Raises `ApprovalExpired`, `InvalidInput`."""
+    if entry.status == "cancelled":
+        return Decision(False, reason=_reason(entry.payload))
+    decision = _decision(one["id"], entry.payload, tool)
+    until = one.get("expiresAt")
+    if decision.approved and until is not None and datetime.fromisoformat(until).timestamp() * 1000 <= now_ms():
+        raise ApprovalExpired(f"interrupt '{one['id']}' has expired; it can only be cancelled")
+    return decision
 
 
 def _decision(name: str, payload: Any, tool: Tool | None) -> Decision:
