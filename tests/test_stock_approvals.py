@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import json
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -284,6 +286,23 @@ def test_what_has_expired_is_rejected_by_python(tmp_path, node, thread):
 
         assert asyncio.run(decide()) == "Well: The user has rejected this call: too late"
         assert fresh(node, "http-0.0.59", here.url, thread).view()["pendingInterrupts"] == []
+
+
+def test_what_was_approved_in_time_is_done_later(tmp_path, node, thread):
+    """Here because its run waits for a slot; after a crash it may be later as well."""
+    with served(tmp_path, expires=4, max_concurrent_runs=1) as here:
+        client, other = (Client(node, "http-1.0.0", here.url, name) for name in (thread, f"{thread} other"))
+        interrupt = asked_of(client)
+        here.bookings.hold.touch()
+        holding = other.running(resume=answer(asked_of(other)))
+        here.bookings.wait()
+        late = client.running(resume=answer(interrupt))
+        until = datetime.fromisoformat(interrupt["expiresAt"])
+        while datetime.now(UTC) <= until:
+            time.sleep(0.05)
+        here.bookings.hold.unlink()
+        assert fine(holding.join(), late.join())
+        assert len(here.bookings.made) == 2
 
 
 @both_generations

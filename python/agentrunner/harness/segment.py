@@ -273,7 +273,7 @@ class Segment:
         if not news:
             return input
         given = input.model_copy(update=news)
-        _current.set(replace(self._run, input=given))
+        _current.set(replace(self._run, input=given, decided=bool(approvals)))
         return given
 
     # The end

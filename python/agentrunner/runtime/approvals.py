@@ -141,9 +141,14 @@ async def asked(handler: ApprovalHandler | None, request: ApprovalRequest) -> De
 
 
 def read_decisions(
-    entries: Sequence[ResumeEntry], waiting: Interrupted, calls: Sequence[ToolCall], tools: Mapping[str, Tool]
+    entries: Sequence[ResumeEntry],
+    waiting: Interrupted,
+    calls: Sequence[ToolCall],
+    tools: Mapping[str, Tool],
+    *,
+    in_time: bool = False,
 ) -> dict[str, Decision]:
-    """Read a run's `resume`: by call id, what was decided of each open interrupt.
+    """Read a run's `resume`: by call id, what was decided of each open interrupt. `in_time`: that is known already.
 
     Raises `InterruptsOpen` where one is left out, `ApprovalNotFound`, `ApprovalExpired`; `InvalidInput` where one is
     answered twice or in words that mean nothing.
@@ -158,17 +163,17 @@ def read_decisions(
         raise InterruptsOpen(f"resume must answer each open interrupt of the thread, also: {', '.join(sorted(left))}")
     by_id = {call.id: call for call in calls}
     return {
-        one["toolCallId"]: read_decision(given[name], one, tools.get(by_id[one["toolCallId"]].name))
+        one["toolCallId"]: read_decision(given[name], one, tools.get(by_id[one["toolCallId"]].name), in_time=in_time)
         for name, one in opened.items()
     }
 
 
-def read_decision(entry: ResumeEntry, one: Mapping[str, Any], tool: Tool | None) -> Decision:
+def read_decision(entry: ResumeEntry, one: Mapping[str, Any], tool: Tool | None, *, in_time: bool = False) -> Decision:
     """Read the answer to one interrupt. Raises `ApprovalExpired`, `InvalidInput`."""
     if entry.status == "cancelled":
         return Decision(False, reason=_reason(entry.payload))
     decision = _decision(one["id"], entry.payload, tool)
-    until = one.get("expiresAt")
+    until = one.get("expiresAt") if not in_time else None
     if decision.approved and until is not None and datetime.fromisoformat(until).timestamp() * 1000 <= now_ms():
         raise ApprovalExpired(f"interrupt '{one['id']}' has expired; it can only be cancelled")
     return decision

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import ApprovalNotFound, InterruptsOpen
+from agentrunner.live import current_run
 from agentrunner.runtime.approvals import action_key, interrupt_id, read_decisions
 from agentrunner.runtime.history import asked_again, client_results, fresh, settled, unanswered
 from agentrunner.runtime.ledger import Ledger
@@ -145,6 +146,14 @@ class Beginning:
             after = (page[-1].kind, page[-1].key)
         return found
 
+    def _in_time(self) -> bool:
+        """Say whether a harness has seen to it that the answers came in time: acted upon they may be later."""
+        try:
+            run = current_run()
+        except LookupError:
+            return False
+        return run.decided and run.thread_id == self._input.thread_id
+
     async def _decided(self, session: Session | None, *, again: bool = False) -> Begun:
         entries = self._input.resume or []
         answered = {entry.interrupt_id for entry in entries}
@@ -157,7 +166,7 @@ class Beginning:
             # Decided before, by the same run in a process that has died or by a client that asks twice.
             return await self._left(session)
         at = await self._sessions.checkpoint(session)
-        decisions = read_decisions(entries, waiting, at.calls, self._means.tools)
+        decisions = read_decisions(entries, waiting, at.calls, self._means.tools, in_time=self._in_time())
         brought = client_results(session, at.calls, self._messages)
         calls = []
         approvals = dict(session.approvals)
