@@ -418,6 +418,46 @@ def test_what_python_decides_is_seen_by_clients(here, node, kind, decision, thre
         assert reader.held == late.held
 
 
+@each_kind
+def test_a_run_that_waits_is_cancelled_by_python(here, node, kind, thread):
+    client = Client(node, kind, here.url, thread)
+    interrupt = asked_of(client)
+
+    async def cancel() -> None:
+        async with harness_at(here.location, here.bookings) as harness:
+            [run] = await harness.runs(thread)
+            assert await harness.cancel(run.run_id)
+
+    asyncio.run(cancel())
+    late = fresh(node, kind, here.url, thread)
+    assert late.view()["pendingInterrupts"] == []
+    # Who knows nothing of that is refused, and can go on.
+    assert client.run(resume=answer(interrupt))["runErrors"][0][1] == "ALREADY_DECIDED"
+    assert client.view()["pendingInterrupts"] == []
+    assert fine(late.run("thanks"))
+    assert late.messages[-1]["content"] == "Hello"
+    assert fine(client.connect())
+    assert client.held == late.held
+    assert here.bookings.made == []
+
+
+@pytest.mark.parametrize("kind", ["proxied-rest", "core-single"])
+def test_an_approved_run_is_stopped(here, node, kind, thread):
+    client = Client(node, kind, here.url, thread)
+    interrupt = asked_of(client)
+    here.bookings.hold.touch()
+    run = client.running(resume=answer(interrupt))
+    here.bookings.wait()
+    client.stop()
+    assert fine(run.join())
+    here.bookings.hold.unlink()
+    late = fresh(node, kind, here.url, thread)
+    assert late.view()["pendingInterrupts"] == []
+    assert fine(late.run("thanks"))
+    assert late.messages[-1]["content"] == "Hello"
+    assert args(here.bookings) == [ARGS]
+
+
 # Processes
 
 
@@ -473,18 +513,27 @@ async def test_two_servers_and_two_answers(location, bookings, tmp_path, node, t
                 assert late.held == winner.held
 
 
-async def test_killed_while_the_tool_runs(location, bookings, tmp_path, node, thread):
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+async def test_ended_while_the_tool_runs(location, bookings, tmp_path, node, how, thread):
     """Its outcome is not known, and the tool is not run again; the next server goes on with that by itself."""
     log = tmp_path / "log"
-    options: dict[str, Any] = {"bookings": bookings.path, "lease_ttl": 1}
+    options: dict[str, Any] = {"bookings": bookings.path, "lease_ttl": 1, "shutdown": 0.1}
     async with Server(location, log, **options) as server:
         client = Client(node, "http-1.0.0", url_of(server), thread)
         interrupt = await asyncio.to_thread(asked_of, client)
         bookings.hold.touch()
         run = client.running(resume=answer(interrupt))
         await asyncio.to_thread(bookings.wait)
-        await server.kill()
-        await asyncio.to_thread(run.join)
+        if how == "SIGKILL":
+            await server.kill()
+        else:
+            server.child.terminate()
+        seen = await asyncio.to_thread(run.join)
+        if how == "SIGTERM":
+            assert seen["runErrors"][0][1] == "INTERRUPTED"
+            # A thread that runs a tool is waited for.
+            bookings.hold.unlink()
+            assert await server.child.wait() == 0
     async with Server(location, log, **options) as server:
         # It has been approved: it is not asked for again.
         async with asyncio.timeout(20):
