@@ -253,6 +253,13 @@ const scenarios = {
     await page.getByRole("button", { name: "Back" }).click();
     await page.getByRole("button", { name: "Edit" }).click();
     assert.equal(await field.inputValue(), "[1]");
+    // What the tool does not take the server refuses, and nothing is lost.
+    await field.fill('{"place": "Ramiro", "seats": "many"}');
+    await page.getByRole("button", { name: "Approve as edited" }).click();
+    await page.locator("#notice").getByText("seats: Input should be a valid integer").waitFor();
+    await field.waitFor();
+    assert.equal(await field.inputValue(), '{"place": "Ramiro", "seats": "many"}');
+    await shot("no-fit");
     await field.fill('{"place": "Ramiro", "seats": 3}');
     await shot("edited");
     await page.getByRole("button", { name: "Approve as edited" }).click();
