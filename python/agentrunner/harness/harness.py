@@ -490,12 +490,16 @@ class Harness:
         return hasattr(self.originals[agent], "resume")
 
     async def leave(self, run_id: str) -> None:
-        """Give a run's slot back; if the store cannot be told now, later."""
+        """Give a run's slot back; if the store cannot be told now, later: nobody here waits for that."""
+        try:
+            await self.slots.leave(run_id)
+        except StoreError as error:
+            logger.error("the slot of run %s cannot be given back now: %s", run_id, error)  # noqa: TRY400
+            self.spawn(self._leave_later(run_id))
+
+    async def _leave_later(self, run_id: str) -> None:
         while True:
-            try:
-                return await self.slots.leave(run_id)
-            except StoreError:
-                logger.exception("the slot of run %s could not be given back; it is tried again", run_id)
-                if self.closing:
-                    return None
-                await asyncio.sleep(TIDY_EVERY)
+            await asyncio.sleep(TIDY_EVERY)
+            with contextlib.suppress(StoreError):
+                await self.slots.leave(run_id)
+                return
