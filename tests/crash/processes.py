@@ -27,10 +27,11 @@ class Process:
         return self.child.pid
 
     def ask(self, *words: object) -> None:
-        """Send a line."""
+        """Send a line; one that has ended gives no answer."""
         assert self.child.stdin is not None
-        self.child.stdin.write(" ".join(map(str, words)).encode() + b"\n")
-        self.child.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.child.stdin.write(" ".join(map(str, words)).encode() + b"\n")
+            self.child.stdin.flush()
 
     async def answer(self) -> list[str]:
         """Give the words of the next line it says; none when it has ended."""

