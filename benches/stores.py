@@ -176,8 +176,10 @@ async def claim_row(name: str, location: str) -> Row:
     )
 
 
-async def readers_row(name: str, location: str, bar: float) -> list[Row]:
-    """Delay from an agent's event to a reader in another process; how often the backend is read for 1,000 of them."""
+async def paced(location: str, readers: int) -> tuple[float, float, int]:
+    """50 events a second of another process, read here: ms from the agent's event to the first reader, p50 and p99; how
+    often the backend was read for all of them.
+    """
     thread = str(uuid.uuid4())
     async with AsyncExitStack() as stack:
         store = store_at(location)
@@ -193,9 +195,9 @@ async def readers_row(name: str, location: str, bar: float) -> list[Row]:
         runner = await stack.enter_async_context(AgentRunner(store))
         with Helper(sys.executable, ANCHORS / "driver.py") as helper:
             helper.ask(verb="start", location=location, thread=thread)
-            streams = [await runner.connect(thread) for _ in range(READERS)]
+            streams = [await runner.connect(thread) for _ in range(readers)]
             delays: list[float] = []
-            read_by = [0] * READERS
+            read_by = [0] * readers
 
             async def read(number: int) -> None:
                 async for event in streams[number]:
@@ -203,23 +205,28 @@ async def readers_row(name: str, location: str, bar: float) -> list[Row]:
                     if number == 0 and event.type == "CUSTOM":
                         delays.append((time.monotonic() - event.to_dict()["value"]) * 1000)
 
-            reading = asyncio.gather(*(read(number) for number in range(READERS)))
+            reading = asyncio.gather(*(read(number) for number in range(readers)))
             await asyncio.to_thread(helper.ask, verb="go", count=PACED)
             await reading
     assert len(delays) == PACED
     assert len(set(read_by)) == 1
-    p50, p99 = statistics.median(delays), statistics.quantiles(delays, n=100)[98]
+    return statistics.median(delays), statistics.quantiles(delays, n=100)[98], reads
+
+
+async def readers_rows(name: str, location: str, bar: float) -> list[Row]:
+    p50, p99, _ = await paced(location, 1)
+    many50, many99, reads = await paced(location, READERS)
     return [
         Row(
-            f"{name}: 50 events/s to {READERS:,} readers in another process, p50, p99",
+            f"{name}: 50 events/s to a reader in another process, p50, p99",
             f"{p50:.1f} ms, {p99:.1f} ms",
-            "-",
+            f"with {READERS - 1:,} others beside it: {many50:.1f} ms, {many99:.1f} ms",
             "-",
             f"p50 <= {bar:.0f} ms",
             p50 <= bar,
         ),
         Row(
-            f"{name}: how often the backend is read for them, an event",
+            f"{name}: how often the backend is read for {READERS:,} readers there, an event",
             f"{reads / PACED:.1f}",
             f"each by itself: {READERS:,}",
             "-",
@@ -245,7 +252,7 @@ def rows() -> Iterator[Row]:
                 if bare is not None:
                     yield from asyncio.run(ingest_rows(name, location, bare))
                 yield asyncio.run(claim_row(name, location))
-                yield from asyncio.run(readers_row(name, location, bar))
+                yield from asyncio.run(readers_rows(name, location, bar))
             finally:
                 asyncio.run(removed(location))
 
