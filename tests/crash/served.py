@@ -46,8 +46,8 @@ class Telling(serving.Server):
 
 
 def is_listening(task: asyncio.Task[object]) -> bool:
-    """Whether a task is the PostgreSQL store's own: a few for each process, which stay a while for whoever comes."""
-    return getattr(task.get_coro(), "__qualname__", "").startswith("Listener.")
+    """Whether a task is a store's own: a few for each process, which stay a while for whoever comes."""
+    return getattr(task.get_coro(), "__qualname__", "").startswith(("Listener.", "Watcher."))
 
 
 def descriptors(store_port: int | None) -> int:
