@@ -25,6 +25,11 @@ KINDS = (*BARE, *PROXIED)
 _ids = itertools.count()
 
 
+def fine(*seen: dict[str, Any]) -> bool:
+    """Say whether runs and connects went as they should, for the caller and for the subscribers."""
+    return all("refused" not in one and not one["reported"] and not one["runErrors"] for one in seen)
+
+
 class Refused(Exception):
     """Raised where the client rejects."""
 

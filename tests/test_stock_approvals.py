@@ -21,7 +21,7 @@ from approving import ARGS, MAY_I, Bookings
 from nodejs import needs_node
 from servers import Server
 from serving import serving
-from stock import BARE, KINDS, Client, Node
+from stock import BARE, KINDS, Client, Node, fine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -90,10 +90,6 @@ _threads = itertools.count()
 @pytest.fixture
 def thread() -> str:
     return f"thread/ü {next(_threads)}%"
-
-
-def fine(*seen: dict[str, Any]) -> bool:
-    return all("refused" not in one and not one["reported"] and not one["runErrors"] for one in seen)
 
 
 def asked_of(client: Client, message: str = "please book") -> dict[str, Any]:

@@ -24,7 +24,7 @@ from agentrunner.server import create_app
 from conftest import finished, make_input, saying, text, tool_call
 from nodejs import needs_node
 from serving import serving
-from stock import BARE, KINDS, PROXIED, Client, Gate, Node, Refused, Stage, ThreadList
+from stock import BARE, KINDS, PROXIED, Client, Gate, Node, Refused, Stage, ThreadList, fine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -119,11 +119,6 @@ _threads = itertools.count()
 def thread() -> str:
     """A thread no other test has, with what a URL has to encode."""
     return f"thread/ü {next(_threads)}%"
-
-
-def fine(*seen: dict[str, Any]) -> bool:
-    """Say whether runs and connects went as they should, for the caller and for the subscribers."""
-    return all("refused" not in one and not one["reported"] and not one["runErrors"] for one in seen)
 
 
 def reasoning(message: str, *deltas: str) -> list[dict[str, Any]]:

@@ -25,12 +25,12 @@ def finished(input: RunAgentInput, **fields: Any) -> Event:
     return {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id, **fields}
 
 
-def turn(run: str, number: int) -> Iterator[Event]:
+def turn(run: str, number: int, parts: int = 3) -> Iterator[Event]:
     """Text and a tool call at the same time, so that compaction moves frames, and a change of state."""
     message, call = f"{run}-m{number}", f"{run}-c{number}"
     yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
     yield {"type": "TOOL_CALL_START", "toolCallId": call, "toolCallName": "look"}
-    for part in range(3):
+    for part in range(parts):
         yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": f"{number}.{part} "}
         yield {"type": "TOOL_CALL_ARGS", "toolCallId": call, "delta": f"[{part}]"}
     yield {"type": "STATE_DELTA", "delta": [{"op": "replace", "path": "/n", "value": number}]}

@@ -16,6 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from agents import turn
 from campaigns import mutations
 from lines import asked, say
 
@@ -38,16 +39,7 @@ def events_of(thread: str, run: str, turns: int) -> Iterator[dict[str, Any]]:
     yield {"type": "RUN_STARTED", "threadId": thread, "runId": run}
     yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": 0}}
     for n in range(turns):
-        message, call = f"{run}-m{n}", f"{run}-c{n}"
-        yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
-        yield {"type": "TOOL_CALL_START", "toolCallId": call, "toolCallName": "look"}
-        for k in range(20):
-            yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": f"{n}.{k} "}
-            yield {"type": "TOOL_CALL_ARGS", "toolCallId": call, "delta": f"[{k}]"}
-        yield {"type": "STATE_DELTA", "delta": [{"op": "replace", "path": "/n", "value": n}]}
-        yield {"type": "TOOL_CALL_END", "toolCallId": call}
-        yield {"type": "TOOL_CALL_RESULT", "toolCallId": call, "messageId": f"{call}-r", "content": "ok"}
-        yield {"type": "TEXT_MESSAGE_END", "messageId": message}
+        yield from turn(run, n, 20)
     yield {"type": "RUN_FINISHED", "threadId": thread, "runId": run}
 
 
