@@ -26,9 +26,4 @@ def _html() -> str:
 
 async def page(_: Request) -> Response:
     """Give the page. It uses the public routes, with whatever credentials the browser has for them."""
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
-    )
-    return HTMLResponse(
-        _html(), headers={"Content-Security-Policy": policy + "; frame-ancestors 'none'", "Cache-Control": "no-cache"}
-    )
+    return HTMLResponse(_html(), headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
