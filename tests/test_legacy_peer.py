@@ -298,7 +298,7 @@ def test_every_event_that_comes_out_is_read(seed: int) -> None:
     events = [event for event in events if b"\xed\xa0" not in event]
     old, new = judged(events)
     assert (all(old), any(old), all(new), any(new)) == (False, True, False, True)
-    got = read(Frames(framed(events)).legacy())
+    got = read(Frames(framed(events)).for_legacy_clients())
     after, _ = judged(list(got.values()))
     unread = [data for data, fine in zip(got.values(), after, strict=True) if not fine]
     assert unread == []
@@ -341,7 +341,7 @@ def test_what_1_0_accepts_is_kept_but_for_its_form() -> None:
     events = [json.dumps(value, separators=(",", ":"), ensure_ascii=False) for value in values]
     kept = [(value, event.encode()) for value, event in zip(values, events, strict=True) if "\ud83d" not in event]
     assert len(kept) > 1000
-    got = read(Frames(framed([event for _, event in kept])).legacy())
+    got = read(Frames(framed([event for _, event in kept])).for_legacy_clients())
     changed = 0
     for (value, event), data in zip(kept, got.values(), strict=True):
         assert json.loads(data) == expected(value)
@@ -354,13 +354,13 @@ def test_what_1_0_accepts_is_kept_but_for_its_form() -> None:
 
 def test_frames_it_reads_are_the_same_object() -> None:
     frames = Frames(framed([b'{"type":"STEP_STARTED","stepName":"s"}'] * 3))
-    assert frames.legacy() is bytes(frames)
+    assert frames.for_legacy_clients() is bytes(frames)
 
 
 def test_it_is_made_once() -> None:
     frames = Frames(framed([b'{"type":"STEP_STARTED","stepName":"s"}', b'{"type":"NEW"}']))
-    assert frames.legacy() is frames.legacy()
-    assert frames.legacy() == framed([b'{"type":"STEP_STARTED","stepName":"s"}'])
+    assert frames.for_legacy_clients() is frames.for_legacy_clients()
+    assert frames.for_legacy_clients() == framed([b'{"type":"STEP_STARTED","stepName":"s"}'])
 
 
 async def test_a_stream_gives_what_the_older_peer_reads(runner: AgentRunner) -> None:

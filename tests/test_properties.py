@@ -219,7 +219,7 @@ def test_a_prefix_and_the_raw_rest_are_the_whole(seed):
         assert agentrunner.fold([*prefix, *raw[seq:]]) == whole
         agentrunner.verify([*prefix, *raw[seq:]])
         for skip in range(len(prefix) + 1):
-            again = _core.recompacted([_core.Frames(bytes(batch))], seq, skip).events()
+            again = _core.recompact([_core.Frames(bytes(batch))], seq, skip).events()
             assert texts(again) == texts(prefix[skip:])
     assert agentrunner.fold(json.loads(live.compacted())) == whole
 

@@ -46,7 +46,7 @@ def taken_over(before: list[list[bytes]], live: list[bytes]) -> list[bytes]:
 def question(client: str, held: list[bytes], sent: list[bytes]) -> bytes:
     def read(events: list[bytes]) -> bytes:
         frames = framed(events)
-        data = frames.legacy() if client == "old" else bytes(frames)
+        data = frames.for_legacy_clients() if client == "old" else bytes(frames)
         return b",".join(line[6:] for line in data.split(b"\n") if line.startswith(b"data: "))
 
     return b'{"client":"%s","held":[%s],"sent":[%s]}' % (client.encode(), read(held), read(sent))

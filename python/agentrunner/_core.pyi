@@ -22,7 +22,7 @@ __all__ = [
     "finalize",
     "fold",
     "parse_cursor",
-    "recompacted",
+    "recompact",
     "run_frames",
     "run_message_ids",
     "snapshot",
@@ -61,10 +61,13 @@ class Frames:
     def __new__(cls, data: bytes) -> Frames: ...
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...
-    def legacy(self) -> bytes:
-        """Give the frames as `@ag-ui/client` 0.0.59 reads them, made once; `bytes(frames)` where it reads them all."""
-    def part(self, offset: int, limit: int) -> tuple[Frames, int]:
-        """Give the frames from a byte on, at least one, about `limit` bytes, and where the next part begins."""
+    def for_legacy_clients(self) -> bytes:
+        """Return the frames as `@ag-ui/client` 0.0.59 can read them; computed once.
+
+        This is `bytes(frames)` itself where that client can read every frame.
+        """
+    def page(self, offset: int, limit: int) -> tuple[Frames, int]:
+        """Return about `limit` bytes of frames from `offset` on, and the next page's offset."""
     def events(self) -> list[Event]:
         """Give the frames' events; the same list each time."""
 
@@ -238,7 +241,7 @@ def check_input(input: bytes, id_bytes: int) -> tuple[str, str, str, list[str]]:
 def parse_cursor(text: str) -> _Cursor:
     """Raise `InvalidCursor` for what is none."""
 
-def recompacted(frames: Sequence[Frames], seq: int, skip: int) -> Frames:
+def recompact(frames: Sequence[Frames], seq: int, skip: int) -> Frames:
     """Give a run's form compacted up to a sequence number, made again from its raw frames."""
 
 def run_frames(events: bytes, seq: int, skip: int) -> Frames:

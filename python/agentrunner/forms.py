@@ -69,7 +69,7 @@ class LongForm:
             if len(form) != self.size:
                 raise CursorExpired(f"thread '{self.key[0]}' was changed while it was read; connect without a cursor")
             forms.hold(self.key, form)
-        part, self.offset = form.part(self.offset, limit)
+        part, self.offset = form.page(self.offset, limit)
         return part
 
     @property

@@ -125,7 +125,7 @@ class EventStream:
         left out.
         """
         while (frames := await self._next(PIECE)) is not None:
-            data = frames.legacy() if legacy else bytes(frames)
+            data = frames.for_legacy_clients() if legacy else bytes(frames)
             # A reader that waits holds nothing.
             del frames
             if data:
@@ -218,7 +218,7 @@ class EventStream:
             self._journal = (seq, last) if seq < last else None
 
             async def again() -> Frames:
-                return _core.recompacted(await self._raw(after, seq, PIECE), seq, skip)
+                return _core.recompact(await self._raw(after, seq, PIECE), seq, skip)
 
             return await self._in_parts((self._thread_id, "rest", (after, skip), seq), await again(), again, piece)
         page = await self._store.journal(self._thread_id, after, last, piece)
@@ -266,6 +266,6 @@ class EventStream:
             return _core.Frames(b"")
 
         async def again() -> Frames:
-            return _core.recompacted(await self._raw(first_seq - 1, seq, PIECE), seq, 0)
+            return _core.recompact(await self._raw(first_seq - 1, seq, PIECE), seq, 0)
 
         return await self._in_parts((self._thread_id, "live", live.claim.run_id, seq), frames, again, piece)

@@ -94,7 +94,7 @@ def compare(outcome: Outcome, who: str, told: Sequence[Shown], raw: Sequence[Eve
 def _form(raw: Sequence[Event], upto: int) -> list[Shown]:
     """Give the form of a run compacted up to a sequence number."""
     frames = b"".join(b"id: %d\ndata: %s\n\n" % (event.seq, bytes(event)) for event in raw[:upto])
-    return shown(_core.recompacted([_core.Frames(frames)], upto, 0).events())
+    return shown(_core.recompact([_core.Frames(frames)], upto, 0).events())
 
 
 async def same_folded(outcome: Outcome, runner: AgentRunner, thread: str, raw: Sequence[Event]) -> None:

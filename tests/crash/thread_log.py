@@ -72,7 +72,7 @@ class ThreadLog:
         """Give the run a sequence number is in, compacted up to it."""
         if seq not in self._forms:
             raw = b"".join(self.raw(self.run_of(seq).first, seq))
-            self._forms[seq] = split(bytes(_core.recompacted([_core.Frames(raw)], seq, 0)))
+            self._forms[seq] = split(bytes(_core.recompact([_core.Frames(raw)], seq, 0)))
         return self._forms[seq]
 
     def fault(self, got: Sequence[bytes], after: str | None, live: int = 0) -> str | None:

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use agentrunner_core::event::Event as CoreEvent;
 use agentrunner_core::frames::{self, Cursor};
-use agentrunner_core::peer;
+use agentrunner_core::legacy;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList};
@@ -104,15 +104,15 @@ impl Frames {
         self.python.get_or_init(py, || PyBytes::new(py, &self.bytes).unbind()).clone_ref(py)
     }
 
-    fn legacy(&self, py: Python<'_>) -> Py<PyBytes> {
-        let made = self.legacy.get_or_init(py, || match py.detach(|| peer::legacy(&self.bytes)) {
+    fn for_legacy_clients(&self, py: Python<'_>) -> Py<PyBytes> {
+        let made = self.legacy.get_or_init(py, || match py.detach(|| legacy::rewrite_frames(&self.bytes)) {
             None => self.__bytes__(py),
             Some(bytes) => PyBytes::new(py, &bytes).unbind(),
         });
         made.clone_ref(py)
     }
 
-    fn part(&self, offset: usize, limit: usize) -> (Self, usize) {
+    fn page(&self, offset: usize, limit: usize) -> (Self, usize) {
         let rest = &self.bytes[offset..];
         let end = offset + frames::cut(rest, limit).unwrap_or(rest.len());
         (self.bytes[offset..end].to_vec().into(), end)

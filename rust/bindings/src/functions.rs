@@ -137,9 +137,9 @@ pub fn parse_cursor(text: &str) -> PyResult<(u64, Option<u64>)> {
 }
 
 #[pyfunction]
-pub fn recompacted(frames: Vec<PyRef<'_, Frames>>, seq: u64, skip: u64) -> PyResult<Frames> {
+pub fn recompact(frames: Vec<PyRef<'_, Frames>>, seq: u64, skip: u64) -> PyResult<Frames> {
     let bytes = frames.iter().map(|frames| frames.as_slice());
-    recorder::recompacted(bytes, seq, skip).map(Frames::from).map_err(to_py)
+    recorder::recompact(bytes, seq, skip).map(Frames::from).map_err(to_py)
 }
 
 #[pyfunction]

@@ -16,7 +16,7 @@ mod _core {
     use crate::event::{Event, Frames};
     #[pymodule_export]
     use crate::functions::{
-        check_input, compact, expand, finalize, fold, parse_cursor, recompacted, run_frames, run_message_ids, snapshot,
+        check_input, compact, expand, finalize, fold, parse_cursor, recompact, run_frames, run_message_ids, snapshot,
         verify,
     };
     #[pymodule_export]

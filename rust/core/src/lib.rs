@@ -14,13 +14,14 @@ mod finalize;
 pub mod fold;
 pub mod frames;
 pub mod json;
+pub mod legacy;
 pub mod lifecycle;
 pub mod log;
 pub mod owner;
 pub mod patch;
-pub mod peer;
+
 pub mod recorder;
-mod reopen;
+mod reopen_streams;
 pub mod scan;
 pub mod snapshot;
 pub mod sqlite;

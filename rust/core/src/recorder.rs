@@ -333,7 +333,7 @@ pub fn compacted_frames(compactor: &Compactor, seq: u64, skip: u64) -> Vec<u8> {
 
 /// The compacted form up to `seq` made again from a run's raw frames, from index `skip` on: compaction is
 /// deterministic, so it is the one a reader began with.
-pub fn recompacted<'f>(frames: impl Iterator<Item = &'f [u8]>, seq: u64, skip: u64) -> Result<Vec<u8>> {
+pub fn recompact<'f>(frames: impl Iterator<Item = &'f [u8]>, seq: u64, skip: u64) -> Result<Vec<u8>> {
     let mut compactor = Compactor::new();
     for bytes in frames {
         for frame in frames::iter(bytes) {

@@ -17,7 +17,7 @@ use crate::event::{Event, Kind, object_of};
 use crate::fold::Fold;
 use crate::frames;
 use crate::lifecycle::{field, string};
-use crate::reopen::{Reopen, without};
+use crate::reopen_streams::{Reopen, without};
 use crate::scan;
 
 /// What a returning reader is given, in this order.

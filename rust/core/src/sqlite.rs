@@ -1,16 +1,16 @@
 //! The store on one SQLite file, open to several processes of one machine (spec/durability.md).
 mod copy;
+mod deadlines;
 mod finish;
 mod history;
 mod inspect;
 mod lease;
-mod moment;
 mod prune;
 mod records;
-mod resync;
 mod schema;
 mod store;
 mod threads;
+mod wal_rewrite;
 mod worker;
 
 pub use copy::StoredRun;

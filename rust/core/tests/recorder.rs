@@ -6,7 +6,7 @@ use agentrunner_core::error::Error;
 use agentrunner_core::frames::{self, Cursor};
 use agentrunner_core::lifecycle::Ending;
 use agentrunner_core::log::Read;
-use agentrunner_core::recorder::{Limits, Pressure, Recorder, recompacted};
+use agentrunner_core::recorder::{Limits, Pressure, Recorder, recompact};
 
 const INPUT: &str =
     r#"{"threadId":"t","runId":"r","messages":[{"id":"old","role":"user"},{"id":"new","role":"user"}]}"#;
@@ -131,8 +131,8 @@ fn the_prefix_of_a_live_run_can_be_made_again_from_its_frames() {
     assert_eq!((cursors(&prefix), seq), (vec!["14.0".into(), "14.1".into(), "14.2".into()], 14));
     recorder.accept(content(" three").as_bytes()).unwrap();
     let raw = commit(&mut recorder);
-    assert_eq!(recompacted([raw.as_slice()].into_iter(), seq, 0).unwrap(), prefix);
-    assert_eq!(cursors(&recompacted([raw.as_slice()].into_iter(), seq, 2).unwrap()), ["14.2"]);
+    assert_eq!(recompact([raw.as_slice()].into_iter(), seq, 0).unwrap(), prefix);
+    assert_eq!(cursors(&recompact([raw.as_slice()].into_iter(), seq, 2).unwrap()), ["14.2"]);
 }
 
 #[test]

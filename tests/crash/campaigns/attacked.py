@@ -40,8 +40,8 @@ FUNCTIONS: tuple[Callable[[bytes, int], Any], ...] = (
     lambda data, number: _core.run_frames(data, number, number),
     lambda data, _: _core.run_message_ids(data),
     lambda data, _: _core.Frames(data).events(),
-    lambda data, _: _core.Frames(data).legacy(),
-    lambda data, number: _core.recompacted([_core.Frames(data)], number, number),
+    lambda data, _: _core.Frames(data).for_legacy_clients(),
+    lambda data, number: _core.recompact([_core.Frames(data)], number, number),
     lambda data, _: _core.snapshot([_core.Frames(data)]),
     lambda data, number: _core.Batch(data, number, number).after(number, number),
 )

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use super::lease::lost;
 use super::schema::{now_ms, store_error};
 use super::store::{Claim, set_run_state, signed};
-use super::{history, moment};
+use super::{deadlines, history};
 use crate::error::Result;
 use crate::recorder::Recorder;
 
@@ -48,7 +48,7 @@ fn write_finish(
             thread_id,
             first_seq,
             last_seq,
-            moment::in_ms(resume_ms)
+            deadlines::in_ms(resume_ms)
         ])?;
     }
     let mut created_at = now;

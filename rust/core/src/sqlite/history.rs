@@ -1,7 +1,7 @@
 //! The run chain: stored runs as frames, the journal, and the index over rows others wrote.
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::moment;
+use super::deadlines;
 use super::schema::{now_ms, store_error};
 use super::store::{JournalPage, SqliteStore, exists, signed, unsigned};
 use crate::dedup;
@@ -302,7 +302,7 @@ pub(super) fn expired_journal(db: &Connection) -> rusqlite::Result<Option<(Strin
         "SELECT thread_id, first_seq, last_seq FROM journal_expiry
          WHERE expires_at < ?1 OR (expires_at >= ?2 AND expires_at < ?3) LIMIT 1",
     )?
-    .query_row([now_ms(), moment::STEADY, moment::in_ms(0)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    .query_row([now_ms(), deadlines::STEADY, deadlines::in_ms(0)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
     .optional()
 }
 

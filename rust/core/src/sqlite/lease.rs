@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use rusqlite::{Connection, Row, params};
 
-use super::moment::{self, STEADY};
+use super::deadlines::{self, STEADY};
 use super::schema::{is_unreadable, store_error};
 use super::store::{Claim, LiveRun, next_token, unsigned};
 use crate::clock;
@@ -27,7 +27,7 @@ impl Leases {
 
     /// The owner's name and the moment up to which what is taken, or held still, is held.
     pub fn held(&self) -> (&str, i64) {
-        (self.owner.as_str(), moment::in_ms(self.lease_ms))
+        (self.owner.as_str(), deadlines::in_ms(self.lease_ms))
     }
 
     /// Extends a lease; `LeaseLost` if the thread has another owner now.

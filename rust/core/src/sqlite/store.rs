@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::lease::{Leases, live_runs};
 use super::schema::{self, now_ms, store_error};
 use super::worker::Worker;
-use super::{finish, history, moment, resync, threads};
+use super::{deadlines, finish, history, threads, wal_rewrite};
 use crate::error::{Error, Result};
 use crate::log::Batch;
 use crate::recorder::Recorder;
@@ -89,10 +89,10 @@ impl SqliteStore {
     pub fn open(path: &Path, durability: Durability, lease_ms: i64, resume_ms: i64, free_stuck: bool) -> Result<Self> {
         let connection = schema::connect(path)?;
         // What a process left that has died may have been through a failed sync.
-        resync::write_log_again(&connection, path)?;
+        wal_rewrite::rewrite_wal(&connection, path)?;
         schema::migrate(&connection, path)?;
-        moment::begin_boot(&connection, resume_ms)?;
-        resync::sync_folder(path)?;
+        deadlines::begin_boot(&connection, resume_ms)?;
+        wal_rewrite::sync_folder(path)?;
         if free_stuck {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::resync;
 use super::schema::{self, store_error};
 use super::store::Durability;
+use super::wal_rewrite;
 use crate::error::{Error, Result};
 
 /// How many jobs share a transaction at most.
@@ -18,7 +18,7 @@ const GROUP: usize = 512;
 /// How many pages of the log wait to be brought into the file at most, while nobody reads them.
 const CHECKPOINT_PAGES: u64 = 4000;
 /// Pages of the log past which it is begun anew: 32 MiB.
-const LONG_LOG_PAGES: u64 = 8000;
+const LONG_WAL_PAGES: u64 = 8000;
 /// How long everybody waits for that at most, and how long after a try that was in vain there is another.
 const WAIT_FOR_READERS: Duration = Duration::from_millis(100);
 const ANEW_AGAIN: Duration = Duration::from_secs(1);
@@ -178,7 +178,7 @@ impl Writer {
     /// Makes good a sync that failed: until that is done nothing is committed on top of what may not be on the disk.
     fn resynced(&self) -> Result<()> {
         if self.doubtful.get() {
-            resync::write_log_again(&self.connection, &self.path)?;
+            wal_rewrite::rewrite_wal(&self.connection, &self.path)?;
             self.doubtful.set(false);
         }
         Ok(())
@@ -193,8 +193,8 @@ impl Writer {
     }
 
     fn look_at_log(&mut self) -> rusqlite::Result<()> {
-        let (pages, in_file) = resync::log_pages(&self.connection)?;
-        if pages >= LONG_LOG_PAGES && Instant::now() >= self.next_anew {
+        let (pages, in_file) = wal_rewrite::wal_pages(&self.connection)?;
+        if pages >= LONG_WAL_PAGES && Instant::now() >= self.next_anew {
             return self.begin_log_anew();
         }
         if pages.saturating_sub(in_file) >= CHECKPOINT_PAGES {
@@ -282,7 +282,7 @@ impl Writer {
     }
 
     fn noted(&self, error: rusqlite::Error) -> Error {
-        self.doubtful.set(self.doubtful.get() || resync::is_failed_sync(&error));
+        self.doubtful.set(self.doubtful.get() || wal_rewrite::is_failed_sync(&error));
         store_error(error)
     }
 

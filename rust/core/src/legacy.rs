@@ -6,13 +6,13 @@
 use crate::event::Event;
 use crate::{scan, text};
 
-mod mend;
+mod repair;
 mod schema;
 
-use mend::Fit;
+use repair::Fit;
 
 /// The same frames as 0.0.59 reads them, each with its cursor; `None` where nothing is to be changed.
-pub fn legacy(frames: &[u8]) -> Option<Vec<u8>> {
+pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
     let mut out: Option<Vec<u8>> = None;
     let mut copied = 0;
     let mut head = Head::default();
@@ -106,8 +106,8 @@ impl Head {
 fn mended(json: &[u8], head: &mut Head) -> Fit {
     let Ok(event) = Event::parse(json) else { return Fit::Refused };
     let Some(shape) = event.string("type").and_then(|name| schema::event(&name)) else { return Fit::Refused };
-    let members: mend::Members<'_> = event.members().collect();
-    let fit = mend::object(&shape, &members);
+    let members: repair::Members<'_> = event.members().collect();
+    let fit = repair::object(&shape, &members);
     if matches!(fit, Fit::Fits) {
         head.set(&event);
     }

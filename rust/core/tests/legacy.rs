@@ -1,6 +1,6 @@
 //! What a peer of the older generation gets. Against the real schema: `tests/test_legacy_peer.py`.
 use agentrunner_core::event::Kind;
-use agentrunner_core::peer::legacy;
+use agentrunner_core::legacy::rewrite_frames;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn framed(events: &[&str]) -> String {
 /// What becomes of one event: `None` if it is left out.
 fn mended(event: &str) -> Option<String> {
     let frame = framed(&[event]);
-    let out = legacy(frame.as_bytes()).map_or(frame, |out| String::from_utf8(out).unwrap());
+    let out = rewrite_frames(frame.as_bytes()).map_or(frame, |out| String::from_utf8(out).unwrap());
     out.strip_prefix("id: 1\ndata: ")?.strip_suffix("\n\n").map(str::to_owned)
 }
 
@@ -27,8 +27,8 @@ fn frames_without_a_fault_are_left_alone() {
         r#"{"type":"THINKING_END"}"#,
         r#"{"type":"RUN_FINISHED","threadId":"t","runId":"r","outcome":null}"#,
     ]);
-    assert_eq!(legacy(frames.as_bytes()), None);
-    assert_eq!(legacy(b""), None);
+    assert_eq!(rewrite_frames(frames.as_bytes()), None);
+    assert_eq!(rewrite_frames(b""), None);
 }
 
 #[test]
@@ -115,27 +115,27 @@ fn a_delta_that_only_looks_like_the_one_before_is_read() {
     let not = r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"a","subagentRunId":null,"x":"y"}"#;
     let frames = framed(&[fine, not, fine]);
     let mended = r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"a","x":"y"}"#;
-    assert_eq!(legacy(frames.as_bytes()).unwrap(), framed(&[fine, mended, fine]).into_bytes());
+    assert_eq!(rewrite_frames(frames.as_bytes()).unwrap(), framed(&[fine, mended, fine]).into_bytes());
 }
 
 #[test]
 fn a_delta_like_one_that_was_mended_is_mended() {
     let event = r#"{"type":"TOOL_CALL_ARGS","subagentRunId":null,"toolCallId":"c","delta":"a"}"#;
     let mended = r#"{"type":"TOOL_CALL_ARGS","toolCallId":"c","delta":"a"}"#;
-    assert_eq!(legacy(framed(&[event, event]).as_bytes()).unwrap(), framed(&[mended, mended]).into_bytes());
+    assert_eq!(rewrite_frames(framed(&[event, event]).as_bytes()).unwrap(), framed(&[mended, mended]).into_bytes());
 }
 
 #[test]
 fn frames_need_no_id_and_comments_stay() {
     let event = r#"{"type":"STEP_STARTED","stepName":"s"}"#;
     let with = |between: &str| format!(": hello\n\ndata: {event}\n\n{between}: hello\n\ndata: {event}\n\n");
-    assert_eq!(legacy(with("").as_bytes()), None);
+    assert_eq!(rewrite_frames(with("").as_bytes()), None);
     let unknown = "data: {\"type\":\"NEW\"}\n\n";
-    assert_eq!(legacy(with(unknown).as_bytes()).unwrap(), with("").into_bytes());
+    assert_eq!(rewrite_frames(with(unknown).as_bytes()).unwrap(), with("").into_bytes());
     // What ends in the middle of a frame ends there still.
     for cut in ["id: 3", "id: 3\n", "id: 3\ndata: {\"type\":\"NEW\"}", "id: 3\ndata: {\"type\":\"NEW\"}\n", "data: "] {
         let whole = with(unknown) + cut;
-        assert_eq!(legacy(whole.as_bytes()).unwrap(), (with("") + cut).into_bytes());
+        assert_eq!(rewrite_frames(whole.as_bytes()).unwrap(), (with("") + cut).into_bytes());
     }
 }
 
@@ -216,15 +216,15 @@ proptest! {
     fn what_came_out_stays_as_it_is(events in prop::collection::vec(event(), 0..8)) {
         let events: Vec<_> = events.iter().map(String::as_str).collect();
         let frames = framed(&events);
-        if let Some(out) = legacy(frames.as_bytes()) {
+        if let Some(out) = rewrite_frames(frames.as_bytes()) {
             prop_assert!(out != frames.as_bytes());
-            prop_assert_eq!(legacy(&out), None);
+            prop_assert_eq!(rewrite_frames(&out), None);
         }
     }
 
     #[test]
     fn what_came_before_makes_no_difference(tails in prop::collection::vec(prop::sample::select(TAILS), 0..12)) {
-        let alone = |frame: &[u8]| legacy(frame).unwrap_or_else(|| frame.to_vec());
+        let alone = |frame: &[u8]| rewrite_frames(frame).unwrap_or_else(|| frame.to_vec());
         let frames: Vec<_> = tails.iter().map(|tail| framed(&[&format!("{DELTA}{tail}")])).collect();
         let apart: Vec<u8> = frames.iter().flat_map(|frame| alone(frame.as_bytes())).collect();
         prop_assert_eq!(alone(frames.concat().as_bytes()), apart);
@@ -233,7 +233,7 @@ proptest! {
     #[test]
     fn any_bytes_are_survived(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..20)) {
         let frames = pieces.concat();
-        if let Some(out) = legacy(&frames) {
+        if let Some(out) = rewrite_frames(&frames) {
             prop_assert!(out.len() < frames.len());
         }
     }

@@ -22,7 +22,7 @@ pub fn is_failed_sync(error: &rusqlite::Error) -> bool {
 }
 
 /// How many pages the log has, and how many of them are in the file and synced there.
-pub fn log_pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+pub fn wal_pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
     connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| {
         let count = |index| row.get(index).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
         Ok((count(1)?, count(2)?))
@@ -30,8 +30,8 @@ pub fn log_pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 }
 
 /// Writes the bytes of the log again where they are, and syncs them.
-pub fn write_log_again(connection: &Connection, path: &Path) -> Result<()> {
-    let (pages, in_file) = log_pages(connection).map_err(store_error)?;
+pub fn rewrite_wal(connection: &Connection, path: &Path) -> Result<()> {
+    let (pages, in_file) = wal_pages(connection).map_err(store_error)?;
     if pages <= in_file {
         return Ok(());
     }
