@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agentrunner import AgentRunner, Store
 from agentrunner._core import Batch, Claim, Recorder
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from benches.common import ANCHORS, Helper, Row, in_turn_async, progress, started
 
 REDIS = os.environ.get("AGENTRUNNER_TEST_REDIS", "redis://127.0.0.1:6379/0")
@@ -38,7 +38,7 @@ def recorder_of(claim: Claim) -> Recorder:
 
 @asynccontextmanager
 async def opened(location: str) -> AsyncIterator[Store]:
-    store = store_at(location)
+    store = store_from_url(location)
     await store.open()
     try:
         yield store
@@ -182,7 +182,7 @@ async def paced(location: str, readers: int) -> tuple[float, float, int]:
     """
     thread = str(uuid.uuid4())
     async with AsyncExitStack() as stack:
-        store = store_at(location)
+        store = store_from_url(location)
         reads = 0
         journal = store.journal
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHARED = ("sqlite", "redis", "postgres")
-"""The stores several processes may share; each is named by a location, as `store_at` takes it."""
+"""The stores several processes may share; each is named by a location, as `store_from_url` takes it."""
 ALL = ("memory", *SHARED)
 
 REDIS = os.environ.get("AGENTRUNNER_TEST_REDIS", "redis://127.0.0.1:6379/0")

@@ -13,7 +13,7 @@ import pytest
 
 import backends
 from agentrunner import AgentRunner, InMemoryAgentRunner, MemoryStore, SqliteAgentRunner
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -97,7 +97,7 @@ def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[C
 
         def make(**options: Any) -> AgentRunner:
             stores = {name: options.pop(name) for name in ("lease_ttl", "resume_window") if name in options}
-            made.append(runner := AgentRunner(store_at(location, **stores), **options))
+            made.append(runner := AgentRunner(store_from_url(location, **stores), **options))
             return runner
 
         yield make
@@ -111,7 +111,7 @@ def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
         yield lambda: store
         return
     with backends.place(request.param, tmp_path) as location:
-        yield lambda: store_at(location)
+        yield lambda: store_from_url(location)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 import backends
 from agentrunner import MemoryStore, SqliteAgentRunner
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from agentrunner.types import ANY_SCOPE
 from conftest import FIXTURES, Gate, collect, fixture_lines, make_input, saying, scripted, text
 from test_cli import command, one_line, sql
@@ -84,7 +84,7 @@ async def dump(store: Store) -> list[tuple[Any, list[Any], bytes]]:
 
 def contents(location: object) -> list[tuple[Any, list[Any], bytes]]:
     async def read() -> list[tuple[Any, list[Any], bytes]]:
-        store = store_at(str(location))
+        store = store_from_url(str(location))
         await store.open()
         try:
             return await dump(store)
@@ -148,8 +148,8 @@ def sizes(path: Path) -> list[int]:
 async def test_there_and_back_byte_for_byte(source: Path, tmp_path: Path, way: tuple[str, ...]) -> None:
     with ExitStack() as places:
         places_of = [None if name == "memory" else places.enter_context(backends.place(name, tmp_path)) for name in way]
-        stores = [MemoryStore() if place is None else store_at(place) for place in places_of]
-        stores = [store_at(str(source)), *stores, store_at(str(tmp_path / "back.db"))]
+        stores = [MemoryStore() if place is None else store_from_url(place) for place in places_of]
+        stores = [store_from_url(str(source)), *stores, store_from_url(str(tmp_path / "back.db"))]
         for store in stores:
             await store.open()
         try:
@@ -220,7 +220,7 @@ def test_what_has_gone_its_own_way_is_left_alone(source: Path, tmp_path: Path) -
 
 
 async def change_records(location: object, *changes: Change) -> None:
-    store = store_at(str(location))
+    store = store_from_url(str(location))
     await store.open()
     try:
         await store.write(list(changes))
@@ -234,7 +234,7 @@ def record(key: str, value: bytes | None = b"value", thread_id: str = "thread-1"
 
 def records(location: object) -> list[tuple[str, str, bytes]]:
     async def read() -> list[tuple[str, str, bytes]]:
-        store = store_at(str(location))
+        store = store_from_url(str(location))
         await store.open()
         try:
             return [(r.key, r.thread_id, r.value) for r in await store.records(None, None, None, ALL - 1)]

@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 
-from agentrunner.stores._group import LARGEST, Group
+from agentrunner.stores._group_commit import LARGEST, GroupCommit
 
 
 class Disk:
@@ -28,7 +28,7 @@ class Disk:
             raise OSError("the disk is gone")
         return [ValueError(item) if item < 0 else None for item in items]
 
-    async def first(self, group: Group[int], item: int = 0) -> asyncio.Task[None]:
+    async def first(self, group: GroupCommit[int], item: int = 0) -> asyncio.Task[None]:
         """Begin a commit that does not end yet."""
         self.begun.clear()
         task = asyncio.create_task(group.add(item))
@@ -38,7 +38,7 @@ class Disk:
 
 async def test_what_waits_goes_together():
     disk = Disk()
-    group = Group(disk.commit)
+    group = GroupCommit(disk.commit)
     first = await disk.first(group)
     others = [asyncio.create_task(group.add(n)) for n in range(1, 6)]
     await asyncio.sleep(0)
@@ -52,14 +52,14 @@ async def test_what_waits_goes_together():
 async def test_each_gets_its_own_outcome():
     disk = Disk()
     disk.open.set()
-    group = Group(disk.commit)
+    group = GroupCommit(disk.commit)
     outcomes = await asyncio.gather(*(group.add(n) for n in (1, -2, 3, -4)), return_exceptions=True)
     assert [repr(outcome) for outcome in outcomes] == ["None", "ValueError(-2)", "None", "ValueError(-4)"]
 
 
 async def test_a_commit_that_raises_costs_its_group_only():
     disk = Disk()
-    group = Group(disk.commit)
+    group = GroupCommit(disk.commit)
     first = await disk.first(group, -1)
     second = asyncio.create_task(group.add(2))
     await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_a_commit_that_raises_costs_its_group_only():
 
 async def test_who_is_cancelled_leaves_the_others():
     disk = Disk()
-    group = Group(disk.commit)
+    group = GroupCommit(disk.commit)
     first = await disk.first(group)
     waits, stays = asyncio.create_task(group.add(1)), asyncio.create_task(group.add(2))
     await asyncio.sleep(0)
@@ -89,7 +89,7 @@ async def test_who_is_cancelled_leaves_the_others():
 async def test_a_group_has_an_end():
     disk = Disk()
     disk.open.set()
-    group = Group(disk.commit)
+    group = GroupCommit(disk.commit)
     await asyncio.gather(*(group.add(n) for n in range(LARGEST + 1)))
     assert sorted(chain(*disk.groups)) == list(range(LARGEST + 1))
     assert max(map(len, disk.groups)) <= LARGEST
@@ -97,7 +97,7 @@ async def test_a_group_has_an_end():
 
 async def test_settled_waits_for_all_there_is():
     disk = Disk()
-    group = Group(disk.commit)
+    group = GroupCommit(disk.commit)
     await group.settled()
     first = await disk.first(group)
     second = asyncio.create_task(group.add(1))
@@ -117,7 +117,7 @@ async def test_a_commit_that_never_waits():
         groups.append(items)
         return [None] * len(items)
 
-    group = Group(commit)
+    group = GroupCommit(commit)
     for n in range(3):
         await group.add(n)
     await asyncio.gather(group.add(3), group.add(4))

@@ -36,8 +36,8 @@ from agentrunner import (
 )
 from agentrunner._core import Batch
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
 from agentrunner.stores.postgres import PostgresStore, history, listener, runs, schema, threads
+from agentrunner.stores.urls import store_from_url
 from agentrunner.testing.writer import Writer, begin, claim, lines, raw, recovered, text, whole
 from agentrunner.testing.writer import history as stored
 from agentrunner.types import ANY_SCOPE
@@ -68,7 +68,7 @@ def fresh() -> Iterator[str]:
 
 @asynccontextmanager
 async def opened(location: str, **options: Any) -> AsyncIterator[PostgresStore]:
-    store = store_at(location, **options)
+    store = store_from_url(location, **options)
     assert isinstance(store, PostgresStore)
     await store.open()
     try:
@@ -98,7 +98,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def test_processes_that_open_a_new_schema_at_once(fresh: str) -> None:
-    stores = [store_at(fresh) for _ in range(6)]
+    stores = [store_from_url(fresh) for _ in range(6)]
     await asyncio.gather(*(store.open() for store in stores))
     for n, store in enumerate(stores):
         await whole(store, "t", f"r{n}")
@@ -111,7 +111,7 @@ async def test_a_schema_of_a_newer_version_is_refused(fresh: str) -> None:
     async with opened(fresh) as store, database(store) as execute:
         await execute('UPDATE "agentrunner".schema_version SET version = version + 1')
         with pytest.raises(StoreTooNew, match="update agentrunner"):
-            await store_at(fresh).open()
+            await store_from_url(fresh).open()
 
 
 async def test_a_schema_that_was_made_for_us(fresh: str) -> None:
@@ -160,7 +160,7 @@ async def test_processes_upgrade_at_once_beside_one_that_serves(fresh: str, monk
     first = schema.migrations()[:1]
     with monkeypatch.context() as before:
         before.setattr(schema, "migrations", lambda: first)
-        serving = store_at(fresh)
+        serving = store_from_url(fresh)
         await serving.open()
     writer = await begin(serving, "t", "r1")
     opening = [
@@ -185,10 +185,10 @@ async def test_processes_upgrade_at_once_beside_one_that_serves(fresh: str, monk
 OPENS = """
 import asyncio, os, sys
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 async def main():
-    store = store_at(sys.argv[1])
+    store = store_from_url(sys.argv[1])
     print("ready", flush=True)
     sys.stdin.readline()
     await store.open()
@@ -564,7 +564,7 @@ async def test_what_does_not_pass_is_said_at_once(fresh: str, state: str, kind: 
 async def test_a_session_that_may_not_write(fresh: str) -> None:
     reading = f"{fresh}&options={quote('-c default_transaction_read_only=on')}"
     with pytest.raises(StoreReadOnly):
-        await store_at(reading).open()
+        await store_from_url(reading).open()
     async with opened(fresh), opened(reading) as store:
         assert await store.threads(9, None, True, None, None) == []
         with pytest.raises(StoreReadOnly):
@@ -574,7 +574,7 @@ async def test_a_session_that_may_not_write(fresh: str) -> None:
 async def test_sessions_that_look_but_once_are_refused(location: str) -> None:
     options = quote("-c default_transaction_isolation=repeatable\\ read")
     with pytest.raises(StoreError, match="read committed"):
-        await store_at(f"{location}&options={options}").open()
+        await store_from_url(f"{location}&options={options}").open()
 
 
 async def test_a_server_that_is_not_there() -> None:
@@ -644,7 +644,7 @@ async def test_what_was_begun_for_who_is_cancelled_is_done(location: str) -> Non
 FORKS = """
 import asyncio, os, sys
 from agentrunner import StoreForked, ThreadSummary
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 async def child(store):
     for verb in (lambda: store.stops(), lambda: store.claim("t", "r", "{}", None, [], None)):
@@ -662,7 +662,7 @@ async def parent(store):
     await store.aclose()
 
 loop = asyncio.new_event_loop()
-store = store_at(sys.argv[1])
+store = store_from_url(sys.argv[1])
 loop.run_until_complete(store.open())
 if (pid := os.fork()) == 0:
     sys.exit(asyncio.run(child(store)))
@@ -693,7 +693,7 @@ async def test_a_run_elsewhere_is_followed(location: str, monkeypatch: pytest.Mo
         # One look, by which the run is known to be followed.
         monkeypatch.setattr(listener, "LOOK_EVERY", 1000.0)
     else:
-        monkeypatch.setattr(listener.Listener, "_listen", lambda self: never())
+        monkeypatch.setattr(listener.PostgresListener, "_listen", lambda self: never())
     said: asyncio.Queue[int | None] = asyncio.Queue()
 
     async def agent(given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
@@ -702,7 +702,7 @@ async def test_a_run_elsewhere_is_followed(location: str, monkeypatch: pytest.Mo
             yield {"type": "CUSTOM", "name": "said", "value": value}
         yield finished(given.thread_id, given.run_id)
 
-    async with AgentRunner(store_at(location)) as here, AgentRunner(store_at(location)) as there:
+    async with AgentRunner(store_from_url(location)) as here, AgentRunner(store_from_url(location)) as there:
         await anext(await there.run(agent, make_input()))
         stream = await here.connect("t1")
         assert (await anext(stream)).type == "RUN_STARTED"
@@ -721,7 +721,7 @@ async def followed(store: Any) -> bool:
         return bool(await execute('SELECT 1 FROM "agentrunner".live_runs WHERE followed_until > now()'))
 
 
-async def listening(told: listener.Listener) -> bool:
+async def listening(told: listener.PostgresListener) -> bool:
     return told.listening
 
 

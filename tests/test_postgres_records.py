@@ -13,7 +13,7 @@ import backends
 from agentrunner import RecordConflict, ThreadSummary
 from agentrunner.stores import Change
 from agentrunner.stores.postgres import records
-from agentrunner.testing.kept import kept_runs
+from agentrunner.testing.stored_threads import kept_runs
 from agentrunner.testing.writer import begin
 from agentrunner.types import ANY_SCOPE
 from test_postgres import Lost, database, opened, plan, until
@@ -58,10 +58,10 @@ async def test_it_is_known_though_it_is_no_longer_so(location: str, monkeypatch:
             [record] = await other.records(None, None, None, 9)
             seen.append(record.version)
             await other.write([Change("k", "a", "", b"other's", record.version)])
-            monkeypatch.setattr("agentrunner.stores.postgres.server.asyncio.sleep", sleep)
+            monkeypatch.setattr("agentrunner.stores.postgres.client.asyncio.sleep", sleep)
             await writer.end()
 
-        monkeypatch.setattr("agentrunner.stores.postgres.server.asyncio.sleep", meanwhile)
+        monkeypatch.setattr("agentrunner.stores.postgres.client.asyncio.sleep", meanwhile)
         told = await lost.of('".write(', store.write([Change("k", "a", "", b"ours", 0)], writer.claim))
         assert told == seen
         assert [record.value for record in await store.records(None, None, None, 9)] == [b"other's"]

@@ -26,8 +26,9 @@ from agentrunner import (
     ThreadNotFound,
 )
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
-from agentrunner.stores.redis import RedisStore, link, watcher
+from agentrunner.stores.redis import RedisStore, watcher
+from agentrunner.stores.redis import client as redis_client
+from agentrunner.stores.urls import store_from_url
 from agentrunner.testing.writer import Writer, begin, claim, history, text
 from agentrunner.types import ANY_SCOPE
 from redis_server import keys, opened
@@ -57,7 +58,7 @@ def client(location: str) -> redis.asyncio.Redis:
 
 
 async def test_redis_itself_refuses_who_was_taken_over(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         writer = await begin(store, "t", "r")
         await writer.write(*text("m", "a"))
         stream = f"{store.prefix}:journal:1:t"
@@ -77,7 +78,7 @@ async def test_redis_itself_refuses_who_was_taken_over(location: str, client: re
 
 
 async def test_an_append_sent_twice_is_there_once(location: str) -> None:
-    async with opened(store_at(location)) as store:
+    async with opened(store_from_url(location)) as store:
         writer = await begin(store, "t", "r")
         for name in ("m1", "m2"):
             for event in text(name, "a", "b"):
@@ -91,7 +92,7 @@ async def test_an_append_sent_twice_is_there_once(location: str) -> None:
 
 
 async def test_every_epoch_of_a_run_is_read_by_number(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         writer = await begin(store, "t", "r")
         for n in range(5):
             for k in range(n):
@@ -114,7 +115,7 @@ async def test_every_epoch_of_a_run_is_read_by_number(location: str, client: red
 
 
 async def test_events_the_server_lost_are_missed(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         writer = await begin(store, "t", "r")
         await writer.write(*text("m1"))
         last = writer.recorder.last_seq
@@ -130,7 +131,7 @@ async def test_events_the_server_lost_are_missed(location: str, client: redis.as
 
 
 async def test_appending_and_renewing_extend_the_lock(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location, lease_ttl=30)) as store:
+    async with client, opened(store_from_url(location, lease_ttl=30)) as store:
         writer = await begin(store, "t", "r")
         lock = f"{store.prefix}:lock:t"
         assert 25_000 < await client.pttl(lock) <= 30_000
@@ -149,7 +150,7 @@ async def test_appending_and_renewing_extend_the_lock(location: str, client: red
 
 
 async def test_an_extended_lease_is_looked_at_again(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store, opened(store_at(location)) as other:
+    async with client, opened(store_from_url(location)) as store, opened(store_from_url(location)) as other:
         writer = await begin(store, "t", "r")
         leases = f"{store.prefix}:leases"
         # As if looked at when it was to have ended.
@@ -165,8 +166,8 @@ async def test_an_extended_lease_is_looked_at_again(location: str, client: redis
 async def test_the_runs_of_an_owner_that_is_gone_are_taken_over_at_once(
     location: str, client: redis.asyncio.Redis
 ) -> None:
-    async with client, opened(store_at(location, lease_ttl=3600)) as store:
-        async with opened(store_at(location, lease_ttl=3600)) as other:
+    async with client, opened(store_from_url(location, lease_ttl=3600)) as store:
+        async with opened(store_from_url(location, lease_ttl=3600)) as other:
             for n in range(20):
                 await begin(other, f"t{n}", f"r{n}")
             assert await store.recover() == []
@@ -176,7 +177,7 @@ async def test_the_runs_of_an_owner_that_is_gone_are_taken_over_at_once(
 
 
 async def test_tokens_grow_though_a_replica_takes_over(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         tokens = [(await claim(store, f"t{n}", f"r{n}"))[0].token for n in range(100)]
         # It has not heard of them.
         await client.delete(f"{store.prefix}:tokens")
@@ -188,7 +189,7 @@ async def test_tokens_grow_though_a_replica_takes_over(location: str, client: re
 
 
 async def test_versions_grow_though_a_replica_takes_over(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         changes = [Change("k", f"{n}", "t", b"") for n in range(100)]
         versions = await store.write(changes)
         # It has not heard of them.
@@ -205,7 +206,7 @@ async def test_versions_grow_though_a_replica_takes_over(location: str, client: 
 
 @pytest.mark.parametrize("remove", ["delete", "clear", "prune"])
 async def test_what_is_removed_leaves_no_key(location: str, client: redis.asyncio.Redis, remove: str) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         await (await begin(store, "other", "r", ["u"], scope="b")).end()
         await store.write([Change("k", "other", "other", b"")])
         before = await keys(client, store.prefix)
@@ -229,7 +230,7 @@ async def test_what_is_removed_leaves_no_key(location: str, client: redis.asynci
 
 
 async def test_ids_are_any_text(location: str) -> None:
-    async with opened(store_at(location)) as store:
+    async with opened(store_from_url(location)) as store:
         for n, thread in enumerate(ODD):
             writer = await begin(store, thread, f"run {thread}", [f"u{n}", thread], scope=thread, agent_id=thread)
             await writer.write(*text(f"m{n}", thread))
@@ -255,7 +256,7 @@ async def test_ids_are_any_text(location: str) -> None:
 
 
 async def test_a_page_ends_within_a_millisecond(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         names = sorted(
             (f"t{thread}" for thread in ["", "a", "A", "b", "ä", "\0", "\U0001f600", "aa", "Z"]), reverse=True
         )
@@ -278,7 +279,7 @@ async def test_a_page_ends_within_a_millisecond(location: str, client: redis.asy
 
 
 async def test_a_journal_ends_with_its_resume_window(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location, resume_window=100)) as store:
+    async with client, opened(store_from_url(location, resume_window=100)) as store:
         writer = await begin(store, "t", "r")
         await writer.write(*text("m"))
         stream = f"{store.prefix}:journal:1:t"
@@ -297,7 +298,7 @@ async def test_a_journal_ends_with_its_resume_window(location: str, client: redi
 
 
 async def test_a_row_that_is_damaged_costs_that_row(location: str, client: redis.asyncio.Redis) -> None:
-    async with client, opened(store_at(location)) as store:
+    async with client, opened(store_from_url(location)) as store:
         for n in range(6):
             writer = await begin(store, "t", f"r{n}")
             await writer.write(*text(f"m{n}"))
@@ -333,7 +334,7 @@ class Lossy:
     def __init__(self, store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost = 0
         self._seen: set[Any] = set()
-        ask = store._link._ask
+        ask = store._client._ask
 
         async def lossy(commands: list[tuple[Any, ...]]) -> list[Any]:
             answers = await ask(commands)
@@ -343,12 +344,12 @@ class Lossy:
             self.lost += 1
             raise redis.exceptions.ConnectionError("the answer is lost")
 
-        monkeypatch.setattr(store._link, "_ask", lossy)
-        monkeypatch.setattr(link, "FIRST_PAUSE", 0.0)
+        monkeypatch.setattr(store._client, "_ask", lossy)
+        monkeypatch.setattr(redis_client, "FIRST_PAUSE", 0.0)
 
 
 async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(store_at(location)) as store, opened(store_at(location)) as calm:
+    async with opened(store_from_url(location)) as store, opened(store_from_url(location)) as calm:
         for thread in ("dead", "copied"):
             writer = await begin(calm, thread, f"run of {thread}")
             if thread == "copied":
@@ -391,7 +392,7 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
 async def test_a_write_whose_answer_was_lost_is_known_again(
     location: str, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with client, opened(store_at(location)) as store, opened(store_at(location)) as calm:
+    async with client, opened(store_from_url(location)) as store, opened(store_from_url(location)) as calm:
         Lossy(store, monkeypatch)
         [b, a] = await store.write([Change("k", "b", "t", b"1", 0), Change("k", "a", "", b"2")])
         assert [record.version for record in await calm.records("k", None, None, 9)] == [a, b]
@@ -401,18 +402,18 @@ async def test_a_write_whose_answer_was_lost_is_known_again(
 
         # Done over by another before it is asked again, and its claim is gone.
         writer = await begin(store, "t", "r")
-        run = store._link.try_once
+        run = store._client.try_once
 
         async def meanwhile(name: str, *arguments: Any) -> Any:
             try:
                 return await run(name, *arguments)
             except redis.exceptions.ConnectionError:
-                monkeypatch.setattr(store._link, "try_once", run)
+                monkeypatch.setattr(store._client, "try_once", run)
                 await writer.end()
                 await calm.write([Change("k", "a", "", b"other's")])
                 raise
 
-        monkeypatch.setattr(store._link, "try_once", meanwhile)
+        monkeypatch.setattr(store._client, "try_once", meanwhile)
         [version] = await store.write([Change("k", "a", "", b"ours", a)], writer.claim)
         [kept] = await calm.records("k", None, None, 9)
         assert (kept.value, kept.version > version) == (b"other's", True)
@@ -424,7 +425,7 @@ async def test_a_write_whose_answer_was_lost_is_known_again(
 
 
 async def test_long_pages_are_read_in_parts(location: str) -> None:
-    async with opened(store_at(location)) as store:
+    async with opened(store_from_url(location)) as store:
         await store.write([Change("k", f"{n:04}", "t", b"") for n in range(1000)])
         await store.write([Change("large", f"{n}", "t", bytes(3 << 20)) for n in range(4)])
         for limit in (199, 200, 201, 2000):
@@ -437,8 +438,8 @@ async def test_long_pages_are_read_in_parts(location: str) -> None:
 async def test_runs_taken_over_are_not_forgotten_with_the_answer(
     location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(store_at(location)) as store:
-        async with opened(store_at(location)) as dead:
+    async with opened(store_from_url(location)) as store:
+        async with opened(store_from_url(location)) as dead:
             for n in range(3):
                 await begin(dead, f"t{n}", f"r{n}")
         mine = await begin(store, "mine", "mine")
@@ -449,7 +450,7 @@ async def test_runs_taken_over_are_not_forgotten_with_the_answer(
 
 
 async def test_who_is_cancelled_leaves_no_answer_behind(location: str) -> None:
-    async with opened(store_at(location)) as store:
+    async with opened(store_from_url(location)) as store:
         for n in range(20):
             writer = await begin(store, f"t{n}", f"r{n}")
             await writer.write(*text(f"m{n}"))
@@ -472,7 +473,7 @@ async def test_who_is_cancelled_leaves_no_answer_behind(location: str) -> None:
 
 async def test_a_change_wakes_who_waits(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "AT_MOST", 3600)
-    async with opened(store_at(location)) as store, opened(store_at(location)) as other:
+    async with opened(store_from_url(location)) as store, opened(store_from_url(location)) as other:
         writer = await begin(store, "t", "r")
         while not other._watcher._watched or not next(iter(other._watcher._watched.values())).subscribed:
             await other.changed("t", 1)
@@ -488,20 +489,20 @@ async def test_a_change_wakes_who_waits(location: str, monkeypatch: pytest.Monke
 
 
 async def test_a_server_that_is_too_old(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "OLDEST", (99, 0))
+    monkeypatch.setattr(redis_client, "OLDEST", (99, 0))
     with pytest.raises(StoreError, match="or newer is needed"):
-        await store_at(location).open()
+        await store_from_url(location).open()
 
 
 async def test_an_address_cannot_spoil_the_answers(location: str) -> None:
-    odd = store_at(f"{location}&decode_responses=true&protocol=3&socket_timeout=0.001")
+    odd = store_from_url(f"{location}&decode_responses=true&protocol=3&socket_timeout=0.001")
     async with opened(odd) as store:
         await (await begin(store, "t\0", "r")).end()
         assert (await store.runs("t\0", 0, 1))[0].events.startswith(b"[")
 
 
 async def test_closed_and_forked(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = store_at(location)
+    store = store_from_url(location)
     with pytest.raises(StoreClosed):
         await store.thread("t")
     async with opened(store):
@@ -529,7 +530,7 @@ async def test_the_runner_says_what_it_is_on(location: str) -> None:
 
 
 async def test_of_two_processes_one_has_the_thread(location: str) -> None:
-    async with opened(store_at(location)) as store, opened(store_at(location)) as other:
+    async with opened(store_from_url(location)) as store, opened(store_from_url(location)) as other:
         for n in range(50):
             outcomes = await asyncio.gather(
                 *(claim(each, f"t{n}", f"r{n}.{k}") for k, each in enumerate([store, other] * 3)),

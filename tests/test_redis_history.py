@@ -16,7 +16,7 @@ from agentrunner import (
     SqliteStore,
     StoreError,
 )
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from agentrunner.testing import StoreConformance
 from agentrunner.testing.writer import Writer, begin, claim, history, text
 from redis_server import keys, opened
@@ -54,18 +54,18 @@ class OverAnother(StoreConformance):
 
 class TestOverSqlite(OverAnother):
     def make_store(self, **options: Any) -> Store:
-        return store_at(self.location, history=SqliteStore(self.folder / "threads.db", **options), **options)
+        return store_from_url(self.location, history=SqliteStore(self.folder / "threads.db", **options), **options)
 
 
 class TestOverMemory(OverAnother):
     durable = False
 
     def make_store(self, **options: Any) -> Store:
-        return store_at(self.location, history=MemoryStore(**options), **options)
+        return store_from_url(self.location, history=MemoryStore(**options), **options)
 
 
 async def test_only_journals_are_in_redis(location: str, client: redis.asyncio.Redis, tmp_path: Path) -> None:
-    async with client, opened(store_at(location, history=SqliteStore(tmp_path / "threads.db"))) as store:
+    async with client, opened(store_from_url(location, history=SqliteStore(tmp_path / "threads.db"))) as store:
         writer = await begin(store, "t", "r", ["u"], scope="s")
         await writer.write(*text("m"))
         names = {key.removeprefix(store.prefix.encode()) for key in await keys(client, store.prefix)}
@@ -78,7 +78,7 @@ async def test_only_journals_are_in_redis(location: str, client: redis.asyncio.R
 
 async def test_the_marks_fence_over_another_store(location: str, client: redis.asyncio.Redis, tmp_path: Path) -> None:
     def make() -> Store:
-        return store_at(location, history=SqliteStore(tmp_path / "threads.db", lease_ttl=0.2))
+        return store_from_url(location, history=SqliteStore(tmp_path / "threads.db", lease_ttl=0.2))
 
     async with client, opened(make()) as store, opened(make()) as other:
         writer = await begin(store, "t", "r")
@@ -99,7 +99,7 @@ async def test_a_crash_between_the_two_ends_of_a_run(
     location: str, client: redis.asyncio.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def make() -> Any:
-        return store_at(location, history=SqliteStore(tmp_path / "threads.db", lease_ttl=0.2))
+        return store_from_url(location, history=SqliteStore(tmp_path / "threads.db", lease_ttl=0.2))
 
     async with client, opened(make()) as other:
         async with opened(make()) as store:
@@ -124,7 +124,7 @@ async def test_a_crash_between_the_two_ends_of_a_run(
 
 
 async def test_a_journal_left_open_is_closed(location: str, client: redis.asyncio.Redis, tmp_path: Path) -> None:
-    async with client, opened(store_at(location, history=SqliteStore(tmp_path / "threads.db"))) as store:
+    async with client, opened(store_from_url(location, history=SqliteStore(tmp_path / "threads.db"))) as store:
         live = await begin(store, "live", "r1")
         writer = await begin(store, "t", "r2")
         await writer._append()
@@ -139,15 +139,15 @@ async def test_a_journal_left_open_is_closed(location: str, client: redis.asynci
 
 
 async def test_a_claim_without_a_journal_is_given_back(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(store_at(location, history=MemoryStore())) as store:
-        run = store._link.run
+    async with opened(store_from_url(location, history=MemoryStore())) as store:
+        run = store._client.run
 
         async def fail(name: str, *arguments: Any) -> Any:
             if name == "begin":
                 raise StoreError("the server is away")
             return await run(name, *arguments)
 
-        monkeypatch.setattr(store._link, "run", fail)
+        monkeypatch.setattr(store._client, "run", fail)
         with pytest.raises(StoreError):
             await claim(store, "t", "r")
         monkeypatch.undo()
@@ -158,7 +158,7 @@ async def test_a_run_goes_on_while_the_other_store_is_away(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = SqliteStore(tmp_path / "threads.db", lease_ttl=0.3)
-    async with opened(store_at(location, history=slow)) as store:
+    async with opened(store_from_url(location, history=slow)) as store:
         writer = await begin(store, "t", "r")
 
         async def away(claims: list[Claim]) -> list[bool]:
@@ -178,7 +178,7 @@ async def test_a_run_goes_on_while_the_other_store_is_away(
 
 async def test_who_learns_that_its_lease_is_lost_writes_no_more(location: str, tmp_path: Path) -> None:
     other = SqliteStore(tmp_path / "threads.db", lease_ttl=0.2)
-    async with opened(store_at(location, history=SqliteStore(tmp_path / "threads.db"))) as store, opened(other):
+    async with opened(store_from_url(location, history=SqliteStore(tmp_path / "threads.db"))) as store, opened(other):
         writer = await begin(store, "t", "r")
         await store._runs.settled()
         # Taken over there, but not marked here.

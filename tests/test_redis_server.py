@@ -21,7 +21,8 @@ from agentrunner import (
     StoreError,
     StoreFull,
 )
-from agentrunner.stores.redis import RedisStore, link, watcher
+from agentrunner.stores.redis import RedisStore, watcher
+from agentrunner.stores.redis import client as redis_client
 from agentrunner.testing.writer import Writer, begin, claim, text
 from conftest import Gate, collect, make_input, saying
 from conftest import text as message
@@ -97,7 +98,7 @@ async def test_one_try_is_lost_however_many_connections_are(server: Server, monk
     server.start()
     async with await server.client() as client, opened(RedisStore(server.url)) as store:
         tries: list[int] = []
-        patiently = store._link.patiently
+        patiently = store._client.patiently
 
         async def counted(work: Any) -> Any:
             async def one(tried: int) -> Any:
@@ -107,9 +108,9 @@ async def test_one_try_is_lost_however_many_connections_are(server: Server, monk
             return await patiently(one)
 
         await asyncio.gather(*(begin(store, f"t{n}", f"r{n}") for n in range(50)))
-        assert len(store._link._idle) == link.CONNECTIONS
+        assert len(store._client._idle) == redis_client.CONNECTIONS
         await store.thread("t0")
-        monkeypatch.setattr(store._link, "patiently", counted)
+        monkeypatch.setattr(store._client, "patiently", counted)
         await client.client_kill_filter(_type="normal", skipme=True)
         assert (await store.thread("t0")).running
         assert tries == [0, 1]
@@ -179,7 +180,7 @@ async def test_a_server_without_memory_left(server: Server) -> None:
             await writer.finish()
         # A run holds what it has, and is there to be written once there is room.
         assert await store.renew([writer.claim]) == [True]
-        assert loop.time() - began < link.FIRST_PAUSE * 50
+        assert loop.time() - began < redis_client.FIRST_PAUSE * 50
         await client.config_set("maxmemory", 0)
         writer = await Writer(store, writer.claim).replay()
         await writer.write(*text("m"))

@@ -16,7 +16,7 @@ import approving
 from agentrunner import AgentRunner, SqliteAgentRunner
 from agentrunner.errors import ApprovalExpired, InvalidInput
 from agentrunner.server import create_app
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from approving import ARGS, MAY_I, Bookings
 from nodejs import needs_node
 from servers import Server
@@ -80,7 +80,7 @@ def here(tmp_path: Path) -> Iterator[Served]:
 @contextlib.asynccontextmanager
 async def harness_at(location: str, bookings: Bookings) -> AsyncIterator[Any]:
     """Give a harness of this process's own over the same threads: what Python decides by."""
-    async with AgentRunner(store_at(location)) as runner, approving.harness(runner, bookings) as harness:
+    async with AgentRunner(store_from_url(location)) as runner, approving.harness(runner, bookings) as harness:
         yield harness
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 
 import agentrunner
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 PACE = 0.02
 
@@ -28,7 +28,7 @@ class Paced:
 async def main() -> None:
     loop = asyncio.get_running_loop()
     first = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
-    async with agentrunner.AgentRunner(store_at(first["location"])) as runner:
+    async with agentrunner.AgentRunner(store_from_url(first["location"])) as runner:
         agent = Paced()
         stream = await runner.run(agent, {"threadId": first["thread"], "runId": first["thread"], "messages": []})
         await anext(stream)

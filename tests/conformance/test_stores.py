@@ -8,7 +8,7 @@ import pytest
 
 import backends
 from agentrunner import MemoryStore
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from agentrunner.testing import StoreConformance
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class OnAServer(StoreConformance):
             yield
 
     def make_store(self, **options: Any) -> Store:
-        return store_at(self.location, **options)
+        return store_from_url(self.location, **options)
 
 
 class TestSqlite(OnAServer):

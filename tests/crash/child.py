@@ -21,7 +21,7 @@ from campaigns import mutations
 from lines import asked, say
 
 from agentrunner import AgentRunner, AgentRunnerError
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -91,7 +91,7 @@ class Child:
 
 
 async def main(location: str, log: str, lease_ttl: str) -> None:
-    store = store_at(location, lease_ttl=float(lease_ttl), resume_window=KEPT)
+    store = store_from_url(location, lease_ttl=float(lease_ttl), resume_window=KEPT)
     runner = AgentRunner(store, on_concurrent_run="enqueue")
     child = Child(runner, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     verbs = {"run": child.run, "follow": child.follow}

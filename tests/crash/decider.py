@@ -19,7 +19,7 @@ from lines import asked, say
 from agentrunner import AgentRunner, AgentRunnerError, RecordConflict, current_run
 from agentrunner.harness import Harness
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -104,7 +104,7 @@ class Decider:
 
 
 async def main(location: str, notes: str) -> None:
-    async with AgentRunner(store_at(location)) as runner, Harness(runner, {"payer": Payer(notes)}) as harness:
+    async with AgentRunner(store_from_url(location)) as runner, Harness(runner, {"payer": Payer(notes)}) as harness:
         decider = Decider(harness)
         say("ready")
         async for verb, *words in asked():

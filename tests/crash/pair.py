@@ -12,7 +12,7 @@ from child import KEPT
 from processes import process
 
 from agentrunner import AgentRunner
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,7 +98,7 @@ class Pair:
 
     async def check(self, location: str) -> None:
         """Compare what readers wrote down with what is stored."""
-        async with AgentRunner(store_at(location, resume_window=KEPT)) as runner:
+        async with AgentRunner(store_from_url(location, resume_window=KEPT)) as runner:
             for side in self.sides:
                 for (kind, thread), told in judge.readers(self.context.folder / side.name).items():
                     raw = await judge.journal(runner, thread)

@@ -12,7 +12,7 @@ from campaigns import mutations
 from lines import asked, say
 
 from agentrunner import AgentRunner, AgentRunnerError, RunAlreadyExists, ThreadAlreadyRunning, _core
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -30,7 +30,7 @@ def recorder(claim: Claim) -> Recorder:
 
 
 async def opened(location: str, **options: Any) -> Store:
-    store = store_at(location, **options)
+    store = store_from_url(location, **options)
     await store.open()
     return store
 
@@ -96,7 +96,7 @@ async def runs(location: str, lease_ttl: str, scope: str | None = None) -> None:
     `blind <word>`: it is yielded, the answer comes at once; `recover`: take over what others left behind, answered by
     how many runs that was.
     """
-    store = store_at(location, lease_ttl=float(lease_ttl))
+    store = store_from_url(location, lease_ttl=float(lease_ttl))
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
         agent = Steered()
         stream = None

@@ -21,7 +21,7 @@ from campaigns import mutations
 
 from agentrunner import AgentRunner
 from agentrunner.server import Limits, create_app, serving
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 
 class Telling(serving.Server):
@@ -47,7 +47,7 @@ class Telling(serving.Server):
 
 def is_listening(task: asyncio.Task[object]) -> bool:
     """Whether a task is a store's own: a few for each process, which stay a while for whoever comes."""
-    return getattr(task.get_coro(), "__qualname__", "").startswith(("Listener.", "Watcher."))
+    return getattr(task.get_coro(), "__qualname__", "").startswith(("PostgresListener.", "RedisWatcher."))
 
 
 def descriptors(store_port: int | None) -> int:
@@ -96,7 +96,7 @@ def main() -> None:
     class Connection(serving.Protocol):
         stalled_seconds = asked.stalled
 
-    store = store_at(asked.location, lease_ttl=asked.lease_ttl, resume_window=asked.resume_window)
+    store = store_from_url(asked.location, lease_ttl=asked.lease_ttl, resume_window=asked.resume_window)
     runner = AgentRunner(store, live_window_bytes=asked.live_window)
     limits = Limits(stalled_seconds=asked.stalled)
     agents: Any = AGENTS

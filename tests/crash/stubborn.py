@@ -18,7 +18,7 @@ from lines import say
 
 from agentrunner import AgentRunner
 from agentrunner.harness import Harness, RunNotFound
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,7 +84,7 @@ AGENTS = {"checkpoint": Resumed, "approval": Asking}
 
 async def main(location: str, notes: str, kind: str, step: str, kills: str) -> None:
     agent = AGENTS[kind](notes, int(step), int(kills))
-    async with AgentRunner(store_at(location)) as runner, Harness(runner, {"killer": agent}) as harness:
+    async with AgentRunner(store_from_url(location)) as runner, Harness(runner, {"killer": agent}) as harness:
         try:
             await harness.run_record("r")
         except RunNotFound:

@@ -21,7 +21,7 @@ import agentrunner
 import backends
 from agentrunner import AgentRunner
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from conftest import Gate, collect, make_input, saying, text, tool_call, types
 
 if TYPE_CHECKING:
@@ -78,13 +78,17 @@ async def test_sessions_killed_in_the_middle_of_anything(location: str) -> None:
                 killed += len(await cursor.fetchall())
         over.set()
 
-    async with AgentRunner(store_at(named)) as one, AgentRunner(store_at(named)) as two, asyncio.TaskGroup() as group:
+    async with (
+        AgentRunner(store_from_url(named)) as one,
+        AgentRunner(store_from_url(named)) as two,
+        asyncio.TaskGroup() as group,
+    ):
         group.create_task(kill())
         for n in range(4):
             group.create_task(ask(*((one, two) if n % 2 else (two, one)), f"t{n}"))
 
     # All there was is there, once, as its reader saw it.
-    async with AgentRunner(store_at(location)) as runner:
+    async with AgentRunner(store_from_url(location)) as runner:
         for thread in {thread for thread, _ in begun}:
             stored = await runner._store.runs(thread, 0, 1 << 30)
             assert [run.run_id for run in stored] == [run for (of, run) in begun if of == thread]
@@ -148,7 +152,7 @@ async def test_behind_pgbouncer(location: str) -> None:
     with pgbouncer() as server:
         await server.start()
         at = f"{server.location}?schema={schema}"
-        async with AgentRunner(store_at(at)) as here, AgentRunner(store_at(at, lease_ttl=5)) as there:
+        async with AgentRunner(store_from_url(at)) as here, AgentRunner(store_from_url(at, lease_ttl=5)) as there:
             gates = [Gate(text(f"m{n}", "a"), text(f"n{n}", "b")) for n in range(12)]
             for n, gate in enumerate(gates):
                 await there.run(gate, make_input(f"t{n}", f"r{n}"))
@@ -173,7 +177,7 @@ async def test_behind_pgbouncer(location: str) -> None:
             for seen in await asyncio.gather(*asked):
                 assert types(seen)[-1] == "RUN_FINISHED"
             for store in (here._store, there._store):
-                async with store._server._pool.connection() as connection:  # type: ignore[attr-defined]
+                async with store._client._pool.connection() as connection:  # type: ignore[attr-defined]
                     assert connection.prepare_threshold is None
                 assert not store._listener.listening  # type: ignore[attr-defined]
             assert (await here._store.inspect(False)).sound
@@ -183,7 +187,7 @@ async def test_records_behind_pgbouncer(location: str) -> None:
     schema = location.rpartition("=")[2]
     with pgbouncer() as server:
         await server.start()
-        store = store_at(f"{server.location}?schema={schema}")
+        store = store_from_url(f"{server.location}?schema={schema}")
         await store.open()
         versions = [0]
 

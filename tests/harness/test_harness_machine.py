@@ -24,7 +24,7 @@ from agentrunner import AgentRunner, AgentRunnerError, MemoryStore, RecordConfli
 from agentrunner.harness import AlreadyDecided, Harness, InterruptsOpen, Recovery
 from agentrunner.harness.records import unpack
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from conftest import finished, started, text
 
 EXAMPLES = {"memory": 250, "sqlite": 30, "redis": 8, "postgres": 12}
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
             folder.mkdir()
             self.place = backends.place(self.backend, folder)
             location = self.place.__enter__()
-            self.make = lambda: store_at(location)
+            self.make = lambda: store_from_url(location)
         self.go(self.start())
 
     def teardown(self) -> None:

@@ -12,7 +12,7 @@ from agentrunner.harness.owners import Owners
 from agentrunner.harness.records import pack, unpack
 from agentrunner.harness.slots import LocalSlots, SharedSlots
 from agentrunner.stores import Change
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from conftest import Gate, saying, text
 
 hello = saying(*text("m", "hello"))
@@ -104,7 +104,7 @@ async def test_a_slot_is_given_back_however_the_run_ends(runner):
 
 
 async def test_two_harnesses_share_their_slots(location):
-    stores = store_at(location), store_at(location)
+    stores = store_from_url(location), store_from_url(location)
     agent = Gates()
     async with AgentRunner(stores[0]) as one, AgentRunner(stores[1]) as two:  # noqa: SIM117 - they end in this order
         async with (
@@ -179,7 +179,7 @@ async def test_local_slots_are_given_back_once():
 
 
 async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, monkeypatch):
-    store = store_at(location)
+    store = store_from_url(location)
     await store.open()
     try:
         now = 1000.0

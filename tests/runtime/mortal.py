@@ -18,7 +18,7 @@ from scripts import Model, calls, says
 from agentrunner import AgentRunner
 from agentrunner.harness import Harness, Recovery
 from agentrunner.runtime import AgentRuntime, RuntimeConfig, Tool, ToolContext
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 SCRIPT = (
     calls(("c1", "write", {})),
@@ -75,7 +75,7 @@ async def harnessed(store: Any, log: Path) -> None:
 
 
 async def main(location: str, log: str, at: str, when: str, run_id: str, how: str) -> None:
-    store = mortal(store_at(location, lease_ttl=1.0), int(at), when)
+    store = mortal(store_from_url(location, lease_ttl=1.0), int(at), when)
     if how == "harness":
         await harnessed(store, Path(log))
         return

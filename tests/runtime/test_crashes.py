@@ -29,7 +29,7 @@ from agentrunner.runtime import (
     ToolErrorRecovery,
     WaitingForClient,
 )
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from conftest import make_input, run_async
 
 CHART = {"name": "chart", "description": "Draw.", "parameters": {"type": "object", "properties": {}}}
@@ -168,6 +168,6 @@ def test_in_stores(backend: str, tmp_path: Path) -> None:
     def over(script: Any, plan: list[tuple[int, bool]], idempotent: bool) -> None:
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         with backends.place(backend, folder) as location:
-            run_async(check(script, plan, idempotent, store_at(location), MemoryStore()))
+            run_async(check(script, plan, idempotent, store_from_url(location), MemoryStore()))
 
     over()

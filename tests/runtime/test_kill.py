@@ -19,7 +19,7 @@ from test_checkpoints import UNKNOWN, ended_calls, spoken
 import backends
 from agentrunner import AgentRunner
 from agentrunner.runtime import Completed
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def kills(location: str, log: Path, points: list[tuple[int, str]]) -> None
         status, _ = await process(location, log, at, when, f"r{number}", how)
         assert status == -signal.SIGKILL
         how = "resume"
-    store = store_at(location, lease_ttl=1.0)
+    store = store_from_url(location, lease_ttl=1.0)
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
         before = Counter(log.read_text().split())
         finished = [call for _, call in await ended_calls(store)]
@@ -111,7 +111,7 @@ async def test_killed_in_a_harness_that_goes_on_with_it(at: int, tmp_path: Path)
 @contextlib.asynccontextmanager
 async def store_closed(location: Path) -> AsyncIterator[Any]:
     """Give a store that is closed again."""
-    store = store_at(str(location))
+    store = store_from_url(str(location))
     await store.open()
     try:
         yield store

@@ -11,7 +11,7 @@ import typer
 
 from agentrunner.cli.common import fail, require
 from agentrunner.errors import StoreError
-from agentrunner.stores.locations import OURS, store_at
+from agentrunner.stores.urls import OURS, store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ def store_of(location: str, **options: Any) -> Store:
     """Give the store at a location, not opened; leave where there can be none. `options` are those of a file."""
     if is_file(location):
         try:
-            return store_at(location, **options)
+            return store_from_url(location, **options)
         except ValueError as error:
             fail(str(error), 2)
     if location.partition("://")[0] not in ("redis", "rediss", *POSTGRES):
@@ -61,7 +61,7 @@ def store_of(location: str, **options: Any) -> Store:
     if shown(location).endswith("…"):
         fail(f"{shown(location)}: that is no address; in a password, %40 stands for @, %2F for / and so on", 2)
     try:
-        return store_at(location)
+        return store_from_url(location)
     except ImportError as error:
         fail(str(error), 2)
     except (TypeError, ValueError) as error:
@@ -100,7 +100,7 @@ async def _require_schema(location: str) -> None:
     import psycopg
 
     try:
-        async with await store._server.connect() as connection:
+        async with await store._client.connect() as connection:
             made = await connection.execute("SELECT to_regclass(%s)", [f'"{store.schema}".schema_version'])
             if await made.fetchone() == (None,):
                 fail(f"{shown(location)}: there is no schema '{store.schema}' of ours")

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner import _core
 from agentrunner.errors import StoreClosed, StoreForked
-from agentrunner.stores import HistoryPage, JournalPage, Place, Record, Report, StoredRun
 from agentrunner.stores._filesystem import network_filesystem
-from agentrunner.stores.changes import can_be, check_changes
+from agentrunner.stores.types import HistoryPage, JournalPage, Place, Record, Report, StoredRun
+from agentrunner.stores.validation import can_be, check_changes
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stores import Change, Cursor
+    from agentrunner.stores.types import Change, Cursor
 
 
 logger = logging.getLogger("agentrunner")

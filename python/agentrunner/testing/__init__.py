@@ -29,7 +29,7 @@ from agentrunner.testing.claims import Claims
 from agentrunner.testing.copies import Copies
 from agentrunner.testing.cursors import Cursors
 from agentrunner.testing.finishes import Finishes
-from agentrunner.testing.inspecting import Inspecting
+from agentrunner.testing.inspection import Inspecting
 from agentrunner.testing.journals import Journals
 from agentrunner.testing.leases import Leases
 from agentrunner.testing.limits import Limits

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agentrunner.errors import ThreadNotFound
 from agentrunner.testing.base import Chapter
 from agentrunner.testing.checks import check, equal, refused
-from agentrunner.testing.kept import kept_runs, summary
+from agentrunner.testing.stored_threads import kept_runs, summary
 from agentrunner.testing.writer import begin, claim, history, raw, whole
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from agentrunner.errors import InvalidRecord, LeaseLost, RecordConflict, ThreadN
 from agentrunner.stores import Change, Record
 from agentrunner.testing.base import Chapter
 from agentrunner.testing.checks import check, equal, refused
-from agentrunner.testing.kept import kept_runs, summary
 from agentrunner.testing.limits import HOSTILE
+from agentrunner.testing.stored_threads import kept_runs, summary
 from agentrunner.testing.writer import begin, recovered, whole
 from agentrunner.types import ANY_SCOPE
 
@@ -115,7 +115,7 @@ class Records(Chapter):
             equal(await everything(store), before, "a conflict changes nothing")
 
     async def test_what_cannot_be_kept_is_refused(self, store: Store) -> None:
-        """`InvalidRecord` for what `stores.changes` refuses, whatever the store could keep; nothing is changed."""
+        """`InvalidRecord` for what `stores.validation` refuses, whatever the store could keep; nothing is changed."""
         await store.write([put("a")])
         before = await everything(store)
         fine = put("b")
@@ -133,7 +133,7 @@ class Records(Chapter):
             fine._replace(version=1 << 63),
             fine._replace(value="text"),  # type: ignore[arg-type]
         ):
-            await refused(InvalidRecord, store.write([fine, bad]), "call `stores.changes.check_changes` first")
+            await refused(InvalidRecord, store.write([fine, bad]), "call `stores.validation.check_changes` first")
             equal(await everything(store), before, "what is refused changes nothing")
         equal(await store.record("k\0", "\ud800"), None, "what cannot be kept is not there")
         equal(await store.records("k\0", None, None, 10), [], "what cannot be kept is not there")
@@ -141,7 +141,7 @@ class Records(Chapter):
 
     async def test_the_longest_names(self, store: Store) -> None:
         """A kind has up to 64 bytes, a key 1536, a thread id 1024; all at once too."""
-        from agentrunner.stores.changes import KEY_BYTES, KIND_BYTES, THREAD_BYTES
+        from agentrunner.stores.validation import KEY_BYTES, KIND_BYTES, THREAD_BYTES
 
         # As good as nothing can be taken out of it by packing.
         odd = "".join(chr(33 + (n * n * 7919 + n // 3) % 94) for n in range(KEY_BYTES))

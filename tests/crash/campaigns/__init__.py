@@ -39,7 +39,7 @@ class Context:
 
     backend: Backend
     location: str
-    """An empty place for threads, for `store_at`; removed when the campaign is over."""
+    """An empty place for threads, for `store_from_url`; removed when the campaign is over."""
     rounds: int
     random: random.Random
     """The only source of chance: the same seed gives the same campaign."""

@@ -11,7 +11,7 @@ from processes import process
 
 from agentrunner import AgentRunner
 from agentrunner.harness.records import find_approval, find_run
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import Campaign, Outcome, complete_lines
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Racing:
 async def campaign(context: Context) -> Outcome:
     outcome = Outcome({"kills": 0, "tried again": 0, "payments": 0, "told that it is decided so": 0})
     async with contextlib.AsyncExitStack() as stack:
-        runner = await stack.enter_async_context(AgentRunner(store_at(context.location)))
+        runner = await stack.enter_async_context(AgentRunner(store_from_url(context.location)))
         racing = Racing(context, outcome, runner, stack)
         for number in range(context.rounds):
             await racing.round(number)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from processes import process
 from sleep import put_to_sleep
 
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import Campaign, NotRun, Outcome
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Campaigning:
 async def campaign(context: Context) -> Outcome:
     outcome = Outcome({"steps": 0, "live runs taken over": 0, "stuck": 0})
     clock = Clock(context.folder)
-    store = store_at(context.location)
+    store = store_from_url(context.location)
     arguments = ("peer", "runs", context.location, TTL)
     async with process(*arguments, env=clock.env, mutation=context.mutation) as stepped, process(*arguments) as steady:
         await store.open()

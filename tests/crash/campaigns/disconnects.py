@@ -13,7 +13,7 @@ from leftovers import PATIENCE, nothing_left
 from thread_log import ThreadLog
 from wires import CutOff, asked, request, run_input
 
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import BACKENDS, Campaign, Context, Outcome
 from servers import Server
 
@@ -103,7 +103,7 @@ async def look(store: Store, outcome: Outcome, threads: int) -> None:
 
 async def campaign(context: Context) -> Outcome:
     outcome = Outcome()
-    store = store_at(context.location)
+    store = store_from_url(context.location)
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> None:

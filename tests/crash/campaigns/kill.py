@@ -15,7 +15,7 @@ from child import KEPT
 from processes import process
 
 from agentrunner import AgentRunner, ThreadAlreadyRunning
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import Campaign, Outcome
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Round:
             child.ask("run", thread, f"{thread}-run", 100_000, 0.001)
         _, begun = await child.answer()
         async with contextlib.AsyncExitStack() as stack:
-            runner = AgentRunner(store_at(self.context.location, resume_window=KEPT))
+            runner = AgentRunner(store_from_url(self.context.location, resume_window=KEPT))
             following = None
             if self.followed:
                 await stack.enter_async_context(runner)

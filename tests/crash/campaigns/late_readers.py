@@ -11,7 +11,7 @@ from thread_log import ThreadLog
 from wires import CutOff, asked, cursor_of, run_input, told
 
 from agentrunner import fold
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import BACKENDS, Campaign, Context, Outcome
 from servers import Server
 
@@ -137,7 +137,7 @@ def folded(frames: list[bytes]) -> tuple[object, object]:
 
 async def campaign(context: Context) -> Outcome:
     outcome = Outcome()
-    store = store_at(context.location)
+    store = store_from_url(context.location)
     options = {"live_window": WINDOW}
     servers = [Server(context.location, context.folder / f"log{n}", mutation=context.mutation, **options) for n in "12"]
     left = asyncio.Semaphore(AT_ONCE)

@@ -13,7 +13,7 @@ from child import KEPT
 from processes import process
 
 from agentrunner import AgentRunner
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import Campaign, NotRun, Outcome, start
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ async def campaign(context: Context) -> Outcome:
                     group.create_task(kills.kill(number, together))
             await kills.take_over()
             if not outcome.figures["stuck"]:
-                async with AgentRunner(store_at(context.location, resume_window=KEPT)) as runner:
+                async with AgentRunner(store_from_url(context.location, resume_window=KEPT)) as runner:
                     await kills.check(runner, numbers)
             for _ in numbers:
                 context.tick()

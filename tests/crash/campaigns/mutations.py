@@ -284,14 +284,14 @@ def end_runs_with_their_clients() -> None:
 @mutation
 def give_up_at_once() -> None:
     """Ask Redis again for a moment only."""
-    from agentrunner.stores.redis.link import Link
+    from agentrunner.stores.redis.client import RedisClient
 
-    init = Link.__init__
+    init = RedisClient.__init__
 
-    def impatient(self: Link, url: str, prefix: str, patience: float) -> None:
+    def impatient(self: RedisClient, url: str, prefix: str, patience: float) -> None:
         init(self, url, prefix, 0.05)
 
-    Link.__init__ = impatient  # type: ignore[method-assign]
+    RedisClient.__init__ = impatient  # type: ignore[method-assign]
 
 
 @mutation

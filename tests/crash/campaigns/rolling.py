@@ -11,7 +11,7 @@ from balancer import Balancer
 from clients import Client
 from visitors import GivenUp
 
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import BACKENDS, Campaign, Context, Outcome
 from servers import Server
 
@@ -136,7 +136,7 @@ async def campaign(context: Context) -> Outcome:
             outcome.count("kills")
         site.open = False
         await asyncio.gather(*working)
-        store = store_at(context.location)
+        store = store_from_url(context.location)
         await store.open()
         stack.push_async_callback(store.aclose)
         for client in clients:

@@ -17,7 +17,7 @@ from leftovers import nothing_left
 from visitors import GivenUp, Visitor
 from wires import request, run_input
 
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import BACKENDS, Campaign, Context, Outcome, start
 from servers import Server
 
@@ -149,7 +149,7 @@ async def campaign(context: Context) -> Outcome:
     options = {"shutdown": 10.0, "lease_ttl": 10.0}
     mutation = context.mutation if context.mutation != HOLD else None
     servers = [Server(context.location, context.folder / f"log{n}", mutation=mutation, **options) for n in "12"]
-    store = store_at(context.location)
+    store = store_from_url(context.location)
     async with Balancer() as balancer, contextlib.AsyncExitStack() as stack:
         for server in servers:
             await stack.enter_async_context(server)

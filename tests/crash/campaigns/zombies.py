@@ -12,7 +12,7 @@ from processes import process
 from sleep import put_to_sleep
 
 from agentrunner import AgentRunner
-from agentrunner.stores.locations import store_at
+from agentrunner.stores.urls import store_from_url
 from campaigns import Campaign, Outcome
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ async def collected(stream: EventStream) -> list[Event]:
 
 async def campaign(context: Context) -> Outcome:
     outcome = Outcome({"stops": 0, "stale events": 0})
-    store = store_at(context.location, lease_ttl=TTL, resume_window=KEPT)
+    store = store_from_url(context.location, lease_ttl=TTL, resume_window=KEPT)
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner, asyncio.TaskGroup() as group:
         zombies = min(AT_ONCE, context.rounds)
         for number in range(zombies):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from agentrunner import _core
 from agentrunner._core import Batch, Claim, Frames
 from agentrunner.errors import CursorAhead, CursorExpired, InvalidEvent, StoreCorrupt
-from agentrunner.stores import HistoryPage, JournalPage, Place, StoredRun
-from agentrunner.stores.postgres.server import LARGE
+from agentrunner.stores.postgres.client import LARGE
 from agentrunner.stores.postgres.text import keepable
+from agentrunner.stores.types import HistoryPage, JournalPage, Place, StoredRun
 
 if TYPE_CHECKING:
-    from agentrunner.stores import Cursor
-    from agentrunner.stores.postgres.server import Server
+    from agentrunner.stores.postgres.client import PostgresClient
+    from agentrunner.stores.types import Cursor
 
 ROWS = 200
 """How many runs a page is made of at most."""
@@ -67,17 +67,17 @@ RUNS = """SELECT run_id, parent_run_id, first_seq, last_seq, events, input, crea
   WHERE before < %(limit)s OR before = 0 ORDER BY last_seq"""
 
 
-class History:
+class PostgresHistory:
     """The store's verbs for what is kept of runs."""
 
-    _server: Server
+    _client: PostgresClient
 
     async def journal(  # noqa: D102 - the protocol says it, here and below
         self, thread_id: str, after: int, until: int | None, limit: int
     ) -> JournalPage:
         if not keepable(thread_id):
             return JournalPage(Frames(b""), None)
-        rows = await self._server.rows(
+        rows = await self._client.rows(
             JOURNAL,
             thread_id=thread_id,
             after=after,
@@ -98,7 +98,7 @@ class History:
         if not keepable(thread_id):
             return HistoryPage(Frames(b""), None)
         seq, index = after
-        rows = await self._server.rows(
+        rows = await self._client.rows(
             HISTORY,
             thread_id=thread_id,
             seq=seq,
@@ -120,7 +120,7 @@ class History:
         return HistoryPage(frames, (runs[-1][1], None) if more else None)
 
     async def _large(self, run_id: str) -> bytes:
-        rows = await self._server.rows(EVENTS, large=True, run_id=run_id)
+        rows = await self._client.rows(EVENTS, large=True, run_id=run_id)
         # Removed meanwhile, it has none.
         return rows[0][0] if rows else b"[]"
 
@@ -128,7 +128,7 @@ class History:
         seq = cursor[0]
         live, head, first_seq, last_seq, kept = None, 0, None, None, False
         if keepable(thread_id):
-            [(live, head, first_seq, last_seq, kept)] = await self._server.rows(LOCATE, thread_id=thread_id, seq=seq)
+            [(live, head, first_seq, last_seq, kept)] = await self._client.rows(LOCATE, thread_id=thread_id, seq=seq)
         if live is not None and seq >= live:
             return Place("live", 0, 0)
         if seq > head:
@@ -145,7 +145,7 @@ class History:
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
         if not keepable(thread_id):
             return []
-        while rows := await self._server.rows(RUNS, thread_id=thread_id, after=after, limit=limit, rows=ROWS):
+        while rows := await self._client.rows(RUNS, thread_id=thread_id, after=after, limit=limit, rows=ROWS):
             found = [StoredRun(*row) for row in rows]
             if readable := await asyncio.to_thread(lambda runs: [run for run in runs if sound(run.events)], found):
                 return readable

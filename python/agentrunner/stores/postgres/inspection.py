@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from agentrunner._core import Owner
 from agentrunner.errors import StoreCorrupt
-from agentrunner.stores import Report
 from agentrunner.stores.postgres.history import sound
+from agentrunner.stores.types import Report
 
 if TYPE_CHECKING:
-    from agentrunner.stores.postgres.server import Server
+    from agentrunner.stores.postgres.client import PostgresClient
 
 ROWS = 50
 """How many runs are looked at together."""
@@ -39,28 +39,28 @@ OWNERS = """SELECT thread_id, run_id, owner, expires_at < clock_timestamp() FROM
 MEND = 'SELECT "agentrunner".mend()'
 
 
-class Inspection:
+class PostgresInspection:
     """The store's look at itself."""
 
-    _server: Server
+    _client: PostgresClient
 
     async def inspect(self, fix: bool) -> Report:  # noqa: D102 - the protocol says it
-        [(threads, runs, records)] = await self._server.rows(COUNTS)
+        [(threads, runs, records)] = await self._client.rows(COUNTS)
         integrity, corrupt = await self._read_all()
-        owners = await self._server.rows(OWNERS)
+        owners = await self._client.rows(OWNERS)
         report = Report(
             integrity,
             threads,
             runs,
             0,
             sorted(corrupt),
-            await self._server.rows(ORPHANS),
-            [thread_id for (thread_id,) in await self._server.rows(STUCK)],
+            await self._client.rows(ORPHANS),
+            [thread_id for (thread_id,) in await self._client.rows(STUCK)],
             [(thread_id, run_id) for thread_id, run_id, owner, expired in owners if expired or Owner.is_gone(owner)],
             records,
         )
         if fix:
-            await self._server.rows(MEND)
+            await self._client.rows(MEND)
         return report
 
     async def _read_all(self) -> tuple[str, list[tuple[str, str]]]:
@@ -68,9 +68,9 @@ class Inspection:
         corrupt: list[tuple[str, str]] = []
         after = ""
         try:
-            while names := [run_id for (run_id,) in await self._server.rows(NAMES, after=after, rows=ROWS)]:
+            while names := [run_id for (run_id,) in await self._client.rows(NAMES, after=after, rows=ROWS)]:
                 after = names[-1]
-                rows = await self._server.rows(EVENTS, runs=names)
+                rows = await self._client.rows(EVENTS, runs=names)
                 corrupt += await asyncio.to_thread(
                     lambda rows: [(thread_id, run_id) for thread_id, run_id, events in rows if not sound(events)], rows
                 )

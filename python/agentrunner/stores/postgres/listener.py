@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 
 from agentrunner.errors import StoreError
-from agentrunner.stores.postgres.server import direct
+from agentrunner.stores.postgres.client import direct
 from agentrunner.stores.postgres.text import keepable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from agentrunner.stores.postgres.server import Server
+    from agentrunner.stores.postgres.client import PostgresClient
 
 logger = logging.getLogger("agentrunner")
 
@@ -54,16 +54,16 @@ class _Waiter(NamedTuple):
     told: asyncio.Future[None]
 
 
-class Listener:
+class PostgresListener:
     """Tells who follows a run when to look, and other processes what was written here.
 
     A notification is a hint, sent behind the commit and never within it, where it would make commits wait for each
     other. Where none arrives, as behind PgBouncer's transaction pooling, the poll finds the same a little later.
     """
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._channel = "agentrunner_" + hashlib.blake2b(server.schema.encode(), digest_size=8).hexdigest()
+    def __init__(self, client: PostgresClient) -> None:
+        self._client = client
+        self._channel = "agentrunner_" + hashlib.blake2b(client.schema.encode(), digest_size=8).hexdigest()
         self._waiting: dict[str, list[_Waiter]] = {}
         """By the key of their thread."""
         self._tokens: dict[str, int] = {}
@@ -111,7 +111,7 @@ class Listener:
         while self._to_tell:
             keys, self._to_tell = self._to_tell, set()
             try:
-                await self._server.rows(
+                await self._client.rows(
                     TELL, channel=self._channel, keys="".join(keys) if len(keys) <= MOST_KEYS else ""
                 )
             except StoreError as error:
@@ -124,9 +124,9 @@ class Listener:
             waiters = [waiter for same in self._waiting.values() for waiter in same]
             try:
                 threads = {waiter.thread_id for waiter in waiters if keepable(waiter.thread_id)}
-                rows = await self._server.rows(LOOK, threads=list(threads))
+                rows = await self._client.rows(LOOK, threads=list(threads))
                 if unmarked := [thread_id for thread_id, _, _, soon_unmarked in rows if soon_unmarked]:
-                    await self._server.rows(FOLLOW, threads=unmarked)
+                    await self._client.rows(FOLLOW, threads=unmarked)
             except StoreError as error:
                 # Who waits looks after a while, and is told what is wrong.
                 logger.debug("followed runs could not be looked at: %s", error)
@@ -143,7 +143,7 @@ class Listener:
     async def _listen(self) -> None:
         while self._waiting:
             try:
-                async with await self._server.connect() as connection:
+                async with await self._client.connect() as connection:
                     self._pooled = not await direct(connection)
                     if self._pooled:
                         return

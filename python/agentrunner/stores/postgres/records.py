@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RecordConflict
-from agentrunner.stores import Record
-from agentrunner.stores.changes import can_be, check_changes
+from agentrunner.stores.postgres.client import LARGE
 from agentrunner.stores.postgres.runs import call_number, lost
-from agentrunner.stores.postgres.server import LARGE
+from agentrunner.stores.types import Record
+from agentrunner.stores.validation import can_be, check_changes
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
-    from agentrunner.stores import Change
-    from agentrunner.stores.postgres.server import Server
+    from agentrunner.stores.postgres.client import PostgresClient
+    from agentrunner.stores.types import Change
 
 # A large value is fetched apart.
 COLUMNS = (
@@ -40,16 +40,16 @@ def paging(of_kind: bool, of_thread: bool) -> str:
     return f"SELECT {COLUMNS} WHERE {thread} {behind} ORDER BY kind, key LIMIT %(limit)s"
 
 
-class Records:
+class PostgresRecords:
     """The store's verbs for records."""
 
     lease_ttl: float
-    _server: Server
+    _client: PostgresClient
 
     async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102 - the protocol says it, here and below
         if not can_be(kind=kind, key=key):
             return None
-        found = await self._found(await self._server.rows(RECORD, kind=kind, key=key, most=LARGE))
+        found = await self._found(await self._client.rows(RECORD, kind=kind, key=key, most=LARGE))
         return found[0] if found else None
 
     async def records(  # noqa: D102
@@ -62,7 +62,7 @@ class Records:
             if kind < after_kind:
                 return []
             after_key = ""
-        rows = await self._server.rows(
+        rows = await self._client.rows(
             paging(kind is not None, thread_id is not None),
             kind=kind,
             thread_id=thread_id,
@@ -78,7 +78,7 @@ class Records:
         for row in rows:
             record = Record(*row)
             if record.value is None:
-                large = await self._server.rows(RECORD, large=True, kind=record.kind, key=record.key, most=1 << 30)
+                large = await self._client.rows(RECORD, large=True, kind=record.kind, key=record.key, most=1 << 30)
                 found += [Record(*row) for row in large]
             else:
                 found.append(record)
@@ -89,7 +89,7 @@ class Records:
         # Locked in one order by everyone.
         order = sorted(range(len(changes)), key=lambda n: (changes[n].kind, changes[n].key))
         ordered = [changes[n] for n in order]
-        [(outcome, versions)] = await self._server.rows(
+        [(outcome, versions)] = await self._client.rows(
             WRITE,
             large=sum(len(change.value or b"") for change in changes) > LARGE,
             call=call_number(),

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from agentrunner import _core
 from agentrunner._core import Batch, Claim
 from agentrunner.errors import LeaseLost, RunAlreadyExists, StoreError, ThreadAlreadyRunning, ThreadNotFound
-from agentrunner.stores._group import Group
-from agentrunner.stores.postgres.history import History, replayable
-from agentrunner.stores.postgres.server import LARGE
+from agentrunner.stores._group_commit import GroupCommit
+from agentrunner.stores.postgres.client import LARGE
+from agentrunner.stores.postgres.history import PostgresHistory, replayable
 from agentrunner.stores.postgres.text import checked, keepable, octets
 
 if TYPE_CHECKING:
     from agentrunner._core import Owner, Recorder
-    from agentrunner.stores.postgres.listener import Listener
+    from agentrunner.stores.postgres.listener import PostgresListener
 
     Item: TypeAlias = tuple[Claim, Batch]
 
@@ -88,14 +88,14 @@ UPDATE "agentrunner".live_runs l SET token = nextval('"agentrunner".tokens'), ow
 TRIM = 'SELECT "agentrunner".trim_journal(%(rows)s)'
 
 
-class Runs(History):
+class PostgresRuns(PostgresHistory):
     """The store's verbs for runs."""
 
     lease_ttl: float
     _resume_window: float
-    _listener: Listener
+    _listener: PostgresListener
     _owner: Owner | None
-    _appends: Group[Item]
+    _appends: GroupCommit[Item]
 
     async def claim(  # noqa: D102 - the protocol says it, here and below
         self,
@@ -107,7 +107,7 @@ class Runs(History):
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
         checked(thread_id=thread_id, run_id=run_id, input=input, agent_id=agent_id, scope=scope)
-        [(outcome, token, first_seq, known)] = await self._server.rows(
+        [(outcome, token, first_seq, known)] = await self._client.rows(
             CLAIM,
             thread_id=thread_id,
             run_id=run_id,
@@ -145,7 +145,7 @@ class Runs(History):
         page = await self.journal(claim.thread_id, seq - 1, None, 1)
         if page.live_token != claim.token or replayable(claim, seq, page.frames):
             return False
-        return bool(await self._server.rows(CUT, thread_id=claim.thread_id, token=claim.token, seq=seq))
+        return bool(await self._client.rows(CUT, thread_id=claim.thread_id, token=claim.token, seq=seq))
 
     async def _append(self, group: list[Item]) -> list[Exception | None]:
         """Commit batches of many runs in one statement."""
@@ -168,7 +168,7 @@ class Runs(History):
             "frames": bytes(batch),
             "ttl": self.lease_ttl,
         }
-        [(code,)] = await self._server.steady(APPEND_ONE, values)
+        [(code,)] = await self._client.steady(APPEND_ONE, values)
         return int(code)
 
     async def _append_all(self, group: list[Item]) -> list[int]:
@@ -185,16 +185,16 @@ class Runs(History):
             "ttl": self.lease_ttl,
         }
         if sum(map(len, frames)) > MUCH:
-            rows = await self._server.rows(APPEND, large=True, **values)
+            rows = await self._client.rows(APPEND, large=True, **values)
         else:
-            rows = await self._server.steady(APPEND, values)
+            rows = await self._client.steady(APPEND, values)
         codes = [KEPT] * len(group)
         for n, (code,) in zip(order, rows, strict=True):
             codes[n] = code
         return codes
 
     async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
-        held = await self._server.rows(
+        held = await self._client.rows(
             RENEW,
             threads=[claim.thread_id for claim in claims],
             tokens=[claim.token for claim in claims],
@@ -208,7 +208,7 @@ class Runs(History):
             # Off the loop where it takes longer than other tasks should wait.
             long = recorder.recorded > LONG
             events = await asyncio.to_thread(recorder.compacted) if long else recorder.compacted()
-        [(done,)] = await self._server.rows(
+        [(done,)] = await self._client.rows(
             FINISH,
             large=events is not None and len(events) > LARGE,
             thread_id=claim.thread_id,
@@ -227,29 +227,29 @@ class Runs(History):
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
         if not keepable(thread_id) or not keepable(run_id or ""):
             return False
-        return bool(await self._server.rows(STOP, thread_id=thread_id, run_id=run_id, call=call_number()))
+        return bool(await self._client.rows(STOP, thread_id=thread_id, run_id=run_id, call=call_number()))
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
         if thread_id is None:
-            rows = await self._server.rows(LIVE)
+            rows = await self._client.rows(LIVE)
         elif keepable(thread_id):
-            rows = await self._server.rows(f"{LIVE} WHERE l.thread_id = %(thread_id)s::text", thread_id=thread_id)
+            rows = await self._client.rows(f"{LIVE} WHERE l.thread_id = %(thread_id)s::text", thread_id=thread_id)
         else:
             rows = []
         return [(_claim(*row), asked) for *row, asked in rows]
 
     async def stops(self) -> list[int]:  # noqa: D102
-        return [token for (token,) in await self._server.rows(STOPS)]
+        return [token for (token,) in await self._client.rows(STOPS)]
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
         if thread_id is not None and not keepable(thread_id):
             return []
-        ended = dict(await self._server.rows(LOOK, thread_id=thread_id))
+        ended = dict(await self._client.rows(LOOK, thread_id=thread_id))
         to_trim = ended.pop(None)
         gone = [owner for owner in ended if _core.Owner.is_gone(owner)]
         claims = []
         if gone or any(ended.values()):
-            rows = await self._server.rows(
+            rows = await self._client.rows(
                 TAKE_OVER,
                 thread_id=thread_id,
                 call=call_number(),
@@ -261,7 +261,7 @@ class Runs(History):
             for claim in claims:
                 self._listener.tell(claim.thread_id)
         if to_trim:
-            await self._server.rows(TRIM, rows=TRIMMED_AT_ONCE)
+            await self._client.rows(TRIM, rows=TRIMMED_AT_ONCE)
         return claims
 
 

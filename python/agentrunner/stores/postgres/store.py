@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from agentrunner._core import Owner
-from agentrunner.stores._group import Group
-from agentrunner.stores.postgres.inspection import Inspection
-from agentrunner.stores.postgres.listener import Listener
-from agentrunner.stores.postgres.records import Records
-from agentrunner.stores.postgres.runs import Runs
-from agentrunner.stores.postgres.server import Server
-from agentrunner.stores.postgres.threads import Threads
+from agentrunner.stores._group_commit import GroupCommit
+from agentrunner.stores.postgres.client import PostgresClient
+from agentrunner.stores.postgres.inspection import PostgresInspection
+from agentrunner.stores.postgres.listener import PostgresListener
+from agentrunner.stores.postgres.records import PostgresRecords
+from agentrunner.stores.postgres.runs import PostgresRuns
+from agentrunner.stores.postgres.threads import PostgresThreads
 
 POOL_SIZE = 8
 
 
-class PostgresStore(Runs, Threads, Records, Inspection):
+class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInspection):
     """Threads in one schema of a PostgreSQL database (13 or newer, in UTF-8), for processes on any number of machines.
 
     `dsn`: an address (`postgresql://user@host/database`) or libpq's `key=value` words; what it leaves out libpq takes
@@ -51,24 +51,24 @@ class PostgresStore(Runs, Threads, Records, Inspection):
         self.schema = schema
         self.lease_ttl = lease_ttl
         self._resume_window = resume_window
-        self._server = Server(dsn, schema, patience=lease_ttl * 2 / 3, size=pool_size)
-        self._listener = Listener(self._server)
-        self._appends = Group(self._append)
+        self._client = PostgresClient(dsn, schema, patience=lease_ttl * 2 / 3, size=pool_size)
+        self._listener = PostgresListener(self._client)
+        self._appends = GroupCommit(self._append)
         self._owner: Owner | None = None
 
     async def open(self) -> None:
         """Connect, making the schema if it is not there and bringing it up to date."""
-        await self._server.open()
+        await self._client.open()
         self._owner = self._owner or Owner()
 
     async def aclose(self) -> None:
         """Commit what is queued and let go of the connections."""
-        if self._server.forked:
+        if self._client.forked:
             # They are the parent's, and so is the loop all that waits belongs to.
             return
         await self._appends.settled()
         await self._listener.aclose()
-        await self._server.aclose()
+        await self._client.aclose()
         # From here on its leases are a dead owner's.
         self._owner = None
 

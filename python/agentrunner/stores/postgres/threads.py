@@ -12,8 +12,8 @@ from agentrunner.stores.postgres.text import checked, keepable, octets
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
-    from agentrunner.stores import StoredRun
-    from agentrunner.stores.postgres.server import Server
+    from agentrunner.stores.postgres.client import PostgresClient
+    from agentrunner.stores.types import StoredRun
 
 NEWEST = (2**63 - 1, "")
 """Before which every thread is."""
@@ -54,10 +54,10 @@ def listing(whose: str) -> str:
       ORDER BY {order}updated_at DESC, thread_id DESC LIMIT %(limit)s"""  # noqa: S608
 
 
-class Threads:
+class PostgresThreads:
     """The store's verbs for threads."""
 
-    _server: Server
+    _client: PostgresClient
 
     async def threads(  # noqa: D102 - the protocol says it, here and below
         self,
@@ -75,7 +75,7 @@ class Threads:
             # No thread is called that; those that come before it come before this.
             behind = behind[: next(n for n in range(len(behind)) if not keepable(behind[n]))] + "\1"
         whose = "all" if isinstance(scope, AnyScope) else "none" if scope is None else "one"
-        rows = await self._server.rows(
+        rows = await self._client.rows(
             listing(whose),
             at=at,
             behind=behind,
@@ -106,7 +106,7 @@ class Threads:
 
     async def _one(self, statement: str, thread_id: str, **values: Any) -> tuple[Any, ...]:
         """Run a statement about one thread and give its row. Raises `ThreadNotFound` if it has none."""
-        rows = await self._server.rows(statement, thread_id=thread_id, **values) if keepable(thread_id) else []
+        rows = await self._client.rows(statement, thread_id=thread_id, **values) if keepable(thread_id) else []
         if not rows:
             raise not_found(thread_id)
         return rows[0]
@@ -115,7 +115,7 @@ class Threads:
         everyones = isinstance(scope, AnyScope)
         scoped = None if isinstance(scope, AnyScope) else scope
         if keepable(scoped or ""):
-            await self._server.rows(CLEAR, everyones=everyones, scope=scoped)
+            await self._client.rows(CLEAR, everyones=everyones, scope=scoped)
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
         checked(thread_id=thread.thread_id, name=thread.name, agent_id=thread.agent_id, scope=thread.scope)
@@ -123,7 +123,7 @@ class Threads:
             checked(run_id=run.run_id, input=run.input)
         ids = await asyncio.to_thread(_message_ids, runs)
         try:
-            await self._server.rows(
+            await self._client.rows(
                 PUT,
                 thread_id=thread.thread_id,
                 name=thread.name,
@@ -151,11 +151,11 @@ class Threads:
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
         removed = 0
-        for (thread_id,) in await self._server.rows(TO_PRUNE, max_runs=max_runs, before=before, limit=limit):
+        for (thread_id,) in await self._client.rows(TO_PRUNE, max_runs=max_runs, before=before, limit=limit):
             if removed >= limit:
                 break
             # Tried again because the answer was lost, it counts only what was left.
-            [(count,)] = await self._server.rows(
+            [(count,)] = await self._client.rows(
                 PRUNE, thread_id=thread_id, max_runs=max_runs, before=before, limit=limit - removed
             )
             removed += count

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agentrunner._core import Batch, Frames
 from agentrunner.errors import LeaseLost, StoreError
-from agentrunner.stores._group import Group
+from agentrunner.stores._group_commit import GroupCommit
 from agentrunner.stores.redis.scripts import optional
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
-    from agentrunner.stores.redis.link import Link
+    from agentrunner.stores.redis.client import RedisClient
 
 
-class Page(NamedTuple):
+class RedisJournalPage(NamedTuple):
     """Raw frames, and who may write more."""
 
     frames: Frames
@@ -24,14 +24,14 @@ class Page(NamedTuple):
     """The token under which the thread's newest journal is written; `None` once that has ended."""
 
 
-class Journals:
+class RedisJournals:
     """Appends, grouped over all runs of the process, and reads. `lease_ms`: what an append extends the lease to."""
 
-    def __init__(self, link: Link, lease_ms: int) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient, lease_ms: int) -> None:
+        self._client = client
         self._lease_ms = lease_ms
         # While the server is at one group, the other is made ready.
-        self._groups: list[Group[tuple[Claim, Batch]]] = [Group(self._commit) for _ in range(2)]
+        self._groups: list[GroupCommit[tuple[Claim, Batch]]] = [GroupCommit(self._commit) for _ in range(2)]
 
     async def append(self, claim: Claim, batch: Batch) -> None:
         """Keep a batch. Raises `LeaseLost`."""
@@ -50,20 +50,20 @@ class Journals:
             )
             for claim, batch in items
         ]  # fmt: skip
-        answers = await self._link.run_each("append", calls)
+        answers = await self._client.run_each("append", calls)
         return [_outcome(claim, answer) for (claim, _), answer in zip(items, answers, strict=True)]
 
-    async def read(self, thread_id: str, after: int, until: int | None, limit: int) -> Page:
+    async def read(self, thread_id: str, after: int, until: int | None, limit: int) -> RedisJournalPage:
         """Give raw frames behind a sequence number, about `limit` bytes; of no run that begins after `until`."""
         upto = None if until is None else str(until)
-        live, writer, entries = await self._link.run("journal", thread_id.encode(), after, optional(upto), limit)
+        live, writer, entries = await self._client.run("journal", thread_id.encode(), after, optional(upto), limit)
         data = bytearray()
         for before, last, frames in entries:
             if len(data) >= limit:
                 break
             batch = Batch(frames, int(before) + 1, int(last) - int(before))
             data += batch.after(after, limit - len(data))
-        return Page(
+        return RedisJournalPage(
             Frames(bytes(data)), None if live is None else int(live), None if writer is None else int(writer)
         )  # fmt: skip
 

@@ -7,25 +7,25 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RecordConflict
-from agentrunner.stores import Record
-from agentrunner.stores.changes import can_be, check_changes
 from agentrunner.stores.redis.journal import lost
 from agentrunner.stores.redis.scripts import optional, text
+from agentrunner.stores.types import Record
+from agentrunner.stores.validation import can_be, check_changes
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
-    from agentrunner.stores import Change
-    from agentrunner.stores.redis.link import Link
+    from agentrunner.stores.redis.client import RedisClient
+    from agentrunner.stores.types import Change
 
 LOWEST, NEXT = "\0", "\1"
 """What stands behind a kind in an address, and what comes behind all of those."""
 
 
-class Records:
+class RedisRecords:
     """Records: a row each, and indexes by their addresses' bytes, which is the order of code points."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
         # By these the server tells a write that is tried again from another one; what was answered it may forget.
         self._nonce = uuid.uuid4().hex
         self._calls = itertools.count()
@@ -34,7 +34,7 @@ class Records:
     async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102 - the protocol says it, here and below
         if not can_be(kind=kind, key=key):
             return None
-        return _record(await self._link.run("record", _address(kind, key)), kind, key)
+        return _record(await self._client.run("record", _address(kind, key)), kind, key)
 
     async def records(  # noqa: D102
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
@@ -48,7 +48,7 @@ class Records:
         found: list[Record] = []
         more = 1
         while more and len(found) < limit:
-            more, rows = await self._link.run("records", optional(thread_id), behind, until, limit - len(found))
+            more, rows = await self._client.run("records", optional(thread_id), behind, until, limit - len(found))
             for behind, *row in rows:
                 # What cannot be read costs that row.
                 if record := _record(row, *text(behind).split(LOWEST, 1)):
@@ -66,7 +66,7 @@ class Records:
                 _address(change.kind, change.key), change.thread_id.encode(),
                 b"" if change.version is None else change.version, int(change.value is not None), change.value or b"",
             ]  # fmt: skip
-        outcome, *detail = await self._link.run("write", *arguments)
+        outcome, *detail = await self._client.run("write", *arguments)
         self._answered.append(call)
         if outcome == b"lost" and claim is not None:
             raise lost(claim)

@@ -16,14 +16,14 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
-from agentrunner.stores import JournalPage, Place
-from agentrunner.stores.redis.journal import Journals, lost
+from agentrunner.stores.redis.journal import RedisJournals, lost
 from agentrunner.stores.redis.scripts import maybe, optional, text, whose
+from agentrunner.stores.types import JournalPage, Place
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Recorder
-    from agentrunner.stores import Cursor
-    from agentrunner.stores.redis.link import Link
+    from agentrunner.stores.redis.client import RedisClient
+    from agentrunner.stores.types import Cursor
     from agentrunner.types import AnyScope
 
 LONG = 10_000
@@ -32,14 +32,14 @@ AT_ONCE = 1000
 """Leases looked at in one step: the server does nothing else meanwhile."""
 
 
-class Runs:
+class RedisRuns:
     """Runs under leases that go by the server's clock."""
 
-    def __init__(self, link: Link, lease_ms: int, resume_ms: int) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient, lease_ms: int, resume_ms: int) -> None:
+        self._client = client
         self._lease_ms = lease_ms
         self._resume_ms = resume_ms
-        self._journals = Journals(link, lease_ms)
+        self._journals = RedisJournals(client, lease_ms)
         self._owner = _core.Owner()
         # By these the server tells a call that is tried again from another one.
         self._nonce = uuid.uuid4().hex
@@ -61,7 +61,7 @@ class Runs:
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        outcome, *found = await self._link.run(
+        outcome, *found = await self._client.run(
             "claim", thread_id.encode(), run_id.encode(), input.encode(), optional(agent_id), optional(scope),
             str(self._owner), self._lease_ms, self._call(), *[known.encode() for known in message_ids],
         )  # fmt: skip
@@ -83,7 +83,7 @@ class Runs:
         held: list[bool] = []
         for some in (claims[i : i + AT_ONCE] for i in range(0, len(claims), AT_ONCE)):
             pairs = [part for claim in some for part in (claim.thread_id.encode(), claim.token)]
-            held += [bool(still) for still in await self._link.run("renew", self._lease_ms, *pairs)]
+            held += [bool(still) for still in await self._client.run("renew", self._lease_ms, *pairs)]
         return held
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
@@ -95,40 +95,40 @@ class Runs:
         ids = [known.encode() for known in recorder.message_ids] if stored else []
 
         async def end(tried: int) -> Any:
-            return await self._link.try_once(
+            return await self._client.try_once(
                 "finish", claim.thread_id.encode(), claim.run_id.encode(), claim.token, recorder.last_seq, int(stored),
                 events, self._resume_ms, int(tried > 0), *ids,
             )  # fmt: skip
 
-        outcome = await self._link.patiently(end)
+        outcome = await self._client.patiently(end)
         if outcome == b"lost":
             raise lost(claim)
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
-        asked = await self._link.run("request_stop", thread_id.encode(), optional(run_id), self._call())
+        asked = await self._client.run("request_stop", thread_id.encode(), optional(run_id), self._call())
         return bool(asked)
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
-        found = await self._link.run("live", optional(thread_id))
+        found = await self._client.run("live", optional(thread_id))
         return [(_claim(held[:6]), bool(held[6])) for held in found]
 
     async def stops(self) -> list[int]:  # noqa: D102
-        return [int(token) for token in await self._link.run("stops")]
+        return [int(token) for token in await self._client.run("stops")]
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
         claims: list[Claim] = []
         while True:
-            owners = [text(owner) for owner in await self._link.run("owners")]
+            owners = [text(owner) for owner in await self._client.run("owners")]
             gone = [owner for owner in owners if _core.Owner.is_gone(owner)]
             call = self._call()
 
             async def take_over(tried: int, gone: list[str] = gone, call: str = call) -> Any:
-                return await self._link.try_once(
+                return await self._client.try_once(
                     "recover", optional(thread_id), str(self._owner), self._lease_ms, call, int(tried > 0), AT_ONCE,
                     *gone,
                 )  # fmt: skip
 
-            found = await self._link.patiently(take_over)
+            found = await self._client.patiently(take_over)
             claims += [_claim(held) for held in found]
             if len(found) < AT_ONCE:
                 return claims
@@ -141,7 +141,7 @@ class Runs:
 
     async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
         seq = cursor[0]
-        kind, first_seq, last_seq = await self._link.run("locate", thread_id.encode(), seq)
+        kind, first_seq, last_seq = await self._client.run("locate", thread_id.encode(), seq)
         if kind == b"ahead":
             raise CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
         if kind == b"expired":
@@ -155,10 +155,10 @@ class Runs:
 
     async def delete(self, thread_id: str) -> None:  # noqa: D102
         async def remove(tried: int) -> Any:
-            outcome = await self._link.try_once("delete", thread_id.encode())
+            outcome = await self._client.try_once("delete", thread_id.encode())
             return b"done" if tried and outcome == b"not found" else outcome
 
-        outcome = await self._link.patiently(remove)
+        outcome = await self._client.patiently(remove)
         if outcome == b"not found":
             raise not_found(thread_id)
         if outcome == b"running":
@@ -167,7 +167,7 @@ class Runs:
     async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
         looked, passed = 1, 0
         while looked:
-            looked, kept = await self._link.run("clear", whose(scope), passed)
+            looked, kept = await self._client.run("clear", whose(scope), passed)
             passed += kept
 
 

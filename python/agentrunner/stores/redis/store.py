@@ -5,26 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import StoreClosed
-from agentrunner.stores.redis.link import Link
-from agentrunner.stores.redis.records import Records
-from agentrunner.stores.redis.runs import Runs
-from agentrunner.stores.redis.threads import Threads
+from agentrunner.stores.redis.client import RedisClient
+from agentrunner.stores.redis.records import RedisRecords
+from agentrunner.stores.redis.runs import RedisRuns
+from agentrunner.stores.redis.threads import RedisThreads
 from agentrunner.stores.redis.tiered import TieredRuns
-from agentrunner.stores.redis.watcher import Watcher
+from agentrunner.stores.redis.watcher import RedisWatcher
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stores import (
-        Change,
-        Cursor,
-        HistoryPage,
-        JournalPage,
-        Place,
-        Record,
-        Report,
-        Store,
-        StoredRun,
-    )
+    from agentrunner.stores.protocol import Store
+    from agentrunner.stores.types import Change, Cursor, HistoryPage, JournalPage, Place, Record, Report, StoredRun
     from agentrunner.types import AnyScope, ThreadSummary
 
 
@@ -60,41 +51,41 @@ class RedisStore:
         self.shared = True if history is None else history.shared
         self._resume_ms = int(resume_window * 1000)
         self._history = history
-        self._link = Link(url, prefix, self.lease_ttl * 2 / 3)
-        self._watcher = Watcher(self._link)
-        self._threads: Threads | Store = Threads(self._link) if history is None else history
+        self._client = RedisClient(url, prefix, self.lease_ttl * 2 / 3)
+        self._watcher = RedisWatcher(self._client)
+        self._threads: RedisThreads | Store = RedisThreads(self._client) if history is None else history
         # Where leases and threads are: fenced by the ones and gone with the others in one step.
-        self._records: Records | Store = Records(self._link) if history is None else history
-        self._opened: Runs | TieredRuns | None = None
+        self._records: RedisRecords | Store = RedisRecords(self._client) if history is None else history
+        self._opened: RedisRuns | TieredRuns | None = None
 
     async def open(self) -> None:
         """Connect."""
         if self._opened is not None:
             return
-        await self._link.open()
+        await self._client.open()
         if self._history is None:
-            self._opened = Runs(self._link, max(int(self.lease_ttl * 1000), 1), self._resume_ms)
+            self._opened = RedisRuns(self._client, max(int(self.lease_ttl * 1000), 1), self._resume_ms)
             return
         try:
             await self._history.open()
         except BaseException:
-            await self._link.aclose()
+            await self._client.aclose()
             raise
-        self._opened = TieredRuns(self._link, self._history, self._resume_ms)
+        self._opened = TieredRuns(self._client, self._history, self._resume_ms)
 
     async def aclose(self) -> None:
         """Write what is queued and let go of the connections."""
         opened, self._opened = self._opened, None
-        if opened is not None and not self._link.forked:
+        if opened is not None and not self._client.forked:
             await opened.settled()
             await self._watcher.aclose()
-        await self._link.aclose()
+        await self._client.aclose()
         if self._history is not None:
             await self._history.aclose()
 
     @property
-    def _runs(self) -> Runs | TieredRuns:
-        self._link.check()
+    def _runs(self) -> RedisRuns | TieredRuns:
+        self._client.check()
         if self._opened is None:
             raise StoreClosed("the store is closed")
         return self._opened

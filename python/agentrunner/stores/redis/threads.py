@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from agentrunner import _core
 from agentrunner._core import Frames
 from agentrunner.errors import AgentRunnerError, RunAlreadyExists, StoreError, ThreadAlreadyRunning
-from agentrunner.stores import HistoryPage, Report, StoredRun
 from agentrunner.stores.redis.runs import not_found
 from agentrunner.stores.redis.scripts import maybe, optional, text, whose
+from agentrunner.stores.types import HistoryPage, Report, StoredRun
 from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agentrunner.stores import Cursor
-    from agentrunner.stores.redis.link import Link
+    from agentrunner.stores.redis.client import RedisClient
+    from agentrunner.stores.types import Cursor
     from agentrunner.types import AnyScope
 
 LONG = 1 << 20
@@ -27,17 +27,17 @@ PAGE = 1 << 20
 """Bytes of runs that are looked over at once."""
 
 
-class Threads:
+class RedisThreads:
     """Threads: a row each, and an index by when they were updated; runs: a row each, in order of their numbers."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
 
     async def history(  # noqa: D102 - the protocol says it, here and below
         self, thread_id: str, after: Cursor, until: int | None, limit: int
     ) -> HistoryPage:
         seq, index = after
-        more, found = await self._link.run(
+        more, found = await self._client.run(
             "history", thread_id.encode(), seq, _number(index), _number(until), limit
         )  # fmt: skip
         # Off the loop where it takes longer than other tasks should wait.
@@ -56,7 +56,7 @@ class Threads:
         found: list[ThreadSummary] = []
         more = True
         while more and len(found) < limit:
-            more, (score, last), rows = await self._link.run(
+            more, (score, last), rows = await self._client.run(
                 "threads", whose(scope), limit - len(found), at, last, int(include_archived), optional(agent_id)
             )
             at = b"=" + score
@@ -64,22 +64,22 @@ class Threads:
         return found
 
     async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
-        row = await self._link.run("thread", thread_id.encode())
+        row = await self._client.run("thread", thread_id.encode())
         if row is None:
             raise not_found(thread_id)
         return _summary(row)
 
     async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
-        if not await self._link.run("edit", thread_id.encode(), "name", optional(name)):
+        if not await self._client.run("edit", thread_id.encode(), "name", optional(name)):
             raise not_found(thread_id)
 
     async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
-        if not await self._link.run("edit", thread_id.encode(), "archived", optional("1" if archived else None)):
+        if not await self._client.run("edit", thread_id.encode(), "archived", optional("1" if archived else None)):
             raise not_found(thread_id)
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
         while True:
-            rows = await self._link.run("runs", thread_id.encode(), after, limit)
+            rows = await self._client.run("runs", thread_id.encode(), after, limit)
             found = [run for row in rows if (run := await asyncio.to_thread(_stored, row)) is not None]
             if found or not rows:
                 return found
@@ -96,7 +96,7 @@ class Threads:
                 run.run_id.encode(), run.first_seq, run.last_seq, run.events, run.input.encode(), run.created_at,
                 len(ids), *ids,
             ]  # fmt: skip
-        outcome, *detail = await self._link.run("put", *arguments)
+        outcome, *detail = await self._client.run("put", *arguments)
         if outcome == b"running":
             raise ThreadAlreadyRunning
         if outcome == b"exists":
@@ -109,7 +109,7 @@ class Threads:
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
         removed, cursor = 0, b"0"
         while removed < limit:
-            cursor, count = await self._link.run(
+            cursor, count = await self._client.run(
                 "prune", cursor, _number(max_runs), _number(before), limit - removed
             )  # fmt: skip
             removed += count
@@ -124,7 +124,7 @@ class Threads:
         seen: set[bytes] = set()
         cursor = b"0"
         while True:
-            cursor, page = await self._link.run("page", cursor)
+            cursor, page = await self._client.run("page", cursor)
             for thread in set(page[::2]) - seen:
                 seen.add(thread)
                 known: set[bytes] = set()
@@ -136,25 +136,25 @@ class Threads:
                     if row[0] is not None and row[0] not in known:
                         orphans.append(pair)
                         if fix and before is not None:
-                            await self._link.run("adopt", run_id, before)
+                            await self._client.run("adopt", run_id, before)
                     known.add(run_id)
                     before = run_id
                 runs += len(known)
                 threads += bool(known)
             if cursor == b"0":
-                records = await self._link.command("ZCARD", f"{self._link.prefix}:records")
+                records = await self._client.command("ZCARD", f"{self._client.prefix}:records")
                 return Report("ok", threads, runs, 0, corrupt, orphans, [], await self._dead(), records)
 
     async def _dead(self) -> list[tuple[str, str]]:
         return [
             (text(thread), text(run))
-            for thread, run, *_, owner, leased in await self._link.run("live", optional(None))
+            for thread, run, *_, owner, leased in await self._client.run("live", optional(None))
             if not leased or _core.Owner.is_gone(text(owner))
         ]
 
     async def _rows(self, thread: bytes) -> AsyncIterator[tuple[bytes, list[bytes | None]]]:
         after = 0
-        while rows := await self._link.run("runs", thread, after, PAGE):
+        while rows := await self._client.run("runs", thread, after, PAGE):
             for run_id, last_seq, row in rows:
                 yield run_id, row
                 after = int(last_seq)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner.errors import AgentRunnerError, CursorExpired, StoreError, ThreadNotFound
-from agentrunner.stores import JournalPage, Place
-from agentrunner.stores.redis.journal import Journals, lost
+from agentrunner.stores.redis.journal import RedisJournals, lost
+from agentrunner.stores.types import JournalPage, Place
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stores import Cursor, Store
-    from agentrunner.stores.redis.link import Link
+    from agentrunner.stores.protocol import Store
+    from agentrunner.stores.redis.client import RedisClient
+    from agentrunner.stores.types import Cursor
     from agentrunner.types import AnyScope
 
 logger = logging.getLogger("agentrunner")
@@ -34,12 +35,12 @@ class TieredRuns:
     let through nobody else has begun to write, even if the other store cannot be reached.
     """
 
-    def __init__(self, link: Link, history: Store, resume_ms: int) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient, history: Store, resume_ms: int) -> None:
+        self._client = client
         self._history = history
         self._lease_ms = int(history.lease_ttl * 1000)
         self._resume_ms = resume_ms
-        self._journals = Journals(link, 0)
+        self._journals = RedisJournals(client, 0)
         self._extended: dict[int, float] = {}
         """When the lease of a token was last extended by an append."""
         self._lost: set[int] = set()
@@ -66,7 +67,7 @@ class TieredRuns:
     ) -> tuple[Claim, list[str]]:
         claim, known = await self._history.claim(thread_id, run_id, input, agent_id, message_ids, scope)
         try:
-            await self._link.run("begin", thread_id.encode(), claim.first_seq, claim.token, self._lease_ms)
+            await self._client.run("begin", thread_id.encode(), claim.first_seq, claim.token, self._lease_ms)
         except StoreError:
             # Not to be held, by a run that cannot begin, until its lease ends.
             with contextlib.suppress(AgentRunnerError):
@@ -102,18 +103,18 @@ class TieredRuns:
         await self._end(claim.thread_id, claim.first_seq)
 
     async def _end(self, thread_id: str, first_seq: int) -> None:
-        await self._link.run("end", thread_id.encode(), first_seq, self._resume_ms)
+        await self._client.run("end", thread_id.encode(), first_seq, self._resume_ms)
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
         claims = await self._history.recover(thread_id)
         for claim in claims:
-            await self._link.run("mark", claim.thread_id.encode(), claim.first_seq, claim.token, self._lease_ms)
+            await self._client.run("mark", claim.thread_id.encode(), claim.first_seq, claim.token, self._lease_ms)
         if thread_id is None:
             await self._close_left_open()
         return claims
 
     async def _close_left_open(self) -> None:
-        for thread, first in await self._link.run("open", self._lease_ms, AT_ONCE):
+        for thread, first in await self._client.run("open", self._lease_ms, AT_ONCE):
             thread_id, first_seq = thread.decode(), int(first)
             if all(claim.first_seq != first_seq for claim, _ in await self._history.live(thread_id)):
                 await self._end(thread_id, first_seq)
@@ -134,7 +135,7 @@ class TieredRuns:
             if place.kind != "journal":
                 return place
         # In a finished run: it is here whose raw frames are kept, and for how long.
-        span = await self._link.run("span", thread_id.encode(), cursor[0])
+        span = await self._client.run("span", thread_id.encode(), cursor[0])
         if span is None:
             raise CursorExpired(
                 f"cursor {cursor[0]} of thread '{thread_id}' is inside a finished run whose raw events are no longer "
@@ -144,7 +145,7 @@ class TieredRuns:
 
     async def delete(self, thread_id: str) -> None:  # noqa: D102
         await self._history.delete(thread_id)
-        await self._link.run("drop", thread_id.encode())
+        await self._client.run("drop", thread_id.encode())
 
     async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
         names: list[str] = []
@@ -157,7 +158,7 @@ class TieredRuns:
             try:
                 await self._history.thread(name)
             except ThreadNotFound:
-                await self._link.run("drop", name.encode())
+                await self._client.run("drop", name.encode())
 
 
 def _nothing(claim: Claim) -> Recorder:

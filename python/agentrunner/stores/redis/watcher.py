@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
-    from agentrunner.stores.redis.link import Link
+    from agentrunner.stores.redis.client import RedisClient
 
 logger = logging.getLogger("agentrunner")
 
@@ -54,16 +54,16 @@ class _Watched:
         self.next = asyncio.get_running_loop().create_future()
 
 
-class Watcher:
+class RedisWatcher:
     """Waits for changes of any number of threads.
 
     One subscription, where `XREAD BLOCK` would take a blocked connection for each set of streams, and could not be told
     of another thread to follow until it returns.
     """
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._prefix = f"{link.prefix}:changed:".encode()
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._prefix = f"{client.prefix}:changed:".encode()
         self._watched: dict[bytes, _Watched] = {}
         self._pubsub: PubSub | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -79,7 +79,7 @@ class Watcher:
 
     async def changed(self, thread_id: str, after: int) -> None:
         """Return with the next change, at once if there may have been one since the caller last looked."""
-        self._link.check()
+        self._client.check()
         channel = self._prefix + thread_id.encode()
         now = time.monotonic()
         watched = self._watched.get(channel)
@@ -116,7 +116,7 @@ class Watcher:
                     watched.wake()
 
     async def _listen_once(self) -> None:
-        pubsub = self._link.pubsub()
+        pubsub = self._client.pubsub()
         try:
             asked = set(self._watched)
             await pubsub.subscribe(*asked)

@@ -23,15 +23,15 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
-from agentrunner.stores import HistoryPage, JournalPage, Place, Report, StoredRun
-from agentrunner.stores._records import Records
-from agentrunner.stores.changes import check_changes
+from agentrunner.stores.memory.records import MemoryRecords
+from agentrunner.stores.types import HistoryPage, JournalPage, Place, Report, StoredRun
+from agentrunner.stores.validation import check_changes
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentrunner.stores import Change, Cursor, Record
+    from agentrunner.stores.types import Change, Cursor, Record
 
 logger = logging.getLogger("agentrunner")
 
@@ -113,7 +113,7 @@ class MemoryStore:
         self.resume_window = resume_window
         self._threads: OrderedDict[str, _Thread] = OrderedDict()
         self._run_ids: dict[str, str] = {}
-        self._records = Records()
+        self._records = MemoryRecords()
         self._tokens = 0
         self._bytes = 0
         self._warned = False

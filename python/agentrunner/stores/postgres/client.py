@@ -40,7 +40,7 @@ PASSING = frozenset({"53300", "55P03", "57P01", "57P02", "57P03", "57P05"})
 """Too many clients; a lock not had in time; the server shuts down, has crashed, starts up; a session too long idle."""
 
 
-class Server:
+class PostgresClient:
     """One schema of one server, over a pool of connections.
 
     Nothing is kept in a session, so that it works behind PgBouncer's transaction pooling: each statement is a

@@ -9,7 +9,7 @@ from agentrunner.errors import InvalidRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agentrunner.stores import Change
+    from agentrunner.stores.types import Change
 
 KIND_BYTES = 64
 KEY_BYTES = 1536

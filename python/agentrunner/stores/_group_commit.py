@@ -14,7 +14,7 @@ LARGEST = 128
 """How many items share a commit at most."""
 
 
-class Group(Generic[T]):
+class GroupCommit(Generic[T]):
     """Items that are committed together, in the order in which they came; one commit is under way at a time.
 
     `commit` gives, an item each, what became of it: `None`, or the exception its `add` raises. If it raises itself,

@@ -6,15 +6,15 @@ from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import RecordConflict
-from agentrunner.stores import Record
+from agentrunner.stores.types import Record
 
 if TYPE_CHECKING:
-    from agentrunner.stores import Change
+    from agentrunner.stores.types import Change
 
     Address = tuple[str, str]
 
 
-class Records:
+class MemoryRecords:
     """Records by kind and key, and in order within each thread."""
 
     def __init__(self) -> None:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from agentrunner.stores import Store
+    from agentrunner.stores.protocol import Store
 
 OURS = frozenset({"prefix", "schema"})
 """What an address may say to us behind its `?`; the rest is its client's."""
 
 
-def store_at(location: str, **options: Any) -> Store:
+def store_from_url(location: str, **options: Any) -> Store:
     """Give the store at `redis://…`, `rediss://…`, `postgresql://…`, `postgres://…`, or else at a SQLite file's path.
 
     `?prefix=` (Redis) and `?schema=` (PostgreSQL) in an address are the store's options of these names; `options` are

@@ -10,7 +10,7 @@ from agentrunner.errors import StoreClosed
 from agentrunner.stores import Change
 from agentrunner.testing.base import Chapter, needs_shared
 from agentrunner.testing.checks import check, equal, refused
-from agentrunner.testing.kept import kept_runs, put_damaged, summary
+from agentrunner.testing.stored_threads import kept_runs, put_damaged, summary
 from agentrunner.testing.writer import begin, claim, history, lines, whole
 from agentrunner.types import ANY_SCOPE
 

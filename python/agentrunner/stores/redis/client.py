@@ -50,7 +50,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 _warned: set[str] = set()
 
 
-class Link:
+class RedisClient:
     """Connections to one server. `patience`: seconds for which a server that is away is asked again."""
 
     def __init__(self, url: str, prefix: str, patience: float) -> None:
