@@ -8,7 +8,7 @@ from harnessing import states, told, until
 
 from agentrunner import AgentRunner, _core
 from agentrunner.harness import Harness
-from agentrunner.harness.owners import Owners
+from agentrunner.harness.liveness import Liveness
 from agentrunner.harness.records import pack, unpack
 from agentrunner.harness.slots import LocalSlots, SharedSlots
 from agentrunner.stores import Change
@@ -132,7 +132,7 @@ async def test_two_harnesses_share_their_slots(location):
 
 async def test_what_owners_that_are_gone_held_is_free(runner):
     store = await runner.opened()
-    gone, mine = str(_core.Owner()), Owners(store)
+    gone, mine = str(_core.Owner()), Liveness(store)
     held = pack({"held": [["a", gone], ["b", mine.me]], "line": [["c", gone]]})
     await store.write([Change("slots", "default", "", held)])
     slots = SharedSlots(store, mine, "default", 2)
@@ -148,7 +148,7 @@ async def test_what_owners_that_are_gone_held_is_free(runner):
 
 async def test_who_is_next_need_not_ask_when_it_was_given_the_slot(runner):
     store = await runner.opened()
-    owners = Owners(store)
+    owners = Liveness(store)
     slots = SharedSlots(store, owners, "s", 1)
     assert await slots.enter("a")
     assert not await slots.enter("b")
@@ -183,8 +183,8 @@ async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, mo
     await store.open()
     try:
         now = 1000.0
-        monkeypatch.setattr("agentrunner.harness.owners.time.monotonic", lambda: now)
-        owners, elsewhere = Owners(store), "other/boot/pid/time|1|2|3"
+        monkeypatch.setattr("agentrunner.harness.liveness.time.monotonic", lambda: now)
+        owners, elsewhere = Liveness(store), "other/boot/pid/time|1|2|3"
         await store.write([Change("beat", elsewhere, "", pack({"at": 0}))])
         assert not await owners.gone(elsewhere)
         now += store.lease_ttl * 1.9

@@ -62,7 +62,7 @@ async def test_old_checkpoints_go_and_the_last_stays(
     retention: RecordRetention, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = now_ms()
-    monkeypatch.setattr("agentrunner.harness.upkeep.now_ms", lambda: now + 30_000)
+    monkeypatch.setattr("agentrunner.harness.retention.now_ms", lambda: now + 30_000)
     async with InMemoryAgentRunner() as runner, Harness(runner, {"bot": agent([])}, retention=retention) as harness:
         await harness.run("pay them", thread_id="t1")
         await harness.resume(thread_id="t1", decision="approve")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import AlreadyDecided, ApprovalNotFound, InterruptsOpen, InvalidInput, RunRefused
-from agentrunner.harness.approvals import answers, check, interrupts_open
+from agentrunner.harness.approvals import check_answers, interrupts_open, match_answers
 from agentrunner.harness.records import (
+    Attempt,
     Intent,
     RunRecord,
-    Segment,
     approval_changes,
     find_approval,
     find_intent,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from agentrunner._core import Claim
     from agentrunner.harness.harness import Harness
-    from agentrunner.harness.segment import Segment as Running
+    from agentrunner.harness.supervised_run import SupervisedRun as Running
     from agentrunner.harness.types import Approval, Policy
     from agentrunner.stores import Change, Store
     from agentrunner.types import Run
@@ -85,7 +85,7 @@ class Admission:
             self.changes += record.segment_change(run_id)
         else:
             record.go("running")
-        record.segments.append(Segment(run_id, first_seq, record.seq))
+        record.segments.append(Attempt(run_id, first_seq, record.seq))
 
     async def write(self, store: Store, claim: Claim | None) -> None:
         """Write it all at once. Raises `RecordConflict`."""
@@ -175,12 +175,12 @@ async def _admission(
         raise ApprovalNotFound(
             f"the thread's open interrupts are the agent '{waiting.agent}''s, not '{running.agent_id}''s"
         )
-    changed = answers(approvals, input.resume, run.scope)
+    changed = match_answers(approvals, input.resume, run.scope)
     await _ask(harness.policy, running.agent_id, run, input, waiting.run_id)
     if intent is not None:
         return Admission(waiting, intent, approvals, known=known)
     try:
-        await check(running.agent, store, changed)
+        await check_answers(running.agent, store, changed)
     except InvalidInput as error:
         raise RunRefused(str(error)) from error
     intent = decide(waiting, changed, harness.owners.me)

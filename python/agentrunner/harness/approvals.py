@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agentrunner.stores import Store
 
 
-def asked(
+def from_interrupts(
     run: RunRecord, asked_by: str, interrupts: Iterable[Mapping[str, Any]], calls: Mapping[str, tuple[str, Any]]
 ) -> list[Approval]:
     """Give the approvals a run asks for. `calls`: the tool calls known, by id, each its name and input."""
@@ -88,7 +88,7 @@ def _parsed(text: str) -> Any:
 # Decisions
 
 
-def decided(
+def apply_decision(
     approval: Approval,
     decision: Decision,
     *,
@@ -117,7 +117,7 @@ def decided(
     return _with(approval, decision, "resolved", payload, by, decision_id)
 
 
-def answered(approval: Approval, entry: ResumeEntry, by: str | None) -> Approval:
+def apply_answer(approval: Approval, entry: ResumeEntry, by: str | None) -> Approval:
     """Give the approval with a client's answer. Raises `ApprovalExpired`."""
     payload = entry.payload
     said = payload if isinstance(payload, dict) else {}
@@ -143,7 +143,7 @@ def _with(
     )
 
 
-def same(one: Approval, other: Approval) -> bool:
+def is_same_decision(one: Approval, other: Approval) -> bool:
     """Say whether two decisions about an approval are the same: by their id, or by what they say."""
     if one.decision_id is not None and one.decision_id == other.decision_id:
         return True
@@ -155,7 +155,7 @@ def same(one: Approval, other: Approval) -> bool:
 
 def check_same(approval: Approval, now: Approval) -> None:
     """Raise `AlreadyDecided` if an approval was decided otherwise than it is now."""
-    if not same(approval, now):
+    if not is_same_decision(approval, now):
         who = f" by {approval.by}" if approval.by else ""
         raise AlreadyDecided(
             f"the approval '{approval.approval_id}' has been decided already{who}: {approval.decision}"
@@ -170,7 +170,7 @@ def entry_of(approval: Approval) -> dict[str, Any]:
     return entry
 
 
-async def check(agent: Any, store: Store, approvals: Sequence[Approval]) -> None:
+async def check_answers(agent: Any, store: Store, approvals: Sequence[Approval]) -> None:
     """Show decisions to an agent that can tell, before they are made, what it could not act upon: `InvalidInput`."""
     looks = getattr(agent, "check_answers", None)
     if looks is not None and approvals:
@@ -178,7 +178,7 @@ async def check(agent: Any, store: Store, approvals: Sequence[Approval]) -> None
         await looks(approvals[0].thread_id, entries, store)
 
 
-def answers(approvals: Sequence[Approval], entries: Sequence[ResumeEntry], by: str | None) -> list[Approval]:
+def match_answers(approvals: Sequence[Approval], entries: Sequence[ResumeEntry], by: str | None) -> list[Approval]:
     """Give those of a run's approvals that a client's answers decide, decided.
 
     Raises `ApprovalNotFound` for an answer to something else, `AlreadyDecided`, `ApprovalExpired`; `InterruptsOpen` if
@@ -194,9 +194,11 @@ def answers(approvals: Sequence[Approval], entries: Sequence[ResumeEntry], by: s
         if approval.open:
             if interrupt_id not in given:
                 raise interrupts_open(approvals)
-            changed.append(answered(approval, given[interrupt_id], by))
+            changed.append(apply_answer(approval, given[interrupt_id], by))
         elif interrupt_id in given:
-            check_same(approval, answered(replace(approval, decision=None, expires_at=None), given[interrupt_id], by))
+            check_same(
+                approval, apply_answer(replace(approval, decision=None, expires_at=None), given[interrupt_id], by)
+            )
     return changed
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner.errors import ApprovalNotFound, InvalidInput, RecordConflict
 from agentrunner.harness.admission import decide
-from agentrunner.harness.approvals import check, check_same, decided
+from agentrunner.harness.approvals import apply_decision, check_answers, check_same
 from agentrunner.harness.records import approval_changes, find_approval, find_intent, find_run, pages, read_approval
 from agentrunner.harness.routing import known
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from agentrunner.harness.harness import Harness
     from agentrunner.harness.records import Intent, RunRecord
-    from agentrunner.harness.segment import Segment
+    from agentrunner.harness.supervised_run import SupervisedRun
     from agentrunner.harness.types import Approval, Decision
     from agentrunner.stores import Store
 
@@ -35,16 +35,16 @@ class Verdict(NamedTuple):
         """Give the approval decided so; one that was decided before, as if it had not been."""
         if not approval.open:
             approval = replace(approval, decision=None, expires_at=None)
-        return decided(
+        return apply_decision(
             approval, self.decision,
             edited_input=self.edited_input, reason=self.reason, payload=self.payload, by=self.by,
             decision_id=self.decision_id,
         )  # fmt: skip
 
 
-async def settle(
+async def record_decision(
     harness: Harness, verdict: Verdict, approval_id: str | None, thread_id: str | None
-) -> tuple[RunRecord, asyncio.Task[Segment | None] | None]:
+) -> tuple[RunRecord, asyncio.Task[SupervisedRun | None] | None]:
     """Write a decision down; give its run, and if that was the last it waited for, what goes on with it.
 
     Without that the run waits for others, or this was decided, and seen to, before.
@@ -67,7 +67,7 @@ async def settle(
             raise InvalidInput(f"thread '{thread_id}' waits for {len(changed)} approvals: say which one is edited")
         if not changed:
             return record, None
-        await check(harness.originals[record.agent], store, changed)
+        await check_answers(harness.originals[record.agent], store, changed)
         try:
             # Written down or not: until it is gone on with nobody here takes it for left.
             with harness.busy_with(record.run_id):

@@ -10,22 +10,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from agentrunner.errors import AgentRunnerError, ApprovalNotFound, RunnerClosed, RunNotFound, StoreError
-from agentrunner.harness.again import go_on
-from agentrunner.harness.cancelling import LOOK_EVERY, cancel, restart
-from agentrunner.harness.decisions import Verdict, settle
+from agentrunner.harness.agent import HarnessAgent
+from agentrunner.harness.cancellation import LOOK_EVERY, cancel, restart
+from agentrunner.harness.decisions import Verdict, record_decision
 from agentrunner.harness.inputs import read_input
-from agentrunner.harness.items import dispatch, items
 from agentrunner.harness.listeners import Bus, Subscription
-from agentrunner.harness.owners import Owners
+from agentrunner.harness.liveness import Liveness
 from agentrunner.harness.records import RunRecord, find_approval, find_run, now_ms, pages, read_approval, readable
 from agentrunner.harness.recovery import recover
 from agentrunner.harness.replay import replay, said
+from agentrunner.harness.resumption import resume_run
+from agentrunner.harness.retention import prune
 from agentrunner.harness.routing import known, route
-from agentrunner.harness.segment import Segment
 from agentrunner.harness.slots import LocalSlots, NoLimit, SharedSlots, Slots
+from agentrunner.harness.stream_items import dispatch, items
+from agentrunner.harness.supervised_run import SupervisedRun
 from agentrunner.harness.types import HarnessEvent, Recovery, RecoveryReport, RunResult
-from agentrunner.harness.upkeep import prune
-from agentrunner.harness.wrapped import HarnessAgent
 from agentrunner.live import GRACE
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Harness:
         }
         """The agents as they obey the harness: for `create_app(runner, harness.agents)`."""
         self.bus: Bus[HarnessEvent] = Bus()
-        self.live: set[Segment] = set()
+        self.live: set[SupervisedRun] = set()
         """The AG-UI runs of this harness that are under way."""
         self.busy: Counter[str] = Counter()
         """The harness runs that are being seen to here."""
@@ -112,7 +112,7 @@ class Harness:
         self.stranded = False
         """Whether a run was left to whoever finds it, which may be this one."""
 
-    owners: Owners
+    owners: Liveness
     slots: Slots
     _store: Store
 
@@ -148,7 +148,7 @@ class Harness:
 
     async def _start(self) -> None:
         store = await self.runner.opened()
-        self._store, self.owners = store, Owners(store)
+        self._store, self.owners = store, Liveness(store)
         if self._max_concurrent_runs is None:
             self.slots = NoLimit()
         elif store.shared:
@@ -283,17 +283,17 @@ class Harness:
         run_id: str | None,
         scope: str | None,
         headers: Mapping[str, str] | None,
-    ) -> tuple[Segment, EventStream]:
+    ) -> tuple[SupervisedRun, EventStream]:
         asked = read_input(given, thread_id, run_id)
         await self.opened()
         name = known(self.originals, agent) if agent is not None else await route(self._router, self.originals, asked)
-        segment = Segment(self, name, self.originals[name])
+        segment = SupervisedRun(self, name, self.originals[name])
         segment.loads_history = segment.collects = True
         segment.thread_id, segment.run_id = asked.thread_id, asked.run_id
         stream = await self.runner.run(segment, asked, agent_id=name, scope=scope, headers=headers)
         return segment, stream
 
-    async def result(self, segment: Segment, scope: str | None = None) -> RunResult:
+    async def result(self, segment: SupervisedRun, scope: str | None = None) -> RunResult:
         """Give how the run of a segment stands, whose stream has ended."""
         if segment.began:
             try:
@@ -446,7 +446,7 @@ class Harness:
         `ApprovalNotFound`, `AlreadyDecided`, `ApprovalExpired`, `AgentNotFound`, `InvalidInput`.
         """
         verdict = Verdict(decision, edited_input, by, decision_id, reason, payload)
-        record, going_on = await settle(self, verdict, approval_id, thread_id)
+        record, going_on = await record_decision(self, verdict, approval_id, thread_id)
         if going_on is not None and (segment := await asyncio.shield(going_on)) is not None:
             return await self.result(segment)
         if record.state == "waiting_for_approval":
@@ -467,12 +467,14 @@ class Harness:
             if not self.busy[run_id]:
                 del self.busy[run_id]
 
-    def go_on(self, record: RunRecord, intent: Intent, *, recovering: bool = False) -> asyncio.Task[Segment | None]:
+    def go_on(
+        self, record: RunRecord, intent: Intent, *, recovering: bool = False
+    ) -> asyncio.Task[SupervisedRun | None]:
         """Have a run gone on with, by an intent of this harness; gives `None` if somebody else has by then."""
 
-        async def going_on() -> Segment | None:
+        async def going_on() -> SupervisedRun | None:
             with busy:
-                return await go_on(self, record, intent, recovering=recovering)
+                return await resume_run(self, record, intent, recovering=recovering)
 
         busy = contextlib.ExitStack()
         busy.enter_context(self.busy_with(record.run_id))

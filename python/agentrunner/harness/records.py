@@ -64,7 +64,7 @@ async def pages(store: Store, kind: str, thread_id: str | None = None) -> AsyncI
 
 
 @dataclass(slots=True)
-class Segment:
+class Attempt:
     """One AG-UI run of a harness run."""
 
     run_id: str
@@ -97,7 +97,7 @@ class RunRecord:
     """Where the agent goes on from, if it said so."""
     waits_for: list[str] = field(default_factory=list)
     """The ids of the approvals it asked for last."""
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[Attempt] = field(default_factory=list)
     seq: int = 0
     """Of its last event."""
     events: list[HarnessEvent] = field(default_factory=list)
@@ -112,7 +112,7 @@ class RunRecord:
         known = {name.name for name in fields(cls)}
         try:
             run = cls(**{name: value[name] for name in known if name in value}, version=record.version)
-            run.segments = [Segment(*each) for each in value["segments"]]
+            run.segments = [Attempt(*each) for each in value["segments"]]
             run.events = [
                 HarnessEvent(kind, run.run_id, run.thread_id, seq, at, data) for kind, seq, at, data in value["events"]
             ]

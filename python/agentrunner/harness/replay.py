@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agentrunner._codec import decode
+from agentrunner.harness.event_kinds import tool_error
 from agentrunner.harness.types import HarnessEvent
-from agentrunner.harness.watch import tool_error
 
 if TYPE_CHECKING:
-    from agentrunner.harness.records import RunRecord, Segment
+    from agentrunner.harness.records import Attempt, RunRecord
     from agentrunner.stores import Store, StoredRun
 
 _DELTAS = {
@@ -19,7 +19,7 @@ _DELTAS = {
 PIECE = 1 << 20
 
 
-async def stored_segment(store: Store, record: RunRecord, segment: Segment) -> StoredRun | None:
+async def stored_segment(store: Store, record: RunRecord, segment: Attempt) -> StoredRun | None:
     """Give the finished AG-UI run of a segment, if the thread has it still."""
     for run in await store.runs(record.thread_id, segment.first_seq - 1, 1):
         if run.run_id == segment.run_id:
@@ -27,7 +27,7 @@ async def stored_segment(store: Store, record: RunRecord, segment: Segment) -> S
     return None
 
 
-async def segment_events(store: Store, record: RunRecord, segment: Segment) -> list[dict[str, Any]]:
+async def segment_events(store: Store, record: RunRecord, segment: Attempt) -> list[dict[str, Any]]:
     """Give a segment's AG-UI events: compacted where it has ended, as they came while it is live."""
     run = await stored_segment(store, record, segment)
     if run is not None:

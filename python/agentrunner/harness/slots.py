@@ -13,7 +13,7 @@ from agentrunner.harness.records import pack, unpack
 from agentrunner.stores import Change
 
 if TYPE_CHECKING:
-    from agentrunner.harness.owners import Owners
+    from agentrunner.harness.liveness import Liveness
     from agentrunner.stores import Store
 
 logger = logging.getLogger("agentrunner.harness")
@@ -85,7 +85,7 @@ class LocalSlots:
 class SharedSlots:
     """Slots all processes share: one record, changed by compare and set, with those who hold one and those in line."""
 
-    def __init__(self, store: Store, owners: Owners, name: str, count: int) -> None:
+    def __init__(self, store: Store, owners: Liveness, name: str, count: int) -> None:
         self._store = store
         self._owners = owners
         self._name = name

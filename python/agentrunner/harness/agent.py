@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.harness.routing import description_of
-from agentrunner.harness.segment import Segment
+from agentrunner.harness.supervised_run import SupervisedRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,14 +27,14 @@ class HarnessAgent:
         self.__name__ = getattr(agent, "__name__", None) or type(agent).__name__
 
     def __getattr__(self, name: str) -> Any:
-        # Of one run: a `Segment` has them. And an agent that goes on by itself does so by the harness.
+        # Of one run: a `SupervisedRun` has them. And an agent that goes on by itself does so by the harness.
         if name in ("abort_run", "resume") or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._agent, name)
 
-    def clone(self) -> Segment:
+    def clone(self) -> SupervisedRun:
         """Give an agent for one run."""
-        return Segment(self._harness, self.agent_id, self._agent)
+        return SupervisedRun(self._harness, self.agent_id, self._agent)
 
     def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
         """Yield the agent's events. For a runner only. Raises `RunRefused` and its kin before the first."""

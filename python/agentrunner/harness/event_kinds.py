@@ -53,7 +53,7 @@ def about(kind: object) -> int:
     return KINDS.get(kind, OTHER) if isinstance(kind, str) else OTHER
 
 
-def look(event: Any) -> int:
+def classify(event: Any) -> int:
     """Say what an event is about that is no model; of what is no event, that it is nothing."""
     if isinstance(event, Mapping):
         return about(event.get("type"))

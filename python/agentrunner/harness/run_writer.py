@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import LeaseLost, RecordConflict, StoreError
-from agentrunner.harness.cancelling import withdrawn
+from agentrunner.harness.cancellation import withdrawn
 from agentrunner.harness.records import approval_changes, no_intent
 from agentrunner.harness.types import HarnessEvent
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.harness")
 
 
-class Life:
+class RunWriter:
     """What is written of a run from its admission to the end of the segment, each under the segment's claim."""
 
     def __init__(self, harness: Harness, store: Store, claim: Claim, admission: Admission) -> None:

@@ -18,7 +18,7 @@ SILENT = 2.0
 """Lease times without a heartbeat after which an owner counts as gone."""
 
 
-class Owners:
+class Liveness:
     """One harness as an owner among others. Those of this host are looked at; the others' hearts are listened to."""
 
     def __init__(self, store: Store) -> None:

@@ -14,22 +14,22 @@ from ag_ui.core import ResumeEntry
 from agentrunner._codec import decode
 from agentrunner.errors import LeaseLost, RecordConflict, RunAlreadyExists, StoreError
 from agentrunner.harness.admission import Admission, admit
-from agentrunner.harness.approvals import asked, entry_of, tool_calls
-from agentrunner.harness.inputs import with_history
-from agentrunner.harness.life import Life
-from agentrunner.harness.watch import (
+from agentrunner.harness.approvals import entry_of, from_interrupts, tool_calls
+from agentrunner.harness.event_kinds import (
     FAILED,
     FINISHED,
     OUTPUT,
     REASONING,
     as_dict,
+    classify,
     delta_of,
     interrupts_of,
-    look,
     message_of,
     models,
     tool_error,
 )
+from agentrunner.harness.inputs import with_history
+from agentrunner.harness.run_writer import RunWriter
 from agentrunner.live import Driver, _current, current_run
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.harness")
 
 
-class Segment:
+class SupervisedRun:
     """An agent for one AG-UI run: the user's, obeying the harness.
 
     `ticket`: the intent this is a try of, as it was when it was taken; with `recovering` by the recovery.
@@ -66,7 +66,7 @@ class Segment:
         self.collects = False
         """Whether what the agent says is kept for a result."""
         self.thread_id = self.run_id = ""
-        self.life: Life | None = None
+        self.life: RunWriter | None = None
         """What is written of its harness run, once it is let in."""
         self.admitted = asyncio.Event()
         """Set when that is there, or never will be."""
@@ -111,7 +111,7 @@ class Segment:
             async for event in await self._open(given):
                 about = about_models.get(type(event), -1)
                 if about < 0:
-                    about = look(event)
+                    about = classify(event)
                 if not about:
                     yield event
                 elif about <= REASONING:
@@ -161,14 +161,14 @@ class Segment:
         iterator: AsyncIterator[Any] = events
         return iterator
 
-    async def _wait_first(self, life: Life, event: Any, given: RunAgentInput) -> None:
+    async def _wait_first(self, life: RunWriter, event: Any, given: RunAgentInput) -> None:
         """Where the event asks for approvals, write that down before it is shown: it may be answered at once."""
         if life.ended or not (interrupts := interrupts_of(event)):
             return
         events = decode(self._driver.recorder.compacted()) if self._driver is not None else []
-        await life.wait_for(asked(life.record, self.run_id, interrupts, tool_calls(events, given)))
+        await life.wait_for(from_interrupts(life.record, self.run_id, interrupts, tool_calls(events, given)))
 
-    def _note(self, life: Life, about: int, event: Any) -> None:
+    def _note(self, life: RunWriter, about: int, event: Any) -> None:
         """Have it written down how the run ends, or keep what a tool said."""
         if life.ended:
             return
@@ -183,7 +183,7 @@ class Segment:
         elif self.collects and (said := tool_error(as_dict(event))) is not None:
             self._tool_errors.append(said)
 
-    def _tap(self, life: Life, about: int, event: Any) -> None:
+    def _tap(self, life: RunWriter, about: int, event: Any) -> None:
         if self.collects and about == OUTPUT:
             self._said.append(event)
         if self._harness.bus:
@@ -202,7 +202,7 @@ class Segment:
 
     # The beginning
 
-    async def _let_in(self, input: RunAgentInput) -> tuple[Life, RunAgentInput]:
+    async def _let_in(self, input: RunAgentInput) -> tuple[RunWriter, RunAgentInput]:
         """Write down that the run begins, once it may and it is its turn; give the input the agent gets."""
         slots = self._harness.slots
         turn = False
@@ -216,7 +216,7 @@ class Segment:
             if turn:
                 self._start(admission)
             elif not admission.news:
-                self.life = life = Life(self._harness, self.store, self._claim, admission)
+                self.life = life = RunWriter(self._harness, self.store, self._claim, admission)
                 break
             try:
                 life = await self._write(admission)
@@ -240,10 +240,10 @@ class Segment:
         """Note that a try begins."""
         admission.start(self._harness.owners.me, self.run_id, self._claim.first_seq, recovering=self.recovering)
 
-    async def _write(self, admission: Admission) -> Life:
+    async def _write(self, admission: Admission) -> RunWriter:
         """Write, whatever becomes of the run meanwhile."""
 
-        async def write() -> Life:
+        async def write() -> RunWriter:
             try:
                 await admission.write(self.store, self._claim)
             except StoreError:
@@ -251,7 +251,7 @@ class Segment:
                 self._harness.stranded = True
                 raise
             if self.life is None:
-                self.life = Life(self._harness, self.store, self._claim, admission)
+                self.life = RunWriter(self._harness, self.store, self._claim, admission)
             self.life.intent = admission.intent
             self.life.ended = admission.gives_up is not None
             for record in admission.settled:
@@ -260,7 +260,7 @@ class Segment:
             return self.life
 
         self._writing = writing = self._harness.spawn(write(), quiet=True)
-        life: Life = await asyncio.shield(writing)
+        life: RunWriter = await asyncio.shield(writing)
         return life
 
     async def _given(self, input: RunAgentInput, approvals: list[Approval]) -> RunAgentInput:
@@ -310,7 +310,7 @@ class Segment:
             why = error or failed
             await life.end("failed", (str(why) or type(why).__name__) if why is not None else "The agent was cancelled")
 
-    def _can_go_on(self, life: Life) -> bool:
+    def _can_go_on(self, life: RunWriter) -> bool:
         """Say whether the recovery can go on with the run."""
         resumable = life.intent is not None or (life.record.state == "running" and hasattr(self.agent, "resume"))
         return resumable and self._harness.recovery.enabled

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from agentrunner.errors import RunRefused, ThreadAlreadyRunning
 from agentrunner.harness.approvals import entry_of
-from agentrunner.harness.cancelling import LOOK_EVERY
+from agentrunner.harness.cancellation import LOOK_EVERY
 from agentrunner.harness.records import find_approval, find_intent
-from agentrunner.harness.segment import Segment
+from agentrunner.harness.supervised_run import SupervisedRun
 
 if TYPE_CHECKING:
     from agentrunner.harness.harness import Harness
     from agentrunner.harness.records import Intent, RunRecord
 
 
-async def go_on(harness: Harness, record: RunRecord, intent: Intent, *, recovering: bool) -> Segment | None:
+async def resume_run(harness: Harness, record: RunRecord, intent: Intent, *, recovering: bool) -> SupervisedRun | None:
     """Run the agent once more, to its end; give what ran, or `None` if it was somebody else's to run by then."""
     try:
         segment = await _started(harness, record, intent, recovering)
@@ -36,13 +36,13 @@ async def go_on(harness: Harness, record: RunRecord, intent: Intent, *, recoveri
     return segment
 
 
-async def _started(harness: Harness, record: RunRecord, intent: Intent, recovering: bool) -> Segment | None:
+async def _started(harness: Harness, record: RunRecord, intent: Intent, recovering: bool) -> SupervisedRun | None:
     """Run the agent as soon as the thread is free, unless somebody else does."""
     store = await harness.opened()
     approvals = [await find_approval(store, name) for name in record.waits_for]
     entries = [entry_of(approval) for approval in approvals if approval is not None]
     while True:
-        segment = Segment(harness, record.agent, harness.originals[record.agent], intent, recovering=recovering)
+        segment = SupervisedRun(harness, record.agent, harness.originals[record.agent], intent, recovering=recovering)
         segment.loads_history = segment.collects = True
         given = {**record.given, "threadId": record.thread_id, "runId": str(uuid.uuid4()), "messages": []}
         if entries:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from agentrunner.harness.event_kinds import result_text
 from agentrunner.harness.listeners import Subscription
 from agentrunner.harness.types import ItemKind, ItemListener, Listeners, StreamItem
-from agentrunner.harness.watch import result_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agentrunner._core import Event
-    from agentrunner.harness.segment import Segment
+    from agentrunner.harness.supervised_run import SupervisedRun
     from agentrunner.stream import EventStream
 
 KINDS: dict[str, ItemKind] = {
@@ -27,7 +27,7 @@ GRACE = 1.0
 """Seconds a run's own listeners have to take in the rest when it is over."""
 
 
-async def items(segment: Segment, stream: EventStream) -> AsyncIterator[StreamItem]:
+async def items(segment: SupervisedRun, stream: EventStream) -> AsyncIterator[StreamItem]:
     """Yield what happens in a run, as it becomes durable: first how it begins, then what it says, then how it ends."""
     told = 0
 
@@ -69,7 +69,7 @@ async def _next(stream: EventStream) -> Event | None:
     return await anext(stream, None)
 
 
-def _item(segment: Segment, kind: ItemKind, event: dict[str, Any]) -> StreamItem:
+def _item(segment: SupervisedRun, kind: ItemKind, event: dict[str, Any]) -> StreamItem:
     if kind == "step":
         text = event.get("stepName", "")
     elif kind == "tool_result":
