@@ -11,19 +11,18 @@ import typer
 
 from agentrunner.cli.common import fail, require
 from agentrunner.errors import StoreError
-from agentrunner.stores.urls import OURS, store_from_url
+from agentrunner.stores.backends import POSTGRES, find_backend, list_examples
+from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agentrunner.stores import Store
 
-PLACE = "a SQLite file, redis://… or postgresql://…"
+PLACE = list_examples()
 Location: TypeAlias = Annotated[
     str, typer.Argument(metavar="LOCATION", help=f"Where the threads are: {PLACE}.", show_default=False)
 ]
-
-POSTGRES = ("postgres", "postgresql")
 
 
 def is_file(location: str) -> bool:
@@ -45,8 +44,17 @@ def shown(location: str) -> str:
         # What stands before it was not read as the password it may be.
         return f"{scheme}://…"
     name = user.partition(":")[0]
-    ours = urlencode([(key, value) for key, value in parse_qsl(address.query) if key in OURS], safe="{}")
+    shown_keys = _url_options(location)
+    ours = urlencode([(key, value) for key, value in parse_qsl(address.query) if key in shown_keys], safe="{}")
     return f"{scheme}://{name}{'@' if name else ''}{server}{address.path}{'?' if ours else ''}{ours}"
+
+
+def _url_options(location: str) -> frozenset[str]:
+    """Return the names of the store's own options in a URL: all others may be secret."""
+    try:
+        return find_backend(location).url_options
+    except ValueError:
+        return frozenset()
 
 
 def store_of(location: str, **options: Any) -> Store:
@@ -56,8 +64,10 @@ def store_of(location: str, **options: Any) -> Store:
             return store_from_url(location, **options)
         except ValueError as error:
             fail(str(error), 2)
-    if location.partition("://")[0] not in ("redis", "rediss", *POSTGRES):
-        fail(f"{shown(location)}: no such kind of store; there is {PLACE}", 2)
+    try:
+        find_backend(location)
+    except ValueError as error:
+        fail(f"{shown(location)}: {error}", 2)
     if shown(location).endswith("…"):
         fail(f"{shown(location)}: that is no address; in a password, %40 stands for @, %2F for / and so on", 2)
     try:
@@ -88,7 +98,7 @@ async def looking_at(location: str) -> AsyncIterator[Store]:
     """Open a store that is there. Nothing in it is recovered or freed, a missing file or schema is not made."""
     if is_file(location):
         require(Path(location))
-    elif location.startswith(POSTGRES):
+    elif location.partition("://")[0] in POSTGRES.schemes:
         await _require_schema(location)
     async with opened(location) as store:
         yield store
@@ -97,12 +107,9 @@ async def looking_at(location: str) -> AsyncIterator[Store]:
 async def _require_schema(location: str) -> None:
     """Leave if the database has no such schema. Redis has nothing that would have to be made."""
     store: Any = store_of(location)
-    import psycopg
-
     try:
-        async with await store._client.connect() as connection:
-            made = await connection.execute("SELECT to_regclass(%s)", [f'"{store.schema}".schema_version'])
-            if await made.fetchone() == (None,):
-                fail(f"{shown(location)}: there is no schema '{store.schema}' of ours")
-    except psycopg.Error as error:
+        has_schema = await store.has_schema()
+    except StoreError as error:
         fail(f"{shown(location)}: {error}")
+    if not has_schema:
+        fail(f"{shown(location)}: there is no schema '{store.schema}' of ours")

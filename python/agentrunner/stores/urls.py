@@ -1,38 +1,48 @@
-"""A store by where it is: a file's path or an address."""
+"""Make a store from its location: a SQLite file's path, or the URL of a server."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from agentrunner.stores.backends import find_backend
+
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from agentrunner.stores.backends import StoreOptions
     from agentrunner.stores.protocol import Store
 
-OURS = frozenset({"prefix", "schema"})
-"""What an address may say to us behind its `?`; the rest is its client's."""
 
+def store_from_url(location: str, **options: Unpack[StoreOptions]) -> Store:
+    """Return the store at a location; it is not opened yet.
 
-def store_from_url(location: str, **options: Any) -> Store:
-    """Give the store at `redis://…`, `rediss://…`, `postgresql://…`, `postgres://…`, or else at a SQLite file's path.
+    Args:
+        location: The path of a SQLite file, or a URL: `redis://…`, `rediss://…`, `postgresql://…`, `postgres://…`.
+            `?prefix=` (Redis) and `?schema=` (PostgreSQL) set the options of these names and override `options`;
+            the client library gets all other parameters of the query.
+        **options: Options of the store's class, such as `lease_ttl` and `resume_window`, both in seconds.
 
-    `?prefix=` (Redis) and `?schema=` (PostgreSQL) in an address are the store's options of these names; `options` are
-    given to it too. Raises `ImportError`, saying which extra, where the client is not installed.
+    Returns:
+        A `SqliteStore`, `RedisStore` or `PostgresStore`.
+
+    Raises:
+        ImportError: The backend's client library is not installed; the text has the command that installs it.
+        TypeError: The store has no such option.
+        ValueError: The scheme is unknown, or the store refuses the location or an option.
+
+    Example::
+
+        runner = AgentRunner(store_from_url("postgresql://app@db/app?schema=agents", lease_ttl=20))
+
     """
-    scheme, separator, _ = location.partition("://")
-    if separator and scheme in ("redis", "rediss", "postgres", "postgresql"):
-        address = urlsplit(location)
-        query = parse_qsl(address.query, keep_blank_values=True)
-        options |= {key: value for key, value in query if key in OURS}
-        # Not `+` for a space: libpq takes it as it is.
-        theirs = urlencode([pair for pair in query if pair[0] not in OURS], quote_via=quote)
-        location = urlunsplit(address._replace(query=theirs))
-        if scheme.startswith("redis"):
-            from agentrunner.stores.redis import RedisStore
-
-            return RedisStore(location, **options)
-        from agentrunner.stores.postgres import PostgresStore
-
-        return PostgresStore(location, **options)
-    from agentrunner.stores.sqlite import SqliteStore
-
-    return SqliteStore(location, **options)
+    backend = find_backend(location)
+    store_options: dict[str, Any] = {**options}
+    if backend.schemes:
+        url = urlsplit(location)
+        query = parse_qsl(url.query, keep_blank_values=True)
+        store_options |= {key: value for key, value in query if key in backend.url_options}
+        client_query = [pair for pair in query if pair[0] not in backend.url_options]
+        # Quote a space as `%20`: libpq would read a `+` as a plus sign.
+        location = urlunsplit(url._replace(query=urlencode(client_query, quote_via=quote)))
+    return backend.load()(location, **store_options)

@@ -106,6 +106,15 @@ class PostgresClient:
         """Give a connection that is not the pool's."""
         return await AsyncConnection.connect(**self._options)
 
+    async def has_schema(self) -> bool:
+        """Return whether the schema exists, without opening the client. Raises `StoreError`."""
+        try:
+            async with await self.connect() as connection:
+                cursor = await connection.execute("SELECT to_regclass(%s)", [f"{self._quoted}.schema_version"])
+                return await cursor.fetchone() != (None,)
+        except psycopg.Error as error:
+            raise _ours(error) from error
+
     async def rows(self, statement: str, *, large: bool = False, **values: Any) -> list[tuple[Any, ...]]:
         """Run a statement that has rows and give them; tried again when the connection is lost, with `%(again)s` true.
 

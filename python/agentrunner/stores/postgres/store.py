@@ -61,6 +61,10 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         await self._client.open()
         self._owner = self._owner or Owner()
 
+    async def has_schema(self) -> bool:
+        """Return whether the schema exists, without making it. The store need not be open. Raises `StoreError`."""
+        return await self._client.has_schema()
+
     async def aclose(self) -> None:
         """Commit what is queued and let go of the connections."""
         if self._client.forked:

@@ -1,9 +1,11 @@
-"""The store on a Redis server that several processes and machines share."""
+"""The store on a Redis server, shared by any number of processes and machines."""
+
+from agentrunner.stores.backends import REDIS
 
 try:
     import redis as redis
 except ImportError as error:
-    raise ImportError("the Redis store needs redis-py: pip install 'agentrunner[redis]'") from error
+    raise REDIS.missing_client() from error
 
 from agentrunner.stores.redis.store import RedisStore
 

@@ -1,0 +1,117 @@
+"""The table of backends: one row tells which locations name a store, and how to make it.
+
+To add a backend, write its store in a folder beside this file, add a row here, and add a fixture to the tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentrunner.stores.protocol import Store
+
+
+class StoreOptions(TypedDict, total=False):
+    """The keyword options of every backend's store; `Backend.options` names those that one store takes."""
+
+    lease_ttl: float
+    resume_window: float
+    durability: Literal["balanced", "strict"]
+    free_stuck: bool
+    prefix: str
+    history: Store | None
+    schema: str
+    pool_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A kind of store that several processes can open by the same location."""
+
+    name: str
+    """Short name, also the name of the module or folder in `agentrunner.stores`."""
+    title: str
+    """Product's name, as error texts write it."""
+    example: str
+    """Form of its locations, as help and error texts write it."""
+    module: str
+    class_name: str
+    options: frozenset[str]
+    """Names of the keyword options that its class takes; their types are in `StoreOptions`."""
+    schemes: tuple[str, ...] = ()
+    """URL schemes that name it; empty for SQLite, whose location is a file's path."""
+    url_options: frozenset[str] = frozenset()
+    """Names of the options that may be in a URL's query; the client library reads all other parameters."""
+    extra: str | None = None
+    """Extra of the `agentrunner` package that installs its client library."""
+    client_library: str | None = None
+    """Name of that library in error texts."""
+
+    def load(self) -> Callable[..., Store]:
+        """Import the store's class. Raises `ImportError`, with the command to run, if its client is missing."""
+        store_class: Callable[..., Store] = getattr(importlib.import_module(self.module), self.class_name)
+        return store_class
+
+    def missing_client(self) -> ImportError:
+        """Return the error for a client library that is not installed."""
+        return ImportError(
+            f"the {self.title} store needs {self.client_library}: pip install 'agentrunner[{self.extra}]'"
+        )
+
+
+SQLITE = Backend(
+    name="sqlite",
+    title="SQLite",
+    example="a SQLite file",
+    module="agentrunner.stores.sqlite",
+    class_name="SqliteStore",
+    options=frozenset({"durability", "lease_ttl", "resume_window", "free_stuck"}),
+)
+REDIS = Backend(
+    name="redis",
+    title="Redis",
+    example="redis://…",
+    module="agentrunner.stores.redis",
+    class_name="RedisStore",
+    options=frozenset({"prefix", "lease_ttl", "resume_window", "history"}),
+    schemes=("redis", "rediss"),
+    url_options=frozenset({"prefix"}),
+    extra="redis",
+    client_library="redis-py",
+)
+POSTGRES = Backend(
+    name="postgres",
+    title="PostgreSQL",
+    example="postgresql://…",
+    module="agentrunner.stores.postgres",
+    class_name="PostgresStore",
+    options=frozenset({"schema", "lease_ttl", "resume_window", "pool_size"}),
+    schemes=("postgresql", "postgres"),
+    url_options=frozenset({"schema"}),
+    extra="postgres",
+    client_library="psycopg",
+)
+
+BACKENDS = (SQLITE, REDIS, POSTGRES)
+
+
+def list_examples() -> str:
+    """Return the forms a location may have, as one phrase for help and error texts."""
+    *first, last = (backend.example for backend in BACKENDS)
+    return f"{', '.join(first)} or {last}"
+
+
+def find_backend(location: str) -> Backend:
+    """Return the backend that a location names. Raises `ValueError` for an unknown scheme."""
+    scheme, separator, _ = location.partition("://")
+    if not separator:
+        return SQLITE
+    for backend in BACKENDS:
+        if scheme in backend.schemes:
+            return backend
+    # The scheme alone: the rest of the location may hold a password.
+    raise ValueError(f"no store has the URL scheme '{scheme}'; a location is {list_examples()}")
