@@ -241,7 +241,7 @@ async def test_what_is_remembered_is_the_action_and_not_for_ever(monkeypatch: py
     await agent.run_turn("s", "go on")
     assert asked == ["pay:bob"]
     now = sessions.now_ms()
-    monkeypatch.setattr("agentrunner.runtime.calls.now_ms", lambda: now + 61_000)
+    monkeypatch.setattr("agentrunner.runtime.tool_calls.now_ms", lambda: now + 61_000)
     await agent.run_turn("s", "and on")
     assert asked == ["pay:bob"] * 2
     assert len(bank.paid) == 4
@@ -257,7 +257,7 @@ async def test_what_was_edited_is_not_what_was_approved() -> None:
 
     for given in (handler, None):
         bank, _, agent = asking(calls(("c3", "pay", {"to": "bob"})), says("done"))
-        agent._means = replace(agent._means, approval_handler=given)
+        agent._resources = replace(agent._resources, approval_handler=given)
         await agent.create_session("s")
         result = await agent.run_turn("s", "go")
         for call in ("c2", "c3"):

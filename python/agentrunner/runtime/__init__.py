@@ -2,7 +2,6 @@
 
 from agentrunner.errors import RecordDamaged, RecordTooNew, SessionAlreadyExists, SessionNotFound
 from agentrunner.runtime.agent import AgentRuntime
-from agentrunner.runtime.answer import Answer
 from agentrunner.runtime.approvals import ApprovalRequest, Decision, Deny
 from agentrunner.runtime.bus import Missed, RuntimeEvent, Subscription
 from agentrunner.runtime.checkpoints import Checkpoint
@@ -21,10 +20,14 @@ from agentrunner.runtime.llm import (
     Usage,
 )
 from agentrunner.runtime.middleware import Middleware, TurnContext
+from agentrunner.runtime.model_response import ModelResponse
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, TurnResult, WaitingForClient
 from agentrunner.runtime.session import Session
 from agentrunner.runtime.skills import Skill, SkillPrompter, load_skills
 from agentrunner.runtime.tools import Tool, ToolCall, ToolContext, ToolResult, tool
+
+Answer = ModelResponse
+"""The name of `ModelResponse` in version 0.1.0, kept for middleware written for it."""
 
 __all__ = [
     "AgentRuntime",
@@ -43,6 +46,7 @@ __all__ = [
     "LlmRequest",
     "Middleware",
     "Missed",
+    "ModelResponse",
     "Outcome",
     "ReasoningDelta",
     "RecordDamaged",

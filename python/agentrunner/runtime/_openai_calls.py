@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class _Call:
+class _PartialCall:
     id: str
     name: str = ""
     args: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class _Call:
             return False
 
 
-class Calls:
+class ToolCallAssembler:
     """The tool calls of one answer.
 
     A piece belongs to the call of its `index`. There are services that give no index, or the same one to every call;
@@ -36,9 +36,9 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
+        self._calls: list[_PartialCall] = []
+        self._by_index: dict[int, _PartialCall] = {}
+        self._by_id: dict[str, _PartialCall] = {}
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -54,7 +54,7 @@ class Calls:
         if call is None:
             # An id that another call has is not an id.
             fresh = given if given is not None and given not in self._by_id else f"call-{uuid.uuid4().hex}"
-            self._calls.append(call := _Call(fresh))
+            self._calls.append(call := _PartialCall(fresh))
             self._by_id[given or fresh] = call
             if isinstance(index, int):
                 self._by_index[index] = call
@@ -77,7 +77,7 @@ class Calls:
             if not "".join(call.args).strip():
                 yield ToolCallArgs(call.id, "{}")
 
-    def _known(self, index: Any, given: str | None, name: str, args: str) -> _Call | None:
+    def _known(self, index: Any, given: str | None, name: str, args: str) -> _PartialCall | None:
         if given is not None and given in self._by_id:
             call = self._by_id[given]
         elif isinstance(index, int):

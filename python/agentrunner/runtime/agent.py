@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from agentrunner.errors import SessionNotFound, ThreadAlreadyRunning
 from agentrunner.live import current_run
-from agentrunner.runtime.answer import new_id
 from agentrunner.runtime.approvals import read_decision
-from agentrunner.runtime.begin import Beginning
 from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
+from agentrunner.runtime.model_response import new_id
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, TurnResult, WaitingForClient
 from agentrunner.runtime.prompt import Prompter
 from agentrunner.runtime.session import Session, Sessions
 from agentrunner.runtime.skills import SkillPrompter
 from agentrunner.runtime.tools import toolbox
-from agentrunner.runtime.turn import Means, Turn
+from agentrunner.runtime.turn import Turn, TurnResources
+from agentrunner.runtime.turn_start import TurnStarter
 from agentrunner.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from ag_ui.core import ResumeEntry, RunAgentInput
 
     from agentrunner.runtime.approvals import ApprovalHandler, ToolPolicy
-    from agentrunner.runtime.begin import Begun
     from agentrunner.runtime.llm import LlmClient, Usage
     from agentrunner.runtime.middleware import Middleware
     from agentrunner.runtime.outcome import Outcome
     from agentrunner.runtime.prompt import ContextManager
     from agentrunner.runtime.skills import Skill
     from agentrunner.runtime.tools import Tool
+    from agentrunner.runtime.turn_start import TurnStart
     from agentrunner.stores import Store
 
     Events = AsyncGenerator[dict[str, Any], None]
@@ -74,7 +74,7 @@ class AgentRuntime:
         skilled = SkillPrompter(skills)
         known = skilled.toolbox(own)
         config = config or RuntimeConfig()
-        self._means = Means(
+        self._resources = TurnResources(
             llm=llm,
             prompter=Prompter(config, own, known, skilled, context_manager),
             tools=known,
@@ -130,7 +130,7 @@ class AgentRuntime:
         calls = {call.id: call for call in (await sessions.checkpoint(session)).calls}
         for entry in entries:
             if (one := opened.get(entry.interrupt_id)) is not None:
-                read_decision(entry, one, self._means.tools.get(calls[one["toolCallId"]].name))
+                read_decision(entry, one, self._resources.tools.get(calls[one["toolCallId"]].name))
 
     def subscribe_events(self) -> Subscription:
         """Listen to what happens in all sessions from now on; a slow listener is told how much it missed."""
@@ -246,8 +246,8 @@ class AgentRuntime:
         with self._alone(sessions, input.thread_id):
             if known and await sessions.store.record("session", input.thread_id) is None:
                 raise SessionNotFound(f"there is no session '{input.thread_id}'")
-            beginning = Beginning(self._means, sessions, input)
-            begins: dict[str, Callable[[], Awaitable[Begun]]] = {
+            beginning = TurnStarter(self._resources, sessions, input)
+            begins: dict[str, Callable[[], Awaitable[TurnStart]]] = {
                 "run": beginning.run, "resume": beginning.resume, "checkpoint": lambda: beginning.checkpoint(number),
             }  # fmt: skip
             begun = await begins[how]()
@@ -256,7 +256,7 @@ class AgentRuntime:
                     self._bus.publish(RuntimeEvent(input.thread_id, input.run_id, event))
                     yield event
 
-    async def _told(self, input: RunAgentInput, sessions: Sessions, begun: Begun) -> Events:
+    async def _told(self, input: RunAgentInput, sessions: Sessions, begun: TurnStart) -> Events:
         session = begun.session
         started = {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
         if input.parent_run_id is not None:
@@ -269,7 +269,7 @@ class AgentRuntime:
                 yield event
         usage: list[Usage] = []
         if begun.at is not None:
-            turn = Turn(self._means, sessions, session, begun.at, input.run_id)
+            turn = Turn(self._resources, sessions, session, begun.at, input.run_id)
             usage = turn.usage
             async with aclosing(turn.events()) as events:
                 async for event in events:

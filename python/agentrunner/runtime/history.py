@@ -9,7 +9,7 @@ from agentrunner.runtime.tools import ToolResult
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agentrunner.runtime.ledger import Entry
+    from agentrunner.runtime.ledger import LedgerEntry
     from agentrunner.runtime.session import Session
     from agentrunner.runtime.tools import ToolCall
 
@@ -60,7 +60,7 @@ def client_results(
 
 
 def settled(
-    session: Session, calls: Iterable[ToolCall], brought: dict[str, dict[str, Any]], begun: dict[str, Entry]
+    session: Session, calls: Iterable[ToolCall], brought: dict[str, dict[str, Any]], begun: dict[str, LedgerEntry]
 ) -> list[dict[str, Any]]:
     """Give a result for each call that has none, so that the turn can end there: what is known of it.
 

@@ -26,7 +26,7 @@ def ledger_key(session_id: str, call_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """A call that was begun."""
 
     session_id: str
@@ -65,7 +65,7 @@ class Ledger:
         self._sessions = sessions
         self._session_id = session_id
 
-    async def look(self, calls: Iterable[ToolCall]) -> dict[str, Entry]:
+    async def look(self, calls: Iterable[ToolCall]) -> dict[str, LedgerEntry]:
         """Give, by call id, what is known of those that were begun. Raises `RecordDamaged`, `RecordTooNew`."""
         found = {}
         for call in calls:
@@ -73,7 +73,7 @@ class Ledger:
             if record is None:
                 continue
             try:
-                entry = Entry(**unseal(record), version=record.version)
+                entry = LedgerEntry(**unseal(record), version=record.version)
             except TypeError as error:
                 raise RecordDamaged(record.kind, record.key) from error
             if (entry.session_id, entry.call_id) != (self._session_id, call.id):
@@ -81,20 +81,20 @@ class Ledger:
             found[call.id] = entry
         return found
 
-    async def begin(self, calls: Sequence[ToolCall], known: dict[str, Entry]) -> list[Entry]:
+    async def begin(self, calls: Sequence[ToolCall], known: dict[str, LedgerEntry]) -> list[LedgerEntry]:
         """Write that these calls are begun, in one step. Raises `RecordConflict` where another has begun one."""
         entries = []
         for call in calls:
             entry = known.get(call.id)
             if entry is None:
-                entry = Entry(self._session_id, call.id, call.name, uuid.uuid4().hex, 1, call.decision)
+                entry = LedgerEntry(self._session_id, call.id, call.name, uuid.uuid4().hex, 1, call.decision)
             else:
                 entry = replace(entry, attempt=entry.attempt + 1)
             entries.append(entry)
         versions = await self._sessions.store.write([entry.change() for entry in entries], self._sessions.claim)
         return [replace(entry, version=version) for entry, version in zip(entries, versions, strict=True)]
 
-    async def end(self, entry: Entry, result: ToolResult) -> None:
+    async def end(self, entry: LedgerEntry, result: ToolResult) -> None:
         """Write what a call gave."""
         kept = {"content": result.content, "error": result.error, "metadata": dict(result.metadata)}
         await self._sessions.store.write([replace(entry, result=kept).change()], self._sessions.claim)

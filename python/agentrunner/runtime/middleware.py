@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentrunner.runtime.answer import Answer
     from agentrunner.runtime.llm import LlmRequest
+    from agentrunner.runtime.model_response import ModelResponse
     from agentrunner.runtime.session import Session
     from agentrunner.runtime.tools import ToolCall, ToolResult
 
@@ -38,7 +38,7 @@ class Middleware:
     async def on_pre_llm(self, context: TurnContext, request: LlmRequest) -> LlmRequest | None:
         """See a question, its messages, tools and settings, before the model does."""
 
-    async def on_post_llm(self, context: TurnContext, answer: Answer) -> Answer | None:
+    async def on_post_llm(self, context: TurnContext, answer: ModelResponse) -> ModelResponse | None:
         """See an answer before the session has it. Clients were shown it as it came, and are told of a change."""
 
     async def on_tool_call(self, context: TurnContext, call: ToolCall, arguments: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ except ImportError as error:
 from openai.resources.chat.completions import AsyncCompletions
 
 from agentrunner.errors import LlmRefused, LlmRequestInvalid, LlmResponseInvalid, LlmUnauthorized, LlmUnreachable
-from agentrunner.runtime._openai_calls import Calls
+from agentrunner.runtime._openai_calls import ToolCallAssembler
 from agentrunner.runtime._openai_errors import mapped
 from agentrunner.runtime._openai_messages import chat_messages, chat_tools
 from agentrunner.runtime._secrets import masked
@@ -103,7 +103,7 @@ class OpenAIClient:
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
         """Ask, and yield the answer as it comes; closing or cancelling closes the connection. Raises `LlmError`s."""
-        question, answer = self._question(request), _Answer(self.model)
+        question, answer = self._question(request), _StreamedResponse(self.model)
         try:
             async with await self._client.chat.completions.create(**question) as chunks:
                 async for chunk in chunks:
@@ -136,13 +136,13 @@ class OpenAIClient:
         return question
 
 
-class _Answer:
+class _StreamedResponse:
     """One answer, put together from the chunks of its stream."""
 
     def __init__(self, model: str) -> None:
         self.reason: str | None = None
         self._model = model
-        self._calls = Calls()
+        self._calls = ToolCallAssembler()
         self._refusal: list[str] = []
         self._usage: Usage | None = None
 

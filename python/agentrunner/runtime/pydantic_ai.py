@@ -90,7 +90,7 @@ class PydanticAIClient:
                 model_settings=settings,
                 model_request_parameters=ModelRequestParameters(function_tools=tools),
             ) as response:
-                calls = _Calls()
+                calls = _CallIds()
                 async for event in response:
                     for said in _events(event, calls):
                         yield said
@@ -111,7 +111,7 @@ class PydanticAIClient:
         except ValueError as error:
             raise errors.LlmRequestInvalid(f"the messages are no history: {error}") from error
 
-    def _end(self, response: StreamedResponse, calls: _Calls) -> Iterator[LlmEvent]:
+    def _end(self, response: StreamedResponse, calls: _CallIds) -> Iterator[LlmEvent]:
         if response.finish_reason == "content_filter":
             raise errors.LlmRefused(f"the service of the model '{self.model}' withheld the answer")
         if response.finish_reason == "error":
@@ -139,7 +139,7 @@ class PydanticAIClient:
         return kind(text, status=status, retry_after=retry_after, detail=masked(str(error)))
 
 
-class _Calls:
+class _CallIds:
     """The ids of an answer's tool calls by the index of their part, and whose arguments have been said."""
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class _Calls:
         return [(index, name) for index, name in self._ids.items() if index not in self._said]
 
 
-def _events(event: messages.ModelResponseStreamEvent, calls: _Calls) -> Iterator[LlmEvent]:
+def _events(event: messages.ModelResponseStreamEvent, calls: _CallIds) -> Iterator[LlmEvent]:
     match event:
         case messages.PartStartEvent(part=messages.TextPart(content=text)) if text:
             yield TextDelta(text)

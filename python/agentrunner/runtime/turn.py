@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import AgentRunnerError, LeaseLost, RecordConflict, StoreError
-from agentrunner.runtime.answer import Answer, Listening
-from agentrunner.runtime.calls import Judge, Runs, interrupts
 from agentrunner.runtime.history import result_message, result_metadata
 from agentrunner.runtime.ledger import Ledger
 from agentrunner.runtime.middleware import TurnContext
+from agentrunner.runtime.model_response import ModelResponse, ResponseReader
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, WaitingForClient
 from agentrunner.runtime.prompt import client_tools
+from agentrunner.runtime.tool_calls import CallPolicy, CallRunner, interrupts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ logger = logging.getLogger("agentrunner")
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class TurnResources:
     """What a turn is done with."""
 
     llm: LlmClient
@@ -55,8 +55,10 @@ class _TurnFailed(Exception):
 class Turn:
     """A user's turn. Each state it can be in is a checkpoint: going on is the same as going on after a crash."""
 
-    def __init__(self, means: Means, sessions: Sessions, session: Session, at: Checkpoint, run_id: str) -> None:
-        self._means = means
+    def __init__(
+        self, resources: TurnResources, sessions: Sessions, session: Session, at: Checkpoint, run_id: str
+    ) -> None:
+        self._resources = resources
         self._sessions = sessions
         self._session = session
         self._at = at
@@ -136,37 +138,37 @@ class Turn:
 
     async def _prepare(self, messages: Iterable[dict[str, Any]], empty: int = 0) -> Events:
         """Make the next question: trim, let middleware change it, keep it."""
-        means, session, config = self._means, self._session, self._means.config
+        resources, session, config = self._resources, self._session, self._resources.config
         for event in self._step_ended():
             yield event
         if self._at.turn >= config.max_turns:
             raise _TurnFailed(f"Max turns ({config.max_turns}) reached before the model had finished")
-        request = await means.prompter.question(session)
+        request = await resources.prompter.question(session)
         context = replace(self._context, turn=self._at.turn + 1)
-        for middleware in means.middlewares:
+        for middleware in resources.middlewares:
             request = await middleware.on_pre_llm(context, request) or request
-        kept = means.prompter.pack(request, session)
+        kept = resources.prompter.pack(request, session)
         await self._save("before_llm", messages=messages, turn=self._at.turn + 1, empty=empty, request=kept)
         self._request = request
 
     async def _ask(self) -> Events:
         """Ask the model, and keep what it said."""
-        means, session = self._means, self._session
+        resources, session = self._resources, self._session
         for event in self._step_begun():
             yield event
-        request, self._request = self._request or means.prompter.unpack(self._at.request, session), None
-        listening = Listening(session.call_ids())
-        async with aclosing(listening.events(means.llm, request)) as said:
+        request, self._request = self._request or resources.prompter.unpack(self._at.request, session), None
+        listening = ResponseReader(session.call_ids())
+        async with aclosing(listening.events(resources.llm, request)) as said:
             async for event in said:
                 yield event
         if listening.usage is not None:
             self.usage.append(listening.usage)
         answer = listening.answer
-        for middleware in means.middlewares:
+        for middleware in resources.middlewares:
             answer = await middleware.on_post_llm(self._context, answer) or answer
         if answer.empty:
             empty = self._at.empty + 1
-            if empty >= means.config.max_empty_answers:
+            if empty >= resources.config.max_empty_answers:
                 raise _TurnFailed(f"The model gave no answer, though asked {empty} times")
             async with aclosing(self._prepare(answer.messages(), empty)) as events:
                 async for event in events:
@@ -181,32 +183,34 @@ class Turn:
         if answer.messages() != listening.answer.messages():
             yield {"type": "MESSAGES_SNAPSHOT", "messages": session.messages}
 
-    def _sorted_out(self, answer: Answer, request: LlmRequest) -> Iterator[Any]:
+    def _sorted_out(self, answer: ModelResponse, request: LlmRequest) -> Iterator[Any]:
         """Say of each call whose tool it is, and whether the model was told of it."""
         offered = {spec.name for spec in request.tools}
-        clients = {spec.name for spec in client_tools(self._session, self._means.tools)}
+        clients = {spec.name for spec in client_tools(self._session, self._resources.tools)}
         for call in answer.calls:
             yield replace(call, offered=call.name in offered, client=call.name in offered & clients)
 
     async def _call(self) -> Events:
         """Run the tools, once each of them may run."""
-        means, session = self._means, self._session
+        resources, session = self._resources, self._session
         for event in self._step_begun():
             yield event
         own = [call for call in self._at.calls if not call.client]
         begun = await self._ledger.look(own) if self._begun_before else {}
-        judge = Judge(means.tools, means.tool_policy, means.approval_handler, means.config, session)
-        judged = [await judge.judge(call, begun.get(call.id)) for call in own]
+        policy = CallPolicy(
+            resources.tools, resources.tool_policy, resources.approval_handler, resources.config, session
+        )
+        judged = [await policy.judge(call, begun.get(call.id)) for call in own]
         ready = [one for one in judged if one is not None]
-        if judge.waiting:
-            waiting = Interrupted(interrupts(judge, means.config.approval_expires, self._at.key))
+        if policy.waiting:
+            waiting = Interrupted(interrupts(policy, resources.config.approval_expires, self._at.key))
             # What was decided of the others is not to be asked again.
             decided = {one.call.id: one.call for one in ready if one.call.decision is not None}
             calls = tuple(decided.get(call.id, call) for call in self._at.calls)
             step: Step | None = "before_tool_calls" if calls != self._at.calls else None
-            await self._save(step, outcome=waiting, approvals=judge.approvals, calls=calls)
+            await self._save(step, outcome=waiting, approvals=policy.approvals, calls=calls)
             return
-        runs = Runs(self._context, self._ledger, means.middlewares, means.recovery)
+        runs = CallRunner(self._context, self._ledger, resources.middlewares, resources.recovery)
         made: dict[str, dict[str, Any]] = {call.id: call.result for call in self._at.calls if call.result is not None}
         async with aclosing(runs.results(ready, begun)) as given:
             async for call, result in given:
@@ -223,11 +227,11 @@ class Turn:
         pending = [call.id for call in self._at.calls if call.id not in made]
         await self._save(
             "after_tool_calls", messages=messages, outcome=self._outcome(runs, failures, pending),
-            approvals=judge.approvals, calls=self._at.calls, results=tuple(messages), failures=failures,
+            approvals=policy.approvals, calls=self._at.calls, results=tuple(messages), failures=failures,
         )  # fmt: skip
 
-    def _outcome(self, runs: Runs, failures: int, pending: list[str]) -> Outcome | None:
-        retries = self._means.recovery.max_retries
+    def _outcome(self, runs: CallRunner, failures: int, pending: list[str]) -> Outcome | None:
+        retries = self._resources.recovery.max_retries
         if runs.failed is not None and runs.stopped:
             return Failed(runs.failed)
         if runs.failed is not None and failures > retries:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from agentrunner.runtime.checkpoints import Checkpoint
     from agentrunner.runtime.session import Sessions
     from agentrunner.runtime.tools import ToolCall
-    from agentrunner.runtime.turn import Means
+    from agentrunner.runtime.turn import TurnResources
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class TurnStart:
     """A turn that can go on."""
 
     session: Session
@@ -36,11 +36,11 @@ class Begun:
     """Whether clients are to be told all messages anew: what they were shown is not all that the session has."""
 
 
-class Beginning:
+class TurnStarter:
     """Brings one run's input into its session."""
 
-    def __init__(self, means: Means, sessions: Sessions, input: RunAgentInput) -> None:
-        self._means = means
+    def __init__(self, resources: TurnResources, sessions: Sessions, input: RunAgentInput) -> None:
+        self._resources = resources
         self._sessions = sessions
         self._input = input
         self._messages = [message.model_dump(mode="json", by_alias=True) for message in input.messages]
@@ -50,14 +50,14 @@ class Beginning:
             "state": input.state,
         }
 
-    async def run(self) -> Begun:
+    async def run(self) -> TurnStart:
         """Begin with new messages, or with what was decided. Raises, changing nothing, as `AgentRuntime.run`."""
         session = await self._sessions.find(self._input.thread_id)
         if self._input.resume:
             return await self._decided(session)
         return await self._anew(session)
 
-    async def resume(self) -> Begun:
+    async def resume(self) -> TurnStart:
         """Go on where the session was left; begin anew with what it has not been told. Raises as `run`."""
         session = await self._sessions.find(self._input.thread_id)
         if self._input.resume:
@@ -66,7 +66,7 @@ class Beginning:
             return await self._anew(session)
         return await self._left(session)
 
-    async def checkpoint(self, number: int | None) -> Begun:
+    async def checkpoint(self, number: int | None) -> TurnStart:
         """Go on from a checkpoint, by default the last; what came after it is taken back.
 
         Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`.
@@ -77,7 +77,7 @@ class Beginning:
             await self._sessions.rewind(session, at)
         if session.outcome is None and at.step == "after_tool_calls" and (pending := unanswered(session)):
             await self._sessions.save(session, outcome=WaitingForClient(pending))
-        return Begun(session, at if session.outcome is None else None, True)
+        return TurnStart(session, at if session.outcome is None else None, True)
 
     async def _untold(self, session: Session) -> bool:
         """Say whether the run was to begin with something that its process did not come to write down."""
@@ -100,11 +100,11 @@ class Beginning:
             return ()
         return (await self._sessions.checkpoint(session)).calls
 
-    async def _left(self, session: Session) -> Begun:
+    async def _left(self, session: Session) -> TurnStart:
         at = await self._sessions.checkpoint(session) if session.outcome is None else None
-        return Begun(session, at, True)
+        return TurnStart(session, at, True)
 
-    async def _anew(self, found: Session | None) -> Begun:
+    async def _anew(self, found: Session | None) -> TurnStart:
         run_id = self._input.run_id
         session = found or Session(self._input.thread_id)
         if isinstance(session.outcome, Interrupted) and not await self._withdrawn(session.outcome):
@@ -114,11 +114,11 @@ class Beginning:
         brought = client_results(session, calls, self._messages)
         begun = await Ledger(self._sessions, session.id).look(call for call in calls if not call.client)
         ends = settled(session, calls, brought, begun)
-        taken = fresh(session, self._messages, history=self._means.config.take_history)
+        taken = fresh(session, self._messages, history=self._resources.config.take_history)
         context = TurnContext(session.id, run_id, 0, found)
         for number, message in enumerate(taken):
             if message["role"] == "user":
-                for middleware in self._means.middlewares:
+                for middleware in self._resources.middlewares:
                     changed = await middleware.on_user_message(context, message)
                     # By its id a message is known again when the client sends it with the next run.
                     message = {**changed, "id": message["id"]} if changed is not None else message
@@ -129,7 +129,7 @@ class Beginning:
             session, messages=[] if cut else [*ends, *taken], outcome=None, given=self._given,
             checkpoint={"step": "after_user_input", "turn": 0, "run_id": run_id}, **cut,
         )  # fmt: skip
-        return Begun(session, at, again is not None or len(ends) > len(brought))
+        return TurnStart(session, at, again is not None or len(ends) > len(brought))
 
     async def _withdrawn(self, waiting: Interrupted) -> bool:
         """Say whether a harness has closed the questions: by its records, where there are any."""
@@ -154,7 +154,7 @@ class Beginning:
             return False
         return run.decided and run.thread_id == self._input.thread_id
 
-    async def _decided(self, session: Session | None, *, again: bool = False) -> Begun:
+    async def _decided(self, session: Session | None, *, again: bool = False) -> TurnStart:
         entries = self._input.resume or []
         answered = {entry.interrupt_id for entry in entries}
         if session is None or not answered <= {interrupt_id(call) for call in session.call_ids()}:
@@ -166,7 +166,7 @@ class Beginning:
             # Decided before, by the same run in a process that has died or by a client that asks twice.
             return await self._left(session)
         at = await self._sessions.checkpoint(session)
-        decisions = read_decisions(entries, waiting, at.calls, self._means.tools, in_time=self._in_time())
+        decisions = read_decisions(entries, waiting, at.calls, self._resources.tools, in_time=self._in_time())
         brought = client_results(session, at.calls, self._messages)
         calls = []
         approvals = dict(session.approvals)
@@ -174,9 +174,11 @@ class Beginning:
             decision = decisions.get(call.id)
             if decision is not None:
                 call = replace(call, decision=decision.kept())
-                tool = self._means.tools.get(call.name)
+                tool = self._resources.tools.get(call.name)
                 if decision.lasting and tool is not None:
-                    approvals[action_key(tool, call.arguments)] = now_ms() + int(self._means.config.approval_ttl * 1000)
+                    approvals[action_key(tool, call.arguments)] = now_ms() + int(
+                        self._resources.config.approval_ttl * 1000
+                    )
             calls.append(replace(call, result=brought.get(call.id, call.result)))
         made = await self._sessions.save(
             session, outcome=None, given=self._given, approvals=approvals,
@@ -185,4 +187,4 @@ class Beginning:
                 "calls": tuple(calls), "empty": at.empty, "failures": at.failures,
             },
         )  # fmt: skip
-        return Begun(session, made, False)
+        return TurnStart(session, made, False)

@@ -34,7 +34,7 @@ def new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelResponse:
     """What a model said."""
 
     text: str = ""
@@ -72,7 +72,7 @@ class Answer:
         return [*made, message]
 
 
-class Listening:
+class ResponseReader:
     """An answer that is coming in. `answer` once it is whole."""
 
     def __init__(self, used: Collection[str]) -> None:
@@ -88,7 +88,7 @@ class Listening:
         """Of each call, by the model's id of it, ours."""
         self._calls: dict[str, tuple[str, list[str]]] = {}
         self.usage: Usage | None = None
-        self.answer = Answer()
+        self.answer = ModelResponse()
 
     async def events(self, client: LlmClient, request: LlmRequest) -> Events:
         """Ask, and yield events. Raises what the client raises, `LlmResponseInvalid` for half an answer."""
@@ -133,7 +133,7 @@ class Listening:
         calls = tuple(ToolCall(name, tool, "".join(args)) for name, (tool, args) in self._calls.items())
         reasoning = tuple((name, "".join(parts)) for name, parts in self._reasoning.items())
         text = "".join(self._text) if self._speaking_begun else ""
-        self.answer = Answer(text, calls, reasoning, self._sealed, self.usage, finish, self._id)
+        self.answer = ModelResponse(text, calls, reasoning, self._sealed, self.usage, finish, self._id)
 
     _speaking_begun = False
 

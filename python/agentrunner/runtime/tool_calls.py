@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from agentrunner.runtime.approvals import ApprovalHandler, ToolPolicy
     from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
-    from agentrunner.runtime.ledger import Entry, Ledger
+    from agentrunner.runtime.ledger import Ledger, LedgerEntry
     from agentrunner.runtime.middleware import Middleware, TurnContext
     from agentrunner.runtime.session import Session
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ResolvedCall:
     """A call whose result is known without running it."""
 
     call: ToolCall
@@ -38,7 +38,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class ToRun:
+class PendingCall:
     """A call that may be run."""
 
     call: ToolCall
@@ -51,10 +51,10 @@ class ToRun:
         return self.tool.concurrent
 
 
-Ready: TypeAlias = Known | ToRun
+CheckedCall: TypeAlias = ResolvedCall | PendingCall
 
 
-class Judge:
+class CallPolicy:
     """Says of each call whether it runs, before any of them does."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Judge:
         """Hold an approval for what comes."""
         self.approvals[key] = now_ms() + int(self._config.approval_ttl * 1000)
 
-    async def judge(self, call: ToolCall, entry: Entry | None) -> Ready | None:
+    async def judge(self, call: ToolCall, entry: LedgerEntry | None) -> CheckedCall | None:
         """Say what is to be done with a call; `None`: it waits for its approval.
 
         Raises what the policy and the approval handler raise.
@@ -87,22 +87,22 @@ class Judge:
         tool = self._tools.get(call.name) if call.offered else None
         if entry is not None:
             if entry.done is not None:
-                return Known(call, entry.done, failure=entry.done.error is not None, ran=True)
+                return ResolvedCall(call, entry.done, failure=entry.done.error is not None, ran=True)
             if tool is None or not tool.idempotent:
-                return Known(call, UNKNOWN)
+                return ResolvedCall(call, UNKNOWN)
             call = replace(call, decision=entry.decision)
         if tool is None:
             text = f"There is no tool '{call.name}'."
-            return Known(call, ToolResult(text, text), failure=True)
+            return ResolvedCall(call, ToolResult(text, text), failure=True)
         decision = _decision(call)
         try:
             arguments = _arguments(tool, call, decision)
         except InvalidArguments as error:
-            return Known(call, ToolResult(str(error), str(error)), failure=True)
+            return ResolvedCall(call, ToolResult(str(error), str(error)), failure=True)
         if entry is None and decision is None:
             verdict = await judged(self._policy, tool, call, self._session)
             if verdict == "deny" or isinstance(verdict, Deny):
-                return Known(call, _refused("This call is not allowed", getattr(verdict, "reason", "")))
+                return ResolvedCall(call, _refused("This call is not allowed", getattr(verdict, "reason", "")))
             if verdict == "ask" and (key := action_key(tool, call.arguments)) not in self.approvals:
                 given = orjson.loads(call.arguments or "{}")
                 request = ApprovalRequest(interrupt_id(call.id), self._session.id, call, given, key)
@@ -115,8 +115,8 @@ class Judge:
                 call = replace(call, decision=decision.kept())
                 arguments = _arguments(tool, call, decision)
         if decision is not None and not decision.approved:
-            return Known(call, _refused("The user has rejected this call", decision.reason))
-        return ToRun(call, tool, arguments)
+            return ResolvedCall(call, _refused("The user has rejected this call", decision.reason))
+        return PendingCall(call, tool, arguments)
 
 
 def _decision(call: ToolCall) -> Decision | None:
@@ -137,7 +137,7 @@ def _refused(text: str, reason: str | None) -> ToolResult:
     return ToolResult(text, text)
 
 
-class Runs:
+class CallRunner:
     """Runs the calls of a turn, in their order, beside each other where they are declared safe."""
 
     def __init__(
@@ -153,7 +153,7 @@ class Runs:
         """Whether that ends the turn."""
 
     async def results(
-        self, calls: Sequence[Ready], begun: dict[str, Entry]
+        self, calls: Sequence[CheckedCall], begun: dict[str, LedgerEntry]
     ) -> AsyncGenerator[tuple[ToolCall, ToolResult], None]:
         """Run them and yield what they gave, in their order; each is in the ledger by then.
 
@@ -162,9 +162,9 @@ class Runs:
         for batch in _batches(calls):
             if self.stopped:
                 for one in batch:
-                    yield one.call, one.result if isinstance(one, Known) else _refused("Not run", self.failed)
+                    yield one.call, one.result if isinstance(one, ResolvedCall) else _refused("Not run", self.failed)
                 continue
-            to_run = [one for one in batch if isinstance(one, ToRun)]
+            to_run = [one for one in batch if isinstance(one, PendingCall)]
             entries = await self._ledger.begin([one.call for one in to_run], begun) if to_run else []
             tasks = {
                 one.call.id: asyncio.ensure_future(self._run(one, entry))
@@ -172,7 +172,7 @@ class Runs:
             }
             try:
                 for one in batch:
-                    result = one.result if isinstance(one, Known) else await tasks[one.call.id]
+                    result = one.result if isinstance(one, ResolvedCall) else await tasks[one.call.id]
                     self._note(one, result)
                     yield one.call, result
             finally:
@@ -180,15 +180,15 @@ class Runs:
                     task.cancel()
                 await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    def _note(self, one: Ready, result: ToolResult) -> None:
-        if result.error is None or (isinstance(one, Known) and not one.failure):
+    def _note(self, one: CheckedCall, result: ToolResult) -> None:
+        if result.error is None or (isinstance(one, ResolvedCall) and not one.failure):
             return
         self.failed = self.failed or f"Tool '{one.call.name}' failed: {result.error}"
         # Arguments that do not fit are no failure of the tool's: the model is told in any case.
-        if self._recovery.action == "stop" and (isinstance(one, ToRun) or one.ran):
+        if self._recovery.action == "stop" and (isinstance(one, PendingCall) or one.ran):
             self.stopped = True
 
-    async def _run(self, one: ToRun, entry: Entry) -> ToolResult:
+    async def _run(self, one: PendingCall, entry: LedgerEntry) -> ToolResult:
         context = ToolContext(
             self._context.session_id, self._context.run_id, one.call.id, entry.idempotency_key, entry.attempt
         )
@@ -214,9 +214,9 @@ class Runs:
         return ToolResult(f"Error: {text}{advice}", text)
 
 
-def _batches(calls: Sequence[Ready]) -> Iterator[list[Ready]]:
+def _batches(calls: Sequence[CheckedCall]) -> Iterator[list[CheckedCall]]:
     """Give the calls in rows that may run together."""
-    batch: list[Ready] = []
+    batch: list[CheckedCall] = []
     for one in calls:
         if batch and not (one.concurrent and batch[-1].concurrent):
             yield batch
@@ -226,6 +226,6 @@ def _batches(calls: Sequence[Ready]) -> Iterator[list[Ready]]:
         yield batch
 
 
-def interrupts(judge: Judge, expires: float | None, checkpoint: str) -> list[dict[str, Any]]:
+def interrupts(policy: CallPolicy, expires: float | None, checkpoint: str) -> list[dict[str, Any]]:
     """Give AG-UI's interrupts for what waits for approval."""
-    return [approvals.interrupt(request, expires, checkpoint) for request in judge.waiting]
+    return [approvals.interrupt(request, expires, checkpoint) for request in policy.waiting]
