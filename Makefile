@@ -35,7 +35,7 @@ bench: build ## The README's table.
 
 torture: build ## The fault campaigns in full, hours of them, and docs/torture.md; `make torture TORTURE="--only kill"`.
 	$(BIN)/pip install --group torture
-	$(BIN)/python tests/crash/torture.py $(TORTURE)
+	PYTHONPATH=tests $(BIN)/python -m campaigns.torture $(TORTURE)
 
 wheel: build ## One wheel for every Python >= 3.11 of this platform, in dist/.
 	rm -rf dist

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import backends
 from agentrunner import MemoryStore
 from agentrunner.stores.urls import store_from_url
 from agentrunner.testing import StoreConformance
+from support import backends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

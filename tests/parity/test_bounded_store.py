@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import MemoryStore, ThreadAlreadyRunning
-from conftest import Gate, collect, make_input, saying, text
+from support.agents import Gate, agent_with
+from support.events import text_message
+from support.inputs import make_input
+from support.streams import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the in-memory store is at a limi
 
 
 async def ran(runner: AgentRunner, thread: str, run: str, content: str = "x") -> None:
-    await collect(await runner.run(saying(*text(f"m-{run}", content)), make_input(thread, run)))
+    await collect(await runner.run(agent_with(*text_message(f"m-{run}", content)), make_input(thread, run)))
 
 
 async def kept(runner: AgentRunner) -> set[str]:
@@ -111,11 +114,11 @@ async def test_a_running_thread_never_goes_even_over_the_limit(memory_factory: F
 
 async def test_a_stopped_thread_does_not_go_before_its_run_has_ended(memory_factory: Factory) -> None:
     runner = memory_factory(max_threads=1)
-    gate = Gate(text("m1", "kept"))
+    gate = Gate(text_message("m1", "kept"))
     stream = await runner.run(gate, make_input("a", "r1"))
     await gate.reached.wait()
     assert await runner.stop("a")
-    other = await runner.run(saying(), make_input("b", "r2"))
+    other = await runner.run(agent_with(), make_input("b", "r2"))
     events = await collect(stream)
     assert events[-1]["type"] == "RUN_FINISHED"
     assert "m1" in str(events)
@@ -130,7 +133,7 @@ async def test_clear_drops_all_but_running_threads(memory_factory: Factory) -> N
     await runner.threads.clear()
     assert await kept(runner) == {"b"}
     with pytest.raises(ThreadAlreadyRunning):
-        await runner.run(saying(), make_input("b", "r3"))
+        await runner.run(agent_with(), make_input("b", "r3"))
     gate.open()
     await collect(stream)
     assert await kept(runner) == {"b"}
@@ -236,7 +239,7 @@ async def test_where_warnings_are_errors_no_run_fails_of_it(
         warnings.simplefilter("error")
         for n in range(3):
             thread = "a" if limit == "max_runs_per_thread" else f"t{n}"
-            stream = await runner.run(saying(*text("m", "x")), make_input(thread, f"r{n}"))
+            stream = await runner.run(agent_with(*text_message("m", "x")), make_input(thread, f"r{n}"))
             assert (await collect(stream))[-1]["type"] == "RUN_FINISHED"
     assert [thread.runs for thread in await runner.threads.list()] == [1]
     assert [record.message.split(" (")[0] for record in caplog.records] == ["the in-memory store is at a limit"]

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from agentrunner import compact, fold, verify
-from conftest import dicts, finished, started, text, tool_call, types
+from support.events import event_dicts, event_types, run_finished, run_started, text_message, tool_call
 
 Events = list[dict[str, Any]]
 
@@ -62,7 +62,7 @@ def compacted(*events: dict[str, Any]) -> Events:
     assert events == before
     assert fold(made) == fold(events)
     assert compact(made) == made
-    return dicts(made)
+    return event_dicts(made)
 
 
 def only(events: Events, kind: str) -> list[dict[str, Any]]:
@@ -73,18 +73,18 @@ def only(events: Events, kind: str) -> list[dict[str, Any]]:
 
 
 def test_compact_multiple_text_message_content_events_into_one() -> None:
-    assert compacted(*text("m1", "Hello", " ", "world")) == text("m1", "Hello world")
+    assert compacted(*text_message("m1", "Hello", " ", "world")) == text_message("m1", "Hello world")
 
 
 def test_move_interleaved_events_to_after_text_message_events() -> None:
     events = [start("m1"), content("m1", "Process"), custom("one"), content("m1", "ing..."), custom("two"), end("m1")]
-    assert compacted(*events) == [*text("m1", "Processing..."), custom("one"), custom("two")]
+    assert compacted(*events) == [*text_message("m1", "Processing..."), custom("one"), custom("two")]
 
 
 def test_handle_multiple_messages_independently() -> None:
-    assert compacted(*text("m1", "Hi"), *text("m2", "Hello", " there", role="user")) == [
-        *text("m1", "Hi"),
-        *text("m2", "Hello there", role="user"),
+    assert compacted(*text_message("m1", "Hi"), *text_message("m2", "Hello", " there", role="user")) == [
+        *text_message("m1", "Hi"),
+        *text_message("m2", "Hello there", role="user"),
     ]
 
 
@@ -101,7 +101,7 @@ def test_pass_through_non_text_message_events_unchanged() -> None:
 
 
 def test_handle_empty_content_deltas() -> None:
-    assert compacted(*text("m1", "", "Hello", "")) == text("m1", "Hello")
+    assert compacted(*text_message("m1", "", "Hello", "")) == text_message("m1", "Hello")
 
 
 def test_compact_multiple_tool_call_args_events_into_one() -> None:
@@ -131,24 +131,30 @@ def test_handle_empty_args_deltas() -> None:
 
 
 def test_handle_text_messages_and_tool_calls_together() -> None:
-    assert compacted(*text("m1", "I'll ", "search"), *tool_call("c1", "search", "{", "}")) == [
-        *text("m1", "I'll search"),
+    assert compacted(*text_message("m1", "I'll ", "search"), *tool_call("c1", "search", "{", "}")) == [
+        *text_message("m1", "I'll search"),
         *tool_call("c1", "search", "{}"),
     ]
 
 
 def test_compact_multiple_state_snapshots_into_one_per_run() -> None:
     states = [snapshot({"count": n}) for n in (1, 2, 3)]
-    assert compacted(started(), *states, finished()) == [started(), snapshot({"count": 3}), finished()]
+    assert compacted(run_started(), *states, run_finished()) == [run_started(), snapshot({"count": 3}), run_finished()]
 
 
 def test_compact_snapshot_and_deltas_into_a_single_snapshot() -> None:
-    events = [started(), snapshot({"count": 0}), patch(replace("/count", 2)), patch(add("/name", "test")), finished()]
-    assert compacted(*events) == [started(), snapshot({"count": 2, "name": "test"}), finished()]
+    events = [
+        run_started(),
+        snapshot({"count": 0}),
+        patch(replace("/count", 2)),
+        patch(add("/name", "test")),
+        run_finished(),
+    ]
+    assert compacted(*events) == [run_started(), snapshot({"count": 2, "name": "test"}), run_finished()]
 
 
 def test_keep_deltas_only_as_they_are() -> None:
-    events = [started(), patch(add("/foo", "bar")), patch(add("/baz", 42)), finished()]
+    events = [run_started(), patch(add("/foo", "bar")), patch(add("/baz", 42)), run_finished()]
     assert compacted(*events) == events
 
 
@@ -158,16 +164,16 @@ def test_handle_snapshot_followed_by_delta_that_overwrites_it() -> None:
 
 
 def test_handle_multiple_runs_independently() -> None:
-    first = [started(), snapshot({"step": 1}), patch(replace("/step", 2)), finished()]
-    second = [started(run="r2"), snapshot({"step": 10}), snapshot({"step": 20}), finished(run="r2")]
+    first = [run_started(), snapshot({"step": 1}), patch(replace("/step", 2)), run_finished()]
+    second = [run_started(run="r2"), snapshot({"step": 10}), snapshot({"step": 20}), run_finished(run="r2")]
     assert compacted(*first, *second) == [
-        started(), snapshot({"step": 2}), finished(),
-        started(run="r2"), snapshot({"step": 20}), finished(run="r2"),
+        run_started(), snapshot({"step": 2}), run_finished(),
+        run_started(run="r2"), snapshot({"step": 20}), run_finished(run="r2"),
     ]  # fmt: skip
 
 
 def test_emit_no_state_snapshot_when_there_are_no_state_events() -> None:
-    events = [started(), *text("m1", "Hello"), finished()]
+    events = [run_started(), *text_message("m1", "Hello"), run_finished()]
     assert compacted(*events) == events
 
 
@@ -177,33 +183,39 @@ def test_handle_state_events_outside_of_runs() -> None:
 
 def test_handle_snapshot_after_deltas_within_a_run() -> None:
     events = [
-        started(), snapshot({"old": True}), patch(add("/more", 1)),
-        snapshot({"fresh": True}), patch(add("/extra", 1)), finished(),
+        run_started(), snapshot({"old": True}), patch(add("/more", 1)),
+        snapshot({"fresh": True}), patch(add("/extra", 1)), run_finished(),
     ]  # fmt: skip
-    assert compacted(*events) == [started(), snapshot({"fresh": True, "extra": 1}), finished()]
+    assert compacted(*events) == [run_started(), snapshot({"fresh": True, "extra": 1}), run_finished()]
 
 
 def test_preserve_non_state_events_alongside_state_compaction() -> None:
-    events = [started(), snapshot({"count": 0}), *text("m1", "a", "b"), patch(replace("/count", 1)), finished()]
-    assert compacted(*events) == [started(), *text("m1", "ab"), snapshot({"count": 1}), finished()]
+    events = [
+        run_started(),
+        snapshot({"count": 0}),
+        *text_message("m1", "a", "b"),
+        patch(replace("/count", 1)),
+        run_finished(),
+    ]
+    assert compacted(*events) == [run_started(), *text_message("m1", "ab"), snapshot({"count": 1}), run_finished()]
 
 
 def test_flush_state_events_before_run_started_when_they_precede_any_run() -> None:
-    events = [snapshot({"preRun": True}), started(), snapshot({"inRun": True}), finished()]
+    events = [snapshot({"preRun": True}), run_started(), snapshot({"inRun": True}), run_finished()]
     assert compacted(*events) == events
 
 
 def test_flush_state_events_between_runs() -> None:
     between = [snapshot({"between": True}), patch(add("/extra", 1))]
-    first, second = [started(), snapshot({"a": 1}), finished()], [started(run="r2"), snapshot({"b": 1})]
-    made = compacted(*first, *between, *second, finished(run="r2"))
-    assert made == [*first, snapshot({"between": True, "extra": 1}), *second, finished(run="r2")]
+    first, second = [run_started(), snapshot({"a": 1}), run_finished()], [run_started(run="r2"), snapshot({"b": 1})]
+    made = compacted(*first, *between, *second, run_finished(run="r2"))
+    assert made == [*first, snapshot({"between": True, "extra": 1}), *second, run_finished(run="r2")]
 
 
 def test_flush_state_on_run_error() -> None:
     error = {"type": "RUN_ERROR", "message": "broken"}
-    events = [started(), snapshot({"count": 0}), patch(replace("/count", 5)), error]
-    assert compacted(*events) == [started(), snapshot({"count": 5}), error]
+    events = [run_started(), snapshot({"count": 0}), patch(replace("/count", 5)), error]
+    assert compacted(*events) == [run_started(), snapshot({"count": 5}), error]
 
 
 def test_handle_complex_nested_state_with_json_patch_operations() -> None:
@@ -230,7 +242,7 @@ def test_merge_metadata_from_every_content_event() -> None:
 
 
 def test_leave_compacted_content_without_metadata_when_none_carried_any() -> None:
-    made = compacted(*text("m1", "a", "b"))
+    made = compacted(*text_message("m1", "a", "b"))
     assert "metadata" not in made[1]
 
 
@@ -344,16 +356,20 @@ def test_a_corrected_tool_name_in_a_replayed_start_wins() -> None:
 
 def test_a_corrected_text_name_wins() -> None:
     # No valid stream repeats a START. Of such a one the reducer keeps the first name: here replay and fold differ.
-    made = dicts(compact([start("m1", name="Bto"), start("m1", name="Bot"), content("m1", "x"), end("m1")]))
+    made = event_dicts(compact([start("m1", name="Bto"), start("m1", name="Bot"), content("m1", "x"), end("m1")]))
     assert made == [start("m1", name="Bot"), content("m1", "x"), end("m1")]
 
 
 def test_a_compacted_replay_gives_the_same_metadata_for_interleaved_parallel_calls() -> None:
-    events = [started(), *INTERLEAVED, finished()]
+    events = [run_started(), *INTERLEAVED, run_finished()]
     made = compact(events)
     verify(events)
     verify(made)
-    assert types(made) == ["RUN_STARTED", *["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"] * 2, "RUN_FINISHED"]
+    assert event_types(made) == [
+        "RUN_STARTED",
+        *["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"] * 2,
+        "RUN_FINISHED",
+    ]
     calls = fold(made).messages
     assert calls == fold(events).messages
     assert [c["metadata"]["end"] for message in calls for c in message["toolCalls"]] == ["one", "two"]

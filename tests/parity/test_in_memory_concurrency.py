@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import ThreadAlreadyRunning, verify
-from conftest import Gate, collect, finished, make_input, saying, scripted, started, text, types
+from support.agents import Gate, agent_with, scripted_agent
+from support.events import event_types, run_finished, run_started, text_message
+from support.inputs import make_input
+from support.streams import collect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,11 +27,11 @@ class Stubborn(Gate):
     """An agent that hears a stop and takes its time: it ends when the gate is opened."""
 
     def __init__(self) -> None:
-        super().__init__(text("m-stubborn", "slow"))
+        super().__init__(text_message("m-stubborn", "slow"))
         self.heard = asyncio.Event()
 
     async def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
-        yield started(input.thread_id, input.run_id)
+        yield run_started(input.thread_id, input.run_id)
         self.reached.set()
         while not self._opened.is_set():
             try:
@@ -38,7 +41,7 @@ class Stubborn(Gate):
 
 
 async def ran(runner: AgentRunner, thread: str, run: str, *events: Any) -> list[dict[str, Any]]:
-    return await collect(await runner.run(saying(*events), make_input(thread, run)))
+    return await collect(await runner.run(agent_with(*events), make_input(thread, run)))
 
 
 # A second run on a running thread
@@ -48,15 +51,15 @@ async def test_throws_thread_already_running_by_default(runner: AgentRunner) -> 
     gate = Gate()
     stream = await runner.run(gate, make_input(run="r1"))
     with pytest.raises(ThreadAlreadyRunning, match=r"^Thread already running$"):
-        await runner.run(saying(), make_input(run="r2"))
+        await runner.run(agent_with(), make_input(run="r2"))
     gate.open()
-    assert types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert event_types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
     await ran(runner, "t1", "r2")
 
 
 async def superseding(runner: AgentRunner) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """Give what the readers of run 1, of run 2, and of the thread while run 2 is live see."""
-    old, new = Gate([text("m1", "old")[0]]), Gate(text("live-1", "new"))
+    old, new = Gate([text_message("m1", "old")[0]]), Gate(text_message("live-1", "new"))
     first = await runner.run(old, make_input(run="r1"))
     await old.reached.wait()
     second = await runner.run(new, make_input(run="r2"))
@@ -70,7 +73,7 @@ async def superseding(runner: AgentRunner) -> tuple[list[dict[str, Any]], list[d
 
 async def test_supersedes_an_in_flight_run_and_the_new_run_streams(runner_factory: Factory) -> None:
     _, second, _ = await superseding(runner_factory(on_concurrent_run="supersede"))
-    assert second == [second[0], *text("live-1", "new"), finished(run="r2")]
+    assert second == [second[0], *text_message("live-1", "new"), run_finished(run="r2")]
 
 
 async def test_a_superseded_run_is_kept_under_its_own_id_only(runner_factory: Factory) -> None:
@@ -88,20 +91,20 @@ async def test_a_superseded_run_is_kept_under_its_own_id_only(runner_factory: Fa
 async def test_the_end_of_a_superseded_run_does_not_release_the_live_one(runner_factory: Factory) -> None:
     _, _, seen = await superseding(runner_factory(on_concurrent_run="supersede"))
     assert [event["messageId"] for event in seen if event["type"] == "TEXT_MESSAGE_CONTENT"] == ["live-1"]
-    assert seen[-1] == finished(run="r2")
+    assert seen[-1] == run_finished(run="r2")
 
 
 async def test_terminal_events_of_a_superseded_run_never_leak(runner_factory: Factory) -> None:
     _, second, _ = await superseding(runner_factory(on_concurrent_run="supersede"))
     assert [event["runId"] for event in second if event["type"] == "RUN_STARTED"] == ["r2"]
-    assert types(second).count("RUN_FINISHED") == 1
-    assert "RUN_ERROR" not in types(second)
+    assert event_types(second).count("RUN_FINISHED") == 1
+    assert "RUN_ERROR" not in event_types(second)
 
 
 async def test_a_superseded_run_ends_with_its_own_stop_intent(runner_factory: Factory) -> None:
     first, _, _ = await superseding(runner_factory(on_concurrent_run="supersede"))
-    assert types(first)[-2:] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
-    assert first[-1] == finished(run="r1")
+    assert event_types(first)[-2:] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+    assert first[-1] == run_finished(run="r1")
 
 
 async def test_throws_while_a_stopped_run_still_ends(runner: AgentRunner) -> None:
@@ -112,9 +115,9 @@ async def test_throws_while_a_stopped_run_still_ends(runner: AgentRunner) -> Non
     await agent.heard.wait()
     assert not await runner.is_running("t1")
     with pytest.raises(ThreadAlreadyRunning):
-        await runner.run(saying(), make_input(run="r2"))
+        await runner.run(agent_with(), make_input(run="r2"))
     agent.open()
-    assert types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert event_types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
     await ran(runner, "t1", "r2")
 
 
@@ -125,11 +128,11 @@ async def test_supersedes_a_run_that_still_ends_after_a_stop(runner_factory: Fac
     await agent.reached.wait()
     assert await runner.stop("t1")
     await agent.heard.wait()
-    second = asyncio.create_task(runner.run(saying(), make_input(run="r2")))
+    second = asyncio.create_task(runner.run(agent_with(), make_input(run="r2")))
     await asyncio.sleep(0)
     agent.open()
-    assert types(await collect(await second)) == ["RUN_STARTED", "RUN_FINISHED"]
-    assert types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert event_types(await collect(await second)) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert event_types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
 
 
 # Stopping
@@ -142,15 +145,15 @@ async def test_stop_does_not_stop_a_different_run_of_the_thread(runner: AgentRun
     assert await runner.stop("t1", "other") is False
     assert await runner.is_running("t1") is True
     assert await runner.stop("t1", "r1") is True
-    assert (await collect(stream))[-1] == finished()
+    assert (await collect(stream))[-1] == run_finished()
 
 
 async def test_nothing_follows_run_error_and_the_stream_is_valid(runner: AgentRunner) -> None:
     error = {"type": "RUN_ERROR", "message": "aborted"}
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
-        yield started()
-        yield text("m1", "x")[0]
+        yield run_started()
+        yield text_message("m1", "x")[0]
         try:
             reached.set()
             await asyncio.Event().wait()
@@ -168,10 +171,11 @@ async def test_nothing_follows_run_error_and_the_stream_is_valid(runner: AgentRu
 
     told = await collect(
         await runner.run(
-            scripted([started(run="r2"), text("m2", "x")[0], error, *text("m3", "y")]), make_input(run="r2")
+            scripted_agent([run_started(run="r2"), text_message("m2", "x")[0], error, *text_message("m3", "y")]),
+            make_input(run="r2"),
         )
     )
-    assert types(told) == ["RUN_STARTED", "TEXT_MESSAGE_START", "RUN_ERROR"]
+    assert event_types(told) == ["RUN_STARTED", "TEXT_MESSAGE_START", "RUN_ERROR"]
     verify(told)
 
 
@@ -208,7 +212,7 @@ async def test_stop_is_rolled_back_when_abort_run_raises(runner: AgentRunner, ca
     assert await runner.is_running("t1") is True
     assert not agent.cancelled
     with pytest.raises(ThreadAlreadyRunning):
-        await runner.run(saying(), make_input(run="r2"))
+        await runner.run(agent_with(), make_input(run="r2"))
     assert await runner.stop("t1") is True
-    assert (await collect(stream))[-1] == finished()
+    assert (await collect(stream))[-1] == run_finished()
     assert agent.asked == 2

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import InMemoryAgentRunner, MemoryStore, fold
-from conftest import collect, finished, make_input, saying, scripted, started, text, tool_call, types
+from support.agents import agent_with, scripted_agent
+from support.events import event_types, run_finished, run_started, text_message, tool_call
+from support.inputs import make_input
+from support.streams import collect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,26 +43,26 @@ def failing(error: Exception, *events: Any) -> Any:
 
 
 async def ran(runner: AgentRunner, thread: str, run: str, *events: Any) -> list[dict[str, Any]]:
-    return await collect(await runner.run(saying(*events), make_input(thread, run)))
+    return await collect(await runner.run(agent_with(*events), make_input(thread, run)))
 
 
 async def fill(runner: AgentRunner, runs: int, threads: int) -> None:
     for n in range(runs):
-        await ran(runner, f"t{n % threads}", f"r{n}", *text(f"m{n}", "x" * 500))
+        await ran(runner, f"t{n % threads}", f"r{n}", *text_message(f"m{n}", "x" * 500))
 
 
 # RUN_STARTED
 
 
 async def test_emits_run_started_before_agent_events(runner: AgentRunner) -> None:
-    events = await ran(runner, "t1", "r1", *text("m1", "Hello"))
-    assert types(events)[:4] == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
+    events = await ran(runner, "t1", "r1", *text_message("m1", "Hello"))
+    assert event_types(events)[:4] == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
 
 
 async def test_attaches_only_new_messages_to_the_input(runner: AgentRunner) -> None:
-    await collect(await runner.run(saying(), make_input(run="r1", messages=["old-msg"])))
+    await collect(await runner.run(agent_with(), make_input(run="r1", messages=["old-msg"])))
     given = make_input(run="r2", messages=["old-msg", "new-msg"], state={"counter": 1})
-    events = await collect(await runner.run(saying(), given))
+    events = await collect(await runner.run(agent_with(), given))
     connected = await collect(await runner.connect("t1"))
     for start in (events[0], next(e for e in connected if e["type"] == "RUN_STARTED" and e["runId"] == "r2")):
         assert [message["id"] for message in start["input"]["messages"]] == ["new-msg"]
@@ -67,8 +70,8 @@ async def test_attaches_only_new_messages_to_the_input(runner: AgentRunner) -> N
 
 
 async def test_preserves_agent_provided_input(runner: AgentRunner) -> None:
-    own = started(input=make_input(messages=["mine"]))
-    events = await collect(await runner.run(scripted([own, finished()]), make_input(messages=["yours"])))
+    own = run_started(input=make_input(messages=["mine"]))
+    events = await collect(await runner.run(scripted_agent([own, run_finished()]), make_input(messages=["yours"])))
     assert events[0] == own
 
 
@@ -76,9 +79,9 @@ async def test_preserves_agent_provided_input(runner: AgentRunner) -> None:
 
 
 async def test_replays_agent_events_for_new_connections(runner: AgentRunner) -> None:
-    events = await ran(runner, "t1", "r1", *text("m1", "Hello"))
+    events = await ran(runner, "t1", "r1", *text_message("m1", "Hello"))
     assert await collect(await runner.connect("t1")) == events
-    assert types(events)[1:4] == types(text("m1", "Hello"))
+    assert event_types(events)[1:4] == event_types(text_message("m1", "Hello"))
 
 
 async def test_keeps_agent_generated_tool_results(runner: AgentRunner) -> None:
@@ -92,35 +95,35 @@ async def test_keeps_agent_generated_tool_results(runner: AgentRunner) -> None:
 
 @pytest.mark.parametrize("message", ["HTTP 401: Unauthorized", "Connection refused"])
 async def test_propagates_the_agent_error_message(runner: AgentRunner, message: str) -> None:
-    events = await collect(await runner.run(failing(OSError(message), started()), make_input()))
+    events = await collect(await runner.run(failing(OSError(message), run_started()), make_input()))
     assert events[-1]["type"] == "RUN_ERROR"
     assert events[-1]["message"] == message
-    assert "RUN_FINISHED" not in types(events)
+    assert "RUN_FINISHED" not in event_types(events)
     assert await collect(await runner.connect("t1")) == events
 
 
 async def test_no_phantom_run_when_the_agent_throws_before_any_event(runner: AgentRunner) -> None:
     events = await collect(await runner.run(failing(OSError("no route")), make_input(run="r1")))
-    assert types(events) == ["RUN_ERROR"]
+    assert event_types(events) == ["RUN_ERROR"]
     assert await runner.threads.list() == []
     assert await runner.threads.events("t1") == []
     await ran(runner, "t1", "r2")
     assert [thread.runs for thread in await runner.threads.list()] == [1]
-    assert types(await runner.threads.events("t1")) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert event_types(await runner.threads.events("t1")) == ["RUN_STARTED", "RUN_FINISHED"]
 
 
 # Buffers
 
 
 async def test_keeps_history_when_the_live_buffer_is_let_go(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text("m1", "Hello"))
+    await ran(runner, "t1", "r1", *text_message("m1", "Hello"))
     assert runner._live == {}
-    assert [event.to_dict() for event in await runner.threads.events("t1")][1:-1] == text("m1", "Hello")
+    assert [event.to_dict() for event in await runner.threads.events("t1")][1:-1] == text_message("m1", "Hello")
 
 
 async def test_replays_full_history_across_a_run_boundary(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text("a", "first"))
-    await ran(runner, "t1", "r2", *text("b", "second"))
+    await ran(runner, "t1", "r1", *text_message("a", "first"))
+    await ran(runner, "t1", "r2", *text_message("b", "second"))
     events = await collect(await runner.connect("t1"))
     assert [event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"] == ["first", "second"]
 
@@ -188,7 +191,7 @@ async def test_evicts_under_a_sustained_workload(memory_factory: MemoryFactory) 
 
 
 async def test_list_gives_a_summary_for_each_completed_thread(runner: AgentRunner) -> None:
-    await collect(await runner.run(saying(), make_input("t1"), agent_id="test-agent"))
+    await collect(await runner.run(agent_with(), make_input("t1"), agent_id="test-agent"))
     (thread,) = await runner.threads.list()
     assert (thread.thread_id, thread.name, thread.agent_id) == ("t1", None, "test-agent")
     assert (thread.archived, thread.running, thread.runs) == (False, False, 1)
@@ -213,7 +216,7 @@ async def test_list_is_empty_when_none_has_run(runner: AgentRunner) -> None:
 
 
 async def test_messages_gives_all_messages_with_their_content(runner: AgentRunner) -> None:
-    await collect(await runner.run(saying(*text("m1", "Hel", "lo")), make_input(messages=["asked"])))
+    await collect(await runner.run(agent_with(*text_message("m1", "Hel", "lo")), make_input(messages=["asked"])))
     assert await runner.threads.messages("t1") == [
         {"id": "asked", "role": "user", "content": "asked"},
         {"id": "m1", "role": "assistant", "content": "Hello"},
@@ -225,14 +228,14 @@ async def test_messages_of_an_unknown_thread_are_none(runner: AgentRunner) -> No
 
 
 async def test_messages_reflect_the_full_history_of_the_most_recent_run(runner: AgentRunner) -> None:
-    await collect(await runner.run(saying(*text("a1", "x")), make_input(run="r1", messages=["u1"])))
+    await collect(await runner.run(agent_with(*text_message("a1", "x")), make_input(run="r1", messages=["u1"])))
     given = make_input(run="r2", messages=["u1", {"id": "a1", "role": "assistant", "content": "x"}, "u2"])
-    await collect(await runner.run(saying(*text("a2", "y")), given))
+    await collect(await runner.run(agent_with(*text_message("a2", "y")), given))
     assert [message["id"] for message in await runner.threads.messages("t1")] == ["u1", "a1", "u2", "a2"]
 
 
 async def test_messages_and_state_given_are_the_callers_to_change(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text("m1", "x"), snapshot({"list": [1]}))
+    await ran(runner, "t1", "r1", *text_message("m1", "x"), snapshot({"list": [1]}))
     messages, state = await runner.threads.messages("t1"), await runner.threads.state("t1")
     messages[0]["content"] = "changed"
     messages.clear()
@@ -243,7 +246,7 @@ async def test_messages_and_state_given_are_the_callers_to_change(runner: AgentR
 
 
 async def test_messages_are_kept_when_a_later_run_brings_none(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text("m1", "x"))
+    await ran(runner, "t1", "r1", *text_message("m1", "x"))
     await ran(runner, "t1", "r2")
     assert [message["id"] for message in await runner.threads.messages("t1")] == ["m1"]
 
@@ -252,9 +255,9 @@ async def test_messages_are_kept_when_a_later_run_brings_none(runner: AgentRunne
 
 
 async def test_events_gives_what_is_stored(runner: AgentRunner) -> None:
-    await collect(await runner.run(scripted([started(), *text("m1", "x")]), make_input()))
+    await collect(await runner.run(scripted_agent([run_started(), *text_message("m1", "x")]), make_input()))
     events = [event.to_dict() for event in await runner.threads.events("t1")]
-    assert types(events) == ["RUN_STARTED", *types(text("m1", "x")), "RUN_ERROR"]
+    assert event_types(events) == ["RUN_STARTED", *event_types(text_message("m1", "x")), "RUN_ERROR"]
     assert events[-1]["code"] == "INCOMPLETE_STREAM"
 
 
@@ -272,7 +275,7 @@ async def test_events_are_flattened_across_runs(runner: AgentRunner) -> None:
 
 
 async def test_state_is_empty_without_a_snapshot_and_for_an_unknown_thread(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text("m1", "x"))
+    await ran(runner, "t1", "r1", *text_message("m1", "x"))
     assert await runner.threads.state("t1") == {}
     assert await runner.threads.state("nowhere") == {}
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import ThreadAlreadyRunning
-from conftest import Gate, collect, finished, make_input, saying, scripted, started, text, tool_call, types
+from support.agents import Gate, agent_with, scripted_agent
+from support.events import event_types, run_finished, run_started, text_message, tool_call
+from support.inputs import make_input
+from support.streams import collect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +31,7 @@ def ids(events: list[dict[str, Any]]) -> list[str]:
 
 
 async def ran(runner: AgentRunner, run: str, *events: Any, thread: str = "t1") -> list[dict[str, Any]]:
-    return await collect(await runner.run(saying(*events), make_input(thread, run)))
+    return await collect(await runner.run(agent_with(*events), make_input(thread, run)))
 
 
 async def connected(runner: AgentRunner, thread: str = "t1") -> list[dict[str, Any]]:
@@ -64,11 +67,11 @@ async def test_connect_during_run_1_gets_only_run_1(runner: AgentRunner) -> None
 
 async def test_keeps_order_across_kinds_of_agents(runner: AgentRunner) -> None:
     async def slow(input: RunAgentInput) -> AsyncIterator[Any]:
-        yield started(input.thread_id, input.run_id)
+        yield run_started(input.thread_id, input.run_id)
         for event in opaque("slow", 3):
             await asyncio.sleep(0)
             yield event
-        yield finished(input.thread_id, input.run_id)
+        yield run_finished(input.thread_id, input.run_id)
 
     await collect(await runner.run(slow, make_input(run="r1")))
     await ran(runner, "r2", *opaque("fast", 3))
@@ -105,14 +108,14 @@ async def test_throws_when_the_thread_is_running_already(runner: AgentRunner) ->
     gate = Gate()
     stream = await runner.run(gate, make_input(run="r1"))
     with pytest.raises(ThreadAlreadyRunning, match="Thread already running"):
-        await runner.run(saying(), make_input(run="r2"))
+        await runner.run(agent_with(), make_input(run="r2"))
     gate.open()
     await collect(stream)
 
 
 def failing(*events: Any) -> Any:
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
-        yield started(input.thread_id, input.run_id)
+        yield run_started(input.thread_id, input.run_id)
         for event in events:
             yield event
         raise OSError("broken")
@@ -172,15 +175,15 @@ async def test_stop_ends_an_active_run_with_run_finished(runner: AgentRunner) ->
     assert await runner.stop("t1") is True
     events = await collect(stream)
     assert ids(events) == ["a-0", "a-1"]
-    assert events[-1] == finished()
+    assert events[-1] == run_finished()
 
 
 async def test_closes_open_text_and_tools_on_stop(runner: AgentRunner) -> None:
-    gate = Gate([text("m1")[0], tool_call("c1", "search")[0]])
+    gate = Gate([text_message("m1")[0], tool_call("c1", "search")[0]])
     stream = await runner.run(gate, make_input())
     await gate.reached.wait()
     await runner.stop("t1")
-    ending = types(await collect(stream))[-4:]
+    ending = event_types(await collect(stream))[-4:]
     assert ending == [
         "TEXT_MESSAGE_END",
         "TOOL_CALL_END",
@@ -223,18 +226,18 @@ async def test_a_subscriber_between_runs_sees_the_first_only(runner: AgentRunner
 
 async def test_run_started_carries_every_input_message(runner: AgentRunner) -> None:
     given = make_input(messages=["one", "two"])
-    events = await collect(await runner.run(saying(), given))
+    events = await collect(await runner.run(agent_with(), given))
     assert events[0]["input"] == given
 
 
 async def test_run_started_of_later_runs_carries_only_new_messages(runner: AgentRunner) -> None:
-    await collect(await runner.run(saying(*text("answer", "x")), make_input(run="r1", messages=["one"])))
+    await collect(await runner.run(agent_with(*text_message("answer", "x")), make_input(run="r1", messages=["one"])))
     given = make_input(run="r2", messages=["one", {"id": "answer", "role": "assistant", "content": "x"}, "two"])
-    events = await collect(await runner.run(saying(), given))
+    events = await collect(await runner.run(agent_with(), given))
     assert [message["id"] for message in events[0]["input"]["messages"]] == ["two"]
 
 
 async def test_an_input_the_agent_provides_is_preserved(runner: AgentRunner) -> None:
-    own = started(input=make_input(messages=["mine"], forwardedProps={"a": 1}))
-    events = await collect(await runner.run(scripted([own, finished()]), make_input(messages=["yours"])))
-    assert events == [own, finished()]
+    own = run_started(input=make_input(messages=["mine"], forwardedProps={"a": 1}))
+    events = await collect(await runner.run(scripted_agent([own, run_finished()]), make_input(messages=["yours"])))
+    assert events == [own, run_finished()]

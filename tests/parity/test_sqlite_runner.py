@@ -7,7 +7,10 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from conftest import Gate, collect, finished, make_input, saying, scripted, started, text, types
+from support.agents import Gate, agent_with, scripted_agent
+from support.events import event_types, run_finished, run_started, text_message
+from support.inputs import make_input
+from support.streams import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +27,14 @@ def ids(event: dict[str, Any]) -> list[str]:
 
 
 async def test_emits_run_started_and_agent_events(sqlite_factory: Factory) -> None:
-    stream = await sqlite_factory().run(saying(*text("m1", "Hello")), make_input())
-    assert types(await collect(stream)) == SAID
+    stream = await sqlite_factory().run(agent_with(*text_message("m1", "Hello")), make_input())
+    assert event_types(await collect(stream)) == SAID
 
 
 async def test_attaches_only_new_messages_on_subsequent_runs(sqlite_factory: Factory) -> None:
     runner = sqlite_factory()
-    await collect(await runner.run(saying(), make_input(run="r1", messages=["existing"])))
-    second = await collect(await runner.run(saying(), make_input(run="r2", messages=["existing", "new"])))
+    await collect(await runner.run(agent_with(), make_input(run="r1", messages=["existing"])))
+    second = await collect(await runner.run(agent_with(), make_input(run="r2", messages=["existing", "new"])))
     assert ids(second[0]) == ["new"]
     with closing(sqlite3.connect(runner.path)) as db:
         rows = db.execute("SELECT run_id, parent_run_id, events, input FROM agent_runs ORDER BY id").fetchall()
@@ -44,16 +47,16 @@ async def test_attaches_only_new_messages_on_subsequent_runs(sqlite_factory: Fac
 
 async def test_preserves_agent_provided_input(sqlite_factory: Factory) -> None:
     own = make_input(messages=["of-the-agent"], state={"own": True})
-    agent = scripted([started(input=own), finished()])
+    agent = scripted_agent([run_started(input=own), run_finished()])
     events = await collect(await sqlite_factory().run(agent, make_input(messages=["of-the-request"])))
-    assert events == [started(input=own), finished()]
+    assert events == [run_started(input=own), run_finished()]
 
 
 async def test_persists_events_across_runner_instances(sqlite_factory: Factory) -> None:
     first = sqlite_factory()
-    await collect(await first.run(saying(*text("m1", "Hello")), make_input()))
+    await collect(await first.run(agent_with(*text_message("m1", "Hello")), make_input()))
     await first.aclose()
-    assert types(await collect(await sqlite_factory().connect("t1"))) == SAID
+    assert event_types(await collect(await sqlite_factory().connect("t1"))) == SAID
 
 
 async def test_returns_false_when_stopping_a_thread_that_is_not_running(sqlite_factory: Factory) -> None:
@@ -62,14 +65,14 @@ async def test_returns_false_when_stopping_a_thread_that_is_not_running(sqlite_f
 
 async def test_stops_an_active_run_and_completes_streams(sqlite_factory: Factory) -> None:
     runner = sqlite_factory()
-    gate = Gate(text("m1", "Hello")[:2])
+    gate = Gate(text_message("m1", "Hello")[:2])
     stream = await runner.run(gate, make_input())
     reader = await runner.connect("t1")
     await gate.reached.wait()
     assert await runner.is_running("t1") is True
     assert await runner.stop("t1") is True
     for events in (await collect(stream), await collect(reader)):
-        assert events[-1] == finished()
+        assert events[-1] == run_finished()
     assert await runner.is_running("t1") is False
     assert gate.cancelled
 
@@ -77,10 +80,10 @@ async def test_stops_an_active_run_and_completes_streams(sqlite_factory: Factory
 async def test_closes_open_text_and_tool_events_when_stopping(sqlite_factory: Factory) -> None:
     runner = sqlite_factory()
     call = {"type": "TOOL_CALL_START", "toolCallId": "c1", "toolCallName": "search"}
-    gate = Gate([text("m1", "Hello")[0], call])
+    gate = Gate([text_message("m1", "Hello")[0], call])
     stream = await runner.run(gate, make_input())
     await gate.reached.wait()
     assert await runner.stop("t1")
     events = await collect(stream)
-    assert types(events)[-4:] == ["TEXT_MESSAGE_END", "TOOL_CALL_END", "TOOL_CALL_RESULT", "RUN_FINISHED"]
+    assert event_types(events)[-4:] == ["TEXT_MESSAGE_END", "TOOL_CALL_END", "TOOL_CALL_RESULT", "RUN_FINISHED"]
     assert json.loads(events[-2]["content"])["status"] == "stopped"

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import InMemoryAgentRunner, SqliteAgentRunner, __version__
-from asgi import Answer, Exchange, client_of, frames_of
-from conftest import FIXTURES, TIMEOUT, finished, run_async, started, text
+from support.asgi import Answer, Exchange, client_of, frames_of
+from support.events import run_finished, run_started, text_message
+from support.fixtures import FIXTURES
+from support.loops import TIMEOUT, run_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -154,16 +156,16 @@ class Echo:
         self.waits = asyncio.Event()
 
     async def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
-        yield started(input.thread_id, input.run_id)
+        yield run_started(input.thread_id, input.run_id)
         yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": 1}}
-        for event in text(f"m-{input.run_id}", "hel", "lo"):
+        for event in text_message(f"m-{input.run_id}", "hel", "lo"):
             yield event
         if self._then == "wait":
             self.waits.set()
             await asyncio.Event().wait()
         if self._then == "fail":
             raise RuntimeError("boom")
-        yield finished(input.thread_id, input.run_id)
+        yield run_finished(input.thread_id, input.run_id)
 
 
 def value_of(answer: Answer) -> Any:

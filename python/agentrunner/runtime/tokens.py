@@ -11,7 +11,7 @@ _ASCII = re.compile(r"[\x00-\x7f]+")
 def estimate_tokens(text: str) -> int:
     """Give a number of tokens that is seldom too low, whatever the model: 1.3 to 2 times the true one for most texts.
 
-    Set against OpenAI's two vocabularies (see `tests/runtime/test_tokens.py`): prose, code and JSON, base64 and ids,
+    Set against OpenAI's two vocabularies (see its test, `test_tokens.py`): prose, code and JSON, base64 and ids,
     and scripts of every kind. Random small letters are underestimated, as are scripts a vocabulary hardly knows.
     """
     pieces = len(_PIECE.findall(text))

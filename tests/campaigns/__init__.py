@@ -1,0 +1,131 @@
+"""Fault campaigns: each breaks something many times over and counts what of a promise did not hold.
+
+A campaign is a module here with a `CAMPAIGN` (or `CAMPAIGNS`, a tuple). `test_campaigns.py` runs all of them small, and
+each of their mutations, which must be caught; `python -m campaigns.torture` runs them in full.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from support.paths import child_environment
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator
+
+Backend = Literal["sqlite", "redis", "postgres"]
+BACKENDS: tuple[Backend, ...] = ("sqlite", "redis", "postgres")
+
+HERE = Path(__file__).parent
+MUTATION = "AGENTRUNNER_MUTATION"
+"""The environment variable that tells a child which guard to drop."""
+NAMED = 20
+"""How many failures of a campaign are told in words; the rest are counted."""
+
+
+class NotRun(Exception):
+    """Raised by a campaign that cannot be here; the text says why."""
+
+
+@dataclass
+class Context:
+    """What a campaign is given."""
+
+    backend: Backend
+    location: str
+    """An empty place for threads, for `store_from_url`; removed when the campaign is over."""
+    rounds: int
+    random: random.Random
+    """The only source of chance: the same seed gives the same campaign."""
+    folder: Path
+    """Empty, on a disk; removed when the campaign is over."""
+    tick: Callable[[], None]
+    """To be called once a round."""
+    mutation: str | None = None
+    """Which guard the children drop; `None` for a campaign in earnest."""
+    patience: float = 1.0
+    """What limits of time are stretched by, where the machine has other work."""
+
+
+@dataclass
+class Outcome:
+    """What came of a campaign."""
+
+    figures: dict[str, int | float | str] = field(default_factory=dict)
+    """What was counted, in the words of the report."""
+    failures: list[str] = field(default_factory=list)
+    """The first failures, in words."""
+    recovery_seconds: list[float] = field(default_factory=list)
+    """How long it took, each time, from the fault's end until work went on."""
+    failed: int = 0
+    """How many failures there were."""
+
+    def fail(self, what: str) -> None:
+        """Note that the promise did not hold."""
+        self.failed += 1
+        if len(self.failures) < NAMED:
+            self.failures.append(what)
+
+    def count(self, what: str, by: float = 1) -> None:
+        """Add to a figure."""
+        self.figures[what] = self.figures.get(what, 0) + by  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A promise, and what is done to break it."""
+
+    name: str
+    promise: str
+    """The row of the table in spec/durability.md."""
+    bar: str
+    """What the figures must be for the promise to hold: then there are no failures."""
+    backends: tuple[Backend, ...]
+    small: int
+    """Rounds that take a few seconds."""
+    full: dict[Backend, int]
+    """Rounds in earnest."""
+    run: Callable[[Context], Outcome]
+    mutations: dict[str, str] = field(default_factory=dict)
+    """By name, which guard is dropped; each must give failures. Most are functions of `mutations.py`."""
+
+
+def campaigns() -> list[Campaign]:
+    """Give every campaign there is, by name."""
+    found: list[Campaign] = []
+    for module in pkgutil.iter_modules([str(HERE)]):
+        if module.name.startswith("test_"):
+            continue
+        contents = vars(importlib.import_module(f"{__name__}.{module.name}"))
+        found += contents.get("CAMPAIGNS", ())
+        if "CAMPAIGN" in contents:
+            found.append(contents["CAMPAIGN"])
+    return sorted(found, key=lambda campaign: campaign.name)
+
+
+def start(module: str, *arguments: object, mutation: str | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    """Start `python -m <module> <arguments>` as a child that finds the tests' modules and knows its mutation.
+
+    `before`: a command to start it with. What else is given goes to `Popen`.
+    """
+    environment = child_environment(**options.pop("env", {}))
+    environment.pop(MUTATION, None)
+    if mutation is not None:
+        environment[MUTATION] = mutation
+    command = [*options.pop("before", ()), sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, **options)
+
+
+def complete_lines(log: Path) -> Iterator[bytes]:
+    """Give a log's lines without their ends; a last one that was cut off is left out."""
+    if log.exists():
+        for line in log.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                yield line[:-1]

@@ -1,0 +1,59 @@
+"""Answers of the server lost, so that nobody knows whether what was asked is done: all of it is done once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from campaigns import Campaign, Outcome
+from support.pair import pair
+from support.proxy import proxy
+
+if TYPE_CHECKING:
+    from campaigns import Context
+
+RUNS = 4
+"""Live at a time, at least."""
+MOST = 80
+"""Answers between two cuts, at most."""
+PATIENCE = 5.0
+
+
+async def campaign(context: Context) -> Outcome:
+    outcome = Outcome({"cuts": 0, "answers lost": 0})
+    async with proxy(context.location) as way:
+        async with pair(context, outcome, way.location, context.mutation) as both:
+            for number in range(context.rounds):
+                if both.live < RUNS:
+                    both.start(f"t{number}")
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        # Between two cuts work goes on: a server that never answers is not what is meant.
+                        await way.hand_on(context.random.randint(1, MOST))
+                        if context.random.random() < 0.25:
+                            way.cut()
+                        else:
+                            await way.lose_answers()
+                except TimeoutError:
+                    outcome.fail(f"cut {number}: nothing is asked any more")
+                    break
+                outcome.count("cuts")
+                context.tick()
+        outcome.figures["answers lost"] = way.lost
+    await both.check(context.location)
+    return outcome
+
+
+CAMPAIGN = Campaign(
+    name="answers",
+    promise="a lost answer costs nothing",
+    bar="every run completes; 0 lost, 0 gaps, 0 doubled, 0 stuck",
+    backends=("redis", "postgres"),
+    small=12,
+    full={"redis": 1000, "postgres": 1000},
+    run=lambda context: asyncio.run(campaign(context)),
+    mutations={
+        "do_twice_what_is_asked_again": "an append that is sent again is not known again",
+        "give_up_at_once": "a verb is tried again for 50 ms only",
+    },
+)

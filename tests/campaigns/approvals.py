@@ -1,0 +1,179 @@
+"""Approvals raced by two processes, with kills between: one decision each, its tool started at most once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from agentrunner import AgentRunner
+from agentrunner.harness.records import find_approval, find_run
+from agentrunner.stores.urls import store_from_url
+from campaigns import Campaign, Outcome, complete_lines
+from support.processes import process
+
+if TYPE_CHECKING:
+    from agentrunner.harness import Approval, RunRecord
+    from campaigns import Context
+    from support.processes import Process
+
+LONGEST = 0.1
+"""Seconds a process lives at most after it was told to decide."""
+PATIENCE = 20.0
+DECISIONS = ("approve", "reject", "edit")
+DECIDED = {"ok", "refused"}
+
+
+class Racing:
+    """Two processes, and what came of their decisions."""
+
+    def __init__(
+        self, context: Context, outcome: Outcome, runner: AgentRunner, stack: contextlib.AsyncExitStack
+    ) -> None:
+        self.context = context
+        self.outcome = outcome
+        self.runner = runner
+        self.notes = context.folder / "payments"
+        self._stack = stack
+        self._deciders: list[Process] = []
+
+    async def start(self) -> Process:
+        """Start a process, which recovers what others left behind."""
+        child = process("support.programs.decider", self.context.location, self.notes, mutation=self.context.mutation)
+        decider = await self._stack.enter_async_context(child)
+        if await decider.answer() != ["ready"]:
+            self.outcome.fail("a process did not come up")
+        return decider
+
+    async def round(self, number: int) -> None:
+        """Have something asked, decided by both at once, and one of them killed meanwhile or not."""
+        dice, thread, run = self.context.random, f"t{number}", f"r{number}"
+        while len(self._deciders) < 2:
+            self._deciders.append(await self.start())
+        if (answer := await dice.choice(self._deciders).told("ask", thread, run)) != ["ok", "waiting_for_approval"]:
+            self.outcome.fail(f"{thread}: it was not asked but {answer}")
+            return
+        decisions = [dice.choice(DECISIONS) for _ in self._deciders]
+        for n, (decider, decision) in enumerate(zip(self._deciders, decisions, strict=True)):
+            if dice.random() < 0.5:
+                decider.ask("decide", f"{run}/may-i", decision, n + 2)
+            else:
+                decider.ask("answer", thread, f"{run}-{n}", "may-i", decision, n + 2)
+        answering = [asyncio.ensure_future(decider.answer()) for decider in self._deciders]
+        await self.kill(thread, answering)
+        answers = [await each for each in answering]
+        self.bury(thread)
+        while len(self._deciders) < 2:
+            self._deciders.append(await self.start())
+        record, approval = await self.ended(run)
+        if record is None or approval is None:
+            return
+        for n, (decision, answer) in enumerate(zip(decisions, answers, strict=True)):
+            self.check_answer(thread, n, decision, answer, approval)
+        self.check(thread, record, approval)
+
+    async def kill(self, thread: str, answering: list[asyncio.Future[list[str]]]) -> None:
+        """Kill one of the two, at any moment or while it pays; or neither."""
+        dice = self.context.random
+        chance, moment, which = dice.random(), dice.uniform(0, LONGEST), dice.randrange(2)
+        if chance < 0.3:
+            await asyncio.sleep(moment)
+        elif chance < 0.6:
+            while not (payments := self.payments(thread)) and not all(each.done() for each in answering):
+                await asyncio.sleep(0.002)
+            pids = [decider.pid for decider in self._deciders]
+            if not payments or payments[0][1] not in pids:
+                return
+            which = pids.index(payments[0][1])
+            self.outcome.count("kills while it pays")
+        else:
+            return
+        self._deciders.pop(which).kill()
+        self.outcome.count("kills")
+
+    def bury(self, thread: str) -> None:
+        """Leave out who has ended without being killed."""
+        dead = [decider for decider in self._deciders if decider.child.poll() is not None]
+        for decider in dead:
+            self.outcome.fail(f"{thread}: a process has ended by itself")
+            self._deciders.remove(decider)
+
+    def payments(self, thread: str) -> list[tuple[int, int]]:
+        """Give what was paid for a thread: how much, and by which process."""
+        lines = [line.split() for line in complete_lines(self.notes)]
+        return [(int(amount), int(pid)) for name, amount, pid in lines if name == thread.encode()]
+
+    async def ended(self, run: str) -> tuple[RunRecord | None, Approval | None]:
+        """Wait until a run has ended; where nobody could decide it, it is rejected."""
+        store = await self.runner.opened()
+        until = time.monotonic() + PATIENCE * self.context.patience
+        while time.monotonic() < until:
+            record, approval = await find_run(store, run), await find_approval(store, f"{run}/may-i")
+            if record is not None and approval is not None and record.ended:
+                return record, approval
+            if record is not None and record.state == "waiting_for_approval":
+                self.outcome.count("decided afterwards")
+                await self._deciders[0].told("decide", f"{run}/may-i", "reject", 0)
+            await asyncio.sleep(0.01)
+        self.outcome.fail(f"{run} has not ended: {record}")
+        return None, None
+
+    def check_answer(self, thread: str, n: int, decision: str, answer: list[str], approval: Approval) -> None:
+        """Check what a process was told against what was decided."""
+        theirs = {"approve": {"approved": True}, "edit": {"approved": True, "editedArgs": {"sum": n + 2}}}
+        same = approval.decision == decision and (decision == "reject" or approval.payload == theirs[decision])
+        if answer[:1] == ["ok"]:
+            self.outcome.count("told that it is decided so")
+            if not same:
+                self.outcome.fail(f"{thread}: who decided {decision} was told {answer}, and it is {approval.decision}")
+        elif answer[:1] == ["refused"]:
+            self.outcome.count("told that it is not")
+        elif answer:
+            self.outcome.fail(f"{thread}: the answer was {answer}")
+
+    def check(self, thread: str, record: RunRecord, approval: Approval) -> None:
+        """Check that it was decided once, and paid at most once, and so."""
+        self.outcome.count(f"decisions: {approval.decision}")
+        resolved = [event for event in record.events if event.type == "approval.resolved"]
+        if [event.data["decision"] for event in resolved] != [approval.decision]:
+            self.outcome.fail(f"{thread}: it was decided {len(resolved)} times: {resolved}")
+        seqs = [event.seq for event in record.events]
+        if seqs != sorted(set(seqs)):
+            self.outcome.fail(f"{thread}: its events are numbered {seqs}")
+        if record.state != "completed":
+            self.outcome.fail(f"{thread}: the run is {record.state}: {record.error}")
+        sums = [amount for amount, _ in self.payments(thread)]
+        self.outcome.count("payments", len(sums))
+        allowed = {"approve": 1, "edit": approval.payload.get("editedArgs", {}).get("sum")}
+        if len(sums) > 1 or any(each != allowed.get(str(approval.decision)) for each in sums):
+            self.outcome.fail(f"{thread}: it was {approval.decision}, {approval.payload}, and paid were {sums}")
+        if record.attempts == 1 and approval.decision != "reject" and not sums:
+            self.outcome.fail(f"{thread}: it was {approval.decision} and done at once, and nothing was paid")
+        self.outcome.count("tried again", record.attempts > 1)
+
+
+async def campaign(context: Context) -> Outcome:
+    outcome = Outcome({"kills": 0, "tried again": 0, "payments": 0, "told that it is decided so": 0})
+    async with contextlib.AsyncExitStack() as stack:
+        runner = await stack.enter_async_context(AgentRunner(store_from_url(context.location)))
+        racing = Racing(context, outcome, runner, stack)
+        for number in range(context.rounds):
+            await racing.round(number)
+            context.tick()
+    return outcome
+
+
+CAMPAIGN = Campaign(
+    name="approvals",
+    promise="one decision",
+    bar="of decisions raced by two processes one counts, also where one is killed; its tool is started at most once",
+    backends=("sqlite", "redis", "postgres"),
+    small=24,
+    full={"sqlite": 1000, "redis": 1000, "postgres": 1000},
+    run=lambda context: asyncio.run(campaign(context)),
+    mutations={
+        "decide_without_comparing": "a decision is written whatever the approval and its run have become",
+        "start_what_has_started": "a tool is started whatever the ledger says",
+    },
+)

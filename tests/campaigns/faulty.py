@@ -1,0 +1,113 @@
+"""The child of `io_faults`: a small life of a store on a disk with a fault, and a power cut after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import ag_ui.core  # noqa: F401 - so that no first run waits for it
+
+from campaigns import Outcome, children, disk, mutations
+from campaigns.lives import Life
+from campaigns.power import Disk
+from campaigns.power_loss import examine
+from support.events import text_message, tool_call
+
+if TYPE_CHECKING:
+    from agentrunner import SqliteAgentRunner
+
+    Calls: TypeAlias = dict[str, int]
+
+
+async def work(life: Life) -> SqliteAgentRunner | None:
+    """Two runs side by side, a large one, the verbs over threads; give the runner, open still."""
+    runner = life.runner()
+    if await life.verb("open", runner.opened()) is None:
+        return None
+    call = tool_call("c1", "look", "{}", result="seen")
+    await asyncio.gather(
+        life.run(runner, "a", "a1", *text_message("m1", "one", "two", "three"), *call, *text_message("m2", "four")),
+        life.run(runner, "b", "b1", *text_message("m1", "one", "two"), *call),
+    )
+    await life.run(runner, "a", "a2", *text_message("m3", *("x" * 20_000 for _ in range(4))))
+    await life.verb("rename", runner.threads.rename("a", "a name"))
+    await life.verb("list", runner.threads.list())
+    await life.verb("replay", life.replay(runner, "a"))
+    await life.run(runner, "gone", "g1", *text_message("m4", "five"))
+    # Whether it is gone cannot be known where this fails.
+    life.shown.pop("gone", None)
+    await life.verb("delete", runner.threads.delete("gone"))
+    return runner
+
+
+async def live(life: Life, control: disk.Control, fault: dict[str, int]) -> tuple[SqliteAgentRunner | None, Calls]:
+    """Live with a fault; give the runner if it is open still, and how many calls of each kind there were."""
+    before = {kind: control.seen(kind) for kind in disk.SEEN}
+    control.fail(fault["kind"], fault["after"], fault["times"])
+    runner = await work(life)
+    # A fault may also be met on the way out, or be over while the same runner goes on.
+    if runner is not None and fault["close"]:
+        await life.verb("close", runner.aclose())
+        runner = None
+    calls = {str(kind): control.seen(kind) - seen for kind, seen in before.items()}
+    control.clear()
+    return runner, calls
+
+
+async def live_on(life: Life, runner: SqliteAgentRunner | None, log: Path, chance: random.Random) -> None:
+    """With a good disk again: all goes on, and nothing is lost by a power cut or by closing."""
+    async with runner or life.runner() as runner:
+        await life.go_on(runner)
+        await life.look_over(runner)
+        await cut(life, log, chance)
+    async with life.runner() as runner:
+        await life.look_over(runner)
+
+
+async def cut(life: Life, log: Path, chance: random.Random) -> None:
+    """See that what was shown outlives a power cut now: a sync that failed must not be taken for one that did not."""
+    replayed = Disk(chance)
+    for record in disk.records(log):
+        replayed.replay(record)
+    folder = life.path.parent / "cut"
+    folder.mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+    replayed.cut(folder)
+    outcome = Outcome()
+    await examine(folder / life.path.name, life.shown, record, True, "after a power cut", outcome)
+    life.told.wrong += outcome.failures
+
+
+async def main(path: str, seed: str) -> None:
+    folder = Path(path)
+    control = disk.Control(folder / "control")
+    log = folder / "log"
+
+    async def answer(number: int, fault: dict[str, int]) -> dict[str, Any]:
+        life = Life(folder / f"watched-{number}.db", lambda: control.failed_at)
+        failures = control.failures
+        os.truncate(log, 0)
+        chance = random.Random(f"{seed}/{number}")  # noqa: S311 - to be the same each time
+        calls = {}
+        try:
+            runner, calls = await live(life, control, fault)
+            await live_on(life, runner, log, chance)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it should not be
+            life.told.wrong.append(f"after the fault: {type(error).__name__}: {error}")
+        control.clear()
+        for left in folder.glob(f"{life.path.name}*"):
+            left.unlink()
+        return {**asdict(life.told), "failures": control.failures - failures, "calls": calls}
+
+    await children.serve(answer)
+
+
+if __name__ == "__main__":
+    mutations.apply()
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""What befalls a store on a bad disk, and what must hold of it; for the children of `io_faults` and `disk_full`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import agentrunner
+from agentrunner import SqliteAgentRunner, StoreError, StoreFull, ThreadAlreadyRunning, ThreadNotFound
+from campaigns.power_loss import Shown, journal
+from support.agents import agent_with
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+HANG = 20.0
+"""Seconds after which nothing more is waited for."""
+
+
+@dataclass
+class Told:
+    """What came of a life."""
+
+    wrong: list[str] = field(default_factory=list)
+    errors: int = 0
+    """How many verbs raised a `StoreError`."""
+    full: int = 0
+    """How many of them said that the disk is full."""
+    ended: int = 0
+    """How many runs ended with a `RUN_ERROR` for their readers."""
+    longest: float = 0.0
+    """Seconds from a fault, or where that was before, a verb's beginning, until the verb's end."""
+    recovery: float = 0.0
+    """Seconds from the disk being good again until every thread has taken a run."""
+
+
+class Life:
+    """A store's life at a path: each verb must answer in time, well or with an error of ours."""
+
+    def __init__(self, path: Path, failed_at: Callable[[], float | None]) -> None:
+        self.path = path
+        self._failed_at = failed_at
+        self.told = Told()
+        self.shown: dict[str, list[Shown]] = {}
+
+    def runner(self) -> SqliteAgentRunner:
+        """Give a runner of its own, not open yet."""
+        return SqliteAgentRunner(self.path, resume_window=1e6)
+
+    async def verb(self, name: str, answer: Awaitable[Any]) -> Any:
+        """Give what a verb gives, `None` if it raises."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(HANG):
+                return await answer
+        except StoreError as error:
+            self.told.errors += 1
+            self.told.full += isinstance(error, StoreFull)
+        except (ThreadAlreadyRunning, ThreadNotFound):
+            pass  # what comes of a run before that could not begin, or not end
+        except TimeoutError:
+            self.told.wrong.append(f"{name} hangs")
+        except Exception as error:  # noqa: BLE001 - an error that is not ours is what is looked for
+            self.told.wrong.append(f"{name}: {type(error).__name__}: {error}")
+        finally:
+            if (failed_at := self._failed_at()) is not None:
+                self.told.longest = max(self.told.longest, time.monotonic() - max(began, failed_at))
+        return None
+
+    async def run(self, runner: SqliteAgentRunner, thread: str, run: str, *events: Any) -> bool:
+        """Run, note what is shown, and say whether the run has ended well."""
+
+        async def agent(given: Any) -> AsyncIterator[Any]:
+            async for event in agent_with(*events)(given):
+                yield event
+                # So that it is committed by itself.
+                await asyncio.sleep(0.002)
+
+        given = {"threadId": thread, "runId": run, "messages": []}
+        stream = await self.verb("run", runner.run(agent, given))
+        return stream is not None and await self.verb("reading a run", self.read(thread, stream)) == "RUN_FINISHED"
+
+    async def read(self, thread: str, stream: agentrunner.EventStream) -> str:
+        """Note what is shown, and give the last event's kind."""
+        last = ""
+        async for event in stream:
+            last = event.type
+            if last == "RUN_ERROR":
+                self.told.ended += 1
+                if event.to_dict().get("code") == "STORE_ERROR":
+                    break  # a last word that is in no store
+            seen = Shown(event.seq or 0, bytes(event), time.monotonic_ns(), barrier=True)
+            self.shown.setdefault(thread, []).append(seen)
+        if last not in ("RUN_FINISHED", "RUN_ERROR"):
+            self.told.wrong.append(f"a run ends for its readers with {last or 'nothing'}")
+        return last
+
+    async def replay(self, runner: SqliteAgentRunner, thread: str) -> None:
+        """Read a thread, which must be in order."""
+        agentrunner.verify([event async for event in await runner.connect(thread)])
+
+    async def go_on(self, runner: SqliteAgentRunner) -> None:
+        """With a good disk again: each thread there is takes a run, and so does a new one."""
+        began = time.monotonic()
+        async with asyncio.timeout(HANG):
+            for thread in sorted({"a", "b", "new", *self.shown}):
+                attempt = 0
+                while not await self.run(runner, thread, f"{thread}-again-{attempt}"):
+                    attempt += 1
+                    await asyncio.sleep(0.01)
+        self.told.recovery = time.monotonic() - began
+
+    async def look_over(self, runner: SqliteAgentRunner) -> None:
+        """See that the file is good and that all that was shown is there."""
+        report = await runner._store.inspect(fix=False)
+        if not report.sound:
+            self.told.wrong.append(str(report))
+        for thread, events in self.shown.items():
+            raw = {event.seq: bytes(event) for event in await journal(runner, thread)}
+            lost = [event for event in events if raw.get(event.seq) != event.data]
+            if lost:
+                self.told.wrong.append(f"{len(lost)} events of {thread} from {lost[0]} on were shown and lost")
+            history = await runner.threads.events(thread)
+            agentrunner.verify(history)
+            if agentrunner.fold(history) != agentrunner.fold(list(raw.values())):
+                self.told.wrong.append(f"what is stored of thread {thread} is not what was recorded")

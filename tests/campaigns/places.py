@@ -1,0 +1,36 @@
+"""What a campaign is given: a place for threads that is its own, a folder, its own chance."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from campaigns import Context
+from support import backends
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from campaigns import Backend, Campaign
+
+
+@contextmanager
+def context(
+    campaign: Campaign,
+    backend: Backend,
+    rounds: int,
+    seed: int,
+    tick: Callable[[], None] = lambda: None,
+    mutation: str | None = None,
+    patience: float = 1.0,
+) -> Iterator[Context]:
+    """Give all a campaign needs; what it left behind is gone at the end."""
+    # Chance of its own: what one campaign draws changes nothing for the next.
+    chance = random.Random(f"{seed}/{campaign.name}/{backend}")  # noqa: S311 - to be the same each time
+    with tempfile.TemporaryDirectory(prefix="campaign-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with backends.place(backend, folder) as location:
+            yield Context(backend, location, rounds, chance, folder, tick, mutation, patience)

@@ -1,0 +1,48 @@
+"""Every fault campaign, small; and each again with the guard it watches dropped, which it must notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from campaigns import BACKENDS, Backend, Campaign, NotRun, Outcome, campaigns, places
+
+ALL = campaigns()
+
+
+def run(campaign: Campaign, backend: Backend, mutation: str | None = None, seed: int = 1) -> Outcome:
+    with places.context(campaign, backend, campaign.small, seed=seed, mutation=mutation, patience=10) as context:
+        try:
+            return campaign.run(context)
+        except NotRun as error:
+            pytest.skip(f"not run: {error}")
+
+
+@pytest.mark.parametrize(
+    ("campaign", "backend"),
+    [
+        pytest.param(campaign, backend, id=f"{campaign.name}-{backend}")
+        for campaign in ALL
+        for backend in campaign.backends
+    ],
+)
+def test_holds(campaign: Campaign, backend: Backend) -> None:
+    outcome = run(campaign, backend)
+    assert outcome.failed == 0, outcome.failures
+    assert outcome.figures, "a campaign that counts nothing has not looked"
+
+
+@pytest.mark.parametrize(
+    ("campaign", "mutation"),
+    [pytest.param(each, name, id=f"{each.name}-{name}") for each in ALL for name in each.mutations],
+)
+def test_a_dropped_guard_is_noticed(campaign: Campaign, mutation: str) -> None:
+    # What a small one does not meet by chance one of three does.
+    noticed = any(run(campaign, campaign.backends[0], mutation, seed).failed for seed in (1, 2, 3))
+    assert noticed, f"{campaign.name} does not see that this guard is dropped: {campaign.mutations[mutation]}"
+
+
+def test_every_campaign_is_whole() -> None:
+    assert len({campaign.name for campaign in ALL}) == len(ALL)
+    for campaign in ALL:
+        assert set(campaign.backends) == set(campaign.full) <= set(BACKENDS)
+        assert campaign.mutations, f"{campaign.name} was never shown to be able to fail"

@@ -1,0 +1,1 @@
+"""The fault campaigns in full, and the report on them."""

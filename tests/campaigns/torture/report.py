@@ -1,0 +1,186 @@
+"""What the campaigns found, kept as JSON; docs/torture.md and its plot are made from all that is kept."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from support import backends
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from campaigns import Backend, Campaign, Outcome
+
+from support.paths import ROOT
+
+DOCS = ROOT / "docs"
+KEPT = DOCS / "torture"
+REPORT = DOCS / "torture.md"
+PLOT = DOCS / "torture-recovery.svg"
+POINTS = 101
+"""How many of a campaign's recovery times are kept: the first, the last, and evenly between."""
+
+HEAD = """\
+# Torture
+
+What the promises are worth: something is broken many times over, and whatever did not hold is counted. `make torture`
+runs all of it and writes this page. `make test` runs each campaign small, and again with a guard dropped on purpose,
+which it must notice: a test that cannot fail proves nothing. A seed gives the same faults again, not the same timing.
+"""
+
+
+def keep(campaign: Campaign, backend: Backend, rounds: int, seed: int, outcome: Outcome, seconds: float) -> None:
+    """Keep what a campaign found, in place of what it found before."""
+    full = campaign.full[backend]
+    scale = "" if rounds == full else f" --scale {rounds / full:.4g}"
+    recovery = sorted(round(each, 4) for each in outcome.recovery_seconds)
+    last = len(recovery) - 1
+    found = {
+        "campaign": campaign.name,
+        "backend": backend,
+        "command": f'make torture TORTURE="--seed {seed} --only {campaign.name} --backend {backend}{scale}"',
+        "seed": seed,
+        "rounds": rounds,
+        "figures": outcome.figures,
+        "failed": outcome.failed,
+        "failures": outcome.failures,
+        "seconds": round(seconds, 1),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": versions(backend),
+        "cores": os.cpu_count(),
+        "recovered": len(recovery),
+        "recovery_seconds": [recovery[round(last * n / (POINTS - 1))] for n in range(POINTS)]
+        if last >= POINTS
+        else recovery,
+    }
+    KEPT.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    (KEPT / f"{campaign.name}-{backend}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def versions(backend: Backend) -> list[str]:
+    """Give what the campaign ran on."""
+    system = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
+    return [system, f"Python {platform.python_version()}", server(backend)]
+
+
+def server(backend: Backend) -> str:
+    """Give the backend's version."""
+    if backend == "redis":
+        import redis
+
+        with redis.Redis.from_url(backends.REDIS) as client:
+            return f"Redis {client.info('server')['redis_version']}"
+    if backend == "postgres":
+        import psycopg
+
+        with psycopg.connect(backends.POSTGRES) as connection:
+            return f"PostgreSQL {str(connection.info.parameter_status('server_version')).split()[0]}"
+    from agentrunner import _core
+
+    return f"SQLite {_core.SQLITE_VERSION}"
+
+
+def write(known: Iterable[Campaign]) -> None:
+    """Make the page and the plot from all that is kept."""
+    known = list(known)
+    found = {
+        (campaign.name, backend): json.loads(file.read_text(encoding="utf-8"))
+        for campaign in known
+        for backend in campaign.backends
+        if (file := KEPT / f"{campaign.name}-{backend}.json").exists()
+    }
+    recovered = [each for each in found.values() if each["recovery_seconds"]]
+    parts = [HEAD, _results(known, found), _failures(found), _recovery(recovered), _runs(found), _guards(known)]
+    DOCS.mkdir(exist_ok=True)
+    REPORT.write_text("\n".join(part for part in parts if part), encoding="utf-8")
+    if recovered and find_spec("matplotlib"):
+        from campaigns.torture import plot
+
+        plot.draw(recovered, PLOT)
+
+
+def counted(figures: dict[str, Any]) -> str:
+    """Give figures in words."""
+    return "; ".join(f"{name} {_number(value)}" for name, value in figures.items())
+
+
+def _number(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _results(known: list[Campaign], found: dict[tuple[str, str], Any]) -> str:
+    rows = []
+    for campaign in known:
+        for backend in campaign.backends:
+            # What is the same for every backend is said once.
+            first = backend == campaign.backends[0]
+            row = [campaign.promise, campaign.bar, campaign.name] if first else ["", "", ""]
+            if each := found.get((campaign.name, backend)):
+                row += [backend, _number(each["rounds"]), counted(each["figures"])]
+                row += [_verdict(campaign, each), _number(round(each["seconds"]))]
+            else:
+                row += [backend, "", "", "not run", ""]
+            rows.append(row)
+    columns = ("promise", "bar", "campaign", "backend", "rounds", "figures", "held?", "seconds")
+    return "## What held\n\n" + _table(columns, rows)
+
+
+def _verdict(campaign: Campaign, each: dict[str, Any]) -> str:
+    if each["failed"]:
+        return f"**does not hold**: {_number(each['failed'])} failures"
+    full = campaign.full[each["backend"]]
+    return "holds" if each["rounds"] >= full else f"holds, in {_number(each['rounds'])} of {_number(full)} rounds"
+
+
+def _failures(found: dict[tuple[str, str], Any]) -> str:
+    parts = []
+    for each in found.values():
+        if each["failures"]:
+            parts.append(f"\n### {each['campaign']} on {each['backend']}: the first of {_number(each['failed'])}\n")
+            parts += [f"- {' '.join(failure.split())}" for failure in each["failures"]]
+    return "\n".join(["## What did not hold", *parts, ""]) if parts else ""
+
+
+def _recovery(recovered: list[dict[str, Any]]) -> str:
+    if not recovered:
+        return ""
+    rows = []
+    for each in recovered:
+        times = each["recovery_seconds"]
+        row = [each["campaign"], each["backend"], _number(each["recovered"])]
+        row += [f"{times[round((len(times) - 1) * part)]:.3f}" for part in (0.5, 0.99, 1)]
+        rows.append(row)
+    columns = ("campaign", "backend", "faults", "median", "99 %", "longest")
+    return (
+        "## How long it takes\n\nSeconds from a fault's end until work goes on.\n\n"
+        f"![Recovery times by campaign and backend]({PLOT.name})\n\n{_table(columns, rows)}"
+    )
+
+
+def _runs(found: dict[tuple[str, str], Any]) -> str:
+    rows = [
+        [f"`{each['command']}`", each["date"], ", ".join([*each["versions"], f"{each['cores']} cores"])]
+        for each in found.values()
+    ]
+    return "## How it was run\n\n" + _table(("command", "date", "on"), rows) if rows else ""
+
+
+def _guards(known: list[Campaign]) -> str:
+    rows = [[each.name, f"`{name}`", guard] for each in known for name, guard in each.mutations.items()]
+    return (
+        "## Guards dropped on purpose\n\nEach is noticed by its campaign: `tests/campaigns/test_campaigns.py`.\n\n"
+        + _table(("campaign", "mutation", "what is dropped"), rows)
+    )
+
+
+def _table(columns: Sequence[str], rows: list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

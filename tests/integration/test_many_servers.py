@@ -1,0 +1,187 @@
+"""Several server processes on one store: whatever a client wants of a thread, any of them does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from agentrunner import fold
+from support.inputs import make_input
+from support.servers import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+ENDLESS = {"forwardedProps": {"pause": 0.01}, "protocolVersion": "1.0"}
+
+
+class Client:
+    """A client of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, verb: str, asked: dict[str, Any], after: str = "", agent: str = "default") -> Any:
+        headers = {"last-event-id": after} if after else {}
+        async with self.http.stream("POST", f"/agent/{agent}/{verb}", json=asked, headers=headers) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            yield frames_of(answer)
+
+    async def read(self, verb: str, asked: dict[str, Any], **options: str) -> list[tuple[str, dict[str, Any]]]:
+        """Read a stream to its end."""
+        async with self.stream(verb, asked, **options) as frames:
+            return [frame async for frame in frames]
+
+    async def stop(self, thread: str, run: str) -> bool:
+        answer = await self.http.post(f"/agent/default/stop/{thread}", json={"runId": run})
+        stopped: bool = answer.json()["stopped"]
+        return stopped
+
+    async def running(self) -> dict[str, bool]:
+        listed = (await self.http.get("/threads")).json()["threads"]
+        return {thread["id"]: thread["running"] for thread in listed}
+
+
+async def frames_of(answer: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    cursor = ""
+    async for line in answer.aiter_lines():
+        if line.startswith("id: "):
+            cursor = line[4:]
+        elif line.startswith("data: "):
+            yield cursor, json.loads(line[6:])
+
+
+@contextlib.asynccontextmanager
+async def servers(location: str, folder: Path, count: int, **options: float) -> AsyncIterator[list[Client]]:
+    """Start so many on one store, and give a client of each."""
+    started = [Server(location, folder / f"log{number}", **options) for number in range(count)]
+    async with contextlib.AsyncExitStack() as stack:
+        await asyncio.gather(*(stack.enter_async_context(server) for server in started))
+        clients = [Client(server) for server in started]
+        for client in clients:
+            await stack.enter_async_context(client.http)
+        yield clients
+
+
+def types(frames: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    return [event["type"] for _, event in frames]
+
+
+async def test_any_server_connects_to_a_run_lists_it_and_stops_it(location: str, tmp_path: Path) -> None:
+    async with servers(location, tmp_path, 2) as (here, there):
+        async with here.stream("run", make_input("t", "r", **ENDLESS)) as run:
+            own = [await anext(run) for _ in range(20)]
+            async with there.stream("connect", make_input("t", "look", **ENDLESS)) as joined:
+                late = [await anext(joined)]
+                resumed = asyncio.create_task(there.read("connect", make_input("t", "look", **ENDLESS), after="7"))
+                assert await here.running() == await there.running() == {"t": True}
+                refused = await there.http.post("/agent/default/run", json=make_input("t", "second", **ENDLESS))
+                assert (refused.status_code, refused.json()["code"]) == (409, "agent_thread_locked")
+                assert (await there.http.delete("/threads/t")).status_code == 409
+                # What follows the prefix comes as it is said, in the other process too.
+                while "." in late[-1][0] or int(late[-1][0]) < 100:
+                    late.append(await anext(joined))
+                assert not await there.stop("t", "another run")
+                assert await there.stop("t", "r")
+                late += [frame async for frame in joined]
+            own += [frame async for frame in run]
+        assert [cursor for cursor, _ in own] == [str(n + 1) for n in range(len(own))]
+        assert own[-1][1]["type"] == "RUN_FINISHED"
+        assert await resumed == own[7:]
+        upto = int(late[0][0].partition(".")[0])
+        assert [cursor for cursor, _ in late if "." in cursor] == [
+            f"{upto}.{n}" for n in range(len(late) - len(own) + upto)
+        ]
+        assert [frame for frame in late if "." not in frame[0]] == own[upto:]
+        assert fold(event for _, event in late) == fold(event for _, event in own)
+        assert await here.running() == await there.running() == {"t": False}
+        assert not await there.stop("t", "r")
+        assert await there.read("connect", make_input("t", "look", **ENDLESS)) == await here.read(
+            "connect", make_input("t", "look", **ENDLESS)
+        )
+        assert (await there.http.delete("/threads/t")).status_code == 200
+        assert await here.running() == {}
+
+
+async def test_a_reader_that_comes_from_the_runs_own_server_is_not_ahead(location: str, tmp_path: Path) -> None:
+    async with servers(location, tmp_path, 2) as (here, there):
+        async with here.stream("run", make_input("t", "r", **ENDLESS)) as run:
+            async for cursor, _ in run:
+                if int(cursor) % 20:
+                    continue
+                # What its own server has shown may not have come to the other yet.
+                async with there.stream("connect", make_input("t", "look", **ENDLESS), cursor) as frames:
+                    assert (await anext(frames))[0] == str(int(cursor) + 1)
+                if int(cursor) > 500:
+                    break
+        ahead = await there.http.post(
+            "/agent/default/connect", json=make_input("t", "look", **ENDLESS), headers={"last-event-id": "99999"}
+        )
+        assert (ahead.status_code, ahead.json()["code"]) == (409, "cursor_ahead")
+
+
+async def test_a_question_of_one_server_is_answered_at_another_once(location: str, tmp_path: Path) -> None:
+    async with servers(location, tmp_path, 2) as (here, there):
+        asked = make_input("t", "r", protocolVersion="1.0")
+        question = (await here.read("run", asked, agent="asking"))[-1][1]["outcome"]
+        (interrupt,) = question["interrupts"]
+        replayed = await there.read("connect", make_input("t", "look", protocolVersion="1.0"), agent="asking")
+        assert replayed[-1][1]["outcome"] == question
+        answer = {"resume": [{"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": True}}]}
+        # The stock client sends the answer under the id of the run that asked; both servers get it at once.
+        answers = await asyncio.gather(
+            *(client.http.post("/agent/asking/run", json=asked | answer) for client in (there, here))
+        )
+        taken = [answer for answer in answers if answer.status_code == 200]
+        assert sorted(answer.status_code for answer in answers) == [200, 409]
+        assert b'"runId":"r~' in taken[0].content
+        for client in (here, there):
+            replay = await client.read("connect", make_input("t", "look", protocolVersion="1.0"), agent="asking")
+            assert types(replay) == ["RUN_STARTED", "RUN_FINISHED", "RUN_STARTED", *types(replay)[3:-1], "RUN_FINISHED"]
+            assert types(replay).count("TEXT_MESSAGE_CONTENT") == 1
+            assert not any("outcome" in event for _, event in replay)
+            messages = (await client.http.get("/threads/t/messages")).json()["messages"]
+            assert [message["content"] for message in messages] == ["r-question resolved"]
+
+
+async def test_a_server_that_is_killed_leaves_its_threads_to_the_others(location: str, tmp_path: Path) -> None:
+    async with servers(location, tmp_path, 2) as (here, there):
+        async with here.stream("run", make_input("t", "r1", **ENDLESS)) as run:
+            own = [await anext(run) for _ in range(20)]
+            following = asyncio.create_task(there.read("connect", make_input("t", "look", **ENDLESS), after="1"))
+            await here.server.kill()
+            with contextlib.suppress(httpx.HTTPError):
+                own += [frame async for frame in run]
+        followed = await following
+        # Nobody has seen what is not there.
+        assert followed[: len(own) - 1] == own[1:]
+        assert [cursor for cursor, _ in followed] == [str(n + 2) for n in range(len(followed))]
+        assert followed[-1][1]["code"] == "INTERRUPTED"
+        assert (
+            await there.read("connect", make_input("t", "look", **ENDLESS), after=own[-1][0])
+            == followed[len(own) - 1 :]
+        )
+        short = {"forwardedProps": {"turns": 1}, "protocolVersion": "1.0"}
+        assert types(await there.read("run", make_input("t", "r2", **short)))[-1] == "RUN_FINISHED"
+        assert await there.running() == {"t": False}
+
+
+async def test_a_server_that_is_told_to_end_tells_the_readers_at_the_others(location: str, tmp_path: Path) -> None:
+    async with servers(location, tmp_path, 2, shutdown=0.2) as (here, there):
+        async with here.stream("run", make_input("t", "r1", **ENDLESS)) as run:
+            own = [await anext(run) for _ in range(20)]
+            following = asyncio.create_task(there.read("connect", make_input("t", "look", **ENDLESS), after="1"))
+            ended = asyncio.create_task(here.server.end())
+            own += [frame async for frame in run]
+        assert await following == own[1:]
+        assert own[-1][1]["code"] == "INTERRUPTED"
+        assert await ended == 0
+        short = {"forwardedProps": {"turns": 1}, "protocolVersion": "1.0"}
+        assert types(await there.read("run", make_input("t", "r2", **short)))[-1] == "RUN_FINISHED"

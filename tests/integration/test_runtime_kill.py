@@ -1,0 +1,118 @@
+"""kill -9 between any two steps: the next process goes on, and runs no finished tool again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agentrunner import AgentRunner
+from agentrunner.runtime import Completed
+from agentrunner.stores.urls import store_from_url
+from support import backends
+from support.paths import child_environment
+from support.programs.mortal import agent, given
+from support.scripted_model import session_in
+from support.tool_ledger import UNKNOWN, ended_calls, spoken
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+WRITES = 16
+"""Of records, in a whole turn of `mortal`."""
+
+
+async def process(*arguments: Any) -> tuple[int, str]:
+    """Run `mortal` to its end, and give its exit status and what it said."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "support.programs.mortal", *map(str, arguments), stdout=asyncio.subprocess.PIPE,
+        env=child_environment(),
+    )  # fmt: skip
+    said, _ = await child.communicate()
+    assert child.returncode is not None
+    return child.returncode, said.decode().strip()
+
+
+async def kills(location: str, log: Path, points: list[tuple[int, str]]) -> None:
+    """Kill a process at each of the points, counted from where it goes on, and let this one end what they began."""
+    log.touch()
+    how = "run"
+    for number, (at, when) in enumerate(points):
+        status, _ = await process(location, log, at, when, f"r{number}", how)
+        assert status == -signal.SIGKILL
+        how = "resume"
+    store = store_from_url(location, lease_ttl=1.0)
+    async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
+        before = Counter(log.read_text().split())
+        finished = [call for _, call in await ended_calls(store)]
+        stream = await runner.run(agent(log).resume, given("last"))
+        assert [event.type async for event in stream][-1] == "RUN_FINISHED"
+        session = await session_in(store)
+        assert session.messages == spoken(await runner.threads.messages("t1"))
+    assert session.outcome == Completed("done")
+    ran = Counter(log.read_text().split())
+    assert all(ran[call] == before[call] == 1 for call in finished)
+    assert max(ran.values()) == 1
+    results = {m["toolCallId"]: m["content"] for m in session.messages if m["role"] == "tool"}
+    assert list(results) == ["c1", "c2", "c3", "c4"]
+    assert all(
+        text == f"{call} done" or (text.startswith(UNKNOWN) and call not in finished) for call, text in results.items()
+    )
+
+
+async def test_how_many_writes_a_turn_has(tmp_path: Path) -> None:
+    status, said = await process(tmp_path / "threads.db", tmp_path / "log", WRITES, "after", "r1", "run")
+    assert (status, said) == (-signal.SIGKILL, "")
+    status, said = await process(tmp_path / "other.db", tmp_path / "log", WRITES + 1, "before", "r1", "run")
+    assert (status, said) == (0, "RUN_FINISHED")
+
+
+@pytest.mark.parametrize("at", range(1, WRITES + 1))
+async def test_killed_at_each_step(at: int, tmp_path: Path) -> None:
+    await kills(str(tmp_path / "threads.db"), tmp_path / "log", [(at, "before" if at % 2 else "after")])
+
+
+@pytest.mark.parametrize("backend", ["redis", "postgres"])
+async def test_killed_again_and_again(backend: str, tmp_path: Path) -> None:
+    with backends.place(backend, tmp_path) as location:
+        await kills(location, tmp_path / "log", [(1, "after"), (3, "before"), (3, "after"), (2, "after")])
+
+
+HARNESS_WRITES = 30
+"""Of records, or a few less, in the same turn within a harness, with an approval for each call of `write`."""
+
+
+@pytest.mark.parametrize("at", [*range(1, HARNESS_WRITES, 3), HARNESS_WRITES])
+async def test_killed_in_a_harness_that_goes_on_with_it(at: int, tmp_path: Path) -> None:
+    location, log = tmp_path / "threads.db", tmp_path / "log"
+    log.touch()
+    status, said = await process(location, log, at, "after" if at % 2 else "before", "r1", "harness")
+    assert status == -signal.SIGKILL or (at == HARNESS_WRITES and said == "completed done")
+    async with store_closed(location) as store:
+        finished = [call for _, call in await ended_calls(store)]
+    assert await process(location, log, 0, "after", "r2", "harness") == (0, "completed done")
+    ran = Counter(log.read_text().split())
+    assert max(ran.values()) == 1
+    assert all(ran[call] == 1 for call in finished)
+    async with store_closed(location) as store:
+        session = await session_in(store)
+    lost = {m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN)}
+    assert not lost & set(finished)
+    assert ran.keys() | lost == {"c1", "c2", "c3", "c4"}
+
+
+@contextlib.asynccontextmanager
+async def store_closed(location: Path) -> AsyncIterator[Any]:
+    """Give a store that is closed again."""
+    store = store_from_url(str(location))
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()

@@ -1,0 +1,404 @@
+"""A server that is told to end, is killed, runs under another server or inside another app."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from agentrunner import InMemoryAgentRunner, SqliteAgentRunner
+from agentrunner.server import create_app
+from support.agents import Gate, agent_with
+from support.events import event_types, text_message
+from support.inputs import make_input
+from support.loops import run_async
+from support.serving import serving
+from support.streams import collect
+from support.wire import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agentrunner import AgentRunner
+
+AGENTS = """
+import asyncio, pathlib
+
+def started(input):
+    return {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+
+def finished(input):
+    return {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id}
+
+async def quick(input):
+    yield started(input)
+    yield finished(input)
+
+async def counting(input):
+    # Ends when a file named after its thread is there.
+    yield started(input)
+    yield {"type": "TEXT_MESSAGE_START", "messageId": input.run_id, "role": "assistant"}
+    number = 0
+    while not pathlib.Path(input.thread_id).exists():
+        number += 1
+        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": input.run_id, "delta": f"{number} "}
+        await asyncio.sleep(0.005)
+    yield {"type": "TEXT_MESSAGE_END", "messageId": input.run_id}
+    yield finished(input)
+
+async def bulky(input):
+    yield started(input)
+    for number in range(160):
+        yield {"type": "CUSTOM", "name": str(number), "value": "x" * 50_000}
+    while not pathlib.Path(input.thread_id).exists():
+        await asyncio.sleep(0.005)
+    yield finished(input)
+
+async def deaf(input):
+    yield started(input)
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+agents = {"default": quick, "counting": counting, "bulky": bulky}
+"""
+
+
+class Process:
+    """`agentrunner serve` in a folder, its log kept in a file there."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.log = folder / f"log-{time.monotonic_ns()}"
+        with self.log.open("wb") as log:
+            self.child = subprocess.Popen(
+                [
+                    sys.executable, "-m", "agentrunner", "serve", "mine:agents", "--db", "threads.db", "--port", "0",
+                    "--log-format", "json", *options,
+                ],
+                cwd=folder, stderr=log, stdout=log,
+            )  # fmt: skip
+        wait(lambda: self.child.poll() is not None or b"running on http" in self.log.read_bytes())
+        found = re.search(r"running on (http://[\d.:]+)", self.log.read_text())
+        assert found, self.log.read_text()
+        self.http = httpx.Client(base_url=found[1], timeout=30)
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Every line of the log, each of which is a JSON object."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        assert all({"asctime", "levelname", "name", "message"} <= line.keys() for line in lines)
+        return lines
+
+
+def wait(condition: Callable[[], Any], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it has not come about"
+        time.sleep(0.005)
+
+
+class Reader(threading.Thread):
+    """A client that reads a stream to its end, when it may."""
+
+    def __init__(
+        self, process: Process, agent: str, verb: str, thread: str, run: str = "look", after: str = ""
+    ) -> None:
+        super().__init__(name=f"{verb} {thread}")
+        self.data = b""
+        self.status = 0
+        self.failure: Exception | None = None
+        self.may_read = threading.Event()
+        self._ask: Any = (f"/agent/{agent}/{verb}", make_input(thread, run, protocolVersion="1.0"), after)
+        self._http = process.http
+        self.start()
+
+    def run(self) -> None:
+        path, body, after = self._ask
+        headers = {"last-event-id": after} if after else {}
+        try:
+            with self._http.stream("POST", path, json=body, headers=headers) as answer:
+                self.status = answer.status_code
+                for piece in answer.iter_bytes():
+                    self.data += piece
+                    self.may_read.wait()
+        except httpx.HTTPError as error:
+            self.failure = error
+
+    def frames(self) -> list[tuple[str, dict[str, Any]]]:
+        assert self.failure is None, self.failure
+        found = []
+        for frame in self.data.decode().split("\n\n")[:-1]:
+            cursor, data = frame.split("\n")
+            found.append((cursor.removeprefix("id: "), json.loads(data.removeprefix("data: "))))
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        return [event for _, event in self.frames()]
+
+
+def said(events: list[dict[str, Any]]) -> str:
+    return "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
+
+
+def stored(folder: Path, *threads: str) -> dict[str, list[dict[str, Any]]]:
+    """Reopen the file and give each thread's events."""
+
+    async def read() -> dict[str, list[dict[str, Any]]]:
+        async with SqliteAgentRunner(folder / "threads.db") as runner:
+            assert not any(thread.running for thread in await runner.threads.list())
+            return {thread: await collect(await runner.connect(thread)) for thread in threads}
+
+    return run_async(read())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(AGENTS)
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., Process]]:
+    """Start servers in the folder; killed when the test ends, if they live still."""
+    made: list[Process] = []
+
+    def begin(*options: str) -> Process:
+        made.append(Process(folder, *options))
+        return made[-1]
+
+    yield begin
+    for process in made:
+        process.http.close()
+        process.child.kill()
+        process.child.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_end_lets_runs_end_and_tells_their_readers(
+    number: signal.Signals, folder: Path, start: Callable[..., Process]
+) -> None:
+    server = start("--shutdown-seconds", "1.5")
+    readers = {
+        "finishing": Reader(server, "counting", "run", "finishing", "r1"),
+        "endless": Reader(server, "counting", "run", "endless", "r2"),
+        "bulky": Reader(server, "bulky", "run", "bulky", "r3"),
+    }
+    for name, reader in readers.items():
+        if name != "bulky":
+            reader.may_read.set()
+        wait(lambda reader=reader: len(reader.data) > 500)
+    wait(lambda: json.loads(server.http.get("/threads/bulky/events").content)["events"][-1].get("name") == "159")
+    late = {name: Reader(server, "counting", "connect", name) for name in ("finishing", "endless")}
+    for reader in late.values():
+        reader.may_read.set()
+        wait(lambda reader=reader: len(reader.data) > 500)
+    assert server.http.get("/readyz").status_code == 200
+
+    told_at = time.monotonic()
+    server.child.send_signal(number)
+    wait(lambda: server.http.get("/readyz").status_code == 503)
+    assert server.http.get("/healthz").status_code == 200
+    for verb in ("run", "suggest"):
+        refused = server.http.post(f"/agent/default/{verb}", json=make_input("new", "new"))
+        assert (refused.status_code, refused.json()) == (503, {"error": "Shutting down"})
+        assert int(refused.headers["retry-after"]) > 0
+    (folder / "finishing").touch()
+    (folder / "bulky").touch()
+    # What has been sent already can be read as well: nobody is cut off in the middle.
+    readers["endless"].join()
+    readers["bulky"].may_read.set()
+    for reader in [*readers.values(), *late.values()]:
+        reader.join()
+    assert server.child.wait() == 0
+    assert time.monotonic() - told_at < 1.5 + 5 + 3
+
+    ends = {name: reader.events() for name, reader in readers.items()}
+    assert event_types(ends["finishing"])[-2:] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+    assert event_types(ends["endless"])[-2:] == ["TEXT_MESSAGE_END", "RUN_ERROR"]
+    assert ends["endless"][-1]["code"] == "INTERRUPTED"
+    assert [event.get("name") for event in ends["bulky"]] == [None, *map(str, range(160)), None]
+    for name, reader in readers.items():
+        assert [cursor for cursor, _ in reader.frames()] == [str(n + 1) for n in range(len(reader.frames()))], name
+    again = stored(folder, *readers)
+    for name, events in again.items():
+        assert said(events) == said(ends[name])
+        assert event_types(events)[-1] == event_types(ends[name])[-1]
+    for name, reader in late.items():
+        assert said(reader.events()) == said(ends[name])
+        assert reader.events()[-1] == ends[name][-1]
+    assert not [line for line in server.logged() if line["levelname"] in ("ERROR", "CRITICAL")]
+
+
+def test_a_second_interrupt_waits_for_nothing(folder: Path, start: Callable[..., Process]) -> None:
+    server = start("--shutdown-seconds", "600")
+    reader = Reader(server, "counting", "run", "endless", "r1")
+    reader.may_read.set()
+    wait(lambda: len(reader.data) > 500)
+    server.child.send_signal(signal.SIGINT)
+    wait(lambda: server.http.get("/readyz").status_code == 503)
+    server.child.send_signal(signal.SIGINT)
+    assert server.child.wait(timeout=10) == 0
+    reader.join()
+    events = stored(folder, "endless")["endless"]
+    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "INTERRUPTED")
+    assert said(events) == said(reader.events())
+    assert not [line for line in server.logged() if line["levelname"] in ("ERROR", "CRITICAL")]
+
+
+def test_a_server_that_is_killed_is_right_again_when_it_is_started(folder: Path, start: Callable[..., Process]) -> None:
+    server = start()
+    done = Reader(server, "counting", "run", "done", "r0")
+    (folder / "done").touch()
+    done.may_read.set()
+    done.join()
+    readers = []
+    for verb in ("run", "connect"):
+        reader = Reader(server, "counting", verb, "cut", "r1")
+        readers.append(reader)
+        reader.may_read.set()
+        wait(lambda reader=reader: len(reader.data) > 500)
+    server.child.kill()
+    server.child.wait()
+    for reader in readers:
+        reader.join()
+        assert isinstance(reader.failure, httpx.RemoteProtocolError)
+        # The last frame may have been cut in the middle.
+        reader.data, reader.failure = reader.data[: reader.data.rfind(b"\n\n") + 2], None
+
+    again = start()
+    listed = again.http.get("/threads").json()["threads"]
+    assert {thread["id"]: thread["running"] for thread in listed} == {"cut": False, "done": False}
+    events = again.http.get("/threads/cut/events").json()["events"]
+    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "INTERRUPTED")
+    for reader in readers:
+        # Nobody has seen what is not there.
+        assert said(events).startswith(said(reader.events()))
+    # A reader goes on where it was, by the cursor it has.
+    seen = readers[0].frames()
+    rest = Reader(again, "counting", "connect", "cut", after=seen[-1][0])
+    rest.may_read.set()
+    rest.join()
+    assert rest.status == 200
+    assert said(readers[0].events() + rest.events()) == said(events)
+    assert rest.events()[-1] == events[-1]
+    assert [cursor for cursor, _ in seen + rest.frames()] == [str(n + 1) for n in range(len(seen) + len(rest.frames()))]
+    # And the thread is free.
+    (folder / "cut").touch()
+    more = Reader(again, "counting", "run", "cut", "r2")
+    more.may_read.set()
+    more.join()
+    assert event_types(more.events())[-1] == "RUN_FINISHED"
+    server.logged()
+    again.logged()
+
+
+def listens(host: str, port: int) -> bool:
+    with socket.socket() as trying:
+        return trying.connect_ex((host, port)) == 0
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callable[..., AgentRunner]) -> None:
+    from hypercorn.asyncio import serve as run_hypercorn
+    from hypercorn.config import Config
+
+    gate = Gate(text_message("m", "first"), text_message("n", "last"))
+    runner = memory_factory()
+    app = create_app(runner, {"default": gate, "quick": agent_with(*text_message("m", "hello"))}, shutdown_seconds=0)
+    config = Config()
+    config.bind, config.loglevel, config.graceful_timeout = ["127.0.0.1:0"], "WARNING", 1
+    (listening,) = config.create_sockets().insecure_sockets
+    host, port = listening.getsockname()
+    # Hypercorn closes what it is given by number; it has a copy.
+    config.bind = [f"fd://{listening.dup().detach()}"]
+    listening.close()
+    ending = asyncio.Event()
+    serving_it = asyncio.create_task(run_hypercorn(app, config, shutdown_trigger=ending.wait))  # type: ignore[arg-type]
+    try:
+        await until(lambda: listens(host, port))
+        async with httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", http1=version == "1.1", http2=version == "2"
+        ) as http:
+            answer = await http.post("/agent/quick/run", json=make_input("quick", "r0"))
+            assert answer.http_version == f"HTTP/{version}"
+            assert answer.status_code == 200
+            assert answer.content.count(b"\n\n") == 5
+            assert ("connection" in answer.headers) == (version == "1.1")
+            assert (await http.get("/threads/quick/messages")).json()["messages"][0]["content"] == "hello"
+            async with http.stream("POST", "/agent/default/run", json=make_input("t", "r1")) as stream:
+                async for piece in stream.aiter_bytes():
+                    if b"first" in piece:
+                        break
+            # That one has left; the run goes on, and a second one reads it to its end.
+            assert await runner.is_running("t")
+            live = next(iter(runner._live.values()))
+            async with http.stream("POST", "/agent/default/connect", json=make_input("t", "r2")) as stream:
+                data = b""
+                async for piece in stream.aiter_bytes():
+                    data += piece
+                    if b"first" in data:
+                        gate.open()
+            assert data.count(b"RUN_FINISHED") == 1
+            assert b'"last"' in data
+            assert live.closed
+            gate._opened.clear()
+            async with http.stream("POST", "/agent/default/run", json=make_input("t", "r3")) as stream:
+                pieces = stream.aiter_bytes()
+                await anext(pieces)
+                assert (await http.post("/agent/default/stop/t", json={})).json()["stopped"] is True
+                rest = b"".join([piece async for piece in pieces])
+            assert b"RUN_FINISHED" in rest
+    finally:
+        ending.set()
+        await serving_it
+    assert runner.draining
+
+
+@pytest.mark.parametrize("mounted_at", ["/agents", "/deep/down"])
+def test_inside_a_fastapi_app(mounted_at: str) -> None:
+    from fastapi import FastAPI
+
+    runner = InMemoryAgentRunner()
+    app = create_app(runner, {"default": agent_with(*text_message("m", "hello"))}, inspector=True, shutdown_seconds=0)
+    outer = FastAPI(lifespan=app.router.lifespan_context)
+    outer.mount(mounted_at, app)
+
+    @outer.get("/own")
+    def own() -> str:
+        return "its own"
+
+    with serving(outer) as url, httpx.Client(base_url=url) as http:
+        assert http.get("/own").json() == "its own"
+        assert http.get(f"{mounted_at}/info").json()["agents"].keys() == {"default"}
+        assert http.get(f"{mounted_at}/readyz").json() == {"status": "ok"}
+        answer = http.post(f"{mounted_at}/agent/default/run", json=make_input("a/b", "r1"))
+        assert answer.content.endswith(b'"runId":"r1"}\n\n')
+        assert http.post(f"{mounted_at}/", json=make_input("a/b", "r2")).status_code == 200
+        assert http.get(f"{mounted_at}/threads/a%2Fb/messages").json()["messages"][0]["content"] == "hellohello"
+        assert http.get("/info").status_code == 404
+        assert not runner.draining
+    assert runner.draining
+    assert runner._closed
+
+
+async def test_a_lifespan_that_ends_ends_the_runs(memory_factory: Callable[..., AgentRunner]) -> None:
+    gate, runner = Gate(), memory_factory()
+    app = create_app(runner, {"default": gate}, shutdown_seconds=0)
+    async with app.router.lifespan_context(app):
+        stream = await runner.run(gate, make_input())
+        await gate.reached.wait()
+    events = await collect(stream)
+    assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "INTERRUPTED")
+    assert gate.cancelled

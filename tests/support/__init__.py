@@ -1,0 +1,1 @@
+"""What tests, campaigns and their child processes share."""

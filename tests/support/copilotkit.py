@@ -1,0 +1,209 @@
+"""The stock clients in node as Python objects, and the agent they talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import itertools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from support.events import run_finished, run_started, text_message
+from support.nodejs import NODE, Conversation, install
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ag_ui.core import RunAgentInput
+
+PROXIED = ("proxied-rest", "proxied-single", "proxied-auto", "core-rest", "core-single", "core-auto")
+"""`ProxiedCopilotRuntimeAgent` and `CopilotKitCore` over each transport, on @ag-ui/client 0.0.59."""
+BARE = ("http-1.0.0", "http-0.0.59")
+"""The bare `HttpAgent`s; they connect by asking the connect route as if it were a run's."""
+KINDS = (*BARE, *PROXIED)
+
+_ids = itertools.count()
+
+
+def fine(*seen: dict[str, Any]) -> bool:
+    """Say whether runs and connects went as they should, for the caller and for the subscribers."""
+    return all("refused" not in one and not one["reported"] and not one["runErrors"] for one in seen)
+
+
+class Refused(Exception):
+    """Raised where the client rejects."""
+
+
+class Gate:
+    """A place in a script where the agent waits for the test. `reached`: it is there."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.cancelled = threading.Event()
+        self._opened = asyncio.Event()
+
+    async def passed(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.reached.set()
+        try:
+            await self._opened.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    def wait(self) -> None:
+        """Wait until the agent is there."""
+        assert self.reached.wait(20)
+
+    def open(self) -> None:
+        self.wait()
+        self._loop.call_soon_threadsafe(self._opened.set)
+
+
+class Stage:
+    """An agent that plays, run by run, what a test wrote for the thread: events, `Gate`s, errors to raise.
+
+    RUN_STARTED comes by itself, and RUN_FINISHED where the script has no end. `inputs`: what its runs were given.
+    """
+
+    def __init__(self) -> None:
+        self._scripts: dict[str, collections.deque[tuple[Any, ...]]] = collections.defaultdict(collections.deque)
+        self.inputs: dict[str, list[RunAgentInput]] = collections.defaultdict(list)
+
+    def play(self, thread: str, *script: Any) -> None:
+        """Write what the next run of the thread that has no script yet does."""
+        self._scripts[thread].append(script)
+
+    async def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
+        self.inputs[input.thread_id].append(input)
+        scripts = self._scripts[input.thread_id]
+        script = scripts.popleft() if scripts else text_message(f"{input.run_id}-said", "Hel", "lo")
+        yield run_started(input.thread_id, input.run_id)
+        ended = False
+        for item in script:
+            if isinstance(item, Gate):
+                await item.passed()
+            elif isinstance(item, Exception):
+                raise item
+            else:
+                ended = item["type"] in ("RUN_FINISHED", "RUN_ERROR")
+                ids = {"threadId": input.thread_id, "runId": input.run_id} if item["type"] == "RUN_FINISHED" else {}
+                yield ids | item
+        if not ended:
+            yield run_finished(input.thread_id, input.run_id)
+
+
+class Node:
+    """The two generations of packages, each a script that is started when it is first asked."""
+
+    def __init__(self) -> None:
+        self._scripts: dict[str, Conversation] = {}
+
+    def ask(self, kind: str, question: dict[str, Any]) -> Any:
+        """Put a question to the script whose packages are the kind's."""
+        newest = kind == "http-1.0.0"
+        name = "http_agent.mjs" if newest else "copilotkit/clients.mjs"
+        if name not in self._scripts:
+            install(NODE if newest else NODE / "copilotkit")
+            self._scripts[name] = Conversation(name)
+        answer = self._scripts[name].ask(question)
+        if "refused" in answer:
+            raise Refused(answer["refused"])
+        return answer["value"]
+
+    def close(self) -> None:
+        for script in self._scripts.values():
+            script.__exit__(None, None, None)
+
+
+class Client:
+    """One stock client."""
+
+    def __init__(self, node: Node, kind: str, url: str, thread: str, agent: str = "default", **options: Any) -> None:
+        self.kind = kind
+        self._node = node
+        self._id = f"client-{next(_ids)}"
+        if kind.startswith("core"):
+            # What the core's agents hold at first is set afterwards, they are its own.
+            assert not options.keys() - {"tools"}
+        node.ask(
+            kind,
+            {"op": "new", "id": self._id, "kind": kind, "url": url, "threadId": thread, "agentId": agent, **options},
+        )
+
+    def ask(self, op: str, **given: Any) -> Any:
+        return self._node.ask(self.kind, {"op": op, "client": self._id, **given})
+
+    def run(self, message: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Run the agent, with a new message of the user's; give what the subscribers saw."""
+        return self.ask("run", **self._with(message, parameters))
+
+    def connect(self) -> dict[str, Any]:
+        return self.ask("connect")
+
+    def running(self, message: str | None = None, **parameters: Any) -> Task:
+        """Begin a run without waiting for its end."""
+        return self._begun("run", **self._with(message, parameters))
+
+    def connecting(self) -> Task:
+        return self._begun("connect")
+
+    def stop(self) -> None:
+        self.ask("stop")
+
+    def until(self, part: str) -> None:
+        """Wait until the messages or the state contain a text."""
+        self.ask("until", text=part)
+
+    def view(self) -> dict[str, Any]:
+        """Give what the client holds: messages, state, pendingInterrupts, isRunning, errors."""
+        return self.ask("view")
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return self.view()["messages"]
+
+    @property
+    def held(self) -> tuple[Any, Any, Any]:
+        """Give messages, state and pending interrupts: what two clients of a thread agree about."""
+        view = self.view()
+        return view["messages"], view["state"], view["pendingInterrupts"]
+
+    def _with(self, message: str | None, parameters: dict[str, Any]) -> dict[str, Any]:
+        if message is None:
+            return parameters
+        return parameters | {"message": {"id": message, "role": "user", "content": message}}
+
+    def _begun(self, op: str, **given: Any) -> Task:
+        task = f"task-{next(_ids)}"
+        self.ask(op, begin=task, **given)
+        return Task(self._node, self.kind, task)
+
+
+class Task:
+    """A run or connect under way."""
+
+    def __init__(self, node: Node, kind: str, name: str) -> None:
+        self._node, self._kind, self._name = node, kind, name
+
+    def join(self) -> dict[str, Any]:
+        return self._node.ask(self._kind, {"op": "join", "task": self._name})
+
+
+class ThreadList:
+    """The thread store of `useThreads`."""
+
+    def __init__(self, node: Node, url: str, transport: str = "auto", **options: Any) -> None:
+        self._node = node
+        self._id = f"threads-{next(_ids)}"
+        self.info = self._ask("threads", url=url, transport=transport, **options)
+
+    def _ask(self, op: str, **given: Any) -> Any:
+        return self._node.ask("core", {"op": op, "id": self._id, **given})
+
+    def shown(self) -> dict[str, Any]:
+        return self._ask("shown")
+
+    def do(self, verb: str, *given: Any) -> dict[str, Any]:
+        """Use a verb of the store; give what it shows then."""
+        return self._ask("list", verb=verb, given=given)

@@ -1,0 +1,17 @@
+"""Inputs of runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def make_input(thread: str = "t1", run: str = "r1", messages: Sequence[Any] = (), **fields: Any) -> dict[str, Any]:
+    """Give a run's input; a message given as `str` is a user's, its id and content that string."""
+    given = [{"id": m, "role": "user", "content": m} if isinstance(m, str) else m for m in messages]
+    return {
+        "threadId": thread, "runId": run, "state": {}, "messages": given,
+        "tools": [], "context": [], "forwardedProps": {}, **fields,
+    }  # fmt: skip

@@ -1,0 +1,132 @@
+"""Two processes on one server, each running agents that the other follows, while something happens to the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from agentrunner import AgentRunner
+from agentrunner.stores.urls import store_from_url
+from support import compare
+from support.processes import process
+from support.programs.child import KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from campaigns import Context, Outcome
+    from support.processes import Process
+
+TTL = 30.0
+"""Seconds a lease lasts: two thirds of them the stores try again, more than a busy machine takes to start a server."""
+PATIENCE = 25.0
+"""Seconds after which what has not happened will not."""
+PAUSE = 0.1
+"""Seconds between 50 events of a run."""
+
+
+class Side:
+    """One of the two processes: what it runs, and what it says of it."""
+
+    def __init__(self, outcome: Outcome, name: str, child: Process) -> None:
+        self.outcome = outcome
+        self.name = name
+        self.child = child
+        self.other: Side
+        self.begun: dict[str, asyncio.Future[float]] = {}
+        self.ended: dict[str, asyncio.Future[float]] = {}
+        self.followed: dict[str, asyncio.Future[float]] = {}
+
+    def run(self, thread: str, turns: int) -> None:
+        """Let it run an agent, which the other one follows."""
+        loop = asyncio.get_running_loop()
+        self.begun[thread], self.ended[thread] = loop.create_future(), loop.create_future()
+        self.other.followed[thread] = loop.create_future()
+        self.child.ask("run", thread, f"{thread}-run", turns, PAUSE)
+
+    async def listen(self) -> None:
+        """Note what it says, until it has ended."""
+        while words := await self.child.answer():
+            verb, thread, *how = words
+            if verb == "failed":
+                self.outcome.fail(f"{self.name}: {thread}: {' '.join(how)}")
+                for waiting in (self.begun, self.ended, self.followed, self.other.followed):
+                    if thread in waiting:
+                        waiting[thread].cancel()
+                continue
+            if verb == "begun":
+                self.other.child.ask("follow", thread)
+            elif verb == "ended" and how != ["RUN_FINISHED", "-"]:
+                self.outcome.fail(f"{self.name}: {thread} ended with {how}")
+            said = getattr(self, verb)[thread]
+            if not said.done():
+                said.set_result(time.monotonic())
+
+
+class Pair:
+    """The two."""
+
+    def __init__(self, context: Context, outcome: Outcome, a: Process, b: Process) -> None:
+        self.context = context
+        self.outcome = outcome
+        self.sides = Side(outcome, "a", a), Side(outcome, "b", b)
+        self.sides[0].other, self.sides[1].other = self.sides[1], self.sides[0]
+
+    def start(self, thread: str) -> list[asyncio.Future[float]]:
+        """Let a run begin in each process; give when each will have begun."""
+        for side in self.sides:
+            side.run(f"{thread}-{side.name}", self.context.random.randint(10, 40))
+        return [side.begun[f"{thread}-{side.name}"] for side in self.sides]
+
+    @property
+    def live(self) -> int:
+        """How many runs have not ended."""
+        return sum(not ended.done() for side in self.sides for ended in side.ended.values())
+
+    async def settle(self) -> None:
+        """Wait until every run has ended, every reader has read to the end, and the processes have ended."""
+        waiting = [each for side in self.sides for each in (*side.ended.values(), *side.followed.values())]
+        _, stuck = await asyncio.wait(waiting, timeout=PATIENCE)
+        if stuck:
+            self.outcome.fail(f"{len(stuck)} runs or their readers have not ended {PATIENCE} s after the last fault")
+        for side in self.sides:
+            if await side.child.end():
+                self.outcome.fail(f"process {side.name} ended with an error")
+
+    async def check(self, location: str) -> None:
+        """Compare what readers wrote down with what is stored."""
+        async with AgentRunner(store_from_url(location, resume_window=KEPT)) as runner:
+            for side in self.sides:
+                for (kind, thread), told in compare.readers(self.context.folder / side.name).items():
+                    raw = await compare.journal(runner, thread)
+                    compare.dense(self.outcome, thread, raw)
+                    compare.compare(self.outcome, f"{thread}, {kind}", told, raw)
+                    if not raw or raw[-1].type != "RUN_FINISHED" or told[-1].event != bytes(raw[-1]):
+                        self.outcome.fail(f"{thread}, {kind}: read up to {told[-1].cursor} of {len(raw)} events")
+                    if kind == "early":
+                        self.outcome.count("runs")
+                        await compare.same_folded(self.outcome, runner, thread, raw)
+            store = await runner.opened()
+            live = await store.live()
+            self.outcome.count("stuck", len(live))
+            report = await store.inspect(fix=False)
+            if live or not report.sound:
+                self.outcome.fail(f"at the end: live {live}, {report}")
+
+
+@contextlib.asynccontextmanager
+async def pair(context: Context, outcome: Outcome, location: str, mutation: str | None) -> AsyncIterator[Pair]:
+    """Start the two and a run in each, and wait until it has begun; leaving waits until all has ended."""
+    outcome.figures |= {"runs": 0, "events shown": 0, "lost": 0, "gaps": 0, "doubled": 0, "stuck": 0}
+    async with (
+        process("support.programs.child", location, context.folder / "a", TTL, mutation=mutation) as a,
+        process("support.programs.child", location, context.folder / "b", TTL, mutation=mutation) as b,
+    ):
+        both = Pair(context, outcome, a, b)
+        listening = [asyncio.create_task(side.listen()) for side in both.sides]
+        await asyncio.wait(both.start("first"), timeout=PATIENCE)
+        yield both
+        await both.settle()
+        await asyncio.gather(*listening)

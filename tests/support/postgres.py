@@ -1,0 +1,79 @@
+"""Stores on PostgreSQL, and what a test does to the database past them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from agentrunner.stores.postgres import PostgresStore
+from agentrunner.stores.urls import store_from_url
+from support import backends
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import pytest
+
+
+@asynccontextmanager
+async def opened(location: str, **options: Any) -> AsyncIterator[PostgresStore]:
+    store = store_from_url(location, **options)
+    assert isinstance(store, PostgresStore)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+@asynccontextmanager
+async def database(store: PostgresStore) -> AsyncIterator[Callable[..., Any]]:
+    """Give what runs a statement in the store's schema, past the store."""
+    async with await psycopg.AsyncConnection.connect(backends.POSTGRES, autocommit=True) as connection:
+
+        async def execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+            cursor = await connection.execute(statement.replace('"agentrunner"', f'"{store.schema}"'), values or None)
+            return await cursor.fetchall() if cursor.description else []
+
+        yield execute
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not await condition():
+        await asyncio.sleep(0.01)
+
+
+async def plan(store: PostgresStore, statement: str, **values: Any) -> str:
+    """Say how the server would run a statement: its steps and the indexes they use."""
+    statement = statement.replace('"agentrunner"', f'"{store.schema}"')
+    async with await psycopg.AsyncConnection.connect(backends.POSTGRES) as connection:
+        cursor = await connection.execute("EXPLAIN " + statement, {"again": False, **values})
+        return "\n".join(line for (line,) in await cursor.fetchall())
+
+
+class Lost:
+    """Loses the answers of statements that name a function or table: what was asked is done, its connection dead."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.words: list[str] = []
+        execute = psycopg.AsyncConnection.execute
+
+        async def losing(connection: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+            cursor = await execute(connection, query, *arguments, **options)
+            for word in self.words:
+                if word.encode() in (query if isinstance(query, bytes) else b""):
+                    self.words.remove(word)
+                    await connection.close()
+                    raise psycopg.OperationalError("the server closed the connection unexpectedly")
+            return cursor
+
+        monkeypatch.setattr(psycopg.AsyncConnection, "execute", losing)
+
+    async def of(self, word: str, verb: Any) -> Any:
+        self.words.append(word)
+        result = await verb
+        assert self.words == []
+        return result

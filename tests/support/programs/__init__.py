@@ -1,0 +1,1 @@
+"""Programs that tests and campaigns run as child processes: `python -m support.programs.<name>`."""

@@ -1,0 +1,120 @@
+"""A process with a harness whose agent asks before it pays; it does what the lines of its stdin say, an answer each.
+
+Its arguments: a location, and the file in which each payment is noted when it begins, with who makes it. It is sent
+`ask <thread> <run>`; `decide <approval> <decision> <sum>` and `answer <thread> <run> <interrupt> <decision> <sum>`, as
+a colleague decides and as a stock client does. It answers when the run has ended: `ok <state>`, or `refused <error>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from agentrunner import AgentRunner, AgentRunnerError, RecordConflict, current_run
+from agentrunner.harness import Harness
+from agentrunner.stores import Change
+from agentrunner.stores.urls import store_from_url
+from campaigns import mutations
+from support.lines import asked, say
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ag_ui.core import RunAgentInput
+
+TAKES = 0.05
+"""Seconds a payment takes."""
+
+
+class Payer:
+    """Asks, and once it may pays: it starts what it has not started before, by the ledger of its store."""
+
+    def __init__(self, notes: str) -> None:
+        self._notes = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        ids = {"threadId": given.thread_id, "runId": given.run_id}
+        yield {"type": "RUN_STARTED", **ids}
+        if not given.resume:
+            yield {"type": "TOOL_CALL_START", "toolCallId": f"{given.thread_id}-pay", "toolCallName": "pay"}
+            yield {"type": "TOOL_CALL_ARGS", "toolCallId": f"{given.thread_id}-pay", "delta": '{"sum": 1}'}
+            yield {"type": "TOOL_CALL_END", "toolCallId": f"{given.thread_id}-pay"}
+            question = {"id": "may-i", "reason": "tool_call", "toolCallId": f"{given.thread_id}-pay"}
+            yield {"type": "RUN_FINISHED", **ids, "outcome": {"type": "interrupt", "interrupts": [question]}}
+            return
+        (entry,) = given.resume
+        result = "not paid"
+        if entry.payload["approved"]:
+            result = await self.pay(given.thread_id, entry.payload.get("editedArgs", {"sum": 1})["sum"])
+        yield {
+            "type": "TOOL_CALL_RESULT", "toolCallId": f"{given.thread_id}-pay", "messageId": f"{given.run_id}-r",
+            "content": result,
+        }  # fmt: skip
+        yield {"type": "RUN_FINISHED", **ids}
+
+    async def pay(self, thread: str, amount: int) -> str:
+        run = current_run()
+        assert run.store is not None
+        try:
+            (version,) = await run.store.write([Change("tool", f"{thread}/pay", thread, b"started", 0)], run.claim)
+        except RecordConflict:
+            record = await run.store.record("tool", f"{thread}/pay")
+            return "paid" if record is not None and record.value == b"done" else "nobody knows"
+        os.write(self._notes, b"%s %d %d\n" % (thread.encode(), amount, os.getpid()))
+        os.fsync(self._notes)
+        await asyncio.sleep(TAKES)
+        await run.store.write([Change("tool", f"{thread}/pay", thread, b"done", version)], run.claim)
+        return "paid"
+
+
+def payload(decision: str, amount: str) -> dict[str, Any]:
+    """Give what an agent is told."""
+    edited = {"editedArgs": {"sum": int(amount)}} if decision == "edit" else {}
+    return {"approved": decision != "reject", **edited}
+
+
+class Decider:
+    """The harness, and what is asked of it."""
+
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+
+    async def ask(self, thread: str, run: str) -> str:
+        result = await self.harness.run("Pay.", thread_id=thread, run_id=run)
+        return result.state
+
+    async def decide(self, approval: str, decision: Any, amount: str) -> str:
+        edited = {"sum": int(amount)} if decision == "edit" else None
+        result = await self.harness.resume(approval_id=approval, decision=decision, edited_input=edited)
+        return result.state
+
+    async def answer(self, thread: str, run: str, interrupt: str, decision: str, amount: str) -> str:
+        entry = {"interruptId": interrupt, "status": "resolved", "payload": payload(decision, amount)}
+        given = {"threadId": thread, "runId": run, "messages": [], "resume": [entry]}
+        agent = self.harness.agents["payer"].clone()
+        async for _ in await self.harness.runner.run(agent, given):
+            pass
+        if agent.refused is not None:
+            raise agent.refused
+        return (await self.harness.wait(run)).state
+
+
+async def main(location: str, notes: str) -> None:
+    async with AgentRunner(store_from_url(location)) as runner, Harness(runner, {"payer": Payer(notes)}) as harness:
+        decider = Decider(harness)
+        say("ready")
+        async for verb, *words in asked():
+            try:
+                say("ok", await getattr(decider, verb)(*words))
+            except AgentRunnerError as error:
+                say("refused", type(error).__name__)
+
+
+if __name__ == "__main__":
+    # What befalls it is meant to.
+    logging.disable()
+    mutations.apply()
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""A process whose agent kills it at a chosen step, so many times; it starts the run, or goes on with what it finds.
+
+Its arguments: a location, the file in which each start of the agent is noted, `checkpoint` or `approval` for what the
+run goes on from, the step, and how often it kills. If it lives to see the run's end it says `<state> <attempts>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentrunner import AgentRunner
+from agentrunner.harness import Harness, RunNotFound
+from agentrunner.stores.urls import store_from_url
+from support.lines import say
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ag_ui.core import RunAgentInput
+
+
+class Killer:
+    """Says some words; at the step it is told to it kills its process, if it has not often enough."""
+
+    def __init__(self, notes: str, step: int, kills: int) -> None:
+        self._notes = Path(notes)
+        self._step = step
+        self._kills = kills
+
+    def at(self, step: int) -> None:
+        if step == self._step and self._notes.stat().st_size <= self._kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        with self._notes.open("a") as notes:
+            notes.write(".")
+            notes.flush()
+            os.fsync(notes.fileno())
+        self.at(0)
+        ids, message = {"threadId": given.thread_id, "runId": given.run_id}, f"{given.run_id}-m"
+        yield {"type": "RUN_STARTED", **ids}
+        self.at(1)
+        yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
+        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": "half "}
+        # What was said by now may be durable, or not.
+        await asyncio.sleep(0.02)
+        self.at(2)
+        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": "and half"}
+        yield {"type": "TEXT_MESSAGE_END", "messageId": message}
+        self.at(3)
+        yield {"type": "RUN_FINISHED", **ids}
+
+
+class Resumed(Killer):
+    """The same, with checkpoints."""
+
+    def resume(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        return self.run(given)
+
+
+class Asking(Killer):
+    """The same, once it was allowed to."""
+
+    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        if given.resume:
+            async for event in super().run(given):
+                yield event
+            return
+        ids = {"threadId": given.thread_id, "runId": given.run_id}
+        yield {"type": "RUN_STARTED", **ids}
+        question = {"id": "may-i", "reason": "confirmation"}
+        yield {"type": "RUN_FINISHED", **ids, "outcome": {"type": "interrupt", "interrupts": [question]}}
+
+
+AGENTS = {"checkpoint": Resumed, "approval": Asking}
+
+
+async def main(location: str, notes: str, kind: str, step: str, kills: str) -> None:
+    agent = AGENTS[kind](notes, int(step), int(kills))
+    async with AgentRunner(store_from_url(location)) as runner, Harness(runner, {"killer": agent}) as harness:
+        try:
+            await harness.run_record("r")
+        except RunNotFound:
+            await harness.run("Go.", thread_id="t", run_id="r")
+            if kind == "approval":
+                await harness.resume(thread_id="t", decision="approve")
+        result = await harness.wait("r")
+        say(result.state, (await harness.run_record("r")).attempts, repr(result.content), result.error)
+
+
+if __name__ == "__main__":
+    logging.disable()
+    asyncio.run(main(*sys.argv[1:]))

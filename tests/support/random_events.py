@@ -1,0 +1,90 @@
+"""What agents may say, thrown at random: texts that look like frames, events of every kind, written in every way."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+from support.events import text_message
+
+BITS = [
+    "\n", "\r", "\r\n", "\n\n", "\r\r", "\r\n\r\n", "data:", "data: {}", "id:", "id: 7", "event: x", "retry: 1", ":",
+    ": keep-alive", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\0", "\ufeff", "\ud800", "\udfff",
+    "\udc00\ud800", "é", "🙂", '"', "\\", "\\n", "</script>", " ", "", "a",
+]  # fmt: skip
+
+
+class Dice(Random):
+    def text(self) -> str:
+        said = "".join(self.choices(BITS, k=self.randrange(8))) * (500 if self.random() < 0.002 else 1)
+        # Two halves that have met are a whole.
+        return said.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+    def name(self) -> str:
+        """Ids and kinds are whole text of bounded length: anything else is refused."""
+        return self.text()[:100].encode("utf-8", "ignore").decode()
+
+    def value(self, depth: int = 0) -> Any:
+        kind = self.randrange(8 if depth < 2 else 5)
+        if kind == 7:
+            return [self.value(depth + 1) for _ in range(self.randrange(3))]
+        if kind > 4:
+            return {self.text(): self.value(depth + 1) for _ in range(self.randrange(3))}
+        return [None, True, self.randrange(-(10**25), 10**25), self.random(), self.text()][kind]
+
+    def events(self, count: int) -> list[dict[str, Any]]:
+        """Valid events between the two ends of a run, as many as are said."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            kind, extra = self.randrange(5), {self.text() + "~": self.value()} if self.random() < 0.2 else {}
+            if kind == 0 and count - len(found) > 5:
+                message = f"{len(found)}{self.name()}"
+                found += text_message(message, *(self.text() + "." for _ in range(3)))
+            elif kind == 1:
+                found.append({"type": "RAW", "event": self.value(), "source": self.text()} | extra)
+            elif kind == 2:
+                found.append({"type": "FROM_THE_FUTURE" + self.name(), "what": self.value()} | extra)
+            elif kind == 3:
+                found.append({"type": "STATE_SNAPSHOT", "snapshot": {self.text(): self.value()}} | extra)
+            else:
+                found.append({"type": "CUSTOM", "name": self.text() + "n", "value": self.value()} | extra)
+        return found
+
+    def written(self, event: dict[str, Any]) -> Any:
+        """Give an event in one of the ways agents have."""
+        plain = json.dumps(event, ensure_ascii=True)
+        way = self.randrange(4)
+        if way == 0:
+            # JSON with line breaks between its tokens.
+            return json.dumps(event, indent=self.choice(["\n", "\r\n", "\n\n", "\t"])).encode()
+        if way == 1:
+            return plain
+        if way == 2:
+            return plain.encode()
+        # A dict cannot be written where a text in it is no UTF-8.
+        return event if "\\ud" not in plain else plain
+
+
+def parsed(body: bytes) -> list[tuple[str, str]]:
+    """Parse an event stream as the HTML standard says; give each event's last id and data. No frame may say more."""
+    lines = body.decode("utf-8", "strict").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    assert lines.pop() == ""
+    found: list[tuple[str, str]] = []
+    last_id, data, fields = "", [], []
+    for line in lines:
+        if line == "":
+            assert fields == ["id", "data"], fields
+            found.append((last_id, "\n".join(data)))
+            data, fields = [], []
+            continue
+        assert not line.startswith(":")
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        fields.append(name)
+        if name == "id" and "\0" not in value:
+            last_id = value
+        elif name == "data":
+            data.append(value)
+    assert not fields
+    return found

@@ -1,0 +1,199 @@
+"""Run slots: first in, first out, given back once, over processes where the store is shared."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agentrunner import AgentRunner, _core
+from agentrunner.harness import Harness
+from agentrunner.harness.liveness import Liveness
+from agentrunner.harness.records import pack, unpack
+from agentrunner.harness.slots import LocalSlots, SharedSlots
+from agentrunner.stores import Change
+from agentrunner.stores.urls import store_from_url
+from support.agents import Gate, agent_with
+from support.events import text_message
+from support.harness import states, told, until
+
+hello = agent_with(*text_message("m", "hello"))
+
+
+class Gates:
+    """Agents by the run's id; notes in what order they began."""
+
+    def __init__(self) -> None:
+        self.gates: dict[str, Gate] = {}
+        self.began: list[str] = []
+
+    async def run(self, input):
+        gate = self.gates.setdefault(input.run_id, Gate())
+        self.began.append(input.run_id)
+        async for event in gate.run(input):
+            yield event
+
+    def open(self, run):
+        self.gates.setdefault(run, Gate()).open()
+
+
+async def begun(harness, run_id):
+    """Start a run and wait until it is on record."""
+    running = asyncio.ensure_future(harness.run("hi", run_id=run_id))
+    while run_id not in [run.run_id for run in await harness.runs()]:
+        await asyncio.sleep(0.001)
+    return running
+
+
+async def test_runs_wait_for_their_turn_first_in_first_out(runner):
+    agent = Gates()
+    async with Harness(runner, {"a": agent}, max_concurrent_runs=2) as harness:
+        seen = told(harness)
+        running = [await begun(harness, f"r{n}") for n in range(6)]
+        await until(lambda: len(agent.began) == 2)
+        assert [run.run_id for run in await harness.runs(state="running")] == ["r0", "r1"]
+        assert [run.run_id for run in await harness.runs(state="queued")] == ["r2", "r3", "r4", "r5"]
+        for n in (1, 0, 2, 3, 4, 5):
+            agent.open(f"r{n}")
+            await running[n]
+        assert agent.began == [f"r{n}" for n in range(6)]
+        await harness.bus.told()
+        assert states(seen, "r5") == ["running", "completed"]
+        created = {e.run_id: e for e in seen if e.type == "run.created"}
+        assert created["r5"].seq == 1
+
+
+async def test_a_waiting_run_is_cancelled_without_ever_having_begun(runner):
+    agent = Gates()
+    async with Harness(runner, {"a": agent}, max_concurrent_runs=1) as harness:
+        first, second, third = [await begun(harness, f"r{n}") for n in range(3)]
+        assert await harness.cancel("r1")
+        assert (await second).state == "cancelled"
+        agent.open("r0")
+        agent.open("r2")
+        assert (await first).state == (await third).state == "completed"
+        assert agent.began == ["r0", "r2"]
+        assert (await harness.run_record("r1")).state == "cancelled"
+
+
+async def test_a_slot_is_given_back_however_the_run_ends(runner):
+    async def stubborn(input):
+        yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            yield {"type": "TEXT_MESSAGE_END", "messageId": "of nothing"}
+
+    async def broken(input):
+        raise RuntimeError("broken")
+        yield
+
+    async def rude(input):
+        yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+        yield {"no": "event"}
+
+    agents = {"stubborn": stubborn, "broken": broken, "rude": rude, "hello": hello, "none": lambda _: 5}
+    async with Harness(runner, agents, max_concurrent_runs=1, policy=lambda request: None) as harness:
+        for count in range(2):
+            for name in ("broken", "rude", "none"):
+                assert (await harness.run("hi", agent=name)).state == "failed"
+            running = asyncio.ensure_future(harness.run("hi", agent="stubborn", run_id=f"s{count}"))
+            while not (await harness.runs(state="running")):
+                await asyncio.sleep(0.001)
+            assert await harness.cancel(f"s{count}")
+            assert (await running).state == "cancelled"
+        assert (await harness.run("hi", agent="hello")).state == "completed"
+
+
+async def test_two_harnesses_share_their_slots(location):
+    stores = store_from_url(location), store_from_url(location)
+    agent = Gates()
+    async with AgentRunner(stores[0]) as one, AgentRunner(stores[1]) as two:  # noqa: SIM117 - they end in this order
+        async with (
+            Harness(one, {"a": agent}, max_concurrent_runs=2) as first,
+            Harness(two, {"a": agent}, max_concurrent_runs=2) as second,
+            Harness(two, {"a": agent}, max_concurrent_runs=1, name="another") as apart,
+        ):
+            running = [await begun((first, second)[n % 2], f"r{n}") for n in range(5)]
+            await until(lambda: len(agent.began) == 2)
+            other = await begun(apart, "other")
+            await until(lambda: "other" in agent.began)
+            agent.open("other")
+            await other
+            # A run of the other process is cancelled from here.
+            assert await first.cancel("r3")
+            assert (await running[3]).state == "cancelled"
+            for n, following in ((1, "r2"), (0, "r4"), (2, "r4"), (4, "r4")):
+                agent.open(f"r{n}")
+                assert (await running[n]).state == "completed"
+                await until(lambda following=following: following in agent.began)
+            assert [run for run in agent.began if run != "other"] == ["r0", "r1", "r2", "r4"]
+            record = await stores[0].record("slots", "default")
+            assert unpack(record)["held"] == unpack(record)["line"] == []
+
+
+async def test_what_owners_that_are_gone_held_is_free(runner):
+    store = await runner.opened()
+    gone, mine = str(_core.Owner()), Liveness(store)
+    held = pack({"held": [["a", gone], ["b", mine.me]], "line": [["c", gone]]})
+    await store.write([Change("slots", "default", "", held)])
+    slots = SharedSlots(store, mine, "default", 2)
+    assert await slots.enter("d")
+    assert not await slots.enter("e")
+    await slots.leave("b")
+    await asyncio.wait_for(slots.turn("e"), 5)
+    await slots.leave("e")
+    await slots.leave("e")
+    await slots.leave("d")
+    assert unpack(await store.record("slots", "default"))["held"] == []
+
+
+async def test_who_is_next_need_not_ask_when_it_was_given_the_slot(runner):
+    store = await runner.opened()
+    owners = Liveness(store)
+    slots = SharedSlots(store, owners, "s", 1)
+    assert await slots.enter("a")
+    assert not await slots.enter("b")
+    assert not await slots.enter("c")
+    await slots.leave("a")
+    # `b` is told nothing yet, and `c` may not overtake it.
+    assert not await slots.enter("d")
+    assert [run for run, _ in unpack(await store.record("slots", "s"))["held"]] == ["b"]
+    assert [run for run, _ in unpack(await store.record("slots", "s"))["line"]] == ["c", "d"]
+
+
+async def test_local_slots_are_given_back_once():
+    slots = LocalSlots(1)
+    assert await slots.enter("a")
+    assert not await slots.enter("b")
+    assert not await slots.enter("c")
+    await slots.leave("b")
+    await slots.leave("b")
+    waiting = asyncio.ensure_future(slots.turn("c"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await slots.leave("a")
+    await slots.leave("a")
+    await waiting
+    assert not await slots.enter("d")
+    await slots.leave("c")
+    await slots.turn("d")
+
+
+async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, monkeypatch):
+    store = store_from_url(location)
+    await store.open()
+    try:
+        now = 1000.0
+        monkeypatch.setattr("agentrunner.harness.liveness.time.monotonic", lambda: now)
+        owners, elsewhere = Liveness(store), "other/boot/pid/time|1|2|3"
+        await store.write([Change("beat", elsewhere, "", pack({"at": 0}))])
+        assert not await owners.gone(elsewhere)
+        now += store.lease_ttl * 1.9
+        assert not await owners.gone(elsewhere)
+        await store.write([Change("beat", elsewhere, "", pack({"at": 0}))])
+        now += store.lease_ttl
+        assert not await owners.gone(elsewhere)
+        now += store.lease_ttl * 2.1
+        assert await owners.gone(elsewhere)
+        assert not await owners.gone(owners.me)
+    finally:
+        await store.aclose()

@@ -1,0 +1,110 @@
+"""Long compacted forms come in parts, the same ones whatever is still held of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agentrunner import AgentRunner, CursorExpired
+from agentrunner._core import Frames
+from agentrunner.forms import Forms
+from agentrunner.stream import LONG, PIECE
+from support.agents import Gate, agent_with
+from support.events import text_message
+from support.inputs import make_input
+
+if TYPE_CHECKING:
+    from agentrunner import EventStream
+
+LENGTH = 3000
+LONG_TEXT = [event for n in range(LENGTH) for event in text_message(f"m{n}", "x" * 1000)]
+
+
+async def pieces(stream: EventStream) -> list[bytes]:
+    return [piece async for piece in stream.frames()]
+
+
+def forget(runner: AgentRunner) -> None:
+    """Let go of the forms held, as when others are read."""
+    runner._forms = Forms()
+
+
+async def test_a_long_stored_run_comes_in_parts(runner: AgentRunner) -> None:
+    stream = await runner.run(agent_with(*LONG_TEXT), make_input("t1", "r1"))
+    async for _ in stream.frames():
+        pass
+    parts = await pieces(await runner.connect("t1"))
+    assert len(b"".join(parts)) > LONG
+    assert max(map(len, parts)) < PIECE + 2000
+    events = [event async for event in await runner.connect("t1")]
+    assert len(events) == 3 * LENGTH + 2
+    last_seq = events[-1].seq
+    assert [event.cursor for event in events] == [f"{last_seq}.{n}" for n in range(len(events))]
+    # From a cursor in the middle it is the rest of the same.
+    rest = [event async for event in await runner.connect("t1", after=events[1000].cursor)]
+    assert [bytes(event) for event in rest] == [bytes(event) for event in events[1001:]]
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_late_reader_of_a_long_live_run(runner: AgentRunner, held: bool) -> None:
+    gate = Gate(LONG_TEXT, text_message("last", "words"))
+    await runner.run(gate.run, make_input("t1", "r1"))
+    await gate.reached.wait()
+    streams = [await runner.connect("t1") for _ in range(3)]
+    readers = [stream.frames() for stream in streams]
+    begun = [await anext(reader) for reader in readers]
+    assert len(set(begun)) == 1
+    assert all(stream.replaying for stream in streams)
+    gate.open()
+    whole = []
+    for stream, reader, begin in zip(streams, readers, begun, strict=True):
+        if not held:
+            stream._forms = Forms()
+        parts = [begin, *[part async for part in reader]]
+        assert max(map(len, parts)) < PIECE + 2000
+        whole.append(b"".join(parts))
+    assert len(set(whole)) == 1
+    assert whole[0].count(b"\ndata: ") == 3 * LENGTH + 5
+
+
+async def test_who_joins_a_little_later_is_given_the_form_that_is_there(runner: AgentRunner) -> None:
+    gate = Gate(LONG_TEXT)
+    await runner.run(gate.run, make_input("t1", "r1"))
+    await gate.reached.wait()
+    first, second = [(await runner.connect("t1")).frames() for _ in range(2)]
+    await anext(first)
+    await anext(second)
+    assert len(runner._forms._forms) == 1
+    gate.open()
+
+
+async def test_a_thread_that_changes_while_a_long_run_of_it_is_read(runner: AgentRunner) -> None:
+    for messages in (LONG_TEXT, LONG_TEXT[: len(LONG_TEXT) // 2]):
+        async for _ in (await runner.run(agent_with(*messages), make_input("t1", "r1"))).frames():
+            pass
+        if messages is LONG_TEXT:
+            stream = await runner.connect("t1")
+            reader = stream.frames()
+            await anext(reader)
+            await runner.threads.delete("t1")
+    stream._forms = Forms()
+    with pytest.raises(CursorExpired):
+        await pieces_of(reader)
+
+
+async def pieces_of(reader: Any) -> list[bytes]:
+    return [part async for part in reader]
+
+
+def test_what_is_held_is_bounded() -> None:
+    forms = Forms(limit=1000)
+    for n in range(10):
+        forms.hold(("t", "history", n, 0), Frames(b"x" * 400))
+    assert forms._held == 800
+    assert [key[2] for key in forms._forms] == [8, 9]
+    assert forms.get(("t", "history", 8, 0)) is not None
+    forms.hold(("t", "history", 8, 0), Frames(b"x" * 500))
+    forms.hold(("t", "history", 10, 0), Frames(b"x" * 5000))
+    assert [key[2] for key in forms._forms] == [10]
+    assert forms._held == 5000

@@ -1,0 +1,81 @@
+"""Finished runs are removed in their time, a thread's oldest first, and what is left is whole."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agentrunner import AgentRunner, Retention
+from support.agents import Gate, agent_with
+from support.events import event_types, text_message
+from support.inputs import make_input
+from support.streams import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentrunner.upkeep.RECOVER_EVERY", 0.01)
+    monkeypatch.setattr("agentrunner.upkeep.PRUNE_EVERY", 0.01)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not await condition():
+        await asyncio.sleep(0.01)
+
+
+async def test_max_runs(runner_factory: Callable[..., AgentRunner]) -> None:
+    runner = runner_factory(retention=Retention(max_runs=2))
+    for n in range(5):
+        await collect(
+            await runner.run(agent_with(*text_message(f"m{n}", f"{n}")), make_input("t1", f"r{n}", [f"u{n}"]))
+        )
+    await collect(await runner.run(agent_with(), make_input("t2", "other")))
+
+    async def pruned() -> bool:
+        return (await runner.threads.get("t1")).runs == 2
+
+    await until(pruned)
+    events = await runner.threads.events("t1")
+    assert [event.to_dict()["runId"] for event in events if event.type == "RUN_STARTED"] == ["r3", "r4"]
+    messages = await runner.threads.messages("t1")
+    assert [message["id"] for message in messages] == ["u3", "m3", "u4", "m4"]
+    assert (await runner.threads.get("t2")).runs == 1
+    # What a client still has of the removed runs it may bring again.
+    await collect(await runner.run(agent_with(), make_input("t1", "r5", ["u0", "u4", "u5"])))
+    await until(pruned)
+    assert "u0" in [message["id"] for message in await runner.threads.messages("t1")]
+
+
+async def test_max_age(runner_factory: Callable[..., AgentRunner]) -> None:
+    runner = runner_factory(retention=Retention(max_age=0.0))
+    gate = Gate(text_message("m", "still here"))
+    live = await runner.run(gate.run, make_input("t2", "live"))
+    await gate.reached.wait()
+    await collect(await runner.run(agent_with(), make_input("t1", "r1")))
+
+    async def gone() -> bool:
+        return [thread.thread_id for thread in await runner.threads.list()] == ["t2"]
+
+    await until(gone)
+    assert await collect(await runner.connect("t1")) == []
+    gate.open()
+    assert event_types(await collect(live))[-1] == "RUN_FINISHED"
+
+    async def nothing_left() -> bool:
+        return not await runner.threads.list()
+
+    await until(nothing_left)
+    # The ids are free again, and the place of the next run is behind what was.
+    stream = await runner.run(agent_with(), make_input("t2", "live"))
+    assert event_types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
+
+
+@pytest.mark.parametrize("wrong", [{"max_age": -1}, {"max_age": float("nan")}, {"max_runs": 0}, {"max_runs": 1.5}])
+def test_what_is_no_retention(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is a"):
+        Retention(**wrong)

@@ -1,0 +1,359 @@
+"""`PydanticAIClient` with pydantic-ai's offline models: its events, the history a model is given, its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from pydantic_ai import exceptions
+from pydantic_ai.messages import (
+    BinaryContent,
+    ImageUrl,
+    ModelRequest,
+    ModelResponse,
+    SystemPromptPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import DeltaThinkingPart, DeltaToolCall, FunctionModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.test import TestModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+import agentrunner as ar
+from agentrunner.runtime import AgentRuntime
+from agentrunner.runtime.llm import (
+    Finish,
+    LlmRequest,
+    ReasoningDelta,
+    ReasoningSealed,
+    TextDelta,
+    ToolCallArgs,
+    ToolCallStart,
+    ToolSpec,
+    Usage,
+)
+from agentrunner.runtime.pydantic_ai import PydanticAIClient
+from support.chat_completions import KEY, Answer, Failure, calling, saying, service
+from support.inputs import make_input
+from support.scripted_model import session_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from pydantic_ai.messages import ModelMessage
+    from pydantic_ai.models.function import AgentInfo
+
+    from agentrunner import SqliteAgentRunner
+
+HELLO = [{"id": "m1", "role": "user", "content": "Hello"}]
+WEATHER = ToolSpec("weather", "Tell it.", {
+    "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+})  # fmt: skip
+
+
+async def ask(model: Any, *messages: dict[str, Any], tools: Any = (), **settings: Any) -> list[Any]:
+    client = PydanticAIClient(model)
+    request = LlmRequest(list(messages) or HELLO, list(tools), settings)
+    return [event async for event in client.stream(request)]
+
+
+def saying_so(*items: Any) -> tuple[FunctionModel, list[Any]]:
+    """Give a model that yields these, and what it was asked: the messages, and what else it was told."""
+    asked: list[Any] = []
+
+    async def answer(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        asked.extend([messages, info])
+        for item in items:
+            yield item
+
+    return FunctionModel(stream_function=answer), asked
+
+
+def raising(error: Exception) -> FunctionModel:
+    async def answer(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        yield "Well"
+        raise error
+
+    return FunctionModel(stream_function=answer)
+
+
+async def test_a_text_with_its_cost_and_end() -> None:
+    model, asked = saying_so("Good ", "morning")
+    events = await ask(model, tools=[WEATHER], temperature=0.5)
+    assert [event for event in events if isinstance(event, TextDelta)] == [TextDelta("Good "), TextDelta("morning")]
+    assert isinstance(events[-2], Usage)
+    assert events[-2].output_tokens > 0
+    assert events[-1] == Finish("stop")
+    told = asked[1]
+    assert told.model_settings == {"temperature": 0.5}
+    assert [(tool.name, tool.description, tool.parameters_json_schema) for tool in told.function_tools] == [
+        ("weather", "Tell it.", WEATHER.parameters)
+    ]
+
+
+async def test_calls_side_by_side_and_thoughts() -> None:
+    model, _ = saying_so(
+        {0: DeltaThinkingPart(content="Let me ")},
+        {0: DeltaThinkingPart(content="think.")},
+        {1: DeltaToolCall(name="weather", json_args='{"city": ', tool_call_id="a")},
+        {2: DeltaToolCall(name="now", tool_call_id="b")},
+        {1: DeltaToolCall(json_args='"Lisbon"}')},
+        {3: DeltaToolCall(name="weather", tool_call_id="c")},
+        {4: DeltaToolCall(name="now", json_args="{}", tool_call_id="d")},
+        {3: DeltaToolCall(json_args='{"city": "Porto"}')},
+    )
+    events = await ask(model, tools=[WEATHER, ToolSpec("now")])
+    assert events[:2] == [ReasoningDelta("Let me "), ReasoningDelta("think.")]
+    assert [event for event in events if isinstance(event, ToolCallStart)] == [
+        ToolCallStart("a", "weather"),
+        ToolCallStart("b", "now"),
+        ToolCallStart("c", "weather"),
+        ToolCallStart("d", "now"),
+    ]
+    args = {
+        key: "".join(event.delta for event in events if isinstance(event, ToolCallArgs) and event.id == key)
+        for key in "abcd"
+    }
+    assert args == {"a": '{"city": "Lisbon"}', "b": "{}", "c": '{"city": "Porto"}', "d": "{}"}
+    assert events[-1] == Finish("tool_calls")
+
+
+async def test_what_is_to_be_handed_back_with_the_thoughts_is() -> None:
+    thinking = [{0: DeltaThinkingPart(content="Hm.")}, {0: DeltaThinkingPart(signature="s1")}]
+    hidden = {1: DeltaThinkingPart(content="", signature="s2")}
+    model, _ = saying_so(*thinking, hidden, "Yes")
+    events = await ask(model)
+    assert events[0] == ReasoningDelta("Hm.")
+    sealed = [event for event in events if isinstance(event, ReasoningSealed)]
+    assert [events.index(event) for event in sealed] == [1, 2]
+    model, asked = saying_so("ok")
+    thoughts = [
+        {"id": f"t{number}", "role": "reasoning", "content": text, "encryptedValue": event.value}
+        for number, (text, event) in enumerate(zip(("Hm.", ""), sealed, strict=True))
+    ]
+    await ask(model, *HELLO, *thoughts, {"id": "a1", "role": "assistant", "content": "Yes"}, *HELLO)
+    told = [part for part in asked[0][1].parts if isinstance(part, ThinkingPart)]
+    assert [(part.content, part.signature, part.provider_name) for part in told] == [
+        ("Hm.", "s1", "function"),
+        ("", "s2", "function"),
+    ]
+
+
+async def test_no_client_speaks_for_pydantic_ai() -> None:
+    claims = {"encryptedValue": json.dumps({"pydantic_ai": {"outcome": "denied", "tool_kind": "tool-search"}})}
+    hiding = {
+        "id": "2",
+        "role": "activity",
+        "activityType": "pydantic_ai_compaction",
+        "content": {"content": "All well"},
+    }
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    model, asked = saying_so("ok")
+    await ask(
+        model,
+        {"id": "1", "role": "user", "content": "Be careful."},
+        hiding,
+        {"id": "3", "role": "user", "content": "Look.", **claims},
+        {"id": "4", "role": "assistant", "toolCalls": [call | claims]},
+        {"id": "5", "role": "tool", "toolCallId": "a", "content": "{}", **claims},
+    )
+    parts = [part for message in asked[0] for part in message.parts]
+    assert [type(part) for part in parts] == [UserPromptPart, UserPromptPart, ToolCallPart, ToolReturnPart]
+    assert [part.tool_kind for part in parts[2:]] == [None, None]
+    assert parts[3].outcome == "success"
+
+
+async def test_two_calls_of_one_id_are_two() -> None:
+    model, _ = saying_so(
+        {0: DeltaToolCall(name="now", json_args="{}", tool_call_id="a")},
+        {1: DeltaToolCall(name="now", json_args='{"zone": 1}', tool_call_id="a")},
+    )
+    events = await ask(model, tools=[ToolSpec("now")])
+    started = [event.id for event in events if isinstance(event, ToolCallStart)]
+    assert len(started) == len(set(started)) == 2
+
+
+async def test_pydantic_ais_own_test_model_calls_and_answers() -> None:
+    events = await ask(TestModel(), tools=[WEATHER])
+    (start,) = [event for event in events if isinstance(event, ToolCallStart)]
+    (args,) = [event for event in events if isinstance(event, ToolCallArgs)]
+    assert start.name == "weather"
+    assert set(json.loads(args.delta)) == {"city"}
+    call = {"id": start.id, "type": "function", "function": {"name": "weather", "arguments": args.delta}}
+    events = await ask(
+        TestModel(),
+        *HELLO,
+        {"id": "m2", "role": "assistant", "toolCalls": [call]},
+        {"id": "m3", "role": "tool", "toolCallId": start.id, "content": "sunny"},
+        tools=[WEATHER],
+    )
+    assert "sunny" in "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert events[-1] == Finish("stop")
+
+
+async def test_a_history_as_pydantic_ai_knows_it() -> None:
+    model, asked = saying_so("ok")
+    picture = {"type": "image", "source": {"type": "data", "value": "AAAA", "mimeType": "image/png"}}
+    linked = {"type": "image", "source": {"type": "url", "value": "http://pictures/1.png"}}
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Lisbon"}'}}
+    await ask(
+        model,
+        {"role": "system", "content": "Be brief."},
+        {"id": "2", "role": "activity", "activityType": "PLAN", "content": {}},
+        {"id": "3", "role": "user", "content": [{"type": "text", "text": "Look:"}, picture, linked]},
+        {"id": "4", "role": "reasoning", "content": "Hm."},
+        {"id": "5", "role": "assistant", "content": "I look.", "toolCalls": [call]},
+        {"id": "6", "role": "tool", "toolCallId": "a", "content": "no weather", "error": "no weather"},
+        {"id": "7", "role": "user", "content": "And now?"},
+    )
+    asked_for, answered, told = asked[0]
+    assert isinstance(asked_for, ModelRequest)
+    assert isinstance(answered, ModelResponse)
+    assert [type(part) for part in asked_for.parts] == [SystemPromptPart, UserPromptPart]
+    shown = asked_for.parts[1].content
+    assert [type(part) for part in shown] == [str, BinaryContent, ImageUrl]
+    assert [type(part) for part in answered.parts] == [ThinkingPart, TextPart, ToolCallPart]
+    assert [type(part) for part in told.parts] == [ToolReturnPart, UserPromptPart]
+    assert told.parts[0].tool_name == "weather"
+    assert told.parts[0].outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "hologram", "secret": "Hello"}]},
+        {"role": "tool", "toolCallId": "x", "content": "nobody asked"},
+        {"role": "ghost", "content": "Hello"},
+    ],
+)
+async def test_what_is_no_history_is_refused(message: dict[str, Any]) -> None:
+    model, asked = saying_so("ok")
+    with pytest.raises(ar.LlmRequestInvalid) as raised:
+        await ask(model, message)
+    assert "Hello" not in str(raised.value)
+    assert not asked
+
+
+ERRORS: list[tuple[Exception, type[ar.LlmError]]] = [
+    (exceptions.ModelRateLimitError("m", "slow", retry_after=3.0), ar.LlmRateLimited),
+    (exceptions.ModelQuotaExceededError("m", "pay"), ar.LlmQuotaExhausted),
+    (exceptions.ModelOverloadedError("m", "busy"), ar.LlmOverloaded),
+    (exceptions.ModelServerError("m", "oops"), ar.LlmOverloaded),
+    (exceptions.ModelTimeoutError("m", "late"), ar.LlmUnreachable),
+    (exceptions.ModelConnectionError("m", "gone"), ar.LlmUnreachable),
+    (exceptions.ModelAuthenticationError("m", f"key {KEY}"), ar.LlmUnauthorized),
+    (exceptions.ModelContextWindowExceededError("m", "long"), ar.LlmContextTooLong),
+    (exceptions.ModelNotFoundError("m", "who"), ar.LlmRequestInvalid),
+    (exceptions.ContentFilterError("no"), ar.LlmRefused),
+    (exceptions.UnexpectedModelBehavior("what"), ar.LlmResponseInvalid),
+    (exceptions.UserError("wrong"), ar.LlmRequestInvalid),
+    (exceptions.FallbackExceptionGroup("all", [exceptions.ModelServerError("m", "oops"),
+                                               exceptions.ModelRateLimitError("m", "slow")]), ar.LlmRateLimited),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "kind"), ERRORS, ids=[type(error).__name__ for error, _ in ERRORS])
+async def test_pydantic_ais_errors_are_ours(error: Exception, kind: type[ar.LlmError]) -> None:
+    with pytest.raises(ar.LlmError) as raised:
+        await ask(raising(error))
+    assert type(raised.value) is kind
+    assert raised.value.retry_after == getattr(error, "retry_after", None)
+    assert "function:" in str(raised.value)
+    assert KEY not in f"{raised.value} {raised.value.detail}"
+
+
+async def test_an_answer_that_broke_off_is_none() -> None:
+    class Cut(FunctionModel):
+        @asynccontextmanager
+        async def request_stream(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+            async with super().request_stream(*args, **options) as response:
+                # As some of its models say that their stream ended without an end.
+                response.state = "incomplete"
+                yield response
+
+    async def answer(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        yield "Well"
+
+    with pytest.raises(ar.LlmUnreachable, match="broke off"):
+        await ask(Cut(stream_function=answer))
+
+
+async def test_cancelling_ends_the_question() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        try:
+            yield "Well"
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    asking = asyncio.create_task(ask(FunctionModel(stream_function=answer)))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await ended.wait()
+
+
+async def test_a_model_over_http_and_the_one_to_fall_back_on() -> None:
+    down, up = Failure(500, {"error": {"message": "oops"}}), Answer(calling(("a", "weather", '{"city": "Lisbon"}')))
+    with service(down) as first, service(up, Answer(saying("Sunny."))) as second:
+        async with httpx2.AsyncClient() as http:
+
+            def at(url: str) -> OpenAIChatModel:
+                provider = OpenAIProvider(base_url=url, api_key=KEY, http_client=http)
+                provider.client.max_retries = 0
+                return OpenAIChatModel("test", provider=provider)
+
+            with pytest.raises(ar.LlmOverloaded) as raised:
+                await ask(at(first.url))
+            assert raised.value.status == 500
+            with (
+                service(Answer(saying("Well", finish="content_filter"))) as third,
+                pytest.raises(ar.LlmRefused, match="withheld"),
+            ):
+                await ask(at(third.url))
+            model = FallbackModel(at(first.url), at(second.url))
+            events = await ask(model, tools=[WEATHER])
+            assert events[-1] == Finish("tool_calls")
+            assert "Sunny." in "".join(event.text for event in await ask(model) if isinstance(event, TextDelta))
+
+
+async def test_a_runtime_keeps_the_seals_and_hands_them_back(sqlite_factory: Callable[..., SqliteAgentRunner]) -> None:
+    asked: list[list[ModelMessage]] = []
+
+    async def answer(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
+        asked.append(messages)
+        if len(asked) > 1:
+            yield "Sunny"
+            return
+        yield {0: DeltaThinkingPart(content="Hm.")}
+        yield {0: DeltaThinkingPart(signature="s1")}
+        yield {1: DeltaThinkingPart(content="", signature="s2")}
+        yield {2: DeltaToolCall(name="weather", json_args='{"city": "Lisbon"}', tool_call_id="a")}
+
+    def weather(city: str) -> str:
+        return f"sunny in {city}"
+
+    runner = sqlite_factory()
+    agent = AgentRuntime(PydanticAIClient(FunctionModel(stream_function=answer)), tools=[weather])
+    events = [event.to_dict() async for event in await runner.run(agent, make_input("t1", "r1", ["Weather?"]))]
+    assert sum(event["type"] == "REASONING_ENCRYPTED_VALUE" for event in events) == 2
+    thoughts = [part for part in asked[1][1].parts if isinstance(part, ThinkingPart)]
+    assert [(part.content, part.signature) for part in thoughts] == [("Hm.", "s1"), ("", "s2")]
+    session = await session_in(await runner.opened())
+    assert session.messages == await runner.threads.messages("t1")
+    assert [message["role"] for message in session.messages] == [
+        "user", "reasoning", "reasoning", "assistant", "tool", "assistant",
+    ]  # fmt: skip

@@ -1,0 +1,327 @@
+"""One turn: the order of its steps, what clients are shown of it, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agentrunner import AgentRunner, InMemoryAgentRunner, MemoryStore, current_run
+from agentrunner.errors import LlmUnreachable, SessionNotFound, ThreadAlreadyRunning
+from agentrunner.runtime import (
+    AgentRuntime,
+    Completed,
+    Failed,
+    Finish,
+    LlmRequest,
+    Middleware,
+    ReasoningDelta,
+    RuntimeConfig,
+    TextDelta,
+    ToolCallArgs,
+    ToolCallStart,
+    Usage,
+)
+from support.inputs import make_input
+from support.scripted_model import Dying, Script, calls, kind_of, run, says, session_in, shown, steps
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def test_the_order_of_a_turn() -> None:
+    order: list[str] = []
+
+    class Noting(Middleware):
+        async def on_user_message(self, context, message):
+            order.append(f"on_user_message {message['content']}")
+
+        async def on_pre_llm(self, context, request):
+            order.append(f"on_pre_llm {context.turn}")
+
+        async def on_post_llm(self, context, answer):
+            order.append(f"on_post_llm {context.turn} {answer.text}{[call.name for call in answer.calls]}")
+
+        async def on_tool_call(self, context, call, arguments):
+            order.append(f"on_tool_call {call.name} {arguments}")
+
+        async def on_tool_result(self, context, call, result):
+            order.append(f"on_tool_result {result.content}")
+
+    class Store(MemoryStore):
+        async def write(self, changes, claim=None):
+            kinds = [kind_of(change) for change in changes]
+            order.extend(steps([kinds]) or [f"write {kinds[-1]}"])
+            return await super().write(changes, claim)
+
+    class Context:
+        def trim(self, messages, tools, /):
+            order.append(f"trim {len(messages)} {[tool.name for tool in tools]}")
+            return messages
+
+    llm = Script(calls(("c1", "add", {"a": 1, "b": 2})), says("3"))
+    async with AgentRuntime(
+        llm, tools=[add], middlewares=[Noting()], context_manager=Context(), session_store=Store()
+    ) as runtime:
+        await runtime.create_session("s")
+        order.clear()
+        result = await runtime.run_turn("s", "1 + 2?")
+    assert result.outcome == Completed("3")
+    assert order == [
+        "on_user_message 1 + 2?", "after_user_input",
+        "trim 1 ['add']", "on_pre_llm 1", "before_llm", "on_post_llm 1 ['add']", "before_tool_calls",
+        "write tool", "on_tool_call add {'a': 1, 'b': 2}", "on_tool_result 3", "write tool", "after_tool_calls",
+        "trim 3 ['add']", "on_pre_llm 2", "before_llm", "on_post_llm 2 3[]", "write session",
+    ]  # fmt: skip
+
+
+async def test_what_a_client_is_shown() -> None:
+    llm = Script(
+        [
+            ReasoningDelta("Hm"), ReasoningDelta("."), TextDelta("\n"), TextDelta("Let "), TextDelta("me."),
+            ToolCallStart("c1", "add"), ToolCallStart("c2", "add"), ToolCallArgs("c2", '{"a":3,"b":'),
+            ToolCallArgs("c1", '{"a":1,"b":2}'), ToolCallArgs("c2", "4}"), TextDelta(" So"), Usage(10, 4),
+            Finish("tool_calls"),
+        ],
+        [TextDelta("3 and 7"), Usage(20, 2, reasoning_tokens=1), Finish("stop")],
+    )  # fmt: skip
+    runner = InMemoryAgentRunner()
+    async with runner:
+        events = await run(
+            runner, AgentRuntime(llm, tools=[add]), make_input("t1", "r1", ["go"], protocolVersion="1.0")
+        )
+        assert shown(events) == [
+            "RUN_STARTED", "STEP_STARTED",
+            "REASONING_START", "REASONING_MESSAGE_START", *["REASONING_MESSAGE_CONTENT"] * 2,
+            "REASONING_MESSAGE_END", "REASONING_END",
+            "TEXT_MESSAGE_START", *["TEXT_MESSAGE_CONTENT"] * 2, "TEXT_MESSAGE_END",
+            "TOOL_CALL_START", "TOOL_CALL_START", *["TOOL_CALL_ARGS"] * 3,
+            "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "TOOL_CALL_END", "TOOL_CALL_END",
+            "TOOL_CALL_RESULT", "TOOL_CALL_RESULT", "STEP_FINISHED",
+            "STEP_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "STEP_FINISHED",
+            "RUN_FINISHED",
+        ]  # fmt: skip
+        assert events[0]["protocolVersion"] == "1.0"
+        assert events[-1]["usage"] == [{"inputTokens": 30, "outputTokens": 6, "totalTokens": 36, "reasoningTokens": 1}]
+        session = await session_in(await runner.opened())
+        assert session.messages == await runner.threads.messages("t1")
+        assert [message["role"] for message in session.messages] == [
+            "user", "reasoning", "assistant", "tool", "tool", "assistant",
+        ]  # fmt: skip
+        assert session.messages[2]["content"] == "\nLet me. So"
+        assert [message["content"] for message in session.messages[3:5]] == ["3", "7"]
+
+
+async def test_the_next_run_goes_on_with_the_session() -> None:
+    llm = Script(says("one"), says("two"))
+    runtime = AgentRuntime(llm, config=RuntimeConfig(system_prompt="Count."))
+    async with InMemoryAgentRunner() as runner:
+        await run(runner, runtime, make_input("t1", "r1", ["a"]))
+        # A stock client sends all it has; one that sends only what is new is understood as well.
+        both = [*await runner.threads.messages("t1"), {"id": "b", "role": "user", "content": "b"}]
+        await run(runner, runtime, make_input("t1", "r2", both))
+        assert [(m["role"], m["content"]) for m in llm.requests[1].messages] == [
+            ("system", "Count."), ("user", "a"), ("assistant", "one"), ("user", "b"),
+        ]  # fmt: skip
+        assert (await session_in(await runner.opened())).messages == await runner.threads.messages("t1")
+
+
+async def test_context_and_settings_reach_the_model() -> None:
+    llm = Script(says("ok"))
+    runtime = AgentRuntime(llm, config=RuntimeConfig(system_prompt="Be.", settings={"temperature": 0}))
+    async with InMemoryAgentRunner() as runner:
+        given = make_input("t1", "r1", ["a"]) | {"context": [{"description": "page", "value": "home"}]}
+        await run(runner, runtime, given)
+    assert llm.requests[0].messages[0]["content"] == "Be.\n\nContext:\n- page: home"
+    assert llm.requests[0].settings == {"temperature": 0}
+
+
+async def test_too_many_turns() -> None:
+    class Tireless:
+        async def stream(self, request, /):
+            for event in calls((f"c{len(request.messages)}", "add", {"a": 1, "b": 1})):
+                yield event
+
+    async with InMemoryAgentRunner() as runner:
+        events = await run(runner, AgentRuntime(Tireless(), tools=[add]), make_input("t1", "r1", ["go"]))
+        assert events[-1]["message"].startswith("Max turns (50) reached")
+        session = await session_in(await runner.opened())
+        assert session.outcome == Failed(events[-1]["message"])
+        assert sum(message["role"] == "tool" for message in session.messages) == 50
+
+
+async def test_an_empty_answer_is_asked_for_again() -> None:
+    store = Dying()
+    empty = [TextDelta(" \n"), Finish("stop")]
+    async with AgentRuntime(
+        Script(empty, [ReasoningDelta("…"), Finish("stop")], says("hi")), session_store=store
+    ) as one:
+        await one.create_session("s")
+        result = await one.run_turn("s", "hello?")
+    assert result.outcome == Completed("hi")
+    assert [message["role"] for message in result.session.messages] == ["user", "reasoning", "assistant"]
+    assert steps(store.log) == ["after_user_input", *["before_llm"] * 3]
+
+
+async def test_a_model_that_says_nothing_is_not_asked_for_ever() -> None:
+    llm = Script(*[[Finish("stop")]] * 9)
+    runtime = AgentRuntime(llm)
+    await runtime.create_session("s")
+    result = await runtime.run_turn("s", "hello?")
+    assert result.outcome == Failed("The model gave no answer, though asked 3 times")
+    assert len(llm.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ([LlmUnreachable("the service cannot be reached")], "the service cannot be reached"),
+        ([TextDelta("half"), LlmUnreachable("the connection broke")], "the connection broke"),
+        ([TextDelta("half")], "the model's answer broke off"),
+        ([ToolCallStart("c", "add"), ValueError("bug")], "bug"),
+        ([ToolCallArgs("c", "{}")], "the model's answer has arguments for a tool call that was not begun"),
+    ],
+)
+async def test_a_model_that_fails(answer: list[Any], why: str) -> None:
+    llm = Script(answer, says("better now"))
+    runtime = AgentRuntime(llm)
+    async with InMemoryAgentRunner() as runner:
+        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
+        assert shown(events)[-1] == why
+        session = await session_in(await runner.opened())
+        assert session.outcome == Failed(why)
+        assert [message["role"] for message in session.messages] == ["user"]
+        # The thread goes on, with what of the answer had been shown.
+        shown_so_far = await runner.threads.messages("t1")
+        events = await run(runner, runtime, make_input("t1", "r2", [*shown_so_far, "again"]))
+        assert shown(events)[-1] == "RUN_FINISHED"
+        asked = [(m["role"], m.get("content"), m.get("toolCalls")) for m in llm.requests[1].messages]
+        half = [("assistant", "half", None)] if answer[0] == TextDelta("half") else []
+        assert asked == [("user", "go", None), *half, ("user", "again", None)]
+
+
+async def test_a_failed_turn_is_tried_again_from_its_checkpoint() -> None:
+    runtime = AgentRuntime(Script([LlmUnreachable("away")], says("back")))
+    await runtime.create_session("s")
+    assert (await runtime.run_turn("s", "go")).outcome == Failed("away")
+    result = await runtime.resume_from_checkpoint("s")
+    assert (result.outcome, result.text) == (Completed("back"), "back")
+    assert [message["role"] for message in result.session.messages] == ["user", "assistant"]
+
+
+class Changing(Middleware):
+    async def on_user_message(self, context, message):
+        return message | {"content": message["content"].upper(), "id": "another"}
+
+    async def on_pre_llm(self, context, request):
+        extra = {"id": "note", "role": "system", "content": f"question {context.turn}"}
+        return LlmRequest([extra, *request.messages], request.tools[:1], {"temperature": context.turn})
+
+    async def on_post_llm(self, context, answer):
+        return replace(answer, text=answer.text.replace("secret", "***"))
+
+    async def on_tool_result(self, context, call, result):
+        return replace(result, content=result.content + "!")
+
+
+async def test_middleware_may_change_what_it_sees() -> None:
+    def never() -> str:
+        raise AssertionError
+
+    llm = Script(calls(("c1", "add", {"a": 1, "b": 2}), ("c2", "never", {})), says("the secret"))
+    async with InMemoryAgentRunner() as runner:
+        runtime = AgentRuntime(llm, tools=[add, never], middlewares=[Changing()])
+        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
+        session = await session_in(await runner.opened())
+        assert [(m["role"], m.get("content")) for m in session.messages] == [
+            ("user", "GO"), ("assistant", None), ("tool", "3!"), ("tool", "There is no tool 'never'."),
+            ("assistant", "the ***"),
+        ]  # fmt: skip
+        assert session.messages[0]["id"] == "go"
+        # Readers were shown the answer as it came; what they end with is what is kept.
+        assert (await runner.threads.messages("t1"))[-1]["content"] == "the ***"
+        assert shown(events)[-3:] == ["MESSAGES_SNAPSHOT", "STEP_FINISHED", "RUN_FINISHED"]
+    assert [request.messages[0]["content"] for request in llm.requests] == ["question 1", "question 2"]
+    assert [tool.name for tool in llm.requests[0].tools] == ["add"]
+    assert llm.requests[1].settings == {"temperature": 2}
+
+
+@pytest.mark.parametrize("hook", ["on_pre_llm", "on_post_llm", "on_tool_result"])
+async def test_middleware_that_raises_fails_the_turn(hook: str) -> None:
+    class Failing(Middleware):
+        pass
+
+    async def fail(self, *_):
+        raise ValueError(f"{hook} says no")
+
+    setattr(Failing, hook, fail)
+    runtime = AgentRuntime(Script(calls(("c1", "add", {"a": 1, "b": 2}))), tools=[add], middlewares=[Failing()])
+    async with InMemoryAgentRunner() as runner:
+        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
+        assert shown(events)[-1] == f"{hook} says no"
+        assert (await session_in(await runner.opened())).outcome == Failed(f"{hook} says no")
+
+
+async def test_middleware_that_refuses_a_message_leaves_nothing() -> None:
+    class Refusing(Middleware):
+        async def on_user_message(self, context, message):
+            raise ValueError("not this")
+
+    async with InMemoryAgentRunner() as runner:
+        events = await run(runner, AgentRuntime(Script(), middlewares=[Refusing()]), make_input("t1", "r1", ["go"]))
+        assert shown(events) == ["not this"]
+        assert await runner.threads.messages("t1") == []
+        with pytest.raises(SessionNotFound):
+            await session_in(await runner.opened())
+
+
+async def test_call_ids_a_model_uses_again_are_made_new() -> None:
+    llm = Script(calls(("c", "add", {"a": 1, "b": 2})), calls(("c", "add", {"a": 3, "b": 4})), says("done"))
+    async with InMemoryAgentRunner() as runner:
+        await run(runner, AgentRuntime(llm, tools=[add]), make_input("t1", "r1", ["go"]))
+        messages = await runner.threads.messages("t1")
+    assert [(m["toolCallId"], m["content"]) for m in messages if m["role"] == "tool"] == [("c", "3"), ("c-2", "7")]
+
+
+async def test_without_a_runner() -> None:
+    runtime = AgentRuntime(Script(says("hi"), says("ho")))
+    session = await runtime.create_session(metadata={"user": "ann"}, messages=[{"role": "system", "content": "Be."}])
+    assert (await runtime.run_turn(session.id, "a")).text == "hi"
+    events = [event async for event in runtime.run_turn_stream(session.id, {"role": "user", "content": "b"})]
+    assert (events[0]["type"], events[-1]["type"]) == ("RUN_STARTED", "RUN_FINISHED")
+    kept = await runtime.restore_session(session.id)
+    assert [message["content"] for message in kept.messages] == ["Be.", "a", "hi", "b", "ho"]
+    assert kept.metadata == {"user": "ann"}
+    with pytest.raises(SessionNotFound):
+        await runtime.run_turn("nobody", "a")
+    with pytest.raises(SessionNotFound):
+        await runtime.resume_from_checkpoint(session.id, 99)
+
+
+async def test_a_session_has_one_turn_at_a_time() -> None:
+    runtime = AgentRuntime(Script(says("a", "b"), says("c")))
+    await runtime.create_session("s")
+    first = runtime.run_turn_stream("s", "go")
+    while (await anext(first))["type"] != "TEXT_MESSAGE_CONTENT":
+        pass
+    with pytest.raises(ThreadAlreadyRunning):
+        await runtime.run_turn("s", "me too")
+    await first.aclose()
+    assert (await runtime.run_turn("s", "now")).text == "c"
+
+
+async def test_tools_may_know_the_run(memory_factory: Any) -> None:
+    seen = []
+
+    def look() -> str:
+        seen.append(current_run().run_id)
+        return "ok"
+
+    runner: AgentRunner = memory_factory()
+    await run(
+        runner, AgentRuntime(Script(calls(("c", "look", {})), says("x")), tools=[look]), make_input("t1", "r9", ["a"])
+    )
+    assert seen == ["r9"]

@@ -1,0 +1,385 @@
+"""Where a request goes: paths, ids in them, methods, base paths and mounts (the original's two routers' tests)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from agentrunner.server import create_app
+from agentrunner.server.routes import Route, match, within
+from support.agents import agent_with
+from support.asgi import Answer, Client, client_of
+from support.events import event_types, text_message
+from support.inputs import make_input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentrunner import AgentRunner, InMemoryAgentRunner
+
+    MemoryFactory = Callable[..., InMemoryAgentRunner]
+
+AGENT = agent_with(*text_message("m1", "hello"))
+STREAM = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED"]
+
+
+def serving(memory_factory: MemoryFactory, **options: Any) -> Client:
+    return client_of(memory_factory(), {"default": AGENT}, **options)
+
+
+def is_not_found(answer: Answer) -> bool:
+    return answer.status == 404 and answer.json() == {"error": "Not found"}
+
+
+ROUTES = {
+    "/info": Route("info"),
+    "/inspector-metadata": Route("inspector/metadata"),
+    "/inspector-learning": Route("inspector/learning"),
+    "/transcribe": Route("transcribe"),
+    "/agent/a/run": Route("agent/run", "a"),
+    "/agent/a/suggest": Route("agent/suggest", "a"),
+    "/agent/a/connect": Route("agent/connect", "a"),
+    "/agent/a/stop/t": Route("agent/stop", "a", "t"),
+    "/threads/subscribe": Route("threads/subscribe"),
+    "/threads/t/messages": Route("threads/messages", "", "t"),
+    "/threads/t/events": Route("threads/events", "", "t"),
+    "/threads/t/state": Route("threads/state", "", "t"),
+    "/threads/t/archive": Route("threads/archive", "", "t"),
+    "/threads/clear": Route("threads/clear"),
+    "/threads/t": Route("threads/update", "", "t"),
+    "/threads": Route("threads/list"),
+}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("before", ["", "/", "/api", "/api/v1/copilotkit", "/info", "/threads/x", "/agent/x/run"])
+def test_a_route_is_found_by_its_last_segments(path: str, before: str) -> None:
+    assert match(before + path) == ROUTES[path]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_empty_segments_do_not_count(path: str) -> None:
+    assert match(path + "/") == ROUTES[path]
+    assert match(path.replace("/", "//")) == ROUTES[path]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_segments_are_case_sensitive(path: str) -> None:
+    found = match(path.upper())
+    assert found is None or found.name == "threads/update", "only the id may be in any case"
+    assert match(path.title().replace("/T/", "/t/")) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "", "/", "/unknown", "/agent", "/agent/a", "/agent/a/unknown", "/agent/a/stop", "/agent/run", "/stop/t",
+        "/information", "/infos", "/xinfo", "/agents/a/run", "/agent/a/running", "/thread/t", "/threads/t/unknown",
+        "/agent//run", "/agent/a/stop/", "/memories", "/memories/recall", "/memories/m1", "/annotate",
+        "/cpk-debug-events", "/info/more", "/threads/t/messages/more", "/agent/a/run/more", "/%69nfo",
+    ],
+)  # fmt: skip
+def test_no_route(path: str) -> None:
+    assert match(path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/threads/info", Route("info")),
+        ("/threads/transcribe", Route("transcribe")),
+        ("/agent/agent/run", Route("agent/run", "agent")),
+        ("/agent/run/run", Route("agent/run", "run")),
+        ("/agent/stop/run", Route("agent/run", "stop")),
+        ("/agent/a/stop/run", Route("agent/stop", "a", "run")),
+        ("/agent/a/stop/info", Route("info")),
+        ("/agent/agent/stop/run", Route("agent/run", "stop")),
+        ("/agent/stop/stop/stop", Route("agent/stop", "stop", "stop")),
+        ("/threads/subscribe/messages", Route("threads/messages", "", "subscribe")),
+        ("/threads/clear/archive", Route("threads/archive", "", "clear")),
+        ("/threads/messages", Route("threads/update", "", "messages")),
+        ("/threads/messages/messages", Route("threads/messages", "", "messages")),
+        ("/threads/threads", Route("threads/update", "", "threads")),
+        ("/threads/threads/threads", Route("threads/update", "", "threads")),
+        ("/threads/agent/a/run", Route("agent/run", "a")),
+        ("/threads/t/subscribe", None),
+        ("/threads/t/clear", None),
+    ],
+)
+def test_the_first_route_of_the_table_wins(path: str, route: Route | None) -> None:
+    assert match(path) == route
+
+
+IDS = {
+    "simple": "simple", "with-dash_1.2~": "with-dash_1.2~", "UPPER": "UPPER", "a%20b": "a b", "a+b": "a+b",
+    "a%2Bb": "a+b", "a%2Fb": "a/b", "%2F": "/", "a%2fb%2Fc": "a/b/c", "%00": "\0", "a%00b": "a\0b", "%20": " ",
+    "%3A": ":", "a%3Fb%23c": "a?b#c", "a%26b%3Dc": "a&b=c", "100%25": "100%", "%2525": "%25", "a%252Fb": "a%2Fb",
+    "%E2%82%AC": "€", "%f0%9f%98%80": "😀", "%C3%BC": "ü", "u%CC%88": "u\u0308", "a%0Ab": "a\nb", "%0D%0A": "\r\n",
+    "%2E%2E": "..", "%2e": ".", "...": "...", "%5C": "\\", "a%22b": 'a"b', "%7B%7D": "{}", "%E2%80%AE": "\u202e",
+    "%EF%BF%BD": "\ufffd", "%F4%8F%BF%BF": "\U0010ffff", "%7F": "\x7f", "@:=;,$!*'()": "@:=;,$!*'()",
+    "constructor": "constructor", "__proto__": "__proto__", "None": "None",
+}  # fmt: skip
+KEPT = [name for name in IDS.values() if "\0" not in name]
+"""PostgreSQL keeps no text with a NUL."""
+BROKEN = [
+    "%", "a%", "%2", "%zz", "%2g", "%g2", "%%", "%u20ac", "a%E2%82", "%80", "%FF", "%C0%80", "%C0%AF", "%ED%A0%80",
+    "%ED%B0%80", "%F4%90%80%80", "%E2%28%A1", "%-1", "%+1", "%1_",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", IDS)
+async def test_an_id_in_a_path_is_decoded(sent: str, memory_factory: MemoryFactory) -> None:
+    client = serving(memory_factory)
+    answer = await client.post(f"/agent/default/stop/{sent}")
+    assert answer.json() == {"stopped": False, "message": f"No active run for thread '{IDS[sent]}'."}
+    answer = await client.post(f"/agent/{sent}/run", make_input())
+    assert answer.status == 404
+    assert answer.json() == {"error": "Agent not found", "message": f"Agent '{IDS[sent]}' does not exist"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/agent/{}/run"), ("POST", "/agent/{}/connect"), ("POST", "/agent/{}/suggest"),
+        ("POST", "/agent/{}/stop/t"), ("POST", "/agent/default/stop/{}"), ("GET", "/threads/{}/messages"),
+        ("GET", "/threads/{}/events"), ("GET", "/threads/{}/state"), ("POST", "/threads/{}/archive"),
+        ("PATCH", "/threads/{}"), ("DELETE", "/threads/{}"),
+    ],
+)  # fmt: skip
+async def test_an_id_that_is_badly_encoded_is_not_found(method: str, path: str, memory_factory: MemoryFactory) -> None:
+    client = serving(memory_factory)
+    for sent in BROKEN:
+        assert is_not_found(await client.send(method, path.format(sent), None if method == "GET" else {})), sent
+
+
+async def test_a_thread_of_any_id_is_reached_by_its_path(runner: AgentRunner) -> None:
+    client = client_of(runner, {"default": AGENT})
+    for thread in {*KEPT, "x" * 1024, "€" * 341}:
+        ran = await client.post("/agent/default/run", make_input(thread, f"run of {thread}"[:300]))
+        assert event_types(ran.events()) == STREAM
+        at = f"/threads/{quote(thread, safe='')}"
+        assert (await client.get(f"{at}/messages")).json()["messages"][0]["content"] == "hello"
+        assert event_types((await client.get(f"{at}/events")).json()["events"]) == STREAM
+        assert (await client.get(f"{at}/state")).json() == {"state": None}
+        assert (await client.send("PATCH", at, {"name": "n"})).json()["id"] == thread
+        assert (await client.post(f"{at}/archive", {})).json() == {"threadId": thread, "archived": True}
+        assert (await client.send("DELETE", at, {})).json() == {"threadId": thread, "deleted": True}
+        assert (await client.get(f"{at}/events")).status == 404
+
+
+async def test_an_id_with_a_nul_is_reached_or_refused(runner: AgentRunner) -> None:
+    client = client_of(runner, {"a\0b": AGENT})
+    ran = await client.post("/agent/a%00b/run", make_input("t\0", "r\0"))
+    if ran.status == 200:
+        assert event_types((await client.get("/threads/t%00/events")).json()["events"]) == STREAM
+    else:
+        assert ran.status == 400
+        assert "NUL" in ran.json()["details"]
+        assert (await client.get("/threads")).json()["threads"] == []
+        assert (await client.get("/threads/t%00/events")).status == 404
+
+
+@pytest.mark.parametrize("agent_id", [*KEPT, "x" * 1024])
+async def test_an_agent_of_any_id_is_reached_by_its_path(agent_id: str, runner: AgentRunner) -> None:
+    client = client_of(runner, {agent_id: AGENT})
+    for verb in ("run", "connect", "suggest"):
+        answer = await client.post(f"/agent/{quote(agent_id, safe='')}/{verb}", make_input())
+        assert event_types(answer.events()) == STREAM, verb
+    (thread,) = await runner.threads.list()
+    assert thread.agent_id == agent_id
+
+
+@pytest.mark.parametrize("length", [1025, 65_536, 1_000_000])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/agent/{}/run"), ("POST", "/agent/default/stop/{}"), ("GET", "/threads/{}/messages"),
+        ("GET", "/threads/{}/events"), ("GET", "/threads/{}/state"), ("POST", "/threads/{}/archive"),
+        ("PATCH", "/threads/{}"), ("DELETE", "/threads/{}"), ("POST", "/{}"), ("GET", "/{}"),
+    ],
+)  # fmt: skip
+async def test_a_very_long_id_is_only_not_found(method: str, path: str, length: int, runner: AgentRunner) -> None:
+    client = client_of(runner, {"default": AGENT})
+    answer = await client.send(method, path.format("x" * length), None if method == "GET" else {})
+    if "stop" in path:
+        assert answer.json()["stopped"] is False
+    else:
+        assert answer.status == 404
+
+
+ALLOWED = {
+    "/info": "GET", "/inspector-metadata": "GET", "/inspector-learning": "GET", "/transcribe": "POST",
+    "/agent/default/run": "POST", "/agent/default/suggest": "POST", "/agent/default/connect": "POST",
+    "/agent/default/stop/t": "POST", "/agent/unknown/run": "POST", "/threads": "GET", "/threads/subscribe": "POST",
+    "/threads/t/messages": "GET", "/threads/t/events": "GET", "/threads/t/state": "GET", "/threads/t/archive": "POST",
+    "/threads/clear": "POST", "/threads/t": "PATCH, DELETE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"])
+async def test_a_method_that_is_not_the_routes_is_refused(
+    method: str, path: str, memory_factory: MemoryFactory
+) -> None:
+    answer = await serving(memory_factory).send(method, path, None if method in ("GET", "HEAD") else {})
+    if method in ALLOWED[path].split(", "):
+        assert answer.status != 405
+        return
+    assert answer.status == 405
+    assert answer.headers["allow"] == ALLOWED[path]
+    assert answer.json() == {"error": "Method not allowed"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/nothing", "/a/b/c", "/memories", "/annotate", "/cpk-debug-events", "/agent/a", "/"])
+async def test_what_is_not_there_is_not_found(method: str, path: str, memory_factory: MemoryFactory) -> None:
+    assert is_not_found(await serving(memory_factory).send(method, path))
+
+
+@pytest.mark.parametrize("path", ["/inspector-metadata", "/inspector-learning"])
+async def test_the_inspectors_metadata_is_the_paid_services(path: str, memory_factory: MemoryFactory) -> None:
+    answer = await serving(memory_factory).get(path)
+    assert (answer.status, answer.body, answer.headers["cache-control"]) == (204, b"", "no-store")
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "rest"),
+    [
+        ("/", "/info", "/info"), ("/", "/any/prefix/info", "/any/prefix/info"), ("/", "/", "/"), ("/", "", ""),
+        ("/api", "/api/info", "/info"), ("/api/", "/api/info", "/info"), ("/api", "/api", ""), ("/api", "/api/", "/"),
+        ("/api/", "/api", ""), ("/api", "/apiv2/info", None), ("/api", "/info", None), ("/api", "/", None),
+        ("/api", "/x/api/info", None), ("/api", "/API/info", None), ("/api/v1", "/api/v1/info", "/info"),
+        ("/api/v1", "/api/info", None), ("/api/v1", "/api/v10/info", None), (None, "/info", "/info"),
+        (None, "/a/b/info", "/a/b/info"), ("/agent", "/agent/agent/a/run", "/agent/a/run"),
+        ("/api", "/api//info", "//info"), ("/a.b", "/axb/info", None),
+    ],
+)  # fmt: skip
+def test_what_follows_the_base_path(base: str | None, path: str, rest: str | None) -> None:
+    assert within(path, base) == rest
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "status"),
+    [
+        ("/", "/info", 200), ("/", "/x/y/info", 200), ("/", "/info/", 200), ("/", "//info", 200),
+        (None, "/info", 200), (None, "/x/y/info", 200), (None, "/x/y/info/", 200),
+        ("/api/copilotkit", "/api/copilotkit/info", 200), ("/api/copilotkit/", "/api/copilotkit/info", 200),
+        ("/api/copilotkit", "/api/copilotkit/info/", 200), ("/api/copilotkit", "/api/copilotkit/x/info", 200),
+        ("/api/copilotkit", "/api/copilotkit", 404), ("/api/copilotkit", "/api/copilotkit/", 404),
+        ("/api/copilotkit", "/api/copilotkitten/info", 404), ("/api/copilotkit", "/info", 404),
+        ("/api/copilotkit", "/x/api/copilotkit/info", 404), ("/api/copilotkit", "/api/info", 404),
+        ("/info", "/info/info", 200), ("/info", "/info", 404),
+    ],
+)  # fmt: skip
+async def test_a_base_path(base: str | None, path: str, status: int, memory_factory: MemoryFactory) -> None:
+    answer = await serving(memory_factory, base_path=base).get(path)
+    assert answer.status == status
+    if status == 200:
+        assert list(answer.json()["agents"]) == ["default"]
+    else:
+        assert is_not_found(answer)
+
+
+@pytest.mark.parametrize("base", ["api", "", "api/"])
+def test_a_base_path_begins_with_a_slash(base: str, memory_factory: MemoryFactory) -> None:
+    with pytest.raises(ValueError, match="starts with a slash"):
+        serving(memory_factory, base_path=base)
+
+
+async def test_the_query_is_no_part_of_the_path(memory_factory: MemoryFactory) -> None:
+    client = serving(memory_factory)
+    assert (await client.get("/info?x=/threads")).status == 200
+    assert (await client.get("/nothing?x=/info")).status == 404
+
+
+def mounted_in_fastapi(app: Starlette, prefix: str) -> Any:
+    outer = FastAPI()
+    outer.mount(prefix, app)
+    return outer
+
+
+def mounted_in_starlette(app: Starlette, prefix: str) -> Any:
+    return Starlette(routes=[Mount(prefix, app=app)])
+
+
+def mounted_twice(app: Starlette, prefix: str) -> Any:
+    first, second = prefix[: prefix.index("/", 1)], prefix[prefix.index("/", 1) :]
+    return mounted_in_fastapi(mounted_in_starlette(app, second), first)
+
+
+@pytest.mark.parametrize("mounted", [mounted_in_fastapi, mounted_in_starlette, mounted_twice])
+@pytest.mark.parametrize("base", ["/", None, "/base", "/base/"])
+async def test_a_mounted_app(mounted: Any, base: str | None, memory_factory: MemoryFactory) -> None:
+    app = create_app(memory_factory(), {"a/b": AGENT}, base_path=base)
+    client = Client(mounted(app, "/api/kit"))
+    at = f"/api/kit{(base or '').rstrip('/')}"
+    assert list((await client.get(f"{at}/info")).json()["agents"]) == ["a/b"]
+    assert event_types((await client.post(f"{at}/agent/a%2Fb/run", make_input("t/1"))).events()) == STREAM
+    assert event_types((await client.get(f"{at}/threads/t%2F1/events")).json()["events"]) == STREAM
+    assert (await client.get(f"{at}/threads/t/1/events")).status == 404
+    assert (await client.post(f"{at}/info", {})).status == 405
+    assert is_not_found(await client.get(f"{at}/nothing"))
+    if base and base != "/":
+        assert is_not_found(await client.get("/api/kit/info"))
+
+
+async def test_a_mount_whose_prefix_is_escaped(memory_factory: MemoryFactory) -> None:
+    client = Client(mounted_in_starlette(create_app(memory_factory(), {"default": AGENT}, base_path="/x"), "/a b/ü"))
+    assert (await client.get("/a%20b/%C3%BC/x/info")).status == 200
+
+
+async def test_an_app_behind_a_proxy_that_strips_a_prefix(memory_factory: MemoryFactory) -> None:
+    app = create_app(memory_factory(), {"default": AGENT}, base_path="/x")
+    client = Client(app, root_path="/proxied")
+    assert (await client.get("/proxied/x/info")).status == 200
+    assert (await client.get("/x/info")).status == 200
+
+
+async def test_a_server_that_gives_no_raw_path(memory_factory: MemoryFactory) -> None:
+    client = Client(create_app(memory_factory(), {"ü b": AGENT}), raw_path=None)
+    assert (await client.get("/info")).status == 200
+    assert event_types((await client.post("/agent/%C3%BC%20b/run", make_input())).events()) == STREAM
+
+
+@pytest.mark.parametrize("base", ["/", None, "/api"])
+@pytest.mark.parametrize("path", ["", "/", "/default", "/default/"])
+async def test_a_plain_ag_ui_request(path: str, base: str | None, memory_factory: MemoryFactory) -> None:
+    client = serving(memory_factory, base_path=base)
+    target = ("/api" if base == "/api" else "") + path
+    assert event_types((await client.post(target or "/", make_input())).events()) == STREAM
+
+
+async def test_a_plain_request_to_an_agent_by_its_id(memory_factory: MemoryFactory) -> None:
+    client = client_of(
+        memory_factory(), {"first": agent_with({"type": "CUSTOM", "name": "f", "value": 1}), "a/ü": AGENT}
+    )
+    assert event_types((await client.post("/a%2F%C3%BC", make_input())).events()) == STREAM
+    assert event_types((await client.post("/", make_input(run="r2", thread="t2"))).events())[1] == "CUSTOM"
+    assert is_not_found(await client.post("/unknown", make_input(run="r3")))
+    assert is_not_found(await client.post("/x/first", make_input(run="r3")))
+    assert is_not_found(await client.get("/first"))
+    assert (await client.post("/first", {"threadId": "t"})).status == 400
+
+
+@pytest.mark.parametrize("content", [{}, [], 1, None, "x", {"runId": "r"}, b"{", b"", b"\xff", {"method": "x"}])
+async def test_what_is_no_plain_request_is_not_found(content: Any, memory_factory: MemoryFactory) -> None:
+    assert is_not_found(await serving(memory_factory).post("/", content))
+
+
+async def test_a_plain_request_must_say_that_it_is_json(memory_factory: MemoryFactory) -> None:
+    # A form another site's page may post without being asked carries no such type.
+    answer = await serving(memory_factory).post("/", make_input(), headers={"content-type": "text/plain"})
+    assert is_not_found(answer)
+
+
+async def test_a_single_route_server_knows_no_paths(memory_factory: MemoryFactory) -> None:
+    client = serving(memory_factory, mode="single-route")
+    for path in ("/info", "/threads", "/nothing"):
+        answer = await client.get(path)
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert (await client.post("/default", make_input())).json()["message"] == "Missing method field"

@@ -1,0 +1,200 @@
+"""`stop`: which run it ends, what it says, and what is no such request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.agents import Gate
+from support.asgi import client_of
+from support.events import event_types, text_message
+from support.inputs import make_input
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner import AgentRunner, InMemoryAgentRunner
+    from support.asgi import Client
+
+    MemoryFactory = Callable[..., InMemoryAgentRunner]
+
+RUN, STOP = "/agent/default/run", "/agent/default/stop/t1"
+STOPPED = {
+    "stopped": True,
+    "interrupt": {"type": "RUN_ERROR", "message": "Run stopped by user", "code": "STOPPED"},
+}
+NONE = {"stopped": False, "message": "No active run for thread 't1'."}
+
+
+@pytest.fixture
+def idle(memory_factory: MemoryFactory) -> Client:
+    return client_of(memory_factory(), {"default": Gate()})
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \r\n\t", {}, b" {} ", {"runId": "r1"}])
+async def test_a_stop_ends_the_run_and_closes_what_is_open(content: Any, runner: AgentRunner) -> None:
+    gate = Gate(text_message("m1", "half")[:2])
+    client = client_of(runner, {"default": gate})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        answer = await client.post(STOP, content)
+        assert (answer.status, answer.json()) == (200, STOPPED)
+        answer = await run.answer()
+    assert event_types(answer.events()) == [
+        "RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED",
+    ]  # fmt: skip
+    assert answer.events()[-1] == {"type": "RUN_FINISHED", "threadId": "t1", "runId": "r1"}
+    assert gate.cancelled
+    assert (await client.post(STOP, content)).json()["stopped"] is False
+
+
+async def test_a_stop_of_another_run_ends_nothing(runner: AgentRunner) -> None:
+    gate = Gate()
+    client = client_of(runner, {"default": gate})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        for name in ("r2", "R1", "r1 ", " r1", "x" * 100_000, "\0", "'; DROP TABLE threads"):
+            answer = await client.post(STOP, {"runId": name})
+            said = {"stopped": False, "message": f"Run '{name}' is not the active run for thread 't1'."}
+            assert (answer.status, answer.json()) == (200, said)
+        assert await runner.is_running("t1")
+        gate.open()
+        assert event_types((await run.answer()).events()) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert not gate.cancelled
+
+
+async def test_a_stop_of_another_thread_ends_nothing(runner: AgentRunner) -> None:
+    gate = Gate()
+    client = client_of(runner, {"default": gate})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        answer = await client.post("/agent/default/stop/t2", {"runId": "r1"})
+        assert answer.json() == {"stopped": False, "message": "Run 'r1' is not the active run for thread 't2'."}
+        answer = await client.post("/agent/default/stop/t2")
+        assert answer.json() == {"stopped": False, "message": "No active run for thread 't2'."}
+        gate.open()
+        await run.answer()
+    assert not gate.cancelled
+
+
+async def test_a_run_is_stopped_once(runner: AgentRunner) -> None:
+    gate = Gate()
+    client = client_of(runner, {"default": gate})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        answers = await asyncio.gather(*(client.post(STOP) for _ in range(10)))
+        assert sorted(answer.json()["stopped"] for answer in answers) == [False] * 9 + [True]
+        assert event_types((await run.answer()).events()) == ["RUN_STARTED", "RUN_FINISHED"]
+
+
+async def test_any_agents_route_stops_the_thread(runner: AgentRunner) -> None:
+    gate = Gate()
+    client = client_of(runner, {"default": gate, "other": Gate()})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        assert (await client.post("/agent/other/stop/t1")).json() == STOPPED
+        await run.answer()
+
+
+async def test_the_thread_is_free_after_a_stop(runner: AgentRunner) -> None:
+    gate = Gate()
+    client = client_of(runner, {"default": gate})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        await client.post(STOP)
+        await run.answer()
+    gate.open()
+    assert event_types((await client.post(RUN, make_input(run="r2"))).events()) == ["RUN_STARTED", "RUN_FINISHED"]
+    replay = await client.post("/agent/default/connect", make_input(run="c"))
+    assert event_types(replay.events()) == ["RUN_STARTED", "RUN_FINISHED"] * 2
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_agents_own_abort_is_called(waits: bool, runner: AgentRunner) -> None:
+    class Aborting(Gate):
+        aborted = 0
+
+        def abort_run(self) -> Any:
+            self.aborted += 1
+            return asyncio.sleep(0) if waits else None
+
+    agent = Aborting()
+    client = client_of(runner, {"default": agent})
+    async with client.open("POST", RUN, make_input()) as run:
+        await agent.reached.wait()
+        assert (await client.post(STOP)).json() == STOPPED
+        await run.answer()
+    assert agent.aborted == 1
+
+
+async def test_an_abort_that_fails_leaves_the_run_as_it_was(runner: AgentRunner) -> None:
+    class Stubborn(Gate):
+        def abort_run(self) -> None:
+            raise RuntimeError("no")
+
+    agent = Stubborn()
+    client = client_of(runner, {"default": agent})
+    async with client.open("POST", RUN, make_input()) as run:
+        await agent.reached.wait()
+        assert (await client.post(STOP)).json() == NONE
+        agent.open()
+        assert event_types((await run.answer()).events()) == ["RUN_STARTED", "RUN_FINISHED"]
+    assert not agent.cancelled
+
+
+async def test_an_agent_that_has_not_spoken_is_stopped(runner: AgentRunner) -> None:
+    waits = asyncio.Event()
+
+    async def silent(input: RunAgentInput) -> AsyncIterator[Any]:
+        waits.set()
+        await asyncio.Event().wait()
+        yield
+
+    client = client_of(runner, {"default": silent})
+    async with client.open("POST", RUN, make_input()) as run:
+        await waits.wait()
+        assert (await client.post(STOP)).json() == STOPPED
+        assert event_types((await run.answer()).events()) == ["RUN_STARTED", "RUN_FINISHED"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{", b"x", b"\xff", b"null", b"[]", b"1", b'"r1"', b"true", b'{"runId":"r1"', b"{}{}", b"NaN",
+        b"[" * 1_000_000,
+        {"run_id": "r1"}, {"runid": "r1"}, {"RunId": "r1"}, {"runId": "r1", "force": True}, {"threadId": "t1"},
+        {"": "r1"}, {"runId ": "r1"}, {"body": {"runId": "r1"}}, b'{"runId":"\\ud800"}',
+    ],
+)  # fmt: skip
+async def test_what_says_something_else_stops_nothing(content: Any, memory_factory: MemoryFactory) -> None:
+    gate = Gate()
+    client = client_of(memory_factory(), {"default": gate})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        answer = await client.post(STOP, content)
+        assert (answer.status, answer.json()) == (400, {"error": "Invalid stop request"})
+        gate.open()
+        await run.answer()
+    assert not gate.cancelled
+
+
+@pytest.mark.parametrize("run_id", [None, "", " ", "\t\n", "\u00a0", 1, 0, True, [], ["r1"], {}])
+async def test_a_run_id_is_a_string_that_says_something(run_id: Any, idle: Client) -> None:
+    answer = await idle.post(STOP, {"runId": run_id})
+    assert (answer.status, answer.json()) == (400, {"error": "Invalid runId"})
+
+
+async def test_a_bad_request_counts_before_an_unknown_agent(idle: Client) -> None:
+    assert (await idle.post("/agent/zzz/stop/t1", {"run_id": "r1"})).status == 400
+    answer = await idle.post("/agent/zzz/stop/t1", {"runId": "r1"})
+    assert answer.status == 404
+    assert answer.json() == {"error": "Agent not found", "message": "Agent 'zzz' does not exist"}
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/x-www-form-urlencoded"])
+async def test_a_stop_is_read_whatever_it_is_said_to_be(content_type: str, idle: Client) -> None:
+    assert (await idle.post(STOP, {}, headers={"content-type": content_type})).json() == NONE

@@ -1,0 +1,79 @@
+"""What clients see of a store that fails: that it does, and not where it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agentrunner import StoreError
+from support.agents import Gate, agent_with
+from support.asgi import client_of
+from support.events import text_message
+from support.inputs import make_input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentrunner import AgentRunner
+
+PLACE = "/somewhere/threads.db"
+RUN, CONNECT, STOP = "/agent/default/run", "/agent/default/connect", "/agent/default/stop/t1"
+
+
+async def failing(*_: Any) -> Any:
+    raise StoreError(f"{PLACE}: disk I/O error")
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "error"),
+    [
+        ("claim", RUN, "Failed to run agent"),
+        ("locate", CONNECT, "Failed to connect"),
+        ("request_stop", STOP, "Failed to stop agent"),
+    ],
+)
+async def test_a_verb_that_fails_is_answered_in_general_words(
+    runner: AgentRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    verb: str,
+    path: str,
+    error: str,
+) -> None:
+    client = client_of(runner, {"default": agent_with()})
+    monkeypatch.setattr(await runner.opened(), verb, failing)
+    answer = await client.post(path, make_input() if path != STOP else {})
+    assert answer.status == 500
+    assert answer.json() == {"error": error, "message": "The store cannot be read or written"}
+    assert PLACE in caplog.text
+
+
+async def test_a_stream_that_fails_is_broken_off_without_its_end(
+    runner: AgentRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_of(runner, {"default": agent_with(*text_message("m", "hello"))})
+    await client.post(RUN, make_input())
+    monkeypatch.setattr(await runner.opened(), "history", failing)
+    async with client.open("POST", CONNECT, make_input(run="c")) as exchange:
+        # A client would take the end of the answer for the end of the thread.
+        with pytest.raises(AssertionError, match="cut off"):
+            await asyncio.wait_for(exchange.answer(), 5)
+    assert PLACE in caplog.text
+
+
+async def test_who_leaves_before_their_turn_gives_it_up(runner_factory: Callable[..., AgentRunner]) -> None:
+    runner = runner_factory(on_concurrent_run="enqueue")
+    gate = Gate()
+    client = client_of(runner, {"default": agent_with(), "gate": gate})
+    stream = await runner.run(gate, make_input("t1", "r1"))
+    await gate.reached.wait()
+    async with client.open("POST", RUN, make_input("t1", "r2")) as exchange:
+        exchange.leave()
+        await asyncio.wait_for(exchange.dropped(), 5)
+    gate.open()
+    async for _ in stream:
+        pass
+    runs = [event.to_dict() for event in await runner.threads.events("t1")]
+    assert [event["runId"] for event in runs if event["type"] == "RUN_STARTED"] == ["r1"]

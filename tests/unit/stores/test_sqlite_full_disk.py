@@ -1,0 +1,129 @@
+"""A full disk: a typed error, a run that ends for its readers, a file that stays good, and work that goes on after."""
+
+import asyncio
+import os
+import subprocess
+
+import pytest
+
+import agentrunner
+from agentrunner import SqliteAgentRunner, StoreError, StoreFull
+from support.agents import agent_with
+from support.events import event_types, text_message
+from support.inputs import make_input
+
+MESSAGE = "x" * 8_000
+
+
+def given(thread: str, run: str) -> dict:
+    return {"threadId": thread, "runId": run, "messages": []}
+
+
+async def small(about):
+    yield {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
+    yield {"type": "RUN_FINISHED", "threadId": about.thread_id, "runId": about.run_id}
+
+
+async def endless(about):
+    yield {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
+    yield {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"}
+    while True:
+        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": MESSAGE}
+        await asyncio.sleep(0)
+
+
+async def collect(stream) -> list:
+    return [event async for event in stream]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("not run: a file system of 2 MiB needs root to be mounted")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_full_disk(small_disk):
+    assert issubclass(StoreFull, StoreError)
+    async with SqliteAgentRunner(small_disk / "threads.db", lease_ttl=1) as runner:
+        await collect(await runner.run(small, given("before", "r0")))
+        stream = await runner.run(endless, given("t", "r1"))
+        late = await runner.connect("t")
+        events, others = await asyncio.wait_for(asyncio.gather(collect(stream), collect(late)), 20)
+        for seen in (events, others):
+            last = seen[-1].to_dict()
+            assert (last["type"], last["code"]) == ("RUN_ERROR", "STORE_ERROR")
+            assert "full" in last["message"]
+            agentrunner.verify(seen)
+        shown = [event.seq for event in events[:-1]]
+        assert shown == list(range(1, len(shown) + 1))
+        assert len(shown) > 10
+
+        filler = small_disk / "filler"
+        filler.write_bytes(b"")
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
+        with pytest.raises(StoreFull):  # noqa: PT012 - which of them finds no room is not known
+            while True:
+                await collect(await runner.run(small, given("full", os.urandom(8).hex())))
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+
+        assert len(await collect(await runner.run(small, given("new", "r2")))) == 2
+        assert [event.type for event in await runner.threads.events("before")] == ["RUN_STARTED", "RUN_FINISHED"]
+        assert (await runner._store.inspect(fix=False)).integrity == "ok"
+        for _ in range(50):
+            try:
+                await collect(await runner.run(small, given("t", "r3")))
+                break
+            except agentrunner.ThreadAlreadyRunning:
+                await asyncio.sleep(0.1)  # until the lease of the run that could not end has ended
+        history = await runner.threads.events("t")
+        agentrunner.verify(history)
+        assert [event.to_dict()["code"] for event in history if event.type == "RUN_ERROR"] == ["INTERRUPTED"]
+        kept = agentrunner.fold(history).messages[0]["content"]
+        told = agentrunner.fold(events[:-1]).messages[0]["content"]
+        assert kept.startswith(told)
+
+
+async def _failing(*_):
+    raise StoreError("disk I/O error")
+
+
+async def test_who_comes_while_a_run_cannot_be_ended_is_told_as_those_were_who_saw_it(sqlite_factory, monkeypatch):
+    runner = sqlite_factory()
+    store = await runner.opened()
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "finish", _failing)
+        agent = agent_with(*text_message("m", "hello"))
+        seen = await collect(await runner.run(agent, make_input()))
+        assert event_types(seen)[-2:] == ["RUN_FINISHED", "RUN_ERROR"]
+        for after in (None, "2"):
+            late = await asyncio.wait_for(collect(await runner.connect("t1", after=after)), 5)
+            assert [bytes(event) for event in late[-2:]] == [bytes(event) for event in seen[-2:]]
+        with pytest.raises(StoreError):
+            await runner.run(agent, make_input(run="r2"))
+    assert event_types(await collect(await runner.run(agent_with(), make_input(run="r3")))) == [
+        "RUN_STARTED",
+        "RUN_FINISHED",
+    ]
+    assert event_types(await runner.threads.events("t1"))[-3] == "RUN_FINISHED"
+
+
+async def test_a_run_that_said_its_error_says_no_other_when_it_cannot_be_ended(sqlite_factory, monkeypatch):
+    runner = sqlite_factory()
+    monkeypatch.setattr(await runner.opened(), "finish", _failing)
+
+    async def agent(about):
+        yield {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
+        yield {"type": "RUN_ERROR", "message": "the agent's own"}
+
+    seen = await collect(await runner.run(agent, make_input()))
+    assert event_types(seen) == ["RUN_STARTED", "RUN_ERROR"]
+    late = await asyncio.wait_for(collect(await runner.connect("t1")), 5)
+    assert event_types(late) == ["RUN_STARTED", "RUN_ERROR"]
