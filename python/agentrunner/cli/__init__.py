@@ -1,4 +1,4 @@
-"""The command line: one command a file."""
+"""The command line: each command is one file here and one entry in `COMMANDS`."""
 
 import logging
 from typing import Annotated
@@ -15,13 +15,16 @@ from agentrunner.cli.serve import serve
 from agentrunner.cli.show import show
 from agentrunner.cli.threads import threads
 
+COMMANDS = (serve, threads, show, compact, copy, prune, doctor, demo)
+"""The commands, in the order in which `--help` lists them."""
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (serve, threads, show, compact, copy, prune, doctor, demo):
+for command in COMMANDS:
     app.command()(command)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"agentrunner {__version__}")
         raise typer.Exit
 
@@ -29,9 +32,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Serve agents; look into stores of AG-UI threads, copy, prune, mend them; compact recordings; `demo` is a tour."""
-    # What the runner logs is said by the commands in their own words.
+    """Serve AG-UI agents, and inspect, copy, prune and repair the stores of their threads."""
+    # The commands report problems themselves: the runner's log lines would repeat them.
     logging.getLogger("agentrunner").addHandler(logging.NullHandler())

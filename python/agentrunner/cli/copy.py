@@ -1,4 +1,4 @@
-"""`agentrunner copy`."""
+"""`agentrunner copy`: copy a store."""
 
 from __future__ import annotations
 
@@ -10,118 +10,127 @@ import typer
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from agentrunner.cli.common import console, fail, run, shorten
-from agentrunner.cli.copying import Refused, compare_thread, copy_thread, thread_ids
-from agentrunner.cli.copying_records import compare_records, copy_records, threads_of_records
-from agentrunner.cli.location import PLACE, looking_at, opened, shown
+from agentrunner.cli.record_copy import compare_records, copy_records, threads_with_records
+from agentrunner.cli.store_location import LOCATION_FORMS, open_existing, open_or_create, without_secrets
+from agentrunner.cli.terminal import console, fail, run, shorten
+from agentrunner.cli.thread_copy import CopyRefused, compare_thread, copy_thread, thread_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from agentrunner.stores import Store, StoredRun
 
-WIDTH = 300
+LINE_CHARACTERS = 300
 """Characters of a line about one thread."""
+INTERRUPTED_EXIT_CODE = 130
 
 
 def copy(
-    source: Annotated[str, typer.Argument(metavar="SRC", help=f"Where the threads are: {PLACE}.", show_default=False)],
-    destination: Annotated[
-        str, typer.Argument(metavar="DST", help="Where they are to be; made if it is not there.", show_default=False)
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help=f"The store to copy from: {LOCATION_FORMS}.", show_default=False)
     ],
-    verify_only: Annotated[bool, typer.Option("--verify-only", help="Only compare what is in both.")] = False,
+    destination: Annotated[
+        str,
+        typer.Argument(metavar="DST", help="The store to copy to; created if it does not exist.", show_default=False),
+    ],
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Only compare the two stores, without copying.")
+    ] = False,
 ) -> None:
-    """Copy all threads, and records, to another store, then compare both; done again, it goes on where it was cut off.
+    """Copy every thread and record to another store, then compare the two stores.
 
-    Of a thread with a live run, the runs before it are copied. A thread that has gone its own way at the destination is
-    left alone. Exit code 1 if a thread differs in the end.
+    An interrupted copy can be repeated: it resumes where it stopped. A live run is not copied, but the runs before it
+    are. A thread that has diverged at the destination is left unchanged. The exit code is 1 if any thread differs.
     """
     try:
-        said, differing = run(_copy(source, destination, verify_only))
+        lines, differences = run(_copy(source, destination, verify_only))
     except KeyboardInterrupt:
-        fail("interrupted; what is copied is kept, the same command goes on from there", 130)
+        fail("interrupted; repeat the command to resume the copy", INTERRUPTED_EXIT_CODE)
     out = console()
-    for line in said:
+    for line in lines:
         out.print(line)
-    for thread_id, why in differing.items():
-        out.print(shorten(f"differs: {thread_id or 'what is of no thread'}: {why}", WIDTH), soft_wrap=True)
-    if differing:
+    for thread_id, difference in differences.items():
+        name = thread_id or "the records of no thread"
+        out.print(shorten(f"differs: {name}: {difference}", LINE_CHARACTERS), soft_wrap=True)
+    if differences:
         raise typer.Exit(1)
 
 
 async def _copy(source: str, destination: str, verify_only: bool) -> tuple[list[str], dict[str, str]]:
-    """Give what is to be said, and each thread that differs, with why."""
-    async with looking_at(source) as origin, (looking_at if verify_only else opened)(destination) as target:
+    """Return the lines to print, and how each thread that differs does so."""
+    async with (
+        open_existing(source) as origin,
+        (open_existing if verify_only else open_or_create)(destination) as target,
+    ):
         threads = await thread_ids(origin)
-        # What has no run, or is of no thread.
-        loose = await threads_of_records(origin, threads)
-        said: list[str] = []
-        differing: dict[str, str] = {}
+        without_runs = await threads_with_records(origin, threads)
+        lines: list[str] = []
+        differences: dict[str, str] = {}
         if not verify_only:
             copied: Counter[str] = Counter()
-            with _progress("copying", [*threads, *loose], copied) as (each, on_page):
-                for thread_id in each:
+            with _progress("copying", [*threads, *without_runs], copied) as (each_thread, on_page):
+                for thread_id in each_thread:
                     try:
                         await copy_thread(origin, target, thread_id, on_page)
                         copied["records"] += await copy_records(origin, target, thread_id)
-                    except Refused as refused:
-                        differing[thread_id] = str(refused)
-            where = f"from {shown(source)} to {shown(destination)}"
-            said.append(f"copied {_counted(copied)}, {decimal(copied['bytes'])}, {where}")
-        known, equal = set(threads), Counter[str]()
+                    except CopyRefused as refusal:
+                        differences[thread_id] = str(refusal)
+            stores = f"from {without_secrets(source)} to {without_secrets(destination)}"
+            lines.append(f"copied {_counts(copied)}, {decimal(copied['bytes'])}, {stores}")
+        have_runs, equal = set(threads), Counter[str]()
         unread = set()
-        with _progress("comparing", [*threads, *loose], Counter()) as (each, on_page):
-            for thread_id in each:
-                compared = await compare_thread(origin, target, thread_id, on_page)
-                records, differ = await compare_records(origin, target, thread_id)
-                if compared.unread:
+        with _progress("comparing", [*threads, *without_runs], Counter()) as (each_thread, on_page):
+            for thread_id in each_thread:
+                comparison = await compare_thread(origin, target, thread_id, on_page)
+                records, differing = await compare_records(origin, target, thread_id)
+                if comparison.unread:
                     unread.add(thread_id)
-                if compared.difference is None and differ:
-                    compared.difference = f"{differ} of its records differ"
-                if compared.difference is not None:
-                    differing.setdefault(thread_id, compared.difference)
+                if comparison.difference is None and differing:
+                    comparison.difference = f"{differing} of its records differ"
+                if comparison.difference is not None:
+                    differences.setdefault(thread_id, comparison.difference)
                 else:
-                    equal += Counter(threads=thread_id in known, runs=compared.runs, records=records)
-        said.append(f"compared {len(threads):,} threads: {equal['threads']:,} with {_counted(equal)} are equal")
-        said += [shorten(line, WIDTH) for line in await _left_out(origin, unread)]
-    return said, differing
+                    equal += Counter(threads=thread_id in have_runs, runs=comparison.runs, records=records)
+        lines.append(f"compared {len(threads):,} threads: {equal['threads']:,} with {_counts(equal)} are equal")
+        lines += [shorten(line, LINE_CHARACTERS) for line in await _skipped_runs(origin, unread)]
+    return lines, differences
 
 
-def _counted(found: Counter[str]) -> str:
-    records = f" and {found['records']:,} records" if found["records"] else ""
-    return f"{found['runs']:,} runs{records}"
+def _counts(counts: Counter[str]) -> str:
+    records = f" and {counts['records']:,} records" if counts["records"] else ""
+    return f"{counts['runs']:,} runs{records}"
 
 
-async def _left_out(origin: Store, unread: set[str]) -> list[str]:
-    """Name the runs that could not be copied: those that are live, and those nobody can read."""
+async def _skipped_runs(origin: Store, unread: set[str]) -> list[str]:
+    """Return a line for each run that was not copied: live runs, and runs that cannot be read."""
     lines = [f"live, not copied: {claim.thread_id}/{claim.run_id}" for claim, _ in await origin.live()]
     if unread:
         corrupt = (await origin.inspect(fix=False)).corrupt
-        lines += [f"cannot be read, left out: {thread}/{run}" for thread, run in corrupt if thread in unread]
+        lines += [f"cannot be read, not copied: {thread}/{run}" for thread, run in corrupt if thread in unread]
     return lines
 
 
 @contextmanager
 def _progress(
-    what: str, threads: list[str], done: Counter[str]
+    title: str, threads: list[str], counts: Counter[str]
 ) -> Iterator[tuple[Iterator[str], Callable[[list[StoredRun]], None]]]:
-    """Show how far it is: give the threads one by one, and what is to be told of each page."""
+    """Show a progress bar; yield an iterator over the threads and a callback for each page of runs."""
     err = console(stderr=True)
     columns = (
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("threads  {task.fields[size]}"),
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("threads  {task.fields[size]}"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task(what, total=len(threads), size="")
+        task = progress.add_task(title, total=len(threads), size="")
 
-        def each() -> Iterator[str]:
+        def each_thread() -> Iterator[str]:
             for thread_id in threads:
                 yield thread_id
                 progress.advance(task)
 
         def on_page(page: list[StoredRun]) -> None:
-            done["runs"] += len(page)
-            done["bytes"] += sum(len(run.events) + len(run.input) for run in page)
-            progress.update(task, size=decimal(done["bytes"]))
+            counts["runs"] += len(page)
+            counts["bytes"] += sum(len(run.events) + len(run.input) for run in page)
+            progress.update(task, size=decimal(counts["bytes"]))
 
-        yield each(), on_page
+        yield each_thread(), on_page

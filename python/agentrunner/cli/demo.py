@@ -1,4 +1,4 @@
-"""`agentrunner demo`."""
+"""`agentrunner demo`: take a tour."""
 
 import tempfile
 from pathlib import Path
@@ -6,16 +6,18 @@ from typing import Annotated
 
 import typer
 
-from agentrunner.cli.common import console, fail, run
+from agentrunner.cli.terminal import console, fail, run
 
 
 def demo(
     db: Annotated[
         Path | None,
-        typer.Option("--db", metavar="PATH", help="Keep the tour's file here.", show_default="a temporary one"),
+        typer.Option(
+            "--db", metavar="PATH", help="Keep the tour's SQLite file at this path.", show_default="a temporary file"
+        ),
     ] = None,
 ) -> None:
-    """Take the tour: readers early and late, a killed process, its recovery, an approval, what compaction saves."""
+    """Take a tour: late readers, a killed process, recovery, an approval, compaction."""
     try:
         from agentrunner.demo.tour import tour
     except ModuleNotFoundError as error:
@@ -23,8 +25,8 @@ def demo(
             raise
         fail('the tour needs more packages: pip install "agentrunner[demo]"', 2)
     if db is not None and db.exists():
-        fail(f"{db} is there already; the tour wants a file of its own")
+        fail(f"{db} already exists; the tour needs a new file")
     with tempfile.TemporaryDirectory(prefix="agentrunner-") as folder:
-        kept = run(tour(db or Path(folder) / "tour.db", console()))
-    if not kept:
+        has_kept_promises = run(tour(db or Path(folder) / "tour.db", console()))
+    if not has_kept_promises:
         raise typer.Exit(1)

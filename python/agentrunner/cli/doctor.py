@@ -1,4 +1,4 @@
-"""`agentrunner doctor`."""
+"""`agentrunner doctor`: check a store, and repair it."""
 
 from typing import Annotated
 
@@ -6,48 +6,51 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from agentrunner.cli.common import clean, console, run, shorten
-from agentrunner.cli.location import Location, is_file, looking_at, store_of
+from agentrunner.cli.store_location import Location, is_file, open_existing, store_from_location
+from agentrunner.cli.terminal import clean, console, run, shorten
 from agentrunner.runner import AgentRunner
 from agentrunner.stores import Report
 
-NAMED = 5
-"""How many of the runs or threads with a fault are named."""
+LISTED_PROBLEMS = 5
+"""How many runs or threads with one kind of problem are listed by id."""
+INTEGRITY_CHARACTERS = 300
+"""Characters shown of the store's own integrity report."""
 
 
 def doctor(
     location: Location,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False,
 ) -> None:
-    """Look a whole store over; exit code 1 while something is wrong with it."""
-    report, after = run(_examine(location, fix))
+    """Check a whole store; the exit code is 1 if it has problems."""
+    report, report_after = run(_examine(location, fix))
     out = console()
     out.print(_table(report, is_file(location)))
-    if after is not None:
-        out.print("\nafter mending:", style="bold")
-        out.print(_table(after, is_file(location)))
-    now = after or report
-    if now.sound:
-        out.print("\nnothing is wrong")
+    if report_after is not None:
+        out.print("\nafter the repair:", style="bold")
+        out.print(_table(report_after, is_file(location)))
+    latest = report_after or report
+    if latest.sound:
+        out.print("\nno problems found")
         return
-    if now.mendable and not fix:
-        out.print("\nsomething is wrong; --fix mends what can be mended")
+    if latest.mendable and not fix:
+        out.print("\nproblems found; --fix repairs what can be repaired")
     else:
-        out.print("\nsomething is wrong that cannot be mended here")
+        out.print("\nproblems found that --fix cannot repair")
     raise typer.Exit(1)
 
 
 async def _examine(location: str, fix: bool) -> tuple[Report, Report | None]:
-    async with looking_at(location) as store:
+    """Return the report, and a second one if something was repaired."""
+    async with open_existing(location) as store:
         report = await store.inspect(fix=False)
         if not (fix and report.mendable):
             return report, None
         await store.inspect(fix=True)
     if report.dead:
-        # Opening a runner is what ends the runs of processes that are gone.
-        async with AgentRunner(store_of(location)):
+        # A runner that opens the store ends the runs of processes that are gone.
+        async with AgentRunner(store_from_location(location)):
             pass
-    async with looking_at(location) as store:
+    async with open_existing(location) as store:
         return report, await store.inspect(fix=False)
 
 
@@ -56,17 +59,11 @@ def _table(report: Report, file: bool) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
     table.add_column(overflow="fold")
-    good = report.integrity == "ok"
+    is_intact = report.integrity == "ok"
     table.add_row(
         "integrity",
-        Text("ok" if good else "bad", style="green" if good else "bold red"),
-        ""
-        if good
-        else Text(
-            shorten(report.integrity, 300)
-            + "\nrestore a backup"
-            + (", or save what is left with `.recover`" if file else "")
-        ),
+        Text("ok" if is_intact else "bad", style="green" if is_intact else "bold red"),
+        "" if is_intact else Text(_damage(report, file)),
     )
     table.add_row("threads", f"{report.threads:,}", "")
     table.add_row("runs", f"{report.runs:,}", "")
@@ -74,27 +71,25 @@ def _table(report: Report, file: bool) -> Table:
     table.add_row(
         "foreign runs", f"{report.foreign_runs:,}", "written by another runner" if report.foreign_runs else ""
     )
-    for name, found, remedy in (
-        (
-            "corrupt rows",
-            [_run(*pair) for pair in report.corrupt],
-            "cannot be read and are left out; nothing mends them",
-        ),
-        (
-            "orphans",
-            [_run(*pair) for pair in report.orphans],
-            "their parent is missing; --fix links them to the run before",
-        ),
-        ("stuck threads", report.stuck, "marked as running by nobody; --fix frees them"),
-        ("dead runs", [_run(*pair) for pair in report.dead], "their process is gone; --fix ends and keeps them"),
+    for name, ids, remedy in (
+        ("corrupt rows", _run_ids(report.corrupt), "cannot be read, so readers skip them; they cannot be repaired"),
+        ("orphans", _run_ids(report.orphans), "their parent run is missing; --fix links them to the run before"),
+        ("stuck threads", report.stuck, "marked as running, but no process runs them; --fix frees them"),
+        ("dead runs", _run_ids(report.dead), "their process is gone; --fix ends them and keeps their events"),
     ):
-        if not found:
+        if not ids:
             table.add_row(name, Text("0", style="green"), "")
             continue
-        named = ", ".join(clean(what) for what in found[:NAMED]) + (", …" if len(found) > NAMED else "")
-        table.add_row(name, Text(f"{len(found):,}", style="bold red"), Text(f"{remedy}: {named}"))
+        more = ["…"] if len(ids) > LISTED_PROBLEMS else []
+        listed = ", ".join([clean(each) for each in ids[:LISTED_PROBLEMS]] + more)
+        table.add_row(name, Text(f"{len(ids):,}", style="bold red"), Text(f"{remedy}: {listed}"))
     return table
 
 
-def _run(thread_id: str, run_id: str) -> str:
-    return f"{thread_id}/{run_id}"
+def _damage(report: Report, file: bool) -> str:
+    advice = "restore a backup" + (", or save what is left with `.recover` in the sqlite3 shell" if file else "")
+    return f"{shorten(report.integrity, INTEGRITY_CHARACTERS)}\n{advice}"
+
+
+def _run_ids(pairs: list[tuple[str, str]]) -> list[str]:
+    return [f"{thread_id}/{run_id}" for thread_id, run_id in pairs]

@@ -1,4 +1,4 @@
-"""`agentrunner serve`."""
+"""`agentrunner serve`: run the server."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from agentrunner.cli.common import console, fail, reported, run
-from agentrunner.cli.location import PLACE, opened, shown, store_of
+from agentrunner.cli.store_location import LOCATION_FORMS, open_or_create, store_from_location, without_secrets
+from agentrunner.cli.terminal import console, fail, report_errors, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,36 +26,40 @@ def serve(
         str,
         typer.Argument(
             metavar="MODULE:NAME",
-            help="A dict of agents by id; one agent, then called `default`; or a function of a runner, annotated "
-            "`-> Harness`, that gives one.",
+            help="A dict of agents by id, one agent (its id is then `default`), or a function annotated `-> Harness` "
+            "that takes the runner.",
         ),
     ],
-    db: Annotated[str, typer.Option("--db", metavar="LOCATION", help=f"Where threads are kept: {PLACE}.")],
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at; 0: any free one.")] = 8000,
+    db: Annotated[str, typer.Option("--db", metavar="LOCATION", help=f"Where the threads are kept: {LOCATION_FORMS}.")],
+    host: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen on this port; 0 picks a free one.")] = 8000,
     mode: Annotated[
-        Literal["multi-route", "single-route", "both"], typer.Option(help="A route each, one for everything, or both.")
+        Literal["multi-route", "single-route", "both"],
+        typer.Option(help="Serve a route for each operation, a single route for all operations, or both."),
     ] = "both",
-    base_path: Annotated[str, typer.Option(metavar="PATH", help="What stands before the routes.")] = "/",
+    base_path: Annotated[str, typer.Option(metavar="PATH", help="The path prefix of every route.")] = "/",
     authenticate: Annotated[
         str | None,
-        typer.Option("--authenticate", metavar="MODULE:NAME", help="A function of a request that gives its Principal."),
+        typer.Option(
+            "--authenticate", metavar="MODULE:NAME", help="A function that takes a request and returns its Principal."
+        ),
     ] = None,
-    cors: Annotated[bool, typer.Option("--cors", help="Let pages of any origin use it.")] = False,
-    inspector: Annotated[bool, typer.Option("--inspector", help="Serve a page that shows everything.")] = False,
+    cors: Annotated[bool, typer.Option("--cors", help="Allow requests from web pages of any origin.")] = False,
+    inspector: Annotated[bool, typer.Option("--inspector", help="Serve a page that shows every thread.")] = False,
     on_concurrent_run: Annotated[
-        Literal["reject", "supersede", "enqueue"], typer.Option(help="What a run on a busy thread does.")
+        Literal["reject", "supersede", "enqueue"],
+        typer.Option(help="What happens to a run on a thread that is already running."),
     ] = "reject",
     shutdown_seconds: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long runs get to end by themselves when it is to end.")
+        float, typer.Option(min=0, metavar="SECONDS", help="How long live runs may take to end at shutdown.")
     ] = 10.0,
-    log_format: Annotated[Literal["text", "json"], typer.Option(help="How log lines look.")] = "text",
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="The format of log lines.")] = "text",
     open_to_everyone: Annotated[
         bool,
-        typer.Option("--open-to-everyone", help="Listen beyond this machine although nobody is asked who they are."),
+        typer.Option("--open-to-everyone", help="Listen beyond this machine without authentication."),
     ] = False,
 ) -> None:
-    """Serve agents to the stock CopilotKit and AG-UI clients, threads kept in a file or on a server."""
+    """Serve agents to CopilotKit and AG-UI clients, with their threads in a store."""
     try:
         from agentrunner.server import create_app
         from agentrunner.server.serving import LOOPBACK
@@ -68,86 +72,87 @@ def serve(
 
     if authenticate is None and host not in LOOPBACK and not open_to_everyone:
         fail(
-            f"without --authenticate everybody who reaches {host}:{port} reads and changes every thread; "
-            "give it, or say --open-to-everyone",
+            f"without --authenticate, anyone who reaches {host}:{port} can read and change every thread; "
+            "add --authenticate or --open-to-everyone",
             2,
         )
-    found = _load(agents)
-    run(_reach(db))
-    with reported():
-        runner = AgentRunner(store_of(db), on_concurrent_run=on_concurrent_run)
+    imported = _import(agents)
+    run(_check_store_opens(db))
+    with report_errors():
+        runner = AgentRunner(store_from_location(db), on_concurrent_run=on_concurrent_run)
         try:
-            served = _served(found, agents, runner)
             app = create_app(
-                runner, served, base_path=base_path, mode=mode, cors=cors, inspector=inspector,
-                shutdown_seconds=shutdown_seconds,
-                authenticate=_load(authenticate) if authenticate is not None else None,
+                runner, _agents_to_serve(imported, agents, runner), base_path=base_path, mode=mode, cors=cors,
+                inspector=inspector, shutdown_seconds=shutdown_seconds,
+                authenticate=_import(authenticate) if authenticate is not None else None,
             )  # fmt: skip
         except ValueError as error:
             fail(str(error), 2)
         if log_format == "text":
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
-            named = ", ".join(app.state.server.agents)
-            console(stderr=True).print(f"agents {named} at {url}, threads in {shown(db)}; ctrl+c ends it")
+            names = ", ".join(app.state.server.agents)
+            console(stderr=True).print(
+                f"agents {names} at {url}, threads in {without_secrets(db)}; press ctrl+c to stop"
+            )
         serve_app(app, host=host, port=port, log_format=log_format)
 
 
-def _served(found: Any, place: str, runner: AgentRunner) -> Mapping[str, Agent] | Harness:
-    """Give the agents that were named, or their harness over the runner."""
+def _agents_to_serve(imported: Any, name: str, runner: AgentRunner) -> Mapping[str, Agent] | Harness:
+    """Return the imported agents, or the harness that the imported function makes."""
     from agentrunner.harness import Harness
 
-    if isinstance(found, Harness):
-        fail(f"{place!r} is a Harness, which has its store already; name a function `(runner) -> Harness` instead", 2)
-    if _returned(found).rpartition(".")[2] == Harness.__name__:
+    if isinstance(imported, Harness):
+        fail(f"{name!r} is a Harness, which already has a runner; name a function `(runner) -> Harness` instead", 2)
+    if _return_annotation(imported).rpartition(".")[2] == Harness.__name__:
         try:
-            harness: Harness = found(runner)
-        except Exception as error:  # noqa: BLE001 - it may fail in any way
-            fail(f"{place!r} gives no harness: {_blamed(error)}", 2)
+            harness: Harness = imported(runner)
+        except Exception as error:  # noqa: BLE001 - the caller's function may fail in any way
+            fail(f"{name!r} failed to make a Harness: {_describe(error)}", 2)
         return harness
-    return found if isinstance(found, dict) else {"default": found}
+    return imported if isinstance(imported, dict) else {"default": imported}
 
 
-def _returned(found: Any) -> str:
-    """Give the name of what a function says it returns."""
+def _return_annotation(function: Any) -> str:
+    """Return the name of a function's return annotation, or `""` if it has none."""
     try:
         if sys.version_info >= (3, 14):
             import annotationlib
 
-            given = annotationlib.get_annotations(found, format=annotationlib.Format.STRING)
+            annotations = annotationlib.get_annotations(function, format=annotationlib.Format.STRING)
         else:
-            given = inspect.get_annotations(found)
+            annotations = inspect.get_annotations(function)
     except TypeError:
-        # It is something else.
+        # It is not a function: a dict of agents, or an agent object.
         return ""
-    said = given.get("return", "")
-    return said if isinstance(said, str) else getattr(said, "__name__", "")
+    annotation = annotations.get("return", "")
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
-async def _reach(db: str) -> None:
-    """Leave in one line if the store cannot be opened, which in a starting server makes many."""
-    async with opened(db):
+async def _check_store_opens(db: str) -> None:
+    """Exit with one line if the store cannot be open_or_create; a starting server prints many."""
+    async with open_or_create(db):
         pass
 
 
-def _load(place: str) -> Any:
-    """Give what `module:name` names, with the working directory in reach."""
-    module, _, name = place.partition(":")
-    if not module or not name or module.startswith("."):
-        fail(f"MODULE:NAME is expected, not {place!r}", 2)
+def _import(name: str) -> Any:
+    """Import what `module:name` refers to, also from the working directory."""
+    module, _, attribute = name.partition(":")
+    if not module or not attribute or module.startswith("."):
+        fail(f"expected MODULE:NAME, not {name!r}", 2)
     sys.path.insert(0, "")
     try:
         value: Any = importlib.import_module(module)
-        for part in name.split("."):
+        for part in attribute.split("."):
             value = getattr(value, part)
     except ModuleNotFoundError as error:
-        fail(f"there is no module {error.name!r} (in {place!r})", 2)
+        fail(f"there is no module {error.name!r} (in {name!r})", 2)
     except AttributeError:
-        fail(f"module {module!r} has no {name!r}", 2)
-    except Exception as error:  # noqa: BLE001 - a module may fail in any way
-        fail(f"{place!r} cannot be imported: {_blamed(error)}", 2)
+        fail(f"module {module!r} has no attribute {attribute!r}", 2)
+    except Exception as error:  # noqa: BLE001 - importing the caller's module may fail in any way
+        fail(f"{name!r} cannot be imported: {_describe(error)}", 2)
     return value
 
 
-def _blamed(error: Exception) -> str:
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({at.filename}, line {at.lineno})"
+def _describe(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"

@@ -1,4 +1,4 @@
-"""`agentrunner show`."""
+"""`agentrunner show`: show one thread."""
 
 import os
 import sys
@@ -7,27 +7,33 @@ from typing import Annotated
 import typer
 
 from agentrunner._core import Event
-from agentrunner.cli.common import clean, console, fail, reported, run, shorten
-from agentrunner.cli.location import Location, looking_at, shown
+from agentrunner.cli.store_location import Location, open_existing, without_secrets
+from agentrunner.cli.terminal import clean, console, fail, report_errors, run, shorten
 from agentrunner.cli.timeline import timeline
 from agentrunner.events import compact
 
-PAGE = 1 << 20
-PIPE_WIDTH = 200
-"""Columns of a `--raw` line where there is no terminal to fit."""
+READ_BYTES = 1 << 20
+"""Bytes read from the store at a time."""
+PIPE_COLUMNS = 200
+"""Columns of a `--raw` line when the output is not a terminal."""
 
 
 def show(
     location: Location,
     thread: Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id.", show_default=False)],
-    raw: Annotated[bool, typer.Option("--raw", help="One line an event: cursor, type, shortened JSON.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The events as JSON lines, unchanged.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print a line for each event: its cursor, its type, its JSON cut short.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the events as JSON lines, unchanged.")] = False,
 ) -> None:
-    """Show what happened in a thread, run by run; of a run that is under way, what there is so far."""
-    stored, live = run(_read(location, thread))
+    """Show what happened in a thread, run by run.
+
+    A run that is still live is shown as far as it is stored.
+    """
+    stored, live = run(_read_events(location, thread))
     if not stored and not live:
-        fail(f"there is no thread '{thread}' in {shown(location)}")
-    with reported():
+        fail(f"there is no thread '{thread}' in {without_secrets(location)}")
+    with report_errors():
         if json:
             for event in stored + live:
                 sys.stdout.buffer.write(bytes(event) + b"\n")
@@ -39,24 +45,24 @@ def show(
             out = console()
             out.print(timeline(stored + compact(live)))
             if live:
-                out.print("this run is still under way")
+                out.print("this run is still live")
 
 
-async def _read(location: str, thread_id: str) -> tuple[list[Event], list[Event]]:
-    """Give the stored runs' compacted events, and the raw ones of a live run."""
+async def _read_events(location: str, thread_id: str) -> tuple[list[Event], list[Event]]:
+    """Return the compacted events of the stored runs and the raw events of a live run."""
     stored: list[Event] = []
     live: list[Event] = []
-    async with looking_at(location) as store:
+    async with open_existing(location) as store:
         claims = await store.live(thread_id)
         until = claims[0][0].first_seq if claims else None
         after: tuple[int, int | None] | None = (0, None)
         while after is not None:
-            page = await store.history(thread_id, after, until, PAGE)
+            page = await store.history(thread_id, after, until, READ_BYTES)
             stored += page.frames.events()
             after = page.next
         while until is not None:
             seq = (live[-1].seq if live else None) or until - 1
-            events = (await store.journal(thread_id, seq, None, PAGE)).frames.events()
+            events = (await store.journal(thread_id, seq, None, READ_BYTES)).frames.events()
             if not events:
                 break
             live += events
@@ -65,10 +71,12 @@ async def _read(location: str, thread_id: str) -> tuple[list[Event], list[Event]
 
 def _raw_lines(events: list[Event]) -> list[str]:
     out = console()
-    width = out.width if out.is_terminal or "COLUMNS" in os.environ else PIPE_WIDTH
-    cursors = max(len(event.cursor or "") for event in events)
-    types = max(len(event.type) for event in events)
+    width = out.width if out.is_terminal or "COLUMNS" in os.environ else PIPE_COLUMNS
+    cursor_width = max(len(event.cursor or "") for event in events)
+    type_width = max(len(event.type) for event in events)
     return [
-        shorten(f"{event.cursor or '':>{cursors}}  {clean(event.type):<{types}}  {bytes(event).decode()}", width)
+        shorten(
+            f"{event.cursor or '':>{cursor_width}}  {clean(event.type):<{type_width}}  {bytes(event).decode()}", width
+        )
         for event in events
     ]

@@ -1,4 +1,4 @@
-"""`agentrunner threads`."""
+"""`agentrunner threads`: list threads."""
 
 import time
 from typing import Annotated
@@ -7,21 +7,26 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from agentrunner.cli.common import clean, console, run
-from agentrunner.cli.location import Location, looking_at, shown
+from agentrunner.cli.store_location import Location, open_existing, without_secrets
+from agentrunner.cli.terminal import clean, console, run
 from agentrunner.types import ANY_SCOPE, ThreadSummary
+
+DAY_SECONDS = 86_400
+RELATIVE_DAYS = 30
+"""Days after which a time is shown as a date."""
 
 
 def threads(
     location: Location,
-    archived: Annotated[bool, typer.Option("--archived", help="Archived threads too.")] = False,
-    limit: Annotated[int, typer.Option(help="How many threads at most.", min=1, max=9_999)] = 50,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived threads.")] = False,
+    limit: Annotated[int, typer.Option(help="List at most this many threads.", min=1, max=9_999)] = 50,
 ) -> None:
-    """List the threads of a store, the most recently updated first."""
-    found = run(_read(location, archived, limit))
+    """List a store's threads, the most recently updated first."""
+    summaries = run(_read_summaries(location, archived, limit))
     out = console()
-    if not found:
-        out.print(f"no threads in {clean(shown(location))}" + ("" if archived else " (archived ones: --archived)"))
+    if not summaries:
+        hint = "" if archived else " (--archived includes archived threads)"
+        out.print(f"no threads in {clean(without_secrets(location))}{hint}")
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("thread", "name", "agent"):
@@ -30,32 +35,32 @@ def threads(
     table.add_column("running")
     table.add_column("updated", no_wrap=True)
     now = time.time()
-    for thread in found[:limit]:
+    for thread in summaries[:limit]:
         table.add_row(
             Text(clean(thread.thread_id)),
             Text(clean(thread.name or "")),
             Text(clean(thread.agent_id or "")),
             str(thread.runs),
             "yes" if thread.running else "",
-            ago(thread.updated_at / 1000, now) + (", archived" if thread.archived else ""),
+            format_age(thread.updated_at / 1000, now) + (", archived" if thread.archived else ""),
         )
     out.print(table)
-    if len(found) > limit:
-        out.print(f"there are more than {limit}: --limit")
+    if len(summaries) > limit:
+        out.print(f"there are more than {limit} threads; --limit shows more")
 
 
-async def _read(location: str, archived: bool, limit: int) -> list[ThreadSummary]:
-    """Give one thread more than asked for, if there is one."""
-    async with looking_at(location) as store:
+async def _read_summaries(location: str, archived: bool, limit: int) -> list[ThreadSummary]:
+    """Return up to `limit` threads, and one more if the store has it."""
+    async with open_existing(location) as store:
         return await store.threads(limit + 1, None, archived, None, ANY_SCOPE)
 
 
-def ago(then: float, now: float) -> str:
-    """Give a time as people say it."""
+def format_age(then: float, now: float) -> str:
+    """Return how long ago a time was, such as `5 min ago`, or its date."""
     seconds = now - then
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size * 30 and size == 86_400:
-            return time.strftime("%Y-%m-%d", time.localtime(then))
-        if seconds >= size:
-            return f"{int(seconds // size)} {name} ago"
+    if seconds >= RELATIVE_DAYS * DAY_SECONDS:
+        return time.strftime("%Y-%m-%d", time.localtime(then))
+    for unit_seconds, unit in ((DAY_SECONDS, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_seconds:
+            return f"{int(seconds // unit_seconds)} {unit} ago"
     return "just now"

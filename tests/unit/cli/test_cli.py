@@ -184,7 +184,7 @@ def test_show(db: Path) -> None:
         "reasoning let me see",
         'tool weather {"city":"Lisbon"}',
         "→ sunny",
-        "step look begins",
+        "step look starts",
         'state {"city": "Lisbon"}',
         "assistant It is \\x1b[31msunny [bold]:smile:",
         'from the… {"what": "unknown"}',
@@ -271,7 +271,7 @@ def test_compact_names_what_it_cannot_read(tmp_path: Path) -> None:
 def test_doctor_of_a_sound_file(db: Path) -> None:
     code, out, _ = command("doctor", db)
     assert code == 0
-    assert "nothing is wrong" in out
+    assert "no problems found" in out
 
 
 def test_doctor_frees_stuck_threads_only_when_asked(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_doctor_frees_stuck_threads_only_when_asked(tmp_path: Path) -> None:
         assert command("threads", path)[0] == 0
     code, out, _ = command("doctor", path, "--fix")
     assert code == 0
-    assert "after mending" in out
+    assert "after the repair" in out
     assert command("doctor", path)[0] == 0
 
 
@@ -293,14 +293,14 @@ def test_a_dead_run_is_looked_at_and_then_recovered(dead: Path) -> None:
     code, out, _ = command("show", dead, "dead")
     assert code == 0
     assert "half a sent" in out
-    assert "still under way" in out
+    assert "still live" in out
     code, out, _ = command("doctor", dead)
     assert code == 1
     assert "dead/d1" in out
     assert command("doctor", dead, "--fix")[0] == 0
     code, out, _ = command("show", dead, "dead")
     assert "INTERRUPTED" in out
-    assert "still under way" not in out
+    assert "still live" not in out
 
 
 def test_doctor_links_orphans(db: Path) -> None:
@@ -317,7 +317,7 @@ def test_doctor_says_what_it_cannot_mend(db: Path) -> None:
         code, out, _ = command("doctor", db, *args)
         assert code == 1
         assert "t/r1" in out
-        assert "cannot be mended" in out
+        assert "--fix cannot repair" in out
     assert "no luck" in command("show", db, "t")[1]
 
 
@@ -378,7 +378,7 @@ def test_a_schema_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     backends.needs("postgres")
     nowhere = f"{backends.POSTGRES}?schema=never-made"
     for command_of in (("doctor", nowhere), ("copy", nowhere, tmp_path / "made.db"), ("doctor", nowhere)):
-        one_line(command(*command_of), "there is no schema 'never-made'")
+        one_line(command(*command_of), "there is no agentrunner schema 'never-made'")
     assert list(tmp_path.iterdir()) == []
 
 

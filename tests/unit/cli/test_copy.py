@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 pytest.importorskip("typer")
 pytest.importorskip("rich")
 
-from agentrunner.cli.copying import compare_thread, copy_thread, thread_ids
+from agentrunner.cli.thread_copy import compare_thread, copy_thread, thread_ids
 
 SAMPLE = FIXTURES / "ts-sqlite-runner-sample.db"
 THREADS = 200
@@ -194,7 +194,7 @@ def test_only_what_is_missing_is_copied(source: Path, tmp_path: Path) -> None:
     code, out, _ = command("copy", source, target, "--verify-only")
     assert code == 1
     assert [line for line in out.splitlines() if line.startswith("differs")] == [
-        "differs: thread-1: its name, agent, scope, mark or times differ",
+        "differs: thread-1: its name, agent, scope, archive mark or times differ",
         "differs: thread-2: it has 3 of 4 runs",
         "differs: new: it has 0 of 1 runs",
     ]
@@ -216,7 +216,7 @@ def test_what_has_gone_its_own_way_is_left_alone(source: Path, tmp_path: Path) -
     assert code == 1
     said = [line.split(": ", 2)[1:] for line in out.splitlines() if line.startswith("differs")]
     assert [thread for thread, _ in said] == ["thread-3", "thread-5"]
-    assert said[0][1] == "it has gone its own way there"
+    assert said[0][1] == "the destination's thread has diverged from the source's"
     assert "run 'run-5-1' exists already" in said[1][1]
     there = contents(target)
     assert all(thread in there for thread in own)
@@ -292,9 +292,9 @@ def test_records_of_a_thread_that_has_gone_its_own_way_are_left_alone(source: Pa
     code, out, _ = command("copy", source, target)
     assert code == 1
     assert {line.split(": ", 1)[1] for line in out.splitlines() if line.startswith("differs")} == {
-        "thread-1: it has gone its own way there",
-        "new: it has gone its own way there",
-        "thread-3: its kind 'c' is another's there, or changes meanwhile",
+        "thread-1: the destination's thread has diverged from the source's",
+        "new: the destination's thread has diverged from the source's",
+        "thread-3: its record kind 'c' belongs to another thread at the destination, or changed during the copy",
     }
     assert ("a", "thread-1", b"own") in records(target)
 
@@ -337,8 +337,8 @@ def test_a_row_that_cannot_be_read_is_left_out_and_named(source: Path, tmp_path:
     outcome = command("copy", source, target)
     assert copied(outcome) == 13
     lines = outcome[1].splitlines()
-    assert "cannot be read, left out: thread-0/run-0-0" in lines
-    assert "cannot be read, left out: thread-2/run-2-1" in lines
+    assert "cannot be read, not copied: thread-0/run-0-0" in lines
+    assert "cannot be read, not copied: thread-2/run-2-1" in lines
     runs = next(runs for thread, runs, _ in contents(target) if thread.thread_id == "thread-2")
     assert [(run.run_id, run.parent_run_id) for run in runs] == [("run-2-0", None), ("run-2-2", "run-2-0")]
     assert copied(command("copy", source, target)) == 0
@@ -378,7 +378,10 @@ def test_a_live_run_is_named_and_goes_on(source: Path, tmp_path: Path) -> None:
                 assert (await collect(stream))[-1]["type"] == "RUN_FINISHED"
                 code, out, _ = await asyncio.to_thread(command, "copy", source, target)
                 assert "copied 2 runs" in out
-                assert (code, re.findall("differs: (.*)", out)) == (1, ["thread-1: it has a live run there"])
+                assert (code, re.findall("differs: (.*)", out)) == (
+                    1,
+                    ["thread-1: it has a live run at the destination"],
+                )
 
     asyncio.run(main())
 
@@ -394,7 +397,7 @@ def test_ctrl_c(filled: Path, tmp_path: Path) -> None:
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=30)
     assert (child.returncode, err.count("\n")) == (130, 1), err
-    assert "the same command goes on from there" in err
+    assert "repeat the command to resume the copy" in err
     copied(command("copy", filled, target))
     assert contents(target) == contents(filled)
 

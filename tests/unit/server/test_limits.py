@@ -414,7 +414,7 @@ def test_what_is_served_is_named(place: str, agents: list[str], serve: Any, run_
         ("mine:nothing", ["at least one"]),
         ("mine:number", ["'default'", ": 7"]),
         ("mine:mixed", ["'two'", ": 2"]),
-        ("mine:failing", ["'mine:failing' gives no harness", "ValueError: a harness has at least one agent"]),
+        ("mine:failing", ["'mine:failing' failed to make a Harness", "ValueError: a harness has at least one agent"]),
         ("mine:other", ["another runner"]),
         ("mine:none", ["or a harness"]),
         ("mine:ready", ["'mine:ready' is a Harness", "(runner) -> Harness"]),

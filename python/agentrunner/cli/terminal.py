@@ -1,4 +1,4 @@
-"""What the commands share: their output and their one-line errors."""
+"""What the commands share: terminal output, and errors printed as one line."""
 
 from __future__ import annotations
 
@@ -19,45 +19,46 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What is in a thread was written by others: none of it may move the cursor or colour the terminal.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+# A thread's texts come from users and models: none of them may move the cursor or colour the terminal.
+_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Give a console that prints text as it is."""
+    """Return a console that prints text unchanged, without markup or highlighting."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def clean(text: str) -> str:
-    """Give the text with control characters written out, fit for a terminal."""
-    return text.encode("utf-8", "replace").decode().translate(_CONTROLS)
+    """Return the text with its control characters escaped, safe to print on a terminal."""
+    return text.encode("utf-8", "replace").decode().translate(_CONTROL_CHARACTERS)
 
 
 def shorten(text: str, limit: int) -> str:
-    """Give the text in one line of at most `limit` characters."""
+    """Return the text on one line, cut to `limit` characters."""
     text = clean(text).replace("\n", "\\n").replace("\t", "\\t")
     return text if len(text) <= limit else text[: max(limit - 1, 1)] + "…"
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Say in one line what is wrong, and leave."""
+    """Print the message on one line to stderr and exit."""
     typer.echo("agentrunner: " + clean(message).replace("\n", " "), err=True)
     raise typer.Exit(code)
 
 
-def require(path: Path) -> None:
-    """Leave if there is no such file."""
+def require_file(path: Path) -> None:
+    """Exit with an error unless the file exists."""
     if not path.is_file():
         fail(f"there is no file {path}")
 
 
 @contextmanager
-def reported() -> Iterator[None]:
-    """Make one line of what goes wrong inside."""
+def report_errors() -> Iterator[None]:
+    """Print an error raised inside as one line, and exit."""
     try:
         yield
     except BrokenPipeError:
-        # Whoever read us has left; what is still buffered goes nowhere, quietly.
+        # The program that read our output has closed the pipe. Without this, Python would fail again at exit,
+        # when it flushes what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(1) from None
     except (AgentRunnerError, OSError) as error:
@@ -65,6 +66,6 @@ def reported() -> Iterator[None]:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; an error becomes one line."""
-    with reported():
+    """Run a command's coroutine; print an error as one line and exit."""
+    with report_errors():
         return asyncio.run(work)
