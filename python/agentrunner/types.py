@@ -60,8 +60,6 @@ class Run:
     """Where the run is kept."""
     claim: Claim | None = field(default=None, repr=False, compare=False)
     """What the run holds its thread by: `store.write(changes, claim)` writes nothing once it is lost."""
-    decided: bool = field(default=False, compare=False)
-    """Whether a harness has taken the answers in the input, each in its time, whatever the time is now."""
 
 
 @dataclass(frozen=True, slots=True)

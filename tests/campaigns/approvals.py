@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from agentrunner import AgentRunner
-from agentrunner.harness.records import find_approval, find_run
+from agentrunner.records.approvals import find_approval
+from agentrunner.records.harness_runs import find_run
 from agentrunner.stores.urls import store_from_url
 from campaigns import Campaign, Outcome, complete_lines
 from support.processes import process

@@ -11,10 +11,7 @@ from agentrunner.errors import (
 )
 from agentrunner.harness.harness import Harness
 from agentrunner.harness.listeners import Subscription
-from agentrunner.harness.records import RunRecord
 from agentrunner.harness.types import (
-    Approval,
-    HarnessEvent,
     RecordRetention,
     Recovery,
     RecoveryReport,
@@ -23,6 +20,8 @@ from agentrunner.harness.types import (
     RunResult,
     StreamItem,
 )
+from agentrunner.records.approvals import Approval
+from agentrunner.records.harness_runs import HarnessEvent, RunRecord
 
 __all__ = [
     "AgentNotFound",

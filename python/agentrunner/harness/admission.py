@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import AlreadyDecided, ApprovalNotFound, InterruptsOpen, InvalidInput, RunRefused
 from agentrunner.harness.approvals import check_answers, interrupts_open, match_answers
-from agentrunner.harness.records import (
-    Attempt,
-    Intent,
-    RunRecord,
-    approval_changes,
-    find_approval,
-    find_intent,
-    find_run,
-    no_intent,
-    now_ms,
-    pages,
-    read_approval,
-)
 from agentrunner.harness.types import RunRequest
+from agentrunner.records import kinds
+from agentrunner.records.approvals import approval_changes, find_approval, read_approval
+from agentrunner.records.harness_runs import Attempt, Intent, RunRecord, find_intent, find_run
+from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
@@ -32,7 +23,8 @@ if TYPE_CHECKING:
     from agentrunner._core import Claim
     from agentrunner.harness.harness import Harness
     from agentrunner.harness.supervised_run import SupervisedRun as Running
-    from agentrunner.harness.types import Approval, Policy
+    from agentrunner.harness.types import Policy
+    from agentrunner.records.approvals import Approval
     from agentrunner.stores import Change, Store
     from agentrunner.types import Run
 
@@ -71,7 +63,7 @@ class Admission:
         record, intent = self.record, self.intent
         if intent is not None and intent.attempts >= self.max_attempts:
             self.gives_up = RunRefused(give_up(record, intent))
-            self.changes.append(no_intent(record))
+            self.changes.append(record.drop_intent())
             self.intent = None
             return
         record.owner = owner
@@ -81,20 +73,20 @@ class Admission:
             intent.attempts += 1
             record.attempts = intent.attempts
             kind = "startup-recovery" if recovering else "cross-restart" if intent.across else "in-process"
-            record.note("run.resumed", kind=kind, attempt=intent.attempts)
-            self.changes += record.segment_change(run_id)
+            record.add_event("run.resumed", kind=kind, attempt=intent.attempts)
+            self.changes += record.link_attempt(run_id)
         else:
-            record.go("running")
-        record.segments.append(Attempt(run_id, first_seq, record.seq))
+            record.change_state("running")
+        record.attempt_runs.append(Attempt(run_id, first_seq, record.seq))
 
     async def write(self, store: Store, claim: Claim | None) -> None:
         """Write it all at once. Raises `RecordConflict`."""
-        changes = self.record.changes()
+        changes = self.record.to_changes()
         if self.intent is not None:
-            changes.append(self.intent.change())
+            changes.append(self.intent.to_change())
         changes += self.changes
         for settled in self.settled:
-            changes += settled.changes()
+            changes += settled.to_changes()
         versions = await store.write(changes, claim)
         self.record.version = versions[0]
         if self.intent is not None:
@@ -104,7 +96,7 @@ class Admission:
 def give_up(record: RunRecord, intent: Intent) -> str:
     """Fail a run that was tried too often, and say why."""
     why = f"The run was started {intent.attempts} times and ended with its process each time: it is given up"
-    record.go("failed", why)
+    record.change_state("failed", why)
     return why
 
 
@@ -116,7 +108,7 @@ async def admit(harness: Harness, running: Running, run: Run, input: RunAgentInp
     store = running.store
     settled: list[RunRecord] = []
     waiting: RunRecord | None = None
-    async for mark in pages(store, "active", run.thread_id):
+    async for mark in kinds.ACTIVE_RUN.iterate(store, run.thread_id):
         record = await _at_rest(harness, store, mark.key)
         if record is None or record.ended:
             continue
@@ -124,7 +116,9 @@ async def admit(harness: Harness, running: Running, run: Run, input: RunAgentInp
             waiting = record
         else:
             # Its AG-UI run holds the thread no more.
-            record.go("failed", "The run was interrupted: its process ended, and another run began on its thread")
+            record.change_state(
+                "failed", "The run was interrupted: its process ended, and another run began on its thread"
+            )
             settled.append(record)
     admission = await _admission(harness, running, run, input, waiting)
     admission.settled = settled
@@ -197,11 +191,13 @@ async def _admission(
 def decide(record: RunRecord, changed: list[Approval], owner: str, *, last: bool = True) -> Intent | None:
     """Note decisions on the run; behind the last one it is to go on: give the intent."""
     for approval in changed:
-        record.note("approval.resolved", approval_id=approval.approval_id, decision=approval.decision, by=approval.by)
+        record.add_event(
+            "approval.resolved", approval_id=approval.approval_id, decision=approval.decision, by=approval.by
+        )
     if not last:
         return None
     across, record.owner = record.owner != owner, owner
-    record.go("resuming")
+    record.change_state("resuming")
     return Intent(record.run_id, record.thread_id, "approval", owner, across=across)
 
 
@@ -214,13 +210,13 @@ def _new(harness: Harness, running: Running, run: Run, input: RunAgentInput) -> 
     record = RunRecord(
         run.run_id, run.thread_id, running.agent_id, run.scope, harness.owners.me, given, now, now
     )  # fmt: skip
-    record.note("run.created", agent=running.agent_id)
+    record.add_event("run.created", agent=running.agent_id)
     return record
 
 
 async def _unknown(store: Store, thread_id: str, interrupt_id: str) -> RunRefused:
     """Say why an answer is to nothing that is open."""
-    async for record in pages(store, "approval", thread_id):
+    async for record in kinds.APPROVAL.iterate(store, thread_id):
         approval = read_approval(record)
         if approval.interrupt_id == interrupt_id:
             return AlreadyDecided(f"the approval '{approval.approval_id}' has been decided, and acted upon, already")

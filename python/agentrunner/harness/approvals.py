@@ -10,16 +10,16 @@ from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode, encode
 from agentrunner.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, InterruptsOpen, InvalidInput
-from agentrunner.harness.records import now_ms
-from agentrunner.harness.types import Approval
+from agentrunner.records.approvals import Approval
+from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ag_ui.core import RunAgentInput
 
-    from agentrunner.harness.records import RunRecord
-    from agentrunner.harness.types import Decision
+    from agentrunner.records.approvals import Decision
+    from agentrunner.records.harness_runs import RunRecord
     from agentrunner.stores import Store
 
 

@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import AgentRunnerError, RecordConflict, ThreadNotFound
-from agentrunner.harness.records import RunRecord, approval_changes, find_approval, no_intent, now_ms, pages
+from agentrunner.records import kinds
+from agentrunner.records.approvals import approval_changes, find_approval
+from agentrunner.records.harness_runs import RunRecord
+from agentrunner.records.times import now_ms
 from agentrunner.stores import Change
 
 if TYPE_CHECKING:
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.02
 """Seconds between looks at what somebody else does."""
-KINDS = ("run", "active", "segment", "approval", "open", "intent", "session", "message", "checkpoint", "tool")
-"""Of records that go with a thread."""
 
 
 async def cancel(harness: Harness, run_id: str) -> bool:
@@ -44,16 +45,16 @@ async def cancel(harness: Harness, run_id: str) -> bool:
 
 async def _is_of(harness: Harness, record: RunRecord, live: str) -> bool:
     """Say whether a live AG-UI run is the run's, or is about to be."""
-    known = any(each.run_id == live for each in record.segments) or live == record.run_id
+    known = any(each.run_id == live for each in record.attempt_runs) or live == record.run_id
     return known or any(each.record is not None and each.record.run_id == record.run_id for each in harness.live)
 
 
 async def _cancelled(harness: Harness, store: Store, record: RunRecord) -> bool:
     known = record.seq
     changes = await withdrawn(store, record)
-    record.go("cancelled")
+    record.change_state("cancelled")
     try:
-        await store.write([*record.changes(), *changes, no_intent(record)])
+        await store.write([*record.to_changes(), *changes, record.drop_intent()])
     except RecordConflict:
         return False
     harness.tell([event for event in record.events if event.seq > known])
@@ -69,7 +70,7 @@ async def withdrawn(store: Store, record: RunRecord) -> list[Change]:
         approval = await find_approval(store, approval_id)
         if approval is not None and approval.open:
             changes += approval_changes(replace(approval, decision="withdrawn", decided_at=now_ms()))
-            record.note("approval.resolved", approval_id=approval_id, decision="withdrawn", by=None)
+            record.add_event("approval.resolved", approval_id=approval_id, decision="withdrawn", by=None)
     return changes
 
 
@@ -81,7 +82,7 @@ async def _close_interrupts(harness: Harness, record: RunRecord) -> None:
         yield {"type": "RUN_STARTED", **ids}
         yield {"type": "RUN_FINISHED", **ids, "outcome": {"type": "cancelled"}}
 
-    given = {"threadId": record.thread_id, "runId": f"{record.segments[-1].run_id}~cancelled", "messages": []}
+    given = {"threadId": record.thread_id, "runId": f"{record.attempt_runs[-1].run_id}~cancelled", "messages": []}
     with contextlib.suppress(AgentRunnerError):
         stream = await harness.runner.run(close, given, agent_id=record.agent, scope=record.scope)
         async for _ in stream.pieces():
@@ -92,9 +93,9 @@ async def restart(harness: Harness, thread_id: str) -> None:
     """Remove all a thread has, once its runs are cancelled. Raises `ThreadNotFound`."""
     store = await harness.opened()
     there = False
-    async for record in pages(store, "run", thread_id):
+    async for record in kinds.HARNESS_RUN.iterate(store, thread_id):
         there = True
-        run = RunRecord.read(record)
+        run = RunRecord.from_record(record)
         if not run.ended:
             await harness.cancel(run.run_id)
     while (await store.live(thread_id)) or any(each.thread_id == thread_id for each in harness.live):  # noqa: ASYNC110 - of other processes no event tells
@@ -104,6 +105,6 @@ async def restart(harness: Harness, thread_id: str) -> None:
     except ThreadNotFound:
         if not there:
             raise
-    for kind in KINDS:
-        async for record in pages(store, kind, thread_id):
-            await store.write([Change(kind, record.key, thread_id, None)])
+    for kind in kinds.THREAD_KINDS:
+        async for record in kind.iterate(store, thread_id):
+            await store.write([kind.removal(record.key, thread_id)])

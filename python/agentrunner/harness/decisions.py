@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agentrunner.errors import ApprovalNotFound, InvalidInput, RecordConflict
 from agentrunner.harness.admission import decide
 from agentrunner.harness.approvals import apply_decision, check_answers, check_same
-from agentrunner.harness.records import approval_changes, find_approval, find_intent, find_run, pages, read_approval
 from agentrunner.harness.routing import known
+from agentrunner.records import kinds
+from agentrunner.records.approvals import approval_changes, find_approval, read_approval
+from agentrunner.records.harness_runs import find_intent, find_run
 
 if TYPE_CHECKING:
     import asyncio
 
     from agentrunner.harness.harness import Harness
-    from agentrunner.harness.records import Intent, RunRecord
     from agentrunner.harness.supervised_run import SupervisedRun
-    from agentrunner.harness.types import Approval, Decision
+    from agentrunner.records.approvals import Approval, Decision
+    from agentrunner.records.harness_runs import Intent, RunRecord
     from agentrunner.stores import Store
 
 
@@ -86,7 +88,7 @@ async def _targets(store: Store, verdict: Verdict, approval_id: str | None, thre
         if approval is None:
             raise ApprovalNotFound(f"there is no approval '{approval_id}'")
         return [approval]
-    found = [read_approval(record) async for record in pages(store, "approval", thread_id)]
+    found = [read_approval(record) async for record in kinds.APPROVAL.iterate(store, thread_id)]
     again = [each for each in found if verdict.decision_id is not None and each.decision_id == verdict.decision_id]
     # Else what is open; else what is decided and not yet acted upon to the end.
     targets = again or [each for each in found if each.open]
@@ -110,9 +112,9 @@ async def _write(harness: Harness, store: Store, record: RunRecord, changed: lis
     before = record.seq
     last = not any(other is not None and other.open for other in others)
     intent = decide(record, changed, harness.owners.me, last=last)
-    changes = record.changes()
+    changes = record.to_changes()
     if intent is not None:
-        changes.append(intent.change())
+        changes.append(intent.to_change())
     changes += [change for approval in changed for change in approval_changes(approval)]
     versions = await store.write(changes)
     record.version = versions[0]

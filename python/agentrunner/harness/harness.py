@@ -16,7 +16,6 @@ from agentrunner.harness.decisions import Verdict, record_decision
 from agentrunner.harness.inputs import read_input
 from agentrunner.harness.listeners import Bus, Subscription
 from agentrunner.harness.liveness import Liveness
-from agentrunner.harness.records import RunRecord, find_approval, find_run, now_ms, pages, read_approval, readable
 from agentrunner.harness.recovery import recover
 from agentrunner.harness.replay import replay, said
 from agentrunner.harness.resumption import resume_run
@@ -25,8 +24,12 @@ from agentrunner.harness.routing import known, route
 from agentrunner.harness.slots import LocalSlots, NoLimit, SharedSlots, Slots
 from agentrunner.harness.stream_items import dispatch, items
 from agentrunner.harness.supervised_run import SupervisedRun
-from agentrunner.harness.types import HarnessEvent, Recovery, RecoveryReport, RunResult
+from agentrunner.harness.types import Recovery, RecoveryReport, RunResult
 from agentrunner.live import GRACE
+from agentrunner.records import kinds
+from agentrunner.records.approvals import find_approval, read_approval
+from agentrunner.records.harness_runs import HarnessEvent, RunRecord, find_run
+from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -34,19 +37,9 @@ if TYPE_CHECKING:
 
     from ag_ui.core import RunAgentInput
 
-    from agentrunner.harness.records import Intent
-    from agentrunner.harness.types import (
-        Approval,
-        ApprovalState,
-        Decision,
-        Listener,
-        Listeners,
-        Policy,
-        RecordRetention,
-        Router,
-        RunState,
-        StreamItem,
-    )
+    from agentrunner.harness.types import Listener, Listeners, Policy, RecordRetention, Router, StreamItem
+    from agentrunner.records.approvals import Approval, ApprovalState, Decision
+    from agentrunner.records.harness_runs import Intent, RunState
     from agentrunner.runner import AgentRunner
     from agentrunner.stores import Store
     from agentrunner.stream import EventStream
@@ -310,9 +303,9 @@ class Harness:
             record = RunRecord(
                 segment.run_id, segment.thread_id, segment.agent_id, scope, self.owners.me, {}, now, now
             )  # fmt: skip
-            record.note("run.created", agent=record.agent)
-            record.go("cancelled")
-            await self._store.write(record.changes())
+            record.add_event("run.created", agent=record.agent)
+            record.change_state("cancelled")
+            await self._store.write(record.to_changes())
             self.tell(record.events)
         return await self.stands(record, segment.text())
 
@@ -341,7 +334,7 @@ class Harness:
 
     async def _is_live(self, record: RunRecord) -> bool:
         """Say whether what a run has said last is still on its way into its thread."""
-        last = record.segments[-1].run_id if record.segments else record.run_id
+        last = record.attempt_runs[-1].run_id if record.attempt_runs else record.run_id
         return any(claim.run_id == last for claim, _ in await self._store.live(record.thread_id))
 
     async def run_record(self, run_id: str) -> RunRecord:
@@ -354,7 +347,7 @@ class Harness:
     async def runs(self, thread_id: str | None = None, *, state: RunState | None = None) -> list[RunRecord]:
         """Give the runs there are, those of a thread or in a state, the oldest first."""
         store = await self.opened()
-        found = await readable(store, "run", thread_id, RunRecord.read)
+        found = await kinds.HARNESS_RUN.read_all(store, thread_id, RunRecord.from_record)
         return sorted(
             (run for run in found if state in (None, run.state)), key=lambda run: (run.created_at, run.run_id)
         )
@@ -406,12 +399,12 @@ class Harness:
         store = await self.opened()
         found: list[Approval] = []
         if state in ("open", "expired"):
-            async for mark in pages(store, "open", thread_id):
+            async for mark in kinds.OPEN_APPROVAL.iterate(store, thread_id):
                 approval = await find_approval(store, mark.key)
                 if approval is not None:
                     found.append(approval)
         else:
-            found = await readable(store, "approval", thread_id, read_approval)
+            found = await kinds.APPROVAL.read_all(store, thread_id, read_approval)
         now = now_ms()
         return sorted(
             (approval for approval in found if state in (None, approval.state(now))),

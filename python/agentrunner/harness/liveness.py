@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner.errors import RecordConflict
-from agentrunner.harness.records import now_ms, pack
-from agentrunner.stores import Change
+from agentrunner.records import kinds
+from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
     from agentrunner.stores import Store
@@ -31,12 +31,12 @@ class Liveness:
 
     async def beat(self) -> None:
         """Say that this one lives."""
-        await self._store.write([Change("beat", self.me, "", pack({"at": now_ms()}))])
+        await self._store.write([kinds.HEARTBEAT.change(self.me, "", ({"at": now_ms()}))])
 
     async def leave(self) -> None:
         """Say that this one does not any more."""
         self._alive = None
-        await self._store.write([Change("beat", self.me, "", None)])
+        await self._store.write([kinds.HEARTBEAT.removal(self.me, "")])
 
     async def gone(self, owner: str) -> bool:
         """Say whether an owner is gone: its process has ended, or it has been silent for too long."""
@@ -46,7 +46,7 @@ class Liveness:
             return True
         if not self._store.shared:
             return False
-        record = await self._store.record("beat", owner)
+        record = await kinds.HEARTBEAT.find(self._store, owner)
         version = record.version if record is not None else 0
         now = time.monotonic()
         # A wall clock of another host is worth nothing: what counts is that nothing was heard meanwhile.
@@ -61,4 +61,4 @@ class Liveness:
         if _core.Owner.is_gone(owner):
             self._heard.pop(owner, None)
             with contextlib.suppress(RecordConflict):
-                await self._store.write([Change("beat", owner, "", None)])
+                await self._store.write([kinds.HEARTBEAT.removal(owner, "")])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from agentrunner._codec import decode
 from agentrunner.errors import AgentRunnerError, RecordConflict, RecordDamaged, RecordTooNew
 from agentrunner.harness.admission import give_up
-from agentrunner.harness.records import Intent, find_intent, find_run, no_intent, pages, unpack
 from agentrunner.harness.replay import stored_segment
 from agentrunner.harness.types import RecoveryReport
+from agentrunner.records import kinds
+from agentrunner.records.harness_runs import Intent, find_intent, find_run
 
 if TYPE_CHECKING:
     from agentrunner.harness.harness import Harness
-    from agentrunner.harness.records import RunRecord
-    from agentrunner.harness.types import RunState
+    from agentrunner.records.harness_runs import RunRecord, RunState
     from agentrunner.stores import Change, Store
 
 logger = logging.getLogger("agentrunner.harness")
@@ -29,9 +29,9 @@ async def recover(harness: Harness, store: Store, *, resume: bool) -> RecoveryRe
     What the owner of is alive, or may be, is left alone. Two processes may do this at a time: each run is one's.
     """
     report = RecoveryReport()
-    async for mark in pages(store, "active"):
+    async for mark in kinds.ACTIVE_RUN.iterate(store):
         try:
-            value = unpack(mark)
+            value = kinds.ACTIVE_RUN.decode(mark)
             owner = value["owner"]
             if value["state"] == "waiting_for_approval" or not await _left(harness, mark.key, owner):
                 continue
@@ -91,21 +91,21 @@ async def _recover(
     if state is None and intent is not None:
         if intent.attempts >= harness.recovery.max_attempts:
             give_up(record, intent)
-            extra = [no_intent(record)]
+            extra = [record.drop_intent()]
             report.failed.append(run_id)
         elif not resume:
             report.waiting.append(run_id)
             return
         else:
             if record.state != "resuming":
-                record.go("resuming")
+                record.change_state("resuming")
             record.owner = intent.owner = harness.owners.me
-            extra = [intent.change()]
+            extra = [intent.to_change()]
     elif state is not None:
-        record.go(state, error)
-        extra = [no_intent(record)]
+        record.change_state(state, error)
+        extra = [record.drop_intent()]
         (report.completed if state == "completed" else report.failed).append(run_id)
-    versions = await store.write([*record.changes(), *extra])
+    versions = await store.write([*record.to_changes(), *extra])
     harness.tell([event for event in record.events if event.seq > known])
     if record.ended or intent is None:
         logger.warning("run %s was interrupted and has %s: %s", run_id, record.state, record.error)
@@ -117,7 +117,7 @@ async def _recover(
 
 async def _ended(store: Store, record: RunRecord, intent: Intent | None) -> tuple[RunState | None, str | None]:
     """Say how the run has ended, if its process had only not come to write that down; count its deltas."""
-    last = record.segments[-1] if record.segments else None
+    last = record.attempt_runs[-1] if record.attempt_runs else None
     run = await stored_segment(store, record, last) if last is not None else None
     if last is None or run is None:
         return None, None

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner._codec import decode
 from agentrunner.harness.event_kinds import tool_error
-from agentrunner.harness.types import HarnessEvent
+from agentrunner.records.harness_runs import HarnessEvent
 
 if TYPE_CHECKING:
-    from agentrunner.harness.records import Attempt, RunRecord
+    from agentrunner.records.harness_runs import Attempt, RunRecord
     from agentrunner.stores import Store, StoredRun
 
 _DELTAS = {
@@ -53,7 +53,7 @@ async def replay(store: Store, record: RunRecord, after: int) -> list[HarnessEve
     """Give a run's events behind a sequence number. Compacted deltas have the first numbers of their gap."""
     events = [event for event in record.events if event.seq > after]
     bounds = [event.seq for event in record.events]
-    for segment in record.segments:
+    for segment in record.attempt_runs:
         seq = segment.after
         end = next((bound for bound in bounds if bound > seq), None)
         if end is not None and end - 1 <= max(seq, after):
@@ -74,9 +74,9 @@ async def replay(store: Store, record: RunRecord, after: int) -> list[HarnessEve
 
 async def said(store: Store, record: RunRecord) -> str:
     """Give what the agent said in the run's last segment; if it said nothing and tools failed, what those said."""
-    if not record.segments:
+    if not record.attempt_runs:
         return ""
-    events = await segment_events(store, record, record.segments[-1])
+    events = await segment_events(store, record, record.attempt_runs[-1])
     text = "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
     if text:
         return text

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from agentrunner.errors import RunRefused, ThreadAlreadyRunning
 from agentrunner.harness.approvals import entry_of
 from agentrunner.harness.cancellation import LOOK_EVERY
-from agentrunner.harness.records import find_approval, find_intent
 from agentrunner.harness.supervised_run import SupervisedRun
+from agentrunner.records.approvals import find_approval
+from agentrunner.records.harness_runs import find_intent
 
 if TYPE_CHECKING:
     from agentrunner.harness.harness import Harness
-    from agentrunner.harness.records import Intent, RunRecord
+    from agentrunner.records.harness_runs import Intent, RunRecord
 
 
 async def resume_run(harness: Harness, record: RunRecord, intent: Intent, *, recovering: bool) -> SupervisedRun | None:
@@ -44,7 +45,7 @@ async def _started(harness: Harness, record: RunRecord, intent: Intent, recoveri
     while True:
         segment = SupervisedRun(harness, record.agent, harness.originals[record.agent], intent, recovering=recovering)
         segment.loads_history = segment.collects = True
-        given = {**record.given, "threadId": record.thread_id, "runId": str(uuid.uuid4()), "messages": []}
+        given = {**record.input_extras, "threadId": record.thread_id, "runId": str(uuid.uuid4()), "messages": []}
         if entries:
             given["resume"] = entries
         try:

@@ -6,9 +6,11 @@ import contextlib
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from agentrunner._codec import decode
-from agentrunner.errors import RecordConflict
-from agentrunner.harness.records import RunRecord, now_ms, pages, read_approval, readable
+from agentrunner.errors import RecordConflict, RecordDamaged, RecordTooNew
+from agentrunner.records import kinds
+from agentrunner.records.approvals import read_approval
+from agentrunner.records.harness_runs import RunRecord
+from agentrunner.records.times import now_ms
 from agentrunner.stores import Change
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ async def prune(store: Store, retention: RecordRetention) -> int:
 async def _checkpoints(store: Store, retention: RecordRetention) -> int:
     kept: dict[str, list[tuple[Record, int | None]]] = defaultdict(list)
     removed = 0
-    needed = {mark.thread_id async for mark in pages(store, "active")}
-    async for record in pages(store, "checkpoint"):
+    needed = {mark.thread_id async for mark in kinds.ACTIVE_RUN.iterate(store)}
+    async for record in kinds.CHECKPOINT.iterate(store):
         # `{session}/{number}`: of a session in the order of their numbers.
         if record.thread_id not in needed:
             kept[record.key.rpartition("/")[0]].append((record._replace(value=b""), _written_at(record)))
@@ -37,7 +39,7 @@ async def _checkpoints(store: Store, retention: RecordRetention) -> int:
         for place, (record, at) in enumerate(newest_first):
             if place and _is_old(retention, place, at):
                 removed += await _remove(
-                    store, [Change("checkpoint", record.key, record.thread_id, None, record.version)]
+                    store, [kinds.CHECKPOINT.removal(record.key, record.thread_id, record.version)]
                 )
     return removed
 
@@ -45,16 +47,15 @@ async def _checkpoints(store: Store, retention: RecordRetention) -> int:
 def _written_at(record: Record) -> int | None:
     """Give when a checkpoint was made, if it says so."""
     try:
-        # As the runtime seals them.
-        at = decode(record.value)["value"].get("created_at")
-    except (ValueError, TypeError, KeyError, AttributeError):
+        at = kinds.CHECKPOINT.decode(record).get("created_at")
+    except (RecordDamaged, RecordTooNew):
         return None
     return at if isinstance(at, int) else None
 
 
 async def _runs(store: Store, retention: RecordRetention) -> int:
     ended: dict[str, list[RunRecord]] = defaultdict(list)
-    for run in await readable(store, "run", None, RunRecord.read):
+    for run in await kinds.HARNESS_RUN.read_all(store, None, RunRecord.from_record):
         if run.ended:
             run.events.clear()
             ended[run.thread_id].append(run)
@@ -63,11 +64,11 @@ async def _runs(store: Store, retention: RecordRetention) -> int:
         runs.sort(key=lambda run: run.updated_at, reverse=True)
         for place, run in enumerate(runs):
             if _is_old(retention, place, run.updated_at):
-                changes = [Change("run", run.run_id, thread_id, None, run.version)]
-                changes += [Change("segment", each.run_id, thread_id, None) for each in run.segments[1:]]
-                approvals = await readable(store, "approval", thread_id, read_approval)
+                changes = [kinds.HARNESS_RUN.removal(run.run_id, thread_id, run.version)]
+                changes += [kinds.ATTEMPT.removal(each.run_id, thread_id) for each in run.attempt_runs[1:]]
+                approvals = await kinds.APPROVAL.read_all(store, thread_id, read_approval)
                 changes += [
-                    Change("approval", each.approval_id, thread_id, None)
+                    kinds.APPROVAL.removal(each.approval_id, thread_id)
                     for each in approvals
                     if each.run_id == run.run_id
                 ]

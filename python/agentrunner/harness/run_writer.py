@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import LeaseLost, RecordConflict, StoreError
 from agentrunner.harness.cancellation import withdrawn
-from agentrunner.harness.records import approval_changes, no_intent
-from agentrunner.harness.types import HarnessEvent
+from agentrunner.records.approvals import approval_changes
+from agentrunner.records.harness_runs import HarnessEvent
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from agentrunner._core import Claim
     from agentrunner.harness.admission import Admission
     from agentrunner.harness.harness import Harness
-    from agentrunner.harness.records import Intent, RunRecord
-    from agentrunner.harness.types import Approval, EventType, RunState
+    from agentrunner.records.approvals import Approval
+    from agentrunner.records.harness_runs import EventType, Intent, RunRecord, RunState
     from agentrunner.stores import Change, Store
 
 logger = logging.getLogger("agentrunner.harness")
@@ -69,13 +69,13 @@ class RunWriter:
         record.checkpoint = next((each.checkpoint for each in approvals if each.checkpoint), record.checkpoint)
         record.attempts = 0
         for approval in approvals:
-            record.note(
+            record.add_event(
                 "approval.requested",
                 approval_id=approval.approval_id, tool=approval.tool, message=approval.message,
             )  # fmt: skip
-        record.go("waiting_for_approval")
+        record.change_state("waiting_for_approval")
         asked = [change for approval in approvals for change in approval_changes(approval)]
-        versions = await self._store.write([*record.changes(), *asked, *self._without_intent()], self._claim)
+        versions = await self._store.write([*record.to_changes(), *asked, *self._without_intent()], self._claim)
         self.ended, self.deltas = True, 0
         record.version = versions[0]
         self.record = record
@@ -90,25 +90,25 @@ class RunWriter:
         """Have it ended from now on; give what writes that down."""
         self.ended = True
         self._count()
-        self.record.go(state, error)
-        return self._last_word([*self.record.changes(), *self._without_intent()])
+        self.record.change_state(state, error)
+        return self._last_word([*self.record.to_changes(), *self._without_intent()])
 
     async def refuse_waiting(self, error: str) -> None:
         """Take back that the run waits: the event that says so was none its stream could have."""
         if self.record.state == "waiting_for_approval":
             changes = await withdrawn(self._store, self.record)
-            self.record.go("failed", error)
-            await self._last_word([*self.record.changes(), *changes])
+            self.record.change_state("failed", error)
+            await self._last_word([*self.record.to_changes(), *changes])
 
     async def pause(self) -> None:
         """Leave the run to the next start: its process is to end, which is no failure, so the try does not count."""
         self.ended = True
         self._count()
         self.record.attempts = max(0, self.record.attempts - 1)
-        changes = self.record.changes()
+        changes = self.record.to_changes()
         if self.intent is not None:
             self.intent.attempts = self.record.attempts
-            changes.append(self.intent.change())
+            changes.append(self.intent.to_change())
         await self._last_word(changes)
 
     def strand(self) -> None:
@@ -121,7 +121,7 @@ class RunWriter:
         self.deltas = 0
 
     def _without_intent(self) -> list[Change]:
-        return [no_intent(self.record)] if self.intent is not None else []
+        return [self.record.drop_intent()] if self.intent is not None else []
 
     async def _last_word(self, changes: list[Change]) -> None:
         """Write how it ended; if that cannot be now, the recovery finds it out from the thread."""

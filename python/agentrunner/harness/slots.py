@@ -9,8 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from agentrunner.errors import RecordConflict, StoreError
-from agentrunner.harness.records import pack, unpack
-from agentrunner.stores import Change
+from agentrunner.records import kinds
 
 if TYPE_CHECKING:
     from agentrunner.harness.liveness import Liveness
@@ -117,10 +116,10 @@ class SharedSlots:
         self._freed.set()
 
     async def _read(self) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
-        record = await self._store.record("slots", self._name)
+        record = await kinds.SLOTS.find(self._store, self._name)
         if record is None:
             return 0, [], []
-        value = unpack(record)
+        value = kinds.SLOTS.decode(record)
         return (
             record.version,
             [(run, owner) for run, owner in value["held"]],
@@ -144,7 +143,7 @@ class SharedSlots:
             while line and len(held) < self._count:
                 held.append(line.pop(0))
             if (held, line) != before:
-                change = Change("slots", self._name, "", pack({"held": held, "line": line}), version)
+                change = kinds.SLOTS.change(self._name, "", ({"held": held, "line": line}), version)
                 try:
                     await self._store.write([change])
                 except RecordConflict:

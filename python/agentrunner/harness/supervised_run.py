@@ -31,6 +31,7 @@ from agentrunner.harness.event_kinds import (
 from agentrunner.harness.inputs import with_history
 from agentrunner.harness.run_writer import RunWriter
 from agentrunner.live import Driver, _current, current_run
+from agentrunner.records.approvals import accept_answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
     from agentrunner._core import Claim
     from agentrunner.harness.harness import Harness
-    from agentrunner.harness.records import Intent, RunRecord
-    from agentrunner.harness.types import Approval, RunState
+    from agentrunner.records.approvals import Approval
+    from agentrunner.records.harness_runs import Intent, RunRecord, RunState
     from agentrunner.stores import Store
     from agentrunner.types import Agent, Run
 
@@ -197,7 +198,7 @@ class SupervisedRun:
     @property
     def first_said(self) -> int | None:
         """Behind which of the run's events the agent begins to speak; `None` before it does."""
-        segments = self.record.segments if self.record is not None else []
+        segments = self.record.attempt_runs if self.record is not None else []
         return segments[-1].after if segments and segments[-1].run_id == self.run_id else None
 
     # The beginning
@@ -273,7 +274,9 @@ class SupervisedRun:
         if not news:
             return input
         given = input.model_copy(update=news)
-        _current.set(replace(self._run, input=given, decided=bool(approvals)))
+        if approvals:
+            accept_answers(self.run_id)
+        _current.set(replace(self._run, input=given))
         return given
 
     # The end

@@ -6,27 +6,14 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from agentrunner.records.harness_runs import HarnessEvent
+
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
-RunState: TypeAlias = Literal[
-    "queued", "running", "waiting_for_approval", "resuming", "completed", "failed", "cancelled"
-]
-TERMINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
-"""States a run does not leave."""
+    from agentrunner.records.approvals import Approval
+    from agentrunner.records.harness_runs import RunState
 
-Decision: TypeAlias = Literal["approve", "reject", "edit"]
-ApprovalState: TypeAlias = Literal["open", "expired", "approved", "rejected", "edited", "withdrawn"]
-
-EventType: TypeAlias = Literal[
-    "run.created",
-    "run.state.changed",
-    "run.resumed",
-    "approval.requested",
-    "approval.resolved",
-    "output.delta",
-    "reasoning.delta",
-]
 ItemKind: TypeAlias = Literal["content", "reasoning", "step", "tool_result", "lifecycle"]
 
 
@@ -62,24 +49,6 @@ class RecordRetention:
             raise ValueError(f"max_count is a positive integer, not {self.max_count!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class HarnessEvent:
-    """Something that happened to a run."""
-
-    type: EventType
-    run_id: str
-    """The harness run's: the id of its first AG-UI run."""
-    thread_id: str
-    seq: int
-    """Its number among the run's events, from 1."""
-    at: int
-    """Milliseconds since 1970."""
-    data: Mapping[str, Any] = field(default_factory=dict)
-    """`run.created`: `agent`. `run.state.changed`: `previous`, `state`, `checkpoint`, `error`. `run.resumed`: `kind`
-    (`in-process`, `cross-restart`, `startup-recovery`), `attempt`. `approval.requested`: `approval_id`, `tool`,
-    `message`. `approval.resolved`: `approval_id`, `decision`, `by`. The deltas: `text`, `message_id`."""
-
-
 Listener: TypeAlias = Callable[[HarnessEvent], Awaitable[object] | object]
 
 
@@ -97,66 +66,6 @@ class StreamItem:
 
 ItemListener: TypeAlias = Callable[[StreamItem], Awaitable[object] | object]
 Listeners: TypeAlias = Mapping[ItemKind, ItemListener | Sequence[ItemListener]]
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """An interrupt of a run, and what was decided about it."""
-
-    approval_id: str
-    """The id of the AG-UI run that asked, `/`, and the interrupt's id."""
-    run_id: str
-    """The harness run's."""
-    thread_id: str
-    agent: str
-    asked_by: str
-    """The id of the AG-UI run that asked."""
-    interrupt: Mapping[str, Any]
-    """The AG-UI interrupt as the agent gave it."""
-    tool: str | None
-    """The tool that is to be called, where the interrupt is about one."""
-    input: Any
-    """What it is to be called with."""
-    checkpoint: str | None
-    """Where the agent goes on from, if it said so."""
-    created_at: int
-    """Milliseconds since 1970."""
-    expires_at: int | None = None
-    """When it can no longer be approved: milliseconds since 1970."""
-    decision: Decision | Literal["withdrawn"] | None = None
-    """`withdrawn`: its run was cancelled."""
-    decision_id: str | None = None
-    by: str | None = None
-    """Who decided."""
-    decided_at: int | None = None
-    status: Literal["resolved", "cancelled"] | None = None
-    """With `payload` what the agent is answered, an AG-UI `ResumeEntry`."""
-    payload: Any = None
-    version: int = field(default=0, compare=False, repr=False)
-    """Of its record."""
-
-    @property
-    def interrupt_id(self) -> str:
-        """The interrupt's own id."""
-        name: str = self.interrupt["id"]
-        return name
-
-    @property
-    def message(self) -> str | None:
-        """What the agent says the decision is about."""
-        return self.interrupt.get("message")
-
-    @property
-    def open(self) -> bool:
-        """Whether it is to be decided still; an expired one can only be rejected."""
-        return self.decision is None
-
-    def state(self, now: int) -> ApprovalState:
-        """Say how it stands, by the time in milliseconds since 1970."""
-        if self.decision is None:
-            return "expired" if self.expires_at is not None and now >= self.expires_at else "open"
-        states: dict[str, ApprovalState] = {"approve": "approved", "reject": "rejected", "edit": "edited"}
-        return states.get(self.decision, "withdrawn")
 
 
 @dataclass(frozen=True, slots=True)

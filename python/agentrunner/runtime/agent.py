@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from agentrunner.errors import SessionNotFound, ThreadAlreadyRunning
 from agentrunner.live import current_run
+from agentrunner.records import kinds
 from agentrunner.runtime.approvals import read_decision
 from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
@@ -244,7 +245,7 @@ class AgentRuntime:
         self, input: RunAgentInput, sessions: Sessions, how: str, *, number: int | None = None, known: bool = False
     ) -> Events:
         with self._alone(sessions, input.thread_id):
-            if known and await sessions.store.record("session", input.thread_id) is None:
+            if known and await kinds.SESSION.find(sessions.store, input.thread_id) is None:
                 raise SessionNotFound(f"there is no session '{input.thread_id}'")
             beginning = TurnStarter(self._resources, sessions, input)
             begins: dict[str, Callable[[], Awaitable[TurnStart]]] = {

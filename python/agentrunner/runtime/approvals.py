@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from agentrunner.errors import ApprovalExpired, ApprovalNotFound, InterruptsOpen, InvalidInput
-from agentrunner.runtime._sealed import checksum
+from agentrunner.records.format import checksum
 from agentrunner.runtime.outcome import Interrupted
 from agentrunner.runtime.session import Session, now_ms
 from agentrunner.runtime.tools import InvalidArguments, Policy, Tool, ToolCall

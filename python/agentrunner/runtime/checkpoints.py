@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from agentrunner.errors import RecordDamaged
-from agentrunner.runtime._sealed import numbered, seal, unseal
+from agentrunner.records import kinds
+from agentrunner.records.format import encode_value
+from agentrunner.records.kinds import numbered_key
 from agentrunner.runtime.tools import ToolCall
 
 if TYPE_CHECKING:
     from agentrunner.stores import Record
-
-KIND = "checkpoint"
 
 Step: TypeAlias = Literal["after_user_input", "before_llm", "before_tool_calls", "after_tool_calls"]
 
@@ -48,16 +48,16 @@ class Checkpoint:
     @property
     def key(self) -> str:
         """Under which key it is kept, a record of kind `checkpoint`."""
-        return numbered(self.session_id, self.number)
+        return numbered_key(self.session_id, self.number)
 
     def sealed(self) -> bytes:
         """Give it as it is kept."""
-        return seal(asdict(self))
+        return encode_value(asdict(self))
 
 
 def read_checkpoint(record: Record, session_id: str, number: int) -> Checkpoint:
     """Give a checkpoint that was kept. Raises `RecordDamaged`, also where it is another's; `RecordTooNew`."""
-    fields = unseal(record)
+    fields = kinds.CHECKPOINT.decode(record)
     try:
         fields["calls"] = tuple(ToolCall(**call) for call in fields["calls"])
         fields["results"] = tuple(fields["results"])

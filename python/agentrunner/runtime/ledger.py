@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RecordDamaged
-from agentrunner.runtime._sealed import seal, session_key, unseal
+from agentrunner.records import kinds
+from agentrunner.records.kinds import session_key
 from agentrunner.runtime.tools import ToolResult
 from agentrunner.stores import Change
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from agentrunner.runtime.session import Sessions
     from agentrunner.runtime.tools import ToolCall
-
-KIND = "tool"
 
 
 def ledger_key(session_id: str, call_id: str) -> str:
@@ -55,7 +54,7 @@ class LedgerEntry:
         """Give the change that writes it."""
         kept = asdict(self)
         del kept["version"]
-        return Change(KIND, self.key, self.session_id, seal(kept), self.version)
+        return kinds.TOOL_CALL.change(self.key, self.session_id, kept, self.version)
 
 
 class Ledger:
@@ -69,11 +68,11 @@ class Ledger:
         """Give, by call id, what is known of those that were begun. Raises `RecordDamaged`, `RecordTooNew`."""
         found = {}
         for call in calls:
-            record = await self._sessions.store.record(KIND, ledger_key(self._session_id, call.id))
+            record = await kinds.TOOL_CALL.find(self._sessions.store, ledger_key(self._session_id, call.id))
             if record is None:
                 continue
             try:
-                entry = LedgerEntry(**unseal(record), version=record.version)
+                entry = LedgerEntry(**kinds.TOOL_CALL.decode(record), version=record.version)
             except TypeError as error:
                 raise RecordDamaged(record.kind, record.key) from error
             if (entry.session_id, entry.call_id) != (self._session_id, call.id):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RecordConflict, RecordDamaged, SessionAlreadyExists, SessionNotFound
-from agentrunner.runtime import checkpoints, ledger
-from agentrunner.runtime._sealed import chained, numbered, seal, unseal
+from agentrunner.records import kinds
+from agentrunner.records.format import checksum, encode_value
+from agentrunner.records.kinds import numbered_key
+from agentrunner.runtime import ledger
 from agentrunner.runtime.checkpoints import Checkpoint, read_checkpoint
 from agentrunner.runtime.outcome import Outcome, outcome_from_json, outcome_to_json
 from agentrunner.stores import Change
@@ -25,6 +27,11 @@ PAGE = 1000
 def now_ms() -> int:
     """Give the time in milliseconds since 1970."""
     return int(time.time() * 1000)
+
+
+def extend_digest(digest: str, value: bytes) -> str:
+    """Return the digest of a session's messages after one more, whose stored bytes are given."""
+    return checksum(digest.encode() + value)
 
 
 @dataclass(slots=True)
@@ -74,10 +81,10 @@ class Sessions:
 
     async def find(self, session_id: str) -> Session | None:
         """Give a session, `None` if there is none. Raises `RecordDamaged`, `RecordTooNew`, `StoreError`."""
-        record = await self.store.record("session", session_id)
+        record = await kinds.SESSION.find(self.store, session_id)
         if record is None:
             return None
-        kept = unseal(record)
+        kept = kinds.SESSION.decode(record)
         try:
             if kept["id"] != session_id:
                 raise RecordDamaged(record.kind, record.key)
@@ -101,27 +108,27 @@ class Sessions:
     async def _messages(self, session_id: str, count: int) -> tuple[list[dict[str, Any]], str]:
         messages: list[dict[str, Any]] = []
         digest = ""
-        after = ("message", numbered(session_id, 0)[:-1])
+        after = (kinds.MESSAGE.name, numbered_key(session_id, 0)[:-1])
         while len(messages) < count:
-            page = await self.store.records("message", session_id, after, min(PAGE, count - len(messages)))
+            page = await self.store.records(kinds.MESSAGE.name, session_id, after, min(PAGE, count - len(messages)))
             for record in page:
-                if record.key != numbered(session_id, len(messages)):
+                if record.key != numbered_key(session_id, len(messages)):
                     break
-                messages.append(unseal(record))
-                digest = chained(digest, record.value)
+                messages.append(kinds.MESSAGE.decode(record))
+                digest = extend_digest(digest, record.value)
                 after = (record.kind, record.key)
             if len(messages) < count and len(page) < PAGE:
-                raise RecordDamaged("message", numbered(session_id, len(messages)))
+                raise RecordDamaged(kinds.MESSAGE.name, numbered_key(session_id, len(messages)))
         return messages, digest
 
     async def checkpoint(self, session: Session, number: int | None = None) -> Checkpoint:
         """Give a checkpoint, by default the last. Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`."""
         wanted = session.checkpoints if number is None else number
-        key = numbered(session.id, wanted)
-        record = await self.store.record(checkpoints.KIND, key) if 0 < wanted <= session.checkpoints else None
+        key = numbered_key(session.id, wanted)
+        record = await kinds.CHECKPOINT.find(self.store, key) if 0 < wanted <= session.checkpoints else None
         if record is None:
             if number is None and session.checkpoints:
-                raise RecordDamaged(checkpoints.KIND, key)
+                raise RecordDamaged(kinds.CHECKPOINT.name, key)
             raise SessionNotFound(f"session '{session.id}' has no checkpoint {wanted}")
         checkpoint = read_checkpoint(record, session.id, wanted)
         kept = session.messages[: checkpoint.messages]
@@ -157,9 +164,9 @@ class Sessions:
         after.updated_at = now
         after.created_at = session.created_at or now
         for number, message in enumerate(added, len(before)):
-            value = seal(message)
-            after.digest = chained(after.digest, value)
-            changes.append(Change("message", numbered(session.id, number), session.id, value, 0))
+            value = encode_value(message)
+            after.digest = extend_digest(after.digest, value)
+            changes.append(Change(kinds.MESSAGE.name, numbered_key(session.id, number), session.id, value, 0))
         made = None
         if checkpoint is not None:
             after.checkpoints += 1
@@ -167,12 +174,12 @@ class Sessions:
                 session_id=session.id, number=after.checkpoints, messages=len(after.messages),
                 digest=after.digest, created_at=now, **checkpoint,
             )  # fmt: skip
-            changes.append(Change(checkpoints.KIND, made.key, session.id, made.sealed(), 0))
-        changes.append(Change("session", session.id, session.id, seal(after._kept()), session.version))
+            changes.append(Change(kinds.CHECKPOINT.name, made.key, session.id, made.sealed(), 0))
+        changes.append(kinds.SESSION.change(session.id, session.id, after._kept(), session.version))
         try:
             versions = await self.store.write(changes, self.claim)
         except RecordConflict as error:
-            if session.version == 0 and error.kind == "session":
+            if session.version == 0 and error.kind == kinds.SESSION.name:
                 raise SessionAlreadyExists(f"there is a session '{session.id}' already") from error
             raise
         after.version = versions[-1]
@@ -188,7 +195,7 @@ class Sessions:
         What its tools did is forgotten only of calls that are taken back with the messages that made them.
         """
         gone = [
-            Change(checkpoints.KIND, numbered(session.id, number), session.id, None)
+            kinds.CHECKPOINT.removal(numbered_key(session.id, number), session.id)
             for number in range(to.number + 1, session.checkpoints + 1)
         ]
         cut = await self.cut(session, to.messages)
@@ -198,9 +205,9 @@ class Sessions:
         """Give what `save` is to be told to leave the session only its first so many messages."""
         _, digest = await self._messages(session.id, count)
         gone = [
-            Change("message", numbered(session.id, number), session.id, None)
+            kinds.MESSAGE.removal(numbered_key(session.id, number), session.id)
             for number in range(count, len(session.messages))
         ]
         calls = Session(session.id, session.messages[count:]).call_ids()
-        gone += [Change(ledger.KIND, ledger.ledger_key(session.id, call), session.id, None) for call in calls]
+        gone += [kinds.TOOL_CALL.removal(ledger.ledger_key(session.id, call), session.id) for call in calls]
         return {"also": gone, "kept": session.messages[:count], "digest": digest}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner.errors import ApprovalNotFound, InterruptsOpen
 from agentrunner.live import current_run
+from agentrunner.records.approvals import has_accepted_answers, is_every_interrupt_closed
 from agentrunner.runtime.approvals import action_key, interrupt_id, read_decisions
 from agentrunner.runtime.history import asked_again, client_results, fresh, settled, unanswered
 from agentrunner.runtime.ledger import Ledger
@@ -133,18 +134,8 @@ class TurnStarter:
 
     async def _withdrawn(self, waiting: Interrupted) -> bool:
         """Say whether a harness has closed the questions: by its records, where there are any."""
-        store, thread_id = self._sessions.store, self._input.thread_id
-        asked = tuple(f"/{one['id']}" for one in waiting.interrupts)
-        found = False
-        after = None
-        while page := await store.records("approval", thread_id, after, 100):
-            for record in page:
-                if record.key.endswith(asked):
-                    found = True
-                    if await store.record("open", record.key) is not None:
-                        return False
-            after = (page[-1].kind, page[-1].key)
-        return found
+        interrupt_ids = [one["id"] for one in waiting.interrupts]
+        return await is_every_interrupt_closed(self._sessions.store, self._input.thread_id, interrupt_ids)
 
     def _in_time(self) -> bool:
         """Say whether a harness has seen to it that the answers came in time: acted upon they may be later."""
@@ -152,7 +143,7 @@ class TurnStarter:
             run = current_run()
         except LookupError:
             return False
-        return run.decided and run.thread_id == self._input.thread_id
+        return run.thread_id == self._input.thread_id and has_accepted_answers(run.run_id)
 
     async def _decided(self, session: Session | None, *, again: bool = False) -> TurnStart:
         entries = self._input.resume or []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner._codec import decode, dump
 from agentrunner.errors import AgentRunnerError
+from agentrunner.records.approvals import find_open_interrupts, is_every_interrupt_answered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -22,17 +23,12 @@ logger = logging.getLogger("agentrunner.server")
 
 async def still_open(store: Store, event: dict[str, Any]) -> list[Any] | None:
     """Give those of the interrupts a run has ended with that are to be answered still; `None` if nobody knows."""
-    from agentrunner.harness.records import find_approval
-
     interrupts = [one for one in event["outcome"].get("interrupts") or () if isinstance(one, dict)]
     try:
-        kept = [(one, await find_approval(store, f"{event.get('runId')}/{one.get('id')}")) for one in interrupts]
+        return await find_open_interrupts(store, f"{event.get('runId')}", interrupts)
     except AgentRunnerError:
         logger.exception("an approval cannot be read")
         return None
-    if all(approval is None for _, approval in kept):
-        return None
-    return [one for one, approval in kept if approval is None or approval.open]
 
 
 async def closed(
@@ -64,15 +60,9 @@ def _last(piece: bytes) -> dict[str, Any]:
 
 async def _all_answered(store: Store, asked: RunAgentInput) -> bool:
     """Say whether what was answered had been asked, and nothing is asked any more."""
-    from agentrunner.harness.records import pages, read_approval
-
     try:
-        if await store.records("open", asked.thread_id, None, 1):
-            return False
-        answered = {entry.interrupt_id for entry in asked.resume or ()}
-        async for record in pages(store, "approval", asked.thread_id):
-            answered.discard(read_approval(record).interrupt_id)
+        interrupt_ids = {entry.interrupt_id for entry in asked.resume or ()}
+        return await is_every_interrupt_answered(store, asked.thread_id, interrupt_ids)
     except AgentRunnerError:
         logger.exception("the approvals of a thread cannot be read")
         return False
-    return not answered

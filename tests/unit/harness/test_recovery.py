@@ -418,7 +418,7 @@ async def test_what_cannot_be_read_costs_itself(store_factory):
     async with process(store_factory, {"a": hello}) as one:
         for run in ("r1", "r2", "r3", "r4"):
             await one.harness.run("hi", thread_id=run, run_id=run)
-        for run, value in (("r1", b'{"v":2,"anything":"else"}'), ("r2", b'{"v":1}'), ("r3", b"no json")):
+        for run, value in (("r1", b'{"v":3,"anything":"else"}'), ("r2", b'{"v":1}'), ("r3", b"no json")):
             await one.store.write([Change("run", run, run, value)])
             await one.store.write([Change("active", run, run, b'{"v":1,"state":"running","owner":""}')])
         with pytest.raises(RecordTooNew, match="newer version"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
 from agentrunner import ThreadNotFound
 from agentrunner.harness import Harness, RecordRetention, RunNotFound
+from agentrunner.records import kinds
 from agentrunner.stores import Change
 from support.agents import Gate, agent_with
 from support.events import text_message
@@ -23,8 +23,7 @@ async def kept(store, kind):
 
 async def checkpoints(store, session, ages):
     for number, age in enumerate(ages):
-        value = json.dumps({"v": 1, "value": {"created_at": age}}).encode()
-        await store.write([Change("checkpoint", f"{session}/{number:08d}", session, value)])
+        await store.write([kinds.CHECKPOINT.change(f"{session}/{number:08d}", session, {"created_at": age})])
 
 
 async def test_runs_beyond_their_number_go_with_all_they_have(runner):
@@ -60,7 +59,7 @@ async def test_what_has_not_ended_stays(runner):
 
 
 def _now():
-    from agentrunner.harness.records import now_ms
+    from agentrunner.records.times import now_ms
 
     return now_ms()
 

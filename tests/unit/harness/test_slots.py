@@ -7,9 +7,8 @@ import asyncio
 from agentrunner import AgentRunner, _core
 from agentrunner.harness import Harness
 from agentrunner.harness.liveness import Liveness
-from agentrunner.harness.records import pack, unpack
 from agentrunner.harness.slots import LocalSlots, SharedSlots
-from agentrunner.stores import Change
+from agentrunner.records import kinds
 from agentrunner.stores.urls import store_from_url
 from support.agents import Gate, agent_with
 from support.events import text_message
@@ -127,14 +126,14 @@ async def test_two_harnesses_share_their_slots(location):
                 await until(lambda following=following: following in agent.began)
             assert [run for run in agent.began if run != "other"] == ["r0", "r1", "r2", "r4"]
             record = await stores[0].record("slots", "default")
-            assert unpack(record)["held"] == unpack(record)["line"] == []
+            assert kinds.SLOTS.decode(record)["held"] == kinds.SLOTS.decode(record)["line"] == []
 
 
 async def test_what_owners_that_are_gone_held_is_free(runner):
     store = await runner.opened()
     gone, mine = str(_core.Owner()), Liveness(store)
-    held = pack({"held": [["a", gone], ["b", mine.me]], "line": [["c", gone]]})
-    await store.write([Change("slots", "default", "", held)])
+    held = {"held": [["a", gone], ["b", mine.me]], "line": [["c", gone]]}
+    await store.write([kinds.SLOTS.change("default", "", held)])
     slots = SharedSlots(store, mine, "default", 2)
     assert await slots.enter("d")
     assert not await slots.enter("e")
@@ -143,7 +142,7 @@ async def test_what_owners_that_are_gone_held_is_free(runner):
     await slots.leave("e")
     await slots.leave("e")
     await slots.leave("d")
-    assert unpack(await store.record("slots", "default"))["held"] == []
+    assert kinds.SLOTS.decode(await kinds.SLOTS.find(store, "default"))["held"] == []
 
 
 async def test_who_is_next_need_not_ask_when_it_was_given_the_slot(runner):
@@ -156,8 +155,8 @@ async def test_who_is_next_need_not_ask_when_it_was_given_the_slot(runner):
     await slots.leave("a")
     # `b` is told nothing yet, and `c` may not overtake it.
     assert not await slots.enter("d")
-    assert [run for run, _ in unpack(await store.record("slots", "s"))["held"]] == ["b"]
-    assert [run for run, _ in unpack(await store.record("slots", "s"))["line"]] == ["c", "d"]
+    assert [run for run, _ in kinds.SLOTS.decode(await kinds.SLOTS.find(store, "s"))["held"]] == ["b"]
+    assert [run for run, _ in kinds.SLOTS.decode(await kinds.SLOTS.find(store, "s"))["line"]] == ["c", "d"]
 
 
 async def test_local_slots_are_given_back_once():
@@ -185,11 +184,11 @@ async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, mo
         now = 1000.0
         monkeypatch.setattr("agentrunner.harness.liveness.time.monotonic", lambda: now)
         owners, elsewhere = Liveness(store), "other/boot/pid/time|1|2|3"
-        await store.write([Change("beat", elsewhere, "", pack({"at": 0}))])
+        await store.write([kinds.HEARTBEAT.change(elsewhere, "", {"at": 0})])
         assert not await owners.gone(elsewhere)
         now += store.lease_ttl * 1.9
         assert not await owners.gone(elsewhere)
-        await store.write([Change("beat", elsewhere, "", pack({"at": 0}))])
+        await store.write([kinds.HEARTBEAT.change(elsewhere, "", {"at": 0})])
         now += store.lease_ttl
         assert not await owners.gone(elsewhere)
         now += store.lease_ttl * 2.1

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from agentrunner import AgentRunner, AgentRunnerError, MemoryStore, RecordConflict, current_run
 from agentrunner.harness import AlreadyDecided, Harness, InterruptsOpen, Recovery
-from agentrunner.harness.records import unpack
+from agentrunner.records import kinds
 from agentrunner.stores import Change
 from agentrunner.stores.urls import store_from_url
 from support import backends
@@ -282,7 +282,9 @@ class Machine(RuleBasedStateMachine):
             assert [each for each in await store.records("intent", None, None, 10) if each.kind == "intent"] == []
             slots = await store.record("slots", "default")
             if slots is not None:
-                assert [owner for _, owner in unpack(slots)["held"] if owner == self.harness.owners.me] == []
+                assert [
+                    owner for _, owner in kinds.SLOTS.decode(slots)["held"] if owner == self.harness.owners.me
+                ] == []
             # Nothing is paid twice, or that was not allowed, or was refused.
             assert len(self.world.paid) == len(set(self.world.paid))
             for thread in self.known.values():

@@ -356,7 +356,7 @@ async def test_what_a_newer_version_wrote_is_not_guessed_at() -> None:
     runtime = await a_session(store)
     record = await store.record("session", "s")
     assert record is not None
-    await store.write([Change("session", "s", "s", record.value.replace(b'{"v":1,', b'{"v":2,'))])
+    await store.write([Change("session", "s", "s", record.value.replace(b'{"v":2,', b'{"v":3,'))])
     with pytest.raises(RecordTooNew):
         await runtime.restore_session("s")
 

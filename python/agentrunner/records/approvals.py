@@ -1,0 +1,219 @@
+"""Approvals as records, and what the server and the runtime ask about them."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from agentrunner.errors import ApprovalNotFound, RecordDamaged
+from agentrunner.records import kinds
+from agentrunner.records.times import now_ms, utc
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Collection, Iterable, Sequence
+
+    from agentrunner.stores import Change, Record, Store
+
+Decision: TypeAlias = Literal["approve", "reject", "edit"]
+ApprovalState: TypeAlias = Literal["open", "expired", "approved", "rejected", "edited", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An interrupt of a harness run, and what was decided about it.
+
+    Example:
+        for approval in await harness.approvals():
+            print(approval.tool, approval.input, approval.expires_at_utc)
+            await harness.decide(approval.approval_id, "approve", by="ann")
+
+    """
+
+    approval_id: str
+    """Id of the AG-UI run that asked, `/`, and the interrupt's id."""
+    run_id: str
+    """Id of the harness run."""
+    thread_id: str
+    agent: str
+    """Name of the agent that asked."""
+    asked_by: str
+    """Id of the AG-UI run that asked."""
+    interrupt: Mapping[str, Any]
+    """AG-UI interrupt as the agent sent it."""
+    tool: str | None
+    """Name of the tool to call, if the interrupt is about a tool call."""
+    input: Any
+    """Input with which the tool is to be called."""
+    checkpoint: str | None
+    """Key of the checkpoint from which the agent continues, if the agent named one."""
+    created_at: int
+    """Time of the question in milliseconds since 1970."""
+    expires_at: int | None = None
+    """Time from which it cannot be approved, in milliseconds since 1970; `None`: never."""
+    decision: Decision | Literal["withdrawn"] | None = None
+    """Decision about it; `withdrawn`: its harness run was cancelled or failed; `None`: none yet."""
+    decision_id: str | None = None
+    """Id that the caller gave the decision, to recognize a repetition."""
+    by: str | None = None
+    """Name or scope of the person who decided."""
+    decided_at: int | None = None
+    """Time of the decision in milliseconds since 1970."""
+    status: Literal["resolved", "cancelled"] | None = None
+    """Status of the answer that the agent gets, an AG-UI `ResumeEntry`."""
+    payload: Any = None
+    """Payload of the answer that the agent gets."""
+    version: int = field(default=0, compare=False, repr=False)
+    """Version of its record; 0 while there is none."""
+
+    @property
+    def interrupt_id(self) -> str:
+        """Id of the interrupt, which the agent chose."""
+        name: str = self.interrupt["id"]
+        return name
+
+    @property
+    def message(self) -> str | None:
+        """What the agent says the decision is about."""
+        return self.interrupt.get("message")
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not decided; one that has expired can only be rejected."""
+        return self.decision is None
+
+    @property
+    def created_at_utc(self) -> datetime.datetime:
+        """Time of the question as a datetime in UTC."""
+        return utc(self.created_at)
+
+    @property
+    def expires_at_utc(self) -> datetime.datetime | None:
+        """Time from which it cannot be approved, as a datetime in UTC; `None`: never."""
+        return utc(self.expires_at) if self.expires_at is not None else None
+
+    @property
+    def decided_at_utc(self) -> datetime.datetime | None:
+        """Time of the decision as a datetime in UTC; `None`: not decided."""
+        return utc(self.decided_at) if self.decided_at is not None else None
+
+    def state(self, now: int) -> ApprovalState:
+        """Return its state at a time in milliseconds since 1970."""
+        if self.decision is None:
+            return "expired" if self.expires_at is not None and now >= self.expires_at else "open"
+        states: dict[str, ApprovalState] = {"approve": "approved", "reject": "rejected", "edit": "edited"}
+        return states.get(self.decision, "withdrawn")
+
+
+def approval_key(run_id: str, interrupt_id: str) -> str:
+    """Return the id of the approval for an interrupt of an AG-UI run."""
+    return f"{run_id}/{interrupt_id}"
+
+
+def read_approval(record: Record) -> Approval:
+    """Return the approval that a record holds. Raises `RecordDamaged`, `RecordTooNew`."""
+    value = kinds.APPROVAL.decode(record)
+    try:
+        return Approval(**value, version=record.version)
+    except TypeError as error:
+        raise RecordDamaged(record.kind, record.key) from error
+
+
+def approval_changes(approval: Approval) -> list[Change]:
+    """Return the changes that write an approval, unless another process has changed it since it was read."""
+    value = asdict(approval)
+    del value["version"]
+    key, thread_id = approval.approval_id, approval.thread_id
+    return [
+        kinds.APPROVAL.change(key, thread_id, value, approval.version),
+        kinds.OPEN_APPROVAL.change(key, thread_id, {"run_id": approval.run_id})
+        if approval.open
+        else kinds.OPEN_APPROVAL.removal(key, thread_id),
+    ]
+
+
+async def find_approval(store: Store, approval_id: str) -> Approval | None:
+    """Return an approval; `None` if there is none."""
+    record = await kinds.APPROVAL.find(store, approval_id)
+    return read_approval(record) if record is not None else None
+
+
+async def find_approvals(store: Store, approval_ids: Iterable[str]) -> list[Approval]:
+    """Return those of the approvals that exist."""
+    approvals = [await find_approval(store, approval_id) for approval_id in approval_ids]
+    return [approval for approval in approvals if approval is not None]
+
+
+async def load_approval(store: Store, approval_id: str) -> Approval:
+    """Return an approval. Raises `ApprovalNotFound`."""
+    approval = await find_approval(store, approval_id)
+    if approval is None:
+        raise ApprovalNotFound(f"there is no approval '{approval_id}' in the store; `Harness.approvals` lists the open")
+    return approval
+
+
+async def list_approvals(store: Store, thread_id: str | None, state: ApprovalState | None) -> list[Approval]:
+    """Return the approvals in a state, or with `None` in any, the oldest first."""
+    if state in ("open", "expired"):
+        # By their marks: of the many that were decided none is read.
+        marks = [mark.key async for mark in kinds.OPEN_APPROVAL.iterate(store, thread_id)]
+        approvals = await find_approvals(store, marks)
+    else:
+        approvals = await kinds.APPROVAL.read_all(store, thread_id, read_approval)
+    now = now_ms()
+    return sorted(
+        (approval for approval in approvals if state in (None, approval.state(now))),
+        key=lambda approval: (approval.created_at, approval.approval_id),
+    )
+
+
+# Questions of the server and the runtime, which also work without a harness: then there are no approvals.
+
+
+async def find_open_interrupts(
+    store: Store, run_id: str, interrupts: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]] | None:
+    """Return those of an AG-UI run's interrupts that are not decided; `None` if it has no approvals."""
+    approvals = [await find_approval(store, approval_key(run_id, f"{each.get('id')}")) for each in interrupts]
+    if all(approval is None for approval in approvals):
+        return None
+    return [each for each, approval in zip(interrupts, approvals, strict=True) if approval is None or approval.open]
+
+
+async def is_every_interrupt_answered(store: Store, thread_id: str, interrupt_ids: Collection[str]) -> bool:
+    """Return whether the thread had all these interrupts and has no open approval."""
+    if await store.records(kinds.OPEN_APPROVAL.name, thread_id, None, 1):
+        return False
+    unknown = set(interrupt_ids)
+    async for record in kinds.APPROVAL.iterate(store, thread_id):
+        unknown.discard(read_approval(record).interrupt_id)
+    return not unknown
+
+
+async def is_every_interrupt_closed(store: Store, thread_id: str, interrupt_ids: Collection[str]) -> bool:
+    """Return whether the thread has approvals for any of the interrupts, and none of those is open."""
+    endings = tuple(approval_key("", interrupt_id) for interrupt_id in interrupt_ids)
+    has_approval = False
+    async for record in kinds.APPROVAL.iterate(store, thread_id):
+        if record.key.endswith(endings):
+            has_approval = True
+            if await kinds.OPEN_APPROVAL.find(store, record.key) is not None:
+                return False
+    return has_approval
+
+
+_run_with_accepted_answers: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "agentrunner_run_with_accepted_answers", default=None
+)
+
+
+def accept_answers(run_id: str) -> None:
+    """Note that a harness has accepted the answers in the input of the AG-UI run of the current task."""
+    _run_with_accepted_answers.set(run_id)
+
+
+def has_accepted_answers(run_id: str) -> bool:
+    """Return whether a harness accepted the answers of this run in time, so that their expiry no longer counts."""
+    return _run_with_accepted_answers.get() == run_id

@@ -1,0 +1,252 @@
+"""Harness runs as records: the run, its attempts, its events, and the intent to start it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from agentrunner.errors import RecordDamaged, RunNotFound
+from agentrunner.records import kinds
+from agentrunner.records.times import now_ms, utc
+
+if TYPE_CHECKING:
+    import datetime
+
+    from agentrunner.stores import Change, Record, Store
+
+RunState: TypeAlias = Literal[
+    "queued", "running", "waiting_for_approval", "resuming", "completed", "failed", "cancelled"
+]
+TERMINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+"""States that a harness run does not leave."""
+
+EventType: TypeAlias = Literal[
+    "run.created",
+    "run.state.changed",
+    "run.resumed",
+    "approval.requested",
+    "approval.resolved",
+    "output.delta",
+    "reasoning.delta",
+]
+
+_NAMES_ON_DISK = {"input_extras": "given", "attempt_runs": "segments"}
+"""Fields of `RunRecord` that version 0.1.0 stored under another name, which stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class HarnessEvent:
+    """Something that happened to a harness run."""
+
+    type: EventType
+    run_id: str
+    """Id of the harness run, which is the id of its first AG-UI run."""
+    thread_id: str
+    seq: int
+    """Number of the event among the harness run's events, from 1."""
+    at: int
+    """Time of the event in milliseconds since 1970."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Details of the event, by its type.
+
+    `run.created`: `agent`. `run.state.changed`: `previous`, `state`, `checkpoint`, `error`. `run.resumed`: `kind`
+    (`in-process`, `cross-restart`, `startup-recovery`), `attempt`. `approval.requested`: `approval_id`, `tool`,
+    `message`. `approval.resolved`: `approval_id`, `decision`, `by`. The deltas: `text`, `message_id`.
+    """
+
+    @property
+    def at_utc(self) -> datetime.datetime:
+        """Time of the event as a datetime in UTC."""
+        return utc(self.at)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at running the agent for a harness run, which is one AG-UI run."""
+
+    run_id: str
+    """Id of the AG-UI run."""
+    first_seq: int
+    """Sequence number of its first event in the thread."""
+    after: int
+    """Number of the harness run's event after which the attempt's deltas are counted."""
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """A harness run: one AG-UI run, and one more for each time it was started again."""
+
+    run_id: str
+    """Id of the harness run, which is the id of its first AG-UI run."""
+    thread_id: str
+    agent: str
+    """Name of the agent in the harness."""
+    scope: str | None
+    owner: str
+    """Owner id of the harness that runs it while it is queued, running or resuming."""
+    input_extras: dict[str, Any]
+    """What its first input has besides messages and state: `tools`, `context`, `forwardedProps`."""
+    created_at: int
+    """Time of its creation in milliseconds since 1970."""
+    updated_at: int
+    """Time of its last event, deltas aside, in milliseconds since 1970."""
+    state: RunState = "queued"
+    attempts: int = 0
+    """How often the agent was started for the current step."""
+    error: str | None = None
+    """Why the harness run failed, for people to read."""
+    checkpoint: str | None = None
+    """Key of the checkpoint from which the agent continues, if the agent named one."""
+    waits_for: list[str] = field(default_factory=list)
+    """Ids of the approvals it asked for last."""
+    attempt_runs: list[Attempt] = field(default_factory=list)
+    """AG-UI runs of all its attempts, the oldest first."""
+    seq: int = 0
+    """Number of its last event, deltas included."""
+    events: list[HarnessEvent] = field(default_factory=list)
+    """All its events but the deltas, the oldest first."""
+    version: int = 0
+    """Version of its record; 0 while there is none."""
+
+    @classmethod
+    def from_record(cls, record: Record) -> RunRecord:
+        """Return the harness run that a record holds. Raises `RecordDamaged`, `RecordTooNew`."""
+        value = kinds.HARNESS_RUN.decode(record)
+        on_disk = {each.name: _NAMES_ON_DISK.get(each.name, each.name) for each in fields(cls)}
+        try:
+            run = cls(
+                **{name: value[stored] for name, stored in on_disk.items() if stored in value}, version=record.version
+            )
+            run.attempt_runs = [Attempt(*each) for each in value["segments"]]
+            run.events = [
+                HarnessEvent(kind, run.run_id, run.thread_id, seq, at, data) for kind, seq, at, data in value["events"]
+            ]
+        except (TypeError, KeyError, ValueError) as error:
+            raise RecordDamaged(record.kind, record.key) from error
+        return run
+
+    @property
+    def ended(self) -> bool:
+        """Whether the harness run has completed, failed or been cancelled."""
+        return self.state in TERMINAL_STATES
+
+    @property
+    def segments(self) -> list[Attempt]:
+        """Attempts under the name they had in version 0.1.0; use `attempt_runs`."""
+        return self.attempt_runs
+
+    @property
+    def created_at_utc(self) -> datetime.datetime:
+        """Time of its creation as a datetime in UTC."""
+        return utc(self.created_at)
+
+    @property
+    def updated_at_utc(self) -> datetime.datetime:
+        """Time of its last event, deltas aside, as a datetime in UTC."""
+        return utc(self.updated_at)
+
+    def events_after(self, seq: int) -> list[HarnessEvent]:
+        """Return its events after a number, deltas aside."""
+        return [event for event in self.events if event.seq > seq]
+
+    def add_event(self, type: EventType, /, **data: Any) -> HarnessEvent:
+        """Add an event and return it."""
+        self.seq += 1
+        # A clock that was set back must not order an event before an earlier one.
+        self.updated_at = max(now_ms(), self.updated_at)
+        event = HarnessEvent(type, self.run_id, self.thread_id, self.seq, self.updated_at, data)
+        self.events.append(event)
+        return event
+
+    def change_state(self, state: RunState, error: str | None = None) -> HarnessEvent:
+        """Change its state and return the event that says so."""
+        previous, self.state, self.error = self.state, state, error
+        return self.add_event(
+            "run.state.changed", previous=previous, state=state, checkpoint=self.checkpoint, error=error
+        )
+
+    def to_changes(self) -> list[Change]:
+        """Return the changes that write it, unless another process has changed it since it was read."""
+        value = {
+            _NAMES_ON_DISK.get(each.name, each.name): getattr(self, each.name)
+            for each in fields(self)
+            if each.name != "version"
+        }
+        value["segments"] = [[each.run_id, each.first_seq, each.after] for each in self.attempt_runs]
+        value["events"] = [[event.type, event.seq, event.at, event.data] for event in self.events]
+        mark = {"state": self.state, "owner": self.owner, "agent": self.agent}
+        return [
+            kinds.HARNESS_RUN.change(self.run_id, self.thread_id, value, self.version),
+            kinds.ACTIVE_RUN.removal(self.run_id, self.thread_id)
+            if self.ended
+            else kinds.ACTIVE_RUN.change(self.run_id, self.thread_id, mark),
+        ]
+
+    def link_attempt(self, run_id: str) -> list[Change]:
+        """Return the changes by which it is found under the id of an attempt's AG-UI run."""
+        if run_id == self.run_id:
+            return []
+        return [kinds.ATTEMPT.change(run_id, self.thread_id, {"run_id": self.run_id})]
+
+    def drop_intent(self) -> Change:
+        """Return the change that removes its intent."""
+        return kinds.INTENT.removal(self.run_id, self.thread_id)
+
+
+@dataclass(slots=True)
+class Intent:
+    """The intent to start a harness run's agent again, which is written before the agent is started."""
+
+    run_id: str
+    """Id of the harness run."""
+    thread_id: str
+    kind: Literal["approval", "checkpoint"]
+    """`approval`: with the answers to what it asked; `checkpoint`: by the agent's `resume`."""
+    owner: str
+    """Owner id of the harness that starts it."""
+    attempts: int = 0
+    """How often the agent was started by this intent."""
+    across: bool = False
+    """Whether another harness ran it before."""
+    version: int = 0
+    """Version of its record; 0 while there is none."""
+
+    @classmethod
+    def from_record(cls, record: Record) -> Intent:
+        """Return the intent that a record holds. Raises `RecordDamaged`, `RecordTooNew`."""
+        value = kinds.INTENT.decode(record)
+        try:
+            return cls(
+                record.key, record.thread_id, value["kind"], value["owner"], value["attempts"], value["across"],
+                record.version,
+            )  # fmt: skip
+        except KeyError as error:
+            raise RecordDamaged(record.kind, record.key) from error
+
+    def to_change(self) -> Change:
+        """Return the change that writes it, unless another process has changed it since it was read."""
+        value = {"kind": self.kind, "owner": self.owner, "attempts": self.attempts, "across": self.across}
+        return kinds.INTENT.change(self.run_id, self.thread_id, value, self.version)
+
+
+async def find_run(store: Store, run_id: str) -> RunRecord | None:
+    """Return a harness run by its id or the id of one of its AG-UI runs; `None` if there is none."""
+    record = await kinds.HARNESS_RUN.find(store, run_id)
+    if record is None and (attempt := await kinds.ATTEMPT.find(store, run_id)) is not None:
+        record = await kinds.HARNESS_RUN.find(store, kinds.ATTEMPT.decode(attempt)["run_id"])
+    return RunRecord.from_record(record) if record is not None else None
+
+
+async def load_run(store: Store, run_id: str) -> RunRecord:
+    """Return a harness run by its id or the id of one of its AG-UI runs. Raises `RunNotFound`."""
+    record = await find_run(store, run_id)
+    if record is None:
+        raise RunNotFound(f"there is no harness run '{run_id}' in the store")
+    return record
+
+
+async def find_intent(store: Store, run_id: str) -> Intent | None:
+    """Return the intent of a harness run; `None` if it has none."""
+    record = await kinds.INTENT.find(store, run_id)
+    return Intent.from_record(record) if record is not None else None

@@ -1,0 +1,120 @@
+"""Every kind of record in the store: its name on disk, its keys, and what its values hold.
+
+To add a kind, add a constant here; if its records belong to threads, add it to `THREAD_KINDS` as well. The names are
+stored data and never change.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agentrunner.errors import RecordDamaged, RecordTooNew
+from agentrunner.records.format import decode_value, encode_value
+from agentrunner.stores import Change
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from agentrunner.stores import Record, Store
+
+logger = logging.getLogger("agentrunner.records")
+
+T = TypeVar("T")
+
+PAGE_RECORDS = 200
+"""Records that are read from the store at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKind:
+    """A kind of records, and the verbs over its records."""
+
+    name: str
+    """Name of the kind on disk, `Record.kind`."""
+    plain_v1: bool = False
+    """Whether version 0.1.0 wrote its values without a checksum."""
+
+    def change(self, key: str, thread_id: str, value: dict[str, Any], version: int | None = None) -> Change:
+        """Return the change that writes a value. With `version`, it fails unless the record has that version."""
+        return Change(self.name, key, thread_id, encode_value(value), version)
+
+    def removal(self, key: str, thread_id: str, version: int | None = None) -> Change:
+        """Return the change that removes a record. With `version`, it fails unless the record has that version."""
+        return Change(self.name, key, thread_id, None, version)
+
+    def decode(self, record: Record) -> dict[str, Any]:
+        """Return the value of a record of this kind. Raises `RecordDamaged`, `RecordTooNew`."""
+        return decode_value(record, plain_v1=self.plain_v1)
+
+    async def find(self, store: Store, key: str) -> Record | None:
+        """Return the record under a key; `None` if there is none."""
+        return await store.record(self.name, key)
+
+    async def iterate(self, store: Store, thread_id: str | None = None) -> AsyncIterator[Record]:
+        """Iterate over all records of this kind in the order of their keys, with `thread_id` only that thread's."""
+        after: tuple[str, str] | None = None
+        while True:
+            page = await store.records(self.name, thread_id, after, PAGE_RECORDS)
+            for record in page:
+                yield record
+            if len(page) < PAGE_RECORDS:
+                return
+            after = (page[-1].kind, page[-1].key)
+
+    async def read_all(self, store: Store, thread_id: str | None, read: Callable[[Record], T]) -> list[T]:
+        """Return what `read` makes of each record; records that cannot be read are logged and skipped."""
+        values: list[T] = []
+        async for record in self.iterate(store, thread_id):
+            try:
+                values.append(read(record))
+            except (RecordDamaged, RecordTooNew):
+                logger.exception("a record that cannot be read is skipped")
+        return values
+
+
+# Of a harness
+
+HARNESS_RUN = RecordKind("run", plain_v1=True)
+"""A harness run. Key: the id of its first AG-UI run. Value: `harness_runs.RunRecord`."""
+ACTIVE_RUN = RecordKind("active", plain_v1=True)
+"""A mark of a harness run that has not ended, for recovery. Key: the harness run's id. Value: state, owner, agent."""
+ATTEMPT = RecordKind("segment", plain_v1=True)
+"""A later attempt of a harness run. Key: the id of its AG-UI run. Value: `run_id`, the harness run's id."""
+INTENT = RecordKind("intent", plain_v1=True)
+"""A harness run that is to be started again. Key: the harness run's id. Value: `harness_runs.Intent`."""
+APPROVAL = RecordKind("approval", plain_v1=True)
+"""An approval. Key: `approvals.approval_key`. Value: `approvals.Approval`."""
+OPEN_APPROVAL = RecordKind("open", plain_v1=True)
+"""A mark of an approval that is not decided. Key: as `APPROVAL`. Value: `run_id`, the harness run's id."""
+HEARTBEAT = RecordKind("beat", plain_v1=True)
+"""The heartbeat of a harness. Key: its owner id; no thread. Value: `at`, in milliseconds since 1970."""
+SLOTS = RecordKind("slots", plain_v1=True)
+"""Run slots of the harnesses of one name. Key: that name; no thread. Value: `held`, `line`: pairs of run and owner."""
+
+# Of an agent runtime
+
+SESSION = RecordKind("session")
+"""A conversation without its messages. Key: its id. Value: `Session` of the runtime."""
+MESSAGE = RecordKind("message")
+"""A message of a session. Key: `numbered_key`, from 0. Value: the message in AG-UI's wire form."""
+CHECKPOINT = RecordKind("checkpoint")
+"""A step of a session's turn. Key: `numbered_key`, from 1. Value: `Checkpoint` of the runtime."""
+TOOL_CALL = RecordKind("tool")
+"""A tool call that was begun. Key: `session_key` with the call's id. Value: `LedgerEntry` of the runtime."""
+
+THREAD_KINDS = (
+    HARNESS_RUN, ACTIVE_RUN, ATTEMPT, APPROVAL, OPEN_APPROVAL, INTENT, SESSION, MESSAGE, CHECKPOINT, TOOL_CALL,
+)  # fmt: skip
+"""Kinds whose records belong to a thread and are removed with it."""
+
+
+def session_key(session_id: str, last: str) -> str:
+    """Return the key of something in a session; different sessions never share a key, whatever their ids contain."""
+    return f"{session_id.replace('%', '%25').replace('/', '%2F')}/{last}"
+
+
+def numbered_key(session_id: str, number: int) -> str:
+    """Return the key of a session's message or checkpoint by its number."""
+    return session_key(session_id, f"{number:08d}")
