@@ -13,7 +13,7 @@ import uvicorn
 
 from agentrunner import SqliteAgentRunner
 from agentrunner.server import Limits, create_app
-from agentrunner.server.serving import Protocol
+from agentrunner.server.uvicorn_server import AbortableProtocol
 from benches.common import resident
 
 CONTENT = b'{"type":"CUSTOM","name":"tick","value":"%d~%s"}'
@@ -48,7 +48,7 @@ def tell(*_: object) -> None:
 def main() -> None:
     path, stalled = sys.argv[1:]
 
-    class Connection(Protocol):
+    class Connection(AbortableProtocol):
         stalled_seconds = float(stalled)
 
     app = create_app(

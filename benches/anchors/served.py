@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from agentrunner import SqliteAgentRunner
 from agentrunner.server import create_app
-from agentrunner.server.serving import Protocol
+from agentrunner.server.uvicorn_server import AbortableProtocol
 
 CONTENT = b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"msg-1234567890","delta":"%d~"}'
 go = asyncio.Event()
@@ -75,7 +75,7 @@ def main() -> None:
     kind, *rest = sys.argv[1:]
     if kind == "ours":
         app = create_app(SqliteAgentRunner(rest[0]), {"default": agent, "opener": opener})
-        protocol = Protocol
+        protocol = AbortableProtocol
     else:
         app = Starlette(routes=[Route("/agent/default/run", forward, methods=["POST"])])
         protocol = "httptools"

@@ -324,12 +324,12 @@ def end_without_draining() -> None:
     """Be gone at once when told to end."""
     import os
 
-    from agentrunner.server.serving import Server
+    from agentrunner.server.uvicorn_server import UvicornServer
 
-    async def at_once(self: Server, sockets: Any = None) -> None:
+    async def at_once(self: UvicornServer, sockets: Any = None) -> None:
         os._exit(0)
 
-    Server.shutdown = at_once  # type: ignore[method-assign]
+    UvicornServer.shutdown = at_once  # type: ignore[method-assign]
 
 
 @mutation

@@ -20,8 +20,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from agentrunner.server import Limits, create_app
-from agentrunner.server.serving import Protocol
 from agentrunner.server.sse import ABORT, LEFT, EventStreamResponse
+from agentrunner.server.uvicorn_server import AbortableProtocol
 from support.agents import agent_with
 from support.events import event_types, run_finished, run_started, text_message
 from support.inputs import make_input
@@ -200,14 +200,16 @@ def test_a_client_that_takes_a_little_at_a_time_gets_the_end_of_its_answer(closi
         ([900, 800, 1, 0], False), ([0], False), ([900, 900], True), ([900, 800, 800], True), ([9, 8, 9, 9], True),
     ):  # fmt: skip
         loop = Mock(spec=asyncio.AbstractEventLoop)
-        connection = Protocol(uvicorn.Config(lambda: None, log_config=None, ws="none"), ServerState(), {}, loop)
+        connection = AbortableProtocol(
+            uvicorn.Config(lambda: None, log_config=None, ws="none"), ServerState(), {}, loop
+        )
         connection.transport = transport = Transport()  # type: ignore[assignment]
         connection.flow = Mock()
         connection.on_response_complete()
         looks = [call.args for call in loop.call_later.call_args_list if len(call.args) > 2]
         while looks:
             seconds, look, *size = looks.pop()
-            assert seconds == Protocol.stalled_seconds
+            assert seconds == AbortableProtocol.stalled_seconds
             loop.call_later.reset_mock()
             look(*size)
             looks = [call.args for call in loop.call_later.call_args_list]

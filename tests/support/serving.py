@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from agentrunner.server import serving as ours
+from agentrunner.server.uvicorn_server import AbortableProtocol, UvicornServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,11 +27,11 @@ def serving(app: Any, **options: Any) -> Iterator[str]:
     config = uvicorn.Config(
         app,
         **{
-            "http": ours.Protocol, "ws": "none", "lifespan": "on", "log_config": None, "access_log": False,
+            "http": AbortableProtocol, "ws": "none", "lifespan": "on", "log_config": None, "access_log": False,
             "timeout_graceful_shutdown": 5,
         } | options,
     )  # fmt: skip
-    server = ours.Server(config, app) if hasattr(getattr(app, "state", None), "server") else uvicorn.Server(config)
+    server = UvicornServer(config, app) if hasattr(getattr(app, "state", None), "server") else uvicorn.Server(config)
     startup = server.startup
 
     async def starting(sockets: list[socket.socket] | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-from agentrunner.server.serving import Protocol, Server
+from agentrunner.server.uvicorn_server import AbortableProtocol, UvicornServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ def client(app: Any, **headers: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers)
 
 
-class _Quiet(Server):
+class _Quiet(UvicornServer):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         """Leave the signals to pytest."""
@@ -39,7 +39,7 @@ async def served(app: Starlette, *, send_buffer: int | None = None) -> AsyncIter
     `send_buffer`: the kernel's, of a connection.
     """
 
-    class Connection(Protocol):
+    class Connection(AbortableProtocol):
         stalled_seconds = app.state.server.limits.stalled_seconds
 
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:

@@ -62,15 +62,15 @@ def serve(
     """Serve agents to CopilotKit and AG-UI clients, with their threads in a store."""
     try:
         from agentrunner.server import create_app
-        from agentrunner.server.serving import LOOPBACK
-        from agentrunner.server.serving import serve as serve_app
+        from agentrunner.server.uvicorn_server import LOOPBACK_HOSTS
+        from agentrunner.server.uvicorn_server import serve as serve_app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "agentrunner":
             raise
         fail('the server needs more packages: pip install "agentrunner[server]"', 2)
     from agentrunner.runner import AgentRunner
 
-    if authenticate is None and host not in LOOPBACK and not open_to_everyone:
+    if authenticate is None and host not in LOOPBACK_HOSTS and not open_to_everyone:
         fail(
             f"without --authenticate, anyone who reaches {host}:{port} can read and change every thread; "
             "add --authenticate or --open-to-everyone",

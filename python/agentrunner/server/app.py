@@ -20,16 +20,16 @@ from starlette.routing import Mount, Route
 
 from agentrunner.errors import ThreadNotFound
 from agentrunner.server import runs, threads
-from agentrunner.server.answers import Answer, Refusal
 from agentrunner.server.auth import principal_of
-from agentrunner.server.calls import read_call
 from agentrunner.server.cors import Cors
 from agentrunner.server.headers import ForwardHeaders
 from agentrunner.server.info import info
+from agentrunner.server.inspector import page
 from agentrunner.server.limits import Limits
 from agentrunner.server.metrics import Metrics
 from agentrunner.server.openapi import openapi
-from agentrunner.server.page import page
+from agentrunner.server.requests import read_api_request
+from agentrunner.server.responses import ApiError, ApiResponse
 from agentrunner.server.transcribe import transcribe
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agentrunner.harness import Harness
     from agentrunner.runner import AgentRunner
     from agentrunner.server.auth import Authenticate
-    from agentrunner.server.calls import Call
+    from agentrunner.server.requests import ApiRequest
     from agentrunner.server.transcribe import Transcriber
     from agentrunner.types import Agent
 
@@ -81,7 +81,7 @@ class Server:
     metrics: Metrics
     shutdown_seconds: float
 
-    async def sees(self, call: Call, thread_id: str) -> bool:
+    async def sees(self, call: ApiRequest, thread_id: str) -> bool:
         """Say whether there is such a thread and the caller may see it."""
         try:
             summary = await self.runner.threads.get(thread_id)
@@ -124,20 +124,20 @@ class Server:
                 await self.cors.preflight(origin)(scope, receive, send)
                 return
             try:
-                call = await read_call(self, request)
+                call = await read_api_request(self, request)
                 asked = call.route.name
                 response = await self._answer(call)
-            except Refusal as refusal:
+            except ApiError as refusal:
                 response = refusal.answer()
             except HTTPException as error:
-                response = Answer({"error": error.detail}, error.status_code, error.headers)
+                response = ApiResponse({"error": error.detail}, error.status_code, error.headers)
             except ClientDisconnect:
                 # It left before it had said what it wants; nginx's word for that.
                 status = 499
                 return
             except Exception:
                 logger.exception("a request failed: %s %s", request.method, path)
-                response = Answer({"error": "internal_error"}, 500)
+                response = ApiResponse({"error": "internal_error"}, 500)
             await response(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - began
@@ -148,10 +148,10 @@ class Server:
                        "route": asked},
             )  # fmt: skip
 
-    async def _answer(self, call: Call) -> Response:
+    async def _answer(self, call: ApiRequest) -> Response:
         name = call.route.name
         if name == "info":
-            return Answer(await info(self.agents, transcribes=self.transcriber is not None, single=call.bridged))
+            return ApiResponse(await info(self.agents, transcribes=self.transcriber is not None, single=call.bridged))
         if name in ("inspector/metadata", "inspector/learning"):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         if name == "transcribe":
@@ -159,7 +159,7 @@ class Server:
         handler = _HANDLERS.get(name)
         if handler is None:
             # `threads/subscribe`: word of changes by websocket is the paid service's.
-            raise Refusal(422, {"error": "Thread subscriptions are not available"})
+            raise ApiError(422, {"error": "Thread subscriptions are not available"})
         return await handler(self, call)
 
 
@@ -228,7 +228,7 @@ def create_app(
             await server.drain()
 
     async def healthz(_: Request) -> Response:
-        return Answer({"status": "ok"})
+        return ApiResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
         try:
@@ -238,20 +238,20 @@ def create_app(
         except Exception:
             # Whatever it is, requests cannot be served; what it is, is for the log: anybody may ask.
             logger.exception("the store cannot be read")
-            return Answer({"status": "unavailable"}, 503)
+            return ApiResponse({"status": "unavailable"}, 503)
         if runner.draining:
-            return Answer({"status": "draining"}, 503)
-        return Answer({"status": "ok"})
+            return ApiResponse({"status": "draining"}, 503)
+        return ApiResponse({"status": "ok"})
 
     async def measured(request: Request) -> Response:
         try:
             await principal_of(request, authenticate)
-        except Refusal as refusal:
+        except ApiError as refusal:
             return refusal.answer()
         return server.metrics.answer()
 
     async def described(_: Request) -> Response:
-        return Answer(openapi(server))
+        return ApiResponse(openapi(server))
 
     routes: list[Any] = [
         Route("/healthz", healthz),

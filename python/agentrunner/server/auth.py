@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from starlette.requests import Request
 
-from agentrunner.server.answers import Refusal
+from agentrunner.server.responses import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal | 
 
 
 async def principal_of(request: Request, authenticate: Authenticate | None) -> Principal | None:
-    """Give who asks; `None` where the server does not ask for it. Raises `Refusal` (401)."""
+    """Give who asks; `None` where the server does not ask for it. Raises `ApiError` (401)."""
     if authenticate is None:
         return None
     found = authenticate(request)
     if inspect.isawaitable(found):
         found = await found
     if found is None:
-        raise Refusal(401, {"error": "Unauthorized"}, {"WWW-Authenticate": "Bearer"})
+        raise ApiError(401, {"error": "Unauthorized"}, {"WWW-Authenticate": "Bearer"})
     if not isinstance(found, Principal):
         # Anything else, a user's object for one, would silently be no scope at all.
         raise TypeError(f"authenticate must give a Principal or None, not {type(found).__name__}")

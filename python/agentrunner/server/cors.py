@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from agentrunner.server.answers import Refusal
+from agentrunner.server.responses import ApiError
 
 if TYPE_CHECKING:
     from starlette.datastructures import MutableHeaders
@@ -80,4 +80,4 @@ def refuse_cross_site(request: Request, cors: Cors | None) -> None:
     if allowed is not None and allowed in ("*", request.headers.get("origin")):
         return
     message = "The request comes from another origin; allow it with the option `cors`"
-    raise Refusal(403, {"error": "Cross-origin request refused", "message": message})
+    raise ApiError(403, {"error": "Cross-origin request refused", "message": message})

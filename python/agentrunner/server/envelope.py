@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from agentrunner.server.answers import invalid_request, method_not_allowed, not_found
+from agentrunner.server.responses import invalid_request, method_not_allowed, not_found
 from agentrunner.server.routes import Route, match, methods_of
 
 METHODS = (
@@ -59,7 +59,7 @@ def load_object(body: bytes) -> dict[str, Any] | None:
 
 
 def open_envelope(content_type: str, body: bytes) -> Opened:
-    """Read an envelope. Raises `Refusal`: 415, 400, 404, 405."""
+    """Read an envelope. Raises `ApiError`: 415, 400, 404, 405."""
     if not is_json(content_type):
         raise invalid_request(415, "Single-route endpoint expects JSON payloads")
     envelope = load(body)

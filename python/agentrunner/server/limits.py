@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agentrunner.server.answers import Refusal
+from agentrunner.server.responses import ApiError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,12 +37,12 @@ class Limits:
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Read a request's body. Refuses (raises `Refusal`) what is compressed, too large or too slow."""
+    """Read a request's body. Refuses (raises `ApiError`) what is compressed, too large or too slow."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() not in ("", "identity"):
         # What a few bytes unfold to is known only when it is too late.
-        raise Refusal(415, {"error": "Unsupported content encoding", "message": "Send the body uncompressed"})
-    too_large = Refusal(
+        raise ApiError(415, {"error": "Unsupported content encoding", "message": "Send the body uncompressed"})
+    too_large = ApiError(
         413, {"error": "Request body too large", "message": f"A body has at most {limits.body_bytes} bytes"}
     )
     said = request.headers.get("content-length", "")
@@ -58,5 +58,5 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     except TimeoutError:
         # Who dribbles on is not listened to. (HTTP/2 has no such header.)
         close = {"Connection": "close"} if request.scope.get("http_version", "1.1") == "1.1" else None
-        raise Refusal(408, {"error": "Request body too slow"}, close) from None
+        raise ApiError(408, {"error": "Request body too slow"}, close) from None
     return bytes(body)

@@ -25,10 +25,10 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
-from agentrunner.server import resume
-from agentrunner.server.answers import Answer, Refusal, busy, shutting_down, thread_not_found
+from agentrunner.server import interrupt_answers
 from agentrunner.server.approved import closed, still_open
 from agentrunner.server.envelope import load_object
+from agentrunner.server.responses import ApiError, ApiResponse, busy, shutting_down, thread_not_found
 from agentrunner.server.settled import settled
 from agentrunner.server.sse import EventStreamResponse
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from agentrunner.server.app import Server
-    from agentrunner.server.calls import Call
+    from agentrunner.server.requests import ApiRequest
     from agentrunner.stream import EventStream
     from agentrunner.types import Agent
 
@@ -49,11 +49,11 @@ LOOK_EVERY = 0.25
 """Seconds between looks whether a client that waits for its turn is there still."""
 
 
-async def run(server: Server, call: Call) -> Response:
+async def run(server: Server, call: ApiRequest) -> Response:
     """Start a run and stream it. The run goes on whether or not the client stays."""
     agent = _agent(server, call)
     asked, _ = _input(call)
-    starting = resume.start(
+    starting = interrupt_answers.start(
         server.runner, _for_one_run(agent), asked,
         agent_id=call.route.agent_id, scope=call.scope, headers=call.headers,
     )  # fmt: skip
@@ -64,7 +64,7 @@ async def run(server: Server, call: Call) -> Response:
     return EventStreamResponse(pieces, server.limits)
 
 
-async def connect(server: Server, call: Call) -> Response:
+async def connect(server: Server, call: ApiRequest) -> Response:
     """Stream a thread: from the start, from behind a cursor, or for a client that has its messages."""
     _agent(server, call)
     asked, given = _input(call)
@@ -96,7 +96,7 @@ async def connect(server: Server, call: Call) -> Response:
     return EventStreamResponse(settled(stream, pieces, following, known_open), server.limits)
 
 
-async def stop(server: Server, call: Call) -> Response:
+async def stop(server: Server, call: ApiRequest) -> Response:
     """Stop a thread's live run; with a `runId` only that one."""
     run_id = _stop_scope(call.body)
     _agent(server, call)
@@ -104,16 +104,16 @@ async def stop(server: Server, call: Call) -> Response:
     if call.principal is not None and not await server.sees(call, thread_id):
         raise thread_not_found()
     with _refusing("Failed to stop agent"):
-        stopped = await resume.stop(server.runner, thread_id, run_id)
+        stopped = await interrupt_answers.stop(server.runner, thread_id, run_id)
     if stopped:
         interrupt = {"type": "RUN_ERROR", "message": "Run stopped by user", "code": "STOPPED"}
-        return Answer({"stopped": True, "interrupt": interrupt})
+        return ApiResponse({"stopped": True, "interrupt": interrupt})
     if run_id is None:
-        return Answer({"stopped": False, "message": f"No active run for thread '{thread_id}'."})
-    return Answer({"stopped": False, "message": f"Run '{run_id}' is not the active run for thread '{thread_id}'."})
+        return ApiResponse({"stopped": False, "message": f"No active run for thread '{thread_id}'."})
+    return ApiResponse({"stopped": False, "message": f"Run '{run_id}' is not the active run for thread '{thread_id}'."})
 
 
-async def suggest(server: Server, call: Call) -> Response:
+async def suggest(server: Server, call: ApiRequest) -> Response:
     """Run an agent without keeping anything. The run ends with the request."""
     agent = _agent(server, call)
     asked, _ = _input(call)
@@ -125,7 +125,7 @@ async def suggest(server: Server, call: Call) -> Response:
     return EventStreamResponse(pieces, server.limits)
 
 
-async def _unkept(agent: Agent, input: RunAgentInput, call: Call) -> AsyncGenerator[bytes, None]:
+async def _unkept(agent: Agent, input: RunAgentInput, call: ApiRequest) -> AsyncGenerator[bytes, None]:
     async with InMemoryAgentRunner() as runner:
         stream = await runner.run(agent, input, agent_id=call.route.agent_id, scope=call.scope, headers=call.headers)
         # Nothing refused the run: the answer may begin.
@@ -137,11 +137,11 @@ async def _unkept(agent: Agent, input: RunAgentInput, call: Call) -> AsyncGenera
             await runner.stop(input.thread_id)
 
 
-def _agent(server: Server, call: Call) -> Agent:
+def _agent(server: Server, call: ApiRequest) -> Agent:
     agent = server.agents.get(call.route.agent_id)
     if agent is None:
         message = f"Agent '{call.route.agent_id}' does not exist"
-        raise Refusal(404, {"error": "Agent not found", "message": message})
+        raise ApiError(404, {"error": "Agent not found", "message": message})
     return agent
 
 
@@ -154,14 +154,14 @@ def _for_one_run(agent: Agent) -> Agent:
     return cloned
 
 
-def _input(call: Call) -> tuple[RunAgentInput, dict[str, Any]]:
+def _input(call: ApiRequest) -> tuple[RunAgentInput, dict[str, Any]]:
     """Read a `RunAgentInput`; give it with the object it was read from."""
     from ag_ui.core import RunAgentInput
 
     try:
         given = orjson.loads(call.body)
     except orjson.JSONDecodeError as error:
-        raise Refusal(400, {"error": "Invalid request body", "details": str(error)}) from None
+        raise ApiError(400, {"error": "Invalid request body", "details": str(error)}) from None
     if not isinstance(given, dict):
         raise _invalid_input("a RunAgentInput is expected", ())
     try:
@@ -174,14 +174,14 @@ def _input(call: Call) -> tuple[RunAgentInput, dict[str, Any]]:
         raise _invalid(issues) from None
 
 
-def _invalid_input(message: str, path: tuple[str, ...]) -> Refusal:
+def _invalid_input(message: str, path: tuple[str, ...]) -> ApiError:
     return _invalid([{"code": "invalid", "path": path, "message": message}])
 
 
-def _invalid(issues: list[dict[str, Any]]) -> Refusal:
+def _invalid(issues: list[dict[str, Any]]) -> ApiError:
     # A string, as the original's clients expect it.
     details = orjson.dumps(issues, option=orjson.OPT_INDENT_2).decode()
-    return Refusal(400, {"error": "Invalid request body", "details": details})
+    return ApiError(400, {"error": "Invalid request body", "details": details})
 
 
 def _is_legacy(input: RunAgentInput) -> bool:
@@ -193,15 +193,15 @@ def _stop_scope(body: bytes) -> str | None:
     """Read which run is to be stopped; a misspelt key must not stop the thread."""
     given = load_object(body)
     if given is None or given.keys() - {"runId"}:
-        raise Refusal(400, {"error": "Invalid stop request"})
+        raise ApiError(400, {"error": "Invalid stop request"})
     run_id = given.get("runId")
     if "runId" in given and not (isinstance(run_id, str) and run_id.strip()):
-        raise Refusal(400, {"error": "Invalid runId"})
+        raise ApiError(400, {"error": "Invalid runId"})
     return run_id
 
 
 async def _opened(
-    server: Server, call: Call, starting: Coroutine[Any, Any, EventStream], *, legacy: bool
+    server: Server, call: ApiRequest, starting: Coroutine[Any, Any, EventStream], *, legacy: bool
 ) -> AsyncGenerator[bytes, None]:
     """Give a run's pieces once it has begun; if it waits long for its turn, the rest of the wait is in the stream."""
     begun = asyncio.ensure_future(starting)
@@ -251,20 +251,22 @@ def _refusing(failure: str) -> Iterator[None]:
     except ThreadAlreadyRunning:
         raise busy() from None
     except RunAlreadyExists as error:
-        raise Refusal(409, {"error": "Run already exists", "code": "agent_run_exists", "message": str(error)}) from None
+        raise ApiError(
+            409, {"error": "Run already exists", "code": "agent_run_exists", "message": str(error)}
+        ) from None
     except ThreadNotFound:
         raise thread_not_found() from None
     except InvalidCursor as error:
-        raise Refusal(400, {"error": "Invalid cursor", "code": "cursor_invalid", "message": str(error)}) from None
+        raise ApiError(400, {"error": "Invalid cursor", "code": "cursor_invalid", "message": str(error)}) from None
     except CursorExpired as error:
-        raise Refusal(410, {"error": "Cursor expired", "code": "cursor_expired", "message": str(error)}) from None
+        raise ApiError(410, {"error": "Cursor expired", "code": "cursor_expired", "message": str(error)}) from None
     except CursorAhead as error:
-        raise Refusal(409, {"error": "Cursor ahead", "code": "cursor_ahead", "message": str(error)}) from None
+        raise ApiError(409, {"error": "Cursor ahead", "code": "cursor_ahead", "message": str(error)}) from None
     except RunnerClosed:
         raise shutting_down() from None
     except StoreError:
         # Where the store is and what ails it is for the log.
         logger.exception("%s", failure)
-        raise Refusal(500, {"error": failure, "message": "The store cannot be read or written"}) from None
+        raise ApiError(500, {"error": failure, "message": "The store cannot be read or written"}) from None
     except AgentRunnerError as error:
-        raise Refusal(500, {"error": failure, "message": str(error)}) from error
+        raise ApiError(500, {"error": failure, "message": str(error)}) from error

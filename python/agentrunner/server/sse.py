@@ -23,7 +23,7 @@ CHUNK = 64 * 1024
 """Bytes handed to the server at once: about what it may have to keep for a client that does not read."""
 KEEP_ALIVE = b": keep-alive\n\n"
 ABORT = "agentrunner.abort"
-"""The ASGI extension that cuts a connection off: `server.serving` has it."""
+"""The ASGI extension that cuts a connection off: `server.uvicorn_server` has it."""
 LEFT = "agentrunner.left"
 """The one that says how many bytes the client has yet to take of what was sent."""
 

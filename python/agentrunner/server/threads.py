@@ -13,15 +13,15 @@ import orjson
 from starlette.responses import Response
 
 from agentrunner.errors import ThreadAlreadyRunning, ThreadNotFound
-from agentrunner.server.answers import Answer, Refusal, busy, thread_not_found
 from agentrunner.server.envelope import load_object
+from agentrunner.server.responses import ApiError, ApiResponse, busy, thread_not_found
 from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agentrunner.server.app import Server
-    from agentrunner.server.calls import Call
+    from agentrunner.server.requests import ApiRequest
 
 _AGENT_ID = re.compile(r"[\w.@:=-]{1,128}", re.ASCII)
 PAGE = 100
@@ -29,15 +29,15 @@ PAGE = 100
 MAX_PAGE = 1000
 
 
-async def list_threads(server: Server, call: Call) -> Response:
+async def list_threads(server: Server, call: ApiRequest) -> Response:
     """Give a page of threads, the most recently used first."""
     query = call.query
     agent_id = query.get("agentId") or None
     if agent_id is not None and not _AGENT_ID.fullmatch(agent_id):
-        raise Refusal(400, {"error": "Valid agentId query param is required"})
+        raise ApiError(400, {"error": "Valid agentId query param is required"})
     limit = query.get("limit") or str(PAGE)
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and int(limit) > 0):
-        raise Refusal(400, {"error": "Invalid limit"})
+        raise ApiError(400, {"error": "Invalid limit"})
     size = min(int(limit), MAX_PAGE)
     found = await server.runner.threads.list(
         # One more than is shown tells whether there is a next page.
@@ -49,30 +49,30 @@ async def list_threads(server: Server, call: Call) -> Response:
     )
     shown = found[:size]
     cursor = _cursor(shown[-1]) if len(found) > size else None
-    return Answer({"threads": [record(summary) for summary in shown], "nextCursor": cursor})
+    return ApiResponse({"threads": [record(summary) for summary in shown], "nextCursor": cursor})
 
 
-async def messages(server: Server, call: Call) -> Response:
+async def messages(server: Server, call: ApiRequest) -> Response:
     """Give a thread's messages, tool calls flattened as the original has them."""
     await _see(server, call)
-    return Answer({"messages": [_flat(message) for message in await server.runner.threads.messages(_id(call))]})
+    return ApiResponse({"messages": [_flat(message) for message in await server.runner.threads.messages(_id(call))]})
 
 
-async def events(server: Server, call: Call) -> Response:
+async def events(server: Server, call: ApiRequest) -> Response:
     """Give a thread's compacted events."""
     await _see(server, call)
     found = await server.runner.threads.events(_id(call))
     return Response(b'{"events":[' + b",".join(map(bytes, found)) + b"]}", media_type="application/json")
 
 
-async def state(server: Server, call: Call) -> Response:
+async def state(server: Server, call: ApiRequest) -> Response:
     """Give a thread's state; `null` where nothing set one."""
     await _see(server, call)
     folded = await server.runner.threads.state(_id(call))
-    return Answer({"state": folded if folded != {} else None})
+    return ApiResponse({"state": folded if folded != {} else None})
 
 
-async def update(server: Server, call: Call) -> Response:
+async def update(server: Server, call: ApiRequest) -> Response:
     """Rename, archive or unarchive a thread (`PATCH`), or delete it (`DELETE`)."""
     given = _body(call)
     await _see(server, call)
@@ -80,30 +80,30 @@ async def update(server: Server, call: Call) -> Response:
     if call.method == "DELETE":
         with _refusing():
             await verbs.delete(_id(call))
-        return Answer({"threadId": _id(call), "deleted": True})
+        return ApiResponse({"threadId": _id(call), "deleted": True})
     name, archived = given.get("name"), given.get("archived")
     if not (name is None or (isinstance(name, str) and len(name.encode("utf-8", "surrogatepass")) <= 1024)):
-        raise Refusal(400, {"error": "Invalid name", "message": "A name is a string of at most 1024 bytes, or null"})
+        raise ApiError(400, {"error": "Invalid name", "message": "A name is a string of at most 1024 bytes, or null"})
     if not (archived is None or isinstance(archived, bool)):
-        raise Refusal(400, {"error": "Invalid archived", "message": "archived is true or false"})
+        raise ApiError(400, {"error": "Invalid archived", "message": "archived is true or false"})
     with _refusing():
         if "name" in given:
             await verbs.rename(_id(call), name or None)
         if archived is not None:
             await verbs.archive(_id(call), archived)
-        return Answer(record(await verbs.get(_id(call))))
+        return ApiResponse(record(await verbs.get(_id(call))))
 
 
-async def archive(server: Server, call: Call) -> Response:
+async def archive(server: Server, call: ApiRequest) -> Response:
     """Archive a thread."""
     _body(call)
     await _see(server, call)
     with _refusing():
         await server.runner.threads.archive(_id(call))
-    return Answer({"threadId": _id(call), "archived": True})
+    return ApiResponse({"threadId": _id(call), "archived": True})
 
 
-async def clear(server: Server, call: Call) -> Response:
+async def clear(server: Server, call: ApiRequest) -> Response:
     """Remove the threads the caller sees, save those that run."""
     await server.runner.threads.clear(**call.only_own)
     return Response(status_code=204)
@@ -142,7 +142,7 @@ def _behind(cursor: str | None) -> ThreadSummary | None:
     except (ValueError, TypeError, binascii.Error):
         at = thread_id = None
     if type(at) is not int or type(thread_id) is not str or abs(at) >= 1 << 62:
-        raise Refusal(400, {"error": "Invalid cursor"})
+        raise ApiError(400, {"error": "Invalid cursor"})
     return ThreadSummary(thread_id, None, None, False, False, 0, 0, at)
 
 
@@ -163,23 +163,23 @@ def _flat_call(call: dict[str, Any]) -> dict[str, Any]:
     return {"id": call.get("id"), "name": told.get("name"), "args": told.get("arguments")}
 
 
-def _id(call: Call) -> str:
+def _id(call: ApiRequest) -> str:
     return call.route.thread_id
 
 
-async def _see(server: Server, call: Call) -> None:
+async def _see(server: Server, call: ApiRequest) -> None:
     if not await server.sees(call, _id(call)):
         raise thread_not_found()
 
 
-def _body(call: Call) -> dict[str, Any]:
+def _body(call: ApiRequest) -> dict[str, Any]:
     """Read a change: an object, whose `agentId` the clients always send."""
     given = load_object(call.body)
     if given is None:
-        raise Refusal(400, {"error": "Invalid request body"})
+        raise ApiError(400, {"error": "Invalid request body"})
     agent_id = given.get("agentId")
     if agent_id is not None and not (isinstance(agent_id, str) and _AGENT_ID.fullmatch(agent_id)):
-        raise Refusal(400, {"error": "Valid agentId is required"})
+        raise ApiError(400, {"error": "Valid agentId is required"})
     return given
 
 

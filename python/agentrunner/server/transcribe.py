@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from agentrunner.server.answers import Answer, Refusal
 from agentrunner.server.envelope import is_json, load
+from agentrunner.server.responses import ApiError, ApiResponse
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -87,12 +87,12 @@ async def transcribe(transcriber: Transcriber | None, request: Request, body: by
     except Exception as error:
         logger.exception("the transcription service failed")
         raise _refusal(TranscriptionError("provider_error")) from error
-    return Answer({"text": text, "size": len(audio.data), "type": audio.mime_type})
+    return ApiResponse({"text": text, "size": len(audio.data), "type": audio.mime_type})
 
 
-def _refusal(error: TranscriptionError) -> Refusal:
+def _refusal(error: TranscriptionError) -> ApiError:
     status, retryable, _ = _ANSWERS[error.code]
-    return Refusal(status, {"error": error.code, "message": str(error), "retryable": retryable})
+    return ApiError(status, {"error": error.code, "message": str(error), "retryable": retryable})
 
 
 def _checked(mime_type: str) -> str:

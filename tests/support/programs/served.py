@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from agentrunner import AgentRunner
-from agentrunner.server import Limits, create_app, serving
+from agentrunner.server import Limits, create_app, uvicorn_server
 from agentrunner.stores.urls import store_from_url
 from campaigns import mutations
 from support.programs.agents import AGENTS
 
 
-class Telling(serving.Server):
+class Telling(uvicorn_server.UvicornServer):
     """Prints its port when it can be asked, and on SIGUSR1 what it holds, each a line of JSON."""
 
     store_port: int | None = None
@@ -93,7 +93,7 @@ def main() -> None:
     asked = parser.parse_args()
     mutations.apply()
 
-    class Connection(serving.Protocol):
+    class Connection(uvicorn_server.AbortableProtocol):
         stalled_seconds = asked.stalled
 
     store = store_from_url(asked.location, lease_ttl=asked.lease_ttl, resume_window=asked.resume_window)
@@ -105,10 +105,10 @@ def main() -> None:
 
         agents = booking_harness(runner, Bookings(asked.bookings))
     app = create_app(runner, agents, limits=limits, shutdown_seconds=asked.shutdown)
-    serving.log("text")
+    uvicorn_server.configure_logging("text")
     config = uvicorn.Config(
         app, http=Connection, loop="uvloop", ws="none", lifespan="on", access_log=False, log_config=None,
-        backlog=2048, timeout_graceful_shutdown=serving.LAST_READS + 2,
+        backlog=2048, timeout_graceful_shutdown=uvicorn_server.LAST_READS + 2,
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", asked.port), backlog=2048) as listening:
         if asked.send_buffer is not None:

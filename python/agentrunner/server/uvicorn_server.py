@@ -18,14 +18,14 @@ from agentrunner.server.sse import ABORT, LEFT
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 UNSENT = 64 * 1024
 """Bytes the kernel keeps for a client beside those that are on their way: what it takes of them is seen soon."""
 LAST_READS = 5
 """Seconds that readers have for what they have not read yet when all runs have ended."""
 
 
-class Protocol(HttpToolsProtocol):
+class AbortableProtocol(HttpToolsProtocol):
     """HTTP/1.1 that lets the app cut a connection: closing it would wait for a client that reads nothing."""
 
     stalled_seconds = 30.0
@@ -59,7 +59,7 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_later(self.stalled_seconds, self._mind_what_is_left, left)
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """Uvicorn that ends the runs before it waits for the connections that follow them."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
@@ -94,12 +94,12 @@ def serve(
 ) -> None:
     """Serve an app until SIGINT or SIGTERM. Without `authenticate` on loopback only browsers that mean us get in."""
     asked: Any = app
-    if host in LOOPBACK and app.state.server.authenticate is None:
+    if host in LOOPBACK_HOSTS and app.state.server.authenticate is None:
         # A page of another site can make a browser take a name of its own for 127.0.0.1.
         asked = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
-    log(log_format)
+    configure_logging(log_format)
 
-    class Connection(Protocol):
+    class Connection(AbortableProtocol):
         stalled_seconds = app.state.server.limits.stalled_seconds
 
     config = uvicorn.Config(
@@ -116,10 +116,10 @@ def serve(
         timeout_graceful_shutdown=LAST_READS + 2,
     )
     with contextlib.suppress(KeyboardInterrupt):
-        Server(config, app).run()
+        UvicornServer(config, app).run()
 
 
-def log(log_format: Literal["text", "json"]) -> None:
+def configure_logging(log_format: Literal["text", "json"]) -> None:
     """Write what is logged to stderr: lines to read, or a JSON object each."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Answer(Response):
+class ApiResponse(Response):
     """A JSON answer."""
 
     media_type = "application/json"
@@ -22,7 +22,7 @@ class Answer(Response):
         return dump(content)
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """Raised to answer with an error: its status, its JSON body, its headers."""
 
     def __init__(self, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
@@ -33,35 +33,35 @@ class Refusal(Exception):
 
     def answer(self) -> Response:
         """Give it as a response."""
-        return Answer(self.content, self.status, self.headers)
+        return ApiResponse(self.content, self.status, self.headers)
 
 
-def not_found() -> Refusal:
+def not_found() -> ApiError:
     """No such path."""
-    return Refusal(404, {"error": "Not found"})
+    return ApiError(404, {"error": "Not found"})
 
 
-def thread_not_found() -> Refusal:
+def thread_not_found() -> ApiError:
     """No such thread, or not one of the principal's: the same to whoever asks."""
-    return Refusal(404, {"error": "Thread not found"})
+    return ApiError(404, {"error": "Thread not found"})
 
 
-def busy() -> Refusal:
+def busy() -> ApiError:
     """Say that the thread has a run already."""
     message = "Thread already running"
-    return Refusal(409, {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message})
+    return ApiError(409, {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message})
 
 
-def shutting_down() -> Refusal:
+def shutting_down() -> ApiError:
     """No new runs: another process, or this one's successor, takes them."""
-    return Refusal(503, {"error": "Shutting down"}, {"Retry-After": "1"})
+    return ApiError(503, {"error": "Shutting down"}, {"Retry-After": "1"})
 
 
-def method_not_allowed(allowed: tuple[str, ...]) -> Refusal:
+def method_not_allowed(allowed: tuple[str, ...]) -> ApiError:
     """Not with this method."""
-    return Refusal(405, {"error": "Method not allowed"}, {"Allow": ", ".join(allowed)})
+    return ApiError(405, {"error": "Method not allowed"}, {"Allow": ", ".join(allowed)})
 
 
-def invalid_request(status: int, message: str) -> Refusal:
+def invalid_request(status: int, message: str) -> ApiError:
     """Give what a single-route endpoint answers to a bad envelope."""
-    return Refusal(status, {"error": "invalid_request", "message": message})
+    return ApiError(status, {"error": "invalid_request", "message": message})

@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 from starlette.datastructures import QueryParams
 
-from agentrunner.server.answers import Refusal, method_not_allowed, not_found
 from agentrunner.server.auth import principal_of
 from agentrunner.server.cors import refuse_cross_site
 from agentrunner.server.envelope import METHODS, MISPLACED, is_json, load, open_envelope
 from agentrunner.server.limits import read_body
+from agentrunner.server.responses import ApiError, method_not_allowed, not_found
 from agentrunner.server.routes import Route, decoded, match, methods_of, within
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiRequest:
     """One request, whichever way it came: by its path or in an envelope."""
 
     request: Request
@@ -50,8 +50,8 @@ class Call:
         return {"scope": self.principal.scope} if self.principal is not None else {}
 
 
-async def read_call(server: Server, request: Request) -> Call:
-    """Find out what is asked for, and by whom. Raises `Refusal`."""
+async def read_api_request(server: Server, request: Request) -> ApiRequest:
+    """Find out what is asked for, and by whom. Raises `ApiError`."""
     path = within(_raw_path(request), server.base_path)
     if path is None:
         raise not_found()
@@ -71,10 +71,10 @@ async def read_call(server: Server, request: Request) -> Call:
             if server.mode != "multi-route":
                 opened = open_envelope(content_type, body)
                 query = QueryParams(opened.query)
-                return Call(request, opened.route, opened.method, query, opened.body, principal, headers, True)
+                return ApiRequest(request, opened.route, opened.method, query, opened.body, principal, headers, True)
             raise _unmatched(content_type, body)
         route = plain
-    return Call(request, route, request.method, request.query_params, body, principal, headers, False)
+    return ApiRequest(request, route, request.method, request.query_params, body, principal, headers, False)
 
 
 def _plain(server: Server, path: str, content_type: str, body: bytes) -> Route | None:
@@ -93,11 +93,11 @@ def _plain(server: Server, path: str, content_type: str, body: bytes) -> Route |
     return Route("agent/run", "default" if "default" in server.agents else next(iter(server.agents), "default"))
 
 
-def _unmatched(content_type: str, body: bytes) -> Refusal:
+def _unmatched(content_type: str, body: bytes) -> ApiError:
     given = load(body) if is_json(content_type) else None
     if isinstance(given, dict) and given.get("method") in METHODS:
         code = "single_route_envelope_against_multi_route_runtime"
-        return Refusal(404, {"error": "Not found", "code": code, "message": MISPLACED})
+        return ApiError(404, {"error": "Not found", "code": code, "message": MISPLACED})
     return not_found()
 
 
