@@ -131,7 +131,7 @@ class Round:
                 ]:
                     self.outcome.fail(f"{thread}: read from its beginning it is not the same")
         report = await (await runner.opened()).inspect(fix=False)
-        if not report.sound:
+        if not report.is_sound:
             self.outcome.fail(f"{self.threads}: the store is not sound: {report}")
 
 

@@ -116,7 +116,7 @@ class Life:
     async def look_over(self, runner: SqliteAgentRunner) -> None:
         """See that the file is good and that all that was shown is there."""
         report = await runner._store.inspect(fix=False)
-        if not report.sound:
+        if not report.is_sound:
             self.told.wrong.append(str(report))
         for thread, events in self.shown.items():
             raw = {event.seq: bytes(event) for event in await journal(runner, thread)}

@@ -142,7 +142,7 @@ async def examine(
                     outcome.fail(f"{what}: thread {thread} does not go on: {ended}")
             outcome.recovery_seconds.append(time.monotonic() - began)
             report = await runner._store.inspect(fix=False)
-            if not report.sound:
+            if not report.is_sound:
                 outcome.count("corrupt")
                 outcome.fail(f"{what}: {report}")
             for thread, events in shown.items():

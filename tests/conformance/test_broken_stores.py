@@ -9,7 +9,7 @@ import pytest
 
 from agentrunner import CursorAhead, MemoryStore, RecordConflict, SqliteStore, ThreadAlreadyRunning
 from agentrunner._core import Claim
-from agentrunner.stores import Change, HistoryPage, Place
+from agentrunner.stores import Change, CursorLocation, HistoryPage
 from agentrunner.testing import StoreConformance
 
 if TYPE_CHECKING:
@@ -166,11 +166,11 @@ class StopsWhateverRuns(MemoryStore):
 class TakesAnyCursor(MemoryStore):
     caught_by = "test_of_an_unknown_thread"
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         try:
             return await super().locate(thread_id, cursor)
         except CursorAhead:
-            return Place("stored", 0, 0)
+            return CursorLocation("stored", 0, 0)
 
 
 class PagesByTimeAlone(MemoryStore):

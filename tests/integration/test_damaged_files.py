@@ -51,7 +51,7 @@ async def test_of_a_damaged_journal_is_kept_what_comes_before(path: Path, value:
         said = [message for message in agentrunner.fold(history).messages if message["id"] == f"{CUT_SHORT}-live-m"]
         assert "word 40 " in said[0]["content"]
         assert "word 60 " not in said[0]["content"]
-        assert (await runner._store.inspect(fix=False)).sound
+        assert (await runner._store.inspect(fix=False)).is_sound
 
 
 async def test_a_lease_that_cannot_be_read_costs_its_thread_until_that_is_freed(path: Path) -> None:
@@ -62,7 +62,7 @@ async def test_a_lease_that_cannot_be_read_costs_its_thread_until_that_is_freed(
             await runner.run(agent_with(), make_input(CUT_SHORT, "next"))
         assert (await runner._store.inspect(fix=False)).stuck == [CUT_SHORT]
         await runner._store.inspect(fix=True)
-        assert (await runner._store.inspect(fix=False)).sound
+        assert (await runner._store.inspect(fix=False)).is_sound
         assert event_types(await collect(await runner.run(agent_with(), make_input(CUT_SHORT, "next")))) == [
             "RUN_STARTED",
             "RUN_FINISHED",

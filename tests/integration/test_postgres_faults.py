@@ -102,7 +102,7 @@ async def test_sessions_killed_in_the_middle_of_anything(location: str) -> None:
             seen = [event for (of, _), events in begun.items() if of == thread for event in events]
             assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
             assert agentrunner.fold(seen) == agentrunner.fold(await runner.threads.events(thread))
-        assert (await runner._store.inspect(False)).sound
+        assert (await runner._store.inspect(False)).is_sound
 
 
 class PgBouncer(Database):
@@ -186,7 +186,7 @@ async def test_behind_pgbouncer(location: str) -> None:
                 async with store._client._pool.connection() as connection:  # type: ignore[attr-defined]
                     assert connection.prepare_threshold is None
                 assert not store._listener.listening  # type: ignore[attr-defined]
-            assert (await here._store.inspect(False)).sound
+            assert (await here._store.inspect(False)).is_sound
 
 
 async def test_records_behind_pgbouncer(location: str) -> None:

@@ -112,7 +112,7 @@ class Pair:
             live = await store.live()
             self.outcome.count("stuck", len(live))
             report = await store.inspect(fix=False)
-            if live or not report.sound:
+            if live or not report.is_sound:
                 self.outcome.fail(f"at the end: live {live}, {report}")
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from agentrunner.cli.store_location import Location, is_file, open_existing, store_from_location
 from agentrunner.cli.terminal import clean, console, run, shorten
 from agentrunner.runner import AgentRunner
-from agentrunner.stores import Report
+from agentrunner.stores import StoreReport
 
 LISTED_PROBLEMS = 5
 """How many runs or threads with one kind of problem are listed by id."""
@@ -29,21 +29,21 @@ def doctor(
         out.print("\nafter the repair:", style="bold")
         out.print(_table(report_after, is_file(location)))
     latest = report_after or report
-    if latest.sound:
+    if latest.is_sound:
         out.print("\nno problems found")
         return
-    if latest.mendable and not fix:
+    if latest.can_be_fixed and not fix:
         out.print("\nproblems found; --fix repairs what can be repaired")
     else:
         out.print("\nproblems found that --fix cannot repair")
     raise typer.Exit(1)
 
 
-async def _examine(location: str, fix: bool) -> tuple[Report, Report | None]:
+async def _examine(location: str, fix: bool) -> tuple[StoreReport, StoreReport | None]:
     """Return the report, and a second one if something was repaired."""
     async with open_existing(location) as store:
         report = await store.inspect(fix=False)
-        if not (fix and report.mendable):
+        if not (fix and report.can_be_fixed):
             return report, None
         await store.inspect(fix=True)
     if report.dead:
@@ -54,7 +54,7 @@ async def _examine(location: str, fix: bool) -> tuple[Report, Report | None]:
         return report, await store.inspect(fix=False)
 
 
-def _table(report: Report, file: bool) -> Table:
+def _table(report: StoreReport, file: bool) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
@@ -86,7 +86,7 @@ def _table(report: Report, file: bool) -> Table:
     return table
 
 
-def _damage(report: Report, file: bool) -> str:
+def _damage(report: StoreReport, file: bool) -> str:
     advice = "restore a backup" + (", or save what is left with `.recover` in the sqlite3 shell" if file else "")
     return f"{shorten(report.integrity, INTEGRITY_CHARACTERS)}\n{advice}"
 

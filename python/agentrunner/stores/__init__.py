@@ -1,26 +1,31 @@
-"""Stores: the protocol, the types its verbs take and return, and one module a backend."""
+"""The store protocol, and one module or folder for each backend."""
 
 from __future__ import annotations
 
-# For authors of stores, who find all a verb takes and returns in one place.
+# All types that the protocol's methods take and return, so that authors of stores find them in one place.
 from agentrunner._core import Batch, Claim, Frames, Recorder
 from agentrunner.stores.protocol import Store
 from agentrunner.stores.types import (
     Change,
     Cursor,
+    CursorLocation,
     HistoryPage,
     JournalPage,
-    Place,
     Record,
-    Report,
     StoredRun,
+    StoreReport,
 )
+
+# Former names, for stores that were written for 0.1.
+Place = CursorLocation
+Report = StoreReport
 
 __all__ = [
     "Batch",
     "Change",
     "Claim",
     "Cursor",
+    "CursorLocation",
     "Frames",
     "HistoryPage",
     "JournalPage",
@@ -29,5 +34,6 @@ __all__ = [
     "Recorder",
     "Report",
     "Store",
+    "StoreReport",
     "StoredRun",
 ]

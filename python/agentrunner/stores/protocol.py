@@ -1,4 +1,4 @@
-"""The store protocol: what an `AgentRunner` needs of the place where threads are kept."""
+"""The `Store` protocol: the place where an `AgentRunner` keeps threads."""
 
 from __future__ import annotations
 
@@ -9,33 +9,46 @@ if TYPE_CHECKING:
     from agentrunner.stores.types import (
         Change,
         Cursor,
+        CursorLocation,
         HistoryPage,
         JournalPage,
-        Place,
         Record,
-        Report,
         StoredRun,
+        StoreReport,
     )
     from agentrunner.types import AnyScope, ThreadSummary
 
 
 class Store(Protocol):
-    """Keeps threads. Every method may raise `StoreError`; `StoreClosed` after `aclose`.
+    """The place where an `AgentRunner` keeps threads: their runs, their raw events and their records.
 
-    A thread's live run is held under a lease by the one `Claim` whose fencing token is the newest; `append` and
-    `finish` of any other raise `LeaseLost` and write nothing. What a method has returned from is durable.
+    This is the specification for custom stores. `agentrunner.testing.StoreConformance` tests every rule that is stated
+    here.
+
+    These rules hold for all methods:
+
+    - What a method has written is durable when the method returns.
+    - A thread has at most one live run. The owner of the run holds the thread under a lease, and the `Claim` with the
+      thread's newest fencing token is the proof of it. `append` and `finish` with any other claim raise `LeaseLost` and
+      write nothing.
+    - A method that raises one of the errors listed under it has changed nothing.
+    - Every method may raise `StoreError`. After `aclose`, a store that had something to close raises `StoreClosed`.
+
+    Words and units: a *frame* is one event as SSE bytes. A *sequence number* counts the raw events of a thread from 1,
+    through all its runs. Times are milliseconds since 1970 (UTC); durations are seconds. Ids and texts come from
+    outside and may have any characters.
     """
 
     lease_ttl: float
-    """Seconds after which a silent owner loses its threads."""
+    """Seconds without `append` or `renew` after which an owner loses its thread."""
     shared: bool
-    """Whether other processes may use the same threads."""
+    """Whether other processes can open the same threads."""
 
     async def open(self) -> None:
-        """Bind to the running event loop and make ready."""
+        """Prepare the store for use in the running event loop."""
 
     async def aclose(self) -> None:
-        """Write what is queued and let go of everything. May be called twice."""
+        """Write what is queued, then release all resources. A second call does nothing."""
 
     async def claim(
         self,
@@ -46,66 +59,150 @@ class Store(Protocol):
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        """Take the thread for a run, atomically; give the claim and those of `message_ids` the thread knows.
+        """Start a run: take its thread in one atomic step, creating the thread if it does not exist.
 
-        A new thread is the scope's from its first claim on. A run whose owner is gone still has its thread: `recover`
-        takes over, never a claim. Raises, changing nothing: `ThreadNotFound` for a thread of
-        another scope, before anything else; `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id used before in any
-        thread.
+        A run whose owner is gone still holds its thread. Only `recover` takes it over; a claim never does.
+
+        Args:
+            thread_id: The thread to take.
+            run_id: The id of the new run.
+            input: The run's input, a JSON object. The claim, `recover` and `runs` return it byte for byte.
+            agent_id: The agent of the run. After the run is stored, the thread has this agent, unless it is `None`.
+            message_ids: The ids of the messages in the input.
+            scope: The tenant or user that the thread belongs to, or `None`. It is fixed by the first claim of a thread.
+
+        Returns:
+            The claim, with a fencing token greater than any before it and the run's first sequence number; and those
+            of `message_ids` that the thread's stored runs already have.
+
+        Raises:
+            ThreadNotFound: The thread belongs to another scope. This is checked first, so that another scope does not
+                learn whether the thread exists.
+            ThreadAlreadyRunning: The thread has a live run. This is checked before the run id.
+            RunAlreadyExists: The run id has been used, in this thread or any other.
+
         """
         ...
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
-        """Keep a batch of frames, all or none, and extend the lease. A barrier must outlive a power cut."""
+        """Store a batch of raw frames and extend the lease.
+
+        Args:
+            claim: The run's claim.
+            batch: Frames that follow the last ones of the run without a gap. Store all of them or none.
+            barrier: True if the batch must survive a power cut; false if it must survive only the end of the process.
+
+        Raises:
+            LeaseLost: The claim is not the thread's newest.
+
+        """
 
     async def renew(self, claims: list[Claim]) -> list[bool]:
-        """Extend leases; false for each that is no longer held."""
+        """Extend the leases of several claims.
+
+        Returns:
+            For each claim, in the same order, whether it still holds its thread. It is false for an unknown thread.
+
+        """
         ...
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
-        """End the run in one step: its compacted events and message ids kept (if `stored`), its lease gone."""
+        """End a run and release its lease, in one atomic step.
+
+        The run's raw frames stay readable with `journal` until the resume window ends.
+
+        Args:
+            claim: The run's claim.
+            recorder: The recorder that has all events of the run: `compacted()` are the events to store,
+                `message_ids` are the ids that the thread now has, `last_seq` is the run's last sequence number.
+            stored: False to keep nothing of the run in the history: its run id is free again, and a thread without
+                any other run no longer exists. Its sequence numbers are not used again while its raw frames are kept.
+
+        Raises:
+            LeaseLost: The claim is not the thread's newest.
+
+        """
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        """Mark the live run (only that one, with `run_id`) as to be stopped by its owner.
+        """Mark the thread's live run, so that its owner stops it.
 
-        False if there is none, or it was asked to stop before.
+        Args:
+            thread_id: The thread.
+            run_id: The only run to mark, or `None` for whichever run is live.
+
+        Returns:
+            True if this call has set the mark; false if no such run is live, or if it was marked before.
+
         """
         ...
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
-        """Give the live runs, each with whether a stop is asked for."""
+        """Return the live runs of all threads, or of one, each with whether it is marked to be stopped."""
         ...
 
     async def stops(self) -> list[int]:
-        """Give the fencing tokens of live runs that are asked to stop; asked for ten times a second."""
+        """Return the fencing tokens of all live runs that are marked to be stopped.
+
+        The runner calls this ten times a second, so it must be cheap.
+        """
         ...
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
-        """Take over, under new tokens, live runs whose owner is gone or whose lease has ended."""
+        """Take over the live runs whose owner is gone or whose lease has ended.
+
+        If several processes call this at the same time, exactly one of them gets a run. This is also the time to delete
+        raw frames whose resume window has ended.
+
+        Args:
+            thread_id: The only thread to look at, or `None` for all.
+
+        Returns:
+            One claim for each run, like the one before but for a new, greater fencing token.
+
+        """
         ...
 
     async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        """Give raw frames behind a sequence number, about `limit` bytes.
+        """Return a page of raw frames, read in the same moment as the live run's token.
 
-        Of a run that `until` is in all may be given, of one that begins after it nothing.
+        Args:
+            thread_id: The thread; an unknown one has no frames.
+            after: The sequence number after which the page begins.
+            until: Return nothing of a run that begins after this sequence number. The run that contains it may be
+                returned to its end. `None` for no bound.
+            limit: The approximate size of the page in bytes. It has at least one frame, if there is any.
+
         """
         ...
 
     async def changed(self, thread_id: str, after: int) -> None:
-        """Return once the journal may hold frames behind `after`, or the thread's live run may be another, or none.
+        """Wait until a follower should read the journal again.
 
-        It may return early, and does within a second; a poll every 20 ms is good enough.
+        Return when there may be frames after the sequence number `after`, or when the thread's live run may have
+        ended or been replaced. Returning too early is allowed. Return within about a second in any case. Waiting 20 ms
+        is good enough.
         """
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
-        """Give stored runs' frames behind a cursor, of runs that begin before `until`: whole runs, about `limit` bytes.
+        """Return a page of stored runs as compacted frames. Runs that cannot be read are skipped.
 
-        A run that cannot be read is left out.
+        Args:
+            thread_id: The thread; an unknown one has no frames.
+            after: The cursor after which the page begins. With an index, the rest of that run comes first.
+            until: Return only runs that begin before this sequence number. `None` for no bound.
+            limit: The approximate size of the page in bytes. It ends after a whole run, and has at least one.
+
         """
         ...
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:
-        """Say where a cursor is; in a run that was pruned it is between runs. Raises `CursorExpired`, `CursorAhead`."""
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
+        """Return where a reader continues from a cursor. A cursor in a run that was pruned is between runs.
+
+        Raises:
+            CursorExpired: The cursor is inside a finished run whose raw frames are no longer kept.
+            CursorAhead: The cursor is after everything that the thread ever had.
+
+        """
         ...
 
     async def threads(
@@ -116,68 +213,133 @@ class Store(Protocol):
         agent_id: str | None,
         scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
-        """List threads with a stored or live run, newest first, behind `(updated_at, thread_id)` of the page before."""
+        """Return a page of the threads that have a stored or live run, newest first.
+
+        Args:
+            limit: The greatest number of threads on the page.
+            before: `(updated_at, thread_id)` of the last thread on the page before, or `None` for the first page.
+            include_archived: Whether archived threads are listed too.
+            agent_id: The agent whose threads are listed, or `None` for all.
+            scope: The scope whose threads are listed; `None` for threads without a scope, `ANY_SCOPE` for all.
+
+        Returns:
+            Summaries in descending order of `(updated_at, thread_id)`.
+
+        """
         ...
 
     async def thread(self, thread_id: str) -> ThreadSummary:
-        """Give a thread that has a stored run or a live one. Raises `ThreadNotFound`."""
+        """Return the summary of a thread. Raises `ThreadNotFound` if it has neither a stored nor a live run."""
         ...
 
     async def rename(self, thread_id: str, name: str | None) -> None:
-        """Name a thread. Raises `ThreadNotFound`."""
+        """Set a thread's name, or remove it with `None`. Raises `ThreadNotFound`."""
 
     async def archive(self, thread_id: str, archived: bool) -> None:
-        """Mark a thread as archived or not. Raises `ThreadNotFound`."""
+        """Mark a thread as archived or not archived. Raises `ThreadNotFound`."""
 
     async def delete(self, thread_id: str) -> None:
-        """Remove a thread and all it has, its records too. Raises `ThreadNotFound`, `ThreadAlreadyRunning`."""
+        """Delete a thread with its runs, raw frames, message ids and records, in one atomic step.
+
+        Raises:
+            ThreadNotFound: The thread does not exist.
+            ThreadAlreadyRunning: The thread has a live run.
+
+        """
 
     async def clear(self, scope: str | AnyScope | None) -> None:
-        """Remove every thread of the scope that has no live run, and all it has."""
+        """Delete every thread of a scope that has no live run, as `delete` does. `ANY_SCOPE` means all threads."""
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
-        """Give stored runs that end behind a sequence number, in the chain's order: about `limit` bytes, at least one.
+        """Return a page of stored runs, the oldest first. Runs that cannot be read are skipped.
 
-        A run that cannot be read is left out; an unknown thread has none.
+        Args:
+            thread_id: The thread; an unknown one has no runs.
+            after: The sequence number after which a run must end to be on the page.
+            limit: The approximate size of the page in bytes of events and inputs. It has at least one run, if there
+                is any.
+
         """
         ...
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
-        """Add runs behind those a thread has, all or none; it takes the summary's name, agent, scope, mark and times.
+        """Add copied runs after those that a thread already has, and set the thread's summary.
 
-        A run the thread has already is left as it is, so that what was cut off can be done again. Raises, changing
-        nothing: `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id of another thread; `StoreError` for runs that
-        do not begin behind the thread's last sequence number.
+        The thread takes the summary's name, agent, scope, archived mark and times. A run that the thread already has
+        is left unchanged, so that an interrupted copy can be repeated. Each new run's parent is the run before it,
+        whatever its `parent_run_id`. Without any run, no thread is created.
+
+        Args:
+            thread: The summary; its `running` and `runs` are ignored.
+            runs: The runs in the order of their sequence numbers, which may have gaps. Add all of them or none.
+
+        Raises:
+            ThreadAlreadyRunning: The thread has a live run.
+            RunAlreadyExists: Another thread has a run with one of these ids.
+            StoreError: A new run does not begin after the thread's last sequence number.
+
         """
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
-        """Remove the oldest runs of each thread: beyond its newest `max_runs`, or ended before `before` (ms of 1970).
+        """Delete the oldest runs of each thread, with their raw frames and message ids.
 
-        Only ever a thread's oldest, with their raw frames and message ids, so that what is left is a whole chain whose
-        first run has no parent; a thread left without a run goes unless one is live. At most `limit` runs a call, in
-        one step each thread; gives how many.
+        Only a thread's oldest runs are deleted, so that the others are a complete chain, whose first run has no parent.
+        A thread that has no run left is deleted with its records, unless a run is live. One thread's runs are deleted
+        in one atomic step; several threads need not be.
+
+        Args:
+            max_runs: Delete all but this many of a thread's newest runs. `None` to keep any number.
+            before: Delete runs that ended before this time, in milliseconds since 1970. `None` to keep any age.
+            limit: The greatest number of runs to delete in this call.
+
+        Returns:
+            The number of deleted runs; 0 when there is nothing left to delete.
+
         """
         ...
 
     async def record(self, kind: str, key: str) -> Record | None:
-        """Give a record, `None` if there is none."""
+        """Return a record, or `None` if it does not exist."""
         ...
 
     async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
-        """Give records (of a kind, of a thread) in the order of `(kind, key)`, by code points, behind one of these."""
-        ...
+        """Return a page of records in the order of `(kind, key)`, compared by code points.
 
-    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
-        """Make all the changes, or none; give the records' new versions, 0 for a removed one. It is as a barrier.
+        Args:
+            kind: The kind of the records, or `None` for all kinds.
+            thread_id: The thread of the records, or `None` for all threads.
+            after: `(kind, key)` after which the page begins, or `None` for the first page.
+            limit: The greatest number of records on the page.
 
-        With a claim, only while that holds its thread. A record is changed at most once a call. Raises, changing
-        nothing: `InvalidRecord` (what that is, `stores.validation` says for every store); `LeaseLost`; `RecordConflict`
-        where a record has another version than a change expects, or another thread.
         """
         ...
 
-    async def inspect(self, fix: bool) -> Report:
-        """Look everything over, as `agentrunner doctor` does; with `fix` mend the chains and free stuck threads."""
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
+        """Make all changes to records, or none. They survive a power cut, like a batch with a barrier.
+
+        Args:
+            changes: At most one change for each record. Call `stores.validation.check_changes` first: it raises
+                `InvalidRecord` for the same changes in every store.
+            claim: Make the changes only while this claim holds its thread; the records may belong to any thread.
+
+        Returns:
+            The new version of each record, in the order of the changes; 0 for one that was removed.
+
+        Raises:
+            InvalidRecord: No store can keep one of the changes.
+            LeaseLost: The claim no longer holds its thread.
+            RecordConflict: A record does not have the version that its change expects, or it belongs to another thread.
+
+        """
+        ...
+
+    async def inspect(self, fix: bool) -> StoreReport:
+        """Check the whole store, for `agentrunner doctor`.
+
+        Args:
+            fix: Whether to mend broken chains of runs and free stuck threads. The report shows the state before.
+
+        """
         ...

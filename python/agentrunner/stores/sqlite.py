@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentrunner import _core
 from agentrunner.errors import StoreClosed, StoreForked
 from agentrunner.stores._filesystem import network_filesystem
-from agentrunner.stores.types import HistoryPage, JournalPage, Place, Record, Report, StoredRun
+from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, Record, StoredRun, StoreReport
 from agentrunner.stores.validation import can_be, check_changes
 from agentrunner.types import AnyScope, ThreadSummary
 
@@ -121,7 +121,7 @@ class SqliteStore:
         future = self._waiting[self._tickets] = self._loop.create_future()
         return future
 
-    async def claim(  # noqa: D102 - the protocol says it, here and below
+    async def claim(
         self,
         thread_id: str,
         run_id: str,
@@ -135,49 +135,45 @@ class SqliteStore:
         )
         return claimed
 
-    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._call(_core.SqliteStore.append, claim, batch, barrier)
 
-    async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
+    async def renew(self, claims: list[Claim]) -> list[bool]:
         held: list[bool] = await self._call(_core.SqliteStore.renew, claims)
         return held
 
-    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await self._call(_core.SqliteStore.finish, claim, recorder, stored)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         found: bool = await self._call(_core.SqliteStore.request_stop, thread_id, run_id)
         return found
 
-    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
+    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         runs: list[tuple[Claim, bool]] = await self._call(_core.SqliteStore.live, thread_id)
         return runs
 
-    async def stops(self) -> list[int]:  # noqa: D102
+    async def stops(self) -> list[int]:
         tokens: list[int] = await self._call(_core.SqliteStore.stops)
         return tokens
 
-    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
         claims: list[Claim] = await self._call(_core.SqliteStore.recover, thread_id)
         return claims
 
-    async def journal(  # noqa: D102
-        self, thread_id: str, after: int, until: int | None, limit: int
-    ) -> JournalPage:
+    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         return JournalPage(*await self._call(_core.SqliteStore.journal, thread_id, after, until, limit))
 
-    async def changed(self, thread_id: str, after: int) -> None:  # noqa: D102
+    async def changed(self, thread_id: str, after: int) -> None:
         await asyncio.sleep(LOOK_EVERY)
 
-    async def history(  # noqa: D102
-        self, thread_id: str, after: Cursor, until: int | None, limit: int
-    ) -> HistoryPage:
+    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         return HistoryPage(*await self._call(_core.SqliteStore.history, thread_id, after, until, limit))
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
-        return Place(*await self._call(_core.SqliteStore.locate, thread_id, cursor))
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
+        return CursorLocation(*await self._call(_core.SqliteStore.locate, thread_id, cursor))
 
-    async def threads(  # noqa: D102
+    async def threads(
         self,
         limit: int,
         before: tuple[int, str] | None,
@@ -189,40 +185,40 @@ class SqliteStore:
         rows = await self._call(_core.SqliteStore.threads, limit, before, include_archived, agent_id, *whose)
         return [ThreadSummary(*row) for row in rows]
 
-    async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
+    async def thread(self, thread_id: str) -> ThreadSummary:
         return ThreadSummary(*await self._call(_core.SqliteStore.thread, thread_id))
 
-    async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
+    async def rename(self, thread_id: str, name: str | None) -> None:
         await self._call(_core.SqliteStore.rename, thread_id, name)
 
-    async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
+    async def archive(self, thread_id: str, archived: bool) -> None:
         await self._call(_core.SqliteStore.archive, thread_id, archived)
 
-    async def delete(self, thread_id: str) -> None:  # noqa: D102
+    async def delete(self, thread_id: str) -> None:
         await self._call(_core.SqliteStore.delete, thread_id)
 
-    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
+    async def clear(self, scope: str | AnyScope | None) -> None:
         whose = (True, None) if isinstance(scope, AnyScope) else (False, scope)
         await self._call(_core.SqliteStore.clear, *whose)
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         rows = await self._call(_core.SqliteStore.runs, thread_id, after, limit)
         return [StoredRun(*row) for row in rows]
 
-    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         await self._call(_core.SqliteStore.put, astuple(thread), runs)
 
-    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed: int = await self._call(_core.SqliteStore.prune, max_runs, before, limit)
         return removed
 
-    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
+    async def record(self, kind: str, key: str) -> Record | None:
         if not can_be(kind=kind, key=key):
             return None
         row = await self._call(_core.SqliteStore.record, kind, key)
         return row and Record(*row)
 
-    async def records(  # noqa: D102
+    async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         after_kind, after_key = after or ("", "")
@@ -231,10 +227,10 @@ class SqliteStore:
         rows = await self._call(_core.SqliteStore.records, kind, thread_id, after, limit)
         return [Record(*row) for row in rows]
 
-    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         check_changes(changes)
         versions: list[int] = await self._call(_core.SqliteStore.write, changes, claim)
         return versions
 
-    async def inspect(self, fix: bool) -> Report:  # noqa: D102
-        return Report(*await self._call(_core.SqliteStore.inspect, fix))
+    async def inspect(self, fix: bool) -> StoreReport:
+        return StoreReport(*await self._call(_core.SqliteStore.inspect, fix))

@@ -1,4 +1,4 @@
-"""What the verbs of a `Store` take and return."""
+"""The values that the methods of a `Store` take and return."""
 
 from __future__ import annotations
 
@@ -8,103 +8,121 @@ if TYPE_CHECKING:
     from agentrunner._core import Frames
 
 Cursor: TypeAlias = tuple[int, int | None]
-"""`(seq, None)`: behind a raw event; `(seq, index)`: behind that frame of the form compacted up to `seq`."""
+"""Position in a thread, right after a frame.
+
+`(seq, None)` is after the raw event with sequence number `seq`. `(seq, index)` is after frame `index`, counted from 0,
+of a run's events compacted up to `seq`.
+"""
 
 
 class HistoryPage(NamedTuple):
-    """Stored runs as compacted frames."""
+    """A page of stored runs, as compacted frames."""
 
     frames: Frames
     next: Cursor | None
-    """Where to read on; `None` when there is no more."""
+    """Cursor of the next page, or `None` if this is the last one."""
 
 
 class JournalPage(NamedTuple):
-    """Raw frames."""
+    """A page of raw frames."""
 
     frames: Frames
     live_token: int | None
-    """The fencing token of the thread's live run at the moment the frames were read."""
+    """Fencing token of the thread's live run when the frames were read, or `None` if no run was live."""
 
 
-class Place(NamedTuple):
-    """Where a cursor is."""
+class CursorLocation(NamedTuple):
+    """Where a reader continues from a cursor."""
 
     kind: Literal["stored", "journal", "live"]
-    """`stored`: between runs, or in a stored form; `journal`: in a finished run whose raw frames are kept; `live`."""
+    """Source of the next frame.
+
+    `stored`: the cursor is between runs, or in a stored run's compacted events. `journal`: it is inside a finished run
+    whose raw frames are still kept. `live`: it is in the live run.
+    """
     first_seq: int
-    """With `journal`: the run's first sequence number."""
+    """First sequence number of the run, with `journal`; otherwise 0."""
     last_seq: int
-    """With `journal`: the run's last sequence number."""
+    """Last sequence number of the run, with `journal`; otherwise 0."""
 
 
 class StoredRun(NamedTuple):
-    """A finished run as it is kept, for copying it to another store."""
+    """A finished run with everything another store needs to keep a copy of it."""
 
     run_id: str
     parent_run_id: str | None
-    """The run before it in its thread; `None` for the first."""
+    """Id of the run before it in its thread, or `None` for the first."""
     first_seq: int
     last_seq: int
     events: bytes
-    """Its compacted events, a JSON array."""
+    """Compacted events of the run, as a JSON array."""
     input: str
-    """The run's input, a JSON object."""
+    """Input of the run, as a JSON object."""
     created_at: int
-    """When it ended, in milliseconds since 1970."""
+    """Time when the run ended, in milliseconds since 1970 (UTC)."""
 
 
 class Record(NamedTuple):
-    """A small thing kept beside the runs: an approval, a checkpoint, a session."""
+    """A small value that is kept beside the runs: an approval, a checkpoint, a session."""
 
     kind: str
+    """Namespace of the key, such as `approval`."""
     key: str
-    """One of its kind in the store, whatever thread it belongs to."""
+    """Name that is unique among all records of its kind in the store, whatever their threads."""
     thread_id: str
-    """The thread it goes with when that is deleted; need not exist. Never changes."""
+    """Thread whose deletion also removes the record.
+
+    It never changes, and no such thread need exist.
+    """
     version: int
-    """Of all there ever was at this address, the one written last has the highest."""
+    """Number that each write of this kind and key increases, also after the record was removed."""
     value: bytes
 
 
 class Change(NamedTuple):
-    """What is to become of a record."""
+    """One change that `Store.write` makes to a record."""
 
     kind: str
     key: str
     thread_id: str
     value: bytes | None
-    """`None` removes it."""
+    """New value of the record, or `None` to remove it."""
     version: int | None = None
-    """Which the record must have for this; 0: there must be none; `None`: whatever there is."""
+    """Version that the record must have for the change to be made.
+
+    0 requires that there is no such record; `None` makes the change in any case.
+    """
 
 
-class Report(NamedTuple):
-    """The state of a store; each pair is a thread and a run."""
+class StoreReport(NamedTuple):
+    """What `Store.inspect` found; each pair is a thread id and a run id."""
 
     integrity: str
-    """What the store's own check says: `ok`, or what is damaged."""
+    """Result of the store's own check: `ok`, or a text about the damage."""
     threads: int
     runs: int
     foreign_runs: int
-    """Runs another program added."""
+    """Number of runs that another program added."""
     corrupt: list[tuple[str, str]]
-    """Runs whose events cannot be read; they are left out of replays."""
+    """Runs whose events cannot be read; replays skip them."""
     orphans: list[tuple[str, str]]
-    """Runs whose parent is missing; shown all the same, but a TypeScript runner does not see them."""
+    """Runs whose parent is missing.
+
+    Replays include them, but the TypeScript runner does not see them.
+    """
     stuck: list[str]
-    """Threads marked as running without a lease."""
+    """Threads that are marked as running although no lease exists."""
     dead: list[tuple[str, str]]
     """Live runs whose owner is gone; the next runner that opens the store ends them."""
     records: int = 0
-    """How many there are, of threads and of none."""
+    """Number of records in the store."""
 
     @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
+    def is_sound(self) -> bool:
+        """Whether nothing is damaged, stuck or left behind."""
         return self.integrity == "ok" and not (self.corrupt or self.orphans or self.stuck or self.dead)
 
     @property
-    def mendable(self) -> bool:
-        """Whether there is something that can be mended."""
+    def can_be_fixed(self) -> bool:
+        """Whether `inspect(fix=True)`, or the next runner that opens the store, can mend something."""
         return bool(self.orphans or self.stuck or self.dead)

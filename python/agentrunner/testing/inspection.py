@@ -25,7 +25,7 @@ class Inspecting(Chapter):
 
     async def test_a_sound_store(self, store: Store) -> None:
         """A store with nothing wrong says so and how much it has; looking, and mending, changes nothing."""
-        check((await store.inspect(False)).sound, "an empty store is sound")
+        check((await store.inspect(False)).is_sound, "an empty store is sound")
         await whole(store, "a", "r1")
         await whole(store, "a", "r2")
         await whole(store, "b", "r3")
@@ -34,7 +34,7 @@ class Inspecting(Chapter):
         before = lines(await history(store, "a"))
         for fix in (False, True):
             report = await store.inspect(fix)
-            check(report.sound, f"nothing is wrong, but {report}")
+            check(report.is_sound, f"nothing is wrong, but {report}")
             equal((report.threads, report.runs), (2, 3), "count threads that have stored runs, and those runs")
             equal(report.records, 2, "count records, of threads or of none")
         equal(lines(await history(store, "a")), before, "inspecting changes nothing that is sound")
@@ -47,7 +47,7 @@ class Inspecting(Chapter):
             await begin(gone, "t", "r")
         while not (report := await store.inspect(False)).dead:  # noqa: ASYNC110 - a lease ends silently
             await asyncio.sleep(0.02)
-        equal((report.dead, report.sound), ([("t", "r")], False), "name the thread and the run")
+        equal((report.dead, report.is_sound), ([("t", "r")], False), "name the thread and the run")
 
     async def test_damaged_runs_are_reported(self, store: Store) -> None:
         """A run whose events cannot be read is `corrupt`; the store is not sound, and mending does not remove it."""
@@ -55,7 +55,7 @@ class Inspecting(Chapter):
             return
         for fix in (False, True, False):
             report = await store.inspect(fix)
-            equal((report.corrupt, report.sound), ([("t", "r2")], False), "name the thread and the run")
+            equal((report.corrupt, report.is_sound), ([("t", "r2")], False), "name the thread and the run")
 
     async def test_closed_twice(self) -> None:
         """`aclose` may be called twice."""

@@ -118,7 +118,7 @@ async def test_what_is_left_is_a_whole_chain_for_either_runner(tmp_path):
         started = (await collect(await runner.run(agent_with(), again)))[0]
         assert [message["id"] for message in started["input"]["messages"]] == ["u0", "always"]
         assert [run.parent_run_id for run in await runner._store.runs("t1", 0, ALL)] == [None, "r3", "r4"]
-        assert (await runner._store.inspect(fix=False)).sound
+        assert (await runner._store.inspect(fix=False)).is_sound
 
 
 async def test_nothing_of_a_thread_without_runs_stays(tmp_path):
@@ -188,4 +188,4 @@ async def test_what_is_put_is_read_by_either_runner(tmp_path):
             await runner._store.put(summary("t"), [StoredRun("d", None, 20, 21, b"[1,", "{}", 0)])
         assert await runner.threads.get("t") == found
         report = await runner._store.inspect(fix=False)
-        assert (report.sound, report.foreign_runs) == (True, 0)
+        assert (report.is_sound, report.foreign_runs) == (True, 0)

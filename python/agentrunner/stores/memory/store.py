@@ -24,7 +24,7 @@ from agentrunner.errors import (
     ThreadNotFound,
 )
 from agentrunner.stores.memory.records import MemoryRecords
-from agentrunner.stores.types import HistoryPage, JournalPage, Place, Report, StoredRun
+from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun, StoreReport
 from agentrunner.stores.validation import check_changes
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
@@ -118,13 +118,13 @@ class MemoryStore:
         self._bytes = 0
         self._warned = False
 
-    async def open(self) -> None:  # noqa: D102 - the protocol says it, here and below
+    async def open(self) -> None:
         pass
 
-    async def aclose(self) -> None:  # noqa: D102
+    async def aclose(self) -> None:
         pass
 
-    async def claim(  # noqa: D102
+    async def claim(
         self,
         thread_id: str,
         run_id: str,
@@ -160,13 +160,13 @@ class MemoryStore:
         self._run_ids[run_id] = thread_id
         return thread.claim, [known for known in message_ids if known in thread.message_ids]
 
-    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         self._held(claim).journals[-1].batches.append(batch)
 
-    async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
+    async def renew(self, claims: list[Claim]) -> list[bool]:
         return [self._live(claim.thread_id) == claim for claim in claims]
 
-    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         self._held(claim)
         # Off the loop where it takes longer than other tasks should wait.
         long = recorder.recorded > LONG
@@ -194,7 +194,7 @@ class MemoryStore:
         self._touch(thread)
         self._evict(keep=thread)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         live = self._live(thread_id)
         thread = self._threads.get(thread_id)
         if live is None or thread is None or thread.stop_requested or run_id not in (None, live.run_id):
@@ -202,14 +202,14 @@ class MemoryStore:
         thread.stop_requested = True
         return True
 
-    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
+    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         chosen = self._threads.values() if thread_id is None else filter(None, [self._threads.get(thread_id)])
         return [(thread.claim, thread.stop_requested) for thread in chosen if thread.claim is not None]
 
-    async def stops(self) -> list[int]:  # noqa: D102
+    async def stops(self) -> list[int]:
         return [thread.claim.token for thread in self._threads.values() if thread.claim and thread.stop_requested]
 
-    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
         taken: list[Claim] = []
         for thread in list(self._threads.values()):
             self._expire(thread)
@@ -226,9 +226,7 @@ class MemoryStore:
         for thread in self._threads.values():
             thread.abandoned = thread.claim is not None
 
-    async def journal(  # noqa: D102
-        self, thread_id: str, after: int, until: int | None, limit: int
-    ) -> JournalPage:
+    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         thread = self._threads.get(thread_id)
         data = bytearray()
         for journal in thread.journals if thread else ():
@@ -242,13 +240,11 @@ class MemoryStore:
         live = self._live(thread_id)
         return JournalPage(Frames(bytes(data)), live.token if live else None)
 
-    async def changed(self, thread_id: str, after: int) -> None:  # noqa: D102
+    async def changed(self, thread_id: str, after: int) -> None:
         # No run lives in another process; for who follows one all the same, as a test does.
         await asyncio.sleep(0.02)
 
-    async def history(  # noqa: D102
-        self, thread_id: str, after: Cursor, until: int | None, limit: int
-    ) -> HistoryPage:
+    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         thread = self._threads.get(thread_id)
         data = bytearray()
         position: Cursor | None = None
@@ -273,24 +269,24 @@ class MemoryStore:
             position = (run.last_seq, None)
         return HistoryPage(Frames(bytes(data)), None)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         thread = self._threads.get(thread_id)
         seq = cursor[0]
         if thread is not None and thread.claim is not None and seq >= thread.claim.first_seq:
-            return Place("live", 0, 0)
+            return CursorLocation("live", 0, 0)
         if seq > (thread.head_seq if thread else 0):
             raise CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
         for run in thread.runs if thread else ():
             if run.first_seq <= seq < run.last_seq:
                 if thread and any(journal.first_seq == run.first_seq for journal in thread.journals):
-                    return Place("journal", run.first_seq, run.last_seq)
+                    return CursorLocation("journal", run.first_seq, run.last_seq)
                 raise CursorExpired(
                     f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are gone; "
                     "connect without a cursor for the whole thread"
                 )
-        return Place("stored", 0, 0)
+        return CursorLocation("stored", 0, 0)
 
-    async def threads(  # noqa: D102
+    async def threads(
         self,
         limit: int,
         before: tuple[int, str] | None,
@@ -311,28 +307,28 @@ class MemoryStore:
         chosen.sort(key=lambda thread: (thread.updated_at, thread.thread_id), reverse=True)
         return [_summary(thread) for thread in chosen[:limit]]
 
-    async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
+    async def thread(self, thread_id: str) -> ThreadSummary:
         return _summary(self._existing(thread_id))
 
-    async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
+    async def rename(self, thread_id: str, name: str | None) -> None:
         self._existing(thread_id).name = name
 
-    async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
+    async def archive(self, thread_id: str, archived: bool) -> None:
         self._existing(thread_id).archived = archived
 
-    async def delete(self, thread_id: str) -> None:  # noqa: D102
+    async def delete(self, thread_id: str) -> None:
         thread = self._existing(thread_id)
         if thread.claim is not None:
             raise ThreadAlreadyRunning
         self._remove(thread)
 
-    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
+    async def clear(self, scope: str | AnyScope | None) -> None:
         for thread in list(self._threads.values()):
             if thread.claim is None and scope in (ANY_SCOPE, thread.scope):
                 self._remove(thread)
         self._warned = False
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         thread = self._threads.get(thread_id)
         found: list[StoredRun] = []
         size = 0
@@ -342,7 +338,7 @@ class MemoryStore:
                 size += len(run.events) + len(run.input)
         return found
 
-    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         kept = self._threads.get(thread.thread_id)
         if kept is not None and kept.claim is not None:
             raise ThreadAlreadyRunning
@@ -370,7 +366,7 @@ class MemoryStore:
             kept.message_ids |= dict.fromkeys(_core.run_message_ids(run.events), run.last_seq)
         self._evict(keep=kept)
 
-    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed = 0
         for thread in list(self._threads.values()):
             count = 0
@@ -389,25 +385,25 @@ class MemoryStore:
                 thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
         return removed
 
-    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
+    async def record(self, kind: str, key: str) -> Record | None:
         return self._records.get(kind, key)
 
-    async def records(  # noqa: D102
+    async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         return self._records.page(kind, thread_id, after, limit)
 
-    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         check_changes(changes)
         if claim is not None:
             self._held(claim)
         return self._records.write(changes)
 
-    async def inspect(self, fix: bool) -> Report:  # noqa: D102
+    async def inspect(self, fix: bool) -> StoreReport:
         threads = [thread for thread in self._threads.values() if thread.runs]
         runs = [(thread.thread_id, run) for thread in threads for run in thread.runs]
         corrupt = [(thread_id, run.run_id) for thread_id, run in runs if _frames(run, 0) is None]
-        return Report("ok", len(threads), len(runs), 0, corrupt, [], [], [], len(self._records))
+        return StoreReport("ok", len(threads), len(runs), 0, corrupt, [], [], [], len(self._records))
 
     def _live(self, thread_id: str) -> Claim | None:
         thread = self._threads.get(thread_id)

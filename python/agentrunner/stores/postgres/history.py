@@ -11,7 +11,7 @@ from agentrunner._core import Batch, Claim, Frames
 from agentrunner.errors import CursorAhead, CursorExpired, InvalidEvent, StoreCorrupt
 from agentrunner.stores.postgres.client import LARGE
 from agentrunner.stores.postgres.text import keepable
-from agentrunner.stores.types import HistoryPage, JournalPage, Place, StoredRun
+from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun
 
 if TYPE_CHECKING:
     from agentrunner.stores.postgres.client import PostgresClient
@@ -72,9 +72,7 @@ class PostgresHistory:
 
     _client: PostgresClient
 
-    async def journal(  # noqa: D102 - the protocol says it, here and below
-        self, thread_id: str, after: int, until: int | None, limit: int
-    ) -> JournalPage:
+    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         if not keepable(thread_id):
             return JournalPage(Frames(b""), None)
         rows = await self._client.rows(
@@ -92,9 +90,7 @@ class PostgresHistory:
             data += Batch(frames, first_seq, last_seq - first_seq + 1).after(after, limit - len(data))
         return JournalPage(Frames(bytes(data)), rows[0][0])
 
-    async def history(  # noqa: D102
-        self, thread_id: str, after: Cursor, until: int | None, limit: int
-    ) -> HistoryPage:
+    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         if not keepable(thread_id):
             return HistoryPage(Frames(b""), None)
         seq, index = after
@@ -124,25 +120,25 @@ class PostgresHistory:
         # Removed meanwhile, it has none.
         return rows[0][0] if rows else b"[]"
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         seq = cursor[0]
         live, head, first_seq, last_seq, kept = None, 0, None, None, False
         if keepable(thread_id):
             [(live, head, first_seq, last_seq, kept)] = await self._client.rows(LOCATE, thread_id=thread_id, seq=seq)
         if live is not None and seq >= live:
-            return Place("live", 0, 0)
+            return CursorLocation("live", 0, 0)
         if seq > head:
             raise CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
         if first_seq is None or last_seq is None or seq < first_seq or seq == last_seq:
-            return Place("stored", 0, 0)
+            return CursorLocation("stored", 0, 0)
         if not kept:
             raise CursorExpired(
                 f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are gone; "
                 "connect without a cursor for the whole thread"
             )
-        return Place("journal", first_seq, last_seq)
+        return CursorLocation("journal", first_seq, last_seq)
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         if not keepable(thread_id):
             return []
         while rows := await self._client.rows(RUNS, thread_id=thread_id, after=after, limit=limit, rows=ROWS):

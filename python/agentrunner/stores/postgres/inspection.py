@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agentrunner._core import Owner
 from agentrunner.errors import StoreCorrupt
 from agentrunner.stores.postgres.history import sound
-from agentrunner.stores.types import Report
+from agentrunner.stores.types import StoreReport
 
 if TYPE_CHECKING:
     from agentrunner.stores.postgres.client import PostgresClient
@@ -44,11 +44,11 @@ class PostgresInspection:
 
     _client: PostgresClient
 
-    async def inspect(self, fix: bool) -> Report:  # noqa: D102 - the protocol says it
+    async def inspect(self, fix: bool) -> StoreReport:
         [(threads, runs, records)] = await self._client.rows(COUNTS)
         integrity, corrupt = await self._read_all()
         owners = await self._client.rows(OWNERS)
-        report = Report(
+        report = StoreReport(
             integrity,
             threads,
             runs,

@@ -46,13 +46,13 @@ class PostgresRecords:
     lease_ttl: float
     _client: PostgresClient
 
-    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102 - the protocol says it, here and below
+    async def record(self, kind: str, key: str) -> Record | None:
         if not can_be(kind=kind, key=key):
             return None
         found = await self._found(await self._client.rows(RECORD, kind=kind, key=key, most=LARGE))
         return found[0] if found else None
 
-    async def records(  # noqa: D102
+    async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         after_kind, after_key = after or ("", "")
@@ -84,7 +84,7 @@ class PostgresRecords:
                 found.append(record)
         return found
 
-    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         check_changes(changes)
         # Locked in one order by everyone.
         order = sorted(range(len(changes)), key=lambda n: (changes[n].kind, changes[n].key))

@@ -97,7 +97,7 @@ class PostgresRuns(PostgresHistory):
     _owner: Owner | None
     _appends: GroupCommit[Item]
 
-    async def claim(  # noqa: D102 - the protocol says it, here and below
+    async def claim(
         self,
         thread_id: str,
         run_id: str,
@@ -132,7 +132,7 @@ class PostgresRuns(PostgresHistory):
         claim = Claim(thread_id, run_id, token, first_seq, input, agent_id)
         return claim, [message_id for message_id in message_ids if octets(message_id) in kept]
 
-    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         try:
             await self._appends.add((claim, batch))
         except _Misfit:
@@ -193,7 +193,7 @@ class PostgresRuns(PostgresHistory):
             codes[n] = code
         return codes
 
-    async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
+    async def renew(self, claims: list[Claim]) -> list[bool]:
         held = await self._client.rows(
             RENEW,
             threads=[claim.thread_id for claim in claims],
@@ -202,7 +202,7 @@ class PostgresRuns(PostgresHistory):
         )
         return [(claim.thread_id, claim.token) in held for claim in claims]
 
-    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         events = None
         if stored:
             # Off the loop where it takes longer than other tasks should wait.
@@ -224,12 +224,12 @@ class PostgresRuns(PostgresHistory):
             raise lost(claim)
         self._listener.tell(claim.thread_id)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         if not keepable(thread_id) or not keepable(run_id or ""):
             return False
         return bool(await self._client.rows(STOP, thread_id=thread_id, run_id=run_id, call=call_number()))
 
-    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
+    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         if thread_id is None:
             rows = await self._client.rows(LIVE)
         elif keepable(thread_id):
@@ -238,10 +238,10 @@ class PostgresRuns(PostgresHistory):
             rows = []
         return [(_claim(*row), asked) for *row, asked in rows]
 
-    async def stops(self) -> list[int]:  # noqa: D102
+    async def stops(self) -> list[int]:
         return [token for (token,) in await self._client.rows(STOPS)]
 
-    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
         if thread_id is not None and not keepable(thread_id):
             return []
         ended = dict(await self._client.rows(LOOK, thread_id=thread_id))

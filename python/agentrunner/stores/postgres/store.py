@@ -76,5 +76,5 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         # From here on its leases are a dead owner's.
         self._owner = None
 
-    async def changed(self, thread_id: str, after: int) -> None:  # noqa: D102 - the protocol says it
+    async def changed(self, thread_id: str, after: int) -> None:
         await self._listener.changed(thread_id, after)

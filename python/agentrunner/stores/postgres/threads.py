@@ -59,7 +59,7 @@ class PostgresThreads:
 
     _client: PostgresClient
 
-    async def threads(  # noqa: D102 - the protocol says it, here and below
+    async def threads(
         self,
         limit: int,
         before: tuple[int, str] | None,
@@ -86,17 +86,17 @@ class PostgresThreads:
         )
         return [ThreadSummary(*row) for row in rows]
 
-    async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
+    async def thread(self, thread_id: str) -> ThreadSummary:
         return ThreadSummary(*(await self._one(THREAD, thread_id)))
 
-    async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
+    async def rename(self, thread_id: str, name: str | None) -> None:
         checked(name=name)
         await self._one(RENAME, thread_id, name=name)
 
-    async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
+    async def archive(self, thread_id: str, archived: bool) -> None:
         await self._one(ARCHIVE, thread_id, archived=archived)
 
-    async def delete(self, thread_id: str) -> None:  # noqa: D102
+    async def delete(self, thread_id: str) -> None:
         outcome, again = await self._one(DELETE, thread_id)
         if outcome == "ThreadAlreadyRunning":
             raise ThreadAlreadyRunning
@@ -111,13 +111,13 @@ class PostgresThreads:
             raise not_found(thread_id)
         return rows[0]
 
-    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
+    async def clear(self, scope: str | AnyScope | None) -> None:
         everyones = isinstance(scope, AnyScope)
         scoped = None if isinstance(scope, AnyScope) else scope
         if keepable(scoped or ""):
             await self._client.rows(CLEAR, everyones=everyones, scope=scoped)
 
-    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         checked(thread_id=thread.thread_id, name=thread.name, agent_id=thread.agent_id, scope=thread.scope)
         for run in runs:
             checked(run_id=run.run_id, input=run.input)
@@ -149,7 +149,7 @@ class PostgresThreads:
                     raise RunAlreadyExists(str(error)) from None
             raise
 
-    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed = 0
         for (thread_id,) in await self._client.rows(TO_PRUNE, max_runs=max_runs, before=before, limit=limit):
             if removed >= limit:

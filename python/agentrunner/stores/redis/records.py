@@ -31,12 +31,12 @@ class RedisRecords:
         self._calls = itertools.count()
         self._answered: list[int] = []
 
-    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102 - the protocol says it, here and below
+    async def record(self, kind: str, key: str) -> Record | None:
         if not can_be(kind=kind, key=key):
             return None
         return _record(await self._client.run("record", _address(kind, key)), kind, key)
 
-    async def records(  # noqa: D102
+    async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         after_kind, after_key = after or ("", "")
@@ -55,7 +55,7 @@ class RedisRecords:
                     found.append(record)
         return found
 
-    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         check_changes(changes)
         call, answered, self._answered = next(self._calls), self._answered, []
         arguments: list[Any] = [self._nonce, call]

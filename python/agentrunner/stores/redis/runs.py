@@ -18,7 +18,7 @@ from agentrunner.errors import (
 )
 from agentrunner.stores.redis.journal import RedisJournals, lost
 from agentrunner.stores.redis.scripts import maybe, optional, text, whose
-from agentrunner.stores.types import JournalPage, Place
+from agentrunner.stores.types import CursorLocation, JournalPage
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Recorder
@@ -52,7 +52,7 @@ class RedisRuns:
         """Wait until nothing is to be written any more."""
         await self._journals.settled()
 
-    async def claim(  # noqa: D102 - the protocol says it, here and below
+    async def claim(
         self,
         thread_id: str,
         run_id: str,
@@ -76,17 +76,17 @@ class RedisRuns:
         token, first_seq, known = found
         return Claim(thread_id, run_id, token, first_seq, input, agent_id), [text(one) for one in known]
 
-    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._journals.append(claim, batch)
 
-    async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
+    async def renew(self, claims: list[Claim]) -> list[bool]:
         held: list[bool] = []
         for some in (claims[i : i + AT_ONCE] for i in range(0, len(claims), AT_ONCE)):
             pairs = [part for claim in some for part in (claim.thread_id.encode(), claim.token)]
             held += [bool(still) for still in await self._client.run("renew", self._lease_ms, *pairs)]
         return held
 
-    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         events = b""
         if stored:
             # Off the loop where it takes longer than other tasks should wait.
@@ -104,18 +104,18 @@ class RedisRuns:
         if outcome == b"lost":
             raise lost(claim)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         asked = await self._client.run("request_stop", thread_id.encode(), optional(run_id), self._call())
         return bool(asked)
 
-    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
+    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         found = await self._client.run("live", optional(thread_id))
         return [(_claim(held[:6]), bool(held[6])) for held in found]
 
-    async def stops(self) -> list[int]:  # noqa: D102
+    async def stops(self) -> list[int]:
         return [int(token) for token in await self._client.run("stops")]
 
-    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
         claims: list[Claim] = []
         while True:
             owners = [text(owner) for owner in await self._client.run("owners")]
@@ -133,13 +133,11 @@ class RedisRuns:
             if len(found) < AT_ONCE:
                 return claims
 
-    async def journal(  # noqa: D102
-        self, thread_id: str, after: int, until: int | None, limit: int
-    ) -> JournalPage:
+    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         page = await self._journals.read(thread_id, after, until, limit)
         return JournalPage(page.frames, page.live_token)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         seq = cursor[0]
         kind, first_seq, last_seq = await self._client.run("locate", thread_id.encode(), seq)
         if kind == b"ahead":
@@ -150,10 +148,10 @@ class RedisRuns:
                 "connect without a cursor for the whole thread"
             )
         if kind == b"journal":
-            return Place("journal", first_seq, last_seq)
-        return Place("live" if kind == b"live" else "stored", 0, 0)
+            return CursorLocation("journal", first_seq, last_seq)
+        return CursorLocation("live" if kind == b"live" else "stored", 0, 0)
 
-    async def delete(self, thread_id: str) -> None:  # noqa: D102
+    async def delete(self, thread_id: str) -> None:
         async def remove(tried: int) -> Any:
             outcome = await self._client.try_once("delete", thread_id.encode())
             return b"done" if tried and outcome == b"not found" else outcome
@@ -164,7 +162,7 @@ class RedisRuns:
         if outcome == b"running":
             raise ThreadAlreadyRunning
 
-    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
+    async def clear(self, scope: str | AnyScope | None) -> None:
         looked, passed = 1, 0
         while looked:
             looked, kept = await self._client.run("clear", whose(scope), passed)

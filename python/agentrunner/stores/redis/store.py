@@ -15,7 +15,16 @@ from agentrunner.stores.redis.watcher import RedisWatcher
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim, Recorder
     from agentrunner.stores.protocol import Store
-    from agentrunner.stores.types import Change, Cursor, HistoryPage, JournalPage, Place, Record, Report, StoredRun
+    from agentrunner.stores.types import (
+        Change,
+        Cursor,
+        CursorLocation,
+        HistoryPage,
+        JournalPage,
+        Record,
+        StoredRun,
+        StoreReport,
+    )
     from agentrunner.types import AnyScope, ThreadSummary
 
 
@@ -90,7 +99,7 @@ class RedisStore:
             raise StoreClosed("the store is closed")
         return self._opened
 
-    async def claim(  # noqa: D102 - the protocol says it, here and below
+    async def claim(
         self,
         thread_id: str,
         run_id: str,
@@ -101,44 +110,40 @@ class RedisStore:
     ) -> tuple[Claim, list[str]]:
         return await self._runs.claim(thread_id, run_id, input, agent_id, message_ids, scope)
 
-    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._runs.append(claim, batch, barrier)
 
-    async def renew(self, claims: list[Claim]) -> list[bool]:  # noqa: D102
+    async def renew(self, claims: list[Claim]) -> list[bool]:
         return await self._runs.renew(claims)
 
-    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await self._runs.finish(claim, recorder, stored)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:  # noqa: D102
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         return await self._runs.request_stop(thread_id, run_id)
 
-    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:  # noqa: D102
+    async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         return await self._runs.live(thread_id)
 
-    async def stops(self) -> list[int]:  # noqa: D102
+    async def stops(self) -> list[int]:
         return await self._runs.stops()
 
-    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
         return await self._runs.recover(thread_id)
 
-    async def journal(  # noqa: D102
-        self, thread_id: str, after: int, until: int | None, limit: int
-    ) -> JournalPage:
+    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         return await self._runs.journal(thread_id, after, until, limit)
 
-    async def changed(self, thread_id: str, after: int) -> None:  # noqa: D102
+    async def changed(self, thread_id: str, after: int) -> None:
         await self._watcher.changed(thread_id, after)
 
-    async def history(  # noqa: D102
-        self, thread_id: str, after: Cursor, until: int | None, limit: int
-    ) -> HistoryPage:
+    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         return await self._threads.history(thread_id, after, until, limit)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         return await self._runs.locate(thread_id, cursor)
 
-    async def threads(  # noqa: D102
+    async def threads(
         self,
         limit: int,
         before: tuple[int, str] | None,
@@ -148,40 +153,40 @@ class RedisStore:
     ) -> list[ThreadSummary]:
         return await self._threads.threads(limit, before, include_archived, agent_id, scope)
 
-    async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
+    async def thread(self, thread_id: str) -> ThreadSummary:
         return await self._threads.thread(thread_id)
 
-    async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
+    async def rename(self, thread_id: str, name: str | None) -> None:
         await self._threads.rename(thread_id, name)
 
-    async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
+    async def archive(self, thread_id: str, archived: bool) -> None:
         await self._threads.archive(thread_id, archived)
 
-    async def delete(self, thread_id: str) -> None:  # noqa: D102
+    async def delete(self, thread_id: str) -> None:
         await self._runs.delete(thread_id)
 
-    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
+    async def clear(self, scope: str | AnyScope | None) -> None:
         await self._runs.clear(scope)
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         return await self._threads.runs(thread_id, after, limit)
 
-    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         await self._threads.put(thread, runs)
 
-    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         return await self._threads.prune(max_runs, before, limit)
 
-    async def record(self, kind: str, key: str) -> Record | None:  # noqa: D102
+    async def record(self, kind: str, key: str) -> Record | None:
         return await self._records.record(kind, key)
 
-    async def records(  # noqa: D102
+    async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         return await self._records.records(kind, thread_id, after, limit)
 
-    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:  # noqa: D102
+    async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         return await self._records.write(changes, claim)
 
-    async def inspect(self, fix: bool) -> Report:  # noqa: D102
+    async def inspect(self, fix: bool) -> StoreReport:
         return await self._threads.inspect(fix)

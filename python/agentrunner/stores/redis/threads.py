@@ -11,7 +11,7 @@ from agentrunner._core import Frames
 from agentrunner.errors import AgentRunnerError, RunAlreadyExists, StoreError, ThreadAlreadyRunning
 from agentrunner.stores.redis.runs import not_found
 from agentrunner.stores.redis.scripts import maybe, optional, text, whose
-from agentrunner.stores.types import HistoryPage, Report, StoredRun
+from agentrunner.stores.types import HistoryPage, StoredRun, StoreReport
 from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ class RedisThreads:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def history(  # noqa: D102 - the protocol says it, here and below
-        self, thread_id: str, after: Cursor, until: int | None, limit: int
-    ) -> HistoryPage:
+    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         seq, index = after
         more, found = await self._client.run(
             "history", thread_id.encode(), seq, _number(index), _number(until), limit
@@ -44,7 +42,7 @@ class RedisThreads:
         long = sum(len(events) for *_, events in found) > LONG
         return await asyncio.to_thread(_page, more, found, limit) if long else _page(more, found, limit)
 
-    async def threads(  # noqa: D102
+    async def threads(
         self,
         limit: int,
         before: tuple[int, str] | None,
@@ -63,21 +61,21 @@ class RedisThreads:
             found += [_summary(row) for row in rows]
         return found
 
-    async def thread(self, thread_id: str) -> ThreadSummary:  # noqa: D102
+    async def thread(self, thread_id: str) -> ThreadSummary:
         row = await self._client.run("thread", thread_id.encode())
         if row is None:
             raise not_found(thread_id)
         return _summary(row)
 
-    async def rename(self, thread_id: str, name: str | None) -> None:  # noqa: D102
+    async def rename(self, thread_id: str, name: str | None) -> None:
         if not await self._client.run("edit", thread_id.encode(), "name", optional(name)):
             raise not_found(thread_id)
 
-    async def archive(self, thread_id: str, archived: bool) -> None:  # noqa: D102
+    async def archive(self, thread_id: str, archived: bool) -> None:
         if not await self._client.run("edit", thread_id.encode(), "archived", optional("1" if archived else None)):
             raise not_found(thread_id)
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:  # noqa: D102
+    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         while True:
             rows = await self._client.run("runs", thread_id.encode(), after, limit)
             found = [run for row in rows if (run := await asyncio.to_thread(_stored, row)) is not None]
@@ -85,7 +83,7 @@ class RedisThreads:
                 return found
             after = int(rows[-1][1])
 
-    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:  # noqa: D102
+    async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         arguments: list[Any] = [
             thread.thread_id.encode(), optional(thread.name), optional(thread.agent_id),
             optional("1" if thread.archived else None), optional(thread.scope), thread.created_at, thread.updated_at,
@@ -106,7 +104,7 @@ class RedisThreads:
                 f"thread '{thread.thread_id}' has runs of its own up to {detail[0]}, behind which none fit"
             )  # fmt: skip
 
-    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:  # noqa: D102
+    async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed, cursor = 0, b"0"
         while removed < limit:
             cursor, count = await self._client.run(
@@ -117,7 +115,7 @@ class RedisThreads:
                 break
         return removed
 
-    async def inspect(self, fix: bool) -> Report:  # noqa: D102
+    async def inspect(self, fix: bool) -> StoreReport:
         threads = runs = 0
         corrupt: list[tuple[str, str]] = []
         orphans: list[tuple[str, str]] = []
@@ -143,7 +141,7 @@ class RedisThreads:
                 threads += bool(known)
             if cursor == b"0":
                 records = await self._client.command("ZCARD", f"{self._client.prefix}:records")
-                return Report("ok", threads, runs, 0, corrupt, orphans, [], await self._dead(), records)
+                return StoreReport("ok", threads, runs, 0, corrupt, orphans, [], await self._dead(), records)
 
     async def _dead(self) -> list[tuple[str, str]]:
         return [

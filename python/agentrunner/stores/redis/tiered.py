@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agentrunner import _core
 from agentrunner.errors import AgentRunnerError, CursorExpired, StoreError, ThreadNotFound
 from agentrunner.stores.redis.journal import RedisJournals, lost
-from agentrunner.stores.types import JournalPage, Place
+from agentrunner.stores.types import CursorLocation, JournalPage
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim, Recorder
@@ -56,7 +56,7 @@ class TieredRuns:
         if self._extending:
             await asyncio.wait(self._extending)
 
-    async def claim(  # noqa: D102 - the protocol says it, here and below
+    async def claim(
         self,
         thread_id: str,
         run_id: str,
@@ -75,7 +75,7 @@ class TieredRuns:
             raise
         return claim, known
 
-    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:  # noqa: D102
+    async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() - self._extended.setdefault(claim.token, 0.0) > self._history.lease_ttl * EXTEND_EVERY:
             self._extended[claim.token] = loop.time()
@@ -95,7 +95,7 @@ class TieredRuns:
             if not held and claim.token in self._extended:
                 self._lost.add(claim.token)
 
-    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:  # noqa: D102
+    async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         self._extended.pop(claim.token, None)
         self._lost.discard(claim.token)
         await self._history.finish(claim, recorder, stored)
@@ -105,7 +105,7 @@ class TieredRuns:
     async def _end(self, thread_id: str, first_seq: int) -> None:
         await self._client.run("end", thread_id.encode(), first_seq, self._resume_ms)
 
-    async def recover(self, thread_id: str | None = None) -> list[Claim]:  # noqa: D102
+    async def recover(self, thread_id: str | None = None) -> list[Claim]:
         claims = await self._history.recover(thread_id)
         for claim in claims:
             await self._client.run("mark", claim.thread_id.encode(), claim.first_seq, claim.token, self._lease_ms)
@@ -119,9 +119,7 @@ class TieredRuns:
             if all(claim.first_seq != first_seq for claim, _ in await self._history.live(thread_id)):
                 await self._end(thread_id, first_seq)
 
-    async def journal(  # noqa: D102
-        self, thread_id: str, after: int, until: int | None, limit: int
-    ) -> JournalPage:
+    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         page = await self._journals.read(thread_id, after, until, limit)
         if len(page.frames) and page.writer is not None:
             # Of who writes the newest journal, and of nobody after them.
@@ -129,7 +127,7 @@ class TieredRuns:
         live = await self._history.live(thread_id)
         return JournalPage(page.frames, live[0][0].token if live else None)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> Place:  # noqa: D102
+    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         with contextlib.suppress(CursorExpired):
             place = await self._history.locate(thread_id, cursor)
             if place.kind != "journal":
@@ -141,13 +139,13 @@ class TieredRuns:
                 f"cursor {cursor[0]} of thread '{thread_id}' is inside a finished run whose raw events are no longer "
                 "kept; connect without a cursor for the whole thread"
             )
-        return Place("journal", *span)
+        return CursorLocation("journal", *span)
 
-    async def delete(self, thread_id: str) -> None:  # noqa: D102
+    async def delete(self, thread_id: str) -> None:
         await self._history.delete(thread_id)
         await self._client.run("drop", thread_id.encode())
 
-    async def clear(self, scope: str | AnyScope | None) -> None:  # noqa: D102
+    async def clear(self, scope: str | AnyScope | None) -> None:
         names: list[str] = []
         before: tuple[int, str] | None = None
         while page := await self._history.threads(AT_ONCE, before, True, None, scope):
