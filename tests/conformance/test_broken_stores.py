@@ -32,7 +32,7 @@ class FinishesUnderAnyToken(MemoryStore):
     caught_by = "test_a_made_up_claim_is_fenced"
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
-        await super().finish(self._live(claim.thread_id) or claim, recorder, stored)
+        await super().finish(self._threads.get_claim(claim.thread_id) or claim, recorder, stored)
 
 
 class RenewsAnything(MemoryStore):
@@ -46,7 +46,7 @@ class LetsTwoWin(MemoryStore):
     caught_by = "test_of_many_claims_at_once_one_wins"
 
     async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
-        if self._live(thread_id):
+        if self._threads.get_claim(thread_id):
             raise ThreadAlreadyRunning
         await asyncio.sleep(0)
         if thread_id in self._threads:
@@ -58,7 +58,7 @@ class UsesRunIdsAgain(MemoryStore):
     caught_by = "test_a_run_id_is_used_once"
 
     async def claim(self, thread_id: str, run_id: str, *asked: Any) -> tuple[Claim, list[str]]:
-        self._run_ids.pop(run_id, None)
+        self._threads.thread_by_run.pop(run_id, None)
         return await super().claim(thread_id, run_id, *asked)
 
 
@@ -76,7 +76,7 @@ class TellsOfOthersThreads(MemoryStore):
     caught_by = "test_another_scopes_live_thread_is_not_found"
 
     async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
-        if self._live(thread_id):
+        if self._threads.get_claim(thread_id):
             raise ThreadAlreadyRunning
         return await super().claim(thread_id, *asked)
 
@@ -99,7 +99,7 @@ class KeepsAtTheEnd(MemoryStore):
         self._waiting: list[tuple[Claim, Batch]] = []
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
-        self._held(claim)
+        self._threads.require_claim(claim)
         self._waiting.append((claim, batch))
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
@@ -115,7 +115,7 @@ class EndsInTwoSteps(MemoryStore):
     caught_by = "test_a_run_ends_in_one_step"
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
-        self._held(claim).claim = None
+        self._threads.require_claim(claim).claim = None
         await asyncio.sleep(0)
         self._threads[claim.thread_id].claim = claim
         await super().finish(claim, recorder, stored)
@@ -188,10 +188,10 @@ class DeletesHalf(MemoryStore):
     caught_by = "test_a_thread_is_deleted"
 
     async def delete(self, thread_id: str) -> None:
-        known = self._existing(thread_id).message_ids
+        known = self._threads.require(thread_id).message_ids
         await super().delete(thread_id)
         await self.claim(thread_id, "again", "{}", None, [], None)
-        self._run_ids.pop("again")
+        self._threads.thread_by_run.pop("again")
         self._threads[thread_id].claim = None
         self._threads[thread_id].message_ids = known
 
@@ -258,7 +258,7 @@ class CountsEachRecordsVersions(MemoryStore):
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         kept = await self.record(changes[0].kind, changes[0].key)
-        self._records._versions = kept.version if kept else 0
+        self._records._last_version = kept.version if kept else 0
         return await super().write(changes, claim)
 
 
@@ -283,7 +283,7 @@ class ClearsWhatIsNobodys(MemoryStore):
         await super().clear(scope)
         for record in await self.records(None, None, None, 1000):
             if record.thread_id not in self._threads:
-                self._records.forget(record.thread_id)
+                self._records.remove_thread(record.thread_id)
 
 
 class PagesByKeyAlone(MemoryStore):

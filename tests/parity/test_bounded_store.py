@@ -186,13 +186,13 @@ async def test_what_is_dropped_no_longer_counts(memory_factory: Factory, how: st
         elif how == "clear":
             await runner.threads.clear()
     if how in ("delete", "clear"):
-        assert runner._store._bytes == 0
+        assert runner._store._threads.size == 0
     # Had the dropped ones counted, this would push out all others.
     if how != "threads":
         await ran(runner, "small", "r-small")
         await ran(runner, "other", "r-other")
         assert {"small", "other"} <= await kept(runner)
-    assert runner._store._bytes == sum(thread.size for thread in runner._store._threads.values()) < 8000
+    assert runner._store._threads.size == sum(thread.size for thread in runner._store._threads.values()) < 8000
 
 
 # The warning

@@ -1,29 +1,26 @@
-"""The store in this process's memory, bounded."""
+"""The store in this process's memory, for tests, demos and threads that need not survive a restart."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-import warnings
 from bisect import bisect_right
-from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner._core import Batch, Claim, Frames, Recorder
-from agentrunner.errors import (
-    CursorAhead,
-    CursorExpired,
-    InvalidEvent,
-    LeaseLost,
-    RunAlreadyExists,
-    StoreError,
-    ThreadAlreadyRunning,
-    ThreadNotFound,
+from agentrunner.errors import StoreError, ThreadAlreadyRunning
+from agentrunner.stores._errors import (
+    make_cursor_ahead,
+    make_cursor_expired,
+    make_run_already_exists,
+    make_run_in_another_thread,
+    make_thread_not_found,
 )
+from agentrunner.stores._run_events import compact_run, is_readable, read_run
 from agentrunner.stores.memory.records import MemoryRecords
+from agentrunner.stores.memory.threads import MemoryJournal, MemoryThread, MemoryThreads
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun, StoreReport
 from agentrunner.stores.validation import check_changes
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
@@ -36,68 +33,47 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 MIB = 1 << 20
-LONG = 10_000
-"""Events of a run that is written out on another thread."""
+DEFAULT_MAX_BYTES = 512 * MIB
+FOLLOW_POLL_SECONDS = 0.02
 
 
-def _now_ms() -> int:
+def read_clock_ms() -> int:
+    """Return the time in milliseconds since 1970."""
     return int(time.time() * 1000)
 
 
-@dataclass(slots=True)
-class _Journal:
-    """One run's raw frames."""
-
-    first_seq: int
-    batches: list[Batch] = field(default_factory=list)
-    until: int | None = None
-    """When they may go; `None` while the run is live."""
-
-
-@dataclass(slots=True)
-class _Thread:
-    thread_id: str
-    runs: list[StoredRun] = field(default_factory=list)
-    message_ids: dict[str, int] = field(default_factory=dict)
-    """Each with the last sequence number of the newest run that has it."""
-    journals: list[_Journal] = field(default_factory=list)
-    claim: Claim | None = None
-    stop_requested: bool = False
-    abandoned: bool = False
-    """Whether the live run's owner is gone."""
-    head_seq: int = 0
-    name: str | None = None
-    agent_id: str | None = None
-    archived: bool = False
-    created_at: int = 0
-    updated_at: int = 0
-    size: int = 0
-    scope: str | None = None
-
-    @property
-    def exists(self) -> bool:
-        """Whether it has runs; else there are only raw frames left that somebody may still ask for."""
-        return bool(self.runs) or self.claim is not None
-
-
 class MemoryStore:
-    """Threads in memory. Past a limit the least recently used threads go, never a running one.
+    """Threads in this process's memory, up to a limit; they are lost when the process ends.
 
-    `max_threads`, `max_runs_per_thread`, `max_bytes` (of compacted events): at least 1 each. What is dropped is said
-    once in a `UserWarning`. `resume_window`: seconds a finished run's raw events are kept for readers that resume.
+    When a limit is exceeded, the least recently used threads are dropped, never one with a live run. The first time it
+    happens, a `UserWarning` says so.
+
+    Args:
+        max_threads: The greatest number of threads, at least 1.
+        max_runs_per_thread: The greatest number of stored runs of one thread, at least 1; its oldest is dropped first.
+        max_bytes: The greatest total size of all compacted events in bytes, at least 1.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+
+    Raises:
+        ValueError: A limit is not a positive integer.
+
+    Example::
+
+        runner = AgentRunner(MemoryStore(max_threads=100))
+
     """
 
     shared = False
     lease_ttl = 10.0
-    now: Callable[[], int] = staticmethod(_now_ms)
-    """Gives the time, in milliseconds since 1970; a store built on this one may set another."""
+    now: Callable[[], int] = staticmethod(read_clock_ms)
+    """Clock of the store, in milliseconds since 1970; a store that wraps this one may replace it."""
 
     def __init__(
         self,
         *,
         max_threads: int = 1000,
         max_runs_per_thread: int = 100,
-        max_bytes: int = 512 * MIB,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         resume_window: float = 300.0,
     ) -> None:
         for name, value in (
@@ -111,12 +87,9 @@ class MemoryStore:
         self.max_runs_per_thread = max_runs_per_thread
         self.max_bytes = max_bytes
         self.resume_window = resume_window
-        self._threads: OrderedDict[str, _Thread] = OrderedDict()
-        self._run_ids: dict[str, str] = {}
         self._records = MemoryRecords()
-        self._tokens = 0
-        self._bytes = 0
-        self._warned = False
+        self._threads = MemoryThreads(max_threads, max_runs_per_thread, max_bytes, self._records)
+        self._last_token = 0
 
     async def open(self) -> None:
         pass
@@ -135,96 +108,100 @@ class MemoryStore:
     ) -> tuple[Claim, list[str]]:
         thread = self._threads.get(thread_id)
         if thread is not None and thread.exists and thread.scope != scope:
-            raise ThreadNotFound(f"there is no thread '{thread_id}'")
+            raise make_thread_not_found(thread_id)
         if thread is not None and thread.claim is not None:
             raise ThreadAlreadyRunning
-        if run_id in self._run_ids:
-            raise RunAlreadyExists(
-                f"run '{run_id}' exists already; a run id is used once, start the retry under a new one"
-            )
+        if run_id in self._threads.thread_by_run:
+            raise make_run_already_exists(run_id)
         if thread is not None:
-            # At the latest now, so that what a log of the verbs says is the same when it is done again.
-            self._expire(thread)
+            # Not later than now: a log of the calls, replayed, must come to the same sequence numbers.
+            self._threads.expire_journals(thread, self.now())
             thread = self._threads.get(thread_id)
         if thread is None:
-            thread = self._threads[thread_id] = _Thread(thread_id)
-            self._evict(keep=thread)
+            thread = self._threads.add(thread_id)
         if not thread.runs:
             thread.scope, thread.agent_id, thread.name, thread.archived = scope, agent_id, None, False
             thread.created_at = thread.updated_at = self.now()
-        self._touch(thread)
-        self._tokens += 1
-        thread.claim = Claim(thread_id, run_id, self._tokens, thread.head_seq + 1, input, agent_id)
+        self._threads.touch(thread)
+        self._last_token += 1
+        thread.claim = Claim(thread_id, run_id, self._last_token, thread.head_seq + 1, input, agent_id)
         thread.stop_requested = False
-        thread.journals.append(_Journal(thread.claim.first_seq))
-        self._run_ids[run_id] = thread_id
-        return thread.claim, [known for known in message_ids if known in thread.message_ids]
+        thread.journals.append(MemoryJournal(thread.claim.first_seq))
+        self._threads.thread_by_run[run_id] = thread_id
+        return thread.claim, [message_id for message_id in message_ids if message_id in thread.message_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
-        self._held(claim).journals[-1].batches.append(batch)
+        self._threads.require_claim(claim).journals[-1].batches.append(batch)
 
     async def renew(self, claims: list[Claim]) -> list[bool]:
-        return [self._live(claim.thread_id) == claim for claim in claims]
+        return [self._threads.get_claim(claim.thread_id) == claim for claim in claims]
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
-        self._held(claim)
-        # Off the loop where it takes longer than other tasks should wait.
-        long = recorder.recorded > LONG
-        events = await asyncio.to_thread(recorder.compacted) if long else recorder.compacted()
-        thread = self._held(claim)
-        thread.claim, thread.abandoned = None, False
+        self._threads.require_claim(claim)
+        events = await compact_run(recorder)
+        # The claim may have been lost while the run was compacted.
+        thread = self._threads.require_claim(claim)
+        thread.claim, thread.is_abandoned = None, False
         thread.head_seq = max(thread.head_seq, recorder.last_seq)
-        thread.journals[-1].until = self.now() + int(self.resume_window * 1000)
+        thread.journals[-1].expires_at = self.now() + int(self.resume_window * 1000)
         if not stored:
-            del self._run_ids[claim.run_id]
-            if not thread.runs:
-                self._drop_unless_kept(thread)
+            del self._threads.thread_by_run[claim.run_id]
+            self._threads.drop_unless_in_use(thread)
             return
-        # Times never run backwards, so that the list's order is the order of events.
+        # Times never go backwards, so that the order of the list is the order of the runs.
         thread.updated_at = max(self.now(), thread.updated_at)
         if not thread.runs:
             thread.created_at = thread.updated_at
-        parent = thread.runs[-1].run_id if thread.runs else None
         run = StoredRun(
-            claim.run_id, parent, claim.first_seq, recorder.last_seq, events, claim.input, thread.updated_at
+            claim.run_id,
+            thread.last_run_id,
+            claim.first_seq,
+            recorder.last_seq,
+            events,
+            claim.input,
+            thread.updated_at,
         )
         thread.message_ids |= dict.fromkeys(recorder.message_ids, run.last_seq)
         thread.agent_id = claim.agent_id or thread.agent_id
-        self._keep(thread, run)
-        self._touch(thread)
-        self._evict(keep=thread)
+        self._threads.add_run(thread, run)
+        self._threads.touch(thread)
+        self._threads.evict(keep=thread)
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        live = self._live(thread_id)
         thread = self._threads.get(thread_id)
-        if live is None or thread is None or thread.stop_requested or run_id not in (None, live.run_id):
+        if thread is None or thread.claim is None or thread.stop_requested:
+            return False
+        if run_id not in (None, thread.claim.run_id):
             return False
         thread.stop_requested = True
         return True
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
-        chosen = self._threads.values() if thread_id is None else filter(None, [self._threads.get(thread_id)])
-        return [(thread.claim, thread.stop_requested) for thread in chosen if thread.claim is not None]
+        threads = self._threads.values() if thread_id is None else filter(None, [self._threads.get(thread_id)])
+        return [(thread.claim, thread.stop_requested) for thread in threads if thread.claim is not None]
 
     async def stops(self) -> list[int]:
         return [thread.claim.token for thread in self._threads.values() if thread.claim and thread.stop_requested]
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
-        taken: list[Claim] = []
+        claims: list[Claim] = []
         for thread in list(self._threads.values()):
-            self._expire(thread)
-            if thread.claim is not None and thread.abandoned and thread_id in (None, thread.thread_id):
-                old, self._tokens, thread.abandoned = thread.claim, self._tokens + 1, False
+            self._threads.expire_journals(thread, self.now())
+            if thread.claim is not None and thread.is_abandoned and thread_id in (None, thread.thread_id):
+                old, self._last_token, thread.is_abandoned = thread.claim, self._last_token + 1, False
                 thread.claim = Claim(
-                    old.thread_id, old.run_id, self._tokens, old.first_seq, old.input, old.agent_id
+                    old.thread_id, old.run_id, self._last_token, old.first_seq, old.input, old.agent_id
                 )  # fmt: skip
-                taken.append(thread.claim)
-        return taken
+                claims.append(thread.claim)
+        return claims
 
     async def abandon(self) -> None:
-        """Leave the live runs to `recover`: for a store that is built on this one, whose owner's process has ended."""
+        """Leave all live runs to `recover`.
+
+        A store that wraps this one and outlives its process calls this when it is opened: its runs' owner is gone.
+        """
         for thread in self._threads.values():
-            thread.abandoned = thread.claim is not None
+            thread.is_abandoned = thread.claim is not None
 
     async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         thread = self._threads.get(thread_id)
@@ -232,24 +209,24 @@ class MemoryStore:
         for journal in thread.journals if thread else ():
             if until is not None and journal.first_seq > until:
                 break
-            # Batches are in order: the first one that is wanted is found by halving.
+            # Batches are in order, so a binary search finds the first one that ends after `after`.
             for batch in journal.batches[bisect_right(journal.batches, after, key=lambda batch: batch.last_seq) :]:
                 if len(data) >= limit:
                     break
                 data += batch.after(after, limit - len(data))
-        live = self._live(thread_id)
-        return JournalPage(Frames(bytes(data)), live.token if live else None)
+        claim = self._threads.get_claim(thread_id)
+        return JournalPage(Frames(bytes(data)), claim.token if claim else None)
 
     async def changed(self, thread_id: str, after: int) -> None:
-        # No run lives in another process; for who follows one all the same, as a test does.
-        await asyncio.sleep(0.02)
+        # No other process can follow a run, but a test of this one can.
+        await asyncio.sleep(FOLLOW_POLL_SECONDS)
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         thread = self._threads.get(thread_id)
         data = bytearray()
         position: Cursor | None = None
         if thread is not None:
-            self._touch(thread)
+            self._threads.touch(thread)
         for run in thread.runs if thread else ():
             seq, index = after
             if run.last_seq < seq or (until is not None and run.first_seq >= until):
@@ -262,10 +239,10 @@ class MemoryStore:
                 skip = 0
             if len(data) >= limit:
                 return HistoryPage(Frames(bytes(data)), position)
-            if (frames := _frames(run, skip)) is not None:
+            if (frames := read_run(run.events, run.last_seq, skip)) is not None:
                 data += bytes(frames)
             else:
-                logger.error("thread %s: run %s cannot be read and is left out", thread_id, run.run_id)
+                logger.error("thread %s: run %s cannot be read, so it is skipped", thread_id, run.run_id)
             position = (run.last_seq, None)
         return HistoryPage(Frames(bytes(data)), None)
 
@@ -275,15 +252,12 @@ class MemoryStore:
         if thread is not None and thread.claim is not None and seq >= thread.claim.first_seq:
             return CursorLocation("live", 0, 0)
         if seq > (thread.head_seq if thread else 0):
-            raise CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
+            raise make_cursor_ahead(thread_id, seq)
         for run in thread.runs if thread else ():
             if run.first_seq <= seq < run.last_seq:
                 if thread and any(journal.first_seq == run.first_seq for journal in thread.journals):
                     return CursorLocation("journal", run.first_seq, run.last_seq)
-                raise CursorExpired(
-                    f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are gone; "
-                    "connect without a cursor for the whole thread"
-                )
+                raise make_cursor_expired(thread_id, seq)
         return CursorLocation("stored", 0, 0)
 
     async def threads(
@@ -294,7 +268,7 @@ class MemoryStore:
         agent_id: str | None,
         scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
-        chosen = [
+        threads = [
             thread
             for thread in self._threads.values()
             if thread.exists
@@ -303,86 +277,88 @@ class MemoryStore:
             and scope in (ANY_SCOPE, thread.scope)
             and (before is None or (thread.updated_at, thread.thread_id) < before)
         ]
-        # Of two updated in the same millisecond the more recently used comes first, save over a page's edge.
-        chosen.sort(key=lambda thread: (thread.updated_at, thread.thread_id), reverse=True)
-        return [_summary(thread) for thread in chosen[:limit]]
+        threads.sort(key=lambda thread: (thread.updated_at, thread.thread_id), reverse=True)
+        return [thread.summarize() for thread in threads[:limit]]
 
     async def thread(self, thread_id: str) -> ThreadSummary:
-        return _summary(self._existing(thread_id))
+        return self._threads.require(thread_id).summarize()
 
     async def rename(self, thread_id: str, name: str | None) -> None:
-        self._existing(thread_id).name = name
+        self._threads.require(thread_id).name = name
 
     async def archive(self, thread_id: str, archived: bool) -> None:
-        self._existing(thread_id).archived = archived
+        self._threads.require(thread_id).archived = archived
 
     async def delete(self, thread_id: str) -> None:
-        thread = self._existing(thread_id)
+        thread = self._threads.require(thread_id)
         if thread.claim is not None:
             raise ThreadAlreadyRunning
-        self._remove(thread)
+        self._threads.remove(thread)
 
     async def clear(self, scope: str | AnyScope | None) -> None:
         for thread in list(self._threads.values()):
             if thread.claim is None and scope in (ANY_SCOPE, thread.scope):
-                self._remove(thread)
-        self._warned = False
+                self._threads.remove(thread)
+        self._threads.has_warned = False
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         thread = self._threads.get(thread_id)
-        found: list[StoredRun] = []
+        page: list[StoredRun] = []
         size = 0
         for run in thread.runs if thread else ():
-            if run.last_seq > after and size < limit and _frames(run, 0) is not None:
-                found.append(run)
+            if run.last_seq > after and size < limit and is_readable(run.events):
+                page.append(run)
                 size += len(run.events) + len(run.input)
-        return found
+        return page
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
-        kept = self._threads.get(thread.thread_id)
-        if kept is not None and kept.claim is not None:
+        thread_id = thread.thread_id
+        target = self._threads.get(thread_id)
+        if target is not None and target.claim is not None:
             raise ThreadAlreadyRunning
-        new = [run for run in runs if self._run_ids.get(run.run_id) != thread.thread_id]
-        head = kept.head_seq if kept is not None else 0
-        for run in new:
-            if run.run_id in self._run_ids:
-                raise RunAlreadyExists(f"run '{run.run_id}' exists already, in another thread")
-            if not head < run.first_seq <= run.last_seq:
+        thread_by_run = self._threads.thread_by_run
+        new_runs = [run for run in runs if thread_by_run.get(run.run_id) != thread_id]
+        head_seq = target.head_seq if target is not None else 0
+        for run in new_runs:
+            if run.run_id in thread_by_run:
+                raise make_run_in_another_thread(run.run_id)
+            if not head_seq < run.first_seq <= run.last_seq:
                 raise StoreError(
-                    f"thread '{thread.thread_id}': run '{run.run_id}' ({run.first_seq} to {run.last_seq}) does not "
-                    f"begin behind {head}, where the thread is; nothing was put"
+                    f"thread '{thread_id}': run '{run.run_id}' has the events {run.first_seq} to {run.last_seq}, but "
+                    f"the thread is at {head_seq} already; nothing was copied"
                 )
-            head = run.last_seq
-        if not new and (kept is None or not kept.exists):
+            head_seq = run.last_seq
+        if not new_runs and (target is None or not target.exists):
             return
-        if kept is None:
-            kept = self._threads[thread.thread_id] = _Thread(thread.thread_id)
-        kept.name, kept.agent_id, kept.archived = thread.name, thread.agent_id, thread.archived
-        kept.scope, kept.created_at, kept.updated_at = thread.scope, thread.created_at, thread.updated_at
-        kept.head_seq = head
-        for run in new:
-            self._run_ids[run.run_id] = thread.thread_id
-            self._keep(kept, run._replace(parent_run_id=kept.runs[-1].run_id if kept.runs else None))
-            kept.message_ids |= dict.fromkeys(_core.run_message_ids(run.events), run.last_seq)
-        self._evict(keep=kept)
+        if target is None:
+            target = self._threads[thread_id] = MemoryThread(thread_id)
+        target.name, target.agent_id, target.archived = thread.name, thread.agent_id, thread.archived
+        target.scope, target.created_at, target.updated_at = thread.scope, thread.created_at, thread.updated_at
+        target.head_seq = head_seq
+        for run in new_runs:
+            thread_by_run[run.run_id] = thread_id
+            self._threads.add_run(target, run._replace(parent_run_id=target.last_run_id))
+            target.message_ids |= dict.fromkeys(_core.run_message_ids(run.events), run.last_seq)
+        self._threads.evict(keep=target)
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed = 0
         for thread in list(self._threads.values()):
             count = 0
             for run in thread.runs[: limit - removed]:
-                beyond = max_runs is not None and len(thread.runs) - count > max_runs
-                if not beyond and (before is None or run.created_at >= before):
+                is_surplus = max_runs is not None and len(thread.runs) - count > max_runs
+                if not is_surplus and (before is None or run.created_at >= before):
                     break
                 count += 1
-            if count:
-                removed += count
-                if count == len(thread.runs) and thread.claim is None:
-                    self._remove(thread)
-                    continue
-                last_seq = thread.runs[count - 1].last_seq
-                self._forget_oldest(thread, count)
-                thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
+            if not count:
+                continue
+            removed += count
+            if count == len(thread.runs) and thread.claim is None:
+                self._threads.remove(thread)
+                continue
+            last_seq = thread.runs[count - 1].last_seq
+            self._threads.drop_oldest_runs(thread, count)
+            thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
         return removed
 
     async def record(self, kind: str, key: str) -> Record | None:
@@ -391,125 +367,16 @@ class MemoryStore:
     async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
-        return self._records.page(kind, thread_id, after, limit)
+        return self._records.list_page(kind, thread_id, after, limit)
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         check_changes(changes)
         if claim is not None:
-            self._held(claim)
+            self._threads.require_claim(claim)
         return self._records.write(changes)
 
     async def inspect(self, fix: bool) -> StoreReport:
         threads = [thread for thread in self._threads.values() if thread.runs]
         runs = [(thread.thread_id, run) for thread in threads for run in thread.runs]
-        corrupt = [(thread_id, run.run_id) for thread_id, run in runs if _frames(run, 0) is None]
+        corrupt = [(thread_id, run.run_id) for thread_id, run in runs if not is_readable(run.events)]
         return StoreReport("ok", len(threads), len(runs), 0, corrupt, [], [], [], len(self._records))
-
-    def _live(self, thread_id: str) -> Claim | None:
-        thread = self._threads.get(thread_id)
-        return thread.claim if thread else None
-
-    def _held(self, claim: Claim) -> _Thread:
-        if self._live(claim.thread_id) != claim:
-            raise LeaseLost(f"run '{claim.run_id}' no longer holds thread '{claim.thread_id}'; nothing was written")
-        return self._threads[claim.thread_id]
-
-    def _existing(self, thread_id: str) -> _Thread:
-        thread = self._threads.get(thread_id)
-        if thread is None or not thread.exists:
-            raise ThreadNotFound(f"there is no thread '{thread_id}'")
-        return thread
-
-    def _touch(self, thread: _Thread) -> None:
-        self._threads.move_to_end(thread.thread_id)
-
-    def _grow(self, thread: _Thread, by: int) -> None:
-        thread.size += by
-        self._bytes += by
-
-    def _keep(self, thread: _Thread, run: StoredRun) -> None:
-        """Add a run behind those there are; the oldest goes where there are too many."""
-        thread.runs.append(run)
-        self._grow(thread, len(run.events))
-        if len(thread.runs) > self.max_runs_per_thread:
-            self._forget_oldest(thread, 1)
-            self._warn()
-
-    def _forget_oldest(self, thread: _Thread, count: int) -> None:
-        """Remove the oldest runs; what is left is a whole chain, and messages only they had may come again."""
-        gone, thread.runs = thread.runs[:count], thread.runs[count:]
-        for run in gone:
-            del self._run_ids[run.run_id]
-            self._grow(thread, -len(run.events))
-        if thread.runs:
-            thread.runs[0] = thread.runs[0]._replace(parent_run_id=None)
-        last_seq = gone[-1].last_seq
-        thread.message_ids = {known: seq for known, seq in thread.message_ids.items() if seq > last_seq}
-
-    def _drop(self, thread: _Thread) -> None:
-        del self._threads[thread.thread_id]
-        self._bytes -= thread.size
-        for run in thread.runs:
-            self._run_ids.pop(run.run_id, None)
-
-    def _remove(self, thread: _Thread) -> None:
-        """Drop a thread with all it has; where there is but a journal left, records are not its."""
-        if thread.exists:
-            self._records.forget(thread.thread_id)
-        self._drop(thread)
-
-    def _expire(self, thread: _Thread) -> None:
-        """Let go of raw frames whose time is over."""
-        now = self.now()
-        thread.journals = [journal for journal in thread.journals if journal.until is None or journal.until > now]
-        self._drop_unless_kept(thread)
-
-    def _drop_unless_kept(self, thread: _Thread) -> None:
-        """Drop a thread that has neither runs nor raw frames anyone may still ask for."""
-        if not thread.runs and not thread.journals and thread.claim is None:
-            self._drop(thread)
-
-    def _evict(self, keep: _Thread) -> None:
-        for thread in list(self._threads.values()):
-            if len(self._threads) <= self.max_threads and self._bytes <= self.max_bytes:
-                return
-            if thread.claim is None and thread is not keep:
-                self._remove(thread)
-                self._warn()
-
-    def _warn(self) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        text = (
-            f"the in-memory store is at a limit (max_threads={self.max_threads}, "
-            f"max_runs_per_thread={self.max_runs_per_thread}, max_bytes={self.max_bytes}): the oldest is dropped; "
-            "use SqliteAgentRunner to keep everything"
-        )
-        try:
-            warnings.warn(text, UserWarning, stacklevel=2)
-        except UserWarning:
-            # Where warnings are errors: the run that met the limit did nothing wrong, and half a `finish` is no good.
-            logger.warning(text)
-
-
-def _frames(run: StoredRun, skip: int) -> Frames | None:
-    """Give a stored run's frames; `None` for one that was put here damaged."""
-    try:
-        return _core.run_frames(run.events, run.last_seq, skip)
-    except (StoreError, InvalidEvent):
-        return None
-
-
-def _summary(thread: _Thread) -> ThreadSummary:
-    return ThreadSummary(
-        thread.thread_id,
-        thread.name,
-        thread.agent_id,
-        thread.archived,
-        thread.claim is not None,
-        len(thread.runs),
-        thread.created_at,
-        thread.updated_at,
-        thread.scope,
-    )

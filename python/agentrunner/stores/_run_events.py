@@ -1,0 +1,38 @@
+"""The events of stored runs: compacted when a run ends, read when it is replayed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agentrunner import _core
+from agentrunner.errors import InvalidEvent, StoreCorrupt
+
+if TYPE_CHECKING:
+    from agentrunner._core import Frames, Recorder
+
+INLINE_EVENTS = 10_000
+"""Number of events up to which a run is compacted on the event loop."""
+UNREADABLE = (InvalidEvent, StoreCorrupt)
+"""Errors that the core raises for events that it cannot read."""
+
+
+async def compact_run(recorder: Recorder) -> bytes:
+    """Return the run's compacted events as a JSON array."""
+    if recorder.recorded <= INLINE_EVENTS:
+        return recorder.compacted()
+    # A long run takes longer than the other tasks of the event loop should wait.
+    return await asyncio.to_thread(recorder.compacted)
+
+
+def read_run(events: bytes, last_seq: int, skip: int = 0) -> Frames | None:
+    """Return a stored run's frames from index `skip` on, or `None` if its events cannot be read."""
+    try:
+        return _core.run_frames(events, last_seq, skip)
+    except UNREADABLE:
+        return None
+
+
+def is_readable(events: bytes) -> bool:
+    """Return whether a stored run's events can be read."""
+    return read_run(events, 0) is not None

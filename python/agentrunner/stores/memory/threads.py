@@ -1,0 +1,200 @@
+"""The threads of a `MemoryStore`, and what keeps them within its limits."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agentrunner.stores._errors import make_lease_lost, make_thread_not_found
+from agentrunner.types import ThreadSummary
+
+if TYPE_CHECKING:
+    from agentrunner._core import Batch, Claim
+    from agentrunner.stores.memory.records import MemoryRecords
+    from agentrunner.stores.types import StoredRun
+
+logger = logging.getLogger("agentrunner")
+
+
+@dataclass(slots=True)
+class MemoryJournal:
+    """The raw frames of one run."""
+
+    first_seq: int
+    batches: list[Batch] = field(default_factory=list)
+    expires_at: int | None = None
+    """Time after which the frames may go, in milliseconds since 1970; `None` while the run is live."""
+
+
+@dataclass(slots=True)
+class MemoryThread:
+    """One thread with its stored runs, its raw frames and its live run."""
+
+    thread_id: str
+    runs: list[StoredRun] = field(default_factory=list)
+    message_ids: dict[str, int] = field(default_factory=dict)
+    """Message ids, each with the last sequence number of the newest run that has it."""
+    journals: list[MemoryJournal] = field(default_factory=list)
+    claim: Claim | None = None
+    stop_requested: bool = False
+    is_abandoned: bool = False
+    """Whether the live run's owner is gone."""
+    head_seq: int = 0
+    """Last sequence number of the thread's ended runs."""
+    name: str | None = None
+    agent_id: str | None = None
+    archived: bool = False
+    created_at: int = 0
+    updated_at: int = 0
+    size: int = 0
+    """Bytes of the compacted events of its runs."""
+    scope: str | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has a run; otherwise only raw frames are left, which a reader may still ask for."""
+        return bool(self.runs) or self.claim is not None
+
+    @property
+    def last_run_id(self) -> str | None:
+        """The id of its newest stored run."""
+        return self.runs[-1].run_id if self.runs else None
+
+    def summarize(self) -> ThreadSummary:
+        """Return the thread as a list shows it."""
+        return ThreadSummary(
+            self.thread_id,
+            self.name,
+            self.agent_id,
+            self.archived,
+            self.claim is not None,
+            len(self.runs),
+            self.created_at,
+            self.updated_at,
+            self.scope,
+        )
+
+
+class MemoryThreads(OrderedDict[str, MemoryThread]):
+    """Threads by id, the least recently used first.
+
+    When a limit is exceeded, the oldest threads and runs are dropped, with one warning.
+    """
+
+    def __init__(self, max_threads: int, max_runs_per_thread: int, max_bytes: int, records: MemoryRecords) -> None:
+        super().__init__()
+        self._max_threads = max_threads
+        self._max_runs_per_thread = max_runs_per_thread
+        self._max_bytes = max_bytes
+        self._records = records
+        self.thread_by_run: dict[str, str] = {}
+        """Ids of all runs, live and stored, each with its thread's id."""
+        self.size = 0
+        """Bytes of the compacted events of all threads."""
+        self.has_warned = False
+
+    def get_claim(self, thread_id: str) -> Claim | None:
+        """Return the claim of a thread's live run."""
+        thread = self.get(thread_id)
+        return thread.claim if thread else None
+
+    def require_claim(self, claim: Claim) -> MemoryThread:
+        """Return the thread that a claim holds. Raises `LeaseLost`."""
+        if self.get_claim(claim.thread_id) != claim:
+            raise make_lease_lost(claim)
+        return self[claim.thread_id]
+
+    def require(self, thread_id: str) -> MemoryThread:
+        """Return a thread that has a run. Raises `ThreadNotFound`."""
+        thread = self.get(thread_id)
+        if thread is None or not thread.exists:
+            raise make_thread_not_found(thread_id)
+        return thread
+
+    def add(self, thread_id: str) -> MemoryThread:
+        """Create a thread, and drop others if there are too many."""
+        thread = self[thread_id] = MemoryThread(thread_id)
+        self.evict(keep=thread)
+        return thread
+
+    def touch(self, thread: MemoryThread) -> None:
+        """Mark a thread as the one used last."""
+        self.move_to_end(thread.thread_id)
+
+    def add_run(self, thread: MemoryThread, run: StoredRun) -> None:
+        """Add a run after those that the thread has, and drop the oldest if there are too many."""
+        thread.runs.append(run)
+        self._grow(thread, len(run.events))
+        if len(thread.runs) > self._max_runs_per_thread:
+            self.drop_oldest_runs(thread, 1)
+            self._warn()
+
+    def drop_oldest_runs(self, thread: MemoryThread, count: int) -> None:
+        """Drop a thread's oldest runs, so that the others are a complete chain.
+
+        The thread no longer has messages that only the dropped runs had.
+        """
+        dropped, thread.runs = thread.runs[:count], thread.runs[count:]
+        for run in dropped:
+            del self.thread_by_run[run.run_id]
+            self._grow(thread, -len(run.events))
+        if thread.runs:
+            thread.runs[0] = thread.runs[0]._replace(parent_run_id=None)
+        last_seq = dropped[-1].last_seq
+        thread.message_ids = {message_id: seq for message_id, seq in thread.message_ids.items() if seq > last_seq}
+
+    def remove(self, thread: MemoryThread) -> None:
+        """Remove a thread with everything it has."""
+        # Where only raw frames are left, the thread no longer exists, and the records with its id are not its own.
+        if thread.exists:
+            self._records.remove_thread(thread.thread_id)
+        self._drop(thread)
+
+    def drop_unless_in_use(self, thread: MemoryThread) -> None:
+        """Drop a thread that has neither a run nor raw frames."""
+        if not thread.runs and not thread.journals and thread.claim is None:
+            self._drop(thread)
+
+    def expire_journals(self, thread: MemoryThread, now: int) -> None:
+        """Drop the raw frames whose resume window has ended."""
+        thread.journals = [
+            journal for journal in thread.journals if journal.expires_at is None or journal.expires_at > now
+        ]
+        self.drop_unless_in_use(thread)
+
+    def evict(self, keep: MemoryThread) -> None:
+        """Drop the least recently used threads until the limits hold; never a running one, nor `keep`."""
+        for thread in list(self.values()):
+            if len(self) <= self._max_threads and self.size <= self._max_bytes:
+                return
+            if thread.claim is None and thread is not keep:
+                self.remove(thread)
+                self._warn()
+
+    def _drop(self, thread: MemoryThread) -> None:
+        del self[thread.thread_id]
+        self.size -= thread.size
+        for run in thread.runs:
+            self.thread_by_run.pop(run.run_id, None)
+
+    def _grow(self, thread: MemoryThread, by: int) -> None:
+        thread.size += by
+        self.size += by
+
+    def _warn(self) -> None:
+        if self.has_warned:
+            return
+        self.has_warned = True
+        text = (
+            f"the in-memory store is at a limit (max_threads={self._max_threads}, "
+            f"max_runs_per_thread={self._max_runs_per_thread}, max_bytes={self._max_bytes}): the oldest runs and "
+            "threads are dropped; use SqliteAgentRunner to keep everything"
+        )
+        try:
+            warnings.warn(text, UserWarning, stacklevel=2)
+        except UserWarning:
+            # Where warnings are errors, raising here would fail the run that met the limit, in the middle of `finish`.
+            logger.warning(text)
