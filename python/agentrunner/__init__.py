@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from agentrunner._core import Event, __version__
-from agentrunner.embedded import InMemoryAgentRunner, SqliteAgentRunner
 from agentrunner.errors import (
     AgentRunnerError,
     ContextWindowExceeded,
@@ -42,17 +41,18 @@ from agentrunner.errors import (
     ToolNameClash,
 )
 from agentrunner.events import Folded, compact, expand, finalize, fold, verify
-from agentrunner.live import current_run
+from agentrunner.reading.stream import EventStream
 from agentrunner.runner import AgentRunner
+from agentrunner.runners import InMemoryAgentRunner, SqliteAgentRunner
+from agentrunner.running.current import Run, current_run
 from agentrunner.stores import Store
 from agentrunner.stores.memory import MemoryStore
 from agentrunner.stores.sqlite import SqliteStore
-from agentrunner.stream import EventStream
 from agentrunner.threads import Threads
-from agentrunner.types import Retention, Run, ThreadSummary
+from agentrunner.types import Retention, ThreadSummary
 
 if TYPE_CHECKING:
-    from agentrunner.networked import PostgresAgentRunner, RedisAgentRunner
+    from agentrunner.runners import PostgresAgentRunner, RedisAgentRunner
 
 __all__ = [
     "AgentRunner",
@@ -118,7 +118,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Their clients are extras, and what does not use them need not wait for them.
     if name in ("PostgresAgentRunner", "RedisAgentRunner"):
-        from agentrunner import networked
+        from agentrunner import runners
 
-        return getattr(networked, name)
+        return getattr(runners, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

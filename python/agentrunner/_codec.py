@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,12 +15,9 @@ from agentrunner._core import Event
 from agentrunner.errors import InvalidCursor, InvalidEvent
 
 if TYPE_CHECKING:
-    from ag_ui.core import BaseEvent
     from pydantic import BaseModel
 
-    from agentrunner.stores import Cursor
-
-    EventLike: TypeAlias = BaseEvent | BaseModel | Mapping[str, Any] | bytes | bytearray | memoryview | str | Event
+    from agentrunner.types import Cursor, EventLike
 
 
 def encode(event: EventLike) -> bytes:

@@ -12,7 +12,7 @@ from agentrunner._core import Event
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agentrunner._codec import EventLike
+    from agentrunner.types import EventLike
 
 
 @dataclass(frozen=True, slots=True)

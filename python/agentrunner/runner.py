@@ -19,14 +19,16 @@ from agentrunner.errors import (
     RunnerClosed,
     ThreadAlreadyRunning,
 )
-from agentrunner.forms import Forms
-from agentrunner.live import Driver, Follower, LiveRun
-from agentrunner.reconnect import caught_up
-from agentrunner.stats import Stats
-from agentrunner.stream import EventStream
+from agentrunner.reading.compacted_cache import CompactedCache
+from agentrunner.reading.snapshot import snapshot_frames
+from agentrunner.reading.stream import EventStream
+from agentrunner.running.current import Run
+from agentrunner.running.driver import Driver
+from agentrunner.running.follower import Follower
+from agentrunner.running.maintenance import STOP_POLL_SECONDS, Maintenance
+from agentrunner.running.stats import Stats
 from agentrunner.threads import Threads
-from agentrunner.types import OnConcurrentRun, Retention, Run
-from agentrunner.upkeep import STOPS_EVERY, Upkeep
+from agentrunner.types import OnConcurrentRun, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
     from agentrunner._core import Claim, Recorder
+    from agentrunner.running.live_run import LiveRun
     from agentrunner.stores import Cursor, Store
     from agentrunner.types import Agent
 
@@ -82,20 +85,34 @@ class AgentRunner:
         self.stats = Stats(self._live)
         """What the runner has done, in figures."""
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
-        self._upkeep = Upkeep(store, self._live, self.stats, self._recorder, retention)
-        self._forms = Forms()
+        self._maintenance = Maintenance(store, self._live, self.stats, self._recorder, retention)
+        self._cache = CompactedCache()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opening: asyncio.Future[None] | None = None
 
     _loop: asyncio.AbstractEventLoop | None = None
     _closed = False
-    draining = False
-    """Whether new runs are refused because the runner is about to be closed."""
+    _draining = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `aclose()` was called."""
+        return self._closed
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new runs are refused because the runner is about to close."""
+        return self._draining
+
+    @property
+    def draining(self) -> bool:
+        """The same as `is_draining`."""
+        return self._draining
 
     # Opening and closing
 
     async def __aenter__(self) -> Self:
-        await self.opened()
+        await self.open()
         return self
 
     async def __aexit__(
@@ -107,8 +124,8 @@ class AgentRunner:
         if self._loop is not None and not self._closed:
             warnings.warn(f"unclosed {self!r}: use `async with` or `await aclose()`", ResourceWarning, stacklevel=2)
 
-    async def opened(self) -> Store:
-        """Open the store if that is still to be done, recover what was left behind, and give the store.
+    async def open(self) -> Store:
+        """Open the store, unless it is open already, recover the runs of dead processes, and return the store.
 
         Raises `RunnerClosed` after `aclose()` or on another event loop.
         """
@@ -120,15 +137,15 @@ class AgentRunner:
             self._opening = loop.create_future()
             try:
                 await self._store.open()
-                await self._upkeep.recover()
+                await self._maintenance.recover()
             except BaseException:
                 self._loop = None
                 await self._store.aclose()
                 self._opening.cancel()
                 raise
             # Two tasks: what there is to recover may be much, and leases do not wait.
-            self._spawn(self._upkeep.hold())
-            self._spawn(self._upkeep.tidy())
+            self._spawn(self._maintenance.hold())
+            self._spawn(self._maintenance.tidy())
             self._opening.set_result(None)
         elif self._loop is not loop:
             raise RunnerClosed("the runner belongs to another event loop")
@@ -136,12 +153,16 @@ class AgentRunner:
             await asyncio.shield(self._opening)
         return self._store
 
+    async def opened(self) -> Store:
+        """Open the store and return it; the older name of `open`."""
+        return await self.open()
+
     async def drain(self, seconds: float) -> None:
         """Refuse new runs (`RunnerClosed`) from now on, give the live ones so many seconds to end, and end the rest.
 
         What is there can be read until `aclose()`.
         """
-        self.draining = True
+        self._draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 for live in list(self._live.values()):
@@ -199,13 +220,13 @@ class AgentRunner:
         if scope is not None:
             self._check_scope(scope)
         model, text, thread_id, run_id, message_ids = self._read_input(input)
-        store = await self.opened()
+        store = await self.open()
         name = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
         claim, known = await self._claim(store, thread_id, run_id, text, name, message_ids, scope)
         driver = Driver(claim, self._recorder(claim, known), store, self.stats)
         self.stats.runs_started += 1
         self._live[thread_id] = driver
-        stream = EventStream(store, self._forms, thread_id, live=driver, after=claim.first_seq - 1)
+        stream = EventStream(store, self._cache, thread_id, live=driver, after=claim.first_seq - 1)
         self._spawn(self._drive(driver, agent, Run(thread_id, run_id, model, scope, headers or {}, store, claim)))
         return stream
 
@@ -219,14 +240,14 @@ class AgentRunner:
         nothing doubles, with its own messages that the thread does not know left in their places. An unknown thread has
         no events. Raises `InvalidCursor`, `CursorExpired`, `CursorAhead`, `StoreError`.
         """
-        store = await self.opened()
+        store = await self.open()
         if after is None and known:
             return await self._caught_up(store, thread_id, known)
         cursor: Cursor = read_cursor(after) if after is not None else (0, None)
         while True:
             live = await self._live_run(thread_id)
             # A run of another process is followed while it has readers: until the real one is made, this is one.
-            _held = EventStream(store, self._forms, thread_id, live=live)
+            _held = EventStream(store, self._cache, thread_id, live=live)
             place = await store.locate(thread_id, cursor)
             in_live = live if live is not None and cursor[0] >= live.claim.first_seq else None
             if place.kind != "live" and in_live is None:
@@ -237,21 +258,21 @@ class AgentRunner:
             await asyncio.sleep(0)
         if place.kind == "journal":
             return self._resume_finished(store, thread_id, cursor, place.first_seq, place.last_seq, live)
-        return EventStream(store, self._forms, thread_id, stored=cursor, live=live)
+        return EventStream(store, self._cache, thread_id, stored=cursor, live=live)
 
     def _resume_finished(
         self, store: Store, thread_id: str, cursor: Cursor, first: int, last: int, live: LiveRun | None
     ) -> EventStream:
         seq, index = cursor
         if index is None:
-            return EventStream(store, self._forms, thread_id, journal=(seq, last), stored=(last, None), live=live)
-        stream = EventStream(store, self._forms, thread_id, stored=(last, None), live=live)
+            return EventStream(store, self._cache, thread_id, journal=(seq, last), stored=(last, None), live=live)
+        stream = EventStream(store, self._cache, thread_id, stored=(last, None), live=live)
         stream.resume(first, last, seq, index + 1)
         return stream
 
     def _resume_live(self, store: Store, thread_id: str, cursor: Cursor, live: LiveRun) -> EventStream:
         seq, index = cursor
-        stream = EventStream(store, self._forms, thread_id, live=live, after=seq)
+        stream = EventStream(store, self._cache, thread_id, live=live, after=seq)
         if index is not None:
             stream.resume(live.claim.first_seq, seq, seq, index + 1)
         return stream
@@ -277,11 +298,11 @@ class AgentRunner:
     async def _caught_up(self, store: Store, thread_id: str, known: Sequence[Mapping[str, Any]]) -> EventStream:
         while True:
             live = await self._live_run(thread_id)
-            _held = EventStream(store, self._forms, thread_id, live=live)
+            _held = EventStream(store, self._cache, thread_id, live=live)
             until = live.claim.first_seq if live is not None else None
             history = [
                 piece
-                async for piece in EventStream(store, self._forms, thread_id, stored=(0, None), until=until).pieces()
+                async for piece in EventStream(store, self._cache, thread_id, stored=(0, None), until=until).pieces()
             ]
             if live is None:
                 seq = None
@@ -292,12 +313,22 @@ class AgentRunner:
                 history.append(prefix)
                 break
         # Off the loop: a long thread takes longer than other tasks should wait.
-        snapshot = await asyncio.to_thread(caught_up, history, known, seq)
-        return EventStream(store, self._forms, thread_id, first=snapshot, live=live, after=seq)
+        snapshot = await asyncio.to_thread(snapshot_frames, history, known, seq)
+        return EventStream(store, self._cache, thread_id, first=snapshot, live=live, after=seq)
+
+    def driver(self, thread_id: str) -> Driver | None:
+        """Return what drives the thread's live run, or `None` if no run of the thread is driven by this runner."""
+        live = self._live.get(thread_id)
+        return live if isinstance(live, Driver) else None
+
+    async def recover(self, thread_id: str | None = None) -> bool:
+        """End the runs of the thread, or of all threads, whose process is gone. Return whether there were any."""
+        await self.open()
+        return await self._maintenance.recover(thread_id)
 
     async def is_running(self, thread_id: str) -> bool:
         """Say whether the thread has a live run that was not asked to stop, in this process or another."""
-        store = await self.opened()
+        store = await self.open()
         live = self._live.get(thread_id)
         if isinstance(live, Driver):
             return not live.stopping
@@ -308,7 +339,7 @@ class AgentRunner:
 
         False if there is none, it is stopping already, or the agent's `abort_run()` failed.
         """
-        store = await self.opened()
+        store = await self.open()
         live = self._live.get(thread_id)
         if isinstance(live, Driver):
             if run_id is not None and run_id != live.claim.run_id:
@@ -318,15 +349,15 @@ class AgentRunner:
 
     async def snapshot(self, thread_id: str) -> EventStream:
         """Give the thread's events as they are now, compacted, without following a live run."""
-        store = await self.opened()
+        store = await self.open()
         live = await self._live_run(thread_id)
         if live is None:
-            return EventStream(store, self._forms, thread_id, stored=(0, None))
+            return EventStream(store, self._cache, thread_id, stored=(0, None))
         frames, seq = live.recorder.prefix(0)
         await live.published(seq)
         return EventStream(
             store,
-            self._forms,
+            self._cache,
             thread_id,
             stored=(0, None),
             until=live.claim.first_seq,
@@ -364,7 +395,7 @@ class AgentRunner:
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
         async with self._turn(thread_id, scope):
-            while not (self._closed or self.draining):
+            while not (self._closed or self._draining):
                 claiming = asyncio.ensure_future(store.claim(thread_id, run_id, text, agent_id, message_ids, scope))
                 try:
                     claimed = await asyncio.shield(claiming)
@@ -373,14 +404,14 @@ class AgentRunner:
                     await asyncio.shield(self._spawn(self._give_back(claiming)))
                     raise
                 except ThreadAlreadyRunning:
-                    if await self._upkeep.recover(thread_id):
+                    if await self._maintenance.recover(thread_id):
                         continue
-                    if (error := self._upkeep.unfinished(thread_id)) is not None:
+                    if (error := self._maintenance.unfinished(thread_id)) is not None:
                         raise error from None
                     if self._on_concurrent_run == "reject":
                         raise
                 else:
-                    if not (self._closed or self.draining):
+                    if not (self._closed or self._draining):
                         return claimed
                     # The runs that are waited for have been counted since.
                     await self._give_back(claiming)
@@ -391,7 +422,7 @@ class AgentRunner:
                 if isinstance(live, Driver):
                     await live.ended()
                 else:
-                    await asyncio.sleep(STOPS_EVERY)
+                    await asyncio.sleep(STOP_POLL_SECONDS)
         raise RunnerClosed("the runner was closed before the run's turn came")
 
     async def _give_back(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
@@ -414,7 +445,7 @@ class AgentRunner:
         finally:
             driver.close()
             self.stats.runs_ended[driver.how] += 1
-            self._upkeep.note(driver)
+            self._maintenance.note(driver)
             if self._live.get(run.thread_id) is driver:
                 del self._live[run.thread_id]
 
@@ -431,7 +462,7 @@ class AgentRunner:
                 return live
             follower = Follower(claim, self._recorder(claim, []), self._store)
             await follower.catch_up()
-            if (error := self._upkeep.unfinished(thread_id, claim.run_id)) is not None:
+            if (error := self._maintenance.unfinished(thread_id, claim.run_id)) is not None:
                 # It ended here, and the store could not be told: readers are not to wait until it can.
                 follower.give_up(error)
                 return follower

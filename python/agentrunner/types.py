@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from ag_ui.core import RunAgentInput
+    from ag_ui.core import BaseEvent, RunAgentInput
+    from pydantic import BaseModel
 
-    from agentrunner._codec import EventLike
-    from agentrunner._core import Claim
-    from agentrunner.stores import Store
+    from agentrunner._core import Event
 
 OnConcurrentRun: TypeAlias = Literal["reject", "supersede", "enqueue"]
+
+Cursor: TypeAlias = tuple[int, int | None]
+"""Position in a thread, right after a frame.
+
+`(seq, None)` is after the raw event with sequence number `seq`. `(seq, index)` is after frame `index`, counted from 0,
+of a run's events compacted up to `seq`.
+"""
 
 
 class AnyScope(enum.Enum):
@@ -40,26 +46,9 @@ class AgentObject(Protocol):
 
 
 if TYPE_CHECKING:
+    EventLike: TypeAlias = BaseEvent | BaseModel | Mapping[str, Any] | bytes | bytearray | memoryview | str | Event
     AgentFunction: TypeAlias = Callable[[RunAgentInput], AsyncIterator[EventLike] | Awaitable[AsyncIterator[EventLike]]]
     Agent: TypeAlias = AgentObject | AgentFunction
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The run the code at hand belongs to, as `current_run()` gives it."""
-
-    thread_id: str
-    run_id: str
-    input: RunAgentInput
-    """The input as the agent got it."""
-    scope: str | None = None
-    """Whose thread it is, where a server asked; see `AgentRunner.run`."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Those of the request that were forwarded to the agent, names in lower case."""
-    store: Store | None = field(default=None, repr=False, compare=False)
-    """Where the run is kept."""
-    claim: Claim | None = field(default=None, repr=False, compare=False)
-    """What the run holds its thread by: `store.write(changes, claim)` writes nothing once it is lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def doctor_sees_no_rows() -> None:
 @mutation
 def line_breaks_as_they_are() -> None:
     """Let a line break in what an agent says be one in the stream."""
-    from agentrunner.stream import EventStream
+    from agentrunner.reading.stream import EventStream
 
     frames = EventStream.frames
 
@@ -99,7 +99,7 @@ def bodies_without_limit() -> None:
 @mutation
 def publish_before_commit() -> None:
     """Show events to readers when they are recorded, not when they are durable."""
-    from agentrunner.live import Driver
+    from agentrunner.running.driver import Driver
 
     append = Driver._append
 
@@ -143,7 +143,7 @@ def deliver_before_commit() -> None:
     """Show events to readers a while before they are durable."""
     import asyncio
 
-    from agentrunner.live import Driver
+    from agentrunner.running.driver import Driver
 
     append = Driver._append
 
@@ -169,7 +169,7 @@ def queue_for_each_reader() -> None:
     """Read ahead for every client, into a queue of its own."""
     import asyncio
 
-    from agentrunner.stream import EventStream
+    from agentrunner.reading.stream import EventStream
 
     frames = EventStream.frames
 

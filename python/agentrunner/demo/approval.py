@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agentrunner.demo.screen import Screen
-    from agentrunner.embedded import SqliteAgentRunner
+    from agentrunner.runners import SqliteAgentRunner
 
 THREAD = "table"
 

@@ -7,8 +7,8 @@ import json
 import sys
 
 from agentrunner.demo.booking import Booking
-from agentrunner.embedded import SqliteAgentRunner
 from agentrunner.harness import Harness
+from agentrunner.runners import SqliteAgentRunner
 
 BOOKED = "booked"
 """Where a line has its event's cursor: the tool was run."""

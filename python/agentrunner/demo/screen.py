@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from agentrunner.embedded import SqliteAgentRunner
     from agentrunner.events import Folded
+    from agentrunner.runners import SqliteAgentRunner
 
 
 @dataclass(slots=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from agentrunner.demo.agent import agent, request
 from agentrunner.demo.approval import approval
 from agentrunner.demo.screen import Reader, Row, Screen, stored_runs
-from agentrunner.embedded import SqliteAgentRunner
 from agentrunner.errors import InvalidEventSequence
 from agentrunner.events import fold, verify
+from agentrunner.runners import SqliteAgentRunner
 from agentrunner.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from agentrunner.stream import EventStream
+    from agentrunner.reading.stream import EventStream
 
 THREAD = "lisbon"
 LATE = 200

@@ -7,7 +7,7 @@ import json
 import sys
 
 from agentrunner.demo.agent import agent
-from agentrunner.embedded import SqliteAgentRunner
+from agentrunner.runners import SqliteAgentRunner
 
 
 async def work(path: str) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from agentrunner.harness.supervised_run import SupervisedRun as Running
     from agentrunner.harness.types import Policy
     from agentrunner.records.approvals import Approval
+    from agentrunner.running.current import Run
     from agentrunner.stores import Change, Store
-    from agentrunner.types import Run
 
 logger = logging.getLogger("agentrunner.harness")
 

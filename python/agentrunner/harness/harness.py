@@ -25,11 +25,11 @@ from agentrunner.harness.slots import LocalSlots, NoLimit, SharedSlots, Slots
 from agentrunner.harness.stream_items import dispatch, items
 from agentrunner.harness.supervised_run import SupervisedRun
 from agentrunner.harness.types import Recovery, RecoveryReport, RunResult
-from agentrunner.live import GRACE
 from agentrunner.records import kinds
 from agentrunner.records.approvals import find_approval, read_approval
 from agentrunner.records.harness_runs import HarnessEvent, RunRecord, find_run
 from agentrunner.records.times import now_ms
+from agentrunner.running.driver import STOP_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
     from agentrunner.harness.types import Listener, Listeners, Policy, RecordRetention, Router, StreamItem
+    from agentrunner.reading.stream import EventStream
     from agentrunner.records.approvals import Approval, ApprovalState, Decision
     from agentrunner.records.harness_runs import Intent, RunState
     from agentrunner.runner import AgentRunner
     from agentrunner.stores import Store
-    from agentrunner.stream import EventStream
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner.harness")
@@ -140,7 +140,7 @@ class Harness:
         return self._store
 
     async def _start(self) -> None:
-        store = await self.runner.opened()
+        store = await self.runner.open()
         self._store, self.owners = store, Liveness(store)
         if self._max_concurrent_runs is None:
             self.slots = NoLimit()
@@ -157,7 +157,7 @@ class Harness:
     @property
     def closing(self) -> bool:
         """Whether this process was told to end."""
-        return self._closing or self.runner.draining or self.runner._closed
+        return self._closing or self.runner.is_draining or self.runner.is_closed
 
     async def aclose(self) -> None:
         """End the runs under way (those that can are gone on with at the next start), and stop."""
@@ -168,7 +168,9 @@ class Harness:
         for segment in segments:
             segment.interrupt()
         if segments:
-            await asyncio.wait([asyncio.ensure_future(each.done.wait()) for each in segments], timeout=GRACE + 1)
+            await asyncio.wait(
+                [asyncio.ensure_future(each.done.wait()) for each in segments], timeout=STOP_GRACE_SECONDS + 1
+            )
         if self._starting is not None:
             self._starting.cancel()
         for task in list(self._tasks):
@@ -290,7 +292,7 @@ class Harness:
         """Give how the run of a segment stands, whose stream has ended."""
         if segment.began:
             try:
-                async with asyncio.timeout(GRACE):
+                async with asyncio.timeout(STOP_GRACE_SECONDS):
                     await segment.done.wait()
             except TimeoutError:
                 await segment.over()

@@ -65,7 +65,7 @@ async def _recover(
     resume: bool,
 ) -> None:
     # Its AG-UI run is ended first: the journal of what it said is stored.
-    await harness.runner._upkeep.recover(thread_id)
+    await harness.runner.recover(thread_id)
     if await store.live(thread_id):
         return
     record = await find_run(store, run_id)

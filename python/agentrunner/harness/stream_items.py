@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from agentrunner._core import Event
     from agentrunner.harness.supervised_run import SupervisedRun
-    from agentrunner.stream import EventStream
+    from agentrunner.reading.stream import EventStream
 
 KINDS: dict[str, ItemKind] = {
     "TEXT_MESSAGE_CONTENT": "content",

@@ -30,8 +30,8 @@ from agentrunner.harness.event_kinds import (
 )
 from agentrunner.harness.inputs import with_history
 from agentrunner.harness.run_writer import RunWriter
-from agentrunner.live import Driver, _current, current_run
 from agentrunner.records.approvals import accept_answers
+from agentrunner.running.current import current_run, set_current_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from agentrunner.harness.harness import Harness
     from agentrunner.records.approvals import Approval
     from agentrunner.records.harness_runs import Intent, RunRecord, RunState
+    from agentrunner.running.current import Run
+    from agentrunner.running.driver import Driver
     from agentrunner.stores import Store
-    from agentrunner.types import Agent, Run
+    from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner.harness")
 
@@ -142,8 +144,7 @@ class SupervisedRun:
             raise RuntimeError("the run's runner does not say where it is kept")
         self._run, self.store, self._claim = run, run.store, run.claim
         self.thread_id, self.run_id = run.thread_id, run.run_id
-        live = self._harness.runner._live.get(run.thread_id)
-        self._driver = live if isinstance(live, Driver) else None
+        self._driver = self._harness.runner.driver(run.thread_id)
         self.began = True
         self._harness.live.add(self)
         if (task := asyncio.current_task()) is not None:
@@ -276,7 +277,7 @@ class SupervisedRun:
         given = input.model_copy(update=news)
         if approvals:
             accept_answers(self.run_id)
-        _current.set(replace(self._run, input=given))
+        set_current_run(replace(self._run, input=given))
         return given
 
     # The end

@@ -6,8 +6,8 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from agentrunner.errors import SessionNotFound, ThreadAlreadyRunning
-from agentrunner.live import current_run
 from agentrunner.records import kinds
+from agentrunner.running.current import current_run
 from agentrunner.runtime.approvals import read_decision
 from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import ApprovalNotFound, InterruptsOpen
-from agentrunner.live import current_run
 from agentrunner.records.approvals import has_accepted_answers, is_every_interrupt_closed
+from agentrunner.running.current import current_run
 from agentrunner.runtime.approvals import action_key, interrupt_id, read_decisions
 from agentrunner.runtime.history import asked_again, client_results, fresh, settled, unanswered
 from agentrunner.runtime.ledger import Ledger

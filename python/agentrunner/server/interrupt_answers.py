@@ -9,8 +9,8 @@ from agentrunner.errors import RunAlreadyExists
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
+    from agentrunner.reading.stream import EventStream
     from agentrunner.runner import AgentRunner
-    from agentrunner.stream import EventStream
     from agentrunner.types import Agent
 
 MARK = "~"

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from agentrunner.stats import BUCKETS
+from agentrunner.running.stats import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from agentrunner.runner import AgentRunner
-    from agentrunner.stats import Stats
+    from agentrunner.running.stats import Stats
 
 
 class Metrics:

@@ -12,7 +12,6 @@ import orjson
 from pydantic import ValidationError
 
 from agentrunner import _core
-from agentrunner.embedded import InMemoryAgentRunner
 from agentrunner.errors import (
     AgentRunnerError,
     CursorAhead,
@@ -25,6 +24,7 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
     ThreadNotFound,
 )
+from agentrunner.runners import InMemoryAgentRunner
 from agentrunner.server import interrupt_answers
 from agentrunner.server.approved import closed, still_open
 from agentrunner.server.envelope import load_object
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
     from starlette.responses import Response
 
+    from agentrunner.reading.stream import EventStream
     from agentrunner.server.app import Server
     from agentrunner.server.requests import ApiRequest
-    from agentrunner.stream import EventStream
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner.server")

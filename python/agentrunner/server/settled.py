@@ -10,7 +10,7 @@ from agentrunner._codec import decode, dump
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from agentrunner.stream import EventStream
+    from agentrunner.reading.stream import EventStream
 
 
 KEPT = 16 * 1024

@@ -7,7 +7,6 @@ from agentrunner._core import Batch, Claim, Frames, Recorder
 from agentrunner.stores.protocol import Store
 from agentrunner.stores.types import (
     Change,
-    Cursor,
     CursorLocation,
     HistoryPage,
     JournalPage,
@@ -15,6 +14,7 @@ from agentrunner.stores.types import (
     StoredRun,
     StoreReport,
 )
+from agentrunner.types import Cursor
 
 # Former names, for stores that were written for 0.1.
 Place = CursorLocation

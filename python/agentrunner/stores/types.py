@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from agentrunner._core import Frames
-
-Cursor: TypeAlias = tuple[int, int | None]
-"""Position in a thread, right after a frame.
-
-`(seq, None)` is after the raw event with sequence number `seq`. `(seq, index)` is after frame `index`, counted from 0,
-of a run's events compacted up to `seq`.
-"""
+    from agentrunner.types import Cursor as Cursor
 
 
 class HistoryPage(NamedTuple):

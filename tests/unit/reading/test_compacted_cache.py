@@ -8,8 +8,8 @@ import pytest
 
 from agentrunner import AgentRunner, CursorExpired
 from agentrunner._core import Frames
-from agentrunner.forms import Forms
-from agentrunner.stream import LONG, PIECE
+from agentrunner.reading.compacted_cache import CompactedCache
+from agentrunner.reading.stream import LONG_RUN_BYTES, PAGE_BYTES
 from support.agents import Gate, agent_with
 from support.events import text_message
 from support.inputs import make_input
@@ -27,7 +27,7 @@ async def pieces(stream: EventStream) -> list[bytes]:
 
 def forget(runner: AgentRunner) -> None:
     """Let go of the forms held, as when others are read."""
-    runner._forms = Forms()
+    runner._cache = CompactedCache()
 
 
 async def test_a_long_stored_run_comes_in_parts(runner: AgentRunner) -> None:
@@ -35,8 +35,8 @@ async def test_a_long_stored_run_comes_in_parts(runner: AgentRunner) -> None:
     async for _ in stream.frames():
         pass
     parts = await pieces(await runner.connect("t1"))
-    assert len(b"".join(parts)) > LONG
-    assert max(map(len, parts)) < PIECE + 2000
+    assert len(b"".join(parts)) > LONG_RUN_BYTES
+    assert max(map(len, parts)) < PAGE_BYTES + 2000
     events = [event async for event in await runner.connect("t1")]
     assert len(events) == 3 * LENGTH + 2
     last_seq = events[-1].seq
@@ -60,9 +60,9 @@ async def test_a_late_reader_of_a_long_live_run(runner: AgentRunner, held: bool)
     whole = []
     for stream, reader, begin in zip(streams, readers, begun, strict=True):
         if not held:
-            stream._forms = Forms()
+            stream._cache = CompactedCache()
         parts = [begin, *[part async for part in reader]]
-        assert max(map(len, parts)) < PIECE + 2000
+        assert max(map(len, parts)) < PAGE_BYTES + 2000
         whole.append(b"".join(parts))
     assert len(set(whole)) == 1
     assert whole[0].count(b"\ndata: ") == 3 * LENGTH + 5
@@ -75,7 +75,7 @@ async def test_who_joins_a_little_later_is_given_the_form_that_is_there(runner: 
     first, second = [(await runner.connect("t1")).frames() for _ in range(2)]
     await anext(first)
     await anext(second)
-    assert len(runner._forms._forms) == 1
+    assert len(runner._cache._runs) == 1
     gate.open()
 
 
@@ -88,7 +88,7 @@ async def test_a_thread_that_changes_while_a_long_run_of_it_is_read(runner: Agen
             reader = stream.frames()
             await anext(reader)
             await runner.threads.delete("t1")
-    stream._forms = Forms()
+    stream._cache = CompactedCache()
     with pytest.raises(CursorExpired):
         await pieces_of(reader)
 
@@ -98,13 +98,13 @@ async def pieces_of(reader: Any) -> list[bytes]:
 
 
 def test_what_is_held_is_bounded() -> None:
-    forms = Forms(limit=1000)
+    forms = CompactedCache(limit=1000)
     for n in range(10):
         forms.hold(("t", "history", n, 0), Frames(b"x" * 400))
     assert forms._held == 800
-    assert [key[2] for key in forms._forms] == [8, 9]
+    assert [key[2] for key in forms._runs] == [8, 9]
     assert forms.get(("t", "history", 8, 0)) is not None
     forms.hold(("t", "history", 8, 0), Frames(b"x" * 500))
     forms.hold(("t", "history", 10, 0), Frames(b"x" * 5000))
-    assert [key[2] for key in forms._forms] == [10]
+    assert [key[2] for key in forms._runs] == [10]
     assert forms._held == 5000

@@ -15,7 +15,8 @@ import pytest
 import uvloop
 
 import agentrunner
-from agentrunner import InMemoryAgentRunner, RunnerClosed, SqliteAgentRunner, ThreadAlreadyRunning, live
+from agentrunner import InMemoryAgentRunner, RunnerClosed, SqliteAgentRunner, ThreadAlreadyRunning
+from agentrunner.running import driver
 
 EAGER = getattr(asyncio, "eager_task_factory", None)
 """Eager tasks come with Python 3.12; below, that loop is not run."""
@@ -291,7 +292,7 @@ def test_waiters_are_served_in_order_and_may_leave(go, make):
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, monkeypatch, busy):
-    monkeypatch.setattr(live, "GRACE", 0.05)
+    monkeypatch.setattr(driver, "STOP_GRACE_SECONDS", 0.05)
 
     async def main():
         release = asyncio.Event()
@@ -428,8 +429,8 @@ def test_a_million_events_stay_out_of_memory(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
 def test_an_agent_may_be_quiet_for_longer_than_the_lease(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("agentrunner.upkeep.RECOVER_EVERY", 0.01)
-    monkeypatch.setattr("agentrunner.upkeep.STOPS_EVERY", 0.01)
+    monkeypatch.setattr("agentrunner.running.maintenance.RECOVERY_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("agentrunner.running.maintenance.STOP_POLL_SECONDS", 0.01)
 
     async def main():
         runner = (

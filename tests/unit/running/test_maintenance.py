@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentrunner.upkeep.RECOVER_EVERY", 0.01)
-    monkeypatch.setattr("agentrunner.upkeep.PRUNE_EVERY", 0.01)
+    monkeypatch.setattr("agentrunner.running.maintenance.RECOVERY_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("agentrunner.running.maintenance.PRUNE_INTERVAL_SECONDS", 0.01)
 
 
 async def until(condition: Callable[[], Any]) -> None:

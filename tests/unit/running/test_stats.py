@@ -11,7 +11,7 @@ import pytest
 
 from agentrunner import AgentRunner, SqliteAgentRunner, ThreadAlreadyRunning
 from agentrunner.errors import LeaseLost, StoreError
-from agentrunner.stats import BUCKETS, Stats
+from agentrunner.running.stats import BUCKETS, Stats
 from support.agents import Gate, agent_with, scripted_agent
 from support.events import run_started, text_message
 from support.inputs import make_input

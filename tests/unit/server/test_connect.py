@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import fold
+from agentrunner.reading.stream import PAGE_BYTES
 from agentrunner.server import Limits
 from agentrunner.server.approved import still_open
 from agentrunner.server.settled import settled
-from agentrunner.stream import PIECE
 from support.agents import Gate, agent_with, scripted_agent
 from support.asgi import client_of, frames_of
 from support.events import event_types, run_finished, run_started, text_message, tool_call
@@ -486,5 +486,5 @@ async def test_of_a_long_answer_little_is_kept_back(runner: AgentRunner) -> None
     while b"RUN_FINISHED" not in question:
         question += await anext(sent)
     assert b"outcome" not in question
-    assert taken < 3 * PIECE
+    assert taken < 3 * PAGE_BYTES
     await sent.aclose()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from agentrunner.types import Run
+    from agentrunner.running.current import Run
 
 
 @cache

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def caught_up(
+def snapshot_frames(
     history: Sequence[_core.Frames], known: Sequence[Mapping[str, Any]], seq: int | None
 ) -> _core.Frames | None:
     """Give the frames that bring a reader with the messages `known` to where the history ends; `None` if it is empty.

@@ -1,4 +1,4 @@
-"""A live run as this process sees it: driven here, or followed where it runs in another process."""
+"""A run driven by this process: from its agent's first event to its end in the store."""
 
 from __future__ import annotations
 
@@ -9,153 +9,27 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from agentrunner import _core
 from agentrunner._codec import encode
-from agentrunner._core import Frames
-from agentrunner.errors import (
-    CursorAhead,
-    CursorError,
-    InvalidEvent,
-    InvalidEventSequence,
-    LeaseLost,
-    RunRefused,
-    StoreError,
-)
-from agentrunner.tracing import span_of
+from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused, StoreError
+from agentrunner.running.current import set_current_run
+from agentrunner.running.live_run import LiveRun, last_word
+from agentrunner.running.tracing import span_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stats import How, Stats
+    from agentrunner.running.current import Run
+    from agentrunner.running.stats import How, Stats
     from agentrunner.stores import Store
-    from agentrunner.types import Agent, Run
+    from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner")
 
-_current: contextvars.ContextVar[Run] = contextvars.ContextVar("agentrunner_current_run")
-
-
-def current_run() -> Run:
-    """Give the run the calling code belongs to. Raises `LookupError` outside a run."""
-    return _current.get()
-
-
-SLICE = 0.001
-"""Seconds an agent that never waits is let run before other tasks get their turn."""
-GRACE = 5.0
+SLICE_SECONDS = 0.001
+"""Seconds an agent that never waits may run before other tasks get their turn."""
+STOP_GRACE_SECONDS = 5.0
 """Seconds a stopped agent has to end before its run ends without it."""
-JOURNAL_PAGE = 1 << 20
-
-
-class LiveRun:
-    """A run readers can follow: a recorder, and word of its changes."""
-
-    def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
-        self.claim = claim
-        self.recorder = recorder
-        self._store = store
-        self.closed = False
-        """Whether nothing more will come."""
-        self.readers = 0
-        """How many streams follow the run while it is live."""
-        self.failure: Frames | None = None
-        """The last word to readers of a run whose end could not be made durable."""
-        self._waiters: list[asyncio.Future[None]] = []
-
-    async def changed(self) -> None:
-        """Wait until something is published or the run is closed."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
-
-    async def published(self, seq: int) -> None:
-        """Wait until readers may see this sequence number, or the run is closed."""
-        while self.recorder.published < seq and not self.closed:
-            await self.changed()
-
-    async def catch_up(self) -> None:
-        """Take in what the journal has of the run already."""
-        while True:
-            page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE)
-            # Without the run's own token the frames may be those of a later run.
-            if not len(page.frames) or page.live_token != self.claim.token:
-                return
-            self.recorder.replay(page.frames)
-
-    def wake(self) -> None:
-        """Tell the readers that there is something new."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def close(self) -> None:
-        """Tell the readers that nothing more will come."""
-        self.closed = True
-        self.wake()
-
-    async def ended(self) -> None:
-        """Wait until the run is closed."""
-        while not self.closed:
-            await self.changed()
-
-
-class Follower(LiveRun):
-    """A run that lives in another process, read from the journal."""
-
-    async def follow(self) -> None:
-        """Read until the run has ended or nobody here reads it any more."""
-        try:
-            while self.readers:
-                page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE)
-                if page.live_token != self.claim.token and not await self._taken_over():
-                    await self._read_rest()
-                    return
-                if page.live_token == self.claim.token and len(page.frames):
-                    self.recorder.replay(page.frames)
-                    self.wake()
-                else:
-                    await self._store.changed(self.claim.thread_id, self.recorder.last_seq)
-        except (StoreError, CursorError) as error:
-            self.give_up(error)
-            logger.exception("thread %s: following run %s failed", self.claim.thread_id, self.claim.run_id)
-        finally:
-            self.close()
-
-    def give_up(self, error: Exception) -> None:
-        """Tell the readers why nothing more will come, though the run has no end in the store."""
-        self.failure = last_word(self.recorder, str(error), "STORE_ERROR")
-        self.close()
-
-    async def _taken_over(self) -> bool:
-        """Say whether the run is live still, under another owner, and go on under the new token."""
-        for claim, _ in await self._store.live(self.claim.thread_id):
-            if claim.run_id == self.claim.run_id:
-                self.claim = claim
-                return True
-        return False
-
-    async def _read_rest(self) -> None:
-        """Read what is left of the ended run, and nothing of a run that came after it."""
-        thread_id, first_seq = self.claim.thread_id, self.claim.first_seq
-        try:
-            place = await self._store.locate(thread_id, (first_seq, None))
-        except CursorAhead:
-            # It was given up before it had said anything.
-            return
-        if place.kind == "live":
-            # As before, and its number is another run's now.
-            return
-        # A run that is not stored, or has one event, is one batch.
-        last_seq = place.last_seq if place.kind == "journal" else first_seq
-        while self.recorder.last_seq < last_seq:
-            page = await self._store.journal(thread_id, self.recorder.last_seq, last_seq, JOURNAL_PAGE)
-            if not len(page.frames):
-                return
-            self.recorder.replay(page.frames)
 
 
 class Driver(LiveRun):
@@ -183,7 +57,7 @@ class Driver(LiveRun):
         """Run the agent to its end, whatever that is, and finish the run."""
         self._agent = agent
         context = contextvars.copy_context()
-        context.run(_current.set, run)
+        context.run(set_current_run, run)
         if not (self.stopping or self._ended_by or self._failed):
             self._agent_task = asyncio.get_running_loop().create_task(
                 self._consume(agent, run), context=context, name=f"agentrunner agent {self.claim.run_id}"
@@ -199,11 +73,11 @@ class Driver(LiveRun):
         finally:
             cut_short.cancel()
         if not task.done():
-            await asyncio.wait([task], timeout=GRACE)
+            await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
         if not task.done():
             logger.warning(
                 "thread %s: the agent of run %s goes on %s s after it was cancelled; its run ends without it",
-                self.claim.thread_id, self.claim.run_id, GRACE,
+                self.claim.thread_id, self.claim.run_id, STOP_GRACE_SECONDS,
             )  # fmt: skip
             return
         if task.cancelled():
@@ -245,7 +119,7 @@ class Driver(LiveRun):
                 if pressure == 2:
                     await self.committed()
             count += 1
-            if not count & 63 and time.perf_counter() - turn > SLICE:
+            if not count & 63 and time.perf_counter() - turn > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
 
@@ -371,11 +245,3 @@ def _explain(error: BaseException) -> tuple[str, str | None]:
 
 def _code(error: Exception) -> str:
     return "LEASE_LOST" if isinstance(error, LeaseLost) else "STORE_ERROR"
-
-
-def last_word(recorder: _core.Recorder, message: str, code: str) -> Frames | None:
-    """Give a `RUN_ERROR` that is in no store, if readers saw none yet; its cursor is that of the last event that is."""
-    if recorder.failed and recorder.published == recorder.last_seq:
-        return None
-    event = orjson.dumps({"type": "RUN_ERROR", "message": message, "code": code})
-    return Frames(b"id: %d\ndata: %s\n\n" % (recorder.published, event))

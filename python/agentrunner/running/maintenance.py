@@ -9,27 +9,28 @@ import time
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import InvalidEvent, LeaseLost, StoreCorrupt, StoreError
-from agentrunner.live import Driver, LiveRun
+from agentrunner.running.driver import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentrunner._core import Claim, Recorder
-    from agentrunner.stats import Stats
+    from agentrunner.running.live_run import LiveRun
+    from agentrunner.running.stats import Stats
     from agentrunner.stores import Store
     from agentrunner.types import Retention
 
 logger = logging.getLogger("agentrunner")
 
-STOPS_EVERY = 0.1
+STOP_POLL_SECONDS = 0.1
 """Seconds between looks for stops asked for in other processes."""
-RECOVER_EVERY = 1.0
-PRUNE_EVERY = 60.0
-PRUNED_AT_ONCE = 100
+RECOVERY_POLL_SECONDS = 1.0
+PRUNE_INTERVAL_SECONDS = 60.0
+PRUNE_BATCH_RUNS = 100
 """Runs removed in one step: what is written meanwhile waits for it."""
 
 
-class Upkeep:
+class Maintenance:
     """Keeps the runs of one runner in order, and ends those that others left behind."""
 
     def __init__(
@@ -56,7 +57,7 @@ class Upkeep:
         ttl = self._store.lease_ttl
         while True:
             # At rest as well: a run that starts meanwhile may be asked to stop at once.
-            await asyncio.sleep(STOPS_EVERY)
+            await asyncio.sleep(STOP_POLL_SECONDS)
             # Where no other process is, nobody asks for stops and no lease can be lost.
             leased = self._live.values() if self._store.shared else ()
             drivers = [live for live in leased if isinstance(live, Driver)]
@@ -76,12 +77,12 @@ class Upkeep:
 
     async def tidy(self) -> None:
         """Take over what others left behind and remove what is past its time, until cancelled."""
-        last_pruning = -PRUNE_EVERY
+        last_pruning = -PRUNE_INTERVAL_SECONDS
         while True:
-            await asyncio.sleep(RECOVER_EVERY)
+            await asyncio.sleep(RECOVERY_POLL_SECONDS)
             try:
                 await self.recover()
-                if self._retention is not None and (now := time.monotonic()) - last_pruning >= PRUNE_EVERY:
+                if self._retention is not None and (now := time.monotonic()) - last_pruning >= PRUNE_INTERVAL_SECONDS:
                     last_pruning = now
                     await self._prune(self._retention)
             except StoreError:
@@ -105,9 +106,9 @@ class Upkeep:
 
     async def _prune(self, retention: Retention) -> None:
         before = None if retention.max_age is None else int((time.time() - retention.max_age) * 1000)
-        removed = PRUNED_AT_ONCE
-        while removed >= PRUNED_AT_ONCE:
-            removed = await self._store.prune(retention.max_runs, before, PRUNED_AT_ONCE)
+        removed = PRUNE_BATCH_RUNS
+        while removed >= PRUNE_BATCH_RUNS:
+            removed = await self._store.prune(retention.max_runs, before, PRUNE_BATCH_RUNS)
             await asyncio.sleep(0)
 
     # Recovery

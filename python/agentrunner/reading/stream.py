@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner.errors import CursorExpired
-from agentrunner.forms import LongForm
+from agentrunner.reading.compacted_cache import SlicedRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from agentrunner._core import Event, Frames
-    from agentrunner.forms import Forms, Key
-    from agentrunner.live import LiveRun
+    from agentrunner.reading.compacted_cache import CompactedCache, Key
+    from agentrunner.running.live_run import LiveRun
     from agentrunner.stores import Cursor, Store
 
-PIECE = 64 * 1024
+PAGE_BYTES = 64 * 1024
 """About how many bytes a reader is given at once: what a server may hold for each client, beside what it is sending."""
-LONG = PIECE
+LONG_RUN_BYTES = PAGE_BYTES
 """A form of more bytes is handed out in parts."""
-SHARED_FOR = 1000
+SHARED_PREFIX_EVENTS = 1000
 """Events by which the form of a live run may be behind, to be given to who joins then: the events follow it."""
-SMALL_PIECE = 32 * 1024
+SMALL_PAGE_BYTES = 32 * 1024
 """The same for a reader that takes event by event: other tasks get their turn between two pieces."""
 
 
@@ -40,8 +40,8 @@ class EventStream:
         "_again",
         "_at_once",
         "_buffer",
+        "_cache",
         "_first",
-        "_forms",
         "_journal",
         "_last",
         "_live",
@@ -55,7 +55,7 @@ class EventStream:
     def __init__(
         self,
         store: Store,
-        forms: Forms,
+        cache: CompactedCache,
         thread_id: str,
         *,
         first: Frames | None = None,
@@ -67,8 +67,8 @@ class EventStream:
         last: Frames | None = None,
     ) -> None:
         self._store = store
-        self._forms = forms
-        self._long: LongForm | None = None
+        self._cache = cache
+        self._long: SlicedRun | None = None
         """What is being handed out in parts, before all else."""
         self._thread_id = thread_id
         self._first = first
@@ -104,7 +104,7 @@ class EventStream:
             buffer, self._buffer = self._buffer, []
             for event in reversed(buffer):
                 yield event
-            frames = await self._next(SMALL_PIECE)
+            frames = await self._next(SMALL_PAGE_BYTES)
             if frames is None:
                 return
             for event in frames.events():
@@ -112,7 +112,7 @@ class EventStream:
 
     async def __anext__(self) -> Event:
         while not self._buffer:
-            frames = await self._next(SMALL_PIECE)
+            frames = await self._next(SMALL_PAGE_BYTES)
             if frames is None:
                 raise StopAsyncIteration
             self._buffer = frames.events()[::-1]
@@ -124,7 +124,7 @@ class EventStream:
         `legacy`: for a peer that names no `protocolVersion`, what `@ag-ui/client` 0.0.59 cannot read is mended or
         left out.
         """
-        while (frames := await self._next(PIECE)) is not None:
+        while (frames := await self._next(PAGE_BYTES)) is not None:
             data = frames.for_legacy_clients() if legacy else bytes(frames)
             # A reader that waits holds nothing.
             del frames
@@ -134,7 +134,7 @@ class EventStream:
 
     async def pieces(self) -> AsyncIterator[Frames]:
         """Yield the same as `Frames`."""
-        while (frames := await self._next(PIECE)) is not None:
+        while (frames := await self._next(PAGE_BYTES)) is not None:
             yield frames
 
     @property
@@ -156,7 +156,7 @@ class EventStream:
         self._at_once = True
         while True:
             if self._long is not None:
-                frames = await self._long.part(self._forms, piece)
+                frames = await self._long.part(self._cache, piece)
                 if self._long.read:
                     self._long = None
             elif self._first is not None:
@@ -189,11 +189,11 @@ class EventStream:
 
     async def _in_parts(self, key: Key, form: Frames, again: Callable[[], Awaitable[Frames]], piece: int) -> Frames:
         """Give a form, or of a long one its first part: the others come next."""
-        if len(form) <= LONG:
+        if len(form) <= LONG_RUN_BYTES:
             return form
-        self._forms.hold(key, form)
-        self._long = LongForm(key, len(form), again)
-        return await self._long.part(self._forms, piece)
+        self._cache.hold(key, form)
+        self._long = SlicedRun(key, len(form), again)
+        return await self._long.part(self._cache, piece)
 
     async def _from_history(self, after: Cursor, piece: int) -> Frames:
         async def again() -> Frames:
@@ -218,7 +218,7 @@ class EventStream:
             self._journal = (seq, last) if seq < last else None
 
             async def again() -> Frames:
-                return _core.recompact(await self._raw(after, seq, PIECE), seq, skip)
+                return _core.recompact(await self._raw(after, seq, PAGE_BYTES), seq, skip)
 
             return await self._in_parts((self._thread_id, "rest", (after, skip), seq), await again(), again, piece)
         page = await self._store.journal(self._thread_id, after, last, piece)
@@ -253,8 +253,8 @@ class EventStream:
 
     async def _prefix(self, live: LiveRun, piece: int) -> Frames:
         first_seq = live.claim.first_seq
-        held = self._forms.newest(self._thread_id, live.claim.run_id)
-        if held is not None and live.recorder.last_seq - held[1] <= SHARED_FOR:
+        held = self._cache.newest(self._thread_id, live.claim.run_id)
+        if held is not None and live.recorder.last_seq - held[1] <= SHARED_PREFIX_EVENTS:
             frames, seq = held
         else:
             frames, seq = live.recorder.prefix(0)
@@ -266,6 +266,6 @@ class EventStream:
             return _core.Frames(b"")
 
         async def again() -> Frames:
-            return _core.recompact(await self._raw(first_seq - 1, seq, PIECE), seq, 0)
+            return _core.recompact(await self._raw(first_seq - 1, seq, PAGE_BYTES), seq, 0)
 
         return await self._in_parts((self._thread_id, "live", live.claim.run_id, seq), frames, again, piece)

@@ -16,56 +16,56 @@ if TYPE_CHECKING:
     Key: TypeAlias = tuple[str, str, Hashable, int]
     """Thread; what kind of form; which of that kind; up to which raw event, or how many bytes of a page, it goes."""
 
-HELD = 32 << 20
-"""Bytes of forms held for readers that are in the middle of one; what is let go of is made again when it is wanted."""
+CACHE_BYTES = 32 << 20
+"""Bytes of long compacted runs kept for readers that are in the middle of one; a dropped one is rebuilt on demand."""
 
 
-class Forms:
+class CompactedCache:
     """The long forms that are being read, shared by their readers, the most recently used ones up to a limit."""
 
-    def __init__(self, limit: int = HELD) -> None:
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
-        self._forms: OrderedDict[Key, Frames] = OrderedDict()
+        self._runs: OrderedDict[Key, Frames] = OrderedDict()
         self._held = 0
 
     def get(self, key: Key) -> Frames | None:
         """Give a form, if it is still held."""
-        form = self._forms.get(key)
+        form = self._runs.get(key)
         if form is not None:
-            self._forms.move_to_end(key)
+            self._runs.move_to_end(key)
         return form
 
     def hold(self, key: Key, form: Frames) -> None:
         """Hold a form, instead of those that were used least recently."""
-        before = self._forms.pop(key, None)
+        before = self._runs.pop(key, None)
         self._held += len(form) - (len(before) if before is not None else 0)
-        self._forms[key] = form
-        while self._held > self._limit and len(self._forms) > 1:
-            _, gone = self._forms.popitem(last=False)
+        self._runs[key] = form
+        while self._held > self._limit and len(self._runs) > 1:
+            _, gone = self._runs.popitem(last=False)
             self._held -= len(gone)
 
     def newest(self, thread_id: str, run_id: str) -> tuple[Frames, int] | None:
         """Give of the forms held of a live run the one that goes furthest, and how far that is."""
-        held = [key for key in self._forms if key[:3] == (thread_id, "live", run_id)]
+        held = [key for key in self._runs if key[:3] == (thread_id, "live", run_id)]
         key = max(held, key=lambda key: key[3], default=None)
-        return (self._forms[key], key[3]) if key is not None else None
+        return (self._runs[key], key[3]) if key is not None else None
 
 
 @dataclass(slots=True)
-class LongForm:
+class SlicedRun:
     """A place in a form that is handed out in parts."""
 
     key: Key
     size: int
-    again: Callable[[], Awaitable[Frames]]
+    rebuild: Callable[[], Awaitable[Frames]]
     """Makes the same form once more."""
     offset: int = 0
 
-    async def part(self, forms: Forms, limit: int) -> Frames:
+    async def part(self, forms: CompactedCache, limit: int) -> Frames:
         """Give the next part, about `limit` bytes. Raises `CursorExpired` where the form cannot be made any more."""
         form = forms.get(self.key)
         if form is None:
-            form = await self.again()
+            form = await self.rebuild()
             if len(form) != self.size:
                 raise CursorExpired(f"thread '{self.key[0]}' was changed while it was read; connect without a cursor")
             forms.hold(self.key, form)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from agentrunner.live import Driver
+from agentrunner.running.driver import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agentrunner.live import LiveRun
+    from agentrunner.running.live_run import LiveRun
 
 How: TypeAlias = Literal["finished", "failed", "stopped"]
 

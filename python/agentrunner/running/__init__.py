@@ -1,0 +1,1 @@
+"""Runs while they live: claimed, driven, followed, maintained, counted."""
