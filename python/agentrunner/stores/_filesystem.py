@@ -1,31 +1,37 @@
-"""What kind of file system a file is on."""
+"""Find out whether a file is on a network file system."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
-NETWORK = frozenset(
+NETWORK_FILESYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gfs2", "lustre", "nfs", "nfs4", "smb3"}
 )
-"""Where SQLite's shared memory and locks do not reach other machines, as its documentation says of them all."""
+"""Kinds on which SQLite's shared memory and locks do not reach other machines.
+
+SQLite's documentation warns of all of them.
+"""
 
 
-def network_filesystem(path: Path) -> str | None:
-    """Give the kind of network file system the path is on; `None` if it is on none, or the system does not tell."""
+def find_network_filesystem(path: Path) -> str | None:
+    """Return the kind of network file system that a path is on.
+
+    It is `None` for a local file system, and where the operating system has no list of mounts.
+    """
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        where = path.resolve().parent
+        folder = path.resolve().parent
     except OSError:
         return None
-    found: tuple[int, str] = (-1, "")
+    depth, kind = -1, ""
     for line in lines:
-        before, _, after = line.partition(" - ")
-        fields = before.split()
-        if len(fields) < 5 or not after:
+        mount, _, filesystem = line.partition(" - ")
+        fields = mount.split()
+        if len(fields) < 5 or not filesystem:
             continue
-        mounted = Path(fields[4].replace("\\040", " "))
-        # Of two on one place the later one hides the other.
-        if where.is_relative_to(mounted) and len(mounted.parts) >= found[0]:
-            found = (len(mounted.parts), after.split()[0])
-    return found[1] if found[1] in NETWORK else None
+        mount_point = Path(fields[4].replace("\\040", " "))
+        # Of two file systems on one mount point, the later one hides the other.
+        if folder.is_relative_to(mount_point) and len(mount_point.parts) >= depth:
+            depth, kind = len(mount_point.parts), filesystem.split()[0]
+    return kind if kind in NETWORK_FILESYSTEMS else None

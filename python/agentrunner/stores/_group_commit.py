@@ -1,4 +1,4 @@
-"""Group commit: what arrives while one commit is under way goes together in the next."""
+"""Group commit: all items that arrive during one commit share the next."""
 
 from __future__ import annotations
 
@@ -10,63 +10,66 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGEST = 128
-"""How many items share a commit at most."""
+BATCH_ITEMS = 128
+"""The greatest number of items in one commit."""
 
 
 class GroupCommit(Generic[T]):
-    """Items that are committed together, in the order in which they came; one commit is under way at a time.
+    """Commits items in the order in which they arrive, one batch at a time.
 
-    `commit` gives, an item each, what became of it: `None`, or the exception its `add` raises. If it raises itself,
-    every `add` of that group raises the same.
+    All items that arrive during one commit are in the next. `commit` takes a batch and returns an outcome for each:
+    `None`, or the exception that `add` raises. If `commit` itself raises, every `add` of the batch raises the same.
     """
 
     def __init__(self, commit: Callable[[list[T]], Awaitable[list[Exception | None]]]) -> None:
         self._commit = commit
-        self._waiting: list[tuple[T, asyncio.Future[None]]] = []
+        self._queue: list[tuple[T, asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
 
     async def add(self, item: T) -> None:
-        """Commit an item with whatever else waits. Cancelled before its commit has begun, it is left out."""
+        """Commit an item together with all that wait.
+
+        If the caller is cancelled before the commit begins, the item is left out.
+        """
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        self._waiting.append((item, waiter))
+        self._queue.append((item, waiter))
         if self._committing is None:
             task = loop.create_task(self._commit_all())
-            # An eager task over a commit that never waits has ended already.
+            # An eager task has already ended here if the commit did not have to wait.
             self._committing = None if task.done() else task
         await waiter
 
-    async def settled(self) -> None:
-        """Wait until nothing is to be committed any more."""
+    async def wait_until_idle(self) -> None:
+        """Wait until no item is left to commit."""
         while self._committing is not None:
             await asyncio.wait([self._committing])
 
     async def _commit_all(self) -> None:
         try:
-            while self._waiting:
-                group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
-                await self._commit_group([pair for pair in group if not pair[1].done()])
+            while self._queue:
+                batch, self._queue = self._queue[:BATCH_ITEMS], self._queue[BATCH_ITEMS:]
+                await self._commit_batch([entry for entry in batch if not entry[1].done()])
         finally:
             self._committing = None
-            # Anything is left only where the loop is being closed.
-            left, self._waiting = self._waiting, []
-            for _, waiter in left:
+            # Items are left only if this task was cancelled, as it is when the event loop closes.
+            abandoned, self._queue = self._queue, []
+            for _, waiter in abandoned:
                 waiter.cancel()
 
-    async def _commit_group(self, group: list[tuple[T, asyncio.Future[None]]]) -> None:
-        if not group:
+    async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[None]]]) -> None:
+        if not batch:
             return
         outcomes: list[Exception | None]
         try:
-            outcomes = await self._commit([item for item, _ in group])
-        except Exception as error:  # noqa: BLE001 - it is theirs whose items these are
-            outcomes = [error] * len(group)
+            outcomes = await self._commit([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - every caller of `add` in this batch raises it
+            outcomes = [error] * len(batch)
         except BaseException:
-            for _, waiter in group:
+            for _, waiter in batch:
                 waiter.cancel()
             raise
-        for (_, waiter), outcome in zip(group, outcomes, strict=True):
+        for (_, waiter), outcome in zip(batch, outcomes, strict=True):
             if waiter.done():
                 continue
             if outcome is None:

@@ -26,7 +26,7 @@ async def compact_run(recorder: Recorder) -> bytes:
 
 
 def read_run(events: bytes, last_seq: int, skip: int = 0) -> Frames | None:
-    """Return a stored run's frames from index `skip` on, or `None` if its events cannot be read."""
+    """Return a stored run's frames after the first `skip`, or `None` if they are unreadable."""
     try:
         return _core.run_frames(events, last_seq, skip)
     except UNREADABLE:

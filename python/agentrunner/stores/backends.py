@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StoreOptions(TypedDict, total=False):
-    """The keyword options of every backend's store; `Backend.options` names those that one store takes."""
+    """The keyword options of all stores; `Backend.options` names those of one."""
 
     lease_ttl: float
     resume_window: float
@@ -45,14 +45,20 @@ class Backend:
     schemes: tuple[str, ...] = ()
     """URL schemes that name it; empty for SQLite, whose location is a file's path."""
     url_options: frozenset[str] = frozenset()
-    """Names of the options that may be in a URL's query; the client library reads all other parameters."""
+    """Names of the options that a URL's query may set.
+
+    The client library reads all other parameters of the query.
+    """
     extra: str | None = None
     """Extra of the `agentrunner` package that installs its client library."""
     client_library: str | None = None
     """Name of that library in error texts."""
 
     def load(self) -> Callable[..., Store]:
-        """Import the store's class. Raises `ImportError`, with the command to run, if its client is missing."""
+        """Return the store's class, imported now.
+
+        Raises `ImportError`, with the command that installs it, if its client library is missing.
+        """
         store_class: Callable[..., Store] = getattr(importlib.import_module(self.module), self.class_name)
         return store_class
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Store(Protocol):
-    """The place where an `AgentRunner` keeps threads: their runs, their raw events and their records.
+    """The place where an `AgentRunner` keeps threads: runs, raw events and records.
 
     This is the specification for custom stores. `agentrunner.testing.StoreConformance` tests every rule that is stated
     here.
@@ -59,9 +59,10 @@ class Store(Protocol):
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        """Start a run: take its thread in one atomic step, creating the thread if it does not exist.
+        """Start a run by taking its thread, in one atomic step.
 
-        A run whose owner is gone still holds its thread. Only `recover` takes it over; a claim never does.
+        A thread that does not exist is created. A run whose owner is gone still holds its thread: only `recover` takes
+        it over, never a claim.
 
         Args:
             thread_id: The thread to take.
@@ -137,7 +138,11 @@ class Store(Protocol):
         ...
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
-        """Return the live runs of all threads, or of one, each with whether it is marked to be stopped."""
+        """Return the live runs of all threads, or of one.
+
+        Returns:
+            The claim of each live run, and whether the run is marked to be stopped.
+        """
         ...
 
     async def stops(self) -> list[int]:
@@ -196,7 +201,9 @@ class Store(Protocol):
         ...
 
     async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
-        """Return where a reader continues from a cursor. A cursor in a run that was pruned is between runs.
+        """Return where a reader continues from a cursor.
+
+        A cursor in a run that was pruned counts as between runs.
 
         Raises:
             CursorExpired: The cursor is inside a finished run whose raw frames are no longer kept.
@@ -229,7 +236,11 @@ class Store(Protocol):
         ...
 
     async def thread(self, thread_id: str) -> ThreadSummary:
-        """Return the summary of a thread. Raises `ThreadNotFound` if it has neither a stored nor a live run."""
+        """Return the summary of a thread.
+
+        Raises:
+            ThreadNotFound: The thread has neither a stored nor a live run.
+        """
         ...
 
     async def rename(self, thread_id: str, name: str | None) -> None:
@@ -248,7 +259,11 @@ class Store(Protocol):
         """
 
     async def clear(self, scope: str | AnyScope | None) -> None:
-        """Delete every thread of a scope that has no live run, as `delete` does. `ANY_SCOPE` means all threads."""
+        """Delete every thread of a scope that has no live run.
+
+        Args:
+            scope: The scope; `None` for threads without a scope, `ANY_SCOPE` for all threads.
+        """
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         """Return a page of stored runs, the oldest first. Runs that cannot be read are skipped.
@@ -317,7 +332,9 @@ class Store(Protocol):
         ...
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
-        """Make all changes to records, or none. They survive a power cut, like a batch with a barrier.
+        """Make all changes to records, or none.
+
+        They survive a power cut, like a batch with a barrier.
 
         Args:
             changes: At most one change for each record. Call `stores.validation.check_changes` first: it raises

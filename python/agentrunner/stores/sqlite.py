@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner import _core
 from agentrunner.errors import StoreClosed, StoreForked
-from agentrunner.stores._filesystem import network_filesystem
+from agentrunner.stores._filesystem import find_network_filesystem
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, Record, StoredRun, StoreReport
-from agentrunner.stores.validation import can_be, check_changes
+from agentrunner.stores.validation import check_changes, is_valid_name
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
@@ -26,19 +26,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner")
 
-LOOK_EVERY = 0.02
-"""Seconds between looks at a run that lives in another process."""
+POLL_SECONDS = 0.02
+"""Seconds between two reads of a run that lives in another process."""
 
 
 class SqliteStore:
-    """Threads in one SQLite file, open to several processes of one machine (not over a network file system).
+    """Threads in one SQLite file, which several processes of one machine can open.
 
-    `durability`: with `balanced` a killed process loses nothing that was shown, a power cut at most 250 ms of a running
-    run and never a finished one; with `strict` nothing. `lease_ttl`: seconds a silent owner keeps its threads, by the
-    machine's monotonic clock, which no step of the wall clock moves. `resume_window`: seconds a finished run's raw
-    events are kept for readers that resume.
+    The file must be on a local disk: SQLite's locks do not work over a network file system.
 
-    Raises, when opened: `StoreCorrupt` for a file that is no database, `StoreTooNew`, `StoreReadOnly`, `StoreError`.
+    Args:
+        path: The file; it is created when the store is opened.
+        durability: What survives a power cut. A killed process loses nothing that was shown in either case.
+            `balanced`: all finished runs, and all but the last 250 ms of a running one. `strict`: everything shown.
+        lease_ttl: Seconds without a sign of life after which an owner loses its threads. They are counted by the
+            machine's monotonic clock, so that a change of the wall clock has no effect.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+        free_stuck: Whether `open` frees threads that a TypeScript runner left marked as running.
+
+    Raises:
+        ValueError: The durability is unknown, or the path is empty or `:memory:`.
+
+    `open` raises `StoreCorrupt` for a file that is no database, `StoreTooNew`, `StoreReadOnly` or `StoreError`.
+
+    Example::
+
+        runner = AgentRunner(SqliteStore("threads.db", durability="strict"))
     """
 
     shared = True
@@ -53,9 +66,9 @@ class SqliteStore:
         free_stuck: bool = True,
     ) -> None:
         if durability not in ("balanced", "strict"):
-            raise ValueError(f"durability is 'balanced' or 'strict', not {durability!r}")
+            raise ValueError(f"durability must be 'balanced' or 'strict', not {durability!r}")
         if os.fspath(path) in ("", ":memory:"):
-            raise ValueError("a SQLite store needs a file; use InMemoryAgentRunner to keep nothing")
+            raise ValueError("a SQLite store needs a file; use InMemoryAgentRunner to keep threads in memory")
         self.path = os.fspath(path)
         self.lease_ttl = lease_ttl
         self._open_core = partial(
@@ -69,13 +82,13 @@ class SqliteStore:
         self._core: _core.SqliteStore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._tickets = 0
+        self._waiters: dict[int, asyncio.Future[Any]] = {}
+        self._last_ticket = 0
 
     async def open(self) -> None:
-        """Open the file, making it if it is not there."""
+        """Open the file, creating it if it does not exist."""
         if self._core is None:
-            if kind := network_filesystem(Path(self.path)):
+            if kind := find_network_filesystem(Path(self.path)):
                 logger.warning(
                     "%s is on a network file system (%s): processes of other machines would damage it; keep it on a "
                     "local disk, or use Redis or PostgreSQL", self.path, kind,
@@ -83,28 +96,29 @@ class SqliteStore:
             self._loop = asyncio.get_running_loop()
             self._pid = os.getpid()
             core = self._core = await asyncio.to_thread(self._open_core)
-            self._loop.add_reader(core.fileno(), self._complete)
+            self._loop.add_reader(core.fileno(), self._handle_completions)
 
     async def aclose(self) -> None:
-        """Commit what is queued and close the file."""
+        """Commit what is queued, then close the file."""
         core, self._core = self._core, None
-        # In a forked child the loop's selector is still the parent's: taking the reader out there would deafen it.
+        # A forked child shares its parent's selector: removing the reader there would stop the parent's reads.
         if core is not None and self._loop is not None and self._pid == os.getpid():
             await asyncio.to_thread(core.close)
-            self._finish(core)
+            self._resolve(core)
             self._loop.remove_reader(core.fileno())
-            for future in self._waiting.values():
+            for future in self._waiters.values():
                 if not future.done():
                     future.set_exception(StoreClosed("the store is closed"))
-            self._waiting.clear()
+            self._waiters.clear()
 
-    def _complete(self) -> None:
+    def _handle_completions(self) -> None:
         if self._core is not None:
-            self._finish(self._core)
+            self._resolve(self._core)
 
-    def _finish(self, core: _core.SqliteStore) -> None:
+    def _resolve(self, core: _core.SqliteStore) -> None:
+        """Set the results of all calls that the core has completed."""
         for ticket, value, error in core.completions():
-            future = self._waiting.pop(ticket, None)
+            future = self._waiters.pop(ticket, None)
             if future is not None and not future.done():
                 if error is None:
                     future.set_result(value)
@@ -112,13 +126,14 @@ class SqliteStore:
                     future.set_exception(error)
 
     def _call(self, verb: Callable[..., None], *args: Any) -> asyncio.Future[Any]:
+        """Start a method of the core, which completes it in its own thread."""
         if self._core is None or self._loop is None:
             raise StoreClosed("the store is closed")
         if self._pid != os.getpid():
             raise StoreForked("the store was opened before a fork; open it again in the child process")
-        self._tickets += 1
-        verb(self._core, self._tickets, *args)
-        future = self._waiting[self._tickets] = self._loop.create_future()
+        self._last_ticket += 1
+        verb(self._core, self._last_ticket, *args)
+        future = self._waiters[self._last_ticket] = self._loop.create_future()
         return future
 
     async def claim(
@@ -146,8 +161,8 @@ class SqliteStore:
         await self._call(_core.SqliteStore.finish, claim, recorder, stored)
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        found: bool = await self._call(_core.SqliteStore.request_stop, thread_id, run_id)
-        return found
+        is_marked: bool = await self._call(_core.SqliteStore.request_stop, thread_id, run_id)
+        return is_marked
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         runs: list[tuple[Claim, bool]] = await self._call(_core.SqliteStore.live, thread_id)
@@ -165,7 +180,7 @@ class SqliteStore:
         return JournalPage(*await self._call(_core.SqliteStore.journal, thread_id, after, until, limit))
 
     async def changed(self, thread_id: str, after: int) -> None:
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_SECONDS)
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         return HistoryPage(*await self._call(_core.SqliteStore.history, thread_id, after, until, limit))
@@ -181,8 +196,9 @@ class SqliteStore:
         agent_id: str | None,
         scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
-        whose = (True, None) if isinstance(scope, AnyScope) else (False, scope)
-        rows = await self._call(_core.SqliteStore.threads, limit, before, include_archived, agent_id, *whose)
+        rows = await self._call(
+            _core.SqliteStore.threads, limit, before, include_archived, agent_id, *_split_scope(scope)
+        )
         return [ThreadSummary(*row) for row in rows]
 
     async def thread(self, thread_id: str) -> ThreadSummary:
@@ -198,8 +214,7 @@ class SqliteStore:
         await self._call(_core.SqliteStore.delete, thread_id)
 
     async def clear(self, scope: str | AnyScope | None) -> None:
-        whose = (True, None) if isinstance(scope, AnyScope) else (False, scope)
-        await self._call(_core.SqliteStore.clear, *whose)
+        await self._call(_core.SqliteStore.clear, *_split_scope(scope))
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         rows = await self._call(_core.SqliteStore.runs, thread_id, after, limit)
@@ -213,7 +228,7 @@ class SqliteStore:
         return removed
 
     async def record(self, kind: str, key: str) -> Record | None:
-        if not can_be(kind=kind, key=key):
+        if not is_valid_name(kind=kind, key=key):
             return None
         row = await self._call(_core.SqliteStore.record, kind, key)
         return row and Record(*row)
@@ -222,7 +237,7 @@ class SqliteStore:
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         after_kind, after_key = after or ("", "")
-        if not can_be(kind=kind, thread_id=thread_id) or not can_be(kind=after_kind, key=after_key):
+        if not is_valid_name(kind=kind, thread_id=thread_id) or not is_valid_name(kind=after_kind, key=after_key):
             return []
         rows = await self._call(_core.SqliteStore.records, kind, thread_id, after, limit)
         return [Record(*row) for row in rows]
@@ -234,3 +249,8 @@ class SqliteStore:
 
     async def inspect(self, fix: bool) -> StoreReport:
         return StoreReport(*await self._call(_core.SqliteStore.inspect, fix))
+
+
+def _split_scope(scope: str | AnyScope | None) -> tuple[bool, str | None]:
+    """Return a scope as the core takes it: whether any scope matches, and the one that does."""
+    return (True, None) if isinstance(scope, AnyScope) else (False, scope)

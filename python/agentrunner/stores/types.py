@@ -22,7 +22,7 @@ class JournalPage(NamedTuple):
 
     frames: Frames
     live_token: int | None
-    """Fencing token of the thread's live run when the frames were read, or `None` if no run was live."""
+    """Fencing token of the run that was live when the frames were read, or `None`."""
 
 
 class CursorLocation(NamedTuple):
@@ -69,7 +69,10 @@ class Record(NamedTuple):
     It never changes, and no such thread need exist.
     """
     version: int
-    """Number that each write of this kind and key increases, also after the record was removed."""
+    """Number that grows with each write of this kind and key.
+
+    It also grows when the record is removed and created again.
+    """
     value: bytes
 
 
@@ -118,5 +121,5 @@ class StoreReport(NamedTuple):
 
     @property
     def can_be_fixed(self) -> bool:
-        """Whether `inspect(fix=True)`, or the next runner that opens the store, can mend something."""
+        """Whether a repair or the next runner that opens the store can mend something."""
         return bool(self.orphans or self.stuck or self.dead)

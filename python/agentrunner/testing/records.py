@@ -141,11 +141,11 @@ class Records(Chapter):
 
     async def test_the_longest_names(self, store: Store) -> None:
         """A kind has up to 64 bytes, a key 1536, a thread id 1024; all at once too."""
-        from agentrunner.stores.validation import KEY_BYTES, KIND_BYTES, THREAD_BYTES
+        from agentrunner.stores.validation import KEY_BYTES, KIND_BYTES, THREAD_ID_BYTES
 
         # As good as nothing can be taken out of it by packing.
         odd = "".join(chr(33 + (n * n * 7919 + n // 3) % 94) for n in range(KEY_BYTES))
-        longest = Change(odd[:KIND_BYTES], odd, odd[:THREAD_BYTES], b"value")
+        longest = Change(odd[:KIND_BYTES], odd, odd[:THREAD_ID_BYTES], b"value")
         (version,) = await store.write([longest])
         record = Record(longest.kind, longest.key, longest.thread_id, version, b"value")
         equal(await store.record(record.kind, record.key), record, "keep it")

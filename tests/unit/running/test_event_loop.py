@@ -472,7 +472,7 @@ def test_a_claim_whose_caller_is_cancelled_is_given_back(tmp_path):
     async def main():
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             starting = asyncio.ensure_future(runner.run(talker(1), given("t", "r1")))
-            while not starting.done() and not runner._store._waiting:
+            while not starting.done() and not runner._store._waiters:
                 await asyncio.sleep(0)
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)

@@ -35,12 +35,12 @@ MOUNTS = """\
 def test_what_a_path_is_on(path: str, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS)
     monkeypatch.setattr(_filesystem, "MOUNTS", tmp_path / "mountinfo")
-    assert _filesystem.network_filesystem(Path(path)) == kind
+    assert _filesystem.find_network_filesystem(Path(path)) == kind
 
 
 def test_a_system_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_filesystem, "MOUNTS", tmp_path / "nothing")
-    assert _filesystem.network_filesystem(Path("/data/threads.db")) is None
+    assert _filesystem.find_network_filesystem(Path("/data/threads.db")) is None
 
 
 async def test_the_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

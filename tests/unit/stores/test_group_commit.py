@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 
-from agentrunner.stores._group_commit import LARGEST, GroupCommit
+from agentrunner.stores._group_commit import BATCH_ITEMS, GroupCommit
 
 
 class Disk:
@@ -90,18 +90,18 @@ async def test_a_group_has_an_end():
     disk = Disk()
     disk.open.set()
     group = GroupCommit(disk.commit)
-    await asyncio.gather(*(group.add(n) for n in range(LARGEST + 1)))
-    assert sorted(chain(*disk.groups)) == list(range(LARGEST + 1))
-    assert max(map(len, disk.groups)) <= LARGEST
+    await asyncio.gather(*(group.add(n) for n in range(BATCH_ITEMS + 1)))
+    assert sorted(chain(*disk.groups)) == list(range(BATCH_ITEMS + 1))
+    assert max(map(len, disk.groups)) <= BATCH_ITEMS
 
 
 async def test_settled_waits_for_all_there_is():
     disk = Disk()
     group = GroupCommit(disk.commit)
-    await group.settled()
+    await group.wait_until_idle()
     first = await disk.first(group)
     second = asyncio.create_task(group.add(1))
-    settled = asyncio.create_task(group.settled())
+    settled = asyncio.create_task(group.wait_until_idle())
     await asyncio.sleep(0)
     assert not settled.done()
     disk.open.set()

@@ -169,7 +169,7 @@ async def test_a_run_goes_on_while_the_other_store_is_away(
             # As long after the last time as that is done again.
             store._runs._extended.clear()
             await writer.write(*text(f"m{n}"))
-        await store._runs.settled()
+        await store._runs.wait_until_idle()
         assert caplog.messages[-3:] == ["the lease of run r could not be extended: it is away"] * 3
         monkeypatch.undo()
         await writer.end()
@@ -180,11 +180,11 @@ async def test_who_learns_that_its_lease_is_lost_writes_no_more(location: str, t
     other = SqliteStore(tmp_path / "threads.db", lease_ttl=0.2)
     async with opened(store_from_url(location, history=SqliteStore(tmp_path / "threads.db"))) as store, opened(other):
         writer = await begin(store, "t", "r")
-        await store._runs.settled()
+        await store._runs.wait_until_idle()
         # Taken over there, but not marked here.
         await other.finish(writer.claim, writer.recorder, False)
         store._runs._extended.clear()
         await writer.write(*text("m"))
-        await store._runs.settled()
+        await store._runs.wait_until_idle()
         with pytest.raises(LeaseLost):
             await writer.write(*text("n"))

@@ -1,4 +1,4 @@
-"""The store in this process's memory, for tests, demos and threads that need not survive a restart."""
+"""The store in this process's memory, for threads that need not survive a restart."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ class MemoryStore:
     shared = False
     lease_ttl = 10.0
     now: Callable[[], int] = staticmethod(read_clock_ms)
-    """Clock of the store, in milliseconds since 1970; a store that wraps this one may replace it."""
+    """Clock of the store, in milliseconds since 1970.
+
+    A store that wraps this one may replace it.
+    """
 
     def __init__(
         self,

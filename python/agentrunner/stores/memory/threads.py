@@ -26,7 +26,7 @@ class MemoryJournal:
     first_seq: int
     batches: list[Batch] = field(default_factory=list)
     expires_at: int | None = None
-    """Time after which the frames may go, in milliseconds since 1970; `None` while the run is live."""
+    """End of the resume window, in milliseconds since 1970; `None` while the run is live."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,10 @@ class MemoryThread:
 
     @property
     def exists(self) -> bool:
-        """Whether it has a run; otherwise only raw frames are left, which a reader may still ask for."""
+        """Whether it has a stored or live run.
+
+        Otherwise only raw frames are left, which a reader may still ask for.
+        """
         return bool(self.runs) or self.claim is not None
 
     @property
@@ -166,7 +169,10 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
         self.drop_unless_in_use(thread)
 
     def evict(self, keep: MemoryThread) -> None:
-        """Drop the least recently used threads until the limits hold; never a running one, nor `keep`."""
+        """Drop the least recently used threads until the limits hold.
+
+        Threads with a live run stay, and so does `keep`.
+        """
         for thread in list(self.values()):
             if len(self) <= self._max_threads and self.size <= self._max_bytes:
                 return

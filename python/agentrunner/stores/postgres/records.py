@@ -8,7 +8,7 @@ from agentrunner.errors import RecordConflict
 from agentrunner.stores.postgres.client import LARGE
 from agentrunner.stores.postgres.runs import call_number, lost
 from agentrunner.stores.types import Record
-from agentrunner.stores.validation import can_be, check_changes
+from agentrunner.stores.validation import check_changes, is_valid_name
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
@@ -47,7 +47,7 @@ class PostgresRecords:
     _client: PostgresClient
 
     async def record(self, kind: str, key: str) -> Record | None:
-        if not can_be(kind=kind, key=key):
+        if not is_valid_name(kind=kind, key=key):
             return None
         found = await self._found(await self._client.rows(RECORD, kind=kind, key=key, most=LARGE))
         return found[0] if found else None
@@ -56,7 +56,7 @@ class PostgresRecords:
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         after_kind, after_key = after or ("", "")
-        if not can_be(kind=kind, thread_id=thread_id) or not can_be(kind=after_kind, key=after_key):
+        if not is_valid_name(kind=kind, thread_id=thread_id) or not is_valid_name(kind=after_kind, key=after_key):
             return []
         if kind is not None and kind != after_kind:
             if kind < after_kind:

@@ -70,7 +70,7 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         if self._client.forked:
             # They are the parent's, and so is the loop all that waits belongs to.
             return
-        await self._appends.settled()
+        await self._appends.wait_until_idle()
         await self._listener.aclose()
         await self._client.aclose()
         # From here on its leases are a dead owner's.

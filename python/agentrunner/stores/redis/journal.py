@@ -37,10 +37,10 @@ class RedisJournals:
         """Keep a batch. Raises `LeaseLost`."""
         await self._groups[claim.token % len(self._groups)].add((claim, batch))
 
-    async def settled(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until nothing is to be appended any more."""
         for group in self._groups:
-            await group.settled()
+            await group.wait_until_idle()
 
     async def _commit(self, items: list[tuple[Claim, Batch]]) -> list[Exception | None]:
         calls = [

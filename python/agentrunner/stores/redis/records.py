@@ -10,7 +10,7 @@ from agentrunner.errors import RecordConflict
 from agentrunner.stores.redis.journal import lost
 from agentrunner.stores.redis.scripts import optional, text
 from agentrunner.stores.types import Record
-from agentrunner.stores.validation import can_be, check_changes
+from agentrunner.stores.validation import check_changes, is_valid_name
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
@@ -32,7 +32,7 @@ class RedisRecords:
         self._answered: list[int] = []
 
     async def record(self, kind: str, key: str) -> Record | None:
-        if not can_be(kind=kind, key=key):
+        if not is_valid_name(kind=kind, key=key):
             return None
         return _record(await self._client.run("record", _address(kind, key)), kind, key)
 
@@ -40,7 +40,7 @@ class RedisRecords:
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
         after_kind, after_key = after or ("", "")
-        if not can_be(kind=kind, thread_id=thread_id) or not can_be(kind=after_kind, key=after_key):
+        if not is_valid_name(kind=kind, thread_id=thread_id) or not is_valid_name(kind=after_kind, key=after_key):
             return []
         behind, until = _address(after_kind, after_key), b"+"
         if kind is not None:

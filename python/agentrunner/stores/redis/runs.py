@@ -48,9 +48,9 @@ class RedisRuns:
     def _call(self) -> str:
         return f"{self._nonce}.{next(self._calls)}"
 
-    async def settled(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until nothing is to be written any more."""
-        await self._journals.settled()
+        await self._journals.wait_until_idle()
 
     async def claim(
         self,

@@ -86,7 +86,7 @@ class RedisStore:
         """Write what is queued and let go of the connections."""
         opened, self._opened = self._opened, None
         if opened is not None and not self._client.forked:
-            await opened.settled()
+            await opened.wait_until_idle()
             await self._watcher.aclose()
         await self._client.aclose()
         if self._history is not None:

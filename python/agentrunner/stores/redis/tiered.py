@@ -50,9 +50,9 @@ class TieredRuns:
         self.stops = history.stops
         self.renew = history.renew
 
-    async def settled(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until nothing is to be written any more."""
-        await self._journals.settled()
+        await self._journals.wait_until_idle()
         if self._extending:
             await asyncio.wait(self._extending)
 
