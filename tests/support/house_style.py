@@ -219,7 +219,7 @@ def duplicate_classes(root: Path, paths: Iterable[Path]) -> list[Violation]:
 
 
 def duplicate_constants(root: Path, paths: Iterable[Path]) -> list[Violation]:
-    """Return each number whose name stands for another number in another module of the package."""
+    """Return each number whose name stands for another number in another module."""
     values: dict[str, set[str]] = defaultdict(set)
 
     def number_name(node: ast.stmt) -> str | None:
