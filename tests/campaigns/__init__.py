@@ -84,7 +84,7 @@ class Campaign:
 
     name: str
     promise: str
-    """The row of the table in spec/durability.md."""
+    """The row of the table in docs/spec/durability.md."""
     bar: str
     """What the figures must be for the promise to hold: then there are no failures."""
     backends: tuple[Backend, ...]

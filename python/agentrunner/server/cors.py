@@ -1,4 +1,4 @@
-"""Cross-origin requests: the original's rules (spec/http.md §4.10), and what is refused without them."""
+"""Cross-origin requests: the original's rules (docs/spec/http.md §4.10), and what is refused without them."""
 
 from __future__ import annotations
 

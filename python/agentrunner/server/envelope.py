@@ -1,4 +1,4 @@
-"""Single-route requests: everything by `POST` of `{method, params, body}` (spec/http.md §4.3)."""
+"""Single-route requests: everything by `POST` of `{method, params, body}` (docs/spec/http.md §4.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a request's headers an agent gets to see (spec/http.md §4.4)."""
+"""Which of a request's headers an agent gets to see (docs/spec/http.md §4.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/info`: what clients ask first (spec/http.md §4.7)."""
+"""`/info`: what clients ask first (docs/spec/http.md §4.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a path means: CopilotKit's routes, matched by their last segments (spec/http.md §4.2)."""
+"""What a path means: CopilotKit's routes, matched by their last segments (docs/spec/http.md §4.2)."""
 
 from __future__ import annotations
 

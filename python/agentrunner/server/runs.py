@@ -1,4 +1,4 @@
-"""Run, connect, stop, suggest: what a client does with an agent (spec/http.md §4.4 to 4.6)."""
+"""Run, connect, stop, suggest: what a client does with an agent (docs/spec/http.md §4.4 to 4.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interrupts in a replay: one that was answered since is not offered again (spec/agui.md §6.4)."""
+"""Interrupts in a replay: one that was answered since is not offered again (docs/spec/agui.md §6.4)."""
 
 from __future__ import annotations
 

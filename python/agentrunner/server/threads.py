@@ -1,4 +1,4 @@
-"""The thread routes: what the stock thread list reads and changes (spec/http.md §4.8)."""
+"""The thread routes: what the stock thread list reads and changes (docs/spec/http.md §4.8)."""
 
 from __future__ import annotations
 

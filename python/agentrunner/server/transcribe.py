@@ -1,4 +1,4 @@
-"""`/transcribe`: speech to text by a service of one's own (spec/http.md §4.9)."""
+"""`/transcribe`: speech to text by a service of one's own (docs/spec/http.md §4.9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-//! `*_CHUNK` events written out as START, CONTENT or ARGS, and END (spec/agui.md §6.6).
+//! `*_CHUNK` events written out as START, CONTENT or ARGS, and END (docs/spec/agui.md §6.6).
 //!
 //! A lane is a subagent, or the parent agent; each assembles at most one stream. Values are carried as JSON text.
 use smallvec::{SmallVec, smallvec};

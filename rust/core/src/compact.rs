@@ -1,4 +1,4 @@
-//! Online compaction, grouped at START (spec/compaction.md): one pass, O(1) an event, no look-ahead.
+//! Online compaction, grouped at START (docs/spec/compaction.md): one pass, O(1) an event, no look-ahead.
 //!
 //! The output is a list of slots. A stream (a text message, a tool call, a reasoning message) has its START, its one
 //! merged delta and its END in the slot its first event opened, so nothing is moved behind something it preceded.

@@ -11,7 +11,7 @@ use crate::text;
 
 macro_rules! kinds {
     ($($variant:ident $name:literal,)*) => {
-        /// The kinds of AG-UI 1.0 (spec/agui.md §6.2), and `Unknown` for every other.
+        /// The kinds of AG-UI 1.0 (docs/spec/agui.md §6.2), and `Unknown` for every other.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind {
             $(#[doc = $name] $variant,)*
@@ -68,7 +68,7 @@ kinds! {
 }
 
 impl Kind {
-    /// The id fields this kind must have (spec/agui.md §6.2), none of them empty.
+    /// The id fields this kind must have (docs/spec/agui.md §6.2), none of them empty.
     pub fn required_ids(self) -> &'static [&'static str] {
         match self {
             Self::RunStarted | Self::RunFinished => &["threadId", "runId"],

@@ -1,4 +1,4 @@
-//! The events that end a run which did not end itself (spec/compaction.md, "finalize").
+//! The events that end a run which did not end itself (docs/spec/compaction.md, "finalize").
 use crate::event::object_of;
 use crate::lifecycle::{Lifecycle, in_order, opened};
 use crate::text;

@@ -1,7 +1,7 @@
 //! Frames: events ready for SSE, each with its cursor.
 //!
 //! A frame is `id: <cursor>\ndata: <json>\n\n`. A raw event's cursor is its sequence number; the i-th frame of a run
-//! compacted up to sequence number P has `P.i` (spec/durability.md, "Cursor").
+//! compacted up to sequence number P has `P.i` (docs/spec/durability.md, "Cursor").
 use std::fmt;
 
 use crate::error::{Error, Result};

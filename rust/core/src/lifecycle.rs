@@ -61,7 +61,7 @@ impl Lifecycle {
         Self::default()
     }
 
-    /// Verifies an event (spec/agui.md §6.5) and notes it. On an error nothing is changed.
+    /// Verifies an event (docs/spec/agui.md §6.5) and notes it. On an error nothing is changed.
     pub fn check(&mut self, event: &Event<'_>) -> Result<()> {
         self.verify(event)?;
         self.apply(event);

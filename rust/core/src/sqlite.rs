@@ -1,4 +1,4 @@
-//! The store on one SQLite file, open to several processes of one machine (spec/durability.md).
+//! The store on one SQLite file, open to several processes of one machine (docs/spec/durability.md).
 mod copy;
 mod deadlines;
 mod finish;

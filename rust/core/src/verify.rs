@@ -1,4 +1,4 @@
-//! The rules of AG-UI about the order of events (spec/agui.md §6.5, 1.0.0), in the reference's words.
+//! The rules of AG-UI about the order of events (docs/spec/agui.md §6.5, 1.0.0), in the reference's words.
 use std::borrow::Cow;
 use std::collections::HashMap;
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result};
 
-/// The three tables of the TypeScript runner, as it writes them (spec/reference-runners.md §3.3).
+/// The three tables of the TypeScript runner, as it writes them (docs/spec/reference-runners.md §3.3).
 const SHARED: &str = "
 CREATE TABLE IF NOT EXISTS agent_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, thread_id TEXT NOT NULL,
   run_id TEXT NOT NULL UNIQUE, parent_run_id TEXT, events TEXT NOT NULL, input TEXT NOT NULL,
