@@ -9,7 +9,7 @@ export PIP_QUIET := 1
 PORT ?= 8000
 TORTURE ?= --seed 1
 
-.PHONY: serve demo test lint bench torture wheel build fmt clean
+.PHONY: serve demo test test-fast lint bench torture wheel build fmt clean
 
 serve: build ## Set up everything and serve a demo agent at http://127.0.0.1:8000/, threads kept in threads.db.
 	$(BIN)/agentrunner serve agentrunner.demo.agents:agents --db threads.db --port $(PORT) --inspector
@@ -21,6 +21,9 @@ test: build wheel ## Set up everything and pass the tests.
 	cargo test --release --workspace --exclude agentrunner-python
 	$(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
 	$(BIN)/pytest -m alone
+
+test-fast: build ## Pass the tests that need no server, no node and no other program: in memory and on SQLite, under a minute.
+	$(BIN)/pytest -m fast --numprocesses auto --dist worksteal tests/unit tests/parity tests/conformance
 
 lint: build ## Everything that can be said about the code without running it.
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What the tests share: `async def` tests, runners on every store, inputs, agents."""
+"""Hooks that run `async def` tests and mark what a test needs, and fixtures that make runners and stores."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from agentrunner import AgentRunner, InMemoryAgentRunner, MemoryStore, SqliteAge
 from agentrunner.stores.urls import store_from_url
 from support import backends
 from support.loops import TIMEOUT, run_async
+from support.paths import TESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,24 +21,47 @@ if TYPE_CHECKING:
 
     from agentrunner import Store
 
+SERVERS = ("redis", "postgres")
+FOLDERS = ("integration", "campaigns")
+NOT_FAST = {*SERVERS, *FOLDERS, "alone", "processes", "slow"}
+"""Markers of tests that `make test-fast` leaves out."""
+
 _runners = pytest.StashKey[list[AgentRunner]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--loop", choices=("asyncio", "eager", "uvloop"), default="asyncio", help="what runs async tests")
+    parser.addoption("--loop", choices=("asyncio", "eager", "uvloop"), default="asyncio", help="loop of async tests")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the server and the folder it belongs to, or as fast if it needs nothing."""
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        backend = getattr(getattr(item, "cls", None), "backend", None)
+        needs = {
+            backend,
+            item.path.relative_to(TESTS).parts[0],
+            *(each for each in parameters if isinstance(each, str)),
+        }
+        for name in (*SERVERS, *FOLDERS):
+            if name in needs:
+                item.add_marker(name)
+        if NOT_FAST.isdisjoint(marker.name for marker in item.iter_markers()):
+            item.add_marker("fast")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skips = Counter(
         report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)
     )
-    for why, count in skips.items():
-        terminalreporter.write_line(f"{count} tests: {why.removeprefix('Skipped: ')}", yellow=True)
+    for reason, count in skips.items():
+        terminalreporter.write_line(f"{count} tests: {reason.removeprefix('Skipped: ')}", yellow=True)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test on a loop of its own, and close the runners its fixtures made on that loop."""
+    """Run an `async def` test on its own loop, and close the fixtures' runners on that loop."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None
@@ -57,14 +81,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.fixture(params=backends.SHARED)
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Give a location of the test's own, on each store that processes may share."""
+    """Return an empty location on each store that processes may share."""
     with backends.place(request.param, tmp_path) as location:
         yield location
 
 
 @pytest.fixture(params=backends.ALL)
 def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., AgentRunner]]:
-    """Make runners with options, on the same threads or each in its own memory; closed when the test ends."""
+    """Return a function that makes runners on the same threads, and close them after the test.
+
+    In memory each runner has its own threads.
+    """
     made = request.node.stash.setdefault(_runners, [])
 
     def in_memory(**options: Any) -> AgentRunner:
@@ -86,7 +113,10 @@ def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[C
 
 @pytest.fixture(params=backends.ALL)
 def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
-    """Make stores over the same threads, one for each life of a process; in memory it is one that has many lives."""
+    """Return a function that opens the same threads again, as the next process would.
+
+    In memory it returns the same store each time, because its threads end with it.
+    """
     if request.param == "memory":
         store = MemoryStore()
         yield lambda: store
@@ -97,7 +127,7 @@ def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
 
 @pytest.fixture
 def sqlite_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., SqliteAgentRunner]:
-    """Make runners on the same SQLite file; closed when the test ends."""
+    """Return a function that makes runners on one SQLite file, and close them after the test."""
     made = request.node.stash.setdefault(_runners, [])
 
     def make(**options: Any) -> SqliteAgentRunner:
@@ -110,7 +140,7 @@ def sqlite_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[.
 
 @pytest.fixture
 def memory_factory(request: pytest.FixtureRequest) -> Callable[..., InMemoryAgentRunner]:
-    """Make runners, each in its own memory; closed when the test ends."""
+    """Return a function that makes runners in memory, and close them after the test."""
     made = request.node.stash.setdefault(_runners, [])
 
     def make(**options: Any) -> InMemoryAgentRunner:
@@ -123,5 +153,5 @@ def memory_factory(request: pytest.FixtureRequest) -> Callable[..., InMemoryAgen
 
 @pytest.fixture
 def runner(runner_factory: Callable[..., AgentRunner]) -> AgentRunner:
-    """Give a runner with the default options, on each store in turn."""
+    """Return a runner with the default options, on each store in turn."""
     return runner_factory()

@@ -384,3 +384,6 @@ def test_a_schema_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 def test_demo_needs_a_file_of_its_own(db: Path) -> None:
     one_line(command("demo", "--db", db), str(db))
+
+
+pytestmark = pytest.mark.processes

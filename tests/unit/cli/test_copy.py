@@ -386,16 +386,37 @@ def test_a_live_run_is_named_and_goes_on(source: Path, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_ctrl_c(filled: Path, tmp_path: Path) -> None:
+COPY_HALF = """
+import asyncio
+from agentrunner.__main__ import main
+from agentrunner.stores.sqlite import SqliteStore
+
+put, puts = SqliteStore.put, 0
+
+
+async def put_or_wait(store, *arguments):
+    global puts
+    puts += 1
+    if puts == 20:
+        print("waiting", flush=True)
+        await asyncio.Event().wait()
+    await put(store, *arguments)
+
+
+SqliteStore.put = put_or_wait
+main()
+"""
+"""Runs the command line, and waits for ever once 19 pages are copied."""
+
+
+def test_ctrl_c_keeps_what_is_copied_and_the_next_copy_completes_it(filled: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.db"
-    child = subprocess.Popen(
-        [sys.executable, "-m", "agentrunner", "copy", filled, target], stderr=subprocess.PIPE, text=True
-    )
-    while not target.exists():
-        assert child.poll() is None
-        time.sleep(0.001)
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=30)
+    command_line = [sys.executable, "-c", COPY_HALF, "copy", filled, target]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate()
     assert (child.returncode, err.count("\n")) == (130, 1), err
     assert "repeat the command to resume the copy" in err
     copied(command("copy", filled, target))
@@ -409,3 +430,6 @@ def test_what_is_not_there_is_not_made(source: Path, tmp_path: Path) -> None:
     assert not target.exists()
     assert not (tmp_path / "none.db").exists()
     one_line(command("copy", source, tmp_path / "no" / "such" / "folder.db"), "folder.db")
+
+
+pytestmark = pytest.mark.processes

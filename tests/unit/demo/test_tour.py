@@ -45,3 +45,6 @@ def test_the_tour_without_its_packages() -> None:
     )
     assert done.returncode == 2
     assert done.stderr == 'agentrunner: the tour needs more packages: pip install "agentrunner[demo]"\n'
+
+
+pytestmark = pytest.mark.processes

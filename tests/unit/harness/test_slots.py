@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 from agentrunner import AgentRunner, _core
 from agentrunner.harness import Harness
@@ -182,7 +183,8 @@ async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, mo
     await store.open()
     try:
         now = 1000.0
-        monkeypatch.setattr("agentrunner.harness.liveness.time.monotonic", lambda: now)
+        # Only this module's clock: the event loop needs its own for its timeouts.
+        monkeypatch.setattr("agentrunner.harness.liveness.time", SimpleNamespace(monotonic=lambda: now))
         owners, elsewhere = Liveness(store), "other/boot/pid/time|1|2|3"
         await store.write([kinds.HEARTBEAT.change(elsewhere, "", {"at": 0})])
         assert not await owners.gone(elsewhere)

@@ -694,3 +694,6 @@ async def test_one_notification_names_as_many_as_it_has_room_for(location: str) 
             await until(arrived)
             assert [len(keys) for keys in heard] == [8 * count if count <= listener.MOST_KEYS else 0]
         await waiting
+
+
+pytestmark = pytest.mark.postgres

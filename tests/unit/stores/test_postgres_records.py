@@ -147,3 +147,6 @@ async def test_large_values_are_fetched_apart(location: str) -> None:
         found = await store.record("k", "1")
         assert found is not None
         assert found.value == values[1]
+
+
+pytestmark = pytest.mark.postgres

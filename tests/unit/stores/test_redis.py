@@ -539,3 +539,6 @@ async def test_of_two_processes_one_has_the_thread(location: str) -> None:
             won = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
             assert len(won) == 1
             assert {type(lost) for lost in outcomes if isinstance(lost, BaseException)} == {ThreadAlreadyRunning}
+
+
+pytestmark = pytest.mark.redis

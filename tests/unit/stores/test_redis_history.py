@@ -188,3 +188,6 @@ async def test_who_learns_that_its_lease_is_lost_writes_no_more(location: str, t
         await store._runs.wait_until_idle()
         with pytest.raises(LeaseLost):
             await writer.write(*text("n"))
+
+
+pytestmark = pytest.mark.redis

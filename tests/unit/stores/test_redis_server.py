@@ -356,3 +356,6 @@ async def test_a_follower_whose_subscription_is_killed_misses_nothing(
         await following
         assert re.findall(rb'"delta":"(\w+)"', b"".join(far)) == [b"begin", *(b"w%d" % n for n in range(10))]
         assert (await early)[-1]["type"] == "RUN_FINISHED"
+
+
+pytestmark = pytest.mark.redis

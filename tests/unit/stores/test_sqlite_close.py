@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from agentrunner import SqliteStore
+
+pytestmark = pytest.mark.processes
 
 READER = """
 import sqlite3, sys

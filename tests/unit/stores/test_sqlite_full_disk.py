@@ -12,6 +12,8 @@ from support.agents import agent_with
 from support.events import event_types, text_message
 from support.inputs import make_input
 
+pytestmark = pytest.mark.processes
+
 MESSAGE = "x" * 8_000
 
 

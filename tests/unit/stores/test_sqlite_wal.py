@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from agentrunner.stores import Change
 from agentrunner.stores.sqlite import SqliteStore
+
+pytestmark = pytest.mark.processes
 
 # Another process: two copies of SQLite in one drop each other's locks. Each reader begins before the last one ends.
 READERS = """
