@@ -88,12 +88,12 @@ def line_breaks_as_they_are() -> None:
 @mutation
 def bodies_without_limit() -> None:
     """Read a request's body whatever its size."""
-    from agentrunner.server import calls
+    from agentrunner.server import requests
 
     async def read_body(request: Any, limits: Any) -> bytes:
         return b"".join([piece async for piece in request.stream()])
 
-    calls.read_body = read_body
+    requests.read_body = read_body
 
 
 @mutation

@@ -15,7 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from typer.testing import CliRunner
 
 from agentrunner.cli import app as cli
-from agentrunner.server import Cors, Limits, create_app, serving
+from agentrunner.server import Cors, Limits, create_app, uvicorn_server
 from support.agents import agent_with
 from support.events import text_message
 from support.inputs import make_input
@@ -282,14 +282,14 @@ FOREIGN = ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "
 def run_by_uvicorn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What `serve` hands to uvicorn, which is not run."""
     found: list[Any] = []
-    monkeypatch.setattr(serving.Server, "run", lambda self: found.append(self))
-    monkeypatch.setattr(serving, "log", lambda _: None)
+    monkeypatch.setattr(uvicorn_server.UvicornServer, "run", lambda self: found.append(self))
+    monkeypatch.setattr(uvicorn_server, "configure_logging", lambda _: None)
     return found
 
 
-@pytest.mark.parametrize("host", serving.LOOPBACK)
+@pytest.mark.parametrize("host", uvicorn_server.LOOPBACK_HOSTS)
 async def test_on_loopback_only_its_own_names_get_in(host: str, runner: AgentRunner, run_by_uvicorn: list[Any]) -> None:
-    serving.serve(app_of(runner), host=host)
+    uvicorn_server.serve(app_of(runner), host=host)
     app = run_by_uvicorn[0].config.app
     for name in HOSTS + FOREIGN:
         async with client(app) as http:
@@ -300,8 +300,8 @@ async def test_on_loopback_only_its_own_names_get_in(host: str, runner: AgentRun
 async def test_with_authentication_or_beyond_loopback_any_name_gets_in(
     runner: AgentRunner, run_by_uvicorn: list[Any]
 ) -> None:
-    serving.serve(app_of(runner, authenticate=lambda _: None), host="127.0.0.1")
-    serving.serve(app_of(runner), host="0.0.0.0")  # noqa: S104 - what is asked about
+    uvicorn_server.serve(app_of(runner, authenticate=lambda _: None), host="127.0.0.1")
+    uvicorn_server.serve(app_of(runner), host="0.0.0.0")  # noqa: S104 - what is asked about
     assert not any(isinstance(server.config.app, TrustedHostMiddleware) for server in run_by_uvicorn)
     for name in FOREIGN:
         async with client(run_by_uvicorn[0].config.app) as http:
@@ -371,7 +371,7 @@ def test_a_public_host_needs_authentication_or_a_word(host: str, serve: Any, run
 
 
 def test_on_loopback_neither_is_needed(serve: Any, run_by_uvicorn: list[Any]) -> None:
-    for host in serving.LOOPBACK:
+    for host in uvicorn_server.LOOPBACK_HOSTS:
         assert serve("mine:agents", "--db", "x.db", "--host", host)[0] == 0
     assert len(run_by_uvicorn) == 3
 
