@@ -108,10 +108,10 @@ async def test_reasoning_is_shown_and_not_sent_back(sqlite_factory: Callable[...
     ("failure", "why"),
     [
         (Failure(500, {"error": {"message": f"secret {KEY}"}}), "overloaded or has failed (500)"),
-        (Failure(401, {"error": {"message": f"wrong key {KEY}"}}), "does not take the key (401)"),
-        (Answer([*saying("It was a")[:-1], END]), "broke the connection off"),
-        (Answer(saying("It was a")[:-1]), "broke off"),
-        (Answer(saying("It was a", finish="content_filter")), "withheld the answer"),
+        (Failure(401, {"error": {"message": f"wrong key {KEY}"}}), "does not accept the API key (401)"),
+        (Answer([*saying("It was a")[:-1], END]), "closed the connection"),
+        (Answer(saying("It was a")[:-1]), "before it was complete"),
+        (Answer(saying("It was a", finish="content_filter")), "withheld the response"),
     ],
 )
 async def test_a_service_that_fails_fails_the_run_and_not_the_thread(

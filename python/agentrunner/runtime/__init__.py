@@ -21,10 +21,11 @@ from agentrunner.runtime.llm import (
 )
 from agentrunner.runtime.middleware import Middleware, TurnContext
 from agentrunner.runtime.model_response import ModelResponse
-from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, TurnResult, WaitingForClient
+from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, WaitingForClient
 from agentrunner.runtime.session import Session
 from agentrunner.runtime.skills import Skill, SkillPrompter, load_skills
 from agentrunner.runtime.tools import Tool, ToolCall, ToolContext, ToolResult, tool
+from agentrunner.runtime.turn_result import TurnResult
 
 Answer = ModelResponse
 """The name of `ModelResponse` in version 0.1.0, kept for middleware written for it."""

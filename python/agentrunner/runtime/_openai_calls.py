@@ -1,4 +1,4 @@
-"""Tool calls put together from the pieces of a stream of chat completions, also where those are not as documented."""
+"""Assembly of tool calls from chat completion chunks, even if a provider departs from the documentation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class _PartialCall:
     name: str = ""
     args: list[str] = field(default_factory=list)
 
-    def whole(self) -> bool:
-        """Tell whether the arguments so far are all there can be."""
+    def is_complete(self) -> bool:
+        """Return whether the arguments are a complete JSON object, so that nothing can follow them."""
         try:
             return isinstance(json.loads("".join(self.args)), dict)
         except ValueError:
@@ -29,10 +29,11 @@ class _PartialCall:
 
 
 class ToolCallAssembler:
-    """The tool calls of one answer.
+    """The tool calls of one response.
 
-    A piece belongs to the call of its `index`. There are services that give no index, or the same one to every call;
-    no id, the same id to every call, or a new one to every piece; the name with every piece, or behind the first.
+    A delta belongs to the call of its `index`. Some providers send no index, or the same one for every call. Some send
+    no id, the same id for every call, or a new id with every delta. Some send the name with every delta, or after the
+    first delta.
     """
 
     def __init__(self) -> None:
@@ -43,25 +44,26 @@ class ToolCallAssembler:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def take(self, piece: Any) -> Iterator[ToolCallStart | ToolCallArgs]:
-        """Take a piece, and give the events it makes."""
-        index, given = getattr(piece, "index", None), getattr(piece, "id", None) or None
-        function = getattr(piece, "function", None)
+    def read(self, delta: Any) -> Iterator[ToolCallStart | ToolCallArgs]:
+        """Return the events of one delta."""
+        index, sent_id = getattr(delta, "index", None), getattr(delta, "id", None) or None
+        function = getattr(delta, "function", None)
         name, args = getattr(function, "name", None) or "", getattr(function, "arguments", None) or ""
         if not isinstance(args, str):
             args = json.dumps(args)
-        call = self._known(index, given, name, args)
+        call = self._find_call(index, sent_id, name, args)
         if call is None:
-            # An id that another call has is not an id.
-            fresh = given if given is not None and given not in self._by_id else f"call-{uuid.uuid4().hex}"
-            self._calls.append(call := _PartialCall(fresh))
-            self._by_id[given or fresh] = call
+            # An id that another call has already cannot identify this one.
+            is_new_id = sent_id is not None and sent_id not in self._by_id
+            call = _PartialCall(sent_id if sent_id is not None and is_new_id else f"call-{uuid.uuid4().hex}")
+            self._calls.append(call)
+            self._by_id[sent_id or call.id] = call
             if isinstance(index, int):
                 self._by_index[index] = call
         if name and not call.name:
             call.name = name
             yield ToolCallStart(call.id, name)
-            # What came before the name.
+            # Arguments that arrived before the name.
             if call.args:
                 yield ToolCallArgs(call.id, "".join(call.args))
         if args:
@@ -69,27 +71,31 @@ class ToolCallAssembler:
             if call.name:
                 yield ToolCallArgs(call.id, args)
 
-    def end(self) -> Iterator[ToolCallArgs]:
-        """Give what is missing: arguments are an object, also where there are none. Raises `LlmResponseInvalid`."""
+    def finish(self) -> Iterator[ToolCallArgs]:
+        """Return an empty object as the arguments of each call that has none.
+
+        Raises `LlmResponseInvalid` for a call without a name.
+        """
         for call in self._calls:
             if not call.name:
-                raise LlmResponseInvalid("the model's service gave a tool call without a name")
+                raise LlmResponseInvalid("the model's provider sent a tool call without a name")
             if not "".join(call.args).strip():
                 yield ToolCallArgs(call.id, "{}")
 
-    def _known(self, index: Any, given: str | None, name: str, args: str) -> _PartialCall | None:
-        if given is not None and given in self._by_id:
-            call = self._by_id[given]
+    def _find_call(self, index: Any, sent_id: str | None, name: str, args: str) -> _PartialCall | None:
+        """Return the call a delta belongs to, `None` if it starts a new one."""
+        if sent_id is not None and sent_id in self._by_id:
+            call = self._by_id[sent_id]
         elif isinstance(index, int):
-            call_at = self._by_index.get(index)
-            if call_at is None or (given is not None and name and call_at.name):
+            call_at_index = self._by_index.get(index)
+            if call_at_index is None or (sent_id is not None and name and call_at_index.name):
                 return None
-            call = call_at
-        elif not self._calls or given is not None:
+            call = call_at_index
+        elif not self._calls or sent_id is not None:
             return None
         else:
             call = self._calls[-1]
-        # The name again and more arguments than there can be: another call in the place of the first.
-        if name and call.name and (name != call.name or (args and call.whole())):
+        # Another name, or arguments after a complete object, start another call under the same index or id.
+        if name and call.name and (name != call.name or (args and call.is_complete())):
             return None
         return call

@@ -1,4 +1,4 @@
-"""What the `openai` package raises, as errors of ours."""
+"""Translation of the `openai` package's exceptions into this package's."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from agentrunner.errors import (
     LlmUnauthorized,
     LlmUnreachable,
 )
-from agentrunner.runtime._secrets import masked
+from agentrunner.runtime._secrets import mask_keys
 
-# Services say it in a code of their own, or in words only.
+# Providers report the reason in a code of their own or only in the text, so both are searched.
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum.{0,20}(prompt|input) length|(prompt|input|request).{0,20} too (long|large)"
     r"|too many (input )?tokens|reduce the length",
@@ -31,54 +31,56 @@ _REFUSED = re.compile(r"content.?(filter|policy|management)|ResponsibleAI|modera
 _QUOTA = re.compile(r"insufficient.?(quota|balance|funds|credit)|quota.?exceeded|billing|payment", re.IGNORECASE)
 
 
-def mapped(error: openai.OpenAIError, model: str) -> LlmError:
-    """Give what the package raised as an error of ours, worded for whoever waits for the answer.
+def translate_error(error: openai.OpenAIError, model: str) -> LlmError:
+    """Return the package's exception as an `LlmError` whose text may be shown to users.
 
-    The service's own words are its `detail`, without what looks like a key: they may hold what was asked.
+    The provider's own text is its `detail`, with keys masked: it may contain parts of the request.
     """
     if isinstance(error, openai.APITimeoutError):
-        return LlmUnreachable(f"the service of the model '{model}' did not answer in time")
+        return LlmUnreachable(f"the provider of the model '{model}' did not respond in time")
     if isinstance(error, openai.APIConnectionError):
-        return LlmUnreachable(f"the service of the model '{model}' cannot be reached, or broke the connection off")
+        return LlmUnreachable(f"the provider of the model '{model}' cannot be reached or closed the connection")
     if not isinstance(error, openai.APIError):
-        return LlmRequestInvalid(f"the model '{model}' cannot be asked", detail=masked(str(error)))
-    code = " ".join(str(said) for said in (error.code, error.type) if said)
-    status = error.status_code if isinstance(error, openai.APIStatusError) else _status(error.code, error.type)
-    retry_after = _retry_after(error)
-    kind, words = _kind(status, code, f"{code} {error.message}", waits=retry_after is not None)
-    about = ", ".join(str(said) for said in (status, error.code or error.type, error.param) if said)
+        return LlmRequestInvalid(f"the request to the model '{model}' cannot be sent", detail=mask_keys(str(error)))
+    codes = " ".join(str(code) for code in (error.code, error.type) if code)
+    status = error.status_code if isinstance(error, openai.APIStatusError) else _find_status(error.code, error.type)
+    retry_after = _read_retry_after(error)
+    error_class, words = _classify(status, codes, f"{codes} {error.message}", has_retry_after=retry_after is not None)
+    about = ", ".join(str(detail) for detail in (status, error.code or error.type, error.param) if detail)
     text = words.format(model=model) + (f" ({about})" if about else "")
-    return kind(masked(text), status=status, retry_after=retry_after, detail=masked(error.message))
+    return error_class(mask_keys(text), status=status, retry_after=retry_after, detail=mask_keys(error.message))
 
 
-def _kind(status: int | None, code: str, said: str, *, waits: bool) -> tuple[type[LlmError], str]:
-    too_long, refused = _TOO_LONG.search(said), _REFUSED.search(said)
-    if status in (401, 403) and not refused:
-        return LlmUnauthorized, "the service of the model '{model}' does not take the key"
-    if status == 402 or _QUOTA.search(code) or (status == 429 and not waits and _QUOTA.search(said)):
-        return LlmQuotaExhausted, "the account at the service of the model '{model}' is used up"
-    if status == 429 or "rate_limit" in code:
-        return LlmRateLimited, "the service of the model '{model}' takes no more questions for now"
-    # An error within a stream has no status.
-    vague = status is None and not (too_long or refused or "invalid_request" in code)
-    if vague or status in (408, 409) or (status or 0) >= 500:
-        return LlmOverloaded, "the service of the model '{model}' is overloaded or has failed"
-    if status == 413 or too_long:
-        return LlmContextTooLong, "the conversation is longer than the model '{model}' takes"
-    if refused:
-        return LlmRefused, "the service of the model '{model}' withheld the answer"
-    return LlmRequestInvalid, "the service of the model '{model}' does not take the question as it is"
+def _classify(status: int | None, codes: str, text: str, *, has_retry_after: bool) -> tuple[type[LlmError], str]:
+    """Return the class and the text of the error for a status, the provider's codes and its text."""
+    is_too_long, is_refused = _TOO_LONG.search(text), _REFUSED.search(text)
+    if status in (401, 403) and not is_refused:
+        return LlmUnauthorized, "the provider of the model '{model}' does not accept the API key"
+    if status == 402 or _QUOTA.search(codes) or (status == 429 and not has_retry_after and _QUOTA.search(text)):
+        return LlmQuotaExhausted, "the account with the provider of the model '{model}' has no credit left"
+    if status == 429 or "rate_limit" in codes:
+        return LlmRateLimited, "the provider of the model '{model}' accepts no more requests for now"
+    # An error in the middle of a stream has no status; without any other sign it is the provider's failure.
+    is_unexplained = status is None and not (is_too_long or is_refused or "invalid_request" in codes)
+    if is_unexplained or status in (408, 409) or (status or 0) >= 500:
+        return LlmOverloaded, "the provider of the model '{model}' is overloaded or has failed"
+    if status == 413 or is_too_long:
+        return LlmContextTooLong, "the conversation is too long for the model '{model}'"
+    if is_refused:
+        return LlmRefused, "the provider of the model '{model}' withheld the response"
+    return LlmRequestInvalid, "the provider of the model '{model}' rejected the request"
 
 
-def _status(*said: object) -> int | None:
-    """Give the status an error within a stream names for itself."""
-    for value in said:
-        if str(value).isdigit() and 400 <= int(str(value)) <= 599:
-            return int(str(value))
+def _find_status(*codes: object) -> int | None:
+    """Return the HTTP status that an error in the middle of a stream has as its code."""
+    for code in codes:
+        if str(code).isdigit() and 400 <= int(str(code)) <= 599:
+            return int(str(code))
     return None
 
 
-def _retry_after(error: openai.APIError) -> float | None:
+def _read_retry_after(error: openai.APIError) -> float | None:
+    """Return the seconds the provider asks to wait, `None` if it names none."""
     headers: Any = error.response.headers if isinstance(error, openai.APIStatusError) else {}
     for header, divisor in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:

@@ -1,55 +1,74 @@
-"""The agent runtime: a loop of model turns and tool calls that is an agent."""
+"""The agent runtime: an agent that is a loop of model requests and tool calls."""
 
 from __future__ import annotations
 
-from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from agentrunner.errors import SessionNotFound, ThreadAlreadyRunning
-from agentrunner.records import kinds
 from agentrunner.running.current import current_run
 from agentrunner.runtime.approvals import read_decision
-from agentrunner.runtime.bus import EventBus, RuntimeEvent, Subscription
+from agentrunner.runtime.bus import EventBus, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
 from agentrunner.runtime.model_response import new_id
-from agentrunner.runtime.outcome import Completed, Failed, Interrupted, TurnResult, WaitingForClient
+from agentrunner.runtime.outcome import Interrupted
 from agentrunner.runtime.prompt import Prompter
 from agentrunner.runtime.session import Session, Sessions
 from agentrunner.runtime.skills import SkillPrompter
-from agentrunner.runtime.tools import toolbox
-from agentrunner.runtime.turn import Turn, TurnResources
+from agentrunner.runtime.tools import tools_by_name
+from agentrunner.runtime.turn import TurnResources
+from agentrunner.runtime.turn_result import TurnResult
+from agentrunner.runtime.turn_runner import TurnRunner
 from agentrunner.runtime.turn_start import TurnStarter
 from agentrunner.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ag_ui.core import ResumeEntry, RunAgentInput
 
     from agentrunner.runtime.approvals import ApprovalHandler, ToolPolicy
-    from agentrunner.runtime.llm import LlmClient, Usage
+    from agentrunner.runtime.llm import LlmClient
     from agentrunner.runtime.middleware import Middleware
+    from agentrunner.runtime.model_response import Events
     from agentrunner.runtime.outcome import Outcome
     from agentrunner.runtime.prompt import ContextManager
     from agentrunner.runtime.skills import Skill
     from agentrunner.runtime.tools import Tool
-    from agentrunner.runtime.turn_start import TurnStart
+    from agentrunner.runtime.turn_runner import Start
     from agentrunner.stores import Store
-
-    Events = AsyncGenerator[dict[str, Any], None]
 
 
 class AgentRuntime:
-    """An agent of a model and tools. Give it to a runner, or use it by itself.
+    """An agent that asks a model and runs its tool calls. Pass it to a runner, or use it without one.
 
-    In a run its sessions are kept where the run is, one for each thread, and written only while the run holds its
-    thread. By itself (`run_turn` and the other verbs over sessions) it keeps them in `session_store`, which is opened
-    and closed by `async with`; without one they are in memory.
+    Within a runner, each thread has one session, which is stored in the runner's store and written only while the run
+    holds the thread's lease. Without a runner (`create_session`, `run_turn` and the other methods for sessions), the
+    sessions are in `session_store`, which `async with` opens and closes.
 
-    `tools`: functions, or `Tool`s. `tool_policy` says what calls may run; `approval_handler` decides those that are to
-    be asked for, else the run is interrupted for its client to decide. Raises `TypeError`, `ToolNameClash`,
-    `SkillInvalid` for tools and skills that cannot be.
+    Args:
+        llm: The client of the model.
+        tools: Functions or `Tool`s the model can call.
+        config: Limits, settings and waiting times.
+        middlewares: Hooks that see and change each step of a turn, called in this order.
+        approval_handler: Decides calls that need an approval. Without one, the run is interrupted and its client
+            decides.
+        tool_policy: Decides which calls run, which need an approval and which are refused.
+        context_manager: Trims the conversation to what the model takes, such as `ContextWindowManager`.
+        session_store: Store of the sessions without a runner; by default in memory.
+        skills: Skills the model can use.
+        error_recovery: What a turn does after one of its tools failed.
+        agent_id: Name of the agent in thread lists.
+
+    Raises:
+        TypeError: If a function cannot be a tool.
+        ToolNameClash: If two tools have the same name.
+        SkillInvalid: If two skills have the same name.
+
+    Example:
+        agent = AgentRuntime(OpenAIClient("gpt-5-mini"), tools=[weather])
+        async with SqliteAgentRunner("threads.db") as runner:
+            async for event in runner.run(input, agent):
+                print(event)
     """
 
     def __init__(
@@ -70,21 +89,21 @@ class AgentRuntime:
         self.agent_id = agent_id
         self._store: Store = session_store if session_store is not None else MemoryStore()
         self._bus = EventBus()
-        self._busy: set[tuple[int, str]] = set()
-        own = list(toolbox(tools).values())
-        skilled = SkillPrompter(skills)
-        known = skilled.toolbox(own)
+        own_tools = list(tools_by_name(tools).values())
+        skill_prompter = SkillPrompter(skills)
+        all_tools = skill_prompter.toolbox(own_tools)
         config = config or RuntimeConfig()
-        self._resources = TurnResources(
+        resources = TurnResources(
             llm=llm,
-            prompter=Prompter(config, own, known, skilled, context_manager),
-            tools=known,
+            prompter=Prompter(config, own_tools, all_tools, skill_prompter, context_manager),
+            tools=all_tools,
             config=config,
             middlewares=tuple(middlewares),
             approval_handler=approval_handler,
             tool_policy=tool_policy,
             recovery=error_recovery or ToolErrorRecovery(),
         )
+        self._turns = TurnRunner(resources, self._bus)
 
     async def __aenter__(self) -> Self:
         await self._store.open()
@@ -96,48 +115,100 @@ class AgentRuntime:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the subscriptions and close the session store."""
+        """End all subscriptions and close the session store."""
         self._bus.close()
         await self._store.aclose()
 
-    # In a run
+    # Within a runner
 
     def run(self, input: RunAgentInput) -> Events:
-        """Yield a run's events: one user's turn, or with `input.resume` what is left of it.
+        """Run one user's turn and iterate over its events; the runner calls this.
 
-        What is new in the messages is taken into the session; beside `resume` only results of the client's tools are.
-        Raises before the first event, changing nothing: `InterruptsOpen`, `ApprovalNotFound`, `ApprovalExpired`,
-        `InvalidInput`, `ThreadAlreadyRunning`, what an `on_user_message` raises, `RecordDamaged`, `StoreError`.
+        New messages of the input are added to the session. With `input.resume`, the turn continues after its
+        interrupts were decided, and only results of the client's tools are added.
+
+        Args:
+            input: The run's input.
+
+        Returns:
+            The AG-UI events of the run.
+
+        Raises:
+            InterruptsOpen: If the run does not decide all open interrupts of the thread.
+            ApprovalNotFound: If it decides an interrupt that is not open.
+            ApprovalExpired: If it approves a call too late.
+            InvalidInput: If a decision cannot be read.
+            ThreadAlreadyRunning: If the session has a turn already.
+            RecordDamaged: If the session is damaged.
+            StoreError: If the store cannot be read or written.
+            Exception: If middleware refuses the user's message. All exceptions come before the first event, and the
+                session is unchanged.
+
+        Example:
+            async for event in runner.run(input, agent):
+                print(event)
         """
-        return self._stream(input, self._here(input.thread_id), "run")
+        return self._turns.run(input, self._find_sessions(input.thread_id), TurnStarter.start_run)
 
     def resume(self, input: RunAgentInput) -> Events:
-        """Yield the events of a run that goes on where a process died: from the session's last checkpoint.
+        """Continue a run whose process died, from the session's last checkpoint; the harness calls this.
 
-        What the session was not told yet is told; of one that has its outcome that is repeated. Raises as `run`.
+        Input that the session does not have yet is added first. If the turn has its outcome already, the events
+        repeat it.
+
+        Args:
+            input: The input of the run that is continued.
+
+        Returns:
+            The AG-UI events of the run.
+
+        Raises:
+            Exception: As `run` does.
+
+        Example:
+            async for event in agent.resume(input):
+                print(event)
         """
-        return self._stream(input, self._here(input.thread_id), "resume")
+        return self._turns.run(input, self._find_sessions(input.thread_id), TurnStarter.resume_run)
 
     async def check_answers(self, thread_id: str, entries: Sequence[ResumeEntry], store: Store) -> None:
-        """Look at answers to a session's open interrupts, not all of them perhaps, before they count: for a harness.
+        """Check decisions on a session's open interrupts before they count; the harness calls this.
 
-        Raises `InvalidInput` for one that could not be acted upon, `ApprovalExpired`; changes nothing.
+        The decisions need not cover all open interrupts. Nothing is changed.
+
+        Args:
+            thread_id: Id of the thread, which is the session's.
+            entries: The decisions, as in a run's `resume`.
+            store: The store that has the session.
+
+        Raises:
+            InvalidInput: If a decision cannot be applied.
+            ApprovalExpired: If a call is approved too late.
         """
         sessions = Sessions(store)
         session = await sessions.find(thread_id)
         if session is None or not isinstance(session.outcome, Interrupted):
             return
-        opened = {one["id"]: one for one in session.outcome.interrupts}
-        calls = {call.id: call for call in (await sessions.checkpoint(session)).calls}
+        open_interrupts = {interrupt["id"]: interrupt for interrupt in session.outcome.interrupts}
+        calls = {call.id: call for call in (await sessions.load_checkpoint(session)).calls}
         for entry in entries:
-            if (one := opened.get(entry.interrupt_id)) is not None:
-                read_decision(entry, one, self._resources.tools.get(calls[one["toolCallId"]].name))
+            if (interrupt := open_interrupts.get(entry.interrupt_id)) is not None:
+                tool = self._turns.resources.tools.get(calls[interrupt["toolCallId"]].name)
+                read_decision(entry, interrupt, tool)
 
     def subscribe_events(self) -> Subscription:
-        """Listen to what happens in all sessions from now on; a slow listener is told how much it missed."""
+        """Subscribe to the events of all sessions from now on.
+
+        Returns:
+            A subscription to iterate over. It yields `Missed` in place of events it was too slow for.
+
+        Example:
+            async for event in agent.subscribe_events():
+                print(event)
+        """
         return self._bus.subscribe()
 
-    # By itself
+    # Without a runner
 
     async def create_session(
         self,
@@ -147,19 +218,47 @@ class AgentRuntime:
         metadata: Mapping[str, Any] | None = None,
         skills: Sequence[str] | None = None,
     ) -> Session:
-        """Make a session, with messages in AG-UI's wire form, and `skills` in use; without these all of the runtime's.
+        """Create a session.
 
-        Raises `SessionAlreadyExists`.
+        Args:
+            session_id: Id of the session; by default a new one.
+            messages: Messages to begin with, in AG-UI's wire form.
+            metadata: Data of the application to store with the session.
+            skills: Names of the active skills; by default all of the runtime's.
+
+        Returns:
+            The new session.
+
+        Raises:
+            SessionAlreadyExists: If there is a session with this id.
+
+        Example:
+            session = await agent.create_session(metadata={"customer": "c-17"})
         """
         session = Session(session_id if session_id is not None else new_id(), metadata=dict(metadata or {}))
         session.skills = list(skills) if skills is not None else None
-        given = [{"id": new_id(), **message} for message in messages]
-        await self._own().save(session, messages=given)
+        messages_with_ids = [{"id": new_id(), **message} for message in messages]
+        await self._own_sessions().save(session, messages=messages_with_ids)
         return session
 
     async def restore_session(self, session_id: str) -> Session:
-        """Give a session as it is kept. Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`."""
-        return await self._own().load(session_id)
+        """Load a session from the store.
+
+        Args:
+            session_id: Id of the session.
+
+        Returns:
+            The session as it is stored.
+
+        Raises:
+            SessionNotFound: If there is no such session.
+            RecordDamaged: If the session is damaged.
+            RecordTooNew: If a newer version of this package has written it.
+
+        Example:
+            session = await agent.restore_session("s1")
+        """
+        return await self._own_sessions().load(session_id)
 
     async def run_turn(
         self,
@@ -168,11 +267,25 @@ class AgentRuntime:
         *,
         resume: Sequence[ResumeEntry | Mapping[str, Any]] | None = None,
     ) -> TurnResult:
-        """Run a user's turn to its outcome: a new message, or with `resume` what was decided of the open interrupts.
+        """Run one user's turn to its outcome.
 
-        Raises as `run`, and `SessionNotFound`.
+        Args:
+            session_id: Id of the session.
+            message: The user's message, as text or in AG-UI's wire form.
+            resume: Decisions on the session's open interrupts, instead of a message.
+
+        Returns:
+            The session, the outcome and the token usage.
+
+        Raises:
+            SessionNotFound: If there is no such session.
+            Exception: As `run` does.
+
+        Example:
+            result = await agent.run_turn(session.id, "What is the weather in Oslo?")
+            print(result.text)
         """
-        return await self._result(self._asked(session_id, message, resume), "run")
+        return await self._collect(self._build_input(session_id, message, resume), TurnStarter.start_run)
 
     def run_turn_stream(
         self,
@@ -181,33 +294,66 @@ class AgentRuntime:
         *,
         resume: Sequence[ResumeEntry | Mapping[str, Any]] | None = None,
     ) -> Events:
-        """Run a user's turn and yield its events, as `run` does."""
-        return self._stream(self._asked(session_id, message, resume), self._own(), "run", known=True)
+        """Run one user's turn and iterate over its events.
+
+        Args:
+            session_id: Id of the session.
+            message: The user's message, as text or in AG-UI's wire form.
+            resume: Decisions on the session's open interrupts, instead of a message.
+
+        Returns:
+            The AG-UI events of the turn.
+
+        Raises:
+            Exception: As `run_turn` does.
+
+        Example:
+            async for event in agent.run_turn_stream(session.id, "What is the weather in Oslo?"):
+                print(event)
+        """
+        turn_input = self._build_input(session_id, message, resume)
+        return self._turns.run(turn_input, self._own_sessions(), TurnStarter.start_run, must_exist=True)
 
     async def resume_from_checkpoint(self, session_id: str, number: int | None = None) -> TurnResult:
-        """Go on from a checkpoint, by default the last, to the turn's outcome.
+        """Continue a turn from a checkpoint to its outcome.
 
-        With a `number` what came after it is taken back first; without one a turn that failed is tried again, and one
-        that has another outcome keeps it. Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`, `StoreError`.
+        Args:
+            session_id: Id of the session.
+            number: Number of the checkpoint; everything after it is removed from the session first. By default it is
+                the last one: a turn that failed is tried again, and any other outcome stays.
+
+        Returns:
+            The session, the outcome and the token usage.
+
+        Raises:
+            SessionNotFound: If there is no such session or checkpoint.
+            RecordDamaged: If the session or the checkpoint is damaged.
+            RecordTooNew: If a newer version of this package has written it.
+            StoreError: If the store cannot be read or written.
+
+        Example:
+            result = await agent.resume_from_checkpoint("s1")
         """
-        return await self._result(self._asked(session_id, None, None), "checkpoint", number)
+        turn_input = self._build_input(session_id, None, None)
+        return await self._collect(turn_input, lambda starter: starter.start_from_checkpoint(number))
 
-    # The way of a run
+    # Sessions and inputs
 
-    def _here(self, thread_id: str) -> Sessions:
+    def _find_sessions(self, thread_id: str) -> Sessions:
+        """Return the sessions of the current run's store, or the runtime's own outside of a run."""
         try:
             run = current_run()
         except LookupError:
-            return self._own()
-        # An agent may be used within another's run: for a thread of its own.
+            return self._own_sessions()
+        # Another agent's run may use this one for a thread of its own, which the run's claim does not cover.
         if run.thread_id != thread_id or run.store is None:
-            return self._own()
+            return self._own_sessions()
         return Sessions(run.store, run.claim, self._bus)
 
-    def _own(self) -> Sessions:
+    def _own_sessions(self) -> Sessions:
         return Sessions(self._store, None, self._bus)
 
-    def _asked(
+    def _build_input(
         self,
         session_id: str,
         message: str | Mapping[str, Any] | None,
@@ -215,114 +361,16 @@ class AgentRuntime:
     ) -> RunAgentInput:
         from ag_ui.core import RunAgentInput
 
-        said = {"role": "user", "content": message} if isinstance(message, str) else message
-        given = {
+        fields = {"role": "user", "content": message} if isinstance(message, str) else message
+        messages = [{"id": new_id(), **fields}] if fields is not None else []
+        return RunAgentInput.model_validate({
             "threadId": session_id, "runId": new_id(), "protocolVersion": "1.0", "resume": resume,
-            "messages": [{"id": new_id(), **said}] if said is not None else [],
-        }  # fmt: skip
-        return RunAgentInput.model_validate(given)
+            "messages": messages,
+        })  # fmt: skip
 
-    async def _result(self, input: RunAgentInput, how: str, number: int | None = None) -> TurnResult:
+    async def _collect(self, input: RunAgentInput, start: Start) -> TurnResult:
         last: dict[str, Any] = {}
-        stream = self._stream(input, self._own(), how, number=number, known=True)
-        async for event in stream:
+        async for event in self._turns.run(input, self._own_sessions(), start, must_exist=True):
             last = event
         session = await self.restore_session(input.thread_id)
         return TurnResult(session, cast("Outcome", session.outcome), last.get("usage", []))
-
-    @contextmanager
-    def _alone(self, sessions: Sessions, session_id: str) -> Iterator[None]:
-        name = (id(sessions.store), session_id)
-        if name in self._busy:
-            raise ThreadAlreadyRunning
-        self._busy.add(name)
-        try:
-            yield
-        finally:
-            self._busy.discard(name)
-
-    async def _stream(
-        self, input: RunAgentInput, sessions: Sessions, how: str, *, number: int | None = None, known: bool = False
-    ) -> Events:
-        with self._alone(sessions, input.thread_id):
-            if known and await kinds.SESSION.find(sessions.store, input.thread_id) is None:
-                raise SessionNotFound(f"there is no session '{input.thread_id}'")
-            beginning = TurnStarter(self._resources, sessions, input)
-            begins: dict[str, Callable[[], Awaitable[TurnStart]]] = {
-                "run": beginning.run, "resume": beginning.resume, "checkpoint": lambda: beginning.checkpoint(number),
-            }  # fmt: skip
-            begun = await begins[how]()
-            async with aclosing(self._told(input, sessions, begun)) as told:
-                async for event in told:
-                    self._bus.publish(RuntimeEvent(input.thread_id, input.run_id, event))
-                    yield event
-
-    async def _told(self, input: RunAgentInput, sessions: Sessions, begun: TurnStart) -> Events:
-        session = begun.session
-        started = {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
-        if input.parent_run_id is not None:
-            started["parentRunId"] = input.parent_run_id
-        if input.protocol_version is not None:
-            started["protocolVersion"] = "1.0"
-        yield started
-        if begun.retold:
-            for event in _retold(session):
-                yield event
-        usage: list[Usage] = []
-        if begun.at is not None:
-            turn = Turn(self._resources, sessions, session, begun.at, input.run_id)
-            usage = turn.usage
-            async with aclosing(turn.events()) as events:
-                async for event in events:
-                    yield event
-        for event in _ended(session, input, _counted(usage)):
-            yield event
-
-
-def _messages(session: Session) -> dict[str, Any]:
-    return {"type": "MESSAGES_SNAPSHOT", "messages": list(session.messages)}
-
-
-def _retold(session: Session) -> Iterator[dict[str, Any]]:
-    """Tell all messages anew; an answer that is all there is still to be told, as an answer."""
-    last = session.messages[-1] if session.messages else {}
-    if not isinstance(session.outcome, Completed) or last.get("role") != "assistant" or not last.get("content"):
-        yield _messages(session)
-        return
-    yield {"type": "MESSAGES_SNAPSHOT", "messages": session.messages[:-1]}
-    yield {"type": "TEXT_MESSAGE_START", "messageId": last["id"], "role": "assistant"}
-    yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": last["id"], "delta": last["content"]}
-    yield {"type": "TEXT_MESSAGE_END", "messageId": last["id"]}
-
-
-def _ended(session: Session, input: RunAgentInput, usage: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    spent = {"usage": usage} if usage else {}
-    finished: dict[str, Any] = {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id, **spent}
-    match session.outcome:
-        case Failed(error):
-            yield {"type": "RUN_ERROR", "message": error, **spent}
-        case Interrupted(interrupts):
-            # Who comes back to answer is to find all that the question is about.
-            if session.given.get("state") is not None:
-                yield {"type": "STATE_SNAPSHOT", "snapshot": session.given["state"]}
-            yield _messages(session)
-            yield finished | {"outcome": {"type": "interrupt", "interrupts": interrupts}}
-        case WaitingForClient(calls) if input.protocol_version is not None:
-            # Older peers know no such field, and find the calls in the stream.
-            yield finished | {"outcome": {"type": "success", "pendingToolCallIds": calls}}
-        case Completed() | WaitingForClient():
-            yield finished
-
-
-def _counted(usage: Sequence[Usage]) -> list[dict[str, Any]]:
-    """Give the cost of all questions together, as AG-UI's token usage."""
-    if not usage:
-        return []
-    sums = {
-        "inputTokens": sum(one.input_tokens for one in usage),
-        "outputTokens": sum(one.output_tokens for one in usage),
-        "cachedInputTokens": sum(one.cached_tokens for one in usage),
-        "reasoningTokens": sum(one.reasoning_tokens for one in usage),
-    }
-    sums["totalTokens"] = sums["inputTokens"] + sums["outputTokens"]
-    return [{name: count for name, count in sums.items() if count}]

@@ -1,4 +1,4 @@
-"""Which tool calls may run, and who says so."""
+"""Approvals: which tool calls may run, and what an approver's decision says."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import orjson
 
 from agentrunner.errors import ApprovalExpired, ApprovalNotFound, InterruptsOpen, InvalidInput
 from agentrunner.records.format import checksum
+from agentrunner.records.times import now_ms
 from agentrunner.runtime.outcome import Interrupted
-from agentrunner.runtime.session import Session, now_ms
+from agentrunner.runtime.session import Session
 from agentrunner.runtime.tools import InvalidArguments, Policy, Tool, ToolCall
 
 if TYPE_CHECKING:
@@ -24,49 +25,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """What a policy says of a call that may not run, with a reason the model is told."""
+    """A policy's verdict that a call may not run, with a reason for the model.
+
+    Example:
+        def policy(call, session):
+            return Deny("Refunds need a manager.") if call.name == "refund" else None
+    """
 
     reason: str = ""
 
 
 Verdict: TypeAlias = Policy | Deny | None
-"""`None`: as the tool itself says."""
+"""A policy's verdict on one call; `None`: the tool's own policy decides."""
 ToolPolicy: TypeAlias = Mapping[str, Policy] | Callable[[ToolCall, Session], Verdict | Awaitable[Verdict]]
-"""By the tool's name, or a function, sync or async, of the call and its session."""
+"""A policy for all calls: a mapping by tool name, or a function, sync or async, of the call and its session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an approver says of a call."""
+    """An approver's decision on one call.
+
+    Example:
+        Decision(False, reason="Too expensive.")
+    """
 
     approved: bool
     edited: dict[str, Any] | None = None
-    """The arguments to run it with instead; all of them."""
+    """All arguments to run the tool with, instead of the model's."""
     reason: str | None = None
-    """Why not, for the model."""
+    """Reason of a rejection, for the model."""
     remember: bool = False
-    """Whether the same action of this session need not be asked for again, for as long as the runtime's config says.
+    """Whether the approval also covers the same action later in this session, for `RuntimeConfig.approval_ttl`.
 
-    Not of a call that was edited: what the model had asked for was not approved.
+    It has no effect if the arguments were edited, because the approver did not approve what the model asked for.
     """
 
     @property
-    def lasting(self) -> bool:
-        """Whether it is remembered."""
+    def is_lasting(self) -> bool:
+        """Whether the approval is remembered."""
         return self.approved and self.remember and self.edited is None
 
-    def kept(self) -> dict[str, Any]:
-        """Give it as it is kept, and as AG-UI's clients write it."""
-        kept = {"approved": self.approved, "editedArgs": self.edited, "reason": self.reason, "remember": self.remember}
-        return {name: value for name, value in kept.items() if value}
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as it is stored, which is also how AG-UI's clients write it."""
+        fields = {
+            "approved": self.approved, "editedArgs": self.edited, "reason": self.reason, "remember": self.remember,
+        }  # fmt: skip
+        return {name: value for name, value in fields.items() if value}
+
+    kept = to_json
+    """The name of `to_json` in version 0.1.0."""
+
+
+def read_stored_decision(call: ToolCall) -> Decision | None:
+    """Return the decision that is stored with a call, `None` if there is none."""
+    if call.decision is None:
+        return None
+    stored = call.decision
+    return Decision(stored.get("approved", False), stored.get("editedArgs"), stored.get("reason"))
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
-    """A call that waits for somebody's word."""
+    """A call that waits for a decision."""
 
     id: str
-    """The interrupt's."""
+    """Id of the interrupt for this call."""
     session_id: str
     call: ToolCall
     arguments: dict[str, Any]
@@ -74,7 +97,7 @@ class ApprovalRequest:
 
 
 ApprovalHandler: TypeAlias = Callable[[ApprovalRequest], Decision | bool | Awaitable[Decision | bool | None] | None]
-"""Decides at once; with `None` the run is interrupted for a client to decide."""
+"""A function, sync or async, that decides a call at once; if it returns `None`, the run waits for its client."""
 
 RESPONSE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -88,56 +111,62 @@ RESPONSE_SCHEMA: dict[str, Any] = {
 }
 
 
-def interrupt_id(call_id: str) -> str:
-    """Give the id of the interrupt for a call."""
+def make_interrupt_id(call_id: str) -> str:
+    """Return the id of the interrupt for a call."""
     return f"int-{call_id}"
 
 
 def action_key(tool: Tool, arguments: str) -> str:
-    """Give the name under which an approval of this call is remembered. Raises what the tool's own function does."""
-    given = orjson.loads(arguments or "{}")
+    """Return the name under which an approval of this call is remembered.
+
+    Raises what the tool's `action_key` raises.
+    """
+    values = orjson.loads(arguments or "{}")
     if tool.action_key is not None:
-        return f"{tool.name}:{tool.action_key(given)}"
-    return f"{tool.name}:{checksum(orjson.dumps(given, option=orjson.OPT_SORT_KEYS))}"
+        return f"{tool.name}:{tool.action_key(values)}"
+    return f"{tool.name}:{checksum(orjson.dumps(values, option=orjson.OPT_SORT_KEYS))}"
 
 
-def interrupt(request: ApprovalRequest, expires: float | None, checkpoint: str) -> dict[str, Any]:
-    """Give AG-UI's interrupt for a call; `expires` in seconds, `checkpoint` its record's key."""
-    made: dict[str, Any] = {
+def build_interrupt(request: ApprovalRequest, expires_seconds: float | None, checkpoint_key: str) -> dict[str, Any]:
+    """Return the AG-UI interrupt for a call that waits for a decision."""
+    interrupt: dict[str, Any] = {
         "id": request.id,
         "reason": "tool_call",
         "message": f"Allow '{request.call.name}' to run?",
         "toolCallId": request.call.id,
         "responseSchema": RESPONSE_SCHEMA,
-        "metadata": {"tool": request.call.name, "input": request.arguments, "checkpoint": checkpoint},
+        "metadata": {"tool": request.call.name, "input": request.arguments, "checkpoint": checkpoint_key},
     }
-    if expires is not None:
-        until = datetime.fromtimestamp(now_ms() / 1000 + expires, UTC)
-        made["expiresAt"] = until.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return made
+    if expires_seconds is not None:
+        expires_at = datetime.fromtimestamp(now_ms() / 1000 + expires_seconds, UTC)
+        interrupt["expiresAt"] = expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return interrupt
 
 
-async def judged(policy: ToolPolicy | None, tool: Tool, call: ToolCall, session: Session) -> Policy | Deny:
-    """Say what may be done with a call. Raises what the policy raises, `ValueError` for a word that is none."""
+async def ask_policy(policy: ToolPolicy | None, tool: Tool, call: ToolCall, session: Session) -> Policy | Deny:
+    """Return the policy's verdict on a call, or the tool's own policy.
+
+    Raises what the policy raises, and `ValueError` for a value that is not a verdict.
+    """
     verdict: Verdict = None
     if isinstance(policy, Mapping):
         verdict = policy.get(call.name)
     elif policy is not None:
-        said = policy(call, session)
-        verdict = await said if inspect.isawaitable(said) else said
+        returned = policy(call, session)
+        verdict = await returned if inspect.isawaitable(returned) else returned
     verdict = tool.policy if verdict is None else verdict
     if verdict not in ("allow", "ask", "deny") and not isinstance(verdict, Deny):
-        raise ValueError(f"a tool policy says allow, ask or deny, not {verdict!r}")
+        raise ValueError(f"a tool policy must return 'allow', 'ask', 'deny', a Deny or None, not {verdict!r}")
     return verdict
 
 
-async def asked(handler: ApprovalHandler | None, request: ApprovalRequest) -> Decision | None:
-    """Ask the handler. Raises what it raises."""
+async def ask_handler(handler: ApprovalHandler | None, request: ApprovalRequest) -> Decision | None:
+    """Return the approval handler's decision, `None` to wait for the client. Raises what the handler raises."""
     if handler is None:
         return None
-    said = handler(request)
-    answer = await said if inspect.isawaitable(said) else said
-    return Decision(answer) if isinstance(answer, bool) else answer
+    returned = handler(request)
+    decision = await returned if inspect.isawaitable(returned) else returned
+    return Decision(decision) if isinstance(decision, bool) else decision
 
 
 def read_decisions(
@@ -146,58 +175,72 @@ def read_decisions(
     calls: Sequence[ToolCall],
     tools: Mapping[str, Tool],
     *,
-    in_time: bool = False,
+    check_expiry: bool = True,
 ) -> dict[str, Decision]:
-    """Read a run's `resume`: by call id, what was decided of each open interrupt. `in_time`: that is known already.
+    """Return a run's decisions on all open interrupts, by call id.
 
-    Raises `InterruptsOpen` where one is left out, `ApprovalNotFound`, `ApprovalExpired`; `InvalidInput` where one is
-    answered twice or in words that mean nothing.
+    Raises `InterruptsOpen` if an interrupt has no decision, `ApprovalNotFound`, `ApprovalExpired`, and `InvalidInput`
+    if an interrupt has two decisions or one that cannot be read.
     """
-    given = {entry.interrupt_id: entry for entry in entries}
-    opened = {one["id"]: one for one in waiting.interrupts}
-    if len(given) < len(entries):
-        raise InvalidInput("resume answers an interrupt twice")
-    if unknown := given.keys() - opened.keys():
-        raise ApprovalNotFound(f"no such interrupt is open on this thread: {', '.join(sorted(unknown))}")
-    if left := opened.keys() - given.keys():
-        raise InterruptsOpen(f"resume must answer each open interrupt of the thread, also: {', '.join(sorted(left))}")
-    by_id = {call.id: call for call in calls}
+    entries_by_id = {entry.interrupt_id: entry for entry in entries}
+    open_interrupts = {interrupt["id"]: interrupt for interrupt in waiting.interrupts}
+    if len(entries_by_id) < len(entries):
+        raise InvalidInput("the run's resume decides the same interrupt twice; decide each interrupt once")
+    if unknown := entries_by_id.keys() - open_interrupts.keys():
+        raise ApprovalNotFound(f"the thread has no open interrupt with the id {', '.join(sorted(unknown))}")
+    if undecided := open_interrupts.keys() - entries_by_id.keys():
+        raise InterruptsOpen(
+            f"the run's resume must decide every open interrupt of the thread; missing: {', '.join(sorted(undecided))}"
+        )
+    tool_names = {call.id: call.name for call in calls}
     return {
-        one["toolCallId"]: read_decision(given[name], one, tools.get(by_id[one["toolCallId"]].name), in_time=in_time)
-        for name, one in opened.items()
+        interrupt["toolCallId"]: read_decision(
+            entries_by_id[open_id],
+            interrupt,
+            tools.get(tool_names[interrupt["toolCallId"]]),
+            check_expiry=check_expiry,
+        )
+        for open_id, interrupt in open_interrupts.items()
     }
 
 
-def read_decision(entry: ResumeEntry, one: Mapping[str, Any], tool: Tool | None, *, in_time: bool = False) -> Decision:
-    """Read the answer to one interrupt. Raises `ApprovalExpired`, `InvalidInput`."""
+def read_decision(
+    entry: ResumeEntry, interrupt: Mapping[str, Any], tool: Tool | None, *, check_expiry: bool = True
+) -> Decision:
+    """Return a run's decision on one interrupt. Raises `ApprovalExpired` and `InvalidInput`."""
     if entry.status == "cancelled":
-        return Decision(False, reason=_reason(entry.payload))
-    decision = _decision(one["id"], entry.payload, tool)
-    until = one.get("expiresAt") if not in_time else None
-    if decision.approved and until is not None and datetime.fromisoformat(until).timestamp() * 1000 <= now_ms():
-        raise ApprovalExpired(f"interrupt '{one['id']}' has expired; it can only be cancelled")
+        return Decision(False, reason=_read_reason(entry.payload))
+    decision = _read_payload(interrupt["id"], entry.payload, tool)
+    expires_at = interrupt.get("expiresAt") if check_expiry else None
+    is_late = expires_at is not None and datetime.fromisoformat(expires_at).timestamp() * 1000 <= now_ms()
+    if decision.approved and is_late:
+        raise ApprovalExpired(
+            f"interrupt '{interrupt['id']}' expired at {expires_at}, so it can no longer be approved; reject it"
+        )
     return decision
 
 
-def _decision(name: str, payload: Any, tool: Tool | None) -> Decision:
+def _read_payload(interrupt_id: str, payload: Any, tool: Tool | None) -> Decision:
     if not isinstance(payload, Mapping) or not isinstance(payload.get("approved"), bool):
-        raise InvalidInput(f'interrupt \'{name}\' is answered with {{"approved": true}} or {{"approved": false}}')
+        raise InvalidInput(
+            f'interrupt \'{interrupt_id}\': the payload must be an object with "approved": true or "approved": false'
+        )
     edited = payload.get("editedArgs")
     if edited is not None and payload["approved"]:
         if not isinstance(edited, Mapping):
-            raise InvalidInput(f"interrupt '{name}': editedArgs is an object")
+            raise InvalidInput(f"interrupt '{interrupt_id}': editedArgs must be an object")
         if tool is None:
-            raise InvalidInput(f"interrupt '{name}': its tool is no longer there; it can only be rejected")
+            raise InvalidInput(f"interrupt '{interrupt_id}': its tool no longer exists, so it can only be rejected")
         try:
             tool.validate(orjson.dumps(edited).decode())
         except (InvalidArguments, TypeError) as error:
-            raise InvalidInput(f"interrupt '{name}': {error}") from error
+            raise InvalidInput(f"interrupt '{interrupt_id}': {error}") from error
         edited = dict(edited)
     else:
         edited = None
-    return Decision(payload["approved"], edited, _reason(payload), payload.get("remember") is True)
+    return Decision(payload["approved"], edited, _read_reason(payload), payload.get("remember") is True)
 
 
-def _reason(payload: Any) -> str | None:
+def _read_reason(payload: Any) -> str | None:
     reason = payload.get("reason") if isinstance(payload, Mapping) else None
     return reason if isinstance(reason, str) else None

@@ -1,4 +1,4 @@
-"""A bus of what runs say, for any number of listeners; nobody waits for a slow one."""
+"""The event bus: it shows what happens in all sessions to any number of subscribers and waits for none."""
 
 from __future__ import annotations
 
@@ -16,56 +16,79 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeEvent:
-    """Something that happened in a session."""
+    """An event of one session."""
 
     session_id: str
     run_id: str
     event: dict[str, Any]
-    """An AG-UI event, or of type `checkpoint`: its `step`, `number` and `turn`."""
+    """An AG-UI event, or an event of type `checkpoint` with the checkpoint's `step`, `number` and `turn`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """In the place of events a listener was too slow for."""
+    """A gap: this many events left the buffer before the subscriber read them."""
 
     count: int
 
 
 class EventBus:
-    """Keeps the last events for those who listen."""
+    """A ring buffer of the last events, from which every subscriber reads at its own speed."""
 
     def __init__(self, capacity: int = 1024) -> None:
         if capacity < 1:
-            raise ValueError(f"capacity is at least 1, not {capacity}")
+            raise ValueError(f"capacity must be at least 1 event, not {capacity}")
         self._events: deque[RuntimeEvent] = deque(maxlen=capacity)
         self._published = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
-        self._listeners: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
     def publish(self, event: RuntimeEvent) -> None:
-        """Tell all listeners; returns at once."""
-        if not self._listeners:
+        """Show an event to all subscribers, without waiting for them."""
+        if not self._subscriptions:
             return
         self._events.append(event)
         self._published += 1
         self._wake()
 
-    def checkpoint(self, made: Checkpoint) -> None:
-        """Tell all listeners that a checkpoint was written."""
-        event = {"type": "checkpoint", "step": made.step, "number": made.number, "turn": made.turn}
-        self.publish(RuntimeEvent(made.session_id, made.run_id, event))
+    def publish_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Tell all subscribers that a checkpoint was written."""
+        event = {
+            "type": "checkpoint", "step": checkpoint.step, "number": checkpoint.number, "turn": checkpoint.turn,
+        }  # fmt: skip
+        self.publish(RuntimeEvent(checkpoint.session_id, checkpoint.run_id, event))
 
     def close(self) -> None:
-        """End the subscriptions once they have read what there is."""
+        """End every subscription after the events it has not read yet."""
         self._closed = True
         self._wake()
 
     def subscribe(self) -> Subscription:
-        """Listen from now on."""
+        """Return a subscription to all events from now on."""
         subscription = Subscription(self)
-        self._listeners.add(subscription)
+        self._subscriptions.add(subscription)
         return subscription
+
+    async def read(self, position: int) -> tuple[RuntimeEvent | Missed, int]:
+        """Wait for the event at a position, and return it with the next position.
+
+        Raises `StopAsyncIteration` if the bus is closed and has no event there.
+        """
+        while position == self._published:
+            if self._closed:
+                raise StopAsyncIteration
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        first = self._published - len(self._events)
+        if position < first:
+            return Missed(first - position), first
+        return self._events[position - first], position + 1
+
+    @property
+    def published(self) -> int:
+        """Number of events published so far, which is the position of the next one."""
+        return self._published
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -75,28 +98,20 @@ class EventBus:
 
 
 class Subscription:
-    """What one listener is told: `async for event in subscription`. Leaving it costs nothing."""
+    """One subscriber's view of the event bus. It needs no closing: drop it when you are done.
+
+    Example:
+        async for event in agent.subscribe_events():
+            print(event)
+    """
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
-        self._read = bus._published
+        self._position = bus.published
 
     def __aiter__(self) -> AsyncIterator[RuntimeEvent | Missed]:
         return self
 
     async def __anext__(self) -> RuntimeEvent | Missed:
-        bus = self._bus
-        while self._read == bus._published:
-            if bus._closed:
-                raise StopAsyncIteration
-            waiter = asyncio.get_running_loop().create_future()
-            bus._waiters.append(waiter)
-            await waiter
-        first = bus._published - len(bus._events)
-        if self._read < first:
-            missed = Missed(first - self._read)
-            self._read = first
-            return missed
-        event = bus._events[self._read - first]
-        self._read += 1
+        event, self._position = await self._bus.read(self._position)
         return event

@@ -1,4 +1,4 @@
-"""Where a turn has got to: written before each thing that costs or changes something outside."""
+"""Checkpoints: the state of a turn, written before each step that costs money or changes something outside."""
 
 from __future__ import annotations
 
@@ -7,56 +7,66 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from agentrunner.errors import RecordDamaged
 from agentrunner.records import kinds
-from agentrunner.records.format import encode_value
 from agentrunner.records.kinds import numbered_key
+from agentrunner.records.times import utc
 from agentrunner.runtime.tools import ToolCall
 
 if TYPE_CHECKING:
-    from agentrunner.stores import Record
+    import datetime
+
+    from agentrunner.stores import Change, Record
 
 Step: TypeAlias = Literal["after_user_input", "before_llm", "before_tool_calls", "after_tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A place in a session from which a turn can go on."""
+    """A state of a session from which a turn can continue."""
 
     session_id: str
     number: int
-    """The session's first is 1."""
+    """Number of the checkpoint in its session, from 1."""
     step: Step
     turn: int
-    """How often the model has been asked in this user's turn, the question at hand included."""
+    """Number of model requests in this user's turn, the next one included if the step is `before_llm`."""
     messages: int
-    """How many messages the session has."""
+    """Number of messages the session has."""
     digest: str
-    """What those messages come to."""
+    """Digest of those messages."""
     run_id: str
     created_at: int
-    """Milliseconds since 1970."""
+    """Time of the checkpoint in milliseconds since 1970."""
     calls: tuple[ToolCall, ...] = ()
-    """Of the two steps around tool calls: those of the turn."""
+    """Tool calls of the turn, in the two steps around them."""
     results: tuple[dict[str, Any], ...] = ()
-    """Of `after_tool_calls`: the messages with their results, which are the session's last."""
+    """Messages with the tools' results, the last of the session, in the step `after_tool_calls`."""
     request: dict[str, Any] = field(default_factory=dict)
-    """Of `before_llm`: the question, see `Prompter.pack`."""
+    """The request to the model in the step `before_llm`, as `Prompter.pack` returns it."""
     empty: int = 0
-    """How often in a row the model has said nothing."""
+    """Number of consecutive model responses without text and tool calls."""
     failures: int = 0
-    """In how many turns in a row a tool failed."""
+    """Number of consecutive model responses in which a tool failed."""
 
     @property
     def key(self) -> str:
-        """Under which key it is kept, a record of kind `checkpoint`."""
+        """Key of the checkpoint's record."""
         return numbered_key(self.session_id, self.number)
 
-    def sealed(self) -> bytes:
-        """Give it as it is kept."""
-        return encode_value(asdict(self))
+    @property
+    def created_at_utc(self) -> datetime.datetime:
+        """Time of the checkpoint as a datetime in UTC."""
+        return utc(self.created_at)
+
+    def to_change(self) -> Change:
+        """Return the change that writes the checkpoint, unless there is one of this number."""
+        return kinds.CHECKPOINT.change(self.key, self.session_id, asdict(self), 0)
 
 
 def read_checkpoint(record: Record, session_id: str, number: int) -> Checkpoint:
-    """Give a checkpoint that was kept. Raises `RecordDamaged`, also where it is another's; `RecordTooNew`."""
+    """Return the checkpoint in a record.
+
+    Raises `RecordTooNew`, and `RecordDamaged` also if the record belongs to another session or number.
+    """
     fields = kinds.CHECKPOINT.decode(record)
     try:
         fields["calls"] = tuple(ToolCall(**call) for call in fields["calls"])

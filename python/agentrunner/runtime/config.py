@@ -1,4 +1,4 @@
-"""What a runtime can be told."""
+"""Options of an agent runtime."""
 
 from __future__ import annotations
 
@@ -11,35 +11,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """How turns go."""
+    """Limits, settings and waiting times of a runtime.
+
+    Raises:
+        ValueError: If `max_turns` or `max_empty_answers` is less than 1.
+
+    Example:
+        agent = AgentRuntime(llm, config=RuntimeConfig(system_prompt="Answer in one sentence.", max_turns=10))
+    """
 
     system_prompt: str = ""
+    """Text at the beginning of the system message of every model request."""
     max_turns: int = 50
-    """Questions to the model in one user's turn."""
+    """Largest number of model requests in one user's turn; the turn fails when the model wants another."""
     max_empty_answers: int = 3
-    """How often in a row the model may say nothing and call no tool; it is asked again until then."""
+    """Number of consecutive model responses without text and tool calls after which the turn fails.
+
+    Until then the runtime sends another request.
+    """
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The model's: `temperature` and such."""
+    """Settings of every model request, such as `temperature`."""
     take_history: bool = True
-    """Whether what a client says others have said, which the session does not know, is believed: answers of other
-    agents in the thread or that broke off, system messages. Else only messages of users are taken."""
+    """Whether to take over messages a client sends that are not the user's and that the session does not have.
+
+    These are answers of other agents in the thread, answers that broke off, and system messages. If false, the session
+    takes over only messages of users.
+    """
     approval_expires: float | None = None
-    """Seconds an approval may be waited for; `None`: for ever."""
+    """Seconds an interrupt can be approved; `None`: without limit."""
     approval_ttl: float = 3600.0
-    """Seconds for which an approval that is to be remembered holds for the same action of the same session."""
+    """Seconds a remembered approval holds for the same action of the same session."""
 
     def __post_init__(self) -> None:
         if self.max_turns < 1 or self.max_empty_answers < 1:
-            raise ValueError("max_turns and max_empty_answers are at least 1")
+            raise ValueError(
+                f"max_turns and max_empty_answers must be at least 1, not {self.max_turns} and {self.max_empty_answers}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class ToolErrorRecovery:
-    """What becomes of a turn in which a tool failed."""
+    """What a turn does after one of its tools failed.
+
+    Example:
+        agent = AgentRuntime(llm, tools=[charge], error_recovery=ToolErrorRecovery(action="stop"))
+    """
 
     action: Literal["retry", "stop"] = "retry"
-    """`retry`: the model is told; `stop`: the turn fails at once. Arguments that do not fit are told in either case."""
+    """`retry` tells the model about the error; `stop` fails the turn at once.
+
+    Invalid arguments are the model's mistake, not the tool's: the model is told about them in both cases.
+    """
     max_retries: int = 3
-    """Turns of the model in a row in which a tool may fail."""
+    """Largest number of consecutive model responses in which a tool may fail."""
     advice: str = "Try it again in a simpler way, or answer without this tool."
-    """Said to the model behind the error."""
+    """Advice to the model, added below the error text."""

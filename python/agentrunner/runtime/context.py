@@ -1,4 +1,4 @@
-"""Which of a session's messages a model is shown, where it cannot take them all."""
+"""Context trimming: which of a session's messages a model receives when it cannot take them all."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from agentrunner.runtime.llm import ToolSpec
 
-_OVERHEAD = 4
-"""Tokens a message or a tool costs beside its texts."""
-_PINNED = ("system", "developer")
+_OVERHEAD_TOKENS = 4
+"""Tokens of a message or tool in addition to those of its texts."""
+_PROMPT_ROLES = ("system", "developer")
 
 
 @dataclass(slots=True)
 class _Unit:
-    """Messages that are kept or left out together: a call of tools with its results, and what was thought before it."""
+    """Messages that are kept or dropped together: tool calls, their results and the reasoning that led to them."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
 
@@ -31,17 +31,25 @@ class _Unit:
 
 
 class ContextWindowManager:
-    """Keeps a conversation within what a model takes, by leaving its oldest messages out.
+    """Keeps a conversation within a model's limits by dropping its oldest messages.
 
-    `max_tokens` are those of the messages and tools together, so less than the model's window by what its answer may
-    take; `max_messages` is how many messages are shown. At least one of the two is given.
+    `count` may be exact. For OpenAI's models, tiktoken counts with `lambda text: len(encoding.encode_ordinary(text))`
+    and `encoding = tiktoken.get_encoding("o200k_base")`, which downloads its table when it is first used. For an open
+    model, tokenizers counts with `lambda text: len(tokenizer.encode(text).ids)` and `tokenizer =
+    Tokenizer.from_file("tokenizer.json")`.
 
-    `count` says how many tokens a text is. The built-in one needs no tokenizer and is on the high side; the true one
-    of OpenAI's models is `lambda text: len(encoding.encode_ordinary(text))` with tiktoken's `encoding =
-    tiktoken.get_encoding("o200k_base")`, which fetches its table from the network when it is first used, and that of an
-    open model `lambda text: len(tokenizer.encode(text).ids)` with tokenizers' `tokenizer =
-    Tokenizer.from_file("tokenizer.json")`. `media_tokens` is what a picture or another part that is no text is taken
-    to cost. Raises `ValueError`.
+    Args:
+        max_tokens: Largest number of tokens in messages and tools together. Subtract from the model's window what its
+            response may take.
+        max_messages: Largest number of messages. At least one of the two limits is required.
+        count: Returns the number of tokens in a text. The default needs no tokenizer and is on the high side.
+        media_tokens: Tokens of a picture, or of another part that is not text.
+
+    Raises:
+        ValueError: If there is no limit, or a limit is not a positive integer.
+
+    Example:
+        agent = AgentRuntime(llm, context_manager=ContextWindowManager(max_tokens=100_000))
     """
 
     def __init__(
@@ -53,86 +61,111 @@ class ContextWindowManager:
         media_tokens: int = 1500,
     ) -> None:
         if max_tokens is None and max_messages is None:
-            raise ValueError("one of max_tokens and max_messages is needed")
+            raise ValueError("pass max_tokens, max_messages or both")
         for name, value in (("max_tokens", max_tokens), ("max_messages", max_messages)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} is a positive integer, not {value!r}")
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
         self.max_tokens = max_tokens
         self.max_messages = max_messages
         self._count = count
         self._media_tokens = media_tokens
 
     def trim(self, messages: Sequence[dict[str, Any]], tools: Sequence[ToolSpec] = (), /) -> list[dict[str, Any]]:
-        """Give those of the messages that fit, in their order: a valid history. Nothing that is given is changed.
+        """Return the messages that fit, in their order, as a history that every model accepts.
 
-        Kept whatever they cost are the prompts (`system`, `developer`), the newest message of the user, and what came
-        last; then the newest of the others, without a gap, from a message of the user on. A call of tools stands with
-        all its results behind it, or not at all: results without their call, calls that have no result, and `activity`
-        messages are left out even where there is room. Raises `ContextWindowExceeded` where what must be kept is more
-        than fits.
+        The prompts (`system`, `developer`), the newest message of the user and the last message are always kept. The
+        newest other messages are kept without a gap, beginning with a message of the user. Tool calls are kept with
+        all their results or not at all: results without their call, calls without a result, and `activity` messages
+        are dropped even if there is room for them.
+
+        Args:
+            messages: The conversation in AG-UI's wire form; it is not changed.
+            tools: The tools of the same request.
+
+        Returns:
+            The messages to send.
+
+        Raises:
+            ContextWindowExceeded: If the messages that are always kept do not fit.
+
+        Example:
+            ContextWindowManager(max_messages=20).trim(session.messages)
         """
-        units = list(_units(messages))
-        chosen = self._always(units)
-        tokens, number = self._tools(tools) if self.max_tokens is not None else 0, 0
-        for place in chosen:
-            tokens, number = tokens + self._cost(units[place]), number + len(units[place].messages)
+        units = _group_messages(messages)
+        kept = self._find_required(units)
+        tokens, number = self._count_tools(tools) if self.max_tokens is not None else 0, 0
+        for index in kept:
+            tokens, number = tokens + self._count_unit(units[index]), number + len(units[index].messages)
         if not self._fits(tokens, number):
-            raise ContextWindowExceeded(self._exceeded(tokens, number))
-        gap = None
-        for place in range(len(units) - 1, -1, -1):
-            if place in chosen:
+            raise ContextWindowExceeded(self._describe_excess(tokens, number))
+        first_dropped = None
+        for index in range(len(units) - 1, -1, -1):
+            if index in kept:
                 continue
-            tokens, number = tokens + self._cost(units[place]), number + len(units[place].messages)
+            tokens, number = tokens + self._count_unit(units[index]), number + len(units[index].messages)
             if not self._fits(tokens, number):
-                gap = place
+                first_dropped = index
                 break
-            chosen.add(place)
-        users = [place for place, unit in enumerate(units) if unit.role == "user"]
-        if gap is not None and users and users[-1] > gap:
-            # Behind what is left out the conversation begins anew, and a user begins it.
-            first = next(place for place in users if place > gap)
-            chosen = {place for place in chosen if place >= first or units[place].role in _PINNED}
-        return [message for place in sorted(chosen) for message in units[place].messages]
+            kept.add(index)
+        users = [index for index, unit in enumerate(units) if unit.role == "user"]
+        if first_dropped is not None and users and users[-1] > first_dropped:
+            # Models expect a conversation to begin with a message of the user, so the messages between the gap and
+            # the next message of the user are dropped too.
+            start = next(index for index in users if index > first_dropped)
+            kept = {index for index in kept if index >= start or units[index].role in _PROMPT_ROLES}
+        return [message for index in sorted(kept) for message in units[index].messages]
 
     def tokens(self, messages: Iterable[dict[str, Any]], tools: Iterable[ToolSpec] = (), /) -> int:
-        """Give how many tokens messages and tools are taken to be."""
-        return self._tools(tools) + sum(self._message(message) for message in messages)
+        """Return the number of tokens that messages and tools are assumed to have.
 
-    def _always(self, units: Sequence[_Unit]) -> set[int]:
-        """Give the places of what must be kept."""
-        always = {place for place, unit in enumerate(units) if unit.role in _PINNED}
-        users = [place for place, unit in enumerate(units) if unit.role == "user"]
-        others = [place for place in range(len(units)) if place not in always]
-        return always | set(users[-1:]) | set(others[-1:])
+        Args:
+            messages: Messages in AG-UI's wire form.
+            tools: Tools of the same request.
+
+        Returns:
+            The number of tokens, by the `count` option.
+        """
+        return self._count_tools(tools) + sum(self._count_message(message) for message in messages)
+
+    def _find_required(self, units: Sequence[_Unit]) -> set[int]:
+        """Return the indexes of the units that are always kept."""
+        prompts = {index for index, unit in enumerate(units) if unit.role in _PROMPT_ROLES}
+        users = [index for index, unit in enumerate(units) if unit.role == "user"]
+        others = [index for index in range(len(units)) if index not in prompts]
+        return prompts | set(users[-1:]) | set(others[-1:])
 
     def _fits(self, tokens: int, number: int) -> bool:
         if self.max_tokens is not None and tokens > self.max_tokens:
             return False
         return self.max_messages is None or number <= self.max_messages
 
-    def _exceeded(self, tokens: int, number: int) -> str:
-        needed = []
+    def _describe_excess(self, tokens: int, number: int) -> str:
+        excess = []
         if self.max_tokens is not None and tokens > self.max_tokens:
-            needed.append(f"{tokens} tokens, where {self.max_tokens} fit")
+            excess.append(f"{tokens} tokens (max_tokens is {self.max_tokens})")
         if self.max_messages is not None and number > self.max_messages:
-            needed.append(f"{number} messages, where {self.max_messages} fit")
-        return f"the prompts, the tools, the user's newest message and what came last are {' and '.join(needed)}"
+            excess.append(f"{number} messages (max_messages is {self.max_messages})")
+        return (
+            "the conversation cannot be trimmed to fit: its prompts, its tools, the user's newest message and the last"
+            f" message are {' and '.join(excess)}"
+        )
 
-    def _cost(self, unit: _Unit) -> int:
-        return sum(map(self._message, unit.messages)) if self.max_tokens is not None else 0
+    def _count_unit(self, unit: _Unit) -> int:
+        return sum(map(self._count_message, unit.messages)) if self.max_tokens is not None else 0
 
-    def _message(self, message: dict[str, Any]) -> int:
-        tokens = _OVERHEAD + self._content(message.get("content"))
+    def _count_message(self, message: dict[str, Any]) -> int:
+        tokens = _OVERHEAD_TOKENS + self._count_content(message.get("content"))
         if message.get("error"):
             tokens += self._count(str(message["error"]))
-        # What a service sealed is the reasoning it stands for, in base64, and no text to its model.
+        # The encrypted value is the reasoning in base64. The model receives the reasoning, not this text, so its
+        # tokens are not those of the text.
         tokens += len(message.get("encryptedValue") or "") // 4
         for call in message.get("toolCalls") or ():
             function = call["function"]
-            tokens += _OVERHEAD + self._count(function["name"]) + self._count(function["arguments"])
+            tokens += _OVERHEAD_TOKENS + self._count(function["name"]) + self._count(function["arguments"])
         return tokens
 
-    def _content(self, content: Any) -> int:
+    def _count_content(self, content: Any) -> int:
         if content is None or isinstance(content, str):
             return self._count(content) if content else 0
         return sum(
@@ -140,45 +173,48 @@ class ContextWindowManager:
             for part in content
         )
 
-    def _tools(self, tools: Iterable[ToolSpec]) -> int:
-        said = (f"{tool.name} {tool.description} {json.dumps(dict(tool.parameters))}" for tool in tools)
-        return sum(_OVERHEAD + self._count(text) for text in said)
+    def _count_tools(self, tools: Iterable[ToolSpec]) -> int:
+        texts = (f"{tool.name} {tool.description} {json.dumps(dict(tool.parameters))}" for tool in tools)
+        return sum(_OVERHEAD_TOKENS + self._count(text) for text in texts)
 
 
-def _units(messages: Sequence[dict[str, Any]]) -> list[_Unit]:
+def _group_messages(messages: Sequence[dict[str, Any]]) -> list[_Unit]:
     results: dict[str, dict[str, Any]] = {}
     for message in messages:
         if message.get("role") == "tool":
             results[message["toolCallId"]] = message
     units: list[_Unit] = []
-    thoughts: list[dict[str, Any]] = []
+    reasoning: list[dict[str, Any]] = []
     seen: set[str] = set()
     for message in messages:
         role = message.get("role")
         if role in ("tool", "activity"):
             continue
         if role == "reasoning":
-            thoughts.append(message)
+            reasoning.append(message)
             continue
         if role == "assistant":
-            if (answered := _answered(message, results, seen)) is not None:
-                units.append(_Unit([*thoughts, *answered]))
+            if (with_results := _join_results(message, results, seen)) is not None:
+                units.append(_Unit([*reasoning, *with_results]))
         else:
-            units += (_Unit([thought]) for thought in thoughts)
+            units += (_Unit([thought]) for thought in reasoning)
             units.append(_Unit([message]))
-        thoughts = []
-    units += (_Unit([thought]) for thought in thoughts)
+        reasoning = []
+    units += (_Unit([thought]) for thought in reasoning)
     return units
 
 
-def _answered(
+def _join_results(
     message: dict[str, Any], results: dict[str, dict[str, Any]], seen: set[str]
 ) -> list[dict[str, Any]] | None:
-    """Give an assistant's message with the results of its calls; `None` if it was nothing but calls without any."""
+    """Return an assistant message with its calls' results, `None` if nothing of it is left.
+
+    Calls without a result are removed from it.
+    """
     calls = message.get("toolCalls") or []
     kept = []
     for call in calls:
-        # An id stands for its first call.
+        # If two calls have the same id, the result belongs to the first.
         if call["id"] in results and call["id"] not in seen:
             seen.add(call["id"])
             kept.append(call)

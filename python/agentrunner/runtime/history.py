@@ -1,4 +1,4 @@
-"""What of a run's messages a session does not have yet, and what it lacks itself."""
+"""Comparison of a run's messages with a session's: which are new, and which the session lacks."""
 
 from __future__ import annotations
 
@@ -13,109 +13,121 @@ if TYPE_CHECKING:
     from agentrunner.runtime.session import Session
     from agentrunner.runtime.tools import ToolCall
 
-UNKNOWN = ToolResult(
+UNKNOWN_OUTCOME = ToolResult(
     "The outcome of this call is unknown: the process ended while it ran. It was not run again.",
     "the outcome of the call is unknown",
 )
 NOT_RUN = ToolResult("This tool was not run: the run ended before its turn came.", "the call was not run")
-NO_RESULT = ToolResult("The client gave no result for this call.", "the client gave no result")
+NO_CLIENT_RESULT = ToolResult("The client gave no result for this call.", "the client gave no result")
 
 
-def result_message(call_id: str, result: ToolResult) -> dict[str, Any]:
-    """Give a tool's result as a message in AG-UI's wire form: the one clients make of its event."""
+def build_result_message(call_id: str, result: ToolResult) -> dict[str, Any]:
+    """Return a tool's result as the message that clients make of its `TOOL_CALL_RESULT` event."""
     message: dict[str, Any] = {
         "id": f"{call_id}-result", "role": "tool", "toolCallId": call_id, "content": result.content,
     }  # fmt: skip
-    if metadata := result_metadata(result):
+    if metadata := build_result_metadata(result):
         message["metadata"] = metadata
     return message
 
 
-def result_metadata(result: ToolResult) -> dict[str, Any]:
-    """Give what clients are told of a result beside its content."""
+def build_result_metadata(result: ToolResult) -> dict[str, Any]:
+    """Return what clients receive of a result besides its content."""
     error = {"error": result.error} if result.error is not None else {}
     return dict(result.metadata) | error
 
 
-def unanswered(session: Session) -> list[str]:
-    """Give the ids of the tool calls at the session's end that have no result yet."""
-    answered = set()
+def find_calls_without_result(session: Session) -> list[str]:
+    """Return the ids of the tool calls at the session's end that have no result yet."""
+    call_ids_with_result = set()
     for message in reversed(session.messages):
         match message["role"]:
             case "tool":
-                answered.add(message["toolCallId"])
+                call_ids_with_result.add(message["toolCallId"])
             case "assistant":
-                return [call["id"] for call in message.get("toolCalls") or () if call["id"] not in answered]
+                calls = message.get("toolCalls") or ()
+                return [call["id"] for call in calls if call["id"] not in call_ids_with_result]
             case "user" | "system" | "developer":
                 return []
     return []
 
 
-def client_results(
+def find_client_results(
     session: Session, calls: Iterable[ToolCall], messages: Iterable[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Give, by call id, those messages that are results a client may give now; `calls` are the last turn's."""
-    wanted = {call.id for call in calls if call.client} & set(unanswered(session))
-    return {message["toolCallId"]: message for message in messages if message.get("toolCallId") in wanted}
+    """Return the messages that are results the client may send now, by call id.
+
+    `calls` are those of the last model response.
+    """
+    client_call_ids = {call.id for call in calls if call.client} & set(find_calls_without_result(session))
+    return {message["toolCallId"]: message for message in messages if message.get("toolCallId") in client_call_ids}
 
 
-def settled(
-    session: Session, calls: Iterable[ToolCall], brought: dict[str, dict[str, Any]], begun: dict[str, LedgerEntry]
+def complete_results(
+    session: Session,
+    calls: Iterable[ToolCall],
+    client_results: dict[str, dict[str, Any]],
+    entries: dict[str, LedgerEntry],
 ) -> list[dict[str, Any]]:
-    """Give a result for each call that has none, so that the turn can end there: what is known of it.
+    """Return a result for each call at the session's end that has none, so that the next turn can start.
 
-    A model's service takes no conversation in which a call is parted from its result.
+    A result says what is known about the call. Without it, the model's provider would refuse the conversation, because
+    each call must be followed by its result.
     """
-    clients = {call.id for call in calls if call.client}
-    made = []
-    for call_id in unanswered(session):
-        if call_id in brought:
-            made.append(brought[call_id])
+    client_call_ids = {call.id for call in calls if call.client}
+    messages = []
+    for call_id in find_calls_without_result(session):
+        if call_id in client_results:
+            messages.append(client_results[call_id])
             continue
-        result = NO_RESULT if call_id in clients else NOT_RUN
-        if call_id in begun:
-            result = begun[call_id].done or UNKNOWN
-        made.append(result_message(call_id, result))
-    return made
+        result = NO_CLIENT_RESULT if call_id in client_call_ids else NOT_RUN
+        if call_id in entries:
+            result = entries[call_id].tool_result or UNKNOWN_OUTCOME
+        messages.append(build_result_message(call_id, result))
+    return messages
 
 
-def fresh(session: Session, messages: list[dict[str, Any]], *, history: bool) -> list[dict[str, Any]]:
-    """Give those of a run's messages that the session takes over: users', and (`history`) what others have said.
+def select_new_messages(
+    session: Session, messages: list[dict[str, Any]], *, take_history: bool
+) -> list[dict[str, Any]]:
+    """Return those of a run's messages that the session takes over.
 
-    A tool's result is taken only with the call it belongs to, so that no client can answer for the runtime's tools.
+    These are new user messages and, with `take_history`, new messages of other roles. A tool's result is taken only
+    together with its call, so that no client can make up results of the runtime's tools.
     """
-    known = {message["id"] for message in session.messages}
-    calls = session.call_ids()
+    known_ids = {message["id"] for message in session.messages}
+    call_ids = session.call_ids()
     results = {message["toolCallId"]: message for message in messages if message["role"] == "tool"}
-    taken = []
+    new_messages = []
     for message in messages:
-        if message["id"] in known:
+        if message["id"] in known_ids:
             continue
-        known.add(message["id"])
-        if message["role"] == "user" or (history and message["role"] in ("system", "developer")):
-            taken.append(message)
-        elif history and message["role"] == "assistant":
-            whole = [
-                call for call in message.get("toolCalls") or () if call["id"] in results and call["id"] not in calls
+        known_ids.add(message["id"])
+        if message["role"] == "user" or (take_history and message["role"] in ("system", "developer")):
+            new_messages.append(message)
+        elif take_history and message["role"] == "assistant":
+            calls = [
+                call for call in message.get("toolCalls") or () if call["id"] in results and call["id"] not in call_ids
             ]
-            said = {name: value for name, value in message.items() if name != "toolCalls"}
-            if whole:
-                said["toolCalls"] = whole
-            if whole or said.get("content"):
-                taken.append(said)
-                taken += [results[call["id"]] for call in whole]
-                known |= {results[call["id"]]["id"] for call in whole}
-                calls |= {call["id"] for call in whole}
-    return taken
+            answer = {name: value for name, value in message.items() if name != "toolCalls"}
+            if calls:
+                answer["toolCalls"] = calls
+            if calls or answer.get("content"):
+                new_messages.append(answer)
+                new_messages += [results[call["id"]] for call in calls]
+                known_ids |= {results[call["id"]]["id"] for call in calls}
+                call_ids |= {call["id"] for call in calls}
+    return new_messages
 
 
-def asked_again(session: Session, messages: list[dict[str, Any]]) -> int | None:
-    """Give how many messages the session is cut to where a client wants its last question answered once more.
+def find_regeneration_point(session: Session, messages: list[dict[str, Any]]) -> int | None:
+    """Return how many messages to keep if a client wants its last user message answered again.
 
-    Such a client sends the messages up to that question, all of which the session has. `None`: it does not.
+    Such a client sends the messages up to that user message, and the session has all of them and more. `None` means
+    that the client wants something else.
     """
     if not messages or messages[-1]["role"] != "user":
         return None
-    places = {message["id"]: number for number, message in enumerate(session.messages, 1)}
-    place = places.get(messages[-1]["id"])
-    return place if place is not None and place < len(session.messages) else None
+    counts = {message["id"]: count for count, message in enumerate(session.messages, 1)}
+    count = counts.get(messages[-1]["id"])
+    return count if count is not None and count < len(session.messages) else None

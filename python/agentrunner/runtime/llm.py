@@ -1,4 +1,4 @@
-"""What a model's service is asked, and what it says: the seam between the runtime's loop and any client."""
+"""The seam between the runtime and any model: a request goes out, a stream of events comes back."""
 
 from __future__ import annotations
 
@@ -9,55 +9,55 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "other"]
-"""Why an answer ended: the model was done; it wants its tools run; it was cut off by a limit; the service's own reason.
+"""Why a response ended: the model was done, it wants its tools run, it hit a limit, or the provider's own reason.
 
-An answer withheld by the service, for what was asked or what would have been said, is `LlmRefused`.
+If the provider withholds a response, the client raises `LlmRefused` instead.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as the model is told of it."""
+    """The description of a tool that the model receives."""
 
     name: str
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
-    """A JSON Schema of type object."""
+    """JSON Schema of type object that the arguments must match."""
 
 
 @dataclass(frozen=True, slots=True)
 class LlmRequest:
-    """One question to a model."""
+    """One request to a model."""
 
     messages: list[dict[str, Any]]
-    """In AG-UI's wire form: `role`, `content` (text, or a list of parts), `toolCalls`, `toolCallId`, `error` …
+    """Messages in AG-UI's wire form: `role`, `content` (text, or a list of parts), `toolCalls`, `toolCallId`, `error` …
 
-    `activity` messages are for people and left out, as are `reasoning` ones a client cannot hand back to its model.
+    A client skips `activity` messages, which are for people, and `reasoning` messages that its model cannot take back.
     """
     tools: list[ToolSpec] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """`temperature`, `max_tokens` …: passed on under the names the client's service or library has for them."""
+    """Settings such as `temperature` and `max_tokens`, under the names of the client's provider or library."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More of the answer's text."""
+    """More of the response's text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """More of what the model thinks, where its service shows that."""
+    """More of the model's reasoning, if its provider shows it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningSealed:
-    """What the service wants back with the reasoning just said, or in place of it: the message's `encryptedValue`.
+    """Data the provider wants back with the preceding reasoning, or instead of it.
 
-    It means something only to the client it is from.
+    It becomes the reasoning message's `encryptedValue`. Only the client that yielded it can read it.
     """
 
     value: str
@@ -65,7 +65,10 @@ class ReasoningSealed:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStart:
-    """A tool call begins. Its id is unique in the answer, made up by the client where the service gave none."""
+    """The beginning of a tool call.
+
+    The id is unique in the response. If the provider sent none, the client has made one up.
+    """
 
     id: str
     name: str
@@ -73,7 +76,10 @@ class ToolCallStart:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallArgs:
-    """More of a begun call's arguments, as JSON text. Calls may be interleaved; whether it parses is not checked."""
+    """More of a tool call's arguments, as JSON text.
+
+    Calls may be interleaved. The client does not check that the text is valid JSON.
+    """
 
     id: str
     delta: str
@@ -81,19 +87,22 @@ class ToolCallArgs:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the question cost so far, in tokens; the last one of an answer counts."""
+    """The tokens a request has used so far; the last `Usage` of a response counts."""
 
     input_tokens: int = 0
     output_tokens: int = 0
-    """Those spent on reasoning included."""
+    """Tokens of the response, those of its reasoning included."""
     cached_tokens: int = 0
-    """Those of the input that were read from the service's cache."""
+    """Input tokens that the provider read from its cache."""
     reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The answer is whole: said once, and last. A stream that ends without it, or raises, gave a part of one."""
+    """The end of a complete response: yielded once, as the last event.
+
+    A stream that ends without it, or raises, was only a part of a response.
+    """
 
     reason: FinishReason
 
@@ -102,12 +111,29 @@ LlmEvent: TypeAlias = TextDelta | ReasoningDelta | ReasoningSealed | ToolCallSta
 
 
 class LlmClient(Protocol):
-    """A model somewhere, asked one question at a time; several may be under way at once."""
+    """A model the runtime can ask. Several requests may be under way at once.
+
+    Example:
+        class Echo:
+            async def stream(self, request):
+                yield TextDelta(request.messages[-1]["content"])
+                yield Finish("stop")
+    """
 
     def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
-        """Ask, and yield the answer as it comes. An async generator: closing it, or cancelling, ends the question.
+        """Send a request and iterate over the response as it arrives.
 
-        Raises an `LlmError`; one raised before the first event is worth a new try if it is `retryable`, and the client
-        has made its own tries by then. What was yielded is not taken back: a caller that asks again begins anew.
+        This is an async generator; closing or cancelling it ends the request.
+
+        Args:
+            request: The messages, tools and settings to send.
+
+        Returns:
+            The events of the response; `Finish` is the last one.
+
+        Raises:
+            LlmError: If there is no complete response. An error before the first event is worth another request if it
+                is `retryable`; the client has used up its own retries by then. Events that were yielded stay valid: a
+                caller that sends the request again starts from the beginning.
         """
         ...

@@ -1,11 +1,11 @@
-"""A model's answer, as AG-UI events while it comes and as messages once it is whole."""
+"""A model's response: as AG-UI events while it arrives, and as messages once it is complete."""
 
 from __future__ import annotations
 
 import uuid
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from agentrunner.errors import LlmResponseInvalid
 from agentrunner.runtime.llm import (
@@ -23,190 +23,204 @@ from agentrunner.runtime.tools import ToolCall
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 
-    from agentrunner.runtime.llm import LlmClient, LlmRequest
+    from agentrunner.runtime.llm import LlmClient, LlmEvent, LlmRequest
 
-    Events = AsyncGenerator[dict[str, Any], None]
+    Events: TypeAlias = AsyncGenerator[dict[str, Any], None]
 
 
 def new_id() -> str:
-    """Give an id nothing else has."""
+    """Return a random id."""
     return uuid.uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResponse:
-    """What a model said."""
+    """A complete response of a model."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     reasoning: tuple[tuple[str, str], ...] = ()
-    """Of each stretch of it the message's id and its text."""
+    """Message id and text of each part of the reasoning."""
     sealed: Mapping[str, str] = field(default_factory=dict)
-    """By the message's id, what the model's service wants back with that reasoning."""
+    """Data the provider wants back with the reasoning, by the reasoning's message id."""
     usage: Usage | None = None
     finish: FinishReason = "stop"
     message_id: str = field(default_factory=new_id)
 
     @property
     def empty(self) -> bool:
-        """Whether there is neither text nor a call."""
+        """Whether the response has neither text nor a tool call."""
         return not self.calls and not self.text.strip()
 
     def messages(self) -> list[dict[str, Any]]:
-        """Give it as messages in AG-UI's wire form: the reasoning, then the answer if there is one."""
-        made: list[dict[str, Any]] = [
-            {"id": name, "role": "reasoning", "content": text}
-            | ({"encryptedValue": self.sealed[name]} if name in self.sealed else {})
-            for name, text in self.reasoning
+        """Return the response as messages in AG-UI's wire form.
+
+        Returns:
+            The reasoning messages, then the assistant message unless the response is empty.
+        """
+        messages: list[dict[str, Any]] = [
+            {"id": message_id, "role": "reasoning", "content": text}
+            | ({"encryptedValue": self.sealed[message_id]} if message_id in self.sealed else {})
+            for message_id, text in self.reasoning
         ]
         if self.empty:
-            return made
-        message: dict[str, Any] = {"id": self.message_id, "role": "assistant"}
+            return messages
+        answer: dict[str, Any] = {"id": self.message_id, "role": "assistant"}
         if self.text:
-            message["content"] = self.text
+            answer["content"] = self.text
         if self.calls:
-            message["toolCalls"] = [
+            answer["toolCalls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
                 for call in self.calls
             ]
-        return [*made, message]
+        return [*messages, answer]
 
 
 class ResponseReader:
-    """An answer that is coming in. `answer` once it is whole."""
+    """Reads one model response as it arrives; `response` is complete after the last event."""
 
-    def __init__(self, used: Collection[str]) -> None:
-        self._used = set(used)
-        """Call ids the session has already: some models begin to count anew with each answer."""
-        self._id = new_id()
+    def __init__(self, used_call_ids: Collection[str]) -> None:
+        # Some models number their calls from 1 in every response; ids must be unique in the session.
+        self._used_call_ids = set(used_call_ids)
+        self._message_id = new_id()
         self._text: list[str] = []
-        self._speaking = False
+        self._has_text = False
+        self._is_text_open = False
         self._reasoning: dict[str, list[str]] = {}
-        self._thinking: str | None = None
+        self._open_reasoning: str | None = None
+        """Message id of the reasoning the model is writing; `None` while it writes something else."""
         self._sealed: dict[str, str] = {}
-        self._names: dict[str, str] = {}
-        """Of each call, by the model's id of it, ours."""
+        self._call_ids: dict[str, str] = {}
+        """Each call's id in the session, by its id in the model's response."""
         self._calls: dict[str, tuple[str, list[str]]] = {}
+        """Each call's tool and arguments, by its id in the session."""
+        self._finish: FinishReason | None = None
         self.usage: Usage | None = None
-        self.answer = ModelResponse()
+        self.response = ModelResponse()
 
     async def events(self, client: LlmClient, request: LlmRequest) -> Events:
-        """Ask, and yield events. Raises what the client raises, `LlmResponseInvalid` for half an answer."""
-        finish: FinishReason | None = None
-        stream = client.stream(request)
-        async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as said:
-            async for one in said:
-                if self._speaking and type(one) is TextDelta:
-                    # Most of what there is, by the shortest way.
-                    self._text.append(one.text)
-                    yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._id, "delta": one.text}
+        """Send a request and iterate over its response as AG-UI events.
+
+        Raises what the client raises, and `LlmResponseInvalid` for an incomplete response.
+        """
+        stream = cast("AsyncGenerator[LlmEvent, None]", client.stream(request))
+        async with aclosing(stream):
+            async for part in stream:
+                if self._is_text_open and type(part) is TextDelta:
+                    # Most events are text, so they skip the match below.
+                    self._text.append(part.text)
+                    yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._message_id, "delta": part.text}
                     continue
-                match one:
-                    case TextDelta(text):
-                        for event in self._say(text):
-                            yield event
-                    case ReasoningDelta(text):
-                        for event in self._think(text):
-                            yield event
-                    case ReasoningSealed(value):
-                        for event in self._seal(value):
-                            yield event
-                    case ToolCallStart(name, tool):
-                        for event in self._begin(name, tool):
-                            yield event
-                    case ToolCallArgs(name, delta):
-                        if name not in self._names:
-                            raise LlmResponseInvalid(
-                                "the model's answer has arguments for a tool call that was not begun"
-                            )
-                        if delta:
-                            self._calls[self._names[name]][1].append(delta)
-                            yield {"type": "TOOL_CALL_ARGS", "toolCallId": self._names[name], "delta": delta}
-                    case Usage():
-                        self.usage = one
-                    case Finish(reason):
-                        finish = reason
-        if finish is None:
-            raise LlmResponseInvalid("the model's answer broke off")
+                for event in self._read(part):
+                    yield event
+        if self._finish is None:
+            raise LlmResponseInvalid("the model's response ended before it was complete; run the turn again")
         for event in self._end():
             yield event
-        calls = tuple(ToolCall(name, tool, "".join(args)) for name, (tool, args) in self._calls.items())
-        reasoning = tuple((name, "".join(parts)) for name, parts in self._reasoning.items())
-        text = "".join(self._text) if self._speaking_begun else ""
-        self.answer = ModelResponse(text, calls, reasoning, self._sealed, self.usage, finish, self._id)
+        calls = tuple(ToolCall(call_id, tool, "".join(args)) for call_id, (tool, args) in self._calls.items())
+        reasoning = tuple((message_id, "".join(parts)) for message_id, parts in self._reasoning.items())
+        text = "".join(self._text) if self._has_text else ""
+        self.response = ModelResponse(text, calls, reasoning, self._sealed, self.usage, self._finish, self._message_id)
 
-    _speaking_begun = False
+    def _read(self, part: LlmEvent) -> Iterator[dict[str, Any]]:
+        match part:
+            case TextDelta(text):
+                yield from self._add_text(text)
+            case ReasoningDelta(text):
+                yield from self._add_reasoning(text)
+            case ReasoningSealed(value):
+                yield from self._seal_reasoning(value)
+            case ToolCallStart(model_id, tool):
+                yield from self._start_call(model_id, tool)
+            case ToolCallArgs(model_id, delta):
+                yield from self._add_arguments(model_id, delta)
+            case Usage():
+                self.usage = part
+            case Finish(reason):
+                self._finish = reason
 
-    def _say(self, text: str) -> Iterator[dict[str, Any]]:
+    def _add_text(self, text: str) -> Iterator[dict[str, Any]]:
         if not text:
             return
         self._text.append(text)
-        if not self._speaking:
-            # A message of nothing but white space is none.
-            if not self._speaking_begun and not text.strip():
+        if not self._is_text_open:
+            # White space alone is not a message: wait for the first visible character.
+            if not self._has_text and not text.strip():
                 return
-            yield from self._stop_thinking()
-            if not self._speaking_begun:
+            yield from self._end_reasoning()
+            if not self._has_text:
                 text = "".join(self._text)
-            self._speaking = self._speaking_begun = True
-            yield {"type": "TEXT_MESSAGE_START", "messageId": self._id, "role": "assistant"}
-        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._id, "delta": text}
+            self._is_text_open = self._has_text = True
+            yield {"type": "TEXT_MESSAGE_START", "messageId": self._message_id, "role": "assistant"}
+        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._message_id, "delta": text}
 
-    def _stop_speaking(self) -> Iterator[dict[str, Any]]:
-        if self._speaking:
-            self._speaking = False
-            yield {"type": "TEXT_MESSAGE_END", "messageId": self._id}
+    def _end_text(self) -> Iterator[dict[str, Any]]:
+        if self._is_text_open:
+            self._is_text_open = False
+            yield {"type": "TEXT_MESSAGE_END", "messageId": self._message_id}
 
-    def _think(self, text: str) -> Iterator[dict[str, Any]]:
+    def _add_reasoning(self, text: str) -> Iterator[dict[str, Any]]:
         if not text:
             return
-        name = self._thinking or new_id()
-        yield from self._begin_thinking(name)
-        self._reasoning[name].append(text)
-        yield {"type": "REASONING_MESSAGE_CONTENT", "messageId": name, "delta": text}
+        message_id = self._open_reasoning or new_id()
+        yield from self._start_reasoning(message_id)
+        self._reasoning[message_id].append(text)
+        yield {"type": "REASONING_MESSAGE_CONTENT", "messageId": message_id, "delta": text}
 
-    def _seal(self, value: str) -> Iterator[dict[str, Any]]:
-        # Where nothing was thought aloud the seal has a message of its own.
-        name = self._thinking or new_id()
-        yield from self._begin_thinking(name)
-        self._sealed[name] = value
-        yield {"type": "REASONING_ENCRYPTED_VALUE", "subtype": "message", "entityId": name, "encryptedValue": value}
-        yield from self._stop_thinking()
+    def _seal_reasoning(self, value: str) -> Iterator[dict[str, Any]]:
+        # If the model showed no reasoning, the sealed data gets a message of its own.
+        message_id = self._open_reasoning or new_id()
+        yield from self._start_reasoning(message_id)
+        self._sealed[message_id] = value
+        yield {
+            "type": "REASONING_ENCRYPTED_VALUE", "subtype": "message", "entityId": message_id, "encryptedValue": value,
+        }  # fmt: skip
+        yield from self._end_reasoning()
 
-    def _begin_thinking(self, name: str) -> Iterator[dict[str, Any]]:
-        if self._thinking is None:
-            yield from self._stop_speaking()
-            self._thinking = name
-            self._reasoning[name] = []
-            yield {"type": "REASONING_START", "messageId": name}
-            yield {"type": "REASONING_MESSAGE_START", "messageId": name, "role": "reasoning"}
+    def _start_reasoning(self, message_id: str) -> Iterator[dict[str, Any]]:
+        if self._open_reasoning is None:
+            yield from self._end_text()
+            self._open_reasoning = message_id
+            self._reasoning[message_id] = []
+            yield {"type": "REASONING_START", "messageId": message_id}
+            yield {"type": "REASONING_MESSAGE_START", "messageId": message_id, "role": "reasoning"}
 
-    def _stop_thinking(self) -> Iterator[dict[str, Any]]:
-        if self._thinking is not None:
-            yield {"type": "REASONING_MESSAGE_END", "messageId": self._thinking}
-            yield {"type": "REASONING_END", "messageId": self._thinking}
-            self._thinking = None
+    def _end_reasoning(self) -> Iterator[dict[str, Any]]:
+        if self._open_reasoning is not None:
+            yield {"type": "REASONING_MESSAGE_END", "messageId": self._open_reasoning}
+            yield {"type": "REASONING_END", "messageId": self._open_reasoning}
+            self._open_reasoning = None
 
-    def _begin(self, model_id: str, tool: str) -> Iterator[dict[str, Any]]:
-        if model_id in self._names:
-            raise LlmResponseInvalid("the model's answer begins a tool call twice")
-        yield from self._stop_thinking()
-        yield from self._stop_speaking()
-        name, number = model_id or new_id(), 1
-        while name in self._used:
+    def _start_call(self, model_id: str, tool: str) -> Iterator[dict[str, Any]]:
+        if model_id in self._call_ids:
+            raise LlmResponseInvalid("the model's response starts the same tool call twice")
+        yield from self._end_reasoning()
+        yield from self._end_text()
+        call_id, number = model_id or new_id(), 1
+        while call_id in self._used_call_ids:
             number += 1
-            name = f"{model_id}-{number}"
-        self._used.add(name)
-        self._names[model_id] = name
-        self._calls[name] = (tool, [])
-        yield {"type": "TOOL_CALL_START", "toolCallId": name, "toolCallName": tool, "parentMessageId": self._id}
+            call_id = f"{model_id}-{number}"
+        self._used_call_ids.add(call_id)
+        self._call_ids[model_id] = call_id
+        self._calls[call_id] = (tool, [])
+        yield {
+            "type": "TOOL_CALL_START", "toolCallId": call_id, "toolCallName": tool, "parentMessageId": self._message_id,
+        }  # fmt: skip
+
+    def _add_arguments(self, model_id: str, delta: str) -> Iterator[dict[str, Any]]:
+        if model_id not in self._call_ids:
+            raise LlmResponseInvalid("the model's response has arguments for a tool call that it has not started")
+        if delta:
+            call_id = self._call_ids[model_id]
+            self._calls[call_id][1].append(delta)
+            yield {"type": "TOOL_CALL_ARGS", "toolCallId": call_id, "delta": delta}
 
     def _end(self) -> Iterator[dict[str, Any]]:
-        yield from self._stop_thinking()
-        yield from self._stop_speaking()
-        for name, (_, args) in self._calls.items():
+        yield from self._end_reasoning()
+        yield from self._end_text()
+        for call_id, (_, args) in self._calls.items():
             if not args:
-                # What reads the arguments as JSON is not to stumble over a call without any.
+                # Clients parse the arguments as JSON, and empty text is not JSON.
                 args.append("{}")
-                yield {"type": "TOOL_CALL_ARGS", "toolCallId": name, "delta": "{}"}
-            yield {"type": "TOOL_CALL_END", "toolCallId": name}
+                yield {"type": "TOOL_CALL_ARGS", "toolCallId": call_id, "delta": "{}"}
+            yield {"type": "TOOL_CALL_END", "toolCallId": call_id}

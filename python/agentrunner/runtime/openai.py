@@ -1,4 +1,4 @@
-"""Models behind the chat completions protocol: OpenAI's own, and whatever else speaks it."""
+"""A client for models behind the chat completions protocol, OpenAI's or any other provider's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from openai.resources.chat.completions import AsyncCompletions
 
 from agentrunner.errors import LlmRefused, LlmRequestInvalid, LlmResponseInvalid, LlmUnauthorized, LlmUnreachable
 from agentrunner.runtime._openai_calls import ToolCallAssembler
-from agentrunner.runtime._openai_errors import mapped
-from agentrunner.runtime._openai_messages import chat_messages, chat_tools
-from agentrunner.runtime._secrets import masked
+from agentrunner.runtime._openai_errors import translate_error
+from agentrunner.runtime._openai_messages import to_chat_messages, to_chat_tools
+from agentrunner.runtime._secrets import mask_keys
 from agentrunner.runtime.llm import Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 
 if TYPE_CHECKING:
@@ -26,26 +26,41 @@ if TYPE_CHECKING:
 
     from agentrunner.runtime.llm import LlmEvent, LlmRequest
 
-_OURS = frozenset({"messages", "tools", "stream", "stream_options", "n"})
-"""Settings that are no matter of settings."""
-_KNOWN = frozenset(inspect.signature(AsyncCompletions.create).parameters) - {"self"}
-_REASONS: dict[str, FinishReason] = {
+_RESERVED = frozenset({"messages", "tools", "stream", "stream_options", "n"})
+"""Parameters the client sets itself, so they cannot be settings."""
+_PARAMETERS = frozenset(inspect.signature(AsyncCompletions.create).parameters) - {"self"}
+_FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop", "tool_calls": "tool_calls", "function_call": "tool_calls", "length": "length",
 }  # fmt: skip
 
 
 class OpenAIClient:
-    """A model asked over chat completions, streamed. Use it within one event loop, and close it, or `async with` it.
+    """Sends requests to a model over chat completions and streams its responses.
 
-    `base_url` is that of any service that speaks the protocol, as `http://localhost:11434/v1`. Without one it is
-    OpenAI, and without an `api_key` that of the environment (`OPENAI_API_KEY`); that key is sent to no other service.
-    `timeout` is the seconds to wait for the next piece of an answer. `max_retries` is how often a question that was not
-    taken, or met an overloaded service, is asked again; it waits as long as the service says, up to two minutes.
-    `settings` are the defaults of every question's: `temperature`, `max_completion_tokens` … as the service names them;
-    names the `openai` package does not know are sent as they are. `reasoning_field`: where an answer's reasoning is
-    handed back to services that want it, as `reasoning_content`. `usage=False`: for services that refuse to be asked
-    what a question cost. `client` is one of the package's own instead (Azure's, say), which the caller closes.
-    Raises `LlmUnauthorized` where there is no key, `ValueError`.
+    Use a client in one event loop only, and close it with `aclose` or `async with`.
+
+    Args:
+        model: The model's name at its provider.
+        base_url: URL of the provider, such as `http://localhost:11434/v1`. By default it is OpenAI's.
+        api_key: The provider's key. By default it is `OPENAI_API_KEY` of the environment if there is no `base_url`;
+            that key is never sent to another provider.
+        timeout: Seconds to wait for the next part of a response.
+        max_retries: Number of times to repeat a request that failed before its first event, for example because the
+            provider was overloaded. The client waits as long as the provider asks, up to two minutes.
+        headers: HTTP headers to add to every request.
+        settings: Defaults for the settings of every request, such as `temperature`, under the provider's names.
+            Settings that the `openai` package does not know are sent unchanged.
+        reasoning_field: Field in which the provider wants a response's reasoning back, such as `reasoning_content`.
+        usage: Whether to ask for token usage. Pass false if the provider refuses requests that ask for it.
+        client: A client of the `openai` package to use, such as Azure's. The caller closes it.
+
+    Raises:
+        LlmUnauthorized: If there is no key.
+        ValueError: If an option is not valid.
+
+    Example:
+        async with OpenAIClient("gpt-5-mini") as llm:
+            agent = AgentRuntime(llm, tools=[weather])
     """
 
     def __init__(
@@ -63,18 +78,19 @@ class OpenAIClient:
         client: openai.AsyncOpenAI | None = None,
     ) -> None:
         if not (timeout > 0 and math.isfinite(timeout)):
-            raise ValueError(f"timeout is a positive number of seconds, not {timeout!r}")
+            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
         if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-            raise ValueError(f"max_retries is a number of tries, not {max_retries!r}")
+            raise ValueError(f"max_retries must be 0 or a positive integer, not {max_retries!r}")
         if client is not None and (base_url is not None or api_key is not None or headers is not None):
-            raise ValueError("base_url, api_key and headers are the client's own, where one is given")
+            raise ValueError("pass base_url, api_key and headers to your own client, not beside it")
         self.model = model
         self._settings = dict(settings or {})
         self._reasoning_field = reasoning_field
-        self._usage = usage
-        self._owned = client is None
+        self._asks_for_usage = usage
+        self._owns_client = client is None
         if client is None:
             if api_key is None and base_url is not None:
+                # The package requires a key, and providers without keys ignore it.
                 api_key = "none"
             try:
                 client = openai.AsyncOpenAI(
@@ -85,12 +101,12 @@ class OpenAIClient:
                     default_headers=headers,
                 )
             except openai.OpenAIError as error:
-                raise LlmUnauthorized("there is no key: give api_key, or set OPENAI_API_KEY") from error
+                raise LlmUnauthorized("there is no API key: pass api_key or set OPENAI_API_KEY") from error
         self._client = client
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        if self._owned:
+        """Close the connections, unless the caller passed its own client."""
+        if self._owns_client:
             await self._client.close()
 
     async def __aenter__(self) -> Self:
@@ -102,42 +118,56 @@ class OpenAIClient:
         await self.aclose()
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
-        """Ask, and yield the answer as it comes; closing or cancelling closes the connection. Raises `LlmError`s."""
-        question, answer = self._question(request), _StreamedResponse(self.model)
+        """Send a request and iterate over the response as it arrives.
+
+        Closing or cancelling the iterator closes the connection.
+
+        Args:
+            request: The messages, tools and settings to send.
+
+        Yields:
+            The events of the response.
+
+        Raises:
+            LlmError: If there is no complete response.
+        """
+        parameters, response = self._build_parameters(request), _StreamedResponse(self.model)
         try:
-            async with await self._client.chat.completions.create(**question) as chunks:
+            async with await self._client.chat.completions.create(**parameters) as chunks:
                 async for chunk in chunks:
-                    for event in answer.take(chunk):
+                    for event in response.read(chunk):
                         yield event
         except openai.OpenAIError as error:
-            # Some close the connection at once when they have said all.
-            if not (answer.reason and isinstance(error, openai.APIConnectionError)):
-                # Of what it raised only the cause is shown: its own text may hold the key.
-                raise mapped(error, self.model) from error.__cause__
+            # Some providers close the connection right after the last chunk, which the package reports as an error.
+            if not (response.reason and isinstance(error, openai.APIConnectionError)):
+                # The traceback shows only the cause: the text of the package's own error may contain the key.
+                raise translate_error(error, self.model) from error.__cause__
         except (ValueError, TypeError, AttributeError) as error:
-            # The package hands on what it cannot read: no JSON, no UTF-8, other types than documented.
-            raise LlmResponseInvalid(f"the service of the model '{self.model}' does not speak the protocol") from error
-        for event in answer.end():
+            # The package passes on what it cannot read: text that is not JSON or UTF-8, or undocumented types.
+            raise LlmResponseInvalid(
+                f"the provider of the model '{self.model}' sent a response that is not chat completions"
+            ) from error
+        for event in response.finish():
             yield event
 
-    def _question(self, request: LlmRequest) -> dict[str, Any]:
+    def _build_parameters(self, request: LlmRequest) -> dict[str, Any]:
         settings = {**self._settings, **request.settings}
-        if wrong := _OURS & settings.keys():
-            raise LlmRequestInvalid(f"'{min(wrong)}' is not a setting")
-        extra = {name: settings.pop(name) for name in settings.keys() - _KNOWN}
-        question: dict[str, Any] = {"model": self.model, **settings, "stream": True}
+        if reserved := _RESERVED & settings.keys():
+            raise LlmRequestInvalid(f"'{min(reserved)}' cannot be a setting, because the client sets it itself")
+        extra = {name: settings.pop(name) for name in settings.keys() - _PARAMETERS}
+        parameters: dict[str, Any] = {"model": self.model, **settings, "stream": True}
         if extra:
-            question["extra_body"] = {**(question.get("extra_body") or {}), **extra}
-        question["messages"] = chat_messages(request.messages, self._reasoning_field)
+            parameters["extra_body"] = {**(parameters.get("extra_body") or {}), **extra}
+        parameters["messages"] = to_chat_messages(request.messages, self._reasoning_field)
         if request.tools:
-            question["tools"] = chat_tools(request.tools)
-        if self._usage:
-            question["stream_options"] = {"include_usage": True}
-        return question
+            parameters["tools"] = to_chat_tools(request.tools)
+        if self._asks_for_usage:
+            parameters["stream_options"] = {"include_usage": True}
+        return parameters
 
 
 class _StreamedResponse:
-    """One answer, put together from the chunks of its stream."""
+    """The response to one request, assembled from the chunks of its stream."""
 
     def __init__(self, model: str) -> None:
         self.reason: str | None = None
@@ -146,53 +176,54 @@ class _StreamedResponse:
         self._refusal: list[str] = []
         self._usage: Usage | None = None
 
-    def take(self, chunk: Any) -> list[LlmEvent]:
+    def read(self, chunk: Any) -> list[LlmEvent]:
+        """Return the events of one chunk."""
         events: list[LlmEvent] = []
         if (usage := getattr(chunk, "usage", None)) is not None:
-            self._usage = _usage(usage)
+            self._usage = _read_usage(usage)
         for choice in getattr(chunk, "choices", None) or ():
             if getattr(choice, "index", None):
                 continue
             delta = getattr(choice, "delta", None)
-            # One of the two names; services that send both say the same in them.
-            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-            if isinstance(thought, str) and thought:
-                events.append(ReasoningDelta(thought))
+            # Providers use one of two names. Those that send both put the same text in them, so one is enough.
+            reasoning = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+            if isinstance(reasoning, str) and reasoning:
+                events.append(ReasoningDelta(reasoning))
             if text := getattr(delta, "content", None):
                 events.append(TextDelta(text))
             if refusal := getattr(delta, "refusal", None):
                 self._refusal.append(refusal)
-            for piece in getattr(delta, "tool_calls", None) or ():
-                events += self._calls.take(piece)
+            for call_delta in getattr(delta, "tool_calls", None) or ():
+                events += self._calls.read(call_delta)
             self.reason = getattr(choice, "finish_reason", None) or self.reason
         return events
 
-    def end(self) -> list[LlmEvent]:
-        """Give what is said last. Raises `LlmUnreachable`, `LlmRefused`, `LlmResponseInvalid`."""
+    def finish(self) -> list[LlmEvent]:
+        """Return the last events. Raises `LlmUnreachable`, `LlmRefused` and `LlmResponseInvalid`."""
         if self.reason is None:
-            raise LlmUnreachable(f"the answer of the model '{self._model}' broke off")
+            raise LlmUnreachable(f"the response of the model '{self._model}' ended before it was complete")
         if self.reason == "content_filter" or self._refusal:
             raise LlmRefused(
-                f"the service of the model '{self._model}' withheld the answer", detail=masked("".join(self._refusal))
+                f"the provider of the model '{self._model}' withheld the response",
+                detail=mask_keys("".join(self._refusal)),
             )
-        events: list[LlmEvent] = list(self._calls.end())
+        events: list[LlmEvent] = list(self._calls.finish())
         if self._usage is not None:
             events.append(self._usage)
-        reason = _REASONS.get(self.reason, "other")
-        # Some say `stop` also where they want tools run.
+        reason = _FINISH_REASONS.get(self.reason, "other")
+        # Some providers send `stop` even if the model wants its tools run.
         events.append(Finish("tool_calls" if self._calls and reason in ("stop", "other") else reason))
         return events
 
 
-def _usage(usage: Any) -> Usage:
-    def count(of: Any, name: str) -> int:
-        value = getattr(of, name, None)
+def _read_usage(usage: Any) -> Usage:
+    def count(details: Any, name: str) -> int:
+        value = getattr(details, name, None)
         return value if isinstance(value, int) else 0
 
-    given, made = getattr(usage, "prompt_tokens_details", None), getattr(usage, "completion_tokens_details", None)
     return Usage(
         count(usage, "prompt_tokens"),
         count(usage, "completion_tokens"),
-        count(given, "cached_tokens"),
-        count(made, "reasoning_tokens"),
+        count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"),
+        count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens"),
     )

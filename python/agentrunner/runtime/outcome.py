@@ -1,12 +1,9 @@
-"""How a user's turn ends."""
+"""The ways a user's turn can end."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from agentrunner.runtime.session import Session
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,64 +15,44 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The turn cannot go on. What was said and done before is in the session."""
+    """The turn cannot continue. The session keeps the messages and tool results from before the failure."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Tool calls wait for approval."""
+    """The turn waits for the approval of tool calls."""
 
     interrupts: list[dict[str, Any]]
-    """AG-UI's interrupts, in the wire's form."""
+    """The interrupts in AG-UI's wire form."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingForClient:
-    """The model called tools that are the client's: their results come with the next run."""
+    """The turn waits for results of tools that run in the client, which come with the next run."""
 
     tool_call_ids: list[str]
 
 
 Outcome: TypeAlias = Completed | Failed | Interrupted | WaitingForClient
 
-_KINDS: dict[str, type[Any]] = {
+_CLASSES: dict[str, type[Any]] = {
     "completed": Completed, "failed": Failed, "interrupted": Interrupted, "client": WaitingForClient,
 }  # fmt: skip
 
 
 def outcome_to_json(outcome: Outcome | None) -> dict[str, Any] | None:
-    """Give an outcome as it is kept."""
+    """Return an outcome in the form in which it is stored."""
     if outcome is None:
         return None
-    return {"type": next(name for name, kind in _KINDS.items() if isinstance(outcome, kind)), **asdict(outcome)}
+    return {"type": next(name for name, kind in _CLASSES.items() if isinstance(outcome, kind)), **asdict(outcome)}
 
 
-def outcome_from_json(kept: dict[str, Any] | None) -> Outcome | None:
-    """Give an outcome that was kept."""
-    if kept is None:
+def outcome_from_json(stored: dict[str, Any] | None) -> Outcome | None:
+    """Return the outcome that `outcome_to_json` was called with."""
+    if stored is None:
         return None
-    fields = dict(kept)
-    outcome: Outcome = _KINDS[fields.pop("type")](**fields)
+    fields = dict(stored)
+    outcome: Outcome = _CLASSES[fields.pop("type")](**fields)
     return outcome
-
-
-@dataclass(frozen=True, slots=True)
-class TurnResult:
-    """What became of a user's turn."""
-
-    session: Session
-    outcome: Outcome
-    usage: list[dict[str, Any]]
-    """AG-UI's token usage of the models asked."""
-
-    @property
-    def text(self) -> str:
-        """The answer, or why there is none; empty where something is waited for."""
-        match self.outcome:
-            case Completed(text):
-                return text
-            case Failed(error):
-                return error
-        return ""

@@ -1,4 +1,4 @@
-"""The question a model is asked: what of a session it is shown, and how that is kept in a checkpoint."""
+"""Model requests: what a model receives of a session, and how a checkpoint stores the request."""
 
 from __future__ import annotations
 
@@ -20,114 +20,133 @@ if TYPE_CHECKING:
     from agentrunner.runtime.tools import Tool
 
 
-SYSTEM = "system"
-"""The id of the message before all others."""
+SYSTEM_MESSAGE_ID = "system"
+"""Id of the system message, by which a stored request refers to it."""
 
 
 class ContextManager(Protocol):
-    """Keeps a question within what a model takes; `ContextWindowManager` is one."""
+    """Trims a conversation to what a model takes; `ContextWindowManager` is one.
+
+    Example:
+        class LastTen:
+            def trim(self, messages, tools):
+                return messages[-10:]
+    """
 
     def trim(
         self, messages: list[dict[str, Any]], tools: Sequence[ToolSpec], /
     ) -> list[dict[str, Any]] | Awaitable[list[dict[str, Any]]]:
-        """Give those of the messages that are to be sent."""
+        """Return the messages to send.
+
+        A sync `trim` runs in a thread.
+
+        Args:
+            messages: The conversation in AG-UI's wire form.
+            tools: The tools of the same request.
+
+        Returns:
+            The messages to send, or an awaitable of them.
+        """
         ...
 
 
-def shown(message: dict[str, Any]) -> dict[str, Any] | None:
-    """Give a session's message as the model is shown it; `None`: not at all."""
+def render_message(message: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a session's message as the model receives it, `None` if the model does not receive it."""
     if message.get("role") == "activity":
         return None
-    known = message.get("metadata") or {}
+    metadata = message.get("metadata") or {}
     if message.get("role") != "tool":
         return message
-    if "error" in known:
-        message = {"error": known["error"], **message}
-    if "editedArgs" in known:
-        # What the model said it called the tool with is not what the tool was called with.
-        note = f"(The arguments were changed by the user: {orjson.dumps(known['editedArgs']).decode()})"
+    if "error" in metadata:
+        message = {"error": metadata["error"], **message}
+    if "editedArgs" in metadata:
+        # The model's own message shows the arguments it chose, so the result must tell it which ones were used.
+        note = f"(The arguments were changed by the user: {orjson.dumps(metadata['editedArgs']).decode()})"
         message = message | {"content": f"{note}\n{message['content']}"}
     return message
 
 
-def client_tools(session: Session, own: Mapping[str, object]) -> list[ToolSpec]:
-    """Give the tools the client has brought, but for those whose names the runtime's own have."""
+def list_client_tools(session: Session, own_names: Iterable[str]) -> list[ToolSpec]:
+    """Return the client's tools, except those that have the name of one of the runtime's tools."""
+    names = set(own_names)
     specs = []
-    for given in session.given.get("tools") or []:
-        if given["name"] not in own:
-            # No parameters mean none.
-            schema = given.get("parameters") or {"type": "object", "properties": {}}
-            specs.append(ToolSpec(given["name"], given.get("description") or "", schema))
+    for tool in session.client_input.get("tools") or []:
+        if tool["name"] not in names:
+            # A tool without a schema takes no arguments.
+            schema = tool.get("parameters") or {"type": "object", "properties": {}}
+            specs.append(ToolSpec(tool["name"], tool.get("description") or "", schema))
     return specs
 
 
 class Prompter:
-    """Makes the questions of a runtime."""
+    """Builds the model requests of a runtime."""
 
     def __init__(
         self,
         config: RuntimeConfig,
-        own: Sequence[Tool],
-        tools: Mapping[str, Tool],
+        own_tools: Sequence[Tool],
+        all_tools: Mapping[str, Tool],
         skills: SkillPrompter,
-        manager: ContextManager | None,
+        context_manager: ContextManager | None,
     ) -> None:
+        """Build requests that always offer `own_tools`; `all_tools` also has the skills' tools."""
         self._config = config
-        self._own = own
-        """The runtime's own tools, which the model is always told of."""
-        self._tools = tools
-        """Those and the skills'."""
+        self._own_tools = own_tools
+        self._all_tools = all_tools
         self._skills = skills
-        self._manager = manager
+        self._context_manager = context_manager
 
-    async def question(self, session: Session) -> LlmRequest:
-        """Give what the model is asked now. Raises what the context manager raises."""
-        history = [view for message in session.messages if (view := shown(message)) is not None]
-        skills = self._skills.active(session.skills, history)
-        tools = [tool.spec for tool in [*self._own, *self._skills.tools(skills)]]
-        tools += client_tools(session, self._tools)
-        messages = await self._trimmed(self._system(session, skills) + history, tools)
+    async def build_request(self, session: Session) -> LlmRequest:
+        """Return the next request for a session. Raises what the context manager raises."""
+        history = self._render_history(session)
+        skills = self._skills.find_active(session.skills, history)
+        tools = [tool.spec for tool in [*self._own_tools, *self._skills.tools(skills)]]
+        tools += list_client_tools(session, self._all_tools)
+        messages = await self._trim(self._build_system_message(session, skills) + history, tools)
         return LlmRequest(messages, tools, self._config.settings)
 
-    async def _trimmed(self, messages: list[dict[str, Any]], tools: list[ToolSpec]) -> list[dict[str, Any]]:
-        if self._manager is None:
+    async def _trim(self, messages: list[dict[str, Any]], tools: list[ToolSpec]) -> list[dict[str, Any]]:
+        if self._context_manager is None:
             return messages
-        trim: Callable[..., Any] = self._manager.trim
+        trim: Callable[..., Any] = self._context_manager.trim
         if inspect.iscoroutinefunction(trim):
-            kept: list[dict[str, Any]] = await trim(messages, tools)
-            return kept
-        # Off the loop: counting the tokens of a long conversation takes longer than other tasks should wait.
+            trimmed: list[dict[str, Any]] = await trim(messages, tools)
+            return trimmed
+        # In a thread: counting the tokens of a long conversation would block the event loop.
         return await asyncio.to_thread(trim, messages, tools)
 
-    def _system(self, session: Session, skills: Iterable[str]) -> list[dict[str, Any]]:
-        """Give the message before all others, if there is anything to say in it."""
-        context = session.given.get("context") or []
+    @staticmethod
+    def _render_history(session: Session) -> list[dict[str, Any]]:
+        return [rendered for message in session.messages if (rendered := render_message(message)) is not None]
+
+    def _build_system_message(self, session: Session, skills: Iterable[str]) -> list[dict[str, Any]]:
+        """Return a list with the system message, empty if there is nothing to write in it."""
+        context = session.client_input.get("context") or []
         parts = [self._config.system_prompt, self._skills.prompt(skills)]
         if context:
-            parts.append("Context:\n" + "\n".join(f"- {one['description']}: {one['value']}" for one in context))
+            parts.append("Context:\n" + "\n".join(f"- {entry['description']}: {entry['value']}" for entry in context))
         text = "\n\n".join(part for part in parts if part)
-        return [{"id": SYSTEM, "role": "system", "content": text}] if text else []
+        return [{"id": SYSTEM_MESSAGE_ID, "role": "system", "content": text}] if text else []
 
-    def _known(self, session: Session) -> tuple[list[dict[str, Any]], dict[str, ToolSpec]]:
-        """Give the system message and the tools there are: what a checkpoint need not repeat."""
-        history = [view for message in session.messages if (view := shown(message)) is not None]
-        system = self._system(session, self._skills.active(session.skills, history))
-        specs = [tool.spec for tool in self._tools.values()] + client_tools(session, self._tools)
-        return system, {spec.name: spec for spec in specs}
+    def _find_references(self, session: Session) -> tuple[list[dict[str, Any]], dict[str, ToolSpec]]:
+        """Return the system message and the tools by name, which a stored request need not repeat."""
+        skills = self._skills.find_active(session.skills, self._render_history(session))
+        specs = [tool.spec for tool in self._all_tools.values()] + list_client_tools(session, self._all_tools)
+        return self._build_system_message(session, skills), {spec.name: spec for spec in specs}
 
     def pack(self, request: LlmRequest, session: Session) -> dict[str, Any]:
-        """Give a question as a checkpoint keeps it: what is known otherwise only by name.
+        """Return a request as a checkpoint stores it, with references instead of what is known already.
 
-        Of messages that are the session's their numbers, as `[from, to]`; the system message as its id; tools as their
-        names; settings that are the runtime's not at all.
+        Messages of the session are stored as ranges `[from, to]` of their numbers, the system message as its id, and
+        tools as their names. Settings that equal the runtime's are not stored.
         """
-        system, tools = self._known(session)
-        places = {message["id"]: number for number, message in enumerate(session.messages)}
+        system, tools = self._find_references(session)
+        numbers = {message["id"]: number for number, message in enumerate(session.messages)}
         messages: list[Any] = []
         for message in request.messages:
-            number = places.get(message.get("id", ""))
-            if number is None or shown(session.messages[number]) != message:
-                messages.append(SYSTEM if message in system else message)
+            number = numbers.get(message.get("id", ""))
+            if number is None or render_message(session.messages[number]) != message:
+                messages.append(SYSTEM_MESSAGE_ID if message in system else message)
             elif messages and isinstance(messages[-1], list) and messages[-1][1] == number:
                 messages[-1][1] += 1
             else:
@@ -139,16 +158,17 @@ class Prompter:
         }
 
     def unpack(self, packed: dict[str, Any], session: Session) -> LlmRequest:
-        """Give a question that was kept; a tool that is no more is left out of it."""
-        system, known = self._known(session)
+        """Return the request that a checkpoint stores, without tools that no longer exist."""
+        system, tools = self._find_references(session)
         messages: list[dict[str, Any]] = []
-        for one in packed["messages"]:
-            if one == SYSTEM:
+        for entry in packed["messages"]:
+            if entry == SYSTEM_MESSAGE_ID:
                 messages += system
-            elif isinstance(one, list):
-                messages += [view for message in session.messages[slice(*one)] if (view := shown(message)) is not None]
+            elif isinstance(entry, list):
+                rendered = map(render_message, session.messages[slice(*entry)])
+                messages += [message for message in rendered if message is not None]
             else:
-                messages.append(one)
-        tools = [known.get(one) if isinstance(one, str) else ToolSpec(**one) for one in packed["tools"]]
+                messages.append(entry)
+        specs = [tools.get(entry) if isinstance(entry, str) else ToolSpec(**entry) for entry in packed["tools"]]
         settings = self._config.settings if packed["settings"] is None else packed["settings"]
-        return LlmRequest(messages, [spec for spec in tools if spec is not None], settings)
+        return LlmRequest(messages, [spec for spec in specs if spec is not None], settings)

@@ -1,4 +1,4 @@
-"""Models of pydantic-ai, any of them, as the runtime's."""
+"""A client for the models of pydantic-ai."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ except ImportError as error:
 from ag_ui.core import Message
 
 from agentrunner import errors
-from agentrunner.runtime._secrets import masked
+from agentrunner.runtime._secrets import mask_keys
 from agentrunner.runtime.llm import (
     Finish,
     FinishReason,
@@ -40,30 +40,39 @@ if TYPE_CHECKING:
 
     from agentrunner.runtime.llm import LlmEvent, LlmRequest
 
-_MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
-_REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "tool_call": "tool_calls"}
-# The narrower come first.
+_MESSAGE_LIST: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
+_FINISH_REASONS: dict[str | None, FinishReason] = {"stop": "stop", "length": "length", "tool_call": "tool_calls"}
+# The first match counts, so subclasses come before their base classes.
 _ERRORS: tuple[tuple[type[Exception], type[errors.LlmError], str], ...] = (
-    (exceptions.ModelRateLimitError, errors.LlmRateLimited, "takes no more questions for now"),
-    (exceptions.ModelQuotaExceededError, errors.LlmQuotaExhausted, "says that the account is used up"),
-    (exceptions.ModelConnectionError, errors.LlmUnreachable, "cannot be reached, or broke the connection off"),
-    (exceptions.ModelRequestTimeout, errors.LlmUnreachable, "did not answer in time"),
-    (exceptions.ModelAuthenticationError, errors.LlmUnauthorized, "does not take the key"),
-    (exceptions.ModelContextWindowExceededError, errors.LlmContextTooLong, "takes no conversation of this length"),
-    (exceptions.ModelRequestRejectedError, errors.LlmRequestInvalid, "does not take the question as it is"),
-    (exceptions.ContentFilterError, errors.LlmRefused, "withheld the answer"),
-    (exceptions.UnexpectedModelBehavior, errors.LlmResponseInvalid, "does not speak its protocol"),
+    (exceptions.ModelRateLimitError, errors.LlmRateLimited, "accepts no more requests for now"),
+    (exceptions.ModelQuotaExceededError, errors.LlmQuotaExhausted, "says that the account has no credit left"),
+    (exceptions.ModelConnectionError, errors.LlmUnreachable, "cannot be reached or closed the connection"),
+    (exceptions.ModelRequestTimeout, errors.LlmUnreachable, "did not respond in time"),
+    (exceptions.ModelAuthenticationError, errors.LlmUnauthorized, "does not accept the API key"),
+    (exceptions.ModelContextWindowExceededError, errors.LlmContextTooLong, "says that the conversation is too long"),
+    (exceptions.ModelRequestRejectedError, errors.LlmRequestInvalid, "rejected the request"),
+    (exceptions.ContentFilterError, errors.LlmRefused, "withheld the response"),
+    (exceptions.UnexpectedModelBehavior, errors.LlmResponseInvalid, "sent a response that pydantic-ai cannot read"),
     (exceptions.ModelAPIError, errors.LlmOverloaded, "is overloaded or has failed"),
-    (exceptions.AgentRunError, errors.LlmRequestInvalid, "cannot be asked this"),
-    (exceptions.UserError, errors.LlmRequestInvalid, "cannot be asked this"),
+    (exceptions.AgentRunError, errors.LlmRequestInvalid, "cannot be sent this request"),
+    (exceptions.UserError, errors.LlmRequestInvalid, "cannot be sent this request"),
 )
 
 
 class PydanticAIClient:
-    """A model of pydantic-ai, or the name of one (`anthropic:claude-sonnet-4-5`), asked by its low-level streaming API.
+    """Sends requests to a model of pydantic-ai through its low-level streaming API.
 
-    `settings` are the defaults of every question's, under the names of pydantic-ai's `ModelSettings`. Tries, timeouts
-    and the key are the model's own. Raises what pydantic-ai raises for a name it does not know.
+    Retries, timeouts and the API key are options of pydantic-ai's model.
+
+    Args:
+        model: The model, or its name, such as `anthropic:claude-sonnet-4-5`.
+        settings: Defaults for the settings of every request, under the names of pydantic-ai's `ModelSettings`.
+
+    Raises:
+        Exception: As pydantic-ai does, if it does not know the name.
+
+    Example:
+        agent = AgentRuntime(PydanticAIClient("anthropic:claude-sonnet-4-5"), tools=[weather])
     """
 
     def __init__(self, model: Model | str, *, settings: Mapping[str, Any] | None = None) -> None:
@@ -72,12 +81,24 @@ class PydanticAIClient:
 
     @property
     def model(self) -> str:
-        """The model's name."""
+        """The model's name at its provider."""
         return self._model.model_name
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
-        """Ask, and yield the answer as it comes; closing or cancelling ends the question. Raises `LlmError`s."""
-        history = self._history(request)
+        """Send a request and iterate over the response as it arrives.
+
+        Closing or cancelling the iterator ends the request.
+
+        Args:
+            request: The messages, tools and settings to send.
+
+        Yields:
+            The events of the response.
+
+        Raises:
+            LlmError: If there is no complete response.
+        """
+        history = self._load_history(request)
         tools = [
             ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=dict(tool.parameters))
             for tool in request.tools
@@ -91,119 +112,129 @@ class PydanticAIClient:
                 model_request_parameters=ModelRequestParameters(function_tools=tools),
             ) as response:
                 calls = _CallIds()
-                async for event in response:
-                    for said in _events(event, calls):
-                        yield said
-                for said in self._end(response, calls):
-                    yield said
+                async for part in response:
+                    for event in _convert_event(part, calls):
+                        yield event
+                for event in self._finish(response, calls):
+                    yield event
         except exceptions.FallbackExceptionGroup as error:
-            raise self._mapped(_last(error)) from error
+            raise self._translate_error(_find_last_error(error)) from error
         except (exceptions.AgentRunError, exceptions.UserError) as error:
-            raise self._mapped(error) from error.__cause__
+            raise self._translate_error(error) from error.__cause__
 
-    def _history(self, request: LlmRequest) -> list[messages.ModelMessage]:
-        told = [_plain(message) for message in request.messages if message.get("role") != "activity"]
+    def _load_history(self, request: LlmRequest) -> list[messages.ModelMessage]:
+        trusted = [_strip_untrusted(message) for message in request.messages if message.get("role") != "activity"]
         try:
-            return AGUIAdapter.load_messages(_MESSAGES.validate_python(told))
+            return AGUIAdapter.load_messages(_MESSAGE_LIST.validate_python(trusted))
         except ValidationError as error:
-            where = error.errors(include_input=False, include_url=False)[0]
-            raise errors.LlmRequestInvalid(f"message {where['loc'][0]} is none of AG-UI: {where['msg']}") from None
+            first = error.errors(include_input=False, include_url=False)[0]
+            raise errors.LlmRequestInvalid(
+                f"message {first['loc'][0]} is not an AG-UI message: {first['msg']}"
+            ) from None
         except ValueError as error:
-            raise errors.LlmRequestInvalid(f"the messages are no history: {error}") from error
+            raise errors.LlmRequestInvalid(f"pydantic-ai does not accept the messages as a history: {error}") from error
 
-    def _end(self, response: StreamedResponse, calls: _CallIds) -> Iterator[LlmEvent]:
+    def _finish(self, response: StreamedResponse, calls: _CallIds) -> Iterator[LlmEvent]:
         if response.finish_reason == "content_filter":
-            raise errors.LlmRefused(f"the service of the model '{self.model}' withheld the answer")
+            raise errors.LlmRefused(f"the provider of the model '{self.model}' withheld the response")
         if response.finish_reason == "error":
-            raise errors.LlmOverloaded(f"the service of the model '{self.model}' has failed")
-        whole = response.get()
-        if whole.state == "incomplete":
-            raise errors.LlmUnreachable(f"the answer of the model '{self.model}' broke off")
-        for index, name in calls.unsaid():
-            # Arguments that came as an object, or not at all. A part's end is not theirs: calls may be interleaved.
-            part = whole.parts[index]
-            yield ToolCallArgs(name, part.args_as_json_str() if isinstance(part, messages.ToolCallPart) else "{}")
+            raise errors.LlmOverloaded(f"the provider of the model '{self.model}' has failed")
+        complete = response.get()
+        if complete.state == "incomplete":
+            raise errors.LlmUnreachable(f"the response of the model '{self.model}' ended before it was complete")
+        for index, call_id in calls.list_without_arguments():
+            # Arguments that arrived as an object or not at all. They cannot be yielded at the end of their part: calls
+            # may be interleaved, so that part may get more deltas.
+            part = complete.parts[index]
+            yield ToolCallArgs(call_id, part.args_as_json_str() if isinstance(part, messages.ToolCallPart) else "{}")
         usage = response.usage
         if usage.has_values():
-            thought = usage.details.get("reasoning_tokens", 0)
-            yield Usage(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, thought)
-        # Some models of pydantic-ai do not say why they ended; a stream that broke off has raised by now.
-        reason = _REASONS.get(response.finish_reason, "stop" if response.finish_reason is None else "other")
+            reasoning_tokens = usage.details.get("reasoning_tokens", 0)
+            yield Usage(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, reasoning_tokens)
+        # Some models of pydantic-ai report no finish reason; an incomplete stream has raised above.
+        reason = _FINISH_REASONS.get(response.finish_reason, "stop" if response.finish_reason is None else "other")
         yield Finish("tool_calls" if calls and reason == "stop" else reason)
 
-    def _mapped(self, error: BaseException) -> errors.LlmError:
+    def _translate_error(self, error: BaseException) -> errors.LlmError:
         status = getattr(error, "status_code", None)
         retry_after = getattr(error, "retry_after", None)
-        kind, words = next((ours, words) for theirs, ours, words in _ERRORS if isinstance(error, theirs))
-        text = f"the service of the model '{self.model}' {words}{f' ({status})' if status else ''}"
-        return kind(text, status=status, retry_after=retry_after, detail=masked(str(error)))
+        error_class, words = next((ours, words) for theirs, ours, words in _ERRORS if isinstance(error, theirs))
+        text = f"the provider of the model '{self.model}' {words}{f' ({status})' if status else ''}"
+        return error_class(text, status=status, retry_after=retry_after, detail=mask_keys(str(error)))
 
 
 class _CallIds:
-    """The ids of an answer's tool calls by the index of their part, and whose arguments have been said."""
+    """The ids of a response's tool calls by the index of their part, and which calls have arguments."""
 
     def __init__(self) -> None:
         self._ids: dict[int, str] = {}
-        self._said: set[int] = set()
+        self._with_arguments: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._ids)
 
-    def begin(self, index: int, given: str) -> str:
-        self._ids[index] = given if given and given not in self._ids.values() else f"call-{uuid.uuid4().hex}"
+    def start(self, index: int, sent_id: str) -> str:
+        """Return the id of a new call: the model's, or a new one if another call has that."""
+        is_usable = sent_id and sent_id not in self._ids.values()
+        self._ids[index] = sent_id if is_usable else f"call-{uuid.uuid4().hex}"
         return self._ids[index]
 
-    def say(self, index: int, args: str) -> ToolCallArgs:
-        self._said.add(index)
+    def add_arguments(self, index: int, args: str) -> ToolCallArgs:
+        """Return the event for more arguments of a call."""
+        self._with_arguments.add(index)
         return ToolCallArgs(self._ids[index], args)
 
-    def unsaid(self) -> list[tuple[int, str]]:
-        return [(index, name) for index, name in self._ids.items() if index not in self._said]
+    def list_without_arguments(self) -> list[tuple[int, str]]:
+        """Return the index and id of each call that has no arguments yet."""
+        return [(index, call_id) for index, call_id in self._ids.items() if index not in self._with_arguments]
 
 
-def _events(event: messages.ModelResponseStreamEvent, calls: _CallIds) -> Iterator[LlmEvent]:
+def _convert_event(event: messages.ModelResponseStreamEvent, calls: _CallIds) -> Iterator[LlmEvent]:
     match event:
         case messages.PartStartEvent(part=messages.TextPart(content=text)) if text:
             yield TextDelta(text)
         case messages.PartStartEvent(part=messages.ThinkingPart(content=text)) if text:
             yield ReasoningDelta(text)
         case messages.PartStartEvent(index=index, part=messages.ToolCallPart() as part):
-            yield ToolCallStart(calls.begin(index, part.tool_call_id), part.tool_name)
+            yield ToolCallStart(calls.start(index, part.tool_call_id), part.tool_name)
             if isinstance(part.args, str) and part.args:
-                yield calls.say(index, part.args)
+                yield calls.add_arguments(index, part.args)
         case messages.PartEndEvent(part=messages.ThinkingPart(signature=str()) as part):
-            yield ReasoningSealed(_sealed(part))
+            yield ReasoningSealed(_pack_signature(part))
         case messages.PartDeltaEvent(delta=messages.TextPartDelta(content_delta=text)) if text:
             yield TextDelta(text)
         case messages.PartDeltaEvent(delta=messages.ThinkingPartDelta(content_delta=text)) if text:
             yield ReasoningDelta(text)
         case messages.PartDeltaEvent(index=index, delta=messages.ToolCallPartDelta(args_delta=str() as args)) if args:
-            yield calls.say(index, args)
+            yield calls.add_arguments(index, args)
 
 
-def _sealed(part: messages.ThinkingPart) -> str:
-    """Give what `AGUIAdapter.load_messages` reads from a reasoning message's `encryptedValue`."""
-    kept = {
+def _pack_signature(part: messages.ThinkingPart) -> str:
+    """Return the `encryptedValue` from which `AGUIAdapter.load_messages` restores the reasoning's signature."""
+    signature = {
         "id": part.id, "signature": part.signature,
         "provider_name": part.provider_name, "provider_details": part.provider_details,
     }  # fmt: skip
-    return to_json({name: value for name, value in kept.items() if value is not None}).decode()
+    return to_json({name: value for name, value in signature.items() if value is not None}).decode()
 
 
-def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """Give a message without what pydantic-ai would believe of itself: anyone may have written that in a thread."""
-    plain = {"id": "", **message}
+def _strip_untrusted(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message without the fields that pydantic-ai would trust as its own, which any client can have written.
+
+    Only the runtime itself stores reasoning messages, so their `encryptedValue` stays.
+    """
+    stripped = {"id": "", **message}
     if message.get("role") != "reasoning":
-        plain.pop("encryptedValue", None)
+        stripped.pop("encryptedValue", None)
     if message.get("toolCalls"):
-        plain["toolCalls"] = [
+        stripped["toolCalls"] = [
             {name: value for name, value in call.items() if name != "encryptedValue"} for call in message["toolCalls"]
         ]
-    return plain
+    return stripped
 
 
-def _last(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Give what the last of several models raised."""
+def _find_last_error(group: BaseExceptionGroup[Any]) -> BaseException:
+    """Return the exception of the last of several models that were tried in turn."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[-1]

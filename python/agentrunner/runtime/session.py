@@ -1,78 +1,109 @@
-"""Sessions: what a runtime remembers of a conversation, as records of the store."""
+"""Sessions: what a runtime remembers of a conversation, as records in the store."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RecordConflict, RecordDamaged, SessionAlreadyExists, SessionNotFound
 from agentrunner.records import kinds
-from agentrunner.records.format import checksum, encode_value
-from agentrunner.records.kinds import numbered_key
-from agentrunner.runtime import ledger
+from agentrunner.records.format import checksum
+from agentrunner.records.kinds import numbered_key, session_key
+from agentrunner.records.times import now_ms, utc
 from agentrunner.runtime.checkpoints import Checkpoint, read_checkpoint
 from agentrunner.runtime.outcome import Outcome, outcome_from_json, outcome_to_json
-from agentrunner.stores import Change
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterable, Sequence
 
     from agentrunner.runtime.bus import EventBus
-    from agentrunner.stores import Claim, Store
+    from agentrunner.stores import Change, Claim, Record, Store
 
-PAGE = 1000
-
-
-def now_ms() -> int:
-    """Give the time in milliseconds since 1970."""
-    return int(time.time() * 1000)
+PAGE_MESSAGES = 1000
+"""Messages that are read from the store at a time."""
 
 
 def extend_digest(digest: str, value: bytes) -> str:
-    """Return the digest of a session's messages after one more, whose stored bytes are given."""
+    """Return the digest of a session's messages after one more, given the stored bytes of that message."""
     return checksum(digest.encode() + value)
 
 
 @dataclass(slots=True)
 class Session:
-    """A conversation. Read it; only the runtime changes it."""
+    """A conversation. Only the runtime changes it."""
 
     id: str
-    """Its thread's."""
+    """Id of the session's thread."""
     messages: list[dict[str, Any]] = field(default_factory=list)
-    """All of them, in AG-UI's wire form."""
+    """All messages in AG-UI's wire form."""
     outcome: Outcome | None = None
-    """How the last turn ended; `None` while one is under way, or broke off, or there was none."""
+    """How the last turn ended; `None` before the first turn, during a turn, and after a turn that broke off."""
     checkpoints: int = 0
-    """The number of the last checkpoint; 0: there is none."""
+    """Number of the last checkpoint; 0 if there is none."""
     approvals: dict[str, int] = field(default_factory=dict)
-    """Until when, in milliseconds since 1970, an action is approved without asking."""
+    """Remembered approvals: when each ends, in milliseconds since 1970, by action key."""
     skills: list[str] | None = None
-    """The names of those in use; `None`: all the runtime has."""
-    given: dict[str, Any] = field(default_factory=dict)
-    """What came with the last run's input: `tools` of the client, `context`, `state`."""
+    """Names of the active skills; `None`: all of the runtime's."""
+    client_input: dict[str, Any] = field(default_factory=dict)
+    """The client's `tools`, `context` and `state` from the input of the last run."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """The application's own."""
+    """Data of the application."""
     digest: str = ""
-    """What the messages come to."""
+    """Digest of the messages, by which a damaged session is detected."""
     created_at: int = 0
+    """Time of its creation in milliseconds since 1970."""
     updated_at: int = 0
-    """Milliseconds since 1970."""
+    """Time of its last change in milliseconds since 1970."""
     version: int = 0
-    """Of its record."""
+    """Version of the session's record; 0 before it is written."""
+
+    @classmethod
+    def from_record(cls, record: Record) -> tuple[Session, int]:
+        """Return the session in a record, without its messages, and how many messages it has.
+
+        Raises `RecordDamaged` and `RecordTooNew`.
+        """
+        stored = kinds.SESSION.decode(record)
+        try:
+            if stored["id"] != record.key:
+                raise RecordDamaged(record.kind, record.key)
+            count = int(stored.pop("messages"))
+            stored["outcome"] = outcome_from_json(stored["outcome"])
+            stored["client_input"] = stored.pop("given")
+            return cls(**stored, version=record.version), count
+        except (TypeError, KeyError) as error:
+            raise RecordDamaged(record.kind, record.key) from error
+
+    @property
+    def created_at_utc(self) -> datetime.datetime:
+        """Time of its creation as a datetime in UTC."""
+        return utc(self.created_at)
+
+    @property
+    def updated_at_utc(self) -> datetime.datetime:
+        """Time of its last change as a datetime in UTC."""
+        return utc(self.updated_at)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The client's input under the name it had in version 0.1.0; use `client_input`."""
+        return self.client_input
 
     def call_ids(self) -> set[str]:
-        """Give the ids of all tool calls in it."""
+        """Return the ids of all tool calls in the messages."""
         return {call["id"] for message in self.messages for call in message.get("toolCalls") or ()}
 
-    def _kept(self) -> dict[str, Any]:
-        kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("messages", "version")}
-        return kept | {"messages": len(self.messages), "outcome": outcome_to_json(self.outcome)}
+    def to_change(self, version: int) -> Change:
+        """Return the change that writes the session without its messages, if its record has this version."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "version"}
+        values |= {"messages": len(self.messages), "outcome": outcome_to_json(self.outcome)}
+        values["given"] = values.pop("client_input")
+        return kinds.SESSION.change(self.id, self.id, values, version)
 
 
 class Sessions:
-    """The sessions of a store; with a claim only as long as that holds the thread."""
+    """The sessions of a store. With a claim, writes succeed only while the claim holds the thread."""
 
     def __init__(self, store: Store, claim: Claim | None = None, bus: EventBus | None = None) -> None:
         self.store = store
@@ -80,62 +111,70 @@ class Sessions:
         self._bus = bus
 
     async def find(self, session_id: str) -> Session | None:
-        """Give a session, `None` if there is none. Raises `RecordDamaged`, `RecordTooNew`, `StoreError`."""
+        """Return a session, `None` if there is none.
+
+        Raises `RecordDamaged`, `RecordTooNew` and `StoreError`.
+        """
         record = await kinds.SESSION.find(self.store, session_id)
         if record is None:
             return None
-        kept = kinds.SESSION.decode(record)
-        try:
-            if kept["id"] != session_id:
-                raise RecordDamaged(record.kind, record.key)
-            count = int(kept.pop("messages"))
-            kept["outcome"] = outcome_from_json(kept["outcome"])
-            session = Session(**kept, version=record.version)
-        except (TypeError, KeyError) as error:
-            raise RecordDamaged(record.kind, record.key) from error
-        session.messages, digest = await self._messages(session_id, count)
+        session, count = Session.from_record(record)
+        session.messages, digest = await self._read_messages(session_id, count)
         if digest != session.digest:
             raise RecordDamaged(record.kind, record.key)
         return session
 
     async def load(self, session_id: str) -> Session:
-        """Give a session. Raises `SessionNotFound`, and as `find`."""
+        """Return a session. Raises `SessionNotFound`, and what `find` raises."""
         session = await self.find(session_id)
         if session is None:
-            raise SessionNotFound(f"there is no session '{session_id}'")
+            raise SessionNotFound(f"there is no session '{session_id}' in the store; create it with create_session")
         return session
 
-    async def _messages(self, session_id: str, count: int) -> tuple[list[dict[str, Any]], str]:
+    async def check_exists(self, session_id: str) -> None:
+        """Raise `SessionNotFound` if there is no such session."""
+        if await kinds.SESSION.find(self.store, session_id) is None:
+            raise SessionNotFound(f"there is no session '{session_id}' in the store; create it with create_session")
+
+    async def _read_messages(self, session_id: str, count: int) -> tuple[list[dict[str, Any]], str]:
+        """Return a session's first messages and their digest."""
         messages: list[dict[str, Any]] = []
         digest = ""
+        # The key without its last digit sorts right before the first message, so reading starts with that.
         after = (kinds.MESSAGE.name, numbered_key(session_id, 0)[:-1])
         while len(messages) < count:
-            page = await self.store.records(kinds.MESSAGE.name, session_id, after, min(PAGE, count - len(messages)))
+            limit = min(PAGE_MESSAGES, count - len(messages))
+            page = await self.store.records(kinds.MESSAGE.name, session_id, after, limit)
             for record in page:
                 if record.key != numbered_key(session_id, len(messages)):
                     break
                 messages.append(kinds.MESSAGE.decode(record))
                 digest = extend_digest(digest, record.value)
                 after = (record.kind, record.key)
-            if len(messages) < count and len(page) < PAGE:
+            if len(messages) < count and len(page) < PAGE_MESSAGES:
                 raise RecordDamaged(kinds.MESSAGE.name, numbered_key(session_id, len(messages)))
         return messages, digest
 
-    async def checkpoint(self, session: Session, number: int | None = None) -> Checkpoint:
-        """Give a checkpoint, by default the last. Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`."""
+    async def load_checkpoint(self, session: Session, number: int | None = None) -> Checkpoint:
+        """Return a session's checkpoint by its number, by default the last.
+
+        Raises `SessionNotFound`, `RecordDamaged` and `RecordTooNew`.
+        """
         wanted = session.checkpoints if number is None else number
         key = numbered_key(session.id, wanted)
         record = await kinds.CHECKPOINT.find(self.store, key) if 0 < wanted <= session.checkpoints else None
         if record is None:
             if number is None and session.checkpoints:
                 raise RecordDamaged(kinds.CHECKPOINT.name, key)
-            raise SessionNotFound(f"session '{session.id}' has no checkpoint {wanted}")
+            raise SessionNotFound(
+                f"session '{session.id}' has no checkpoint {wanted}; its last is {session.checkpoints}"
+            )
         checkpoint = read_checkpoint(record, session.id, wanted)
-        kept = session.messages[: checkpoint.messages]
+        count = len(session.messages[: checkpoint.messages])
         digest = session.digest
         if checkpoint.messages != len(session.messages):
-            _, digest = await self._messages(session.id, len(kept))
-        if len(kept) != checkpoint.messages or digest != checkpoint.digest:
+            _, digest = await self._read_messages(session.id, count)
+        if count != checkpoint.messages or digest != checkpoint.digest:
             raise RecordDamaged(record.kind, record.key)
         return checkpoint
 
@@ -145,69 +184,73 @@ class Sessions:
         *,
         messages: Iterable[dict[str, Any]] = (),
         checkpoint: dict[str, Any] | None = None,
-        also: Sequence[Change] = (),
-        kept: list[dict[str, Any]] | None = None,
-        **changed: Any,
+        changes: Sequence[Change] = (),
+        kept_messages: list[dict[str, Any]] | None = None,
+        **fields_to_set: Any,
     ) -> Checkpoint | None:
-        """Add messages and a checkpoint, and change what else is said, in one step; only then is `session` changed.
+        """Add messages and a checkpoint to a session and set its fields, in one step.
 
-        `checkpoint`: its fields but for those that follow from the session. `also`: other changes of the same step.
-        `kept`: the messages it has before those that are added, where these are not all. Raises `SessionAlreadyExists`,
-        `RecordConflict` where another has changed the session, `LeaseLost`, `StoreError`.
+        `checkpoint` has the checkpoint's fields that do not follow from the session. `changes` are written in the same
+        step. `kept_messages` are those before the added ones, by default all. `session` itself changes only after the
+        store has written everything. Raises `SessionAlreadyExists`, `RecordConflict` if another process has changed the
+        session, `LeaseLost` and `StoreError`.
         """
         added = list(messages)
-        changes = list(also)
+        all_changes = list(changes)
         now = now_ms()
-        after = Session(**{one.name: getattr(session, one.name) for one in fields(session)} | changed)
-        before = session.messages if kept is None else kept
+        after = Session(**{each.name: getattr(session, each.name) for each in fields(session)} | fields_to_set)
+        before = session.messages if kept_messages is None else kept_messages
         after.messages = [*before, *added]
         after.updated_at = now
         after.created_at = session.created_at or now
         for number, message in enumerate(added, len(before)):
-            value = encode_value(message)
-            after.digest = extend_digest(after.digest, value)
-            changes.append(Change(kinds.MESSAGE.name, numbered_key(session.id, number), session.id, value, 0))
-        made = None
+            change = kinds.MESSAGE.change(numbered_key(session.id, number), session.id, message, 0)
+            after.digest = extend_digest(after.digest, change.value or b"")
+            all_changes.append(change)
+        new_checkpoint = None
         if checkpoint is not None:
             after.checkpoints += 1
-            made = Checkpoint(
+            new_checkpoint = Checkpoint(
                 session_id=session.id, number=after.checkpoints, messages=len(after.messages),
                 digest=after.digest, created_at=now, **checkpoint,
             )  # fmt: skip
-            changes.append(Change(kinds.CHECKPOINT.name, made.key, session.id, made.sealed(), 0))
-        changes.append(kinds.SESSION.change(session.id, session.id, after._kept(), session.version))
+            all_changes.append(new_checkpoint.to_change())
+        all_changes.append(after.to_change(session.version))
         try:
-            versions = await self.store.write(changes, self.claim)
+            versions = await self.store.write(all_changes, self.claim)
         except RecordConflict as error:
             if session.version == 0 and error.kind == kinds.SESSION.name:
-                raise SessionAlreadyExists(f"there is a session '{session.id}' already") from error
+                raise SessionAlreadyExists(
+                    f"there is a session '{session.id}' already; load it with restore_session"
+                ) from error
             raise
         after.version = versions[-1]
-        for one in fields(session):
-            setattr(session, one.name, getattr(after, one.name))
-        if made is not None and self._bus is not None:
-            self._bus.checkpoint(made)
-        return made
+        for each in fields(session):
+            setattr(session, each.name, getattr(after, each.name))
+        if new_checkpoint is not None and self._bus is not None:
+            self._bus.publish_checkpoint(new_checkpoint)
+        return new_checkpoint
 
-    async def rewind(self, session: Session, to: Checkpoint) -> None:
-        """Take a session back to a checkpoint, in one step: the messages and checkpoints after it go.
+    async def rewind(self, session: Session, checkpoint: Checkpoint) -> None:
+        """Remove the messages and checkpoints after a checkpoint from a session, in one step.
 
-        What its tools did is forgotten only of calls that are taken back with the messages that made them.
+        Ledger entries are removed only with the messages that contain their calls.
         """
-        gone = [
+        removals = [
             kinds.CHECKPOINT.removal(numbered_key(session.id, number), session.id)
-            for number in range(to.number + 1, session.checkpoints + 1)
+            for number in range(checkpoint.number + 1, session.checkpoints + 1)
         ]
-        cut = await self.cut(session, to.messages)
-        await self.save(session, also=[*gone, *cut.pop("also")], outcome=None, checkpoints=to.number, **cut)
+        truncation = await self.plan_truncation(session, checkpoint.messages)
+        truncation["changes"] = [*removals, *truncation["changes"]]
+        await self.save(session, outcome=None, checkpoints=checkpoint.number, **truncation)
 
-    async def cut(self, session: Session, count: int) -> dict[str, Any]:
-        """Give what `save` is to be told to leave the session only its first so many messages."""
-        _, digest = await self._messages(session.id, count)
-        gone = [
+    async def plan_truncation(self, session: Session, count: int) -> dict[str, Any]:
+        """Return the options with which `save` leaves a session only its first `count` messages."""
+        _, digest = await self._read_messages(session.id, count)
+        removals = [
             kinds.MESSAGE.removal(numbered_key(session.id, number), session.id)
             for number in range(count, len(session.messages))
         ]
-        calls = Session(session.id, session.messages[count:]).call_ids()
-        gone += [kinds.TOOL_CALL.removal(ledger.ledger_key(session.id, call), session.id) for call in calls]
-        return {"also": gone, "kept": session.messages[:count], "digest": digest}
+        call_ids = Session(session.id, session.messages[count:]).call_ids()
+        removals += [kinds.TOOL_CALL.removal(session_key(session.id, call_id), session.id) for call_id in call_ids]
+        return {"changes": removals, "kept_messages": session.messages[:count], "digest": digest}

@@ -1,4 +1,4 @@
-"""Skills: named sets of instructions with their tools, in use or at hand."""
+"""Skills: named instructions with their tools, active or listed for the model to activate."""
 
 from __future__ import annotations
 
@@ -9,114 +9,129 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner.errors import SkillInvalid, ToolNameClash
-from agentrunner.runtime.tools import Tool
+from agentrunner.runtime.tools import Tool, make_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MAX_DESCRIPTION = 1024
+_MAX_DESCRIPTION_CHARACTERS = 1024
 USE_SKILL = "use_skill"
-"""The tool by which a model takes a skill into use."""
+"""Name of the tool with which a model activates a skill."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """What a model may be taught. Raises `SkillInvalid`."""
+    """Instructions and tools that a model has while the skill is active.
+
+    Raises:
+        SkillInvalid: If the name, the description or the instructions are missing or not valid.
+
+    Example:
+        Skill("travel", "For questions about trips.", "Always ask for the date first.", tools=[weather])
+    """
 
     name: str
-    """Letters, digits, `-` and `_`, up to 64."""
+    """Up to 64 letters, digits, `-` and `_`."""
     description: str
-    """What it is for and when: by this a model chooses it, so it is a sentence or two, up to 1,024 characters."""
+    """One or two sentences, up to 1,024 characters, by which the model decides when to activate the skill."""
     instructions: str
-    """What the system prompt says while the skill is in use, as Markdown."""
+    """Markdown text that the system prompt contains while the skill is active."""
     tools: Sequence[Tool | Callable[..., Any]] = ()
-    """Those the model has while the skill is in use."""
+    """Tools the model has while the skill is active."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise SkillInvalid(f"a skill's name is 1 to 64 letters, digits, '-' and '_', not {self.name!r}")
-        if not isinstance(self.description, str) or not 0 < len(self.description.strip()) <= _MAX_DESCRIPTION:
-            raise SkillInvalid(f"the skill '{self.name}' needs a description of 1 to {_MAX_DESCRIPTION} characters")
+            raise SkillInvalid(f"a skill's name must be 1 to 64 letters, digits, '-' and '_', not {self.name!r}")
+        if (
+            not isinstance(self.description, str)
+            or not 0 < len(self.description.strip()) <= _MAX_DESCRIPTION_CHARACTERS
+        ):
+            raise SkillInvalid(
+                f"the skill '{self.name}' needs a description of 1 to {_MAX_DESCRIPTION_CHARACTERS} characters"
+            )
         if not isinstance(self.instructions, str) or not self.instructions.strip():
             raise SkillInvalid(f"the skill '{self.name}' has no instructions")
 
 
 class SkillPrompter:
-    """Puts skills into what a model is told: the instructions and tools of those in use, and a list of the others.
+    """Adds skills to model requests: the active skills' instructions and tools, and a list of the others.
 
-    The model takes a listed one into use by the tool `use_skill`. Raises `SkillInvalid` where two skills have the same
-    name, `ToolNameClash` where two tools have; a tool may be several skills' if it is the same `Tool` or function.
+    The model activates a listed skill with the tool `use_skill`. Raises `SkillInvalid` if two skills have the same
+    name, and `ToolNameClash` if two tools have. Skills may share a tool if it is the same `Tool` or function.
     """
 
     def __init__(self, skills: Iterable[Skill]) -> None:
         self.skills: dict[str, Skill] = {}
         self._tools: dict[str, list[Tool]] = {}
-        made: dict[int, Tool] = {}
+        shared: dict[int, Tool] = {}
         for skill in skills:
             if skill.name in self.skills:
-                raise SkillInvalid(f"two skills are called '{skill.name}'")
+                raise SkillInvalid(f"two skills are named '{skill.name}'")
             self.skills[skill.name] = skill
-            self._tools[skill.name] = [made.setdefault(id(one), _tool(one)) for one in skill.tools]
-        self._use_skill = _use_skill(list(self.skills)) if self.skills else None
+            self._tools[skill.name] = [shared.setdefault(id(function), make_tool(function)) for function in skill.tools]
+        self._use_skill = _make_use_skill(list(self.skills)) if self.skills else None
         self.toolbox(())
 
     def toolbox(self, own: Iterable[Tool]) -> dict[str, Tool]:
-        """Give a runtime's own tools and those of all skills by name: what may be run, whatever is in use.
+        """Return the runtime's own tools and those of all skills, active or not, by name.
 
         Raises `ToolNameClash`.
         """
-        box: dict[str, Tool] = {}
+        by_name: dict[str, Tool] = {}
         owners: dict[str, str] = {}
-        every: list[tuple[str, Tool]] = [("the runtime", tool) for tool in own]
+        owned: list[tuple[str, Tool]] = [("the runtime", tool) for tool in own]
         if self._use_skill is not None:
-            every.append(("the runtime", self._use_skill))
-        every += [(f"the skill '{name}'", tool) for name, tools in self._tools.items() for tool in tools]
-        for owner, tool in every:
-            if box.setdefault(tool.name, tool) is not tool:
+            owned.append(("the runtime", self._use_skill))
+        owned += [(f"the skill '{name}'", tool) for name, tools in self._tools.items() for tool in tools]
+        for owner, tool in owned:
+            if by_name.setdefault(tool.name, tool) is not tool:
                 raise ToolNameClash(tool.name, owners[tool.name], owner)
             owners.setdefault(tool.name, owner)
-        return box
+        return by_name
 
-    def active(self, names: Iterable[str] | None, messages: Iterable[Mapping[str, Any]] = ()) -> list[str]:
-        """Give the names of the skills in use: the given ones, `None` all, and those the model has taken into use.
+    def find_active(self, names: Iterable[str] | None, messages: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+        """Return the names of the active skills: `names` (`None`: all) and those the model has activated.
 
-        Names of skills that are no more are left out.
+        Names of skills that no longer exist are skipped.
         """
         if names is None:
             return list(self.skills)
-        wanted = set(names)
-        calls: dict[str, str] = {}
+        active = set(names)
+        activations: dict[str, str] = {}
         for message in messages:
             for call in message.get("toolCalls") or ():
                 if call["function"]["name"] == USE_SKILL:
-                    calls[call["id"]] = call["function"]["arguments"]
-            if message.get("role") == "tool" and message.get("toolCallId") in calls and not message.get("error"):
-                wanted.add(_named(calls[message["toolCallId"]]))
-        return [name for name in self.skills if name in wanted]
+                    activations[call["id"]] = call["function"]["arguments"]
+            if message.get("role") == "tool" and message.get("toolCallId") in activations and not message.get("error"):
+                active.add(_read_skill_name(activations[message["toolCallId"]]))
+        return [name for name in self.skills if name in active]
+
+    active = find_active
+    """The name of `find_active` in version 0.1.0."""
 
     def tools(self, active: Iterable[str]) -> list[Tool]:
-        """Give the tools of the skills in use, each once, and `use_skill` where others are not in use."""
-        used = set(active)
-        tools = {tool.name: tool for name, given in self._tools.items() if name in used for tool in given}
-        if self._use_skill is not None and used < self.skills.keys():
+        """Return the active skills' tools, each once, and `use_skill` if some skill is not active."""
+        active_names = set(active)
+        tools = {tool.name: tool for name, own in self._tools.items() if name in active_names for tool in own}
+        if self._use_skill is not None and active_names < self.skills.keys():
             tools[USE_SKILL] = self._use_skill
         return list(tools.values())
 
     def prompt(self, active: Iterable[str]) -> str:
-        """Give what the system prompt says of the skills; empty where there are none."""
-        used = set(active)
+        """Return the system prompt's text about skills; empty if there are no skills."""
+        active_names = set(active)
         parts = [
             f"# Skill: {skill.name}\n\n{skill.instructions.strip()}"
             for skill in self.skills.values()
-            if skill.name in used
+            if skill.name in active_names
         ]
-        others = [skill for skill in self.skills.values() if skill.name not in used]
+        others = [skill for skill in self.skills.values() if skill.name not in active_names]
         if others:
-            listed = "\n".join(f"- {skill.name}: {' '.join(skill.description.split())}" for skill in others)
+            lines = "\n".join(f"- {skill.name}: {' '.join(skill.description.split())}" for skill in others)
             parts.append(
                 f"# Other skills\n\nBefore a task that one of these is for, call the tool `{USE_SKILL}` with its name; "
-                f"you then have its instructions and its tools.\n\n{listed}"
+                f"you then have its instructions and its tools.\n\n{lines}"
             )
         return "\n\n".join(parts)
 
@@ -124,60 +139,76 @@ class SkillPrompter:
 def load_skills(
     folder: str | Path, tools: Mapping[str, Sequence[Tool | Callable[..., Any]]] | None = None
 ) -> list[Skill]:
-    """Read the skills of a folder, as agentskills.io has them: each a folder with a `SKILL.md`, called as the skill.
+    """Read the skills of a folder that is laid out as agentskills.io describes.
 
-    That file is YAML between two lines of `---`, in which there are `name` and `description`, and the instructions
-    below. `tools` are those of the skills by their names. Raises `SkillInvalid`, which names the file, `OSError`, and
-    `ImportError` where PyYAML is missing.
+    Each skill is a folder with the skill's name that contains a `SKILL.md`. That file begins with YAML between two
+    lines of `---`, which has `name` and `description`; the instructions follow.
+
+    Args:
+        folder: The folder that contains the skills' folders.
+        tools: The skills' tools by the skills' names.
+
+    Returns:
+        The skills in the order of their names.
+
+    Raises:
+        SkillInvalid: If a `SKILL.md` is not valid, or `tools` names a skill that is not in the folder.
+        OSError: If a file cannot be read.
+        ImportError: If PyYAML is not installed.
+
+    Example:
+        agent = AgentRuntime(llm, skills=load_skills("skills", {"travel": [weather]}))
     """
-    given = dict(tools or {})
-    skills = [_read(file, given.pop(file.parent.name, ())) for file in sorted(Path(folder).glob("*/SKILL.md"))]
-    if given:
-        raise SkillInvalid(f"there are tools for the skill '{min(given)}', which is not in {folder}")
+    remaining = dict(tools or {})
+    skills = [
+        _read_skill(file, remaining.pop(file.parent.name, ())) for file in sorted(Path(folder).glob("*/SKILL.md"))
+    ]
+    if remaining:
+        raise SkillInvalid(
+            f"tools has the skill '{min(remaining)}', but {folder} does not contain a skill of that name"
+        )
     return skills
 
 
-def _read(file: Path, tools: Sequence[Tool | Callable[..., Any]]) -> Skill:
+def _read_skill(file: Path, tools: Sequence[Tool | Callable[..., Any]]) -> Skill:
     try:
         import yaml  # type: ignore[import-untyped]
     except ImportError as error:
-        raise ImportError("reading SKILL.md needs PyYAML: pip install 'agentrunner[skills]'") from error
+        raise ImportError("load_skills needs PyYAML: pip install 'agentrunner[skills]'") from error
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SkillInvalid(f"{file}: not UTF-8") from error
-    found = re.match(r"---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", text, re.DOTALL | re.MULTILINE)
-    if found is None:
-        raise SkillInvalid(f"{file}: it does not begin with YAML between two lines of ---")
+        raise SkillInvalid(f"{file}: the file is not UTF-8") from error
+    header = re.match(r"---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    if header is None:
+        raise SkillInvalid(f"{file}: the file must begin with YAML between two lines of ---")
     try:
-        said = yaml.safe_load(found[1])
+        fields = yaml.safe_load(header[1])
     except yaml.YAMLError as error:
-        raise SkillInvalid(f"{file}: no YAML: {error}") from error
-    if not isinstance(said, dict):
+        raise SkillInvalid(f"{file}: the text between the two lines of --- is not YAML: {error}") from error
+    if not isinstance(fields, dict):
         raise SkillInvalid(f"{file}: name and description are missing")
-    if said.get("name") != file.parent.name:
-        raise SkillInvalid(f"{file}: the skill is called {said.get('name')!r}, its folder '{file.parent.name}'")
+    if fields.get("name") != file.parent.name:
+        raise SkillInvalid(
+            f"{file}: the name {fields.get('name')!r} differs from that of the folder, '{file.parent.name}'"
+        )
     try:
-        return Skill(said["name"], said.get("description") or "", text[found.end() :].strip(), tuple(tools))
+        return Skill(fields["name"], fields.get("description") or "", text[header.end() :].strip(), tuple(tools))
     except SkillInvalid as error:
         raise SkillInvalid(f"{file}: {error}") from None
 
 
-def _tool(given: Tool | Callable[..., Any]) -> Tool:
-    return given if isinstance(given, Tool) else Tool(given)
-
-
-def _use_skill(names: Sequence[str]) -> Tool:
+def _make_use_skill(names: Sequence[str]) -> Tool:
     def use_skill(name: str) -> str:
-        """Take a skill into use."""
+        """Start using a skill."""
         return f"The skill '{name}' is in use. Its instructions are in the system prompt."
 
-    # So that the model is told which there are, and one it makes up is refused.
+    # The type lists the skills' names in the tool's schema, and refuses a name that the model made up.
     use_skill.__annotations__["name"] = Literal[tuple(names)]
     return Tool(use_skill, name=USE_SKILL, concurrent=True, idempotent=True)
 
 
-def _named(arguments: str) -> str:
+def _read_skill_name(arguments: str) -> str:
     try:
         return str(json.loads(arguments)["name"])
     except (ValueError, TypeError, KeyError):

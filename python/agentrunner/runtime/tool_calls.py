@@ -1,4 +1,4 @@
-"""The tool calls of one turn: judged, run, and written down."""
+"""The tool calls of one model response: checked, run and written to the ledger."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from agentrunner.runtime import approvals
-from agentrunner.runtime.approvals import ApprovalRequest, Decision, Deny, action_key, asked, interrupt_id, judged
-from agentrunner.runtime.history import UNKNOWN
-from agentrunner.runtime.session import now_ms
+from agentrunner.records.times import now_ms
+from agentrunner.runtime.approvals import (
+    ApprovalRequest,
+    Decision,
+    Deny,
+    action_key,
+    ask_handler,
+    ask_policy,
+    build_interrupt,
+    make_interrupt_id,
+    read_stored_decision,
+)
+from agentrunner.runtime.history import UNKNOWN_OUTCOME
 from agentrunner.runtime.tools import InvalidArguments, Tool, ToolCall, ToolContext, ToolResult
 
 if TYPE_CHECKING:
@@ -30,24 +39,24 @@ class ResolvedCall:
 
     call: ToolCall
     result: ToolResult
-    failure: bool = False
-    """Whether it is a failure of the model's or the tool's, and not somebody's will."""
-    ran: bool = False
-    """Whether it is the tool's own, from before a crash."""
-    concurrent = True
+    is_failure: bool = False
+    """Whether the model or the tool failed; false if a policy or an approver refused the call."""
+    has_run: bool = False
+    """Whether the result is the tool's own, from before a crash."""
+    is_concurrent = True
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call that may be run."""
+    """A call that may run."""
 
     call: ToolCall
     tool: Tool
     arguments: dict[str, Any]
 
     @property
-    def concurrent(self) -> bool:
-        """Whether it may stand beside others."""
+    def is_concurrent(self) -> bool:
+        """Whether the call may run at the same time as others."""
         return self.tool.concurrent
 
 
@@ -55,7 +64,7 @@ CheckedCall: TypeAlias = ResolvedCall | PendingCall
 
 
 class CallPolicy:
-    """Says of each call whether it runs, before any of them does."""
+    """Decides for each call of a response whether it runs, before any of them does."""
 
     def __init__(
         self,
@@ -71,74 +80,75 @@ class CallPolicy:
         self._config = config
         self._session = session
         self.approvals = {key: until for key, until in session.approvals.items() if until > now_ms()}
-        """Those of the session that hold, and what comes to be remembered."""
+        """Remembered approvals that have not ended, with those of this response."""
         self.waiting: list[ApprovalRequest] = []
-        """What has to be approved by a client first."""
+        """Calls that wait for a client's decision."""
 
-    def remember(self, key: str) -> None:
-        """Hold an approval for what comes."""
-        self.approvals[key] = now_ms() + int(self._config.approval_ttl * 1000)
+    async def check(self, call: ToolCall, entry: LedgerEntry | None) -> CheckedCall | None:
+        """Return whether a call runs and with what, `None` if it waits for a client's decision.
 
-    async def judge(self, call: ToolCall, entry: LedgerEntry | None) -> CheckedCall | None:
-        """Say what is to be done with a call; `None`: it waits for its approval.
-
-        Raises what the policy and the approval handler raise.
+        `entry` is the call's ledger entry if a process started it before. Raises what the policy and the approval
+        handler raise.
         """
         tool = self._tools.get(call.name) if call.offered else None
         if entry is not None:
-            if entry.done is not None:
-                return ResolvedCall(call, entry.done, failure=entry.done.error is not None, ran=True)
+            if (result := entry.tool_result) is not None:
+                return ResolvedCall(call, result, is_failure=result.error is not None, has_run=True)
             if tool is None or not tool.idempotent:
-                return ResolvedCall(call, UNKNOWN)
+                return ResolvedCall(call, UNKNOWN_OUTCOME)
             call = replace(call, decision=entry.decision)
         if tool is None:
             text = f"There is no tool '{call.name}'."
-            return ResolvedCall(call, ToolResult(text, text), failure=True)
-        decision = _decision(call)
+            return ResolvedCall(call, ToolResult(text, text), is_failure=True)
+        decision = read_stored_decision(call)
         try:
-            arguments = _arguments(tool, call, decision)
+            arguments = _read_arguments(tool, call, decision)
         except InvalidArguments as error:
-            return ResolvedCall(call, ToolResult(str(error), str(error)), failure=True)
+            return ResolvedCall(call, ToolResult(str(error), str(error)), is_failure=True)
         if entry is None and decision is None:
-            verdict = await judged(self._policy, tool, call, self._session)
+            verdict = await ask_policy(self._policy, tool, call, self._session)
             if verdict == "deny" or isinstance(verdict, Deny):
-                return ResolvedCall(call, _refused("This call is not allowed", getattr(verdict, "reason", "")))
+                return ResolvedCall(call, _refuse("This call is not allowed", getattr(verdict, "reason", "")))
             if verdict == "ask" and (key := action_key(tool, call.arguments)) not in self.approvals:
-                given = orjson.loads(call.arguments or "{}")
-                request = ApprovalRequest(interrupt_id(call.id), self._session.id, call, given, key)
-                decision = await asked(self._handler, request)
+                decision = await self._ask_for_decision(call, key)
                 if decision is None:
-                    self.waiting.append(request)
                     return None
-                if decision.lasting:
-                    self.remember(key)
-                call = replace(call, decision=decision.kept())
-                arguments = _arguments(tool, call, decision)
+                call = replace(call, decision=decision.to_json())
+                arguments = _read_arguments(tool, call, decision)
         if decision is not None and not decision.approved:
-            return ResolvedCall(call, _refused("The user has rejected this call", decision.reason))
+            return ResolvedCall(call, _refuse("The user has rejected this call", decision.reason))
         return PendingCall(call, tool, arguments)
 
+    async def _ask_for_decision(self, call: ToolCall, key: str) -> Decision | None:
+        """Return the handler's decision; if there is none, note that the call waits for a client's."""
+        arguments = orjson.loads(call.arguments or "{}")
+        request = ApprovalRequest(make_interrupt_id(call.id), self._session.id, call, arguments, key)
+        decision = await ask_handler(self._handler, request)
+        if decision is None:
+            self.waiting.append(request)
+        elif decision.is_lasting:
+            self.approvals[key] = now_ms() + int(self._config.approval_ttl * 1000)
+        return decision
 
-def _decision(call: ToolCall) -> Decision | None:
-    if call.decision is None:
-        return None
-    kept = call.decision
-    return Decision(kept.get("approved", False), kept.get("editedArgs"), kept.get("reason"))
+    def build_interrupts(self, checkpoint_key: str) -> list[dict[str, Any]]:
+        """Return the AG-UI interrupts for the calls that wait for a client's decision."""
+        expires_seconds = self._config.approval_expires
+        return [build_interrupt(request, expires_seconds, checkpoint_key) for request in self.waiting]
 
 
-def _arguments(tool: Tool, call: ToolCall, decision: Decision | None) -> dict[str, Any]:
+def _read_arguments(tool: Tool, call: ToolCall, decision: Decision | None) -> dict[str, Any]:
     if decision is not None and decision.edited is not None:
         return tool.validate(orjson.dumps(decision.edited).decode())
     return tool.validate(call.arguments)
 
 
-def _refused(text: str, reason: str | None) -> ToolResult:
+def _refuse(text: str, reason: str | None) -> ToolResult:
     text = f"{text}: {reason}" if reason else f"{text}."
     return ToolResult(text, text)
 
 
 class CallRunner:
-    """Runs the calls of a turn, in their order, beside each other where they are declared safe."""
+    """Runs the calls of a response in their order, and concurrent ones at the same time."""
 
     def __init__(
         self, context: TurnContext, ledger: Ledger, middlewares: Sequence[Middleware], recovery: ToolErrorRecovery
@@ -147,65 +157,69 @@ class CallRunner:
         self._ledger = ledger
         self._middlewares = middlewares
         self._recovery = recovery
-        self.failed: str | None = None
-        """What went wrong, of the first call that failed."""
-        self.stopped = False
-        """Whether that ends the turn."""
+        self.failure: str | None = None
+        """What the first failed call reports, `None` if no call has failed."""
+        self.is_stopped = False
+        """Whether the failure ends the turn."""
 
-    async def results(
-        self, calls: Sequence[CheckedCall], begun: dict[str, LedgerEntry]
+    async def run(
+        self, calls: Sequence[CheckedCall], entries: dict[str, LedgerEntry]
     ) -> AsyncGenerator[tuple[ToolCall, ToolResult], None]:
-        """Run them and yield what they gave, in their order; each is in the ledger by then.
+        """Run calls and iterate over their results, in the order of the calls.
 
-        Raises what middleware raises, `RecordConflict` where another runs one of them, `LeaseLost`, `StoreError`.
+        The ledger has each result before it is yielded. `entries` are the ledger entries of calls that start again.
+        Raises what middleware raises, `RecordConflict` if another process runs one of the calls, `LeaseLost` and
+        `StoreError`.
         """
-        for batch in _batches(calls):
-            if self.stopped:
-                for one in batch:
-                    yield one.call, one.result if isinstance(one, ResolvedCall) else _refused("Not run", self.failed)
+        for batch in _split_into_batches(calls):
+            if self.is_stopped:
+                for checked in batch:
+                    not_run = _refuse("Not run", self.failure)
+                    yield checked.call, checked.result if isinstance(checked, ResolvedCall) else not_run
                 continue
-            to_run = [one for one in batch if isinstance(one, PendingCall)]
-            entries = await self._ledger.begin([one.call for one in to_run], begun) if to_run else []
+            pending = [checked for checked in batch if isinstance(checked, PendingCall)]
+            started = await self._ledger.start([call.call for call in pending], entries) if pending else []
             tasks = {
-                one.call.id: asyncio.ensure_future(self._run(one, entry))
-                for one, entry in zip(to_run, entries, strict=True)
+                call.call.id: asyncio.ensure_future(self._run_call(call, entry))
+                for call, entry in zip(pending, started, strict=True)
             }
             try:
-                for one in batch:
-                    result = one.result if isinstance(one, ResolvedCall) else await tasks[one.call.id]
-                    self._note(one, result)
-                    yield one.call, result
+                for checked in batch:
+                    result = checked.result if isinstance(checked, ResolvedCall) else await tasks[checked.call.id]
+                    self._note_failure(checked, result)
+                    yield checked.call, result
             finally:
                 for task in tasks.values():
                     task.cancel()
                 await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    def _note(self, one: CheckedCall, result: ToolResult) -> None:
-        if result.error is None or (isinstance(one, ResolvedCall) and not one.failure):
+    def _note_failure(self, checked: CheckedCall, result: ToolResult) -> None:
+        if result.error is None or (isinstance(checked, ResolvedCall) and not checked.is_failure):
             return
-        self.failed = self.failed or f"Tool '{one.call.name}' failed: {result.error}"
-        # Arguments that do not fit are no failure of the tool's: the model is told in any case.
-        if self._recovery.action == "stop" and (isinstance(one, PendingCall) or one.ran):
-            self.stopped = True
+        self.failure = self.failure or f"Tool '{checked.call.name}' failed: {result.error}"
+        # Invalid arguments are the model's mistake: even with the action `stop` the model gets a chance to correct it.
+        if self._recovery.action == "stop" and (isinstance(checked, PendingCall) or checked.has_run):
+            self.is_stopped = True
 
-    async def _run(self, one: PendingCall, entry: LedgerEntry) -> ToolResult:
+    async def _run_call(self, pending: PendingCall, entry: LedgerEntry) -> ToolResult:
+        call, tool = pending.call, pending.tool
         context = ToolContext(
-            self._context.session_id, self._context.run_id, one.call.id, entry.idempotency_key, entry.attempt
+            self._context.session_id, self._context.run_id, call.id, entry.idempotency_key, entry.attempt
         )
         try:
             for middleware in self._middlewares:
-                await middleware.on_tool_call(self._context, one.call, one.arguments)
-            result = await one.tool.call(one.arguments, context)
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises is what the model is told
-            result = self._failure(one.tool, error)
-        if one.call.decision is not None and "editedArgs" in one.call.decision:
-            result = replace(result, metadata={**result.metadata, "editedArgs": one.call.decision["editedArgs"]})
+                await middleware.on_tool_call(self._context, call, pending.arguments)
+            result = await tool.call(pending.arguments, context)
+        except Exception as error:  # noqa: BLE001 - a tool may raise anything, and the model is told
+            result = self._describe_error(tool, error)
+        if call.decision is not None and "editedArgs" in call.decision:
+            result = replace(result, metadata={**result.metadata, "editedArgs": call.decision["editedArgs"]})
         for middleware in self._middlewares:
-            result = await middleware.on_tool_result(self._context, one.call, result) or result
-        await self._ledger.end(entry, result)
+            result = await middleware.on_tool_result(self._context, call, result) or result
+        await self._ledger.finish(entry, result)
         return result
 
-    def _failure(self, tool: Tool, error: Exception) -> ToolResult:
+    def _describe_error(self, tool: Tool, error: Exception) -> ToolResult:
         if isinstance(error, TimeoutError) and tool.timeout is not None and not str(error):
             text = f"it took longer than {tool.timeout:g} seconds"
         else:
@@ -214,18 +228,13 @@ class CallRunner:
         return ToolResult(f"Error: {text}{advice}", text)
 
 
-def _batches(calls: Sequence[CheckedCall]) -> Iterator[list[CheckedCall]]:
-    """Give the calls in rows that may run together."""
+def _split_into_batches(calls: Sequence[CheckedCall]) -> Iterator[list[CheckedCall]]:
+    """Iterate over the calls in groups that may run at the same time."""
     batch: list[CheckedCall] = []
-    for one in calls:
-        if batch and not (one.concurrent and batch[-1].concurrent):
+    for call in calls:
+        if batch and not (call.is_concurrent and batch[-1].is_concurrent):
             yield batch
             batch = []
-        batch.append(one)
+        batch.append(call)
     if batch:
         yield batch
-
-
-def interrupts(policy: CallPolicy, expires: float | None, checkpoint: str) -> list[dict[str, Any]]:
-    """Give AG-UI's interrupts for what waits for approval."""
-    return [approvals.interrupt(request, expires, checkpoint) for request in policy.waiting]

@@ -1,4 +1,4 @@
-"""Tools: typed functions a model may call."""
+"""Tools: typed functions that a model can call."""
 
 from __future__ import annotations
 
@@ -20,71 +20,94 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 Policy: TypeAlias = Literal["allow", "ask", "deny"]
-"""What may be done with a call: run it, run it once it is approved, or neither."""
+"""What happens with a call: it runs, it runs after an approval, or it does not run."""
 
 
 class InvalidArguments(ValueError):
-    """What a model called a tool with does not fit; the text is for the model."""
+    """The arguments of a call do not match the tool's parameters; the text is for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call the model made."""
+    """A tool call of the model."""
 
     id: str
-    """One of its kind in the session."""
+    """An id that no other call of the session has."""
     name: str
     arguments: str
-    """JSON, as the model wrote it, or as middleware or an approver changed it."""
+    """JSON text as the model wrote it, or as middleware changed it."""
     client: bool = False
-    """Whether the tool is the client's."""
+    """Whether the tool runs in the client."""
     offered: bool = True
-    """Whether the model was told of the tool."""
+    """Whether the request offered this tool to the model."""
     decision: dict[str, Any] | None = None
-    """An approver's answer: `approved`, and `editedArgs`, `reason`, `remember`."""
+    """An approver's decision: `approved`, and `editedArgs`, `reason` and `remember` where it has them."""
     result: dict[str, Any] | None = None
-    """The message with a client's result that came before the turn could go on."""
+    """The message with a client's result, if it came while other calls of the turn waited for approval."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What became of a call. A tool may return one, to say what went wrong without raising."""
+    """The result of a tool call. A tool may return one to report an error without raising.
+
+    Example:
+        return ToolResult("The order does not exist.", error="no such order")
+    """
 
     content: str
-    """What the model is told."""
+    """Text for the model."""
     error: str | None = None
-    """Why the call failed."""
+    """Reason of a failure; `None` if the call succeeded."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Data for clients, which the model does not see."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool may know of its call: a parameter annotated with this type gets it, and the model does not see it."""
+    """Where a tool is called. A parameter annotated with this type receives it; the model does not see the parameter.
+
+    Example:
+        async def charge(order: str, context: ToolContext) -> str:
+            return await bank.charge(order, idempotency_key=context.idempotency_key)
+    """
 
     session_id: str
     run_id: str
     tool_call_id: str
     idempotency_key: str
-    """The same each time this call is run, and no other's: for services that do a thing once under a key."""
+    """Key that every attempt at this call has and no other call has, for services that deduplicate by key."""
     attempt: int
-    """1, or more where a process died while it ran the call before and the tool is idempotent."""
+    """Number of this attempt: 1, or more if the tool is idempotent and a process died during an earlier attempt."""
 
 
 class _Schema(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
-        # A title that repeats a name is nothing to a model but tokens.
+        # A title that repeats the name costs tokens and tells the model nothing.
         return False
 
 
 class Tool:
-    """A function as a tool: its name, its docstring and the schema of its parameters are what the model is told.
+    """A function as a tool. The model receives its name, its docstring and the schema of its parameters.
 
-    The function is sync (it gets a thread: a cancelled run does not wait for it) or async. `policy` is what may be done
-    with a call where the runtime's `tool_policy` has no word. `concurrent`: whether it may run beside other such tools.
-    `idempotent`: whether a call whose outcome is unknown after a crash may be run again, under the same idempotency
-    key. `timeout` in seconds. `action_key` gives, from a call's arguments, the name under which an approval is
-    remembered; without it that is the tool and all of its arguments. Raises `TypeError` for a function that cannot be
-    called by names, or with types JSON cannot be read into.
+    A sync function runs in a thread, which a cancelled run does not wait for; an async function runs on the event loop.
+
+    Args:
+        function: The function to call. Every parameter must be usable as a keyword argument.
+        name: Name for the model; by default the function's.
+        description: Description for the model; by default the function's docstring.
+        policy: What happens with a call that the runtime's `tool_policy` has no rule for.
+        concurrent: Whether calls may run at the same time as calls of other concurrent tools.
+        idempotent: Whether a call whose outcome is unknown after a crash may run again, under the same
+            idempotency key. If false, the model is told that the outcome is unknown.
+        timeout: Seconds a call may take; `None`: without limit.
+        action_key: Computes from a call's arguments the name under which an approval is remembered. By default that
+            is the tool with all of its arguments.
+
+    Raises:
+        TypeError: If a parameter cannot be passed by keyword, or has a type that JSON cannot be read into.
+
+    Example:
+        Tool(refund, policy="ask", timeout=10.0)
     """
 
     def __init__(
@@ -100,34 +123,35 @@ class Tool:
         action_key: Callable[[dict[str, Any]], str] | None = None,
     ) -> None:
         self.function = function
-        described = function.func if isinstance(function, functools.partial) else function
-        self.name: str = name or str(getattr(described, "__name__", type(described).__name__))
+        named = function.func if isinstance(function, functools.partial) else function
+        self.name: str = name or str(getattr(named, "__name__", type(named).__name__))
         self.policy = policy
         self.concurrent = concurrent
         self.idempotent = idempotent
         self.timeout = timeout
         self.action_key = action_key
-        self._context: list[str] = []
+        self._context_parameters: list[str] = []
         try:
-            self._arguments = self._read(function)
+            self._arguments = self._build_model(function)
             parameters = self._arguments.model_json_schema(schema_generator=_Schema)
         except PydanticUserError as error:
             raise TypeError(f"tool '{self.name}': {error}") from error
         parameters.pop("title", None)
         parameters.setdefault("properties", {})
-        text = description if description is not None else inspect.getdoc(described) or ""
+        text = description if description is not None else inspect.getdoc(named) or ""
         self.spec = ToolSpec(self.name, text, parameters)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose `__call__` is async
         )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - as the function
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself, without validation."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"Tool({self.name!r})"
 
-    def _read(self, function: Callable[..., Any]) -> type[BaseModel]:
+    def _build_model(self, function: Callable[..., Any]) -> type[BaseModel]:
         try:
             signature = inspect.signature(function, eval_str=True)
         except (NameError, ValueError) as error:
@@ -136,56 +160,64 @@ class Tool:
         for number, parameter in enumerate(signature.parameters.values()):
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 raise TypeError(
-                    f"tool '{self.name}': a model gives arguments by name, which '{parameter}' does not take"
+                    f"tool '{self.name}': a model passes arguments by keyword, and the parameter '{parameter}'"
+                    " does not accept that"
                 )
             if parameter.annotation is ToolContext:
-                self._context.append(parameter.name)
+                self._context_parameters.append(parameter.name)
                 continue
-            kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+            annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
             default = ... if parameter.default is parameter.empty else parameter.default
-            # By an alias: a parameter may be called what a model's attributes are, or begin with an underscore.
-            fields[f"field_{number}"] = (Annotated[kind, Field(alias=parameter.name)], default)
+            # The field has an alias because a parameter's name may clash with an attribute of pydantic's models, or
+            # begin with an underscore, which pydantic refuses.
+            fields[f"field_{number}"] = (Annotated[annotation, Field(alias=parameter.name)], default)
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
         return create_model(self.name, __config__=config, **fields)
 
     def validate(self, arguments: str) -> dict[str, Any]:
-        """Read a call's arguments. Raises `InvalidArguments`, whose text tells the model what is wrong."""
+        """Return a call's arguments as Python values.
+
+        Raises `InvalidArguments`, whose text tells the model what is wrong.
+        """
         try:
             model = self._arguments.model_validate_json(arguments or "{}")
-            # Pydantic reads more than JSON has words for.
+            # Pydantic also accepts text that is not JSON, such as NaN; stored arguments must be JSON.
             orjson.loads(arguments or "{}")
         except orjson.JSONDecodeError as error:
             raise InvalidArguments(f"The arguments of '{self.name}' do not fit: Invalid JSON: {error}") from None
         except ValidationError as error:
-            said = "; ".join(
+            problems = "; ".join(
                 f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}" for problem in error.errors()
             )
-            raise InvalidArguments(f"The arguments of '{self.name}' do not fit: {said}") from None
+            raise InvalidArguments(f"The arguments of '{self.name}' do not fit: {problems}") from None
         return {field.alias or name: getattr(model, name) for name, field in type(model).model_fields.items()}
 
     async def call(self, arguments: dict[str, Any], context: ToolContext) -> ToolResult:
-        """Run the function with arguments that were validated. Raises what it raises, `TimeoutError`, `ValueError`."""
-        arguments = arguments | dict.fromkeys(self._context, context)
+        """Call the function with validated arguments, and return its result as text.
+
+        Raises what the function raises, `TimeoutError`, and `ValueError` for a result JSON cannot express.
+        """
+        arguments = arguments | dict.fromkeys(self._context_parameters, context)
         try:
             async with asyncio.timeout(self.timeout):
                 if self._is_async:
                     value = await self.function(**arguments)
                 else:
-                    value = await asyncio.to_thread(self._run, arguments)
+                    value = await asyncio.to_thread(self._call_in_thread, arguments)
                     if inspect.isawaitable(value):
                         value = await value
         except SystemExit as error:
-            # It is the call that is to end, not the process.
+            # `sys.exit()` in a tool must end the call, not the process.
             raise RuntimeError(f"SystemExit {error}") from error
         if isinstance(value, ToolResult):
             return value
         return ToolResult(value if isinstance(value, str) else to_json(value).decode())
 
-    def _run(self, arguments: dict[str, Any]) -> Any:
+    def _call_in_thread(self, arguments: dict[str, Any]) -> Any:
         try:
             return self.function(**arguments)
         except StopIteration as error:
-            # No future takes it: it would be waited for without end.
+            # A future refuses StopIteration, so the caller would wait for ever.
             raise RuntimeError(f"StopIteration {error}".strip()) from error
 
 
@@ -198,17 +230,39 @@ def tool(**options: Any) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a `Tool` of a function: `@tool`, or `@tool(policy="ask", ...)` with the options of `Tool`."""
+    """Turn a function into a `Tool`, as a decorator with or without options.
+
+    Args:
+        function: The function, if the decorator has no options.
+        **options: The options of `Tool`.
+
+    Returns:
+        The tool, or a decorator that makes one.
+
+    Raises:
+        TypeError: As `Tool` does.
+
+    Example:
+        @tool(policy="ask")
+        async def refund(order: str, euros: float) -> str:
+            "Refund an order."
+            return await bank.refund(order, euros)
+    """
     if function is not None:
         return Tool(function)
     return lambda function: Tool(function, **options)
 
 
-def toolbox(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
-    """Give tools by name. Raises `TypeError`, `ToolNameClash`."""
-    made: dict[str, Tool] = {}
-    for given in tools:
-        one = given if isinstance(given, Tool) else Tool(given)
-        if made.setdefault(one.name, one) is not one:
+def make_tool(function: Tool | Callable[..., Any]) -> Tool:
+    """Return a `Tool` as it is and anything else as a new `Tool`. Raises `TypeError`."""
+    return function if isinstance(function, Tool) else Tool(function)
+
+
+def tools_by_name(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
+    """Return tools by name. Raises `TypeError` and `ToolNameClash`."""
+    by_name: dict[str, Tool] = {}
+    for function in tools:
+        one = make_tool(function)
+        if by_name.setdefault(one.name, one) is not one:
             raise ToolNameClash(one.name, "the runtime", "the runtime")
-    return made
+    return by_name

@@ -1,19 +1,26 @@
-"""How a run begins: what of its input is new, and from which checkpoint the turn goes on."""
+"""The start of a turn: what a run's input adds to its session, and from which checkpoint the turn continues."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import ApprovalNotFound, InterruptsOpen
 from agentrunner.records.approvals import has_accepted_answers, is_every_interrupt_closed
+from agentrunner.records.times import now_ms
 from agentrunner.running.current import current_run
-from agentrunner.runtime.approvals import action_key, interrupt_id, read_decisions
-from agentrunner.runtime.history import asked_again, client_results, fresh, settled, unanswered
+from agentrunner.runtime.approvals import action_key, make_interrupt_id, read_decisions
+from agentrunner.runtime.history import (
+    complete_results,
+    find_calls_without_result,
+    find_client_results,
+    find_regeneration_point,
+    select_new_messages,
+)
 from agentrunner.runtime.ledger import Ledger
 from agentrunner.runtime.middleware import TurnContext
 from agentrunner.runtime.outcome import Failed, Interrupted, WaitingForClient
-from agentrunner.runtime.session import Session, now_ms
+from agentrunner.runtime.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,154 +35,170 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TurnStart:
-    """A turn that can go on."""
+    """A session whose turn can start or continue."""
 
     session: Session
-    at: Checkpoint | None
-    """`None`: the session has its outcome already."""
-    retold: bool
-    """Whether clients are to be told all messages anew: what they were shown is not all that the session has."""
+    checkpoint: Checkpoint | None
+    """Checkpoint from which the turn continues; `None` if the session has its outcome already."""
+    needs_snapshot: bool
+    """Whether clients must receive all messages again, because they have not seen all that the session has."""
 
 
 class TurnStarter:
-    """Brings one run's input into its session."""
+    """Adds one run's input to its session."""
 
     def __init__(self, resources: TurnResources, sessions: Sessions, input: RunAgentInput) -> None:
         self._resources = resources
         self._sessions = sessions
         self._input = input
         self._messages = [message.model_dump(mode="json", by_alias=True) for message in input.messages]
-        self._given = {
+        self._client_input = {
             "tools": [tool.model_dump(mode="json", by_alias=True) for tool in input.tools or []],
-            "context": [one.model_dump(mode="json", by_alias=True) for one in input.context or []],
+            "context": [entry.model_dump(mode="json", by_alias=True) for entry in input.context or []],
             "state": input.state,
         }
 
-    async def run(self) -> TurnStart:
-        """Begin with new messages, or with what was decided. Raises, changing nothing, as `AgentRuntime.run`."""
+    async def start_run(self) -> TurnStart:
+        """Start a turn with new messages, or continue one with decisions.
+
+        Raises what `AgentRuntime.run` raises, and then changes nothing.
+        """
         session = await self._sessions.find(self._input.thread_id)
         if self._input.resume:
-            return await self._decided(session)
-        return await self._anew(session)
+            return await self._apply_decisions(session)
+        return await self._add_messages(session)
 
-    async def resume(self) -> TurnStart:
-        """Go on where the session was left; begin anew with what it has not been told. Raises as `run`."""
+    async def resume_run(self) -> TurnStart:
+        """Continue the turn of a run whose process died, or start it if the session does not have its input yet.
+
+        Raises what `AgentRuntime.run` raises.
+        """
         session = await self._sessions.find(self._input.thread_id)
         if self._input.resume:
-            return await self._decided(session, again=True)
-        if session is None or await self._untold(session):
-            return await self._anew(session)
-        return await self._left(session)
+            return await self._apply_decisions(session, is_retry=True)
+        if session is None or await self._is_input_missing(session):
+            return await self._add_messages(session)
+        return await self._continue(session)
 
-    async def checkpoint(self, number: int | None) -> TurnStart:
-        """Go on from a checkpoint, by default the last; what came after it is taken back.
+    async def start_from_checkpoint(self, number: int | None) -> TurnStart:
+        """Remove what came after a checkpoint, by default the last, and continue from it.
 
-        Raises `SessionNotFound`, `RecordDamaged`, `RecordTooNew`.
+        Raises `SessionNotFound`, `RecordDamaged` and `RecordTooNew`.
         """
         session = await self._sessions.load(self._input.thread_id)
-        at = await self._sessions.checkpoint(session, number)
+        checkpoint = await self._sessions.load_checkpoint(session, number)
         if number is not None or isinstance(session.outcome, Failed):
-            await self._sessions.rewind(session, at)
-        if session.outcome is None and at.step == "after_tool_calls" and (pending := unanswered(session)):
-            await self._sessions.save(session, outcome=WaitingForClient(pending))
-        return TurnStart(session, at if session.outcome is None else None, True)
+            await self._sessions.rewind(session, checkpoint)
+        is_after_calls = session.outcome is None and checkpoint.step == "after_tool_calls"
+        if is_after_calls and (call_ids := find_calls_without_result(session)):
+            await self._sessions.save(session, outcome=WaitingForClient(call_ids))
+        return TurnStart(session, checkpoint if session.outcome is None else None, True)
 
-    async def _untold(self, session: Session) -> bool:
-        """Say whether the run was to begin with something that its process did not come to write down."""
+    async def _is_input_missing(self, session: Session) -> bool:
+        """Return whether the run's process died before it stored the run's input in the session."""
         if session.checkpoints == 0:
             return True
-        known = {message["id"] for message in session.messages}
-        # What a session does not know that stands before what it knows was said to others.
+        known_ids = {message["id"] for message in session.messages}
+        # Only messages after the last known one are new. Unknown messages before it were for other agents.
         for message in reversed(self._messages):
-            if message["id"] in known:
+            if message["id"] in known_ids:
                 break
             if message["role"] == "user":
                 return True
         return isinstance(session.outcome, WaitingForClient) and bool(
-            client_results(session, await self._calls(session), self._messages)
+            find_client_results(session, await self._load_unfinished_calls(session), self._messages)
         )
 
-    async def _calls(self, session: Session) -> Sequence[ToolCall]:
-        """Give the calls at the session's end that have no result."""
-        if not unanswered(session):
+    async def _load_unfinished_calls(self, session: Session) -> Sequence[ToolCall]:
+        """Return the calls of the last model response if one of them has no result."""
+        if not find_calls_without_result(session):
             return ()
-        return (await self._sessions.checkpoint(session)).calls
+        return (await self._sessions.load_checkpoint(session)).calls
 
-    async def _left(self, session: Session) -> TurnStart:
-        at = await self._sessions.checkpoint(session) if session.outcome is None else None
-        return TurnStart(session, at, True)
+    async def _continue(self, session: Session) -> TurnStart:
+        checkpoint = await self._sessions.load_checkpoint(session) if session.outcome is None else None
+        return TurnStart(session, checkpoint, True)
 
-    async def _anew(self, found: Session | None) -> TurnStart:
-        run_id = self._input.run_id
-        session = found or Session(self._input.thread_id)
-        if isinstance(session.outcome, Interrupted) and not await self._withdrawn(session.outcome):
-            names = ", ".join(sorted(one["id"] for one in session.outcome.interrupts))
-            raise InterruptsOpen(f"interrupts are open on this thread, which the run's resume must answer: {names}")
-        calls = await self._calls(session)
-        brought = client_results(session, calls, self._messages)
-        begun = await Ledger(self._sessions, session.id).look(call for call in calls if not call.client)
-        ends = settled(session, calls, brought, begun)
-        taken = fresh(session, self._messages, history=self._resources.config.take_history)
-        context = TurnContext(session.id, run_id, 0, found)
-        for number, message in enumerate(taken):
+    async def _add_messages(self, stored_session: Session | None) -> TurnStart:
+        session = stored_session or Session(self._input.thread_id)
+        if isinstance(session.outcome, Interrupted) and not await self._are_interrupts_closed(session.outcome):
+            ids = ", ".join(sorted(interrupt["id"] for interrupt in session.outcome.interrupts))
+            raise InterruptsOpen(
+                f"thread '{session.id}' has open interrupts, which the run's resume must decide: {ids}"
+            )
+        calls = await self._load_unfinished_calls(session)
+        client_results = find_client_results(session, calls, self._messages)
+        entries = await Ledger(self._sessions, session.id).find_entries(call for call in calls if not call.client)
+        results = complete_results(session, calls, client_results, entries)
+        new_messages = await self._select_new_messages(session, stored_session)
+        count = None if new_messages or client_results else find_regeneration_point(session, self._messages)
+        truncation = await self._sessions.plan_truncation(session, count) if count is not None else {}
+        checkpoint = await self._sessions.save(
+            session, messages=[] if truncation else [*results, *new_messages],
+            outcome=None, client_input=self._client_input,
+            checkpoint={"step": "after_user_input", "turn": 0, "run_id": self._input.run_id}, **truncation,
+        )  # fmt: skip
+        return TurnStart(session, checkpoint, count is not None or len(results) > len(client_results))
+
+    async def _select_new_messages(self, session: Session, stored_session: Session | None) -> list[dict[str, Any]]:
+        """Return the messages the session takes over, as middleware leaves them."""
+        take_history = self._resources.config.take_history
+        messages = select_new_messages(session, self._messages, take_history=take_history)
+        context = TurnContext(session.id, self._input.run_id, 0, stored_session)
+        for number, message in enumerate(messages):
             if message["role"] == "user":
                 for middleware in self._resources.middlewares:
                     changed = await middleware.on_user_message(context, message)
-                    # By its id a message is known again when the client sends it with the next run.
+                    # The id stays: by it the session recognises the message that the client sends again with each run.
                     message = {**changed, "id": message["id"]} if changed is not None else message
-                taken[number] = message
-        again = None if taken or brought else asked_again(session, self._messages)
-        cut = await self._sessions.cut(session, again) if again is not None else {}
-        at = await self._sessions.save(
-            session, messages=[] if cut else [*ends, *taken], outcome=None, given=self._given,
-            checkpoint={"step": "after_user_input", "turn": 0, "run_id": run_id}, **cut,
-        )  # fmt: skip
-        return TurnStart(session, at, again is not None or len(ends) > len(brought))
+                messages[number] = message
+        return messages
 
-    async def _withdrawn(self, waiting: Interrupted) -> bool:
-        """Say whether a harness has closed the questions: by its records, where there are any."""
-        interrupt_ids = [one["id"] for one in waiting.interrupts]
-        return await is_every_interrupt_closed(self._sessions.store, self._input.thread_id, interrupt_ids)
+    async def _are_interrupts_closed(self, outcome: Interrupted) -> bool:
+        """Return whether a harness has closed all of the interrupts, for example by cancelling its run."""
+        ids = [interrupt["id"] for interrupt in outcome.interrupts]
+        return await is_every_interrupt_closed(self._sessions.store, self._input.thread_id, ids)
 
-    def _in_time(self) -> bool:
-        """Say whether a harness has seen to it that the answers came in time: acted upon they may be later."""
+    def _must_check_expiry(self) -> bool:
+        """Return whether decisions must not be late; a harness has accepted its run's decisions in time already."""
         try:
             run = current_run()
         except LookupError:
-            return False
-        return run.thread_id == self._input.thread_id and has_accepted_answers(run.run_id)
+            return True
+        return run.thread_id != self._input.thread_id or not has_accepted_answers(run.run_id)
 
-    async def _decided(self, session: Session | None, *, again: bool = False) -> TurnStart:
+    async def _apply_decisions(self, session: Session | None, *, is_retry: bool = False) -> TurnStart:
         entries = self._input.resume or []
-        answered = {entry.interrupt_id for entry in entries}
-        if session is None or not answered <= {interrupt_id(call) for call in session.call_ids()}:
-            raise ApprovalNotFound(f"no such interrupts are open on this thread: {', '.join(sorted(answered))}")
-        waiting = session.outcome
-        if not isinstance(waiting, Interrupted) or (
-            again and answered.isdisjoint(one["id"] for one in waiting.interrupts)
+        decided_ids = {entry.interrupt_id for entry in entries}
+        if session is None or not decided_ids <= {make_interrupt_id(call_id) for call_id in session.call_ids()}:
+            raise ApprovalNotFound(
+                f"thread '{self._input.thread_id}' has no open interrupts with the ids {', '.join(sorted(decided_ids))}"
+            )
+        outcome = session.outcome
+        if not isinstance(outcome, Interrupted) or (
+            is_retry and decided_ids.isdisjoint(interrupt["id"] for interrupt in outcome.interrupts)
         ):
-            # Decided before, by the same run in a process that has died or by a client that asks twice.
-            return await self._left(session)
-        at = await self._sessions.checkpoint(session)
-        decisions = read_decisions(entries, waiting, at.calls, self._resources.tools, in_time=self._in_time())
-        brought = client_results(session, at.calls, self._messages)
+            # The session has these decisions: this run stored them before its process died, or the client sent twice.
+            return await self._continue(session)
+        checkpoint = await self._sessions.load_checkpoint(session)
+        tools, config = self._resources.tools, self._resources.config
+        decisions = read_decisions(entries, outcome, checkpoint.calls, tools, check_expiry=self._must_check_expiry())
+        client_results = find_client_results(session, checkpoint.calls, self._messages)
         calls = []
         approvals = dict(session.approvals)
-        for call in at.calls:
+        for call in checkpoint.calls:
             decision = decisions.get(call.id)
             if decision is not None:
-                call = replace(call, decision=decision.kept())
-                tool = self._resources.tools.get(call.name)
-                if decision.lasting and tool is not None:
-                    approvals[action_key(tool, call.arguments)] = now_ms() + int(
-                        self._resources.config.approval_ttl * 1000
-                    )
-            calls.append(replace(call, result=brought.get(call.id, call.result)))
-        made = await self._sessions.save(
-            session, outcome=None, given=self._given, approvals=approvals,
+                call = replace(call, decision=decision.to_json())
+                tool = tools.get(call.name)
+                if decision.is_lasting and tool is not None:
+                    approvals[action_key(tool, call.arguments)] = now_ms() + int(config.approval_ttl * 1000)
+            calls.append(replace(call, result=client_results.get(call.id, call.result)))
+        new_checkpoint = await self._sessions.save(
+            session, outcome=None, client_input=self._client_input, approvals=approvals,
             checkpoint={
-                "step": "before_tool_calls", "turn": at.turn, "run_id": self._input.run_id,
-                "calls": tuple(calls), "empty": at.empty, "failures": at.failures,
+                "step": "before_tool_calls", "turn": checkpoint.turn, "run_id": self._input.run_id,
+                "calls": tuple(calls), "empty": checkpoint.empty, "failures": checkpoint.failures,
             },
         )  # fmt: skip
-        return TurnStart(session, made, False)
+        return TurnStart(session, new_checkpoint, False)

@@ -107,13 +107,13 @@ async def test_what_does_not_answer_the_interrupts_changes_nothing() -> None:
         await run(runner, agent, make_input("t1", "r1", ["go"]))
         before = await session_in(await runner.opened())
         for number, (fields, why) in enumerate([
-            ({"messages": [{"id": "x", "role": "user", "content": "and?"}]}, "interrupts are open"),
+            ({"messages": [{"id": "x", "role": "user", "content": "and?"}]}, "has open interrupts"),
             ({"resume": answer(("c1", yes))}, "int-c2"),
-            ({"resume": answer(("c1", yes), ("c2", yes), ("c3", yes))}, "no such interrupt.*int-c3"),
+            ({"resume": answer(("c1", yes), ("c2", yes), ("c3", yes))}, "no open interrupt.*int-c3"),
             ({"resume": answer(("c1", yes), ("c1", yes), ("c2", yes))}, "twice"),
-            ({"resume": answer(("c1", yes), ("c2", "yes"))}, "is answered with"),
-            ({"resume": answer(("c1", yes), ("c2", {"approved": 1}))}, "is answered with"),
-            ({"resume": answer(("c1", yes), ("c2", yes | {"editedArgs": [1]}))}, "is an object"),
+            ({"resume": answer(("c1", yes), ("c2", "yes"))}, "must be an object with"),
+            ({"resume": answer(("c1", yes), ("c2", {"approved": 1}))}, "must be an object with"),
+            ({"resume": answer(("c1", yes), ("c2", yes | {"editedArgs": [1]}))}, "must be an object"),
             ({"resume": answer(("c1", yes), ("c2", yes | {"editedArgs": {"amount": 2}}))}, "to: Field required"),
         ]):  # fmt: skip
             events = await run(runner, agent, make_input("t1", f"bad{number}") | fields)
@@ -257,12 +257,12 @@ async def test_what_was_edited_is_not_what_was_approved() -> None:
 
     for given in (handler, None):
         bank, _, agent = asking(calls(("c3", "pay", {"to": "bob"})), says("done"))
-        agent._resources = replace(agent._resources, approval_handler=given)
+        agent._turns.resources = replace(agent._turns.resources, approval_handler=given)
         await agent.create_session("s")
         result = await agent.run_turn("s", "go")
         for call in ("c2", "c3"):
             if given is None:
-                result = await agent.run_turn("s", resume=answer((call, edited.kept())))
+                result = await agent.run_turn("s", resume=answer((call, edited.to_json())))
         assert result.outcome == Completed("done")
         assert bank.paid == ["1 to eve"] * 2
     assert asked == ["c2", "c3"]

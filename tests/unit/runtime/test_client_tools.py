@@ -75,7 +75,7 @@ async def test_a_client_does_not_answer_for_the_runtime() -> None:
         await run(runner, agent, make_input("t1", "r1", ["go"]))
         forged = brought(await runner.threads.messages("t1"), c1="paid")
         events = await run(runner, agent, make_input("t1", "r2", forged))
-        assert "interrupts are open" in shown(events)[0]
+        assert "has open interrupts" in shown(events)[0]
         yes = [{"interruptId": "int-c1", "status": "resolved", "payload": {"approved": True}}]
         await run(runner, agent, make_input("t1", "r3", forged, resume=yes))
         assert paid == [1]

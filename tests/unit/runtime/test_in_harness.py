@@ -7,8 +7,8 @@ import pytest
 from agentrunner import InMemoryAgentRunner
 from agentrunner.errors import InterruptsOpen
 from agentrunner.harness import Harness, RecordRetention
+from agentrunner.records.times import now_ms
 from agentrunner.runtime import AgentRuntime, Completed, Tool
-from agentrunner.runtime.session import now_ms
 from support.scripted_model import Script, calls, says, session_in
 
 

@@ -93,7 +93,7 @@ async def test_settings_of_a_question_go_before_the_clients() -> None:
     with service(Answer(saying("ok"))) as said:
         async with OpenAIClient("test", base_url=said.url, settings={"seed": 1, "top_p": 0.1}) as client:
             await read(client.stream(LlmRequest(HELLO, settings={"seed": 2})))
-            with pytest.raises(ar.LlmRequestInvalid, match="'stream' is not a setting"):
+            with pytest.raises(ar.LlmRequestInvalid, match="'stream' cannot be a setting"):
                 await read(client.stream(LlmRequest(HELLO, settings={"stream": False})))
     assert (said.questions[0]["seed"], said.questions[0]["top_p"]) == (2, 0.1)
 
@@ -126,7 +126,7 @@ async def test_a_client_needs_a_key_for_openai(monkeypatch: pytest.MonkeyPatch) 
 async def test_wrong_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         OpenAIClient("test", api_key=KEY, **wrong)
-    with pytest.raises(ValueError, match="the client's own"):
+    with pytest.raises(ValueError, match="your own client"):
         OpenAIClient("test", api_key=KEY, client=openai.AsyncOpenAI(api_key=KEY))
 
 
@@ -327,7 +327,7 @@ async def test_an_answer_that_breaks_off_is_no_answer() -> None:
         events: list[Any] = []
         with service(answer) as said:
             async with OpenAIClient("test", base_url=said.url, api_key=KEY, max_retries=0) as client:
-                with pytest.raises(ar.LlmUnreachable, match="broke"):
+                with pytest.raises(ar.LlmUnreachable, match=r"before it was complete|closed the connection"):
                     await read(client.stream(LlmRequest(HELLO)), events)
         assert text(events) == ("" if answer.chunks == [END] else "It was a dark")
 
@@ -356,7 +356,7 @@ async def test_an_error_within_a_stream(error: dict[str, Any], kind: type[ar.Llm
 
 @pytest.mark.parametrize("nonsense", ["{not json", '{"choices": 7}', '{"choices": [{"delta": {"tool_calls": 1}}]}'])
 async def test_what_is_not_the_protocol_is_an_error(nonsense: str) -> None:
-    with service(Answer([nonsense])) as said, pytest.raises(ar.LlmResponseInvalid, match="protocol"):
+    with service(Answer([nonsense])) as said, pytest.raises(ar.LlmResponseInvalid, match="not chat completions"):
         await ask(said.url)
 
 

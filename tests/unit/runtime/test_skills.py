@@ -52,7 +52,7 @@ def test_those_in_use_are_told_and_the_others_are_listed() -> None:
 
 def test_where_all_are_in_use_there_is_no_list() -> None:
     prompter = SkillPrompter([TRAVEL, DINNER])
-    everything = prompter.active(None)
+    everything = prompter.find_active(None)
     assert everything == ["travel", "dinner"]
     assert names(prompter.tools(everything)) == ["weather", "book"]
     assert USE_SKILL not in prompter.prompt(everything)
@@ -66,18 +66,23 @@ def test_a_list_has_a_line_a_skill() -> None:
 
 def test_no_skills_say_nothing() -> None:
     prompter = SkillPrompter([])
-    assert (prompter.prompt([]), prompter.tools([]), prompter.toolbox(()), prompter.active(None)) == ("", [], {}, [])
+    assert (prompter.prompt([]), prompter.tools([]), prompter.toolbox(()), prompter.find_active(None)) == (
+        "",
+        [],
+        {},
+        [],
+    )
 
 
 def test_what_the_model_takes_into_use_stays_in_use() -> None:
     prompter = SkillPrompter([TRAVEL, DINNER])
-    assert prompter.active(["travel"], using("dinner")) == ["travel", "dinner"]
-    assert prompter.active([], using("dinner", error="denied")) == []
-    assert prompter.active([], using("dinner")[:1]) == [], "it was not run"
-    assert prompter.active(["gone"], using("cooking")) == [], "skills that are no more"
+    assert prompter.find_active(["travel"], using("dinner")) == ["travel", "dinner"]
+    assert prompter.find_active([], using("dinner", error="denied")) == []
+    assert prompter.find_active([], using("dinner")[:1]) == [], "it was not run"
+    assert prompter.find_active(["gone"], using("cooking")) == [], "skills that are no more"
     other = using("dinner")
     other[0]["toolCalls"][0]["function"]["arguments"] = "{"
-    assert prompter.active([], other) == []
+    assert prompter.find_active([], other) == []
 
 
 async def test_the_model_is_told_which_it_may_take() -> None:
@@ -160,16 +165,16 @@ def test_a_folder_of_skills(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("# Travel", "does not begin"),
-        ("---\nname: travel\n", "does not begin"),
-        ("---\nname: [travel\n---\nGo.", "no YAML"),
+        ("# Travel", "must begin"),
+        ("---\nname: travel\n", "must begin"),
+        ("---\nname: [travel\n---\nGo.", "is not YAML"),
         ("---\n- travel\n---\nGo.", "missing"),
         ("---\n---\nGo.", "missing"),
-        ("---\nname: other\ndescription: x\n---\nGo.", "called 'other'"),
+        ("---\nname: other\ndescription: x\n---\nGo.", "name 'other' differs"),
         ("---\nname: travel\n---\nGo.", "needs a description"),
         ("---\nname: travel\ndescription: [x]\n---\nGo.", "needs a description"),
         ("---\nname: travel\ndescription: x\n---\n", "no instructions"),
-        ("---\nname: travel\ndescription: !!python/object/apply:os.getcwd []\n---\nGo.", "no YAML"),
+        ("---\nname: travel\ndescription: !!python/object/apply:os.getcwd []\n---\nGo.", "is not YAML"),
         (b"---\nname: travel\ndescription: \xff\n---\nGo.", "not UTF-8"),
     ],
 )
@@ -179,5 +184,5 @@ def test_a_file_that_is_no_skill_is_named(tmp_path: Path, text: str | bytes, why
 
 
 def test_tools_for_no_skill_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ar.SkillInvalid, match="'dinner', which is not in"):
+    with pytest.raises(ar.SkillInvalid, match=r"'dinner', but .* does not contain"):
         load_skills(written(tmp_path, WRITTEN), {"dinner": [book]})

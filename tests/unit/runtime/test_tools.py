@@ -209,7 +209,7 @@ async def test_a_tool_that_goes_on_failing_ends_the_turn() -> None:
     runtime = AgentRuntime(llm, tools=[Tool(lambda: raising(KeyError())(), name="boom")])
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "go")
-    assert result.outcome == Failed("Tool 'boom' failed: KeyError (tools failed in 4 turns in a row)")
+    assert result.outcome == Failed("Tool 'boom' failed: KeyError (tools failed in 4 model responses in a row)")
     assert len(llm.requests) == 4
 
 

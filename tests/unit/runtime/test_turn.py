@@ -147,7 +147,7 @@ async def test_too_many_turns() -> None:
 
     async with InMemoryAgentRunner() as runner:
         events = await run(runner, AgentRuntime(Tireless(), tools=[add]), make_input("t1", "r1", ["go"]))
-        assert events[-1]["message"].startswith("Max turns (50) reached")
+        assert events[-1]["message"].startswith("The turn reached max_turns (50 model requests)")
         session = await session_in(await runner.opened())
         assert session.outcome == Failed(events[-1]["message"])
         assert sum(message["role"] == "tool" for message in session.messages) == 50
@@ -171,7 +171,7 @@ async def test_a_model_that_says_nothing_is_not_asked_for_ever() -> None:
     runtime = AgentRuntime(llm)
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "hello?")
-    assert result.outcome == Failed("The model gave no answer, though asked 3 times")
+    assert result.outcome == Failed("The model returned 3 empty responses in a row")
     assert len(llm.requests) == 3
 
 
@@ -180,9 +180,9 @@ async def test_a_model_that_says_nothing_is_not_asked_for_ever() -> None:
     [
         ([LlmUnreachable("the service cannot be reached")], "the service cannot be reached"),
         ([TextDelta("half"), LlmUnreachable("the connection broke")], "the connection broke"),
-        ([TextDelta("half")], "the model's answer broke off"),
+        ([TextDelta("half")], "the model's response ended before it was complete; run the turn again"),
         ([ToolCallStart("c", "add"), ValueError("bug")], "bug"),
-        ([ToolCallArgs("c", "{}")], "the model's answer has arguments for a tool call that was not begun"),
+        ([ToolCallArgs("c", "{}")], "the model's response has arguments for a tool call that it has not started"),
     ],
 )
 async def test_a_model_that_fails(answer: list[Any], why: str) -> None:
