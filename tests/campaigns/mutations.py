@@ -159,9 +159,9 @@ def deliver_before_commit() -> None:
 @mutation
 def let_stalled_clients_stay() -> None:
     """Never drop a client, whatever it takes."""
-    from agentrunner.server.sse import _Writer
+    from agentrunner.server.sse import _StreamWriter
 
-    _Writer._drop = lambda self: None  # type: ignore[method-assign]
+    _StreamWriter._drop_client = lambda self: None  # type: ignore[method-assign]
 
 
 @mutation
@@ -254,31 +254,31 @@ def leave_a_task_with_each_stream() -> None:
     """Start something with each stream that does not end with it."""
     import asyncio
 
-    from agentrunner.server.sse import _Writer
+    from agentrunner.server.sse import _StreamWriter
 
-    write, kept = _Writer.write, set()
+    write, kept = _StreamWriter.write, set()
 
-    async def leaving(self: _Writer) -> None:
+    async def leaving(self: _StreamWriter) -> None:
         kept.add(asyncio.ensure_future(asyncio.Event().wait()))
         await write(self)
 
-    _Writer.write = leaving  # type: ignore[method-assign]
+    _StreamWriter.write = leaving  # type: ignore[method-assign]
 
 
 @mutation
 def end_runs_with_their_clients() -> None:
     """Stop a run when a client that reads it leaves."""
-    from agentrunner.server.sse import _Writer
+    from agentrunner.server.sse import _StreamWriter
 
-    leave = _Writer._leave
+    leave = _StreamWriter._cancel_write
 
-    def leaving(self: _Writer) -> None:
-        runner = self._scope["app"].state.server.runner
+    def leaving(self: _StreamWriter) -> None:
+        runner = self._scope["app"].context.runner
         for driver in list(runner._live.values()):
             driver.fail(RuntimeError("its reader has left"))
         leave(self)
 
-    _Writer._leave = leaving  # type: ignore[method-assign]
+    _StreamWriter._cancel_write = leaving  # type: ignore[method-assign]
 
 
 @mutation

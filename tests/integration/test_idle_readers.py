@@ -19,8 +19,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from agentrunner._core import Frames
 from agentrunner.server import Limits, create_app
-from agentrunner.server.sse import ABORT, LEFT, EventStreamResponse
+from agentrunner.server.sse import ABORT_EXTENSION, UNSENT_BYTES_EXTENSION, EventStreamResponse
 from agentrunner.server.uvicorn_server import AbortableProtocol
 from support.agents import agent_with
 from support.events import event_types, run_finished, run_started, text_message
@@ -123,7 +124,7 @@ async def test_readers_that_do_not_read_cost_the_others_nothing_and_may_resume(
             # What the server holds of one: less than a chunk over what makes it wait.
             assert 64 * 1024 <= max(held) <= 160 * 1024
             await until(lambda: len(app.state.connections) == READERS - IDLE)
-            assert sum("took nothing" in record.message for record in caplog.records) == IDLE
+            assert sum("read nothing" in record.message for record in caplog.records) == IDLE
             # The peers have their ends open still, unread: only those are left here.
             assert descriptors() == before[1] + 2 * (READERS - IDLE) + IDLE
             await until(lambda: len(asyncio.all_tasks()) - before[0] == TASKS * (READERS - IDLE))
@@ -223,7 +224,7 @@ class Held:
         self.takes = takes
         self.sent: list[dict[str, Any]] = []
         self.aborted = asyncio.Event()
-        self.scope: Any = {"type": "http", "http_version": "1.1", "extensions": {ABORT: self.aborted.set}}
+        self.scope: Any = {"type": "http", "http_version": "1.1", "extensions": {ABORT_EXTENSION: self.aborted.set}}
 
     async def send(self, message: Any) -> None:
         if len(self.sent) == self.takes:
@@ -242,12 +243,12 @@ async def test_a_client_that_stalls_is_dropped_at_an_event_at_a_comment_and_at_t
     if takes == 3:
         over.set()
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncIterator[Frames]:
         nonlocal closed
         try:
-            yield b"id: 1\ndata: {}\n\n"
+            yield Frames(b"id: 1\ndata: {}\n\n")
             await over.wait()
-            yield b"id: 2\ndata: {}\n\n"
+            yield Frames(b"id: 2\ndata: {}\n\n")
         finally:
             closed = True
 
@@ -263,8 +264,8 @@ async def test_a_client_that_stalls_is_dropped_at_an_event_at_a_comment_and_at_t
 
 
 async def test_a_client_that_takes_a_little_at_a_time_is_not_dropped_until_it_stops() -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"id: 1\ndata: {}\n\n"
+    async def pieces() -> AsyncIterator[Frames]:
+        yield Frames(b"id: 1\ndata: {}\n\n")
 
     server, looks = Held(1), 0
 
@@ -273,7 +274,7 @@ async def test_a_client_that_takes_a_little_at_a_time_is_not_dropped_until_it_st
         looks += 1
         return max(1000 - looks, 980)
 
-    server.scope["extensions"][LEFT] = left
+    server.scope["extensions"][UNSENT_BYTES_EXTENSION] = left
     response = EventStreamResponse(pieces(), Limits(stalled_seconds=0.1))  # type: ignore[arg-type]
     await response(server.scope, server.receive, server.send)  # type: ignore[arg-type]
     assert server.aborted.is_set()
@@ -282,8 +283,8 @@ async def test_a_client_that_takes_a_little_at_a_time_is_not_dropped_until_it_st
 
 
 async def test_a_stream_that_is_cancelled_from_outside_stays_cancelled() -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b"id: 1\ndata: {}\n\n"
+    async def pieces() -> AsyncIterator[Frames]:
+        yield Frames(b"id: 1\ndata: {}\n\n")
         await asyncio.Event().wait()
 
     server = Held(99)

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from agentrunner import InMemoryAgentRunner, compact
 from agentrunner.server import create_app
-from agentrunner.server.openapi import openapi
+from agentrunner.server.openapi import build_openapi
 from support.agents import agent_with
 from support.events import run_finished, run_started, text_message
 from support.inputs import make_input
@@ -40,7 +40,7 @@ def make() -> Any:
     )
 
 
-schema = schemathesis.openapi.from_dict(openapi(make().state.server))
+schema = schemathesis.openapi.from_dict(build_openapi(make().context))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from agentrunner.server import AgentApp
 from agentrunner.server.uvicorn_server import AbortableProtocol, UvicornServer
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def serving(app: Any, **options: Any) -> Iterator[str]:
             "timeout_graceful_shutdown": 5,
         } | options,
     )  # fmt: skip
-    server = UvicornServer(config, app) if hasattr(getattr(app, "state", None), "server") else uvicorn.Server(config)
+    server = UvicornServer(config, app) if isinstance(app, AgentApp) else uvicorn.Server(config)
     startup = server.startup
 
     async def starting(sockets: list[socket.socket] | None = None) -> None:

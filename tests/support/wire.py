@@ -40,7 +40,7 @@ async def served(app: Starlette, *, send_buffer: int | None = None) -> AsyncIter
     """
 
     class Connection(AbortableProtocol):
-        stalled_seconds = app.state.server.limits.stalled_seconds
+        stalled_seconds = app.context.limits.stalled_seconds
 
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         if send_buffer is not None:

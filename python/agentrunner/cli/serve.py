@@ -90,7 +90,7 @@ def serve(
             fail(str(error), 2)
         if log_format == "text":
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}{base_path}"
-            names = ", ".join(app.state.server.agents)
+            names = ", ".join(app.context.agents)
             console(stderr=True).print(
                 f"agents {names} at {url}, threads in {without_secrets(db)}; press ctrl+c to stop"
             )

@@ -132,7 +132,7 @@ class EventStream:
                 yield data
             del data
 
-    async def pieces(self) -> AsyncIterator[Frames]:
+    async def pieces(self) -> AsyncGenerator[Frames, None]:
         """Yield the same as `Frames`."""
         while (frames := await self._next(PAGE_BYTES)) is not None:
             yield frames

@@ -2,165 +2,69 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
-from agentrunner.errors import ThreadNotFound
-from agentrunner.server import runs, threads
-from agentrunner.server.auth import principal_of
+from agentrunner.server.context import AppContext
 from agentrunner.server.cors import Cors
+from agentrunner.server.dispatcher import Dispatcher
 from agentrunner.server.headers import ForwardHeaders
-from agentrunner.server.info import info
-from agentrunner.server.inspector import page
 from agentrunner.server.limits import Limits
 from agentrunner.server.metrics import Metrics
-from agentrunner.server.openapi import openapi
-from agentrunner.server.requests import read_api_request
-from agentrunner.server.responses import ApiError, ApiResponse
-from agentrunner.server.transcribe import transcribe
+from agentrunner.server.routes import ROUTES
+from agentrunner.server.service_routes import build_service_routes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.types import Message, Receive, Scope, Send
-
     from agentrunner.harness import Harness
     from agentrunner.runner import AgentRunner
     from agentrunner.server.auth import Authenticate
-    from agentrunner.server.requests import ApiRequest
-    from agentrunner.server.transcribe import Transcriber
+    from agentrunner.server.context import Mode
+    from agentrunner.server.transcription import Transcriber
     from agentrunner.types import Agent
 
-logger = logging.getLogger("agentrunner.server")
-access = logging.getLogger("agentrunner.access")
 
-Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
+class AgentApp(Starlette):
+    """The ASGI app that `create_app` returns: serve it by itself, or mount it into another app.
 
-_HANDLERS = {
-    "agent/run": runs.run,
-    "agent/connect": runs.connect,
-    "agent/stop": runs.stop,
-    "agent/suggest": runs.suggest,
-    "threads/list": threads.list_threads,
-    "threads/messages": threads.messages,
-    "threads/events": threads.events,
-    "threads/state": threads.state,
-    "threads/update": threads.update,
-    "threads/archive": threads.archive,
-    "threads/clear": threads.clear,
-}
+    Example:
+        agents = create_app(runner, {"default": agent})
+        app = FastAPI(lifespan=agents.lifespan)
+        app.mount("/api/copilotkit", agents)
 
+    """
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Server:
-    """What the handlers share."""
+    def __init__(self, context: AppContext, *, inspector: bool) -> None:
+        self.context = context
+        dispatcher = Dispatcher(context)
+        routes = [*build_service_routes(context, inspector=inspector), Mount("", app=dispatcher)]
+        super().__init__(routes=routes, lifespan=self.lifespan)
+        # An id may contain a line break, and a `Mount` matches no path with one.
+        self.router.default = dispatcher
 
-    runner: AgentRunner
-    harness: Harness | None
-    agents: Mapping[str, Agent]
-    base_path: str | None
-    mode: Mode
-    authenticate: Authenticate | None
-    cors: Cors | None
-    limits: Limits
-    forward_headers: ForwardHeaders
-    transcriber: Transcriber | None
-    metrics: Metrics
-    shutdown_seconds: float
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Open the runner and the harness, and close them in order at the end.
 
-    async def sees(self, call: ApiRequest, thread_id: str) -> bool:
-        """Say whether there is such a thread and the caller may see it."""
-        try:
-            summary = await self.runner.threads.get(thread_id)
-        except ThreadNotFound:
-            return False
-        return call.principal is None or summary.scope == call.principal.scope
+        An app that others mount has no lifespan of its own: pass this method to the outer app, as in
+        `FastAPI(lifespan=agents.lifespan)`.
 
-    async def drain(self) -> None:
-        """Refuse new runs, give the live ones `shutdown_seconds` to end, then end the rest and close the runner.
+        Args:
+            app: The outer app, which is not used.
 
-        Their readers are told by a `RUN_ERROR` (code `INTERRUPTED`), and their streams end.
         """
-        await self.runner.drain(self.shutdown_seconds)
-        if self.harness is not None:
-            await self.harness.aclose()
-        await self.runner.aclose()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            return
-        request = Request(scope, receive)
-        origin = request.headers.get("origin")
-        status, began = 500, time.perf_counter()
-        asked = "unmatched"
-        # Quoted, lest what a client writes into its path should write lines into the log.
-        path = quote(scope["path"])
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                if self.cors is not None:
-                    self.cors.write(MutableHeaders(scope=message), origin)
-            await send(message)
-
+        await self.context.runner.open()
         try:
-            if self.cors is not None and request.method == "OPTIONS":
-                status = 204
-                await self.cors.preflight(origin)(scope, receive, send)
-                return
-            try:
-                call = await read_api_request(self, request)
-                asked = call.route.name
-                response = await self._answer(call)
-            except ApiError as refusal:
-                response = refusal.answer()
-            except HTTPException as error:
-                response = ApiResponse({"error": error.detail}, error.status_code, error.headers)
-            except ClientDisconnect:
-                # It left before it had said what it wants; nginx's word for that.
-                status = 499
-                return
-            except Exception:
-                logger.exception("a request failed: %s %s", request.method, path)
-                response = ApiResponse({"error": "internal_error"}, 500)
-            await response(scope, receive, sending)
+            if self.context.harness is not None:
+                await self.context.harness.opened()
+            yield
         finally:
-            seconds = time.perf_counter() - began
-            self.metrics.answered(asked, status, seconds)
-            access.info(
-                "%s %s %d", request.method, path, status,
-                extra={"method": request.method, "path": path, "status": status, "seconds": seconds,
-                       "route": asked},
-            )  # fmt: skip
-
-    async def _answer(self, call: ApiRequest) -> Response:
-        name = call.route.name
-        if name == "info":
-            return ApiResponse(await info(self.agents, transcribes=self.transcriber is not None, single=call.bridged))
-        if name in ("inspector/metadata", "inspector/learning"):
-            return Response(status_code=204, headers={"Cache-Control": "no-store"})
-        if name == "transcribe":
-            return await transcribe(self.transcriber, call.request, call.body, bridged=call.bridged)
-        handler = _HANDLERS.get(name)
-        if handler is None:
-            # `threads/subscribe`: word of changes by websocket is the paid service's.
-            raise ApiError(422, {"error": "Thread subscriptions are not available"})
-        return await handler(self, call)
+            await self.context.drain()
 
 
 def create_app(
@@ -176,36 +80,46 @@ def create_app(
     transcriber: Transcriber | None = None,
     inspector: bool = False,
     shutdown_seconds: float = 10.0,
-) -> Starlette:
-    """Make the ASGI app: the routes of CopilotKit's runtime and of AG-UI, over a runner and its agents.
+) -> AgentApp:
+    """Create the ASGI app with the routes of CopilotKit's runtime and of AG-UI.
 
-    `agents`: by the id clients use; `default` is what the stock ones ask for. Or a `Harness` over the same runner, for
-    its agents: clients are shown what waits for approval, and answer it. `base_path`: what stands before the routes;
-    `None`: anything may. `mode`: a route each, one route for everything, or both. `authenticate`: gives the `Principal`
-    of a request, whose scope decides which threads it sees; without it everybody sees all. `cors`: `True` for the
-    original's permissive set. `inspector`: serve a page that shows everything at `/inspector`.
+    Its lifespan opens the runner and closes it at the end; a harness is started with it, which recovers the runs of
+    processes that died, and closed with it. Pass `app.lifespan` to the outer app if you mount it.
 
-    Its lifespan opens the runner and, when it ends, closes it: live runs get `shutdown_seconds` to end. A harness is
-    started with it, which recovers the runs of processes that are gone, and closed. Mounted in another app the parent's
-    lifespan is `app.router.lifespan_context`. Raises `ValueError` for an agent id or option that cannot be.
+    Args:
+        runner: Runner that drives and stores the runs.
+        agents: Agents by the id that clients use; the stock clients ask for `default`. Or a `Harness` over the same
+            runner, for its agents: then clients are shown what waits for approval, and decide it.
+        base_path: Path in front of the routes; with `None` any path may be in front of them.
+        mode: `multi-route` for one path per route, `single-route` for one endpoint that takes envelopes, or `both`.
+        authenticate: Function that returns the `Principal` of a request, whose scope decides which threads it sees.
+            Without it every caller sees all threads.
+        cors: Origins whose pages may use the server; `True` for all, as the original allows.
+        limits: Limits of requests and streams.
+        forward_headers: Request headers that agents see.
+        transcriber: Service that turns speech into text, for `/transcribe`.
+        inspector: Serve a page at `/inspector` that shows threads, runs and events.
+        shutdown_seconds: Seconds that live runs may take to end when the app shuts down.
+
+    Returns:
+        A Starlette app, with `lifespan` for an app that mounts it.
+
+    Raises:
+        ValueError: An agent's id, an agent or an option is invalid, or the harness is over another runner.
+
+    Example:
+        runner = AgentRunner.from_url("sqlite:///threads.db")
+        app = create_app(runner, {"default": my_agent}, cors=True, inspector=True)
+
     """
-    if mode not in ("multi-route", "single-route", "both"):
-        raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
-    harness = _harness(runner, agents)
-    agents = harness.agents if harness is not None else agents
-    if not isinstance(agents, Mapping) or not agents or not all(isinstance(each, str) and each for each in agents):
-        raise ValueError("agents is a mapping of non-empty ids to agents, at least one, or a harness")
-    useless = [name for name, agent in agents.items() if not callable(getattr(agent, "run", agent))]
-    if useless:
-        raise ValueError(f"agent {useless[0]!r} is no function and has no `run`: {agents[useless[0]]!r}")
-    if authenticate is not None and not callable(authenticate):
-        raise ValueError(f"authenticate is a function, not {authenticate!r}")
-    if base_path is not None and not base_path.startswith("/"):
-        raise ValueError(f"base_path starts with a slash, unlike {base_path!r}")
-    server = Server(
+    _check_options(base_path, mode, authenticate)
+    harness = _find_harness(runner, agents)
+    agents_by_id = _check_agents(harness.agents if harness is not None else agents)
+    context = AppContext(
         runner=runner,
         harness=harness,
-        agents=dict(agents),
+        agents=dict(agents_by_id),
+        routes=ROUTES,
         base_path=base_path,
         mode=mode,
         authenticate=authenticate,
@@ -216,69 +130,38 @@ def create_app(
         metrics=Metrics(runner),
         shutdown_seconds=shutdown_seconds,
     )
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
-        await runner.opened()
-        try:
-            if harness is not None:
-                await harness.opened()
-            yield
-        finally:
-            await server.drain()
-
-    async def healthz(_: Request) -> Response:
-        return ApiResponse({"status": "ok"})
-
-    async def readyz(_: Request) -> Response:
-        try:
-            async with asyncio.timeout(5):
-                store = await runner.opened()
-                await store.live("")
-        except Exception:
-            # Whatever it is, requests cannot be served; what it is, is for the log: anybody may ask.
-            logger.exception("the store cannot be read")
-            return ApiResponse({"status": "unavailable"}, 503)
-        if runner.draining:
-            return ApiResponse({"status": "draining"}, 503)
-        return ApiResponse({"status": "ok"})
-
-    async def measured(request: Request) -> Response:
-        try:
-            await principal_of(request, authenticate)
-        except ApiError as refusal:
-            return refusal.answer()
-        return server.metrics.answer()
-
-    async def described(_: Request) -> Response:
-        return ApiResponse(openapi(server))
-
-    routes: list[Any] = [
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
-        Route("/metrics", measured),
-        Route("/openapi.json", described),
-    ]
-    if inspector:
-        # Relative, so that it holds under any mount.
-        routes.append(Route("/", lambda _: RedirectResponse("inspector")))
-        routes.append(Route("/inspector", page))
-    routes.append(Mount("", app=server))
-    app = Starlette(routes=routes, lifespan=lifespan)
-    # A `Mount` has no path with a line break in it, and an id may hold one.
-    app.router.default = server
-    app.state.server = server
-    return app
+    return AgentApp(context, inspector=inspector)
 
 
-def _harness(runner: AgentRunner, agents: object) -> Harness | None:
-    """Give the harness, if agents are one. Raises `ValueError` if it is over another runner."""
+def _find_harness(runner: AgentRunner, agents: object) -> Harness | None:
+    """Return the harness if `agents` is one. Raises `ValueError` if it is over another runner."""
     if isinstance(agents, Mapping):
         return None
+    # Apps without a harness must not wait for this import.
     from agentrunner.harness import Harness
 
     if not isinstance(agents, Harness):
         return None
     if agents.runner is not runner:
-        raise ValueError("the harness is over another runner than the app")
+        raise ValueError("the harness is over another runner than the app; pass `harness.runner`")
     return agents
+
+
+def _check_agents(agents: object) -> Mapping[str, Agent]:
+    """Return agents by their ids. Raises `ValueError` if these are none."""
+    if not isinstance(agents, Mapping) or not agents or not all(isinstance(name, str) and name for name in agents):
+        raise ValueError("agents must be a mapping of non-empty ids to agents, at least one, or a harness")
+    invalid = [name for name, agent in agents.items() if not callable(getattr(agent, "run", agent))]
+    if invalid:
+        raise ValueError(f"agent {invalid[0]!r} must be a function or an object with `run`, not {agents[invalid[0]]!r}")
+    return agents
+
+
+def _check_options(base_path: str | None, mode: str, authenticate: object) -> None:
+    """Raise `ValueError` for an option that the types rule out."""
+    if mode not in ("multi-route", "single-route", "both"):
+        raise ValueError(f"mode must be 'multi-route', 'single-route' or 'both', not {mode!r}")
+    if authenticate is not None and not callable(authenticate):
+        raise ValueError(f"authenticate must be a function, not {authenticate!r}")
+    if base_path is not None and not base_path.startswith("/"):
+        raise ValueError(f"base_path must start with a slash, not {base_path!r}")

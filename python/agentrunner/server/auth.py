@@ -1,4 +1,4 @@
-"""Who asks, and whose threads they see."""
+"""Authentication: the user who sent a request, and the threads that user may see."""
 
 from __future__ import annotations
 
@@ -14,31 +14,48 @@ from agentrunner.server.responses import ApiError
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever a request was authenticated as."""
+    """The user or team that a request was authenticated as.
+
+    Args:
+        scope: Owner of the threads that the request sees and creates: the id of a user or of a team, of 1 to 1024
+            bytes.
+
+    Raises:
+        ValueError: The scope is empty, too long or not a string.
+
+    Example:
+        def authenticate(request):
+            user = sessions.get(request.cookies.get("session"))
+            return Principal(user.id) if user else None
+
+    """
 
     scope: str
-    """Whose threads are seen and made: a user's id, or a team's. At most 1 KiB."""
+    """Owner of the threads that the request sees and creates."""
 
     def __post_init__(self) -> None:
-        # `None` would be the scope of all threads that were made without one.
+        # `None` would be the scope of all threads that were created without one.
         if not isinstance(self.scope, str) or not 0 < len(self.scope.encode()) <= 1024:
-            raise ValueError(f"a scope is a string of 1 to 1024 bytes, not {self.scope!r}")
+            raise ValueError(f"a scope must be a string of 1 to 1024 bytes, not {self.scope!r}")
 
 
 Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal | None] | None]
-"""Gives the principal of a request, or `None`: then the answer is 401. May raise `starlette.HTTPException`."""
+"""Function that returns the principal of a request, or `None` to answer 401. It may raise `starlette.HTTPException`."""
 
 
-async def principal_of(request: Request, authenticate: Authenticate | None) -> Principal | None:
-    """Give who asks; `None` where the server does not ask for it. Raises `ApiError` (401)."""
+async def authenticate_request(request: Request, authenticate: Authenticate | None) -> Principal | None:
+    """Return the principal of a request; `None` if the server does not authenticate.
+
+    Raises `ApiError` (401) if the request has no principal.
+    """
     if authenticate is None:
         return None
-    found = authenticate(request)
-    if inspect.isawaitable(found):
-        found = await found
-    if found is None:
+    principal = authenticate(request)
+    if inspect.isawaitable(principal):
+        principal = await principal
+    if principal is None:
         raise ApiError(401, {"error": "Unauthorized"}, {"WWW-Authenticate": "Bearer"})
-    if not isinstance(found, Principal):
-        # Anything else, a user's object for one, would silently be no scope at all.
-        raise TypeError(f"authenticate must give a Principal or None, not {type(found).__name__}")
-    return found
+    if not isinstance(principal, Principal):
+        # An application's own user object has no scope: the request would see the threads of all users.
+        raise TypeError(f"authenticate must return a Principal or None, not {type(principal).__name__}")
+    return principal

@@ -1,4 +1,4 @@
-"""Cross-origin requests: the original's rules (docs/spec/http.md §4.10), and what is refused without them."""
+"""Cross-origin requests: the original's rules (docs/spec/http.md §4.10), and a guard for servers without CORS."""
 
 from __future__ import annotations
 
@@ -17,36 +17,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cors:
-    """Which origins may use the server from a browser. As it is made without options: all, without credentials."""
+    """The origins whose pages may use the server from a browser: by default all, without credentials.
+
+    Args:
+        origin: One origin, several, or a function that takes the origin of a request and returns the one to allow;
+            `None` allows any.
+        credentials: Let browsers send cookies and HTTP authentication.
+        allow_methods: Methods that a preflight allows.
+        allow_headers: Request headers that a preflight allows.
+        expose_headers: Response headers that pages may read.
+        max_age: Seconds a browser may remember the response to a preflight.
+
+    Example:
+        create_app(runner, agents, cors=Cors(origin="https://chat.example.com", credentials=True))
+
+    """
 
     origin: str | Sequence[str] | Callable[[str], str | None] | None = None
-    """One origin, several, or a function that gives the origin to allow; `None`: any."""
     credentials: bool = False
     allow_methods: Sequence[str] = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
     allow_headers: Sequence[str] = ("*",)
     expose_headers: Sequence[str] = ()
     max_age: int | None = None
-    """Seconds a browser may remember the answer to a preflight."""
 
-    def allowed(self, origin: str | None) -> str | None:
-        """Give the value of `Access-Control-Allow-Origin` for a request of this origin; `None`: no such header."""
-        found = self._found(origin)
+    def resolve_origin(self, origin: str | None) -> str | None:
+        """Return `Access-Control-Allow-Origin` for a request of an origin; `None`: send no such header."""
+        allowed = self._find_allowed(origin)
         # Browsers refuse the wildcard together with credentials.
-        return origin if self.credentials and found == "*" else found or None
+        return origin if self.credentials and allowed == "*" else allowed or None
 
-    def _found(self, origin: str | None) -> str | None:
+    def _find_allowed(self, origin: str | None) -> str | None:
         if self.origin is None or isinstance(self.origin, str):
             return self.origin or "*"
         if origin is None:
             return None
         if callable(self.origin):
             return self.origin(origin)
-        # An empty list allows nobody.
+        # An empty list allows no origin.
         return origin if origin in self.origin else None
 
-    def write(self, headers: MutableHeaders, origin: str | None) -> None:
-        """Add what a browser wants to see on every answer."""
-        allowed = self.allowed(origin)
+    def add_headers(self, headers: MutableHeaders, origin: str | None) -> None:
+        """Add the CORS headers of a response to a request of an origin."""
+        allowed = self.resolve_origin(origin)
         if allowed is None:
             return
         headers["Access-Control-Allow-Origin"] = allowed
@@ -57,10 +69,10 @@ class Cors:
         if allowed != "*":
             headers.add_vary_header("Origin")
 
-    def preflight(self, origin: str | None) -> Response:
-        """Answer an `OPTIONS` request."""
+    def answer_preflight(self, origin: str | None) -> Response:
+        """Return the response to an `OPTIONS` request of an origin."""
         response = Response(status_code=204)
-        self.write(response.headers, origin)
+        self.add_headers(response.headers, origin)
         response.headers["Access-Control-Allow-Methods"] = ", ".join(self.allow_methods)
         response.headers["Access-Control-Allow-Headers"] = ", ".join(self.allow_headers)
         if self.max_age is not None:
@@ -70,13 +82,16 @@ class Cors:
 
 
 def refuse_cross_site(request: Request, cors: Cors | None) -> None:
-    """Refuse what another site's page sends without the preflight that CORS would have stopped."""
+    """Refuse a changing request from the page of another site. Raises `ApiError` (403).
+
+    Browsers send some of these without the preflight that CORS would have stopped.
+    """
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    # Every current browser says where a request comes from; what says nothing is no browser.
+    # Every current browser sends this header; a client without it is not a browser.
     if request.headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return
-    allowed = cors.allowed(request.headers.get("origin")) if cors is not None else None
+    allowed = cors.resolve_origin(request.headers.get("origin")) if cors is not None else None
     if allowed is not None and allowed in ("*", request.headers.get("origin")):
         return
     message = "The request comes from another origin; allow it with the option `cors`"

@@ -1,27 +1,19 @@
-"""Single-route requests: everything by `POST` of `{method, params, body}` (docs/spec/http.md §4.3)."""
+"""Single-route requests: every route through one `POST` of `{method, params, body}` (docs/spec/http.md §4.3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import orjson
 
-from agentrunner.server.responses import invalid_request, method_not_allowed, not_found
-from agentrunner.server.routes import Route, match, methods_of
+from agentrunner.server.bodies import is_json, load_json
+from agentrunner.server.responses import InvalidEnvelope, UnknownPath, WrongMethod
 
-METHODS = (
-    "agent/run",
-    "agent/suggest",
-    "agent/connect",
-    "agent/stop",
-    "info",
-    "inspector/metadata",
-    "inspector/learning",
-    "transcribe",
-    "resource/request",
-)
+if TYPE_CHECKING:
+    from agentrunner.server.routing import ApiRoute, RouteTable
+
 MISPLACED = (
     'Received a single-route request envelope ({ method: "..." }) but this runtime is mounted in multi-route mode, so '
     "the request matched no route. Either drop useSingleEndpoint from the frontend provider so it negotiates the "
@@ -30,93 +22,76 @@ MISPLACED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What an envelope asks for: a route, with the method, query and body of the request it stands for."""
+class EnvelopeRequest:
+    """The request that an envelope stands for."""
 
-    route: Route
-    method: str
+    route: ApiRoute
+    agent_id: str
+    thread_id: str
     query: str
     body: bytes
 
 
-def is_json(content_type: str) -> bool:
-    """Say whether a body is said to be JSON."""
-    return "application/json" in content_type
-
-
-def load(body: bytes) -> Any:
-    """Give a body's JSON value; `None` where it is no JSON."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def load_object(body: bytes) -> dict[str, Any] | None:
-    """Give the object a body holds, an empty one where there is no body; `None` for anything else."""
-    given = load(body) if body.strip() else {}
-    return given if isinstance(given, dict) else None
-
-
-def open_envelope(content_type: str, body: bytes) -> Opened:
-    """Read an envelope. Raises `ApiError`: 415, 400, 404, 405."""
+def read_envelope(routes: RouteTable, content_type: str, body: bytes) -> EnvelopeRequest:
+    """Read an envelope. Raises `ApiError` with status 400, 404, 405 or 415."""
     if not is_json(content_type):
-        raise invalid_request(415, "Single-route endpoint expects JSON payloads")
-    envelope = load(body)
+        raise InvalidEnvelope(415, "Single-route endpoint expects JSON payloads")
+    envelope = load_json(body)
     if not isinstance(envelope, dict):
-        raise invalid_request(400, "Invalid JSON payload")
+        raise InvalidEnvelope(400, "Invalid JSON payload")
     method = envelope.get("method")
     if not method:
-        raise invalid_request(400, "Missing method field")
-    if not isinstance(method, str) or method not in METHODS:
-        raise invalid_request(400, f"Unsupported method '{method}'")
+        raise InvalidEnvelope(400, "Missing method field")
+    if not isinstance(method, str) or method not in routes.envelope_methods:
+        raise InvalidEnvelope(400, f"Unsupported method '{method}'")
     params = envelope.get("params")
-    carried = envelope.get("body")
+    inner_body = envelope.get("body")
     if method == "resource/request":
-        return _resource(params, carried)
-    route = Route(
-        method,
-        _param(params, "agentId") if method.startswith("agent/") else "",
-        _param(params, "threadId") if method == "agent/stop" else "",
-    )
+        return _read_thread_request(routes, params, inner_body)
+    route = routes.find(method)
+    agent_id = _read_param(params, "agentId") if "{agentId}" in route.path else ""
+    thread_id = _read_param(params, "threadId") if "{threadId}" in route.path else ""
+    if route.method == "GET":
+        return EnvelopeRequest(route, agent_id, thread_id, "", b"")
     if method == "agent/stop" and "body" not in envelope:
-        return Opened(route, "POST", "", b"{}")
-    if method in ("agent/run", "agent/suggest", "agent/connect", "agent/stop", "transcribe"):
-        if carried is None:
-            raise invalid_request(400, "Missing request body for JSON handler")
-        return Opened(route, "POST", "", _json(carried))
-    return Opened(route, "GET", "", b"")
+        inner_body = {}
+    if inner_body is None:
+        raise InvalidEnvelope(400, "Missing request body for JSON handler")
+    return EnvelopeRequest(route, agent_id, thread_id, "", _encode_body(inner_body))
 
 
-def _resource(params: Any, carried: Any) -> Opened:
-    """Bridge to the thread routes, and to nothing else."""
-    path, method = _param(params, "path"), _param(params, "httpMethod").upper()
+def _read_thread_request(routes: RouteTable, params: Any, inner_body: Any) -> EnvelopeRequest:
+    """Read a `resource/request`, which reaches the thread routes and no others."""
+    path, method = _read_param(params, "path"), _read_param(params, "httpMethod").upper()
+    # Two slashes begin the address of another host.
     if not path.startswith("/") or path.startswith(("//", "/\\")):
-        raise invalid_request(400, "Resource path must be Runtime-relative")
+        raise InvalidEnvelope(400, "Resource path must be Runtime-relative")
     try:
-        parts = urlsplit(path)
+        url = urlsplit(path)
     except ValueError:
-        raise invalid_request(400, "Resource path must be Runtime-relative") from None
-    route = match(parts.path)
-    if route is None or not route.name.startswith("threads/"):
-        raise not_found()
-    if method not in methods_of(route):
-        raise method_not_allowed(methods_of(route))
-    has_body = method != "GET" and carried is not None
-    return Opened(route, method, parts.query, _json(carried) if has_body else b"")
+        raise InvalidEnvelope(400, "Resource path must be Runtime-relative") from None
+    match = routes.match(url.path)
+    if match is None or not match.rows[0].is_thread_route:
+        raise UnknownPath
+    route = match.find_row(method)
+    if route is None:
+        raise WrongMethod(match.methods)
+    has_body = method != "GET" and inner_body is not None
+    body = _encode_body(inner_body) if has_body else b""
+    return EnvelopeRequest(route, match.agent_id, match.thread_id, url.query, body)
 
 
-def _param(params: Any, key: str) -> str:
+def _read_param(params: Any, key: str) -> str:
     value = params.get(key) if isinstance(params, dict) else None
     if isinstance(value, str) and value.strip():
         return value
-    raise invalid_request(400, f"Missing or invalid parameter '{key}'")
+    raise InvalidEnvelope(400, f"Missing or invalid parameter '{key}'")
 
 
-def _json(carried: Any) -> bytes:
-    """Give a carried body as that of a request; a string is one already."""
+def _encode_body(inner_body: Any) -> bytes:
+    """Return the body in an envelope as the bytes of a request; a string is JSON already."""
     try:
-        return carried.encode() if isinstance(carried, str) else orjson.dumps(carried)
+        return inner_body.encode() if isinstance(inner_body, str) else orjson.dumps(inner_body)
     except TypeError:
-        # It is nested deeper than orjson writes, which is deeper than anything is taken.
-        raise invalid_request(400, "The body is nested too deep") from None
+        # orjson refuses to write what is nested deeper than any limit of the server.
+        raise InvalidEnvelope(400, "The body is nested too deep") from None

@@ -1,4 +1,4 @@
-"""Which of a request's headers an agent gets to see (docs/spec/http.md §4.4)."""
+"""The headers of a request that agents get to see (docs/spec/http.md §4.4)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,19 @@ _DENIED_PREFIXES = ("x-amz-", "x-azure-", "x-fastly-", "x-vercel-", "x-middlewar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardHeaders:
-    """`authorization` and `x-*` go to the agent, without what proxies and platforms add.
+    """The choice of request headers that agents see: by default `authorization` and `x-*`.
 
-    `deny` and `deny_prefixes` take away more, always. `allow`: only these, and then also what is denied by default.
-    Names in any case; blank ones are ignored.
+    Headers that proxies and platforms add are left out. Names match in any case; blank names are ignored.
+
+    Args:
+        use_default_denylist: Leave out the headers of proxies and platforms.
+        deny: Names to leave out as well, whatever the other options say.
+        deny_prefixes: Beginnings of names to leave out as well, whatever the other options say.
+        allow: Forward these names and no others, even if the default denylist has them.
+
+    Example:
+        create_app(runner, agents, forward_headers=ForwardHeaders(allow=["authorization", "accept-language"]))
+
     """
 
     use_default_denylist: bool = True
@@ -42,11 +51,11 @@ class ForwardHeaders:
     deny_prefixes: Sequence[str] = ()
     allow: Sequence[str] = ()
 
-    def of(self, headers: Headers) -> dict[str, str]:
-        """Give those of the headers that are forwarded, with names in lower case."""
-        deny, prefixes, allow = _clean(self.deny), tuple(_clean(self.deny_prefixes)), _clean(self.allow)
+    def select(self, headers: Headers) -> dict[str, str]:
+        """Return the headers to forward, with names in lower case."""
+        deny, prefixes, allow = _normalize(self.deny), tuple(_normalize(self.deny_prefixes)), _normalize(self.allow)
 
-        def forwarded(name: str) -> bool:
+        def is_forwarded(name: str) -> bool:
             if name in deny or name.startswith(prefixes):
                 return False
             if allow:
@@ -55,8 +64,8 @@ class ForwardHeaders:
                 return False
             return name == "authorization" or name.startswith("x-")
 
-        return {name: ", ".join(headers.getlist(name)) for name in headers if forwarded(name)}
+        return {name: ", ".join(headers.getlist(name)) for name in headers if is_forwarded(name)}
 
 
-def _clean(names: Sequence[str]) -> list[str]:
+def _normalize(names: Sequence[str]) -> list[str]:
     return [name.strip().lower() for name in names if name.strip()]

@@ -1,4 +1,4 @@
-"""`/info`: what clients ask first (docs/spec/http.md §4.7)."""
+"""`/info`, which clients request first (docs/spec/http.md §4.7)."""
 
 from __future__ import annotations
 
@@ -6,62 +6,75 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import Response
+
 from agentrunner import __version__
 from agentrunner._codec import dump
+from agentrunner.server.responses import ApiResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from agentrunner.server.context import AppContext
+    from agentrunner.server.requests import ApiRequest
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner.server")
 
-THREADS = {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
-"""With `mutations` the stock thread list renames, archives and deletes by itself."""
-NO_THREADS = dict.fromkeys(THREADS, False)
+THREAD_ENDPOINTS = {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
+"""Abilities of the thread routes; with `mutations` the stock thread list renames, archives and deletes."""
+NO_THREAD_ENDPOINTS = dict.fromkeys(THREAD_ENDPOINTS, False)
 
 
-async def info(agents: Mapping[str, Agent], *, transcribes: bool, single: bool) -> dict[str, Any]:
-    """Describe the server. `single`: to a client that uses the single route, whose thread verbs are bridged there."""
-    answer: dict[str, Any] = {
+async def get_info(context: AppContext, request: ApiRequest) -> Response:
+    """Describe the server and its agents."""
+    content: dict[str, Any] = {
         "version": __version__,
-        "agents": {name: await _describe(name, agent) for name, agent in agents.items()},
-        "audioFileTranscriptionEnabled": transcribes,
+        "agents": {name: await _describe_agent(name, agent) for name, agent in context.agents.items()},
+        "audioFileTranscriptionEnabled": context.transcriber is not None,
         "mode": "sse",
-        "threadEndpoints": NO_THREADS if single else THREADS,
+        # A client of the single route reaches the thread routes through `resource/request` only.
+        "threadEndpoints": NO_THREAD_ENDPOINTS if request.is_enveloped else THREAD_ENDPOINTS,
     }
-    if single:
-        answer["singleRoute"] = {"resourceOperations": True, "threadEndpoints": THREADS}
-    return answer | {
-        "suggestions": True,
-        "a2uiEnabled": False,
-        "openGenerativeUIEnabled": False,
-        "telemetryDisabled": True,
-    }
+    if request.is_enveloped:
+        content["singleRoute"] = {"resourceOperations": True, "threadEndpoints": THREAD_ENDPOINTS}
+    return ApiResponse(
+        content
+        | {
+            "suggestions": True,
+            "a2uiEnabled": False,
+            "openGenerativeUIEnabled": False,
+            "telemetryDisabled": True,
+        }
+    )
 
 
-async def _describe(name: str, agent: Agent) -> dict[str, Any]:
+async def get_inspector_metadata(context: AppContext, request: ApiRequest) -> Response:
+    """Answer CopilotKit's inspector, whose data only the paid service has."""
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})
+
+
+async def _describe_agent(name: str, agent: Agent) -> dict[str, Any]:
     description = getattr(agent, "description", None)
     if description is None and inspect.isroutine(agent):
         description = (inspect.getdoc(agent) or "").partition("\n")[0]
-    described: dict[str, Any] = {
+    content: dict[str, Any] = {
         "name": name,
         "description": description if isinstance(description, str) else "",
         "className": getattr(agent, "__name__", None) or type(agent).__name__,
     }
-    ask = getattr(agent, "get_capabilities", None)
-    if ask is not None:
+    get_capabilities = getattr(agent, "get_capabilities", None)
+    if get_capabilities is not None:
         try:
-            capabilities = ask()
+            capabilities = get_capabilities()
             if inspect.isawaitable(capabilities):
                 capabilities = await capabilities
             if capabilities is not None:
-                as_dict = getattr(capabilities, "model_dump", None)
-                said = as_dict(mode="json", by_alias=True, exclude_none=True) if as_dict is not None else capabilities
-                # It fails here if it is no JSON.
-                dump(said)
-                described["capabilities"] = said
+                to_dict = getattr(capabilities, "model_dump", None)
+                if to_dict is not None:
+                    capabilities = to_dict(mode="json", by_alias=True, exclude_none=True)
+                # Fail here if it is not JSON: in the response it would fail for all agents.
+                dump(capabilities)
+                content["capabilities"] = capabilities
         except Exception:
-            # One agent that cannot say costs its capabilities, never the others.
-            logger.warning("agent %r could not say what it is capable of", name, exc_info=True)
-    return described
+            # The other agents must stay reachable.
+            logger.warning("agent %r failed to describe its capabilities; leaving them out", name, exc_info=True)
+    return content

@@ -1,4 +1,4 @@
-"""The inspector's page."""
+"""The inspector: a page that shows an app's threads, runs and events."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
     "frame-ancestors 'none'"
 )
 
 
 @cache
-def _html() -> str:
+def _load_page() -> str:
     return files("agentrunner.server").joinpath("inspector.html").read_text("utf-8")
 
 
-async def page(_: Request) -> Response:
-    """Give the page. It uses the public routes, with whatever credentials the browser has for them."""
-    return HTMLResponse(_html(), headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
+async def get_inspector(_: Request) -> Response:
+    """Return the page. It uses the public routes, with the browser's credentials for them."""
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+    return HTMLResponse(_load_page(), headers=headers)

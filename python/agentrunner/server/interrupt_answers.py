@@ -1,4 +1,7 @@
-"""An answer to an interrupt: the stock client sends it under the id of the run that asked, which is taken."""
+"""Answers to interrupts that the stock client sends under the id of the run that asked.
+
+That id is taken, so the run that continues after the answer gets an id of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,44 +16,46 @@ if TYPE_CHECKING:
     from agentrunner.runner import AgentRunner
     from agentrunner.types import Agent
 
-MARK = "~"
-ANSWER = "answer"
-"""Behind the id of the run that asked and the mark: the same each time, so that of many answers the store takes one."""
+SEPARATOR = "~"
+CONTINUATION = "answer"
+"""Follows the asking run's id and the separator. It never varies, so the store accepts one of several answers."""
 
 
-async def start(runner: AgentRunner, agent: Agent, asked: RunAgentInput, **options: Any) -> EventStream:
-    """Start a run; one that answers the thread's last run under that one's id gets an id of its own."""
+async def start_run(runner: AgentRunner, agent: Agent, input: RunAgentInput, **options: Any) -> EventStream:
+    """Start a run; an answer sent under the id of the thread's last run gets an id of its own."""
     try:
-        return await runner.run(agent, asked, **options)
+        return await runner.run(agent, input, **options)
     except RunAlreadyExists:
-        # Sent twice it is refused the second time: then another run is the last.
-        if not (_answers(asked) and await _last_run(runner, asked.thread_id) == asked.run_id):
+        # A second answer is refused: by then the continuing run is the last.
+        if not (_has_answers(input) and await _find_last_run(runner, input.thread_id) == input.run_id):
             raise
-    run_id = f"{asked.run_id}{MARK}{ANSWER}"
-    return await runner.run(agent, asked.model_copy(update={"run_id": run_id}), **options)
+    run_id = f"{input.run_id}{SEPARATOR}{CONTINUATION}"
+    return await runner.run(agent, input.model_copy(update={"run_id": run_id}), **options)
 
 
-async def stop(runner: AgentRunner, thread_id: str, run_id: str | None) -> bool:
-    """Stop the thread's live run; with `run_id` only that one, or the one that goes on from it."""
+async def stop_run(runner: AgentRunner, thread_id: str, run_id: str | None) -> bool:
+    """Stop the thread's live run; with `run_id` only that run, or the run that continues it."""
     if await runner.stop(thread_id, run_id):
         return True
     if run_id is None:
         return False
-    store = await runner.opened()
-    going_on = [claim.run_id for claim, _ in await store.live(thread_id) if claim.run_id.startswith(run_id + MARK)]
-    return bool(going_on) and await runner.stop(thread_id, going_on[0])
+    store = await runner.open()
+    continuing = [
+        claim.run_id for claim, _ in await store.live(thread_id) if claim.run_id.startswith(run_id + SEPARATOR)
+    ]
+    return bool(continuing) and await runner.stop(thread_id, continuing[0])
 
 
-def _answers(asked: RunAgentInput) -> bool:
-    """Say whether there is an answer: AG-UI's, or the one of before, as `ag-ui-langgraph` has it."""
-    if asked.resume:
+def _has_answers(input: RunAgentInput) -> bool:
+    """Return whether the input answers interrupts, by `resume` or by `ag-ui-langgraph`'s older `command.resume`."""
+    if input.resume:
         return True
-    command = asked.forwarded_props.get("command") if isinstance(asked.forwarded_props, dict) else None
+    command = input.forwarded_props.get("command") if isinstance(input.forwarded_props, dict) else None
     return isinstance(command, dict) and command.get("resume") is not None
 
 
-async def _last_run(runner: AgentRunner, thread_id: str) -> str | None:
-    """Give the id of the thread's last run if that finished; one that failed or was stopped asks nothing."""
+async def _find_last_run(runner: AgentRunner, thread_id: str) -> str | None:
+    """Return the id of the thread's last run; `None` if it failed or was stopped, as such a run asks nothing."""
     events = await runner.threads.events(thread_id)
     last = events[-1].to_dict() if events else {}
     return last.get("runId") if last.get("type") == "RUN_FINISHED" else None

@@ -1,4 +1,4 @@
-"""Figures for Prometheus."""
+"""Metrics for Prometheus: the requests of an app and the work of its runner."""
 
 from __future__ import annotations
 
@@ -23,55 +23,61 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """What an app has served, and what its runner has done."""
+    """The metrics of one app and its runner."""
 
     def __init__(self, runner: AgentRunner) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_RunnerFigures(runner.stats))
+        self._registry.register(_RunnerMetrics(runner.stats))
         self._requests = Counter(
             "agentrunner_http_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
         self._seconds = Histogram(
             "agentrunner_http_request_seconds",
-            "How long answers took; a stream until it ended.",
+            "Seconds from a request to the end of its response; of a stream, to its end.",
             ["route"],
             buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600),
             registry=self._registry,
         )
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count an answer."""
+    def count_response(self, route: str, status: int, seconds: float) -> None:
+        """Count a response, and the seconds from its request to its end."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def answer(self) -> Response:
-        """Give all figures in Prometheus' text format."""
+    def to_response(self) -> Response:
+        """Return all metrics in Prometheus' text format."""
         return Response(generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-class _RunnerFigures(Collector):
-    """The runner's own counters, read when they are asked for: counting twice would cost every commit."""
+class _RunnerMetrics(Collector):
+    """The counters of a runner, read on each scrape: counting them twice would slow down every commit."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
 
     def collect(self) -> Iterator[Metric]:
-        """Give them as they are now."""
+        """Yield the current values."""
         stats = self._stats
-        yield GaugeMetricFamily("agentrunner_runs_active", "Runs driven here.", stats.runs_active)
-        yield GaugeMetricFamily("agentrunner_readers", "Streams that follow a live run here.", stats.readers)
-        yield CounterMetricFamily("agentrunner_runs_started", "Runs started here.", stats.runs_started)
-        ended = CounterMetricFamily("agentrunner_runs_ended", "Runs ended here, by how.", labels=["how"])
+        yield GaugeMetricFamily("agentrunner_runs_active", "Live runs of this process.", stats.runs_active)
+        yield GaugeMetricFamily("agentrunner_readers", "Streams that follow a live run of this process.", stats.readers)
+        yield CounterMetricFamily("agentrunner_runs_started", "Runs started by this process.", stats.runs_started)
+        runs_ended = CounterMetricFamily(
+            "agentrunner_runs_ended", "Runs ended by this process, by outcome.", labels=["how"]
+        )
         for how, count in stats.runs_ended.items():
-            ended.add_metric([how], count)
-        yield ended
-        yield CounterMetricFamily("agentrunner_events", "Events recorded and durable.", stats.events)
+            runs_ended.add_metric([how], count)
+        yield runs_ended
+        yield CounterMetricFamily("agentrunner_events", "Events recorded durably.", stats.events)
         bounds = [*map(str, BUCKETS), "+Inf"]
         yield HistogramMetricFamily(
             "agentrunner_commit_seconds",
-            "How long events took to be durable, a batch each.",
+            "Seconds until a batch of events was durable.",
             list(zip(bounds, accumulate(stats.commit_buckets), strict=True)),
             stats.commit_seconds,
         )
-        yield CounterMetricFamily("agentrunner_recoveries", "Runs ended in place of a dead process.", stats.recoveries)
-        yield CounterMetricFamily("agentrunner_lease_losses", "Runs given up to another owner.", stats.lease_losses)
+        yield CounterMetricFamily(
+            "agentrunner_recoveries", "Runs of dead processes that this process ended.", stats.recoveries
+        )
+        yield CounterMetricFamily(
+            "agentrunner_lease_losses", "Runs of this process that another owner took over.", stats.lease_losses
+        )

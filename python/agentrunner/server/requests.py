@@ -1,4 +1,4 @@
-"""What a request asks for, and who asks: read from its path or from an envelope, in one place."""
+"""What a request asks for and who sent it, read from its path or from an envelope."""
 
 from __future__ import annotations
 
@@ -8,102 +8,118 @@ from urllib.parse import quote
 
 from starlette.datastructures import QueryParams
 
-from agentrunner.server.auth import principal_of
+from agentrunner.server.auth import authenticate_request
+from agentrunner.server.bodies import is_json, load_json, read_body
 from agentrunner.server.cors import refuse_cross_site
-from agentrunner.server.envelope import METHODS, MISPLACED, is_json, load, open_envelope
-from agentrunner.server.limits import read_body
-from agentrunner.server.responses import ApiError, method_not_allowed, not_found
-from agentrunner.server.routes import Route, decoded, match, methods_of, within
+from agentrunner.server.envelope import MISPLACED, read_envelope
+from agentrunner.server.responses import ApiError, UnknownPath, WrongMethod
+from agentrunner.server.routing import decode_segment, split_path, strip_base_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
 
-    from agentrunner.server.app import Server
     from agentrunner.server.auth import Principal
+    from agentrunner.server.context import AppContext
+    from agentrunner.server.routing import ApiRoute
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """One request, whichever way it came: by its path or in an envelope."""
+    """A request as handlers see it, whether it came by its path or in an envelope."""
 
-    request: Request
-    route: Route
-    method: str
+    http: Request
+    """Starlette's request, for its headers and its connection."""
+    route: ApiRoute
+    agent_id: str
+    """Id of the agent; empty on routes without one."""
+    thread_id: str
+    """Id of the thread; empty on routes without one in their path."""
     query: QueryParams
     body: bytes
     principal: Principal | None
-    headers: Mapping[str, str]
-    """Those the agent gets to see."""
-    bridged: bool
-    """Whether it came in an envelope."""
+    """User who sent it; `None` without authentication."""
+    forwarded_headers: Mapping[str, str]
+    """Headers that the agent may see."""
+    is_enveloped: bool
+    """Whether it came in a single-route envelope."""
 
     @property
     def scope(self) -> str | None:
-        """Whose threads it makes."""
+        """Scope of the threads that the request creates."""
         return self.principal.scope if self.principal is not None else None
 
     @property
-    def only_own(self) -> dict[str, Any]:
-        """Give the argument that keeps a verb over many threads to those of the caller."""
+    def scope_filter(self) -> dict[str, Any]:
+        """Keyword argument that limits a verb over many threads to the caller's own."""
         return {"scope": self.principal.scope} if self.principal is not None else {}
 
 
-async def read_api_request(server: Server, request: Request) -> ApiRequest:
-    """Find out what is asked for, and by whom. Raises `ApiError`."""
-    path = within(_raw_path(request), server.base_path)
+async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
+    """Read what a request asks for and who sent it. Raises `ApiError`."""
+    path = strip_base_path(_read_raw_path(http), context.base_path)
     if path is None:
-        raise not_found()
-    route = match(path) if server.mode != "single-route" else None
-    if route is not None and request.method not in methods_of(route):
-        raise method_not_allowed(methods_of(route))
-    if route is None and request.method != "POST":
-        raise method_not_allowed(("POST",)) if server.mode == "single-route" else not_found()
-    refuse_cross_site(request, server.cors)
-    principal = await principal_of(request, server.authenticate)
-    headers = server.forward_headers.of(request.headers)
-    body = await read_body(request, server.limits) if request.method not in ("GET", "HEAD") else b""
-    content_type = request.headers.get("content-type", "")
-    if route is None:
-        plain = _plain(server, path, content_type, body)
-        if plain is None:
-            if server.mode != "multi-route":
-                opened = open_envelope(content_type, body)
-                query = QueryParams(opened.query)
-                return ApiRequest(request, opened.route, opened.method, query, opened.body, principal, headers, True)
-            raise _unmatched(content_type, body)
-        route = plain
-    return ApiRequest(request, route, request.method, request.query_params, body, principal, headers, False)
+        raise UnknownPath
+    match = context.routes.match(path) if context.mode != "single-route" else None
+    row = match.find_row(http.method) if match is not None else None
+    if match is not None and row is None:
+        raise WrongMethod(match.methods)
+    if match is None and http.method != "POST":
+        raise WrongMethod(("POST",)) if context.mode == "single-route" else UnknownPath()
+    # Before the body is read: a refused caller must not make the server read megabytes.
+    refuse_cross_site(http, context.cors)
+    principal = await authenticate_request(http, context.authenticate)
+    headers = context.forward_headers.select(http.headers)
+    body = await read_body(http, context.limits) if http.method not in ("GET", "HEAD") else b""
+    if match is not None and row is not None:
+        return ApiRequest(
+            http, row, match.agent_id, match.thread_id, http.query_params, body, principal, headers, is_enveloped=False
+        )
+    content_type = http.headers.get("content-type", "")
+    agent_id = _find_plain_agent(context, path, content_type, body)
+    if agent_id is not None:
+        run = context.routes.find("agent/run")
+        return ApiRequest(http, run, agent_id, "", http.query_params, body, principal, headers, is_enveloped=False)
+    if context.mode == "multi-route":
+        raise _explain_unknown_path(context, content_type, body)
+    inner = read_envelope(context.routes, content_type, body)
+    return ApiRequest(
+        http, inner.route, inner.agent_id, inner.thread_id, QueryParams(inner.query), inner.body, principal, headers,
+        is_enveloped=True,
+    )  # fmt: skip
 
 
-def _plain(server: Server, path: str, content_type: str, body: bytes) -> Route | None:
-    """Read a plain AG-UI request: a `RunAgentInput` posted to the base, or to the agent's id under it."""
-    if server.mode == "single-route":
+def _find_plain_agent(context: AppContext, path: str, content_type: str, body: bytes) -> str | None:
+    """Return the agent for a plain AG-UI request; `None` if the request is none.
+
+    That is a `RunAgentInput` posted to the base path, or to the agent's id below it.
+    """
+    if context.mode == "single-route":
         return None
-    segments = [segment for segment in path.split("/") if segment]
-    agent_id = decoded(segments[-1]) if len(segments) == 1 else None
-    if agent_id in server.agents:
-        return Route("agent/run", agent_id or "")
+    segments = split_path(path)
+    agent_id = decode_segment(segments[-1]) if len(segments) == 1 else None
+    if agent_id in context.agents:
+        return agent_id
     if segments or not is_json(content_type):
         return None
-    given = load(body)
-    if not isinstance(given, dict) or "method" in given or "threadId" not in given:
+    content = load_json(body)
+    if not isinstance(content, dict) or "method" in content or "threadId" not in content:
         return None
-    return Route("agent/run", "default" if "default" in server.agents else next(iter(server.agents), "default"))
+    return "default" if "default" in context.agents else next(iter(context.agents), "default")
 
 
-def _unmatched(content_type: str, body: bytes) -> ApiError:
-    given = load(body) if is_json(content_type) else None
-    if isinstance(given, dict) and given.get("method") in METHODS:
+def _explain_unknown_path(context: AppContext, content_type: str, body: bytes) -> ApiError:
+    content = load_json(body) if is_json(content_type) else None
+    if isinstance(content, dict) and content.get("method") in context.routes.envelope_methods:
         code = "single_route_envelope_against_multi_route_runtime"
         return ApiError(404, {"error": "Not found", "code": code, "message": MISPLACED})
-    return not_found()
+    return UnknownPath()
 
 
-def _raw_path(request: Request) -> str:
-    """Give the path below the mount as it was sent: an id may hold an encoded slash."""
-    raw: bytes | None = request.scope.get("raw_path")
-    path: str = quote(request.scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
-    root = quote(request.scope.get("root_path", "").rstrip("/"))
+def _read_raw_path(http: Request) -> str:
+    """Return the path below the mount as it was sent: an id may contain an encoded slash."""
+    raw: bytes | None = http.scope.get("raw_path")
+    path: str = quote(http.scope["path"]) if raw is None else raw.partition(b"?")[0].decode("latin-1")
+    root = quote(http.scope.get("root_path", "").rstrip("/"))
     return path[len(root) :] if root and path.startswith(root) else path

@@ -1,4 +1,4 @@
-"""JSON answers, and the refusals that are raised."""
+"""JSON responses, and the errors that handlers raise to send one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class ApiResponse(Response):
-    """A JSON answer."""
+    """A response with a JSON body."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """Write it as JSON."""
+        """Return the body as JSON."""
         return dump(content)
 
 
 class ApiError(Exception):
-    """Raised to answer with an error: its status, its JSON body, its headers."""
+    """An error response: its status, its JSON body and its headers."""
 
     def __init__(self, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         super().__init__(content.get("message") or content.get("error"))
@@ -31,37 +31,49 @@ class ApiError(Exception):
         self.content = dict(content)
         self.headers = headers
 
-    def answer(self) -> Response:
-        """Give it as a response."""
+    def to_response(self) -> Response:
+        """Return the response to send."""
         return ApiResponse(self.content, self.status, self.headers)
 
 
-def not_found() -> ApiError:
-    """No such path."""
-    return ApiError(404, {"error": "Not found"})
+class UnknownPath(ApiError):
+    """404: the path belongs to no route."""
+
+    def __init__(self) -> None:
+        super().__init__(404, {"error": "Not found"})
 
 
-def thread_not_found() -> ApiError:
-    """No such thread, or not one of the principal's: the same to whoever asks."""
-    return ApiError(404, {"error": "Thread not found"})
+class UnknownThread(ApiError):
+    """404: the thread does not exist or belongs to another user, which must look the same."""
+
+    def __init__(self) -> None:
+        super().__init__(404, {"error": "Thread not found"})
 
 
-def busy() -> ApiError:
-    """Say that the thread has a run already."""
-    message = "Thread already running"
-    return ApiError(409, {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message})
+class BusyThread(ApiError):
+    """409: the thread already has a live run."""
+
+    def __init__(self) -> None:
+        message = "Thread already running"
+        super().__init__(409, {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message})
 
 
-def shutting_down() -> ApiError:
-    """No new runs: another process, or this one's successor, takes them."""
-    return ApiError(503, {"error": "Shutting down"}, {"Retry-After": "1"})
+class ServerShuttingDown(ApiError):
+    """503: the process takes no new runs; another process, or its successor, does."""
+
+    def __init__(self) -> None:
+        super().__init__(503, {"error": "Shutting down"}, {"Retry-After": "1"})
 
 
-def method_not_allowed(allowed: tuple[str, ...]) -> ApiError:
-    """Not with this method."""
-    return ApiError(405, {"error": "Method not allowed"}, {"Allow": ", ".join(allowed)})
+class WrongMethod(ApiError):
+    """405: the route does not take this HTTP method."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(405, {"error": "Method not allowed"}, {"Allow": ", ".join(allowed)})
 
 
-def invalid_request(status: int, message: str) -> ApiError:
-    """Give what a single-route endpoint answers to a bad envelope."""
-    return ApiError(status, {"error": "invalid_request", "message": message})
+class InvalidEnvelope(ApiError):
+    """An error that clients of the single-route endpoint understand."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, {"error": "invalid_request", "message": message})

@@ -1,92 +1,176 @@
-"""What a path means: CopilotKit's routes, matched by their last segments (docs/spec/http.md §4.2)."""
+"""The route table: one row for each path and method of CopilotKit's runtime (docs/spec/http.md §4.2).
+
+To add a route, write its handler and add a row. Dispatch, `/openapi.json` and the tests read the rows; metrics and logs
+count a request under the name of its row. Where two paths match a request, the one that comes first wins.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
-from urllib.parse import unquote_to_bytes
+from agentrunner.server import info, runs, threads, transcribe
+from agentrunner.server.routing import ApiRoute, RouteTable
+from agentrunner.server.schemas import (
+    AGENT_REFERENCE,
+    CURSOR_HEADER,
+    EVENT_STREAM,
+    LIST,
+    LIST_PARAMETERS,
+    OBJECT,
+    STOP_REQUEST,
+    THREAD,
+    THREAD_CHANGE,
+    describe_connect_input,
+    describe_json,
+    describe_object,
+    describe_run_input,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What a request asks for."""
-
-    name: str
-    """As in a single-route envelope, `agent/run` for one."""
-    agent_id: str = ""
-    thread_id: str = ""
-
-
-Pattern: TypeAlias = tuple[tuple[str, ...], str]
-
-_PATTERNS: list[Pattern] = [
-    (("info",), "info"),
-    (("inspector-metadata",), "inspector/metadata"),
-    (("inspector-learning",), "inspector/learning"),
-    (("transcribe",), "transcribe"),
-    (("agent", "{agent}", "run"), "agent/run"),
-    (("agent", "{agent}", "suggest"), "agent/suggest"),
-    (("agent", "{agent}", "connect"), "agent/connect"),
-    (("agent", "{agent}", "stop", "{thread}"), "agent/stop"),
-    (("threads", "subscribe"), "threads/subscribe"),
-    (("threads", "{thread}", "messages"), "threads/messages"),
-    (("threads", "{thread}", "events"), "threads/events"),
-    (("threads", "{thread}", "state"), "threads/state"),
-    (("threads", "{thread}", "archive"), "threads/archive"),
-    (("threads", "clear"), "threads/clear"),
-    (("threads", "{thread}"), "threads/update"),
-    (("threads",), "threads/list"),
-]
-
-METHODS: dict[str, tuple[str, ...]] = {
-    "info": ("GET",),
-    "inspector/metadata": ("GET",),
-    "inspector/learning": ("GET",),
-    "threads/list": ("GET",),
-    "threads/messages": ("GET",),
-    "threads/events": ("GET",),
-    "threads/state": ("GET",),
-    "threads/update": ("PATCH", "DELETE"),
-}
-"""Which HTTP methods a route takes; `POST` where nothing is said."""
-
-
-def methods_of(route: Route) -> tuple[str, ...]:
-    """Give the HTTP methods a route takes."""
-    return METHODS.get(route.name, ("POST",))
-
-
-def within(path: str, base_path: str | None) -> str | None:
-    """Give what follows the base path; `None` outside it. Without a base path all of it: routes are suffixes."""
-    base = (base_path or "").rstrip("/")
-    if not path.startswith(base) or path[len(base) : len(base) + 1] not in ("", "/"):
-        return None
-    return path[len(base) :]
-
-
-def match(path: str) -> Route | None:
-    """Give the route whose pattern the path's last segments fit, the first in the table's order."""
-    segments = [segment for segment in path.split("/") if segment]
-    for pattern, name in _PATTERNS:
-        tail = segments[-len(pattern) :]
-        if len(tail) == len(pattern) and all(
-            part.startswith("{") or part == segment for part, segment in zip(pattern, tail, strict=True)
-        ):
-            ids = {part: decoded(segment) for part, segment in zip(pattern, tail, strict=True) if part.startswith("{")}
-            if None in ids.values():
-                return None
-            return Route(name, ids.get("{agent}") or "", ids.get("{thread}") or "")
-    return None
-
-
-def decoded(segment: str) -> str | None:
-    """Give a percent-encoded segment as text; `None` for what is no UTF-8 or a broken escape."""
-    at = segment.find("%")
-    while at >= 0:
-        if len(segment) < at + 3 or not all(digit in "0123456789abcdefABCDEF" for digit in segment[at + 1 : at + 3]):
-            return None
-        at = segment.find("%", at + 3)
-    try:
-        return unquote_to_bytes(segment).decode()
-    except UnicodeDecodeError:
-        return None
+ROUTES = RouteTable(
+    [
+        ApiRoute(
+            name="info",
+            method="GET",
+            path="/info",
+            handler=info.get_info,
+            summary="Describe the server and its agents",
+            responses={"200": describe_json("Agents and abilities", OBJECT)},
+        ),
+        ApiRoute(
+            name="inspector/metadata",
+            method="GET",
+            path="/inspector-metadata",
+            handler=info.get_inspector_metadata,
+            summary="Answer a request of CopilotKit's inspector for data of the paid service",
+        ),
+        ApiRoute(
+            name="inspector/learning",
+            method="GET",
+            path="/inspector-learning",
+            handler=info.get_inspector_metadata,
+            summary="Answer a request of CopilotKit's inspector for data of the paid service",
+        ),
+        ApiRoute(
+            name="transcribe",
+            method="POST",
+            path="/transcribe",
+            handler=transcribe.transcribe_audio,
+            summary="Transcribe a recording",
+        ),
+        ApiRoute(
+            name="agent/run",
+            method="POST",
+            path="/agent/{agentId}/run",
+            handler=runs.run_agent,
+            summary="Start a run and stream it",
+            body=describe_run_input,
+            responses=EVENT_STREAM,
+        ),
+        ApiRoute(
+            name="agent/suggest",
+            method="POST",
+            path="/agent/{agentId}/suggest",
+            handler=runs.suggest,
+            summary="Run an agent without storing anything",
+            body=describe_run_input,
+            responses=EVENT_STREAM,
+        ),
+        ApiRoute(
+            name="agent/connect",
+            method="POST",
+            path="/agent/{agentId}/connect",
+            handler=runs.connect_thread,
+            summary="Stream a thread from its start, or resume after a cursor",
+            body=describe_connect_input,
+            parameters=[CURSOR_HEADER],
+            responses=EVENT_STREAM,
+        ),
+        ApiRoute(
+            name="agent/stop",
+            method="POST",
+            path="/agent/{agentId}/stop/{threadId}",
+            handler=runs.stop_run,
+            summary="Stop the live run of a thread",
+            body=STOP_REQUEST,
+            responses={"200": describe_json("Whether a run was stopped", describe_object(stopped={"type": "boolean"}))},
+        ),
+        ApiRoute(
+            name="threads/subscribe",
+            method="POST",
+            path="/threads/subscribe",
+            handler=threads.refuse_subscription,
+            summary="Refuse to announce changes of threads",
+        ),
+        ApiRoute(
+            name="threads/messages",
+            method="GET",
+            path="/threads/{threadId}/messages",
+            handler=threads.get_messages,
+            summary="Return the messages of a thread",
+            responses={"200": describe_json("Messages", describe_object(messages=LIST))},
+        ),
+        ApiRoute(
+            name="threads/events",
+            method="GET",
+            path="/threads/{threadId}/events",
+            handler=threads.get_events,
+            summary="Return the compacted events of a thread",
+            responses={"200": describe_json("Events", describe_object(events=LIST))},
+        ),
+        ApiRoute(
+            name="threads/state",
+            method="GET",
+            path="/threads/{threadId}/state",
+            handler=threads.get_state,
+            summary="Return the state of a thread",
+            responses={"200": describe_json("State", describe_object(state={}))},
+        ),
+        ApiRoute(
+            name="threads/archive",
+            method="POST",
+            path="/threads/{threadId}/archive",
+            handler=threads.archive_thread,
+            summary="Archive a thread",
+            body=AGENT_REFERENCE,
+            responses={"200": describe_json("Done", describe_object(archived={"const": True}))},
+        ),
+        ApiRoute(
+            name="threads/clear",
+            method="POST",
+            path="/threads/clear",
+            handler=threads.clear_threads,
+            summary="Delete all threads of the caller that are not running",
+            responses={"204": {"description": "Done"}},
+        ),
+        ApiRoute(
+            name="threads/update",
+            method="PATCH",
+            path="/threads/{threadId}",
+            handler=threads.update_thread,
+            summary="Rename, archive or unarchive a thread",
+            body=THREAD_CHANGE,
+            responses={"200": describe_json("The thread", THREAD)},
+        ),
+        ApiRoute(
+            name="threads/update",
+            method="DELETE",
+            path="/threads/{threadId}",
+            handler=threads.delete_thread,
+            summary="Delete a thread",
+            body=AGENT_REFERENCE,
+            responses={"200": describe_json("Done", describe_object(deleted={"const": True}))},
+        ),
+        ApiRoute(
+            name="threads/list",
+            method="GET",
+            path="/threads",
+            handler=threads.list_threads,
+            summary="List threads, the most recently used first",
+            parameters=LIST_PARAMETERS,
+            responses={
+                "200": describe_json(
+                    "A page of threads",
+                    describe_object(threads=LIST | {"items": THREAD}, nextCursor={"type": ["string", "null"]}),
+                )
+            },
+        ),
+    ]
+)

@@ -1,4 +1,4 @@
-"""A stream of server-sent events over ASGI: pieces in, chunks out, a comment when it is quiet."""
+"""A response of server-sent events: frames as they come, and a comment when it is quiet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from agentrunner._core import Frames
 from agentrunner.errors import AgentRunnerError
 
 if TYPE_CHECKING:
@@ -19,29 +20,40 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner.server")
 
-CHUNK = 64 * 1024
-"""Bytes handed to the server at once: about what it may have to keep for a client that does not read."""
-KEEP_ALIVE = b": keep-alive\n\n"
-ABORT = "agentrunner.abort"
-"""The ASGI extension that cuts a connection off: `server.uvicorn_server` has it."""
-LEFT = "agentrunner.left"
-"""The one that says how many bytes the client has yet to take of what was sent."""
+CHUNK_BYTES = 64 * 1024
+"""Bytes passed to the ASGI server at once, which may have to keep them for a client that does not read."""
+KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
+ABORT_EXTENSION = "agentrunner.abort"
+"""ASGI extension of `server.uvicorn_server`: a function that cuts the connection."""
+UNSENT_BYTES_EXTENSION = "agentrunner.unsent_bytes"
+"""ASGI extension of `server.uvicorn_server`: a function that returns the bytes the client has not taken yet."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache"),
-    # nginx would collect the events otherwise.
+    # Without it nginx buffers the events.
     (b"x-accel-buffering", b"no"),
 ]
 
 
-class EventStreamResponse(Response):
-    """Sends pieces as they come. A client that leaves ends only this; one that takes nothing is dropped."""
+async def stream_nothing() -> AsyncGenerator[Frames, None]:
+    """Yield no frames, for a stream that is empty."""
+    return
+    yield Frames(b"")
 
-    def __init__(self, pieces: AsyncGenerator[bytes, None], limits: Limits) -> None:
+
+class EventStreamResponse(Response):
+    """A response that sends frames as they come, and drops a client that stops reading.
+
+    A client that leaves ends only the response, not the run. With `legacy` the frames are rewritten for clients older
+    than AG-UI 1.0.
+    """
+
+    def __init__(self, batches: AsyncGenerator[Frames, None], limits: Limits, *, legacy: bool = False) -> None:
         super().__init__()
-        self._pieces = pieces
+        self._batches = batches
         self._limits = limits
+        self._legacy = legacy
         self.raw_headers = list(HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,102 +63,114 @@ class EventStreamResponse(Response):
             headers.append((b"connection", b"keep-alive"))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-            await _Writer(self._pieces, self._limits, scope, receive, send).write()
+            await _StreamWriter(self._batches, self._limits, self._legacy, scope, receive, send).write()
         except AgentRunnerError as error:
-            # The answer is left without its end: the client sees a broken connection, not the end of the run.
-            logger.warning("a stream was broken off: %s", error)
+            # The response stays without its end: the client must see a broken connection, not the end of the run.
+            logger.warning("a stream is cut off: %s", error)
         finally:
-            await self._pieces.aclose()
+            await self._batches.aclose()
 
 
-class _Writer:
+class _StreamWriter:
     def __init__(
-        self, pieces: AsyncGenerator[bytes, None], limits: Limits, scope: Scope, receive: Receive, send: Send
+        self,
+        batches: AsyncGenerator[Frames, None],
+        limits: Limits,
+        legacy: bool,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        self._pieces = pieces
+        self._batches = batches
         self._limits = limits
+        self._legacy = legacy
         self._scope = scope
         self._receive = receive
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        # One piece at a time: a comment in the middle of a frame would break it.
+        # One batch at a time: a comment in the middle of a frame would break it.
         self._turn = asyncio.Lock()
-        self._sent_at = self._loop.time()
-        self._gone = False
+        self._last_progress = self._loop.time()
+        self._is_gone = False
 
     async def write(self) -> None:
-        """Send until the pieces end or the client is gone."""
-        watcher = self._loop.create_task(self._watch())
-        timer = self._loop.create_task(self._mind_the_time())
+        """Send until the frames end or the client is gone."""
+        watcher = self._loop.create_task(self._watch_for_disconnect())
+        timer = self._loop.create_task(self._watch_the_time())
         try:
-            async for piece in self._pieces:
+            async for batch in self._batches:
+                data = batch.for_legacy_clients() if self._legacy else bytes(batch)
+                # While it waits for the next batch, a reader must not keep this one in memory.
+                del batch
                 async with self._turn:
-                    for start in range(0, len(piece), CHUNK):
-                        await self._send_chunk(piece if len(piece) <= CHUNK else piece[start : start + CHUNK])
+                    for start in range(0, len(data), CHUNK_BYTES):
+                        await self._send_chunk(data if len(data) <= CHUNK_BYTES else data[start : start + CHUNK_BYTES])
+                del data
             async with self._turn:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except asyncio.CancelledError:
-            if not self._gone or self._task is None or self._task.uncancel():
+            if not self._is_gone or self._task is None or self._task.uncancel():
                 raise
         except OSError:
-            # Newer servers say so in this way that the client is gone.
-            self._gone = True
+            # Newer ASGI servers report a client that is gone in this way.
+            self._is_gone = True
         finally:
             watcher.cancel()
             timer.cancel()
 
     async def _send_chunk(self, chunk: bytes) -> None:
-        self._sent_at = self._loop.time()
+        self._last_progress = self._loop.time()
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        self._sent_at = self._loop.time()
+        self._last_progress = self._loop.time()
 
-    async def _watch(self) -> None:
+    async def _watch_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._leave()
+        self._cancel_write()
 
-    def _leave(self) -> None:
-        # Once: a second cancellation would not be taken for ours.
-        if not self._gone and self._task is not None:
+    def _cancel_write(self) -> None:
+        # Only once: `write` takes back one cancellation, and a second would reach the ASGI server.
+        if not self._is_gone and self._task is not None:
             self._task.cancel()
-        self._gone = True
+        self._is_gone = True
 
-    def _drop(self) -> None:
-        logger.info("a client took nothing for %g s and is dropped; it may resume", self._limits.stalled_seconds)
-        abort = self._scope.get("extensions", {}).get(ABORT)
+    def _drop_client(self) -> None:
+        logger.info("a client read nothing for %g s and is disconnected; it may resume", self._limits.stalled_seconds)
+        abort = self._scope.get("extensions", {}).get(ABORT_EXTENSION)
         if abort is not None:
             abort()
-        self._leave()
+        self._cancel_write()
 
-    async def _mind_the_time(self) -> None:
+    async def _watch_the_time(self) -> None:
+        """Send comments when the stream is quiet; drop the client when it reads nothing."""
         keep_alive, stalled = self._limits.keep_alive_seconds, self._limits.stalled_seconds
-        bytes_left = self._scope.get("extensions", {}).get(LEFT, int)
-        before = 0
+        count_unsent = self._scope.get("extensions", {}).get(UNSENT_BYTES_EXTENSION, int)
+        previous = 0
         while True:
-            writing = self._turn.locked()
-            left = bytes_left()
-            if writing and left < before:
-                # It takes what it is sent, however slowly.
-                self._sent_at = self._loop.time()
-            before = left
-            due = stalled if writing else keep_alive or stalled
-            rest = self._sent_at + due - self._loop.time()
-            if rest > 0:
-                await asyncio.sleep(min(rest, stalled / 4))
-            elif writing:
-                self._drop()
+            is_writing = self._turn.locked()
+            unsent = count_unsent()
+            if is_writing and unsent < previous:
+                # The client reads what it is sent, however slowly.
+                self._last_progress = self._loop.time()
+            previous = unsent
+            due = stalled if is_writing else keep_alive or stalled
+            remaining = self._last_progress + due - self._loop.time()
+            if remaining > 0:
+                await asyncio.sleep(min(remaining, stalled / 4))
+            elif is_writing:
+                self._drop_client()
                 return
             elif keep_alive:
                 try:
-                    # The comment is held up as well by a client that takes nothing.
+                    # A client that reads nothing blocks the comment, too.
                     async with self._turn, asyncio.timeout(stalled):
-                        await self._send_chunk(KEEP_ALIVE)
+                        await self._send_chunk(KEEP_ALIVE_COMMENT)
                 except TimeoutError:
-                    self._drop()
+                    self._drop_client()
                     return
                 except OSError:
-                    # The client is gone, which the watcher is told as well.
+                    # The client is gone; `_watch_for_disconnect` sees it as well.
                     return
             else:
                 await asyncio.sleep(stalled / 4)

@@ -13,104 +13,117 @@ import orjson
 from starlette.responses import Response
 
 from agentrunner.errors import ThreadAlreadyRunning, ThreadNotFound
-from agentrunner.server.envelope import load_object
-from agentrunner.server.responses import ApiError, ApiResponse, busy, thread_not_found
+from agentrunner.server.bodies import load_json_object
+from agentrunner.server.responses import ApiError, ApiResponse, BusyThread, UnknownThread
 from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agentrunner.server.app import Server
+    from agentrunner.server.context import AppContext
     from agentrunner.server.requests import ApiRequest
 
 _AGENT_ID = re.compile(r"[\w.@:=-]{1,128}", re.ASCII)
-PAGE = 100
-"""Threads in a list of no said limit."""
-MAX_PAGE = 1000
+DEFAULT_LIST_THREADS = 100
+"""Threads of a page, if the client names no limit."""
+MAX_LIST_THREADS = 1000
+"""Threads of a page at most, whatever limit the client names."""
+MAX_NAME_BYTES = 1024
 
 
-async def list_threads(server: Server, call: ApiRequest) -> Response:
-    """Give a page of threads, the most recently used first."""
-    query = call.query
+async def list_threads(context: AppContext, request: ApiRequest) -> Response:
+    """Return a page of threads, the most recently used first."""
+    query = request.query
     agent_id = query.get("agentId") or None
     if agent_id is not None and not _AGENT_ID.fullmatch(agent_id):
         raise ApiError(400, {"error": "Valid agentId query param is required"})
-    limit = query.get("limit") or str(PAGE)
+    limit = query.get("limit") or str(DEFAULT_LIST_THREADS)
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and int(limit) > 0):
         raise ApiError(400, {"error": "Invalid limit"})
-    size = min(int(limit), MAX_PAGE)
-    found = await server.runner.threads.list(
-        # One more than is shown tells whether there is a next page.
+    size = min(int(limit), MAX_LIST_THREADS)
+    summaries = await context.runner.threads.list(
+        # One more than the page shows: it tells whether there is a next page.
         limit=size + 1,
-        before=_behind(query.get("cursor")),
+        before=_decode_cursor(query.get("cursor")),
         include_archived=query.get("includeArchived") == "true",
         agent_id=agent_id,
-        **call.only_own,
+        **request.scope_filter,
     )
-    shown = found[:size]
-    cursor = _cursor(shown[-1]) if len(found) > size else None
-    return ApiResponse({"threads": [record(summary) for summary in shown], "nextCursor": cursor})
+    page = summaries[:size]
+    cursor = _encode_cursor(page[-1]) if len(summaries) > size else None
+    return ApiResponse({"threads": [to_thread_record(summary) for summary in page], "nextCursor": cursor})
 
 
-async def messages(server: Server, call: ApiRequest) -> Response:
-    """Give a thread's messages, tool calls flattened as the original has them."""
-    await _see(server, call)
-    return ApiResponse({"messages": [_flat(message) for message in await server.runner.threads.messages(_id(call))]})
+async def get_messages(context: AppContext, request: ApiRequest) -> Response:
+    """Return a thread's messages, with flat tool calls as the original sends them."""
+    await _check_visible(context, request)
+    messages = await context.runner.threads.messages(request.thread_id)
+    return ApiResponse({"messages": [_flatten_message(message) for message in messages]})
 
 
-async def events(server: Server, call: ApiRequest) -> Response:
-    """Give a thread's compacted events."""
-    await _see(server, call)
-    found = await server.runner.threads.events(_id(call))
-    return Response(b'{"events":[' + b",".join(map(bytes, found)) + b"]}", media_type="application/json")
+async def get_events(context: AppContext, request: ApiRequest) -> Response:
+    """Return a thread's compacted events."""
+    await _check_visible(context, request)
+    events = await context.runner.threads.events(request.thread_id)
+    return Response(b'{"events":[' + b",".join(map(bytes, events)) + b"]}", media_type="application/json")
 
 
-async def state(server: Server, call: ApiRequest) -> Response:
-    """Give a thread's state; `null` where nothing set one."""
-    await _see(server, call)
-    folded = await server.runner.threads.state(_id(call))
-    return ApiResponse({"state": folded if folded != {} else None})
+async def get_state(context: AppContext, request: ApiRequest) -> Response:
+    """Return a thread's state; `null` if no event has set one."""
+    await _check_visible(context, request)
+    state = await context.runner.threads.state(request.thread_id)
+    return ApiResponse({"state": state if state != {} else None})
 
 
-async def update(server: Server, call: ApiRequest) -> Response:
-    """Rename, archive or unarchive a thread (`PATCH`), or delete it (`DELETE`)."""
-    given = _body(call)
-    await _see(server, call)
-    verbs = server.runner.threads
-    if call.method == "DELETE":
-        with _refusing():
-            await verbs.delete(_id(call))
-        return ApiResponse({"threadId": _id(call), "deleted": True})
-    name, archived = given.get("name"), given.get("archived")
-    if not (name is None or (isinstance(name, str) and len(name.encode("utf-8", "surrogatepass")) <= 1024)):
+async def update_thread(context: AppContext, request: ApiRequest) -> Response:
+    """Rename, archive or unarchive a thread."""
+    change = _read_change(request)
+    await _check_visible(context, request)
+    name, archived = change.get("name"), change.get("archived")
+    if not (name is None or (isinstance(name, str) and len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES)):
         raise ApiError(400, {"error": "Invalid name", "message": "A name is a string of at most 1024 bytes, or null"})
     if not (archived is None or isinstance(archived, bool)):
         raise ApiError(400, {"error": "Invalid archived", "message": "archived is true or false"})
-    with _refusing():
-        if "name" in given:
-            await verbs.rename(_id(call), name or None)
+    threads = context.runner.threads
+    with _translate_errors():
+        if "name" in change:
+            await threads.rename(request.thread_id, name or None)
         if archived is not None:
-            await verbs.archive(_id(call), archived)
-        return ApiResponse(record(await verbs.get(_id(call))))
+            await threads.archive(request.thread_id, archived)
+        return ApiResponse(to_thread_record(await threads.get(request.thread_id)))
 
 
-async def archive(server: Server, call: ApiRequest) -> Response:
+async def delete_thread(context: AppContext, request: ApiRequest) -> Response:
+    """Delete a thread."""
+    _read_change(request)
+    await _check_visible(context, request)
+    with _translate_errors():
+        await context.runner.threads.delete(request.thread_id)
+    return ApiResponse({"threadId": request.thread_id, "deleted": True})
+
+
+async def archive_thread(context: AppContext, request: ApiRequest) -> Response:
     """Archive a thread."""
-    _body(call)
-    await _see(server, call)
-    with _refusing():
-        await server.runner.threads.archive(_id(call))
-    return ApiResponse({"threadId": _id(call), "archived": True})
+    _read_change(request)
+    await _check_visible(context, request)
+    with _translate_errors():
+        await context.runner.threads.archive(request.thread_id)
+    return ApiResponse({"threadId": request.thread_id, "archived": True})
 
 
-async def clear(server: Server, call: ApiRequest) -> Response:
-    """Remove the threads the caller sees, save those that run."""
-    await server.runner.threads.clear(**call.only_own)
+async def clear_threads(context: AppContext, request: ApiRequest) -> Response:
+    """Delete the threads that the caller sees, except the running ones."""
+    await context.runner.threads.clear(**request.scope_filter)
     return Response(status_code=204)
 
 
-def record(summary: ThreadSummary) -> dict[str, Any]:
-    """Give a thread as the clients' `ThreadRecord`."""
+async def refuse_subscription(context: AppContext, request: ApiRequest) -> Response:
+    """Refuse to announce changes of threads, which only the paid service does."""
+    raise ApiError(422, {"error": "Thread subscriptions are not available"})
+
+
+def to_thread_record(summary: ThreadSummary) -> dict[str, Any]:
+    """Return a thread as the clients' `ThreadRecord`."""
     return {
         "id": summary.thread_id,
         "name": summary.name,
@@ -118,23 +131,24 @@ def record(summary: ThreadSummary) -> dict[str, Any]:
         "organizationId": "",
         "createdById": summary.scope or "",
         "archived": summary.archived,
-        "createdAt": _iso(summary.created_at),
-        "updatedAt": _iso(summary.updated_at),
-        "lastRunAt": _iso(summary.updated_at),
+        "createdAt": _format_time(summary.created_at),
+        "updatedAt": _format_time(summary.updated_at),
+        "lastRunAt": _format_time(summary.updated_at),
         "running": summary.running,
     }
 
 
-def _iso(ms: int) -> str:
+def _format_time(ms: int) -> str:
     at = datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _cursor(last: ThreadSummary) -> str:
+def _encode_cursor(last: ThreadSummary) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([last.updated_at, last.thread_id])).decode().rstrip("=")
 
 
-def _behind(cursor: str | None) -> ThreadSummary | None:
+def _decode_cursor(cursor: str | None) -> ThreadSummary | None:
+    """Return the thread after which the page starts; `None` for the first page."""
     if not cursor:
         return None
     try:
@@ -146,49 +160,46 @@ def _behind(cursor: str | None) -> ThreadSummary | None:
     return ThreadSummary(thread_id, None, None, False, False, 0, 0, at)
 
 
-def _flat(message: dict[str, Any]) -> dict[str, Any]:
-    shown = {key: message[key] for key in ("id", "role", "content") if message.get(key) is not None}
+def _flatten_message(message: dict[str, Any]) -> dict[str, Any]:
+    flat = {key: message[key] for key in ("id", "role", "content") if message.get(key) is not None}
     if message.get("role") == "tool":
-        shown["toolCallId"] = message.get("toolCallId")
+        flat["toolCallId"] = message.get("toolCallId")
     calls = message.get("toolCalls")
     if message.get("role") == "assistant" and calls and isinstance(calls, list):
-        shown["toolCalls"] = [_flat_call(one) for one in calls if isinstance(one, dict)]
-    return shown
+        flat["toolCalls"] = [_flatten_tool_call(call) for call in calls if isinstance(call, dict)]
+    return flat
 
 
-def _flat_call(call: dict[str, Any]) -> dict[str, Any]:
+def _flatten_tool_call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function")
-    # A snapshot's messages are as their agent made them.
-    told = function if isinstance(function, dict) else {}
-    return {"id": call.get("id"), "name": told.get("name"), "args": told.get("arguments")}
+    if not isinstance(function, dict):
+        # The messages of a snapshot are stored as the agent sent them, whatever they contain.
+        function = {}
+    return {"id": call.get("id"), "name": function.get("name"), "args": function.get("arguments")}
 
 
-def _id(call: ApiRequest) -> str:
-    return call.route.thread_id
+async def _check_visible(context: AppContext, request: ApiRequest) -> None:
+    if not await context.can_see(request.principal, request.thread_id):
+        raise UnknownThread
 
 
-async def _see(server: Server, call: ApiRequest) -> None:
-    if not await server.sees(call, _id(call)):
-        raise thread_not_found()
-
-
-def _body(call: ApiRequest) -> dict[str, Any]:
-    """Read a change: an object, whose `agentId` the clients always send."""
-    given = load_object(call.body)
-    if given is None:
+def _read_change(request: ApiRequest) -> dict[str, Any]:
+    """Return the body of a changing request, an object; clients always put an `agentId` into it."""
+    change = load_json_object(request.body)
+    if change is None:
         raise ApiError(400, {"error": "Invalid request body"})
-    agent_id = given.get("agentId")
+    agent_id = change.get("agentId")
     if agent_id is not None and not (isinstance(agent_id, str) and _AGENT_ID.fullmatch(agent_id)):
         raise ApiError(400, {"error": "Valid agentId is required"})
-    return given
+    return change
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Make an answer of what the runner raises."""
+def _translate_errors() -> Iterator[None]:
+    """Raise an `ApiError` for what the runner raises."""
     try:
         yield
     except ThreadNotFound:
-        raise thread_not_found() from None
+        raise UnknownThread from None
     except ThreadAlreadyRunning:
-        raise busy() from None
+        raise BusyThread from None

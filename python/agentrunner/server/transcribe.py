@@ -1,104 +1,75 @@
-"""`/transcribe`: speech to text by a service of one's own (docs/spec/http.md §4.9)."""
+"""`/transcribe`: passes a recording to the application's transcription service (docs/spec/http.md §4.9)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from agentrunner.server.envelope import is_json, load
+from agentrunner.server.bodies import is_json, load_json
 from agentrunner.server.responses import ApiError, ApiResponse
+from agentrunner.server.transcription import Audio, TranscriptionError
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Message
 
+    from agentrunner.server.context import AppContext
+    from agentrunner.server.requests import ApiRequest
+    from agentrunner.server.transcription import TranscriptionCode
+
 logger = logging.getLogger("agentrunner.server")
 
-Code: TypeAlias = Literal[
-    "service_not_configured",
-    "invalid_audio_format",
-    "audio_too_long",
-    "audio_too_short",
-    "rate_limited",
-    "auth_failed",
-    "provider_error",
-    "network_error",
-    "invalid_request",
-]
-
-_ANSWERS: dict[str, tuple[int, bool, str]] = {
-    "service_not_configured": (503, False, "Transcription service is not configured"),
-    "invalid_audio_format": (400, False, "Unsupported audio format"),
-    "audio_too_long": (400, False, "Audio file is too long"),
-    "audio_too_short": (400, False, "Audio is too short to transcribe"),
-    "rate_limited": (429, True, "Rate limited. Please try again later."),
-    "auth_failed": (401, False, "Authentication failed with transcription provider"),
-    "provider_error": (500, True, "The transcription provider failed"),
-    "network_error": (502, True, "Network error during transcription"),
-    "invalid_request": (400, False, "Invalid request"),
+_STATUSES: dict[TranscriptionCode, tuple[int, bool]] = {
+    "service_not_configured": (503, False),
+    "invalid_audio_format": (400, False),
+    "audio_too_long": (400, False),
+    "audio_too_short": (400, False),
+    "rate_limited": (429, True),
+    "auth_failed": (401, False),
+    "provider_error": (500, True),
+    "network_error": (502, True),
+    "invalid_request": (400, False),
 }
-"""Of each code the status, whether trying again may help, and the words where none are given."""
+"""HTTP status of each code, and whether the client may retry."""
 
-_AUDIO = ("mpeg", "mp3", "mp4", "wav", "webm", "ogg", "flac", "aac")
-_AUDIO_TYPES = [f"audio/{kind}" for kind in _AUDIO]
-
-
-class TranscriptionError(Exception):
-    """Raised by a transcription service to say what went wrong, by a code clients know."""
-
-    def __init__(self, code: Code, message: str | None = None) -> None:
-        super().__init__(message or _ANSWERS[code][2])
-        self.code = code
+_AUDIO_TYPES = [f"audio/{kind}" for kind in ("mpeg", "mp3", "mp4", "wav", "webm", "ogg", "flac", "aac")]
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """A recording."""
-
-    data: bytes
-    mime_type: str
-    filename: str
-
-
-class Transcriber(Protocol):
-    """A transcription service: any object with this method."""
-
-    async def transcribe(self, audio: Audio, /) -> str:
-        """Give the text that is spoken. Raises `TranscriptionError`; anything else is a `provider_error`."""
-        ...
-
-
-async def transcribe(transcriber: Transcriber | None, request: Request, body: bytes, *, bridged: bool) -> Response:
-    """Answer a request; `bridged`: it came in an envelope, which carries JSON."""
-    if transcriber is None:
-        raise _refusal(TranscriptionError("service_not_configured"))
-    content_type = request.headers.get("content-type", "")
+async def transcribe_audio(context: AppContext, request: ApiRequest) -> Response:
+    """Transcribe the recording in a request."""
+    if context.transcriber is None:
+        raise _to_api_error(TranscriptionError("service_not_configured"))
+    content_type = request.http.headers.get("content-type", "")
     try:
-        audio = _from_json(body) if bridged or is_json(content_type) else await _from_form(request, body)
-        text = await transcriber.transcribe(audio)
+        # An envelope is JSON, and so is the body it carries.
+        if request.is_enveloped or is_json(content_type):
+            audio = _read_json(request.body)
+        else:
+            audio = await _read_form(request.http, request.body)
+        text = await context.transcriber.transcribe(audio)
     except TranscriptionError as error:
-        raise _refusal(error) from None
+        raise _to_api_error(error) from None
     except Exception as error:
-        logger.exception("the transcription service failed")
-        raise _refusal(TranscriptionError("provider_error")) from error
+        logger.exception("the transcription service failed; the client gets the code provider_error")
+        raise _to_api_error(TranscriptionError("provider_error")) from error
     return ApiResponse({"text": text, "size": len(audio.data), "type": audio.mime_type})
 
 
-def _refusal(error: TranscriptionError) -> ApiError:
-    status, retryable, _ = _ANSWERS[error.code]
-    return ApiError(status, {"error": error.code, "message": str(error), "retryable": retryable})
+def _to_api_error(error: TranscriptionError) -> ApiError:
+    status, is_retryable = _STATUSES[error.code]
+    return ApiError(status, {"error": error.code, "message": str(error), "retryable": is_retryable})
 
 
-def _checked(mime_type: str) -> str:
-    """Give the type as it is passed on: browsers leave it out, and record WebM then."""
+def _check_mime_type(mime_type: str) -> str:
+    """Return the type to pass on. Raises `TranscriptionError` for a type that is not supported."""
     base = mime_type.split(";")[0].strip()
     if base in ("", "application/octet-stream"):
+        # Browsers that send no type record WebM.
         return "audio/webm"
     if base not in _AUDIO_TYPES:
         raise TranscriptionError(
@@ -107,8 +78,8 @@ def _checked(mime_type: str) -> str:
     return mime_type
 
 
-def _from_json(body: bytes) -> Audio:
-    value = load(body)
+def _read_json(body: bytes) -> Audio:
+    value = load_json(body)
     if not isinstance(value, dict):
         raise TranscriptionError("invalid_request", "Request body must be valid JSON")
     audio, mime_type, filename = value.get("audio"), value.get("mimeType"), value.get("filename")
@@ -116,34 +87,37 @@ def _from_json(body: bytes) -> Audio:
         raise TranscriptionError("invalid_request", "Request must include 'audio' field with base64-encoded audio data")
     if not isinstance(mime_type, str) or not mime_type:
         raise TranscriptionError("invalid_request", "Request must include 'mimeType' field (e.g., 'audio/webm')")
-    mime_type = _checked(mime_type)
+    mime_type = _check_mime_type(mime_type)
     try:
-        # A data URL's head may stand before it.
+        # Clients may send a data URL, whose head ends with a comma.
         data = base64.b64decode(audio.partition(",")[2] or audio, validate=True)
     except (binascii.Error, ValueError):
         raise TranscriptionError("invalid_request", "Failed to decode base64 audio data") from None
     return Audio(data, mime_type, filename if isinstance(filename, str) and filename else "recording.webm")
 
 
-async def _from_form(request: Request, body: bytes) -> Audio:
-    if "multipart/form-data" not in request.headers.get("content-type", ""):
+async def _read_form(http: Request, body: bytes) -> Audio:
+    if "multipart/form-data" not in http.headers.get("content-type", ""):
         raise TranscriptionError(
             "invalid_request", "Request must be multipart/form-data or application/json with base64 audio"
         )
 
-    async def again() -> Message:
+    async def receive_body() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
+    audio = None
     try:
-        async with Request(request.scope, again).form(max_files=4, max_fields=16) as form:
+        # The body has been read already, and within its limits.
+        async with Request(http.scope, receive_body).form(max_files=4, max_fields=16) as form:
             file = form.get("audio")
-            found = (await file.read(), file.content_type, file.filename) if isinstance(file, UploadFile) else None
+            if isinstance(file, UploadFile):
+                audio = (await file.read(), file.content_type, file.filename)
     except Exception as error:
-        # Starlette answers a broken form with an HTTPException of its own words.
+        # Starlette would answer a broken form with an HTTPException and a text of its own.
         raise TranscriptionError("invalid_request", "The form could not be read") from error
-    if found is None:
+    if audio is None:
         raise TranscriptionError(
             "invalid_request", "No audio file found in form data. Please include an 'audio' field."
         )
-    data, mime_type, filename = found
-    return Audio(data, _checked(mime_type or ""), filename or "recording.webm")
+    data, mime_type, filename = audio
+    return Audio(data, _check_mime_type(mime_type or ""), filename or "recording.webm")

@@ -1,4 +1,4 @@
-"""The app on uvicorn, with what an app alone cannot do: leave in order, and cut a stalled client off."""
+"""The app on uvicorn, with what an app alone cannot do: shut down in order, and cut off a stalled client."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from agentrunner.server.sse import ABORT, LEFT
+from agentrunner.server.sse import ABORT_EXTENSION, UNSENT_BYTES_EXTENSION
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from agentrunner.server.app import AgentApp
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-UNSENT = 64 * 1024
-"""Bytes the kernel keeps for a client beside those that are on their way: what it takes of them is seen soon."""
-LAST_READS = 5
-"""Seconds that readers have for what they have not read yet when all runs have ended."""
+KERNEL_UNSENT_BYTES = 64 * 1024
+"""Bytes the kernel buffers for a client before they are sent; with more, a stalled client is noticed late."""
+LAST_READS_SECONDS = 5
+"""Seconds that readers have for what is still unread when all runs have ended."""
 
 
 class AbortableProtocol(HttpToolsProtocol):
@@ -31,79 +31,92 @@ class AbortableProtocol(HttpToolsProtocol):
     stalled_seconds = 30.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection."""
+        """Accept a connection."""
         super().connection_made(transport)
-        # Where it cannot be said, what a client has not read may fill megabytes of the kernel's.
+        # Systems without this option may buffer megabytes for a client that does not read.
         with contextlib.suppress(AttributeError, OSError):
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
 
     def on_headers_complete(self) -> None:
-        """Give the request to the app."""
+        """Pass the request to the app."""
         super().on_headers_complete()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope.setdefault("extensions", {}).update(
-            {ABORT: self.transport.abort, LEFT: self.transport.get_write_buffer_size}
+            {ABORT_EXTENSION: self.transport.abort, UNSENT_BYTES_EXTENSION: self.transport.get_write_buffer_size}
         )
 
     def on_response_complete(self) -> None:
-        """See to it that the client takes the end of its answer."""
+        """Make sure that the client reads the end of its response."""
         super().on_response_complete()
-        self._mind_what_is_left(None)
+        self._abort_if_stalled(None)
 
-    def _mind_what_is_left(self, before: int | None) -> None:
-        """Cut off a client that takes nothing of it: it would keep it, and its descriptor, for as long as it stays."""
-        left = self.transport.get_write_buffer_size()
-        if left and left == before:
+    def _abort_if_stalled(self, previous: int | None) -> None:
+        """Cut the connection if the client reads none of what is unsent, which it would keep in memory."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent == previous:
             self.transport.abort()
-        elif left:
-            self.loop.call_later(self.stalled_seconds, self._mind_what_is_left, left)
+        elif unsent:
+            self.loop.call_later(self.stalled_seconds, self._abort_if_stalled, unsent)
 
 
 class UvicornServer(uvicorn.Server):
     """Uvicorn that ends the runs before it waits for the connections that follow them."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+    def __init__(self, config: uvicorn.Config, app: AgentApp) -> None:
         super().__init__(config)
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop: no new runs, the live ones ended or cut off, their readers told, then the connections closed."""
-        ours = self._app.state.server
-        ending = asyncio.ensure_future(ours.runner.drain(ours.shutdown_seconds))
-        while not (ending.done() or self.force_exit):
-            # A second ctrl+c waits for nothing.
-            await asyncio.wait([ending], timeout=0.1)
-        if ending.cancel():
-            await ours.runner.drain(0)
-        # Those who still read after that are cut off; uvicorn would cancel them, with a traceback each.
-        cutting = asyncio.get_running_loop().call_later(0 if self.force_exit else LAST_READS, self._cut_off)
+        """Refuse new runs, end the live ones, let their readers finish, then close the connections."""
+        context = self._app.context
+        draining = asyncio.ensure_future(context.runner.drain(context.shutdown_seconds))
+        while not (draining.done() or self.force_exit):
+            # A second ctrl+c sets `force_exit` and ends the wait.
+            await asyncio.wait([draining], timeout=0.1)
+        if draining.cancel():
+            await context.runner.drain(0)
+        # Cut off readers that take longer: uvicorn would cancel each of them with a traceback.
+        cutting = asyncio.get_running_loop().call_later(
+            0 if self.force_exit else LAST_READS_SECONDS, self._abort_connections
+        )
         await super().shutdown(sockets)
         cutting.cancel()
         if self.force_exit:
             await self.lifespan.shutdown()
-        # Uvicorn would raise them again: the process would end by a signal, as if it had been killed.
+        # Uvicorn would raise the signals again, and the process would seem to have been killed.
         self._captured_signals.clear()
 
-    def _cut_off(self) -> None:
+    def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
 
 def serve(
-    app: Starlette, *, host: str = "127.0.0.1", port: int = 8000, log_format: Literal["text", "json"] = "text"
+    app: AgentApp, *, host: str = "127.0.0.1", port: int = 8000, log_format: Literal["text", "json"] = "text"
 ) -> None:
-    """Serve an app until SIGINT or SIGTERM. Without `authenticate` on loopback only browsers that mean us get in."""
-    asked: Any = app
-    if host in LOOPBACK_HOSTS and app.state.server.authenticate is None:
-        # A page of another site can make a browser take a name of its own for 127.0.0.1.
-        asked = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
+    """Serve an app until SIGINT or SIGTERM.
+
+    On loopback and without `authenticate`, only requests to a loopback name are answered.
+
+    Args:
+        app: The app that `create_app` returned.
+        host: Address to listen on.
+        port: Port to listen on.
+        log_format: Log lines to read, or one JSON object a line.
+
+    """
+    guarded: Any = app
+    if host in LOOPBACK_HOSTS and app.context.authenticate is None:
+        # The page of another site can make a browser resolve a name of that site to 127.0.0.1.
+        guarded = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
     configure_logging(log_format)
 
     class Connection(AbortableProtocol):
-        stalled_seconds = app.state.server.limits.stalled_seconds
+        stalled_seconds = app.context.limits.stalled_seconds
 
     config = uvicorn.Config(
-        asked,
+        guarded,
         host=host,
         port=port,
         http=Connection,
@@ -113,14 +126,14 @@ def serve(
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=LAST_READS + 2,
+        timeout_graceful_shutdown=LAST_READS_SECONDS + 2,
     )
     with contextlib.suppress(KeyboardInterrupt):
         UvicornServer(config, app).run()
 
 
 def configure_logging(log_format: Literal["text", "json"]) -> None:
-    """Write what is logged to stderr: lines to read, or a JSON object each."""
+    """Log to stderr: lines to read, or one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         from pythonjsonlogger.json import JsonFormatter

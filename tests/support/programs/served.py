@@ -108,7 +108,7 @@ def main() -> None:
     uvicorn_server.configure_logging("text")
     config = uvicorn.Config(
         app, http=Connection, loop="uvloop", ws="none", lifespan="on", access_log=False, log_config=None,
-        backlog=2048, timeout_graceful_shutdown=uvicorn_server.LAST_READS + 2,
+        backlog=2048, timeout_graceful_shutdown=uvicorn_server.LAST_READS_SECONDS + 2,
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", asked.port), backlog=2048) as listening:
         if asked.send_buffer is not None:

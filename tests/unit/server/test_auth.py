@@ -413,12 +413,12 @@ def test_two_principals_never_meet() -> None:
 def test_the_machine_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    from agentrunner.server.app import Server
+    from agentrunner.server.context import AppContext
 
-    async def sees(self: Server, call: Any, thread_id: str) -> bool:
+    async def can_see(self: AppContext, principal: Any, thread_id: str) -> bool:
         return True
 
-    monkeypatch.setattr(Server, "sees", sees)
+    monkeypatch.setattr(AppContext, "can_see", can_see)
     wanted = settings(max_examples=20, deadline=None, derandomize=True, database=None, phases=["generate"])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(TwoPrincipals, settings=wanted)  # type: ignore[no-untyped-call]

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agentrunner import fold
-from agentrunner.reading.stream import PAGE_BYTES
 from agentrunner.server import Limits
-from agentrunner.server.approved import still_open
-from agentrunner.server.settled import settled
 from support.agents import Gate, agent_with, scripted_agent
 from support.asgi import client_of, frames_of
 from support.events import event_types, run_finished, run_started, text_message, tool_call
 from support.inputs import make_input
-from support.streams import collect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -441,50 +436,3 @@ async def test_a_replay_asks_only_what_was_not_answered(then: list[str], asks: b
         assert answer.events()[-1]["outcome"]["interrupts"][0]["id"] == "i-n0"
     plain = (await connected(client, protocolVersion="1.0")).frames()
     assert [cursor for cursor, _ in plain] == [cursor for cursor, _ in answer.frames()]
-
-
-LENGTHY = [{"type": "CUSTOM", "name": str(number), "value": "x" * 10_000} for number in range(60)]
-
-
-@pytest.mark.parametrize("version", ["1.0", None])
-@pytest.mark.parametrize(("ends", "then", "asks"), [(True, [], False), (False, [], True), (False, ["talk"], False)])
-async def test_a_long_answer_is_looked_for_ahead(
-    ends: bool, then: list[str], asks: bool, version: str | None, runner: AgentRunner
-) -> None:
-    async def lengthy(input: RunAgentInput) -> AsyncIterator[Any]:
-        yield run_started(input.thread_id, input.run_id)
-        for event in LENGTHY:
-            yield event
-        yield run_finished(input.thread_id, input.run_id) if ends else {"type": "RUN_ERROR", "message": "no"}
-
-    client = client_of(runner, {"default": asking("r0"), "talk": talk, "lengthy": lengthy})
-    await client.post(RUN, make_input(run="r0", protocolVersion="1.0"))
-    for number, name in enumerate(["lengthy", *then]):
-        await client.post(f"/agent/{name}/run", make_input(run=f"n{number}", protocolVersion="1.0"))
-    answer = await connected(client, **({"protocolVersion": version} if version else {}))
-    (ended,) = [event for event in answer.events() if event["type"] == "RUN_FINISHED" and event["runId"] == "r0"]
-    assert ("outcome" in ended) == asks
-    assert [event["name"] for event in answer.events() if event["type"] == "CUSTOM"] == [e["name"] for e in LENGTHY]
-    cursors = [cursor for cursor, _ in answer.frames() if cursor]
-    assert len(set(cursors)) == len(cursors)
-
-
-async def test_of_a_long_answer_little_is_kept_back(runner: AgentRunner) -> None:
-    await collect(await runner.run(asking("r0"), make_input(run="r0")))
-    await collect(await runner.run(agent_with(*LENGTHY), make_input(run="n0")))
-    stream = await runner.connect("t1")
-    taken = 0
-
-    async def pieces() -> AsyncIterator[bytes]:
-        nonlocal taken
-        async for piece in stream.frames():
-            taken += len(piece)
-            yield piece
-
-    sent = settled(stream, pieces(), partial(runner.connect, "t1"), partial(still_open, await runner.opened()))
-    question = await anext(sent)
-    while b"RUN_FINISHED" not in question:
-        question += await anext(sent)
-    assert b"outcome" not in question
-    assert taken < 3 * PAGE_BYTES
-    await sent.aclose()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner.server.envelope import METHODS
+from agentrunner.server.routes import ROUTES
 from support.agents import Gate, agent_with
 from support.asgi import Answer, Client, client_of
 from support.events import event_types, text_message
@@ -342,7 +342,7 @@ def multi(memory_factory: MemoryFactory) -> Client:
     return client_of(memory_factory(), {"default": AGENT})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ROUTES.envelope_methods)
 @pytest.mark.parametrize("path", ["/", "/unknown", "/a/b"])
 async def test_an_envelope_at_a_server_of_many_routes_is_told_so(method: str, path: str, multi: Client) -> None:
     answer = await multi.post(path, envelope(method))

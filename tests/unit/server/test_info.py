@@ -158,11 +158,11 @@ async def test_asking_runs_nothing_and_keeps_nothing(memory_factory: MemoryFacto
 
 @pytest.mark.parametrize("agents", [{}, {"": Agent()}, {1: Agent()}, {None: Agent()}])
 def test_there_is_an_agent_and_each_has_a_name(agents: Any, memory_factory: MemoryFactory) -> None:
-    with pytest.raises(ValueError, match="agents is a mapping"):
+    with pytest.raises(ValueError, match="agents must be a mapping"):
         client_of(memory_factory(), agents)
 
 
 @pytest.mark.parametrize("mode", ["", "single", "multi", None, "SINGLE-ROUTE"])
 def test_a_mode_is_one_of_three(mode: Any, memory_factory: MemoryFactory) -> None:
-    with pytest.raises(ValueError, match="mode is"):
+    with pytest.raises(ValueError, match="mode must be"):
         client_of(memory_factory(), {"default": Agent()}, mode=mode)

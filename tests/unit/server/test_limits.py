@@ -390,7 +390,7 @@ def test_what_is_served_is_named(place: str, agents: list[str], serve: Any, run_
     code, said = serve(place, "--db", "x.db")
     assert code == 0
     assert f"agents {', '.join(agents)} at http://127.0.0.1:8000/" in said
-    server = run_by_uvicorn[0].config.app.app.state.server
+    server = run_by_uvicorn[0].config.app.app.context
     assert list(server.agents) == agents
     assert (server.harness is not None) == (place in ("mine:harness", "mine:quoted"))
 
@@ -412,8 +412,8 @@ def test_what_is_served_is_named(place: str, agents: list[str], serve: Any, run_
         ("worse:agents", ["worse.py", "SyntaxError"]),
         ("fails:agents", ["ZeroDivisionError"]),
         ("mine:nothing", ["at least one"]),
-        ("mine:number", ["'default'", ": 7"]),
-        ("mine:mixed", ["'two'", ": 2"]),
+        ("mine:number", ["'default'", "not 7"]),
+        ("mine:mixed", ["'two'", "not 2"]),
         ("mine:failing", ["'mine:failing' failed to make a Harness", "ValueError: a harness has at least one agent"]),
         ("mine:other", ["another runner"]),
         ("mine:none", ["or a harness"]),
@@ -431,7 +431,7 @@ def test_a_wrong_place_is_named_in_a_line(place: str, words: list[str], serve: A
 def test_authenticate_is_a_function(serve: Any) -> None:
     code, said = serve("mine:agents", "--db", "x.db", "--authenticate", "mine:number")
     assert code == 2
-    assert "authenticate is a function, not 7" in said
+    assert "authenticate must be a function, not 7" in said
 
 
 def test_a_base_path_starts_with_a_slash(serve: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -10,8 +11,10 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from agentrunner.server import create_app
-from agentrunner.server.routes import Route, match, within
+from agentrunner.server import AgentApp, create_app
+from agentrunner.server.responses import ApiResponse
+from agentrunner.server.routes import ROUTES
+from agentrunner.server.routing import ApiRoute, RouteTable, strip_base_path
 from support.agents import agent_with
 from support.asgi import Answer, Client, client_of
 from support.events import event_types, text_message
@@ -19,6 +22,8 @@ from support.inputs import make_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from starlette.responses import Response
 
     from agentrunner import AgentRunner, InMemoryAgentRunner
 
@@ -36,43 +41,42 @@ def is_not_found(answer: Answer) -> bool:
     return answer.status == 404 and answer.json() == {"error": "Not found"}
 
 
-ROUTES = {
-    "/info": Route("info"),
-    "/inspector-metadata": Route("inspector/metadata"),
-    "/inspector-learning": Route("inspector/learning"),
-    "/transcribe": Route("transcribe"),
-    "/agent/a/run": Route("agent/run", "a"),
-    "/agent/a/suggest": Route("agent/suggest", "a"),
-    "/agent/a/connect": Route("agent/connect", "a"),
-    "/agent/a/stop/t": Route("agent/stop", "a", "t"),
-    "/threads/subscribe": Route("threads/subscribe"),
-    "/threads/t/messages": Route("threads/messages", "", "t"),
-    "/threads/t/events": Route("threads/events", "", "t"),
-    "/threads/t/state": Route("threads/state", "", "t"),
-    "/threads/t/archive": Route("threads/archive", "", "t"),
-    "/threads/clear": Route("threads/clear"),
-    "/threads/t": Route("threads/update", "", "t"),
-    "/threads": Route("threads/list"),
-}
+PATHS = [row.path for row in ROUTES.rows]
 
 
-@pytest.mark.parametrize("path", ROUTES)
+def match(path: str) -> tuple[str, str, str] | None:
+    """Return the name of the route that a path belongs to, and the ids of the agent and of the thread in it."""
+    found = ROUTES.match(path)
+    return (found.name, found.agent_id, found.thread_id) if found is not None else None
+
+
+def fill(path: str) -> str:
+    """Return the path of a row with ids in it."""
+    return path.replace("{agentId}", "a").replace("{threadId}", "t")
+
+
+def expected(path: str) -> tuple[str, str, str]:
+    (name,) = {row.name for row in ROUTES.rows if row.path == path}
+    return name, "a" if "{agentId}" in path else "", "t" if "{threadId}" in path else ""
+
+
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("before", ["", "/", "/api", "/api/v1/copilotkit", "/info", "/threads/x", "/agent/x/run"])
 def test_a_route_is_found_by_its_last_segments(path: str, before: str) -> None:
-    assert match(before + path) == ROUTES[path]
+    assert match(before + fill(path)) == expected(path)
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("path", PATHS)
 def test_empty_segments_do_not_count(path: str) -> None:
-    assert match(path + "/") == ROUTES[path]
-    assert match(path.replace("/", "//")) == ROUTES[path]
+    assert match(fill(path) + "/") == expected(path)
+    assert match(fill(path).replace("/", "//")) == expected(path)
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("path", PATHS)
 def test_segments_are_case_sensitive(path: str) -> None:
-    found = match(path.upper())
-    assert found is None or found.name == "threads/update", "only the id may be in any case"
-    assert match(path.title().replace("/T/", "/t/")) is None
+    found = match(fill(path).upper())
+    assert found is None or found[0] == "threads/update", "only the id may be in any case"
+    assert match(fill(path).title().replace("/T/", "/t/")) is None
 
 
 @pytest.mark.parametrize(
@@ -91,27 +95,27 @@ def test_no_route(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "route"),
     [
-        ("/threads/info", Route("info")),
-        ("/threads/transcribe", Route("transcribe")),
-        ("/agent/agent/run", Route("agent/run", "agent")),
-        ("/agent/run/run", Route("agent/run", "run")),
-        ("/agent/stop/run", Route("agent/run", "stop")),
-        ("/agent/a/stop/run", Route("agent/stop", "a", "run")),
-        ("/agent/a/stop/info", Route("info")),
-        ("/agent/agent/stop/run", Route("agent/run", "stop")),
-        ("/agent/stop/stop/stop", Route("agent/stop", "stop", "stop")),
-        ("/threads/subscribe/messages", Route("threads/messages", "", "subscribe")),
-        ("/threads/clear/archive", Route("threads/archive", "", "clear")),
-        ("/threads/messages", Route("threads/update", "", "messages")),
-        ("/threads/messages/messages", Route("threads/messages", "", "messages")),
-        ("/threads/threads", Route("threads/update", "", "threads")),
-        ("/threads/threads/threads", Route("threads/update", "", "threads")),
-        ("/threads/agent/a/run", Route("agent/run", "a")),
+        ("/threads/info", ("info", "", "")),
+        ("/threads/transcribe", ("transcribe", "", "")),
+        ("/agent/agent/run", ("agent/run", "agent", "")),
+        ("/agent/run/run", ("agent/run", "run", "")),
+        ("/agent/stop/run", ("agent/run", "stop", "")),
+        ("/agent/a/stop/run", ("agent/stop", "a", "run")),
+        ("/agent/a/stop/info", ("info", "", "")),
+        ("/agent/agent/stop/run", ("agent/run", "stop", "")),
+        ("/agent/stop/stop/stop", ("agent/stop", "stop", "stop")),
+        ("/threads/subscribe/messages", ("threads/messages", "", "subscribe")),
+        ("/threads/clear/archive", ("threads/archive", "", "clear")),
+        ("/threads/messages", ("threads/update", "", "messages")),
+        ("/threads/messages/messages", ("threads/messages", "", "messages")),
+        ("/threads/threads", ("threads/update", "", "threads")),
+        ("/threads/threads/threads", ("threads/update", "", "threads")),
+        ("/threads/agent/a/run", ("agent/run", "a", "")),
         ("/threads/t/subscribe", None),
         ("/threads/t/clear", None),
     ],
 )
-def test_the_first_route_of_the_table_wins(path: str, route: Route | None) -> None:
+def test_the_first_route_of_the_table_wins(path: str, route: tuple[str, str, str] | None) -> None:
     assert match(path) == route
 
 
@@ -213,12 +217,40 @@ async def test_a_very_long_id_is_only_not_found(method: str, path: str, length: 
 
 
 ALLOWED = {
-    "/info": "GET", "/inspector-metadata": "GET", "/inspector-learning": "GET", "/transcribe": "POST",
-    "/agent/default/run": "POST", "/agent/default/suggest": "POST", "/agent/default/connect": "POST",
-    "/agent/default/stop/t": "POST", "/agent/unknown/run": "POST", "/threads": "GET", "/threads/subscribe": "POST",
-    "/threads/t/messages": "GET", "/threads/t/events": "GET", "/threads/t/state": "GET", "/threads/t/archive": "POST",
-    "/threads/clear": "POST", "/threads/t": "PATCH, DELETE",
-}  # fmt: skip
+    fill(row.path).replace("/a/", "/default/"): ", ".join(each.method for each in ROUTES.rows if each.path == row.path)
+    for row in ROUTES.rows
+} | {"/agent/unknown/run": "POST"}
+
+
+def test_each_path_takes_the_methods_of_the_original() -> None:
+    gets = {"/info", "/inspector-metadata", "/inspector-learning", "/threads"}
+    gets |= {f"/threads/t/{name}" for name in ("messages", "events", "state")}
+    assert {path for path, methods in ALLOWED.items() if methods == "GET"} == gets
+    assert {path: methods for path, methods in ALLOWED.items() if methods not in ("GET", "POST")} == {
+        "/threads/t": "PATCH, DELETE"
+    }
+
+
+def test_a_route_without_a_handler_is_an_error_at_the_start() -> None:
+    with pytest.raises(TypeError, match="the route GET /nothing has no handler"):
+        ApiRoute(name="nothing", method="GET", path="/nothing", handler=None, summary="x")  # type: ignore[arg-type]
+
+
+async def test_a_new_route_is_one_row_and_one_function(memory_factory: MemoryFactory) -> None:
+    async def get_weather(context: Any, request: Any) -> Response:
+        return ApiResponse({"thread": request.thread_id, "agents": list(context.agents)})
+
+    row = ApiRoute(
+        name="weather", method="GET", path="/weather/{threadId}", handler=get_weather, summary="Return the weather",
+        responses={"200": {"description": "The weather"}},
+    )  # fmt: skip
+    app = create_app(memory_factory(), {"default": AGENT})
+    context = dataclasses.replace(app.context, routes=RouteTable([*ROUTES.rows, row]))
+    client = Client(AgentApp(context, inspector=False))
+    assert (await client.get("/weather/t")).json() == {"thread": "t", "agents": ["default"]}
+    assert (await client.post("/weather/t", {})).headers["allow"] == "GET"
+    assert (await client.get("/openapi.json")).json()["paths"]["/weather/{threadId}"]["get"]["summary"]
+    assert 'route="weather",status="200"' in (await client.get("/metrics")).body.decode()
 
 
 @pytest.mark.parametrize("path", ALLOWED)
@@ -260,7 +292,7 @@ async def test_the_inspectors_metadata_is_the_paid_services(path: str, memory_fa
     ],
 )  # fmt: skip
 def test_what_follows_the_base_path(base: str | None, path: str, rest: str | None) -> None:
-    assert within(path, base) == rest
+    assert strip_base_path(path, base) == rest
 
 
 @pytest.mark.parametrize(
@@ -287,7 +319,7 @@ async def test_a_base_path(base: str | None, path: str, status: int, memory_fact
 
 @pytest.mark.parametrize("base", ["api", "", "api/"])
 def test_a_base_path_begins_with_a_slash(base: str, memory_factory: MemoryFactory) -> None:
-    with pytest.raises(ValueError, match="starts with a slash"):
+    with pytest.raises(ValueError, match="must start with a slash"):
         serving(memory_factory, base_path=base)
 
 

@@ -1,0 +1,208 @@
+"""Interrupts in a stream of frames: a replay offers only those that are still open (docs/spec/agui.md §6.4)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentrunner._codec import decode, dump
+from agentrunner._core import Frames
+from agentrunner.errors import AgentRunnerError
+from agentrunner.records.approvals import find_open_interrupts, is_every_interrupt_answered
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner.stores import Store
+
+logger = logging.getLogger("agentrunner")
+
+HELD_BACK_BYTES = 16 * 1024
+"""Bytes held back at most until an answer to an interrupt is found; with more, a second reader looks for it."""
+
+
+class FrameSource(Protocol):
+    """A stream of a thread's frames, such as an `EventStream`."""
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the next frames exist already, so that reading them does not wait for a live run."""
+
+    def pieces(self) -> AsyncGenerator[Frames, None]:
+        """Iterate over the frames in batches."""
+
+
+async def hide_answered_interrupts(
+    source: FrameSource, store: Store, follow: Callable[[str], Awaitable[FrameSource]]
+) -> AsyncGenerator[Frames, None]:
+    """Yield the frames of a source; remove the outcome from each replayed interrupt that is answered.
+
+    With approvals in the store, those that are decided are answered. Without them it is as the clients see it: an
+    interrupt is answered by a later run that finished or is live, but not by one that failed. `follow` opens a source
+    of the frames after a cursor.
+    """
+    question: bytes | None = None
+    """Frame of the last interrupt, held back with all that follows until it is known whether it is answered."""
+    held = bytearray()
+    async with contextlib.aclosing(source.pieces()) as batches:
+        async for batch in batches:
+            data = bytes(batch)
+            if question is None and b'"interrupt"' not in data:
+                del data
+                yield batch
+                # While it waits for the next batch, a reader must not keep this one in memory.
+                del batch
+                continue
+            del batch
+            ready = bytearray()
+            for frame in split_frames(data):
+                event = _read_run_event(frame)
+                if event is not None and event["type"] == "RUN_FINISHED":
+                    if question is not None:
+                        ready += replace_interrupts(question, []) + held
+                        question, held = None, bytearray()
+                    if _has_interrupts(event):
+                        question = frame
+                        continue
+                (ready if question is None else held).extend(frame)
+            if question is not None and (not source.replaying or len(held) > HELD_BACK_BYTES):
+                ready += await _hide_answered(question, bytes(held), source, store, follow) + held
+                question, held = None, bytearray()
+            if ready:
+                filtered = Frames(bytes(ready))
+                del data, ready
+                yield filtered
+                del filtered
+    if question is not None:
+        yield Frames(question + bytes(held))
+
+
+async def finish_answered_run(
+    batches: AsyncGenerator[Frames, None], store: Store, input: RunAgentInput
+) -> AsyncGenerator[Frames, None]:
+    """Yield the frames of a run with answers; if it fails and all is answered, a finished run follows.
+
+    For a client its interrupts are open until a run finishes, even if the answer has arrived, and meanwhile the client
+    starts no other run.
+    """
+    has_failed = False
+    async with contextlib.aclosing(batches):
+        async for batch in batches:
+            has_failed = _ends_with_error(bytes(batch))
+            yield batch
+            del batch
+    if has_failed and await _is_all_answered(store, input):
+        ids = {"threadId": input.thread_id, "runId": input.run_id}
+        outcome = {"type": "cancelled"}
+        # These are not stored: a client that connects later sees no interrupt that it would have to close.
+        events = ({"type": "RUN_STARTED", **ids}, {"type": "RUN_FINISHED", **ids, "outcome": outcome})
+        yield Frames(b"".join(b"data: " + dump(event) + b"\n\n" for event in events))
+
+
+async def _hide_answered(
+    question: bytes,
+    held: bytes,
+    source: FrameSource,
+    store: Store,
+    follow: Callable[[str], Awaitable[FrameSource]],
+) -> bytes:
+    """Return the frame of a RUN_FINISHED with only those of its interrupts that are open."""
+    event = _read_event(question)
+    interrupts = [each for each in event["outcome"].get("interrupts") or () if isinstance(each, dict)]
+    try:
+        still_open = await find_open_interrupts(store, str(event.get("runId")), interrupts)
+    except AgentRunnerError:
+        # The reader gets its frames all the same; at worst an answered interrupt is offered again, and refused.
+        logger.exception("cannot read the approvals of run '%s'; its interrupts are offered", event.get("runId"))
+        still_open = None
+    if still_open is not None:
+        return replace_interrupts(question, still_open)
+    if source.replaying:
+        is_answered = await _is_answered_later(question + held, follow)
+    else:
+        is_answered = _ends_in_live_run(held)
+    return replace_interrupts(question, []) if is_answered else question
+
+
+async def _is_answered_later(frames: bytes, follow: Callable[[str], Awaitable[FrameSource]]) -> bool:
+    """Return whether an answer comes after these frames; read ahead to find it, without keeping anything."""
+    is_live = _ends_in_live_run(frames)
+    source = await follow(_find_last_cursor(frames))
+    async with contextlib.aclosing(source.pieces()) as batches:
+        async for batch in batches:
+            for frame in split_frames(bytes(batch)):
+                event = _read_run_event(frame)
+                if event is not None:
+                    if event["type"] == "RUN_FINISHED":
+                        return True
+                    is_live = event["type"] == "RUN_STARTED"
+            if not source.replaying:
+                break
+    return is_live
+
+
+async def _is_all_answered(store: Store, input: RunAgentInput) -> bool:
+    interrupt_ids = {entry.interrupt_id for entry in input.resume or ()}
+    try:
+        return await is_every_interrupt_answered(store, input.thread_id, interrupt_ids)
+    except AgentRunnerError:
+        logger.exception("cannot read the approvals of thread '%s'; its interrupts stay open", input.thread_id)
+        return False
+
+
+def split_frames(data: bytes) -> list[bytes]:
+    """Return the frames in some bytes, each with the empty line at its end."""
+    return [frame + b"\n\n" for frame in data.split(b"\n\n") if frame]
+
+
+def _find_last_cursor(frames: bytes) -> str:
+    # Of a snapshot only the last frame has a cursor.
+    frame = next(frame for frame in reversed(split_frames(frames)) if frame.startswith(b"id: "))
+    return frame[4 : frame.index(b"\n")].decode()
+
+
+def _read_event(frame: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = decode(frame[frame.index(b"data: ") + 6 :])
+    return event
+
+
+def _read_run_event(frame: bytes) -> dict[str, Any] | None:
+    """Return the event of a frame that starts or ends a run; `None` for any other."""
+    # Parse only a few frames: a text may contain this too, so its type decides.
+    if b'"RUN_' not in frame:
+        return None
+    event = _read_event(frame)
+    return event if event["type"].startswith("RUN_") else None
+
+
+def _has_interrupts(event: dict[str, Any]) -> bool:
+    outcome = event.get("outcome")
+    return isinstance(outcome, dict) and outcome.get("type") == "interrupt"
+
+
+def replace_interrupts(frame: bytes, interrupts: list[Any]) -> bytes:
+    """Return the frame of a RUN_FINISHED with these interrupts; with none, it has no outcome."""
+    event = _read_event(frame)
+    if len(interrupts) == len(event["outcome"].get("interrupts") or ()) and interrupts:
+        return frame
+    if interrupts:
+        event["outcome"]["interrupts"] = interrupts
+    else:
+        del event["outcome"]
+    return frame[: frame.index(b"data: ") + 6] + dump(event) + b"\n\n"
+
+
+def _ends_in_live_run(frames: bytes) -> bool:
+    """Return whether the last run in the frames has no end yet."""
+    types = [event["type"] for event in map(_read_run_event, split_frames(frames)) if event is not None]
+    return types[-1:] == ["RUN_STARTED"]
+
+
+def _ends_with_error(frames: bytes) -> bool:
+    if b'"RUN_ERROR"' not in frames:
+        return False
+    event = _read_run_event(split_frames(frames)[-1])
+    return event is not None and event["type"] == "RUN_ERROR"

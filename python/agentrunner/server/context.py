@@ -1,0 +1,61 @@
+"""What all handlers of an app share: its runner, its agents and its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from agentrunner.errors import ThreadNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agentrunner.harness import Harness
+    from agentrunner.runner import AgentRunner
+    from agentrunner.server.auth import Authenticate, Principal
+    from agentrunner.server.cors import Cors
+    from agentrunner.server.headers import ForwardHeaders
+    from agentrunner.server.limits import Limits
+    from agentrunner.server.metrics import Metrics
+    from agentrunner.server.routing import RouteTable
+    from agentrunner.server.transcription import Transcriber
+    from agentrunner.types import Agent
+
+Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AppContext:
+    """The runner, the agents and the options of an app, as `create_app` checked them."""
+
+    runner: AgentRunner
+    harness: Harness | None
+    agents: Mapping[str, Agent]
+    routes: RouteTable
+    base_path: str | None
+    mode: Mode
+    authenticate: Authenticate | None
+    cors: Cors | None
+    limits: Limits
+    forward_headers: ForwardHeaders
+    transcriber: Transcriber | None
+    metrics: Metrics
+    shutdown_seconds: float
+
+    async def can_see(self, principal: Principal | None, thread_id: str) -> bool:
+        """Return whether the thread exists and belongs to the caller."""
+        try:
+            summary = await self.runner.threads.get(thread_id)
+        except ThreadNotFound:
+            return False
+        return principal is None or summary.scope == principal.scope
+
+    async def drain(self) -> None:
+        """Refuse new runs, wait `shutdown_seconds` for the live ones, end the rest and close the runner.
+
+        The readers of a run that is ended get a `RUN_ERROR` with the code `INTERRUPTED`, and their streams end.
+        """
+        await self.runner.drain(self.shutdown_seconds)
+        if self.harness is not None:
+            await self.harness.aclose()
+        await self.runner.aclose()

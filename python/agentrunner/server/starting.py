@@ -1,0 +1,63 @@
+"""The wait until a run starts, which may take its thread's queue long."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from agentrunner._core import Frames
+from agentrunner.errors import AgentRunnerError
+from agentrunner.server.sse import stream_nothing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Coroutine
+
+    from starlette.requests import Request
+
+    from agentrunner.reading.stream import EventStream
+    from agentrunner.server.limits import Limits
+
+DISCONNECT_POLL_SECONDS = 0.25
+"""Seconds between checks whether the client of a run that waits for its start is still connected."""
+
+
+async def stream_when_started(
+    starting: Coroutine[Any, Any, EventStream], http: Request, limits: Limits
+) -> AsyncGenerator[Frames, None]:
+    """Return the frames of a run as soon as it has started, so that an error can still set the status.
+
+    If the start takes longer than the first keep-alive comment may, the response begins at once, and the rest of the
+    wait happens in its stream. If the client leaves during the wait, the start is cancelled.
+    """
+    started = asyncio.ensure_future(starting)
+    patience_seconds = limits.keep_alive_seconds or float("inf")
+    waited = 0.0
+    try:
+        await asyncio.wait([started], timeout=DISCONNECT_POLL_SECONDS)
+        while not started.done() and waited < patience_seconds:
+            if await http.is_disconnected():
+                started.cancel()
+                return stream_nothing()
+            waited += DISCONNECT_POLL_SECONDS
+            await asyncio.wait([started], timeout=DISCONNECT_POLL_SECONDS)
+    except BaseException:
+        started.cancel()
+        raise
+    return started.result().pieces() if started.done() else _stream_after_wait(started)
+
+
+async def _stream_after_wait(started: asyncio.Future[EventStream]) -> AsyncGenerator[Frames, None]:
+    try:
+        stream = await started
+    except AgentRunnerError as error:
+        # The status has been sent already, so the refusal can only be an event.
+        event = {"type": "RUN_ERROR", "message": str(error), "code": "RUN_REFUSED"}
+        yield Frames(b"data: %s\n\n" % orjson.dumps(event))
+        return
+    finally:
+        started.cancel()
+    async for batch in stream.pieces():
+        yield batch
+        del batch
