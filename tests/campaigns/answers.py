@@ -27,7 +27,7 @@ async def campaign(context: Context) -> Outcome:
                 if both.live < RUNS:
                     both.start(f"t{number}")
                 try:
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(PATIENCE * context.patience):
                         # Between two cuts work goes on: a server that never answers is not what is meant.
                         await way.hand_on(context.random.randint(1, MOST))
                         if context.random.random() < 0.25:

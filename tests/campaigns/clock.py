@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 HOUR = 3600
 TTL = 1.5
 BAR = TTL + 2.0
-PATIENCE = TTL + 5.0
+STUCK_SECONDS = TTL + 5.0
+"""Seconds without an answer after which a process or a thread is taken to be stuck."""
 BEGUN = ["RUN_STARTED", "TEXT_MESSAGE_START"]
 
 
@@ -103,7 +104,7 @@ class Campaigning:
 
     async def told(self, process: Process, *words: str) -> list[str]:
         """Ask, and give the answer. Raises `TimeoutError`."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(STUCK_SECONDS * self.context.patience):
             return await process.told(*words)
 
     async def expect(self, process: Process, answer: list[str], *words: str) -> None:

@@ -62,7 +62,7 @@ class Round:
         """Wait until the other process has run on every thread of a dead one, or is not going to."""
         waiting = set(self.killed_at)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STUCK):
+            async with asyncio.timeout(STUCK * self.context.patience):
                 while waiting:
                     verb, thread, *how = await self.successor.answer()
                     if verb == "begun":

@@ -85,7 +85,7 @@ class Zombie:
         agent = Successor()
         given = {"threadId": thread, "runId": f"{thread}-next", "messages": []}
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE * self.context.patience):
                 reading = asyncio.create_task(collected(await self.runner.run(agent, given)))
                 self.taken(thread, time.monotonic() - asleep_at)
                 await agent.half.wait()

