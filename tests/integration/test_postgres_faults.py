@@ -185,7 +185,7 @@ async def test_behind_pgbouncer(location: str) -> None:
             for store in (here._store, there._store):
                 async with store._client._pool.connection() as connection:  # type: ignore[attr-defined]
                     assert connection.prepare_threshold is None
-                assert not store._listener.listening  # type: ignore[attr-defined]
+                assert not store._listener.is_listening  # type: ignore[attr-defined]
             assert (await here._store.inspect(False)).is_sound
 
 

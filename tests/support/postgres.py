@@ -50,7 +50,7 @@ async def plan(store: PostgresStore, statement: str, **values: Any) -> str:
     """Say how the server would run a statement: its steps and the indexes they use."""
     statement = statement.replace('"agentrunner"', f'"{store.schema}"')
     async with await psycopg.AsyncConnection.connect(backends.POSTGRES) as connection:
-        cursor = await connection.execute("EXPLAIN " + statement, {"again": False, **values})
+        cursor = await connection.execute("EXPLAIN " + statement, {"is_retry": False, **values})
         return "\n".join(line for (line,) in await cursor.fetchall())
 
 

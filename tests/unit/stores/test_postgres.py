@@ -236,33 +236,33 @@ async def test_statements_read_their_part_of_an_index(fresh: str) -> None:
         for table in ("threads", "runs", "journal", "journal_expiry", "live_runs"):
             await execute(f'ANALYZE "agentrunner".{table}')
 
-        page = {"at": 2**62, "behind": "", "archived": True, "agent_id": None, "limit": 100}
+        page = {"before_time": 2**62, "before_id": "", "archived": True, "agent_id": None, "limit": 100}
         for whose, scope, index in (
             ("all", None, "threads_updated"),
             ("none", None, "threads_scope"),
             ("one", "s7", "threads_scope"),
         ):
-            steps = await plan(store, threads.listing(whose), scope=scope, **page)
+            steps = await plan(store, threads.render_thread_query(whose), scope=scope, **page)
             assert f"Index Scan Backward using {index}" in steps, steps
             assert "Sort" not in steps, steps
         thread = {"thread_id": "t7", "limit": 1000, "rows": 100}
         for statement, values, index in (
-            (history.HISTORY, {"seq": 100, "inside": False, "until": 2**62, "most": 9}, "runs_chain"),
-            (history.RUNS, {"after": 100}, "runs_chain"),
-            (history.JOURNAL, {"after": 100, "until": 2**62}, "journal_pkey"),
-            (history.LOCATE, {"seq": 100}, "runs_chain"),
-            (runs.STOPS, {}, "live_runs_stops"),
-            (f"{runs.LIVE} WHERE l.thread_id = %(thread_id)s::text", {}, "live_runs_pkey"),
-            (runs.LOOK, {}, "journal_expiry_time"),
-            (threads.THREAD, {}, "threads_pkey"),
-            (listener.LOOK, {"threads": ["t1", "t2"]}, "live_runs_pkey"),
-            (threads.TO_PRUNE, {"max_runs": 5, "before": 10}, "threads_runs"),
-            (threads.TO_PRUNE, {"max_runs": 5, "before": 10}, "runs_age"),
+            (history.READ_HISTORY, {"seq": 100, "inside": False, "until": 2**62, "most": 9}, "runs_chain"),
+            (history.READ_RUNS, {"after": 100}, "runs_chain"),
+            (history.READ_JOURNAL, {"after": 100, "until": 2**62}, "journal_pkey"),
+            (history.LOCATE_CURSOR, {"seq": 100}, "runs_chain"),
+            (runs.LIST_STOPS, {}, "live_runs_stops"),
+            (f"{runs.LIST_LIVE_RUNS} WHERE l.thread_id = %(thread_id)s::text", {}, "live_runs_pkey"),
+            (runs.LIST_OWNERS, {}, "journal_expiry_time"),
+            (threads.READ_THREAD, {}, "threads_pkey"),
+            (listener.READ_FOLLOWED_RUNS, {"threads": ["t1", "t2"]}, "live_runs_pkey"),
+            (threads.LIST_THREADS_TO_PRUNE, {"max_runs": 5, "before": 10}, "threads_runs"),
+            (threads.LIST_THREADS_TO_PRUNE, {"max_runs": 5, "before": 10}, "runs_age"),
         ):
             steps = await plan(store, statement, **{**thread, **values})
             assert index in steps, steps
             # The owners of live runs are read all.
-            assert "Seq Scan" not in steps.replace("Seq Scan on live_runs", "") or statement == runs.LOOK, steps
+            assert "Seq Scan" not in steps.replace("Seq Scan on live_runs", "") or statement == runs.LIST_OWNERS, steps
 
 
 async def test_appends_change_no_index(fresh: str) -> None:
@@ -303,7 +303,7 @@ async def test_one_statement_appends_for_all_and_says_what_came_of_each(location
             (a, batch(9)),
             (c, batch(1)),
         ]
-        outcomes = await store._append(given)
+        outcomes = await store._commit_appends(given)
         kinds = [next((kind for kind in (LeaseLost, StoreError) if isinstance(each, kind)), None) for each in outcomes]
         assert kinds == [None, None, None, StoreError, None, StoreError, LeaseLost]
         assert [event.seq for event in await raw(store, "b")] == [1, 2, 3]
@@ -312,7 +312,7 @@ async def test_one_statement_appends_for_all_and_says_what_came_of_each(location
 
 
 async def test_frames_past_their_window_go_a_few_at_a_time(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "TRIMMED_AT_ONCE", 5)
+    monkeypatch.setattr(runs, "TRIMMED_ROWS", 5)
     async with opened(location, resume_window=0) as store, database(store) as execute:
         for n in range(2):
             writer = await begin(store, "t", f"r{n}")
@@ -633,10 +633,10 @@ async def never() -> None:
 
 @pytest.mark.parametrize("way", ["told", "looking"])
 async def test_a_run_elsewhere_is_followed(location: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    monkeypatch.setattr(listener, "LONGEST", 1000.0)
+    monkeypatch.setattr(listener, "MAX_WAIT_SECONDS", 1000.0)
     if way == "told":
         # One look, by which the run is known to be followed.
-        monkeypatch.setattr(listener, "LOOK_EVERY", 1000.0)
+        monkeypatch.setattr(listener, "FOLLOWED_POLL_SECONDS", 1000.0)
     else:
         monkeypatch.setattr(listener.PostgresListener, "_listen", lambda self: never())
     said: asyncio.Queue[int | None] = asyncio.Queue()
@@ -667,7 +667,7 @@ async def followed(store: Any) -> bool:
 
 
 async def listening(told: listener.PostgresListener) -> bool:
-    return told.listening
+    return told.is_listening
 
 
 async def test_nobody_is_told_of_a_run_nobody_follows(location: str) -> None:
@@ -682,17 +682,17 @@ async def test_one_notification_names_as_many_as_it_has_room_for(location: str) 
     async with opened(location) as here, opened(location) as there:
         waiting = asyncio.create_task(here.changed("t", 0))
         await until(lambda: listening(here._listener))
-        for count in (1, listener.MOST_KEYS, listener.MOST_KEYS + 1):
+        for count in (1, listener.NOTIFIED_KEYS, listener.NOTIFIED_KEYS + 1):
             heard: list[str] = []
-            here._listener._heard = heard.append  # type: ignore[method-assign]
+            here._listener._handle_notification = heard.append  # type: ignore[method-assign]
             for n in range(count):
-                there._listener.tell(f"t{n}")
+                there._listener.notify(f"t{n}")
 
             async def arrived(heard: list[str] = heard) -> list[str]:
                 return heard
 
             await until(arrived)
-            assert [len(keys) for keys in heard] == [8 * count if count <= listener.MOST_KEYS else 0]
+            assert [len(keys) for keys in heard] == [8 * count if count <= listener.NOTIFIED_KEYS else 0]
         await waiting
 
 

@@ -71,11 +71,11 @@ async def test_a_try_waits_for_the_one_before_it(location: str) -> None:
     async with opened(location) as store, database(store) as execute:
         one = {"kinds": ["k"], "keys": ["a"], "threads": ["t"], "values": [b"1"], "removed": [False]}
         values: dict[str, Any] = {**one, "call": 5, "thread_id": None, "token": None, "ttl": 1, "versions": [-1]}
-        statement = records.WRITE.replace('"agentrunner"', f'"{store.schema}"')
+        statement = records.WRITE_RECORDS.replace('"agentrunner"', f'"{store.schema}"')
         connect = psycopg.AsyncConnection.connect
         async with await connect(backends.POSTGRES) as first, await connect(backends.POSTGRES) as second:
-            made = await (await first.execute(statement, {**values, "again": False})).fetchall()
-            again = asyncio.create_task(second.execute(statement, {**values, "again": True}))
+            made = await (await first.execute(statement, {**values, "is_retry": False})).fetchall()
+            again = asyncio.create_task(second.execute(statement, {**values, "is_retry": True}))
             waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s"
             await until(lambda: execute(waiting, second.info.backend_pid))
             await first.commit()
@@ -84,7 +84,7 @@ async def test_a_try_waits_for_the_one_before_it(location: str) -> None:
 
 async def test_what_was_written_is_not_remembered_for_ever(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([1, 2, 3, 64])
-    monkeypatch.setattr(records, "call_number", lambda: next(calls))
+    monkeypatch.setattr(records, "draw_call_number", lambda: next(calls))
     async with opened(location) as store, database(store) as execute:
         for _ in range(3):
             await store.write([Change("k", "a", "t", b"")])
@@ -128,11 +128,11 @@ async def test_pages_read_their_part_of_an_index(location: str) -> None:
         await execute('ANALYZE "agentrunner".records')
         asked: dict[str, Any] = {"kind": "k7", "key": "r1", "thread_id": "t7", "after_kind": "k7", "after_key": "r1"}
         for statement, index in (
-            (records.RECORD, "records_pkey"),
-            (records.paging(False, False), "records_pkey"),
-            (records.paging(True, False), "records_pkey"),
-            (records.paging(False, True), "records_thread"),
-            (records.paging(True, True), "records_thread"),
+            (records.READ_RECORD, "records_pkey"),
+            (records.render_record_query(False, False), "records_pkey"),
+            (records.render_record_query(True, False), "records_pkey"),
+            (records.render_record_query(False, True), "records_thread"),
+            (records.render_record_query(True, True), "records_thread"),
         ):
             steps = await plan(store, statement, limit=100, most=9, **asked)
             assert index in steps, steps

@@ -1,4 +1,4 @@
-"""The way to the server: connections, statements tried again, errors made ours."""
+"""The PostgreSQL client: connections, retries, and the server's errors as `StoreError`s."""
 
 from __future__ import annotations
 
@@ -22,70 +22,78 @@ from agentrunner.errors import (
     StoreFull,
     StoreReadOnly,
 )
-from agentrunner.stores.postgres.schema import PLACEHOLDER, migrate, quoted
+from agentrunner.stores.postgres.schema import PLACEHOLDER, migrate, quote_schema
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 R = TypeVar("R")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
-"""Seconds between tries."""
-QUEUE = 0.5
-"""Seconds to wait for a connection before asking for it anew."""
-LARGE = 1 << 20
-"""Bytes of a value that is sent or fetched over a connection of its own: libpq never gives back what one took."""
-LARGE_AT_ONCE = 2
-PASSING = frozenset({"53300", "55P03", "57P01", "57P02", "57P03", "57P05"})
-"""Too many clients; a lock not had in time; the server shuts down, has crashed, starts up; a session too long idle."""
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.01, 0.25
+"""Seconds between two attempts, which double each time."""
+POOL_WAIT_SECONDS = 0.5
+"""Seconds to wait for a pooled connection before asking the pool again."""
+LARGE_BYTES = 1 << 20
+"""Size in bytes above which a value has a connection of its own.
+
+libpq never gives back the memory that a connection once needed.
+"""
+LARGE_CONNECTIONS = 2
+"""Number of connections for large values."""
+TRANSIENT_STATES = frozenset({"53300", "55P03", "57P01", "57P02", "57P03", "57P05"})
+"""SQLSTATEs of errors that may be gone at the next attempt.
+
+Too many clients; a lock not acquired in time; the server is shutting down, has crashed or is starting up; an idle
+session was ended.
+"""
 
 
 class PostgresClient:
-    """One schema of one server, over a pool of connections.
+    """A pool of connections to one schema of one server.
 
-    Nothing is kept in a session, so that it works behind PgBouncer's transaction pooling: each statement is a
-    transaction of its own, names its schema, and is prepared only where the session is known to be ours.
+    It keeps no state in sessions, so that it works behind PgBouncer's transaction pooling: each statement is a
+    transaction of its own, names its schema, and is prepared only if the session is known to be its own.
     """
 
-    def __init__(self, dsn: str, schema: str, patience: float, size: int) -> None:
+    def __init__(self, dsn: str, schema: str, retry_seconds: float, pool_size: int) -> None:
         self.schema = schema
-        self._quoted = quoted(schema)
-        self._patience = patience
-        self._size = size
+        self._quoted_schema = quote_schema(schema)
+        self._retry_seconds = retry_seconds
+        self._pool_size = pool_size
         try:
-            given = conninfo_to_dict(dsn)
+            dsn_options = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:
             raise ValueError(f"that is no address of a PostgreSQL database: {error}") from None
-        # A server that has vanished without a word is noticed while there is time for another try.
-        own = {
+        # A server that vanishes without closing its connections must be noticed early enough for another attempt.
+        defaults = {
             "application_name": "agentrunner",
-            "connect_timeout": max(2, int(patience / 2)),
+            "connect_timeout": max(2, int(retry_seconds / 2)),
             "keepalives_idle": 30,
-            "tcp_user_timeout": max(1000, int(patience * 500)),
+            "tcp_user_timeout": max(1000, int(retry_seconds * 500)),
         }
         self._options: dict[str, Any] = {
-            **own, **given, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None
+            **defaults, **dsn_options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None
         }  # fmt: skip
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] | None = None
-        self._kept: AsyncConnection[Any] | None = None
+        self._append_connection: AsyncConnection[Any] | None = None
         self._pid = 0
         self._statements: dict[str, bytes] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._apart = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large_slots = asyncio.Semaphore(LARGE_CONNECTIONS)
 
     async def open(self) -> None:
-        """Bring the schema up to date and make ready for statements."""
+        """Bring the schema up to date and open the pool."""
         if self._pool is not None:
             return
-        await self._persist(self._migrate)
+        await self._retry(self._migrate)
         self._pid = os.getpid()
         pool = self._pool = AsyncConnectionPool(
             kwargs=self._options,
             min_size=1,
-            max_size=self._size,
+            max_size=self._pool_size,
             max_idle=60.0,
-            # It waits longer and longer, whoever asks; we do not.
-            reconnect_timeout=FIRST_PAUSE,
+            # The pool's own reconnects would wait longer and longer, for all callers together; `_retry` does not.
+            reconnect_timeout=FIRST_RETRY_SECONDS,
             configure=_configure,
             open=False,
             name=f"agentrunner {self.schema}",
@@ -93,93 +101,101 @@ class PostgresClient:
         await pool.open()
 
     async def aclose(self) -> None:
-        """Let what is under way end, and close the connections."""
+        """Wait for the statements under way, then close the connections."""
         pool, self._pool = self._pool, None
         if pool is not None:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._kept is not None:
-                await pool.putconn(self._kept)
-                self._kept = None
+            if self._append_connection is not None:
+                await pool.putconn(self._append_connection)
+                self._append_connection = None
             await pool.close()
 
     async def connect(self) -> AsyncConnection[Any]:
-        """Give a connection that is not the pool's."""
+        """Return a new connection that does not belong to the pool."""
         return await AsyncConnection.connect(**self._options)
 
     async def has_schema(self) -> bool:
-        """Return whether the schema exists, without opening the client. Raises `StoreError`."""
+        """Return whether the schema exists; the client need not be open. Raises `StoreError`."""
         try:
             async with await self.connect() as connection:
-                cursor = await connection.execute("SELECT to_regclass(%s)", [f"{self._quoted}.schema_version"])
+                cursor = await connection.execute("SELECT to_regclass(%s)", [f"{self._quoted_schema}.schema_version"])
                 return await cursor.fetchone() != (None,)
         except psycopg.Error as error:
-            raise _ours(error) from error
+            raise _convert_error(error) from error
 
-    async def rows(self, statement: str, *, large: bool = False, **values: Any) -> list[tuple[Any, ...]]:
-        """Run a statement that has rows and give them; tried again when the connection is lost, with `%(again)s` true.
+    async def fetch(self, statement: str, *, large: bool = False, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement and return its rows, with retries if the connection is lost.
 
-        `large`: a value of it is, or may be. Whoever waits for it may be cancelled: it is run to its end, and its
-        connection is as good as before. Raises `StoreError`.
+        From the second attempt on, the statement's `%(is_retry)s` is true. If the caller is cancelled, the statement is
+        still run to its end, so that its connection stays usable.
+
+        Args:
+            statement: The statement, with `"agentrunner"` for the schema.
+            large: Whether one of its values is, or may be, larger than `LARGE_BYTES`.
+            **values: The statement's parameters.
+
+        Raises:
+            StoreError: The server refused the statement, or was unreachable for too long.
         """
-        pool, text = self._check(), self._text(statement)
-        again = False
+        pool, text = self._require_pool(), self._render(statement)
+        is_retry = False
 
-        async def once(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
-            nonlocal again
-            values["again"], again = again, True
-            return await _fetch(connection, text, values, prepare=False)
+        async def run_once(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+            nonlocal is_retry
+            values["is_retry"], is_retry = is_retry, True
+            return await _execute(connection, text, values, prepare=False)
 
-        async def pooled() -> list[tuple[Any, ...]]:
-            connection = await pool.getconn(QUEUE)
+        async def run_pooled() -> list[tuple[Any, ...]]:
+            connection = await pool.getconn(POOL_WAIT_SECONDS)
             try:
-                return await once(connection)
+                return await run_once(connection)
             finally:
                 await pool.putconn(connection)
 
-        async def apart() -> list[tuple[Any, ...]]:
-            async with self._apart, await self.connect() as connection:
-                return await once(connection)
+        async def run_large() -> list[tuple[Any, ...]]:
+            async with self._large_slots, await self.connect() as connection:
+                return await run_once(connection)
 
-        task = asyncio.ensure_future(self._persist(apart if large else pooled))
+        task = asyncio.ensure_future(self._retry(run_large if large else run_pooled))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def steady(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Do the same for what comes all the time, one after the other: prepared, on a connection kept for it.
+    async def fetch_prepared(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a frequent statement, prepared, on a connection reserved for such statements.
 
-        Who waits is not to be cancelled.
+        The caller runs one at a time and must not be cancelled.
         """
-        pool, text = self._check(), self._text(statement)
+        pool, text = self._require_pool(), self._render(statement)
 
-        async def once() -> list[tuple[Any, ...]]:
-            connection = self._kept
+        async def run_once() -> list[tuple[Any, ...]]:
+            connection = self._append_connection
             if connection is None:
-                connection = self._kept = await pool.getconn(QUEUE)
+                connection = self._append_connection = await pool.getconn(POOL_WAIT_SECONDS)
             try:
-                return await _fetch(connection, text, values, prepare=None)
+                return await _execute(connection, text, values, prepare=None)
             except BaseException:
-                self._kept = None
+                self._append_connection = None
                 await pool.putconn(connection)
                 raise
 
-        return await self._persist(once)
-
-    def _text(self, statement: str) -> bytes:
-        text = self._statements.get(statement)
-        if text is None:
-            text = self._statements[statement] = statement.replace(PLACEHOLDER, self._quoted).encode()
-        return text
+        return await self._retry(run_once)
 
     @property
-    def forked(self) -> bool:
-        """Whether this is a child of the process that opened it."""
+    def is_forked(self) -> bool:
+        """Whether this process is a child of the one that opened the client."""
         return self._pool is not None and self._pid != os.getpid()
 
-    def _check(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    def _render(self, statement: str) -> bytes:
+        text = self._statements.get(statement)
+        if text is None:
+            text = self._statements[statement] = statement.replace(PLACEHOLDER, self._quoted_schema).encode()
+        return text
+
+    def _require_pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
         if self._pool is None:
             raise StoreClosed("the store is closed")
-        if self.forked:
+        if self.is_forked:
             raise StoreForked("the store was opened before a fork; open it again in the child process")
         return self._pool
 
@@ -187,26 +203,26 @@ class PostgresClient:
         async with await self.connect() as connection:
             await migrate(connection, self.schema)
 
-    async def _persist(self, attempt: Callable[[], Awaitable[R]]) -> R:
-        """Try until it works, or what is wrong does not pass, or patience is at its end."""
-        deadline = time.monotonic() + self._patience
-        pause, tried = FIRST_PAUSE, False
+    async def _retry(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        """Repeat an attempt until it succeeds, fails for good, or the time for retries is over."""
+        deadline = time.monotonic() + self._retry_seconds
+        pause, is_first = FIRST_RETRY_SECONDS, True
         while True:
             try:
                 return await attempt()
             except PoolClosed:
                 raise StoreClosed("the store is closed") from None
             except psycopg.Error as error:
-                # Tried twice at least: it may be this process that was away, not the server.
-                if not _passes(error) or (tried and time.monotonic() + pause > deadline):
-                    cause = await self._why(error) if isinstance(error, PoolTimeout) else error
-                    raise _ours(cause) from cause
+                # Try at least twice: it may be this process that was suspended, not the server.
+                if not _is_transient(error) or (not is_first and time.monotonic() + pause > deadline):
+                    cause = await self._find_cause(error) if isinstance(error, PoolTimeout) else error
+                    raise _convert_error(cause) from cause
             await asyncio.sleep(pause)
-            tried = True
-            pause = min(pause * 2, LONGEST_PAUSE)
+            is_first = False
+            pause = min(pause * 2, LONGEST_RETRY_SECONDS)
 
-    async def _why(self, error: psycopg.Error) -> psycopg.Error:
-        """Say why there is no connection, which the pool keeps to itself."""
+    async def _find_cause(self, error: psycopg.Error) -> psycopg.Error:
+        """Return why no connection can be made, which the pool's own error does not tell."""
         try:
             await (await self.connect()).close()
         except psycopg.Error as cause:
@@ -214,42 +230,42 @@ class PostgresClient:
         return error
 
 
-async def _fetch(
+async def is_direct(connection: AsyncConnection[Any]) -> bool:
+    """Return whether no pooler, which could switch sessions, is between us and the server."""
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    return await cursor.fetchone() == (connection.info.backend_pid,)
+
+
+async def _execute(
     connection: AsyncConnection[Any], text: bytes, values: dict[str, Any], *, prepare: bool | None
 ) -> list[tuple[Any, ...]]:
     cursor = await connection.execute(text, values, prepare=prepare, binary=True)
     return await cursor.fetchall()
 
 
-async def direct(connection: AsyncConnection[Any]) -> bool:
-    """Say whether nobody stands between us and the server who may give each transaction another session."""
-    cursor = await connection.execute("SELECT pg_backend_pid()")
-    return await cursor.fetchone() == (connection.info.backend_pid,)
-
-
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    if await direct(connection):
+    if await is_direct(connection):
         connection.prepare_threshold = 5
 
 
-def _passes(error: psycopg.Error) -> bool:
-    """Say whether it may be gone at the next try: a lost connection, a restart, a deadlock."""
+def _is_transient(error: psycopg.Error) -> bool:
+    """Return whether the next attempt may succeed, as after a restart or a deadlock."""
     state = error.sqlstate
     if state is None:
         return isinstance(error, psycopg.OperationalError)
-    return state[:2] in ("08", "40") or state in PASSING
+    return state[:2] in ("08", "40") or state in TRANSIENT_STATES
 
 
-def _ours(error: psycopg.Error) -> AgentRunnerError:
-    """Give an error of the server, sorted by what a user can do about it."""
-    said = error.diag.message_primary or str(error).strip()
+def _convert_error(error: psycopg.Error) -> AgentRunnerError:
+    """Return an error of the server as one of ours, chosen by what a user can do about it."""
+    message = error.diag.message_primary or str(error).strip()
     if (error.sqlstate or "").startswith("AR"):
-        # Raised by a function of ours.
-        return StoreError(said)
-    text = f"PostgreSQL: {said}"
+        # A function of our own schema has raised it.
+        return StoreError(message)
+    text = f"PostgreSQL: {message}"
     match error.sqlstate:
         case "53100":
-            return StoreFull(f"{text}: free some space; what was acknowledged before is kept")
+            return StoreFull(f"{text}: free some space; everything that was acknowledged is kept")
         case "25006":
             return StoreReadOnly(text)
         case "54000":

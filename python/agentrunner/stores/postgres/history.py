@@ -1,32 +1,30 @@
-"""What is kept of runs: their journal, their compacted form, where a cursor is."""
+"""The methods that read runs: their journal, their stored events, and where a cursor is."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner._core import Batch, Claim, Frames
-from agentrunner.errors import CursorAhead, CursorExpired, InvalidEvent, StoreCorrupt
-from agentrunner.stores.postgres.client import LARGE
-from agentrunner.stores.postgres.text import keepable
+from agentrunner.stores._errors import make_cursor_ahead, make_cursor_expired
+from agentrunner.stores._run_events import UNREADABLE, is_readable, read_run
+from agentrunner.stores.postgres.client import LARGE_BYTES
+from agentrunner.stores.postgres.text import is_storable
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun
 
 if TYPE_CHECKING:
     from agentrunner.stores.postgres.client import PostgresClient
     from agentrunner.stores.types import Cursor
 
-ROWS = 200
-"""How many runs a page is made of at most."""
-BATCHES = 1000
-"""How many rows of the journal a page is made of at most."""
-END = 2**63 - 1
-UNREADABLE = (InvalidEvent, StoreCorrupt)
-"""What is raised for a stored run's events that cannot be read."""
+PAGE_RUNS = 200
+"""The greatest number of runs on a page."""
+PAGE_BATCHES = 1000
+"""The greatest number of journal rows on a page."""
+MAX_BIGINT = 2**63 - 1
 
-# One statement: the lease and the frames are of one moment.
-JOURNAL = """SELECT l.token, j.first_seq, j.last_seq, j.frames
+# One statement, so that the live token and the frames are of the same moment.
+READ_JOURNAL = """SELECT l.token, j.first_seq, j.last_seq, j.frames
   FROM (SELECT max(token) AS token FROM "agentrunner".live_runs WHERE thread_id = %(thread_id)s::text) l
   LEFT JOIN (
     SELECT *, sum(octet_length(frames)) OVER (ORDER BY last_seq) - octet_length(frames) AS before FROM (
@@ -35,9 +33,9 @@ JOURNAL = """SELECT l.token, j.first_seq, j.last_seq, j.frames
         ORDER BY last_seq LIMIT %(rows)s) page) j ON j.before < %(limit)s
   ORDER BY j.last_seq"""
 
-# The events only of rows that begin within the limit, and not those of large ones; of the row behind them it is enough
-# that it is there.
-HISTORY = """SELECT run_id, last_seq, before < %(limit)s,
+# Fetches events only of the runs that begin within the limit, and not of large ones. One row after them, without its
+# events, tells that there are more.
+READ_HISTORY = """SELECT run_id, last_seq, before < %(limit)s,
     CASE WHEN before < %(limit)s AND octet_length(events) <= %(most)s THEN events END FROM (
   SELECT *, sum(octet_length(events)) OVER (ORDER BY last_seq) - octet_length(events) AS before FROM (
     SELECT run_id, last_seq, events FROM "agentrunner".runs
@@ -46,9 +44,9 @@ HISTORY = """SELECT run_id, last_seq, before < %(limit)s,
       ORDER BY last_seq LIMIT %(rows)s) page) sized
   ORDER BY last_seq"""
 
-EVENTS = 'SELECT events FROM "agentrunner".runs WHERE run_id = %(run_id)s::text'
+READ_EVENTS = 'SELECT events FROM "agentrunner".runs WHERE run_id = %(run_id)s::text'
 
-LOCATE = """SELECT
+LOCATE_CURSOR = """SELECT
   (SELECT first_seq FROM "agentrunner".live_runs WHERE thread_id = %(thread_id)s::text),
   coalesce((SELECT head_seq FROM "agentrunner".threads WHERE thread_id = %(thread_id)s::text),
     (SELECT max(last_seq) FROM "agentrunner".journal_expiry WHERE thread_id = %(thread_id)s::text), 0),
@@ -59,7 +57,7 @@ LOCATE = """SELECT
     SELECT first_seq, last_seq FROM "agentrunner".runs
       WHERE thread_id = %(thread_id)s::text AND last_seq >= %(seq)s::bigint ORDER BY last_seq LIMIT 1) r ON true"""
 
-RUNS = """SELECT run_id, parent_run_id, first_seq, last_seq, events, input, created_at FROM (
+READ_RUNS = """SELECT run_id, parent_run_id, first_seq, last_seq, events, input, created_at FROM (
   SELECT *, sum(size) OVER (ORDER BY last_seq) - size AS before FROM (
     SELECT *, octet_length(events) + octet_length(input) AS size FROM "agentrunner".runs
       WHERE thread_id = %(thread_id)s::text AND last_seq > %(after)s::bigint
@@ -68,20 +66,20 @@ RUNS = """SELECT run_id, parent_run_id, first_seq, last_seq, events, input, crea
 
 
 class PostgresHistory:
-    """The store's verbs for what is kept of runs."""
+    """The store's methods that read runs."""
 
     _client: PostgresClient
 
     async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        if not keepable(thread_id):
+        if not is_storable(thread_id):
             return JournalPage(Frames(b""), None)
-        rows = await self._client.rows(
-            JOURNAL,
+        rows = await self._client.fetch(
+            READ_JOURNAL,
             thread_id=thread_id,
             after=after,
-            until=END if until is None else until,
+            until=MAX_BIGINT if until is None else until,
             limit=limit,
-            rows=BATCHES,
+            rows=PAGE_BATCHES,
         )
         data = bytearray()
         for _, first_seq, last_seq, frames in rows:
@@ -91,76 +89,73 @@ class PostgresHistory:
         return JournalPage(Frames(bytes(data)), rows[0][0])
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
-        if not keepable(thread_id):
+        if not is_storable(thread_id):
             return HistoryPage(Frames(b""), None)
         seq, index = after
-        rows = await self._client.rows(
-            HISTORY,
+        rows = await self._client.fetch(
+            READ_HISTORY,
             thread_id=thread_id,
             seq=seq,
             inside=index is not None,
-            until=END if until is None else until,
+            until=MAX_BIGINT if until is None else until,
             limit=max(limit, 1),
-            rows=ROWS,
-            most=LARGE,
+            rows=PAGE_RUNS,
+            most=LARGE_BYTES,
         )
-        parts: list[Frames] = []
-        runs = [(run_id, last_seq, events) for run_id, last_seq, within, events in rows if within]
+        page: list[Frames] = []
+        runs = [(run_id, last_seq, events) for run_id, last_seq, is_within_limit, events in rows if is_within_limit]
         for run_id, last_seq, events in runs:
             skip = index + 1 if index is not None and last_seq == seq else 0
-            # A corrupt run costs that run, never the thread.
-            with contextlib.suppress(*UNREADABLE):
-                parts.append(_core.run_frames(events or await self._large(run_id), last_seq, skip))
-        more = len(runs) < len(rows) or len(rows) == ROWS
-        frames = parts[0] if len(parts) == 1 else Frames(b"".join(map(bytes, parts)))
-        return HistoryPage(frames, (runs[-1][1], None) if more else None)
+            frames = read_run(events or await self._fetch_large_events(run_id), last_seq, skip)
+            # A run that cannot be read is skipped; the rest of the thread can still be shown.
+            if frames is not None:
+                page.append(frames)
+        has_more = len(runs) < len(rows) or len(rows) == PAGE_RUNS
+        joined = page[0] if len(page) == 1 else Frames(b"".join(map(bytes, page)))
+        return HistoryPage(joined, (runs[-1][1], None) if has_more else None)
 
-    async def _large(self, run_id: str) -> bytes:
-        rows = await self._client.rows(EVENTS, large=True, run_id=run_id)
-        # Removed meanwhile, it has none.
+    async def _fetch_large_events(self, run_id: str) -> bytes:
+        rows = await self._client.fetch(READ_EVENTS, large=True, run_id=run_id)
+        # A run that was removed meanwhile has no events.
         return rows[0][0] if rows else b"[]"
 
     async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         seq = cursor[0]
-        live, head, first_seq, last_seq, kept = None, 0, None, None, False
-        if keepable(thread_id):
-            [(live, head, first_seq, last_seq, kept)] = await self._client.rows(LOCATE, thread_id=thread_id, seq=seq)
-        if live is not None and seq >= live:
+        live_seq, head_seq, first_seq, last_seq, has_journal = None, 0, None, None, False
+        if is_storable(thread_id):
+            [row] = await self._client.fetch(LOCATE_CURSOR, thread_id=thread_id, seq=seq)
+            live_seq, head_seq, first_seq, last_seq, has_journal = row
+        if live_seq is not None and seq >= live_seq:
             return CursorLocation("live", 0, 0)
-        if seq > head:
-            raise CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
+        if seq > head_seq:
+            raise make_cursor_ahead(thread_id, seq)
         if first_seq is None or last_seq is None or seq < first_seq or seq == last_seq:
             return CursorLocation("stored", 0, 0)
-        if not kept:
-            raise CursorExpired(
-                f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are gone; "
-                "connect without a cursor for the whole thread"
-            )
+        if not has_journal:
+            raise make_cursor_expired(thread_id, seq)
         return CursorLocation("journal", first_seq, last_seq)
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
-        if not keepable(thread_id):
+        if not is_storable(thread_id):
             return []
-        while rows := await self._client.rows(RUNS, thread_id=thread_id, after=after, limit=limit, rows=ROWS):
-            found = [StoredRun(*row) for row in rows]
-            if readable := await asyncio.to_thread(lambda runs: [run for run in runs if sound(run.events)], found):
+        while rows := await self._client.fetch(
+            READ_RUNS, thread_id=thread_id, after=after, limit=limit, rows=PAGE_RUNS
+        ):
+            page = [StoredRun(*row) for row in rows]
+            if readable := await asyncio.to_thread(_keep_readable, page):
                 return readable
-            after = found[-1].last_seq
+            # None of them can be read, but an empty page would end the copy: go on to the next.
+            after = page[-1].last_seq
         return []
 
 
-def sound(events: bytes) -> bool:
-    """Say whether a stored run's events can be read."""
-    try:
-        _core.run_frames(events, 0, 0)
-    except UNREADABLE:
-        return False
-    return True
+def _keep_readable(runs: list[StoredRun]) -> list[StoredRun]:
+    return [run for run in runs if is_readable(run.events)]
 
 
-def replayable(claim: Claim, seq: int, frames: Frames) -> bool:
-    """Say whether raw frames can be read, the first of them of this number."""
-    no_limits = dict.fromkeys(("event_bytes", "id_bytes", "window_bytes", "pending_bytes"), END)
+def can_replay(claim: Claim, seq: int, frames: Frames) -> bool:
+    """Return whether a recorder can replay raw frames whose first has this sequence number."""
+    no_limits = dict.fromkeys(("event_bytes", "id_bytes", "window_bytes", "pending_bytes"), MAX_BIGINT)
     recorder = _core.Recorder(claim.thread_id, claim.run_id, claim.input, set(), seq, **no_limits)
     try:
         recorder.replay(frames)

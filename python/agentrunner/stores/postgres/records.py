@@ -1,12 +1,13 @@
-"""The verbs for records."""
+"""The methods for records."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RecordConflict
-from agentrunner.stores.postgres.client import LARGE
-from agentrunner.stores.postgres.runs import call_number, lost
+from agentrunner.stores._errors import make_lease_lost
+from agentrunner.stores.postgres.client import LARGE_BYTES
+from agentrunner.stores.postgres.runs import draw_call_number
 from agentrunner.stores.types import Record
 from agentrunner.stores.validation import check_changes, is_valid_name
 
@@ -15,33 +16,35 @@ if TYPE_CHECKING:
     from agentrunner.stores.postgres.client import PostgresClient
     from agentrunner.stores.types import Change
 
-# A large value is fetched apart.
-COLUMNS = (
+# The value of a large record is NULL here, and fetched by a statement of its own.
+RECORD_COLUMNS = (
     'kind, key, thread_id, version, CASE WHEN octet_length(value) <= %(most)s THEN value END FROM "agentrunner".records'
 )
 
-RECORD = f"SELECT {COLUMNS} WHERE kind = %(kind)s::text AND key = %(key)s::text"
+READ_RECORD = f"SELECT {RECORD_COLUMNS} WHERE kind = %(kind)s::text AND key = %(key)s::text"
 
-WRITE = """SELECT * FROM "agentrunner".write(%(call)s::bigint, %(again)s, %(thread_id)s::text, %(token)s::bigint,
-  make_interval(secs => %(ttl)s), %(kinds)b::text[], %(keys)b::text[], %(threads)b::text[], %(values)b::bytea[],
-  %(removed)b::boolean[], %(versions)b::bigint[])"""
+WRITE_RECORDS = """SELECT * FROM "agentrunner".write(%(call)s::bigint, %(is_retry)s, %(thread_id)s::text,
+  %(token)s::bigint, make_interval(secs => %(ttl)s), %(kinds)b::text[], %(keys)b::text[], %(threads)b::text[],
+  %(values)b::bytea[], %(removed)b::boolean[], %(versions)b::bigint[])"""
 
 ANY_VERSION = -1
+MAX_VALUE_BYTES = 1 << 30
+"""The greatest size of a value in PostgreSQL."""
 
 
-def paging(of_kind: bool, of_thread: bool) -> str:
-    """Give the statement that reads a page of all records, of a kind, of a thread, or of a thread's of a kind."""
-    behind = (
+def render_record_query(of_kind: bool, of_thread: bool) -> str:
+    """Return the statement that reads a page of records, filtered by kind, by thread, or both."""
+    after = (
         "kind = %(kind)s::text AND key > %(after_key)s::text"
         if of_kind
         else '(kind, key) > (%(after_kind)s::text COLLATE "C", %(after_key)s::text COLLATE "C")'
     )
     thread = "thread_id = %(thread_id)s::text AND" if of_thread else ""
-    return f"SELECT {COLUMNS} WHERE {thread} {behind} ORDER BY kind, key LIMIT %(limit)s"
+    return f"SELECT {RECORD_COLUMNS} WHERE {thread} {after} ORDER BY kind, key LIMIT %(limit)s"
 
 
 class PostgresRecords:
-    """The store's verbs for records."""
+    """The store's methods for records."""
 
     lease_ttl: float
     _client: PostgresClient
@@ -49,8 +52,8 @@ class PostgresRecords:
     async def record(self, kind: str, key: str) -> Record | None:
         if not is_valid_name(kind=kind, key=key):
             return None
-        found = await self._found(await self._client.rows(RECORD, kind=kind, key=key, most=LARGE))
-        return found[0] if found else None
+        records = await self._load(await self._client.fetch(READ_RECORD, kind=kind, key=key, most=LARGE_BYTES))
+        return records[0] if records else None
 
     async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
@@ -62,37 +65,40 @@ class PostgresRecords:
             if kind < after_kind:
                 return []
             after_key = ""
-        rows = await self._client.rows(
-            paging(kind is not None, thread_id is not None),
+        rows = await self._client.fetch(
+            render_record_query(kind is not None, thread_id is not None),
             kind=kind,
             thread_id=thread_id,
             after_kind=after_kind,
             after_key=after_key,
             limit=limit,
-            most=LARGE,
+            most=LARGE_BYTES,
         )
-        return await self._found(rows)
+        return await self._load(rows)
 
-    async def _found(self, rows: list[tuple[Any, ...]]) -> list[Record]:
-        found = []
+    async def _load(self, rows: list[tuple[Any, ...]]) -> list[Record]:
+        """Return rows as records, fetching the values of large ones."""
+        records = []
         for row in rows:
             record = Record(*row)
             if record.value is None:
-                large = await self._client.rows(RECORD, large=True, kind=record.kind, key=record.key, most=1 << 30)
-                found += [Record(*row) for row in large]
+                large_rows = await self._client.fetch(
+                    READ_RECORD, large=True, kind=record.kind, key=record.key, most=MAX_VALUE_BYTES
+                )
+                records += [Record(*large_row) for large_row in large_rows]
             else:
-                found.append(record)
-        return found
+                records.append(record)
+        return records
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         check_changes(changes)
-        # Locked in one order by everyone.
+        # All processes lock rows in the same order, so that no two of them wait for each other.
         order = sorted(range(len(changes)), key=lambda n: (changes[n].kind, changes[n].key))
         ordered = [changes[n] for n in order]
-        [(outcome, versions)] = await self._client.rows(
-            WRITE,
-            large=sum(len(change.value or b"") for change in changes) > LARGE,
-            call=call_number(),
+        [(outcome, versions)] = await self._client.fetch(
+            WRITE_RECORDS,
+            large=sum(len(change.value or b"") for change in changes) > LARGE_BYTES,
+            call=draw_call_number(),
             thread_id=claim and claim.thread_id,
             token=claim and claim.token,
             ttl=self.lease_ttl,
@@ -105,7 +111,7 @@ class PostgresRecords:
         )
         if outcome is not None:
             if outcome == 0 and claim is not None:
-                raise lost(claim)
+                raise make_lease_lost(claim)
             raise RecordConflict(ordered[outcome - 1].kind, ordered[outcome - 1].key)
-        of = dict(zip(order, versions, strict=True))
-        return [of[n] for n in range(len(changes))]
+        version_by_index = dict(zip(order, versions, strict=True))
+        return [version_by_index[n] for n in range(len(changes))]

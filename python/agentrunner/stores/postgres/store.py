@@ -1,4 +1,4 @@
-"""The store on one schema of a PostgreSQL database."""
+"""The store in one schema of a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -15,24 +15,35 @@ POOL_SIZE = 8
 
 
 class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInspection):
-    """Threads in one schema of a PostgreSQL database (13 or newer, in UTF-8), for processes on any number of machines.
+    """Threads in one schema of a PostgreSQL database, for processes on any number of machines.
 
-    `dsn`: an address (`postgresql://user@host/database`) or libpq's `key=value` words; what it leaves out libpq takes
-    from the environment. `schema`: made when first opened, if it is not there; letters, digits, `_`, `-`. `lease_ttl`:
-    seconds, by the server's clock, that a silent owner keeps its threads; a server that is away for up to 2/3 of that
-    is waited for. `resume_window`: seconds a finished run's raw events are kept for readers that resume. `pool_size`:
-    connections at most, beside one that listens while a run of another process is followed, and two for what is larger
-    than 1 MiB.
+    The server must be PostgreSQL 13 or newer, and the database in UTF-8. The store works behind PgBouncer, also with
+    transaction pooling; runs of other processes are then polled every 50 ms, where otherwise notifications arrive.
 
-    How durable a commit is, the server's `synchronous_commit` says: `on`, the default, keeps what was shown through a
-    power cut; with synchronous standbys also through the loss of the server. Works behind PgBouncer, also with
-    transaction pooling: then a followed run is looked at every 50 ms, where notifications else tell of it.
+    The server's `synchronous_commit` decides how durable a commit is. With `on`, the default, everything that was shown
+    survives a power cut; with synchronous standbys, also the loss of the server.
 
-    Ids, names and scopes with a NUL or a lone surrogate, which PostgreSQL has no text for, raise `InvalidInput` when
-    written; no such thread is ever found. Ids of messages may have any character.
+    PostgreSQL cannot store a NUL or a lone surrogate in a text. An id, name or scope that has one raises `InvalidInput`
+    when it is written, and is never found. Message ids may have any character.
 
-    Raises, when made, `ValueError` for what is no address or schema; when opened, `StoreTooNew`, `StoreReadOnly`,
-    `StoreError`.
+    Args:
+        dsn: An address (`postgresql://user@host/database`) or libpq's `key=value` pairs. libpq takes what is missing
+            from its environment variables.
+        schema: The schema's name: letters, digits, `_` and `-`. It is created when the store is first opened.
+        lease_ttl: Seconds, by the server's clock, without a sign of life after which an owner loses its threads. If
+            the server is unreachable, the store retries for two thirds of this time.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+        pool_size: The greatest number of pooled connections, at least 2. There are up to three more: one that listens
+            while a run of another process is followed, and two for values larger than 1 MiB.
+
+    Raises:
+        ValueError: The address, the schema's name or `pool_size` is not valid.
+
+    `open` raises `StoreTooNew`, `StoreReadOnly` or `StoreError`.
+
+    Example::
+
+        runner = AgentRunner(PostgresStore("postgresql://app@db/app", schema="agents"))
     """
 
     shared = True
@@ -51,30 +62,36 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         self.schema = schema
         self.lease_ttl = lease_ttl
         self._resume_window = resume_window
-        self._client = PostgresClient(dsn, schema, patience=lease_ttl * 2 / 3, size=pool_size)
+        self._client = PostgresClient(dsn, schema, retry_seconds=lease_ttl * 2 / 3, pool_size=pool_size)
         self._listener = PostgresListener(self._client)
-        self._appends = GroupCommit(self._append)
+        self._appends = GroupCommit(self._commit_appends)
         self._owner: Owner | None = None
 
     async def open(self) -> None:
-        """Connect, making the schema if it is not there and bringing it up to date."""
+        """Connect, creating the schema if it does not exist and bringing it up to date."""
         await self._client.open()
         self._owner = self._owner or Owner()
 
     async def has_schema(self) -> bool:
-        """Return whether the schema exists, without making it. The store need not be open. Raises `StoreError`."""
+        """Return whether the schema exists, without creating it.
+
+        The store need not be open.
+
+        Raises:
+            StoreError: The server cannot be reached.
+        """
         return await self._client.has_schema()
 
     async def aclose(self) -> None:
-        """Commit what is queued and let go of the connections."""
-        if self._client.forked:
-            # They are the parent's, and so is the loop all that waits belongs to.
+        """Commit what is queued, then close the connections."""
+        if self._client.is_forked:
+            # The connections and the event loop that waits for them are the parent's.
             return
         await self._appends.wait_until_idle()
         await self._listener.aclose()
         await self._client.aclose()
-        # From here on its leases are a dead owner's.
+        # From now on, other processes see this store's leases as those of an owner that is gone.
         self._owner = None
 
     async def changed(self, thread_id: str, after: int) -> None:
-        await self._listener.changed(thread_id, after)
+        await self._listener.wait_for_change(thread_id, after)

@@ -1,22 +1,22 @@
-"""Strings as PostgreSQL can have them: its TEXT is UTF-8 without NUL."""
+"""Texts that PostgreSQL can store: its TEXT type is UTF-8 without NUL."""
 
 from __future__ import annotations
 
 from agentrunner.errors import InvalidInput
 
 
-def checked(**values: str | None) -> None:
-    """Raise `InvalidInput` for a value that cannot be kept."""
-    for name, value in values.items():
-        if value is not None and not keepable(value):
-            raise InvalidInput(f"`{name}` has a character PostgreSQL cannot keep (NUL, a lone surrogate): {value!r}")
+def check_texts(**texts: str | None) -> None:
+    """Raise `InvalidInput` for a text that PostgreSQL cannot store; the keywords name them."""
+    for name, text in texts.items():
+        if text is not None and not is_storable(text):
+            raise InvalidInput(f"PostgreSQL cannot keep `{name}`, which has a NUL or a lone surrogate: {text!r}")
 
 
-def keepable(value: str) -> bool:
-    """Say whether it can be in the store."""
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+def is_storable(text: str) -> bool:
+    """Return whether a text has neither a NUL nor a lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def octets(message_id: str) -> bytes:
-    """Give a message id, which may have any character, as it is kept."""
+def encode_message_id(message_id: str) -> bytes:
+    """Return a message id, which may have any character, as the database keeps it."""
     return message_id.encode("utf-8", "surrogatepass")

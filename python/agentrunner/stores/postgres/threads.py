@@ -1,61 +1,63 @@
-"""The verbs for threads: list, rename, archive, delete, clear, copy, prune."""
+"""The methods for threads: list, rename, archive, delete, clear, copy, prune."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner import _core
 from agentrunner.errors import RunAlreadyExists, StoreError, ThreadAlreadyRunning
-from agentrunner.stores.postgres.runs import not_found
-from agentrunner.stores.postgres.text import checked, keepable, octets
+from agentrunner.stores._errors import make_thread_not_found
+from agentrunner.stores.postgres.text import check_texts, encode_message_id, is_storable
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from agentrunner.stores.postgres.client import PostgresClient
     from agentrunner.stores.types import StoredRun
 
-NEWEST = (2**63 - 1, "")
-"""Before which every thread is."""
+AFTER_ALL_THREADS = (2**63 - 1, "")
+"""A `before` that is after every thread, for the first page of a list."""
 
-COLUMNS = """thread_id, name, agent_id, archived,
+THREAD_COLUMNS = """thread_id, name, agent_id, archived,
   EXISTS (SELECT FROM "agentrunner".live_runs l WHERE l.thread_id = t.thread_id), runs, created_at, updated_at, scope"""
 
-THREAD = f'SELECT {COLUMNS} FROM "agentrunner".threads t WHERE thread_id = %(thread_id)s::text'  # noqa: S608
+READ_THREAD = f'SELECT {THREAD_COLUMNS} FROM "agentrunner".threads t WHERE thread_id = %(thread_id)s::text'  # noqa: S608
 
-RENAME = 'UPDATE "agentrunner".threads SET name = %(name)s::text WHERE thread_id = %(thread_id)s::text RETURNING 1'
+RENAME_THREAD = """UPDATE "agentrunner".threads SET name = %(name)s::text
+  WHERE thread_id = %(thread_id)s::text RETURNING 1"""
 
-ARCHIVE = 'UPDATE "agentrunner".threads SET archived = %(archived)s WHERE thread_id = %(thread_id)s::text RETURNING 1'
+ARCHIVE_THREAD = """UPDATE "agentrunner".threads SET archived = %(archived)s
+  WHERE thread_id = %(thread_id)s::text RETURNING 1"""
 
-DELETE = 'SELECT "agentrunner".delete_thread(%(thread_id)s::text), %(again)s'
+DELETE_THREAD = 'SELECT "agentrunner".delete_thread(%(thread_id)s::text), %(is_retry)s'
 
-CLEAR = 'SELECT "agentrunner".clear(%(everyones)s, %(scope)s::text)'
+CLEAR_THREADS = 'SELECT "agentrunner".clear(%(all_scopes)s, %(scope)s::text)'
 
-PUT = """SELECT "agentrunner".put(%(thread_id)s::text, %(name)s::text, %(agent_id)s::text, %(scope)s::text,
+PUT_RUNS = """SELECT "agentrunner".put(%(thread_id)s::text, %(name)s::text, %(agent_id)s::text, %(scope)s::text,
   %(archived)s, %(created_at)s::bigint, %(updated_at)s::bigint, %(runs)b::text[], %(firsts)b::bigint[],
   %(lasts)b::bigint[], %(events)b::bytea[], %(inputs)b::text[], %(times)b::bigint[],
   %(ids)b::bytea[], %(id_runs)b::bigint[])"""
 
-TO_PRUNE = """SELECT thread_id FROM "agentrunner".threads WHERE runs > %(max_runs)s::bigint
+LIST_THREADS_TO_PRUNE = """SELECT thread_id FROM "agentrunner".threads WHERE runs > %(max_runs)s::bigint
   UNION SELECT thread_id FROM "agentrunner".runs WHERE created_at < %(before)s::bigint LIMIT %(limit)s"""
 
-PRUNE = """SELECT "agentrunner".prune_thread(
+PRUNE_THREAD = """SELECT "agentrunner".prune_thread(
   %(thread_id)s::text, %(max_runs)s::bigint, %(before)s::bigint, %(limit)s::bigint)"""
 
 
-def listing(whose: str) -> str:
-    """Give the statement that lists threads of `all`, of those without scope (`none`), or of one scope (`one`)."""
-    chosen = {"all": "", "none": "scope IS NULL AND", "one": "scope = %(scope)s::text AND"}[whose]
-    # The scope stands in the order too: only so is the index of scopes read backwards for `none`.
-    order = "" if whose == "all" else "scope DESC, "
-    return f"""SELECT {COLUMNS} FROM "agentrunner".threads t
-      WHERE {chosen} (updated_at, thread_id) < (%(at)s::bigint, %(behind)s::text COLLATE "C")
+def render_thread_query(scopes: Literal["all", "none", "one"]) -> str:
+    """Return the statement that lists threads of all scopes, without a scope, or of one scope."""
+    condition = {"all": "", "none": "scope IS NULL AND", "one": "scope = %(scope)s::text AND"}[scopes]
+    # With the scope in the order, PostgreSQL reads the index of scopes backwards for `none` too, and need not sort.
+    order = "" if scopes == "all" else "scope DESC, "
+    return f"""SELECT {THREAD_COLUMNS} FROM "agentrunner".threads t
+      WHERE {condition} (updated_at, thread_id) < (%(before_time)s::bigint, %(before_id)s::text COLLATE "C")
         AND (%(archived)s OR NOT archived) AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s::text)
       ORDER BY {order}updated_at DESC, thread_id DESC LIMIT %(limit)s"""  # noqa: S608
 
 
 class PostgresThreads:
-    """The store's verbs for threads."""
+    """The store's methods for threads."""
 
     _client: PostgresClient
 
@@ -67,64 +69,63 @@ class PostgresThreads:
         agent_id: str | None,
         scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
-        scoped = None if isinstance(scope, AnyScope) else scope
-        if not keepable(agent_id or "") or not keepable(scoped or ""):
+        one_scope = None if isinstance(scope, AnyScope) else scope
+        if not is_storable(agent_id or "") or not is_storable(one_scope or ""):
             return []
-        at, behind = before or NEWEST
-        if not keepable(behind):
-            # No thread is called that; those that come before it come before this.
-            behind = behind[: next(n for n in range(len(behind)) if not keepable(behind[n]))] + "\1"
-        whose = "all" if isinstance(scope, AnyScope) else "none" if scope is None else "one"
-        rows = await self._client.rows(
-            listing(whose),
-            at=at,
-            behind=behind,
+        before_time, before_id = before or AFTER_ALL_THREADS
+        if not is_storable(before_id):
+            # No thread has this id. Cut before the character that cannot be stored, plus U+0001, it has the same place.
+            before_id = before_id[: next(n for n in range(len(before_id)) if not is_storable(before_id[n]))] + "\1"
+        rows = await self._client.fetch(
+            render_thread_query("all" if isinstance(scope, AnyScope) else "none" if scope is None else "one"),
+            before_time=before_time,
+            before_id=before_id,
             archived=include_archived,
             agent_id=agent_id,
-            scope=scoped,
+            scope=one_scope,
             limit=limit,
         )
         return [ThreadSummary(*row) for row in rows]
 
     async def thread(self, thread_id: str) -> ThreadSummary:
-        return ThreadSummary(*(await self._one(THREAD, thread_id)))
+        return ThreadSummary(*(await self._fetch_one(READ_THREAD, thread_id)))
 
     async def rename(self, thread_id: str, name: str | None) -> None:
-        checked(name=name)
-        await self._one(RENAME, thread_id, name=name)
+        check_texts(name=name)
+        await self._fetch_one(RENAME_THREAD, thread_id, name=name)
 
     async def archive(self, thread_id: str, archived: bool) -> None:
-        await self._one(ARCHIVE, thread_id, archived=archived)
+        await self._fetch_one(ARCHIVE_THREAD, thread_id, archived=archived)
 
     async def delete(self, thread_id: str) -> None:
-        outcome, again = await self._one(DELETE, thread_id)
+        outcome, is_retry = await self._fetch_one(DELETE_THREAD, thread_id)
         if outcome == "ThreadAlreadyRunning":
             raise ThreadAlreadyRunning
-        # Tried again because the answer was lost, it has found its own work done.
-        if outcome == "ThreadNotFound" and not again:
-            raise not_found(thread_id)
+        # If the reply to the first attempt was lost, that attempt has deleted the thread.
+        if outcome == "ThreadNotFound" and not is_retry:
+            raise make_thread_not_found(thread_id)
 
-    async def _one(self, statement: str, thread_id: str, **values: Any) -> tuple[Any, ...]:
-        """Run a statement about one thread and give its row. Raises `ThreadNotFound` if it has none."""
-        rows = await self._client.rows(statement, thread_id=thread_id, **values) if keepable(thread_id) else []
+    async def _fetch_one(self, statement: str, thread_id: str, **values: Any) -> tuple[Any, ...]:
+        """Run a statement about one thread and return its row. Raises `ThreadNotFound`."""
+        rows = await self._client.fetch(statement, thread_id=thread_id, **values) if is_storable(thread_id) else []
         if not rows:
-            raise not_found(thread_id)
+            raise make_thread_not_found(thread_id)
         return rows[0]
 
     async def clear(self, scope: str | AnyScope | None) -> None:
-        everyones = isinstance(scope, AnyScope)
-        scoped = None if isinstance(scope, AnyScope) else scope
-        if keepable(scoped or ""):
-            await self._client.rows(CLEAR, everyones=everyones, scope=scoped)
+        all_scopes = isinstance(scope, AnyScope)
+        one_scope = None if isinstance(scope, AnyScope) else scope
+        if is_storable(one_scope or ""):
+            await self._client.fetch(CLEAR_THREADS, all_scopes=all_scopes, scope=one_scope)
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
-        checked(thread_id=thread.thread_id, name=thread.name, agent_id=thread.agent_id, scope=thread.scope)
+        check_texts(thread_id=thread.thread_id, name=thread.name, agent_id=thread.agent_id, scope=thread.scope)
         for run in runs:
-            checked(run_id=run.run_id, input=run.input)
-        ids = await asyncio.to_thread(_message_ids, runs)
+            check_texts(run_id=run.run_id, input=run.input)
+        ids = await asyncio.to_thread(_list_message_ids, runs)
         try:
-            await self._client.rows(
-                PUT,
+            await self._client.fetch(
+                PUT_RUNS,
                 thread_id=thread.thread_id,
                 name=thread.name,
                 agent_id=thread.agent_id,
@@ -151,17 +152,23 @@ class PostgresThreads:
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed = 0
-        for (thread_id,) in await self._client.rows(TO_PRUNE, max_runs=max_runs, before=before, limit=limit):
+        for (thread_id,) in await self._client.fetch(
+            LIST_THREADS_TO_PRUNE, max_runs=max_runs, before=before, limit=limit
+        ):
             if removed >= limit:
                 break
-            # Tried again because the answer was lost, it counts only what was left.
-            [(count,)] = await self._client.rows(
-                PRUNE, thread_id=thread_id, max_runs=max_runs, before=before, limit=limit - removed
+            # If the reply to the first attempt was lost, the second counts only the runs that were left.
+            [(count,)] = await self._client.fetch(
+                PRUNE_THREAD, thread_id=thread_id, max_runs=max_runs, before=before, limit=limit - removed
             )
             removed += count
         return removed
 
 
-def _message_ids(runs: list[StoredRun]) -> list[tuple[bytes, int]]:
-    """Give the message ids of runs, each with the end of its run."""
-    return [(octets(known), run.last_seq) for run in runs for known in _core.run_message_ids(run.events)]
+def _list_message_ids(runs: list[StoredRun]) -> list[tuple[bytes, int]]:
+    """Return the message ids of runs, each with the last sequence number of its run."""
+    return [
+        (encode_message_id(message_id), run.last_seq)
+        for run in runs
+        for message_id in _core.run_message_ids(run.events)
+    ]
