@@ -218,7 +218,7 @@ async def test_what_cannot_be_trimmed_is_said(sqlite_factory: Callable[..., Sqli
     with service(Answer(saying("no"))) as said:
         async with runtime(said, context_manager=ContextWindowManager(max_tokens=20)) as agent:
             events = await run(runner, agent, make_input("t1", "r1", ["A long question, and a longer one. " * 3]))
-        assert "where 20 fit" in shown(events)[-1]
+        assert "max_tokens is 20" in shown(events)[-1]
         assert not said.questions
 
 
