@@ -1,4 +1,4 @@
-"""Agents in order: run slots, approvals, runs that survive their process, events and listeners."""
+"""Agents under supervision: run slots, approvals, harness runs that survive their process, events and listeners."""
 
 from agentrunner.errors import (
     AgentNotFound,

@@ -1,68 +1,79 @@
-"""Whether a run may begin, as what, and what is written when it does."""
+"""Admission: whether an AG-UI run may begin, for which harness run, and what is written when it does."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import AlreadyDecided, ApprovalNotFound, InterruptsOpen, InvalidInput, RunRefused
-from agentrunner.harness.approvals import check_answers, interrupts_open, match_answers
+from agentrunner.harness.approvals import check_answers, interrupts_open, match_answers, note_decisions
+from agentrunner.harness.policy import ask_policy
 from agentrunner.harness.types import RunRequest
 from agentrunner.records import kinds
-from agentrunner.records.approvals import approval_changes, find_approval, read_approval
-from agentrunner.records.harness_runs import Attempt, Intent, RunRecord, find_intent, find_run
+from agentrunner.records.approvals import approval_changes, find_approvals, read_approval
+from agentrunner.records.harness_runs import Attempt, RunRecord, find_intent, find_run
 from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
-    from agentrunner._core import Claim
-    from agentrunner.harness.harness import Harness
-    from agentrunner.harness.supervised_run import SupervisedRun as Running
-    from agentrunner.harness.types import Policy
+    from agentrunner.harness._state import HarnessState
     from agentrunner.records.approvals import Approval
+    from agentrunner.records.harness_runs import Intent
     from agentrunner.running.current import Run
     from agentrunner.stores import Change, Store
 
-logger = logging.getLogger("agentrunner.harness")
+ENDING_SECONDS = 5.0
+"""Seconds a live process has to write how a harness run ended whose thread is free."""
+SETTLE_POLL_SECONDS = 0.005
+"""Seconds between reads of the record of such a harness run."""
 
-ENDS_WITHIN = 5.0
-"""Seconds a live process has to write how a run has ended whose thread is free."""
-LOOK_EVERY = 0.005
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An AG-UI run that holds its thread and asks to be admitted."""
+
+    run: Run
+    store: Store
+    input: RunAgentInput
+    agent_name: str
+    agent: Any
+    intent: Intent | None
+    """Intent by which this harness starts it, as it was read; `None` if a caller or a client starts it."""
 
 
 @dataclass
 class Admission:
-    """A run that may begin, and what is to be written of that."""
+    """The harness run that a candidate may begin, and the changes to write with it."""
 
     record: RunRecord
     intent: Intent | None = None
     approvals: list[Approval] = field(default_factory=list)
-    """All those that are answered."""
+    """All approvals that the input answers."""
     changes: list[Change] = field(default_factory=list)
-    """What is to be written beside the run and its intent."""
-    settled: list[RunRecord] = field(default_factory=list)
-    """Runs of the thread that were left behind, ended with this."""
-    new: bool = False
-    known: int = 0
-    """The last event of the run that was told before."""
+    """Changes to write besides the harness run and its intent."""
+    abandoned: list[RunRecord] = field(default_factory=list)
+    """Other harness runs of the thread that were left behind and are failed with this."""
+    is_new: bool = False
+    """Whether the harness run begins with this."""
+    published: int = 0
+    """Number of the harness run's last event that listeners have got before."""
     max_attempts: int = 1
-    gives_up: RunRefused | None = None
+    refusal: RunRefused | None = None
+    """Why the attempt does not begin after all; the harness run is failed."""
 
     @property
-    def news(self) -> bool:
-        """Whether there is something to be written before its try begins."""
-        return self.new or bool(self.changes or self.settled)
+    def has_changes(self) -> bool:
+        """Whether there is anything to write before the attempt begins."""
+        return self.is_new or bool(self.changes or self.abandoned)
 
-    def start(self, owner: str, run_id: str, first_seq: int, *, recovering: bool) -> None:
-        """Count a try that begins now; after too many, that it does not."""
+    def start_attempt(self, owner: str, run_id: str, first_seq: int, *, is_recovery: bool) -> None:
+        """Count an attempt that begins now, or fail the harness run after too many."""
         record, intent = self.record, self.intent
         if intent is not None and intent.attempts >= self.max_attempts:
-            self.gives_up = RunRefused(give_up(record, intent))
+            self.refusal = RunRefused(give_up(record, intent))
             self.changes.append(record.drop_intent())
             self.intent = None
             return
@@ -72,178 +83,143 @@ class Admission:
             intent.owner = owner
             intent.attempts += 1
             record.attempts = intent.attempts
-            kind = "startup-recovery" if recovering else "cross-restart" if intent.across else "in-process"
+            kind = "startup-recovery" if is_recovery else "cross-restart" if intent.across else "in-process"
             record.add_event("run.resumed", kind=kind, attempt=intent.attempts)
             self.changes += record.link_attempt(run_id)
         else:
             record.change_state("running")
         record.attempt_runs.append(Attempt(run_id, first_seq, record.seq))
 
-    async def write(self, store: Store, claim: Claim | None) -> None:
-        """Write it all at once. Raises `RecordConflict`."""
-        changes = self.record.to_changes()
-        if self.intent is not None:
-            changes.append(self.intent.to_change())
-        changes += self.changes
-        for settled in self.settled:
-            changes += settled.to_changes()
-        versions = await store.write(changes, claim)
-        self.record.version = versions[0]
-        if self.intent is not None:
-            self.intent.version = versions[2]
-
 
 def give_up(record: RunRecord, intent: Intent) -> str:
-    """Fail a run that was tried too often, and say why."""
-    why = f"The run was started {intent.attempts} times and ended with its process each time: it is given up"
-    record.change_state("failed", why)
-    return why
+    """Fail a harness run that was tried too often, and return the reason."""
+    reason = f"The run was started {intent.attempts} times and ended with its process each time: it is given up"
+    record.change_state("failed", reason)
+    return reason
 
 
-async def admit(harness: Harness, running: Running, run: Run, input: RunAgentInput) -> Admission:
-    """Say what a run is that holds its thread already: a new one, an answer, or the next try of one.
+async def admit(state: HarnessState, candidate: Candidate) -> Admission:
+    """Admit a candidate as a new harness run, as the answer to one, or as the next attempt of one.
 
-    Raises `RunRefused` and its kin.
+    Raises `RunRefused` or one of its subclasses.
     """
-    store = running.store
-    settled: list[RunRecord] = []
+    store, thread_id = candidate.store, candidate.run.thread_id
+    abandoned: list[RunRecord] = []
     waiting: RunRecord | None = None
-    async for mark in kinds.ACTIVE_RUN.iterate(store, run.thread_id):
-        record = await _at_rest(harness, store, mark.key)
+    async for mark in kinds.ACTIVE_RUN.iterate(store, thread_id):
+        record = await _read_settled(state, store, mark.key)
         if record is None or record.ended:
             continue
         if record.state in ("waiting_for_approval", "resuming"):
             waiting = record
         else:
-            # Its AG-UI run holds the thread no more.
-            record.change_state(
-                "failed", "The run was interrupted: its process ended, and another run began on its thread"
-            )
-            settled.append(record)
-    admission = await _admission(harness, running, run, input, waiting)
-    admission.settled = settled
-    admission.max_attempts = harness.recovery.max_attempts
+            # Its AG-UI run no longer holds the thread, so it cannot be under way.
+            error = "The run was interrupted: its process ended, and another run began on its thread"
+            record.change_state("failed", error)
+            abandoned.append(record)
+    if waiting is None:
+        admission = await _admit_new(state, candidate)
+    elif candidate.intent is not None:
+        admission = await _admit_attempt(candidate, candidate.intent, waiting)
+    else:
+        admission = await _admit_answers(state, candidate, waiting)
+    admission.abandoned = abandoned
+    admission.max_attempts = state.recovery.max_attempts
     return admission
 
 
-async def _at_rest(harness: Harness, store: Store, run_id: str) -> RunRecord | None:
-    """Give a run of a thread that it does not hold; its process, if that lives, is about to write how it has ended."""
-    until = time.monotonic() + ENDS_WITHIN
+async def _read_settled(state: HarnessState, store: Store, run_id: str) -> RunRecord | None:
+    """Return a harness run whose thread is free, after its process, if that lives, has written how it ended."""
+    deadline = time.monotonic() + ENDING_SECONDS
     while True:
         record = await find_run(store, run_id)
         if record is None or record.state not in ("queued", "running"):
             return record
-        mine = record.owner == harness.owners.me
-        if not (run_id in harness.busy if mine else not await harness.owners.gone(record.owner)):
+        if not await state.is_handled(run_id, record.owner) or time.monotonic() > deadline:
             return record
-        if time.monotonic() > until:
-            return record
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(SETTLE_POLL_SECONDS)
 
 
-async def _admission(
-    harness: Harness, running: Running, run: Run, input: RunAgentInput, waiting: RunRecord | None
-) -> Admission:
-    store = running.store
-    ticket = running.ticket
-    if waiting is None:
-        if ticket is not None:
-            raise AlreadyDecided(f"run '{ticket.run_id}' has gone on already")
-        if input.resume:
-            raise await _unknown(store, run.thread_id, input.resume[0].interrupt_id)
-        await _ask(harness.policy, running.agent_id, run, input, None)
-        return Admission(_new(harness, running, run, input), new=True)
-    found = [await find_approval(store, approval_id) for approval_id in waiting.waits_for]
-    approvals = [approval for approval in found if approval is not None]
-    known = waiting.seq
+async def _admit_new(state: HarnessState, candidate: Candidate) -> Admission:
+    """Admit a run on a thread on which no harness run waits."""
+    run, resume = candidate.run, candidate.input.resume
+    if candidate.intent is not None:
+        raise _continued_already(candidate.intent)
+    if resume:
+        raise await _explain_unknown_interrupt(candidate.store, run.thread_id, resume[0].interrupt_id)
+    await ask_policy(state.policy, _request(candidate, None))
+    now = now_ms()
+    extras: dict[str, Any] = {"forwardedProps": candidate.input.forwarded_props}
+    for name, models in (("tools", candidate.input.tools), ("context", candidate.input.context)):
+        if models:
+            extras[name] = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]
+    record = RunRecord(
+        run.run_id, run.thread_id, candidate.agent_name, run.scope, state.liveness.owner_id, extras, now, now
+    )  # fmt: skip
+    record.add_event("run.created", agent=candidate.agent_name)
+    return Admission(record, is_new=True)
+
+
+async def _admit_attempt(candidate: Candidate, read: Intent, waiting: RunRecord) -> Admission:
+    """Admit the next attempt of the waiting harness run, if its intent is the one that this harness has read."""
+    intent = await find_intent(candidate.store, waiting.run_id)
+    if intent is None or (intent.run_id, intent.version) != (read.run_id, read.version):
+        raise _continued_already(read)
+    approvals = await find_approvals(candidate.store, waiting.waits_for)
+    return Admission(waiting, intent, approvals, published=waiting.seq)
+
+
+async def _admit_answers(state: HarnessState, candidate: Candidate, waiting: RunRecord) -> Admission:
+    """Admit a client's run that answers the open interrupts of the waiting harness run."""
+    store, run, answers = candidate.store, candidate.run, candidate.input.resume
+    approvals = await find_approvals(store, waiting.waits_for)
+    published = waiting.seq
     intent = await find_intent(store, waiting.run_id)
-    if ticket is not None:
-        if intent is None or (intent.run_id, intent.version) != (ticket.run_id, ticket.version):
-            raise AlreadyDecided(f"run '{ticket.run_id}' has gone on already")
-        return Admission(waiting, intent, approvals, known=known)
-    if not input.resume:
+    if not answers:
         if waiting.state == "resuming":
-            raise InterruptsOpen(f"run '{waiting.run_id}' of the thread is about to go on")
-        raise interrupts_open(approvals)
-    if running.agent_id != waiting.agent:
+            raise InterruptsOpen(
+                f"harness run '{waiting.run_id}' of thread '{run.thread_id}' is about to continue; wait until it ends"
+            )
+        raise interrupts_open(run.thread_id, approvals)
+    if candidate.agent_name != waiting.agent:
         raise ApprovalNotFound(
-            f"the thread's open interrupts are the agent '{waiting.agent}''s, not '{running.agent_id}''s"
+            f"the open interrupts of thread '{run.thread_id}' belong to the agent '{waiting.agent}', "
+            f"not to '{candidate.agent_name}'"
         )
-    changed = match_answers(approvals, input.resume, run.scope)
-    await _ask(harness.policy, running.agent_id, run, input, waiting.run_id)
+    decided = match_answers(run.thread_id, approvals, answers, run.scope)
+    await ask_policy(state.policy, _request(candidate, waiting.run_id))
     if intent is not None:
-        return Admission(waiting, intent, approvals, known=known)
+        return Admission(waiting, intent, approvals, published=published)
     try:
-        await check_answers(running.agent, store, changed)
+        await check_answers(candidate.agent, store, decided)
     except InvalidInput as error:
         raise RunRefused(str(error)) from error
-    intent = decide(waiting, changed, harness.owners.me)
-    now = {approval.approval_id: approval for approval in changed}
+    intent = note_decisions(waiting, decided, state.liveness.owner_id)
+    by_id = {approval.approval_id: approval for approval in decided}
     return Admission(
         waiting,
         intent,
-        [now.get(approval.approval_id, approval) for approval in approvals],
-        [change for approval in changed for change in approval_changes(approval)],
-        known=known,
+        [by_id.get(approval.approval_id, approval) for approval in approvals],
+        [change for approval in decided for change in approval_changes(approval)],
+        published=published,
     )
 
 
-def decide(record: RunRecord, changed: list[Approval], owner: str, *, last: bool = True) -> Intent | None:
-    """Note decisions on the run; behind the last one it is to go on: give the intent."""
-    for approval in changed:
-        record.add_event(
-            "approval.resolved", approval_id=approval.approval_id, decision=approval.decision, by=approval.by
-        )
-    if not last:
-        return None
-    across, record.owner = record.owner != owner, owner
-    record.change_state("resuming")
-    return Intent(record.run_id, record.thread_id, "approval", owner, across=across)
-
-
-def _new(harness: Harness, running: Running, run: Run, input: RunAgentInput) -> RunRecord:
-    now = now_ms()
-    given: dict[str, Any] = {"forwardedProps": input.forwarded_props}
-    for name, things in (("tools", input.tools), ("context", input.context)):
-        if things:
-            given[name] = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in things]
-    record = RunRecord(
-        run.run_id, run.thread_id, running.agent_id, run.scope, harness.owners.me, given, now, now
+def _request(candidate: Candidate, resumes: str | None) -> RunRequest:
+    run = candidate.run
+    return RunRequest(
+        candidate.agent_name, run.thread_id, run.run_id, candidate.input, run.scope, run.headers, resumes
     )  # fmt: skip
-    record.add_event("run.created", agent=running.agent_id)
-    return record
 
 
-async def _unknown(store: Store, thread_id: str, interrupt_id: str) -> RunRefused:
-    """Say why an answer is to nothing that is open."""
+def _continued_already(intent: Intent) -> AlreadyDecided:
+    return AlreadyDecided(f"harness run '{intent.run_id}' has been continued already")
+
+
+async def _explain_unknown_interrupt(store: Store, thread_id: str, interrupt_id: str) -> RunRefused:
+    """Return the error for an answer to an interrupt that is not open: it was decided before, or never existed."""
     async for record in kinds.APPROVAL.iterate(store, thread_id):
         approval = read_approval(record)
         if approval.interrupt_id == interrupt_id:
             return AlreadyDecided(f"the approval '{approval.approval_id}' has been decided, and acted upon, already")
-    return ApprovalNotFound(f"the thread has no open interrupt '{interrupt_id}'")
-
-
-async def _ask(policy: Policy | None, agent: str, run: Run, input: RunAgentInput, resumes: str | None) -> None:
-    """Raise `RunRefused` if the policy has reasons to, or fails."""
-    request = RunRequest(agent, run.thread_id, run.run_id, input, run.scope, run.headers, resumes)
-    await ask_policy(policy, request)
-
-
-async def ask_policy(policy: Policy | None, request: RunRequest) -> None:
-    """Raise `RunRefused` if the policy has reasons to, or fails."""
-    if policy is None:
-        return
-    try:
-        answer = policy(request)
-        if inspect.isawaitable(answer):
-            answer = await answer
-    except RunRefused:
-        raise
-    except Exception as error:
-        logger.exception("the policy failed; run '%s' is refused", request.run_id)
-        raise RunRefused(
-            "the run is refused: the policy could not be asked", ("the policy could not be asked",)
-        ) from error
-    reasons = (answer,) if isinstance(answer, str) else tuple(answer or ())
-    if reasons:
-        raise RunRefused(f"the run is refused: {'; '.join(reasons)}", reasons)
+    return ApprovalNotFound(f"thread '{thread_id}' has no open interrupt '{interrupt_id}'")

@@ -1,4 +1,4 @@
-"""A user's agent as it obeys the harness."""
+"""A user's agent whose every run goes through the harness."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ if TYPE_CHECKING:
 
     from ag_ui.core import RunAgentInput
 
-    from agentrunner.harness.harness import Harness
-    from agentrunner.types import Agent
+    from agentrunner.harness._state import HarnessState
 
 
 class HarnessAgent:
-    """An agent whose every run is the harness's, whoever starts it. What else the user's has is found on it too."""
+    """An agent of a harness, for a runner or server; other attributes are those of the user's agent."""
 
-    def __init__(self, harness: Harness, name: str, agent: Agent) -> None:
-        self._harness = harness
-        self._agent = agent
+    def __init__(self, state: HarnessState, name: str) -> None:
+        self._state = state
+        self._agent = agent = state.agents[name]
         self.agent_id = name
         self.description = description_of(agent)
         self.__name__ = getattr(agent, "__name__", None) or type(agent).__name__
 
     def __getattr__(self, name: str) -> Any:
-        # Of one run: a `SupervisedRun` has them. And an agent that goes on by itself does so by the harness.
+        # `abort_run` is one run's, which a `SupervisedRun` has; and only the harness may resume the agent.
         if name in ("abort_run", "resume") or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._agent, name)
 
     def clone(self) -> SupervisedRun:
-        """Give an agent for one run."""
-        return SupervisedRun(self._harness, self.agent_id, self._agent)
+        """Return an agent for one run."""
+        return SupervisedRun(self._state, self.agent_id)
 
     def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
-        """Yield the agent's events. For a runner only. Raises `RunRefused` and its kin before the first."""
+        """Yield the agent's events; only a runner may call it. Raises `RunRefused` or a subclass before the first."""
         return self.clone().run(input)

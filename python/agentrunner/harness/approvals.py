@@ -1,4 +1,4 @@
-"""Approvals: made of interrupts, answered by decisions, either way as AG-UI writes them."""
+"""Approvals: made from interrupts, and decided, by Python or by a client's answers in AG-UI's form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode, encode
 from agentrunner.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, InterruptsOpen, InvalidInput
-from agentrunner.records.approvals import Approval
+from agentrunner.records.approvals import Approval, approval_changes, approval_key, find_approvals
+from agentrunner.records.harness_runs import Intent
 from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
@@ -20,65 +21,68 @@ if TYPE_CHECKING:
 
     from agentrunner.records.approvals import Decision
     from agentrunner.records.harness_runs import RunRecord
-    from agentrunner.stores import Store
+    from agentrunner.stores import Change, Store
+
+
+# From interrupts
 
 
 def from_interrupts(
     run: RunRecord, asked_by: str, interrupts: Iterable[Mapping[str, Any]], calls: Mapping[str, tuple[str, Any]]
 ) -> list[Approval]:
-    """Give the approvals a run asks for. `calls`: the tool calls known, by id, each its name and input."""
-    made = []
+    """Return the approvals for the interrupts of an AG-UI run. `calls`: its tool calls by id, as name and input."""
+    approvals = []
     for interrupt in interrupts:
         metadata = interrupt.get("metadata")
-        said = metadata if isinstance(metadata, dict) else {}
-        tool, given = calls.get(interrupt.get("toolCallId") or "", (None, None))
-        checkpoint = said.get("checkpoint")
-        made.append(
+        metadata = metadata if isinstance(metadata, dict) else {}
+        tool, tool_input = calls.get(interrupt.get("toolCallId") or "", (None, None))
+        checkpoint = metadata.get("checkpoint")
+        approvals.append(
             Approval(
-                approval_id=f"{asked_by}/{interrupt['id']}",
+                approval_id=approval_key(asked_by, interrupt["id"]),
                 run_id=run.run_id,
                 thread_id=run.thread_id,
                 agent=run.agent,
                 asked_by=asked_by,
                 interrupt=interrupt,
-                tool=said.get("tool", tool),
-                input=said.get("input", given),
+                tool=metadata.get("tool", tool),
+                input=metadata.get("input", tool_input),
                 checkpoint=None if checkpoint is None else str(checkpoint),
                 created_at=now_ms(),
                 expires_at=_milliseconds(interrupt.get("expiresAt")),
             )
         )
-    return made
+    return approvals
 
 
 def _milliseconds(text: Any) -> int | None:
-    """Read a time of ISO 8601; what is none never comes."""
+    """Return an ISO 8601 time in milliseconds since 1970; `None` for anything else, which then never expires."""
     try:
-        when = datetime.datetime.fromisoformat(text)
+        time = datetime.datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
-    return int((when if when.tzinfo else when.replace(tzinfo=datetime.UTC)).timestamp() * 1000)
+    return int((time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp() * 1000)
 
 
 def tool_calls(events: Iterable[Mapping[str, Any]], input: RunAgentInput) -> dict[str, tuple[str, Any]]:
-    """Give the tool calls of a run's events so far and of its messages: by id, each its name and input."""
+    """Collect the tool calls in a run's messages and events: by id, the name and the input of each."""
     calls: dict[str, tuple[str, Any]] = {}
-    texts: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     for message in input.messages:
         for call in getattr(message, "tool_calls", None) or ():
-            calls[call.id] = (call.function.name, _parsed(call.function.arguments))
+            calls[call.id] = (call.function.name, _parse_arguments(call.function.arguments))
     for event in events:
         call_id = event.get("toolCallId", "")
         if event["type"] == "TOOL_CALL_START":
             calls[call_id] = (event["toolCallName"], None)
         elif event["type"] == "TOOL_CALL_ARGS" and call_id in calls:
-            texts[call_id] = texts.get(call_id, "") + event["delta"]
-    for call_id, text in texts.items():
-        calls[call_id] = (calls[call_id][0], _parsed(text))
+            arguments[call_id] = arguments.get(call_id, "") + event["delta"]
+    for call_id, text in arguments.items():
+        calls[call_id] = (calls[call_id][0], _parse_arguments(text))
     return calls
 
 
-def _parsed(text: str) -> Any:
+def _parse_arguments(text: str) -> Any:
     try:
         return decode(text.encode())
     except ValueError:
@@ -98,38 +102,39 @@ def apply_decision(
     by: str | None = None,
     decision_id: str | None = None,
 ) -> Approval:
-    """Give the approval with a decision. `payload`: what the agent is answered, instead of AG-UI's pattern.
+    """Return the approval with a decision. `payload`: what the agent is answered instead of AG-UI's `approved`.
 
     Raises `ApprovalExpired`, `InvalidInput`.
     """
+    about = f"the approval '{approval.approval_id}'"
     if decision not in ("approve", "reject", "edit"):
-        raise InvalidInput(f"a decision is approve, reject or edit, not {decision!r}")
+        raise InvalidInput(f"{about} can be decided with approve, reject or edit, not with {decision!r}")
     if decision == "edit" and edited_input is None and payload is None:
-        raise InvalidInput("an edit says what the tool's input is to be: edited_input")
+        raise InvalidInput(f"{about} cannot be edited without the tool's new input: pass edited_input")
     if decision != "edit" and edited_input is not None:
-        raise InvalidInput(f"edited_input goes with edit, not with {decision}")
+        raise InvalidInput(f"edited_input goes with the decision edit, not with {decision}, for {about}")
     if payload is None:
         payload = {"approved": decision != "reject"}
         if decision == "edit":
             payload["editedArgs"] = edited_input
         if decision == "reject" and reason is not None:
             payload["reason"] = reason
-    return _with(approval, decision, "resolved", payload, by, decision_id)
+    return _decide(approval, decision, "resolved", payload, by, decision_id)
 
 
 def apply_answer(approval: Approval, entry: ResumeEntry, by: str | None) -> Approval:
-    """Give the approval with a client's answer. Raises `ApprovalExpired`."""
+    """Return the approval with the decision in a client's answer. Raises `ApprovalExpired`."""
     payload = entry.payload
-    said = payload if isinstance(payload, dict) else {}
-    decision: Decision = "edit" if "editedArgs" in said else "approve"
-    if entry.status == "cancelled" or said.get("approved") is False:
+    fields = payload if isinstance(payload, dict) else {}
+    decision: Decision = "edit" if "editedArgs" in fields else "approve"
+    if entry.status == "cancelled" or fields.get("approved") is False:
         decision = "reject"
     metadata = decode(encode(entry)).get("metadata") or {}
     decision_id = metadata.get("decisionId") if isinstance(metadata, dict) else None
-    return _with(approval, decision, entry.status, payload, by, decision_id)
+    return _decide(approval, decision, entry.status, payload, by, decision_id)
 
 
-def _with(
+def _decide(
     approval: Approval, decision: Decision, status: Any, payload: Any, by: str | None, decision_id: str | None
 ) -> Approval:
     now = now_ms()
@@ -143,27 +148,30 @@ def _with(
     )
 
 
+def as_undecided(approval: Approval) -> Approval:
+    """Return a decided approval as if it were open for ever, to compare another decision with its own."""
+    return replace(approval, decision=None, expires_at=None)
+
+
 def is_same_decision(one: Approval, other: Approval) -> bool:
-    """Say whether two decisions about an approval are the same: by their id, or by what they say."""
+    """Return whether an approval was decided alike twice: under one decision id, or with the same answer."""
     if one.decision_id is not None and one.decision_id == other.decision_id:
         return True
     if one.decision != other.decision:
         return False
-    # Whatever is said about why: nothing is done either way.
+    # Two rejections are alike whatever their reasons: nothing is done either way.
     return one.decision == "reject" or one.payload == other.payload
 
 
-def check_same(approval: Approval, now: Approval) -> None:
-    """Raise `AlreadyDecided` if an approval was decided otherwise than it is now."""
-    if not is_same_decision(approval, now):
-        who = f" by {approval.by}" if approval.by else ""
-        raise AlreadyDecided(
-            f"the approval '{approval.approval_id}' has been decided already{who}: {approval.decision}"
-        )
+def check_same(approval: Approval, repeated: Approval) -> None:
+    """Raise `AlreadyDecided` if an approval was decided otherwise before."""
+    if not is_same_decision(approval, repeated):
+        by = f" by {approval.by}" if approval.by else ""
+        raise AlreadyDecided(f"the approval '{approval.approval_id}' has been decided already{by}: {approval.decision}")
 
 
 def entry_of(approval: Approval) -> dict[str, Any]:
-    """Give what the agent is answered, an AG-UI `ResumeEntry`."""
+    """Return the answer that the agent gets, an AG-UI `ResumeEntry`."""
     entry: dict[str, Any] = {"interruptId": approval.interrupt_id, "status": approval.status}
     if approval.payload is not None:
         entry["payload"] = approval.payload
@@ -171,38 +179,65 @@ def entry_of(approval: Approval) -> dict[str, Any]:
 
 
 async def check_answers(agent: Any, store: Store, approvals: Sequence[Approval]) -> None:
-    """Show decisions to an agent that can tell, before they are made, what it could not act upon: `InvalidInput`."""
-    looks = getattr(agent, "check_answers", None)
-    if looks is not None and approvals:
+    """Let an agent with `check_answers` raise `InvalidInput` for decisions on which it could not act."""
+    check = getattr(agent, "check_answers", None)
+    if check is not None and approvals:
         entries = [ResumeEntry.model_validate(entry_of(approval)) for approval in approvals]
-        await looks(approvals[0].thread_id, entries, store)
+        await check(approvals[0].thread_id, entries, store)
 
 
-def match_answers(approvals: Sequence[Approval], entries: Sequence[ResumeEntry], by: str | None) -> list[Approval]:
-    """Give those of a run's approvals that a client's answers decide, decided.
+def match_answers(
+    thread_id: str, approvals: Sequence[Approval], entries: Sequence[ResumeEntry], by: str | None
+) -> list[Approval]:
+    """Return those of a harness run's approvals that a client's answers decide, with the decisions.
 
-    Raises `ApprovalNotFound` for an answer to something else, `AlreadyDecided`, `ApprovalExpired`; `InterruptsOpen` if
-    one is not answered.
+    Raises `ApprovalNotFound` for an answer to anything else, `AlreadyDecided`, `ApprovalExpired`; `InterruptsOpen` if
+    an open approval is not answered.
     """
-    known = {approval.interrupt_id: approval for approval in approvals}
-    given = {entry.interrupt_id: entry for entry in entries}
-    for interrupt_id in given:
-        if interrupt_id not in known:
-            raise ApprovalNotFound(f"the thread has no open interrupt '{interrupt_id}'")
+    by_interrupt = {approval.interrupt_id: approval for approval in approvals}
+    answers = {entry.interrupt_id: entry for entry in entries}
+    for interrupt_id in answers:
+        if interrupt_id not in by_interrupt:
+            raise ApprovalNotFound(f"thread '{thread_id}' has no open interrupt '{interrupt_id}'")
     changed = []
-    for interrupt_id, approval in known.items():
+    for interrupt_id, approval in by_interrupt.items():
         if approval.open:
-            if interrupt_id not in given:
-                raise interrupts_open(approvals)
-            changed.append(apply_answer(approval, given[interrupt_id], by))
-        elif interrupt_id in given:
-            check_same(
-                approval, apply_answer(replace(approval, decision=None, expires_at=None), given[interrupt_id], by)
-            )
+            if interrupt_id not in answers:
+                raise interrupts_open(thread_id, approvals)
+            changed.append(apply_answer(approval, answers[interrupt_id], by))
+        elif interrupt_id in answers:
+            check_same(approval, apply_answer(as_undecided(approval), answers[interrupt_id], by))
     return changed
 
 
-def interrupts_open(approvals: Iterable[Approval]) -> InterruptsOpen:
-    """Give the error for a run that does not answer them all."""
+def interrupts_open(thread_id: str, approvals: Iterable[Approval]) -> InterruptsOpen:
+    """Return the error for an AG-UI run that does not answer all open interrupts of its thread."""
     names = ", ".join(f"'{approval.approval_id}'" for approval in approvals if approval.open)
-    return InterruptsOpen(f"the thread has open interrupts, each of which the next run is to answer: {names}")
+    return InterruptsOpen(
+        f"thread '{thread_id}' has open interrupts, and the next run must answer each of them: {names}"
+    )
+
+
+def note_decisions(
+    record: RunRecord, decided: Sequence[Approval], owner: str, *, is_last: bool = True
+) -> Intent | None:
+    """Add decisions to a harness run's events. After the last one it is to continue: return the intent."""
+    for approval in decided:
+        record.add_event(
+            "approval.resolved", approval_id=approval.approval_id, decision=approval.decision, by=approval.by
+        )
+    if not is_last:
+        return None
+    across, record.owner = record.owner != owner, owner
+    record.change_state("resuming")
+    return Intent(record.run_id, record.thread_id, "approval", owner, across=across)
+
+
+async def withdraw_approvals(store: Store, record: RunRecord) -> list[Change]:
+    """Return the changes that withdraw a harness run's open approvals, and add that to its events."""
+    changes: list[Change] = []
+    for approval in await find_approvals(store, record.waits_for):
+        if approval.open:
+            changes += approval_changes(replace(approval, decision="withdrawn", decided_at=now_ms()))
+            record.add_event("approval.resolved", approval_id=approval.approval_id, decision="withdrawn", by=None)
+    return changes

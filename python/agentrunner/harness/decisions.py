@@ -1,30 +1,30 @@
-"""Decisions: each approval's is made once, whoever tries, and written with the intent to go on before anything runs."""
+"""Decisions: each approval is decided once, and written with the intent to continue before the agent is started."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner.errors import ApprovalNotFound, InvalidInput, RecordConflict
-from agentrunner.harness.admission import decide
-from agentrunner.harness.approvals import apply_decision, check_answers, check_same
-from agentrunner.harness.routing import known
+from agentrunner.harness.approvals import apply_decision, as_undecided, check_answers, check_same, note_decisions
+from agentrunner.harness.results import attempt_result, run_result, wait_for_run
+from agentrunner.harness.resumption import spawn_resume
+from agentrunner.harness.routing import check_agent
 from agentrunner.records import kinds
-from agentrunner.records.approvals import approval_changes, find_approval, read_approval
+from agentrunner.records.approvals import approval_changes, find_approvals, load_approval, read_approval
 from agentrunner.records.harness_runs import find_intent, find_run
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from agentrunner.harness.harness import Harness
+    from agentrunner.harness._state import HarnessState
     from agentrunner.harness.supervised_run import SupervisedRun
+    from agentrunner.harness.types import RunResult
     from agentrunner.records.approvals import Approval, Decision
     from agentrunner.records.harness_runs import Intent, RunRecord
     from agentrunner.stores import Store
 
 
-class Verdict(NamedTuple):
-    """What somebody decides, as `Harness.resume` takes it."""
+class DecisionRequest(NamedTuple):
+    """A person's decision, as `Harness.resume` takes it."""
 
     decision: Decision
     edited_input: Any = None
@@ -33,92 +33,109 @@ class Verdict(NamedTuple):
     reason: str | None = None
     payload: Any = None
 
-    def on(self, approval: Approval) -> Approval:
-        """Give the approval decided so; one that was decided before, as if it had not been."""
-        if not approval.open:
-            approval = replace(approval, decision=None, expires_at=None)
+    def apply(self, approval: Approval) -> Approval:
+        """Return the approval with this decision, also if it was decided before."""
         return apply_decision(
-            approval, self.decision,
+            approval if approval.open else as_undecided(approval), self.decision,
             edited_input=self.edited_input, reason=self.reason, payload=self.payload, by=self.by,
             decision_id=self.decision_id,
         )  # fmt: skip
 
 
-async def record_decision(
-    harness: Harness, verdict: Verdict, approval_id: str | None, thread_id: str | None
-) -> tuple[RunRecord, asyncio.Task[SupervisedRun | None] | None]:
-    """Write a decision down; give its run, and if that was the last it waited for, what goes on with it.
+async def decide(
+    state: HarnessState, request: DecisionRequest, approval_id: str | None, thread_id: str | None
+) -> RunResult:
+    """Record a decision; after the last one continue the harness run and return its result when it has ended."""
+    record, resuming = await record_decision(state, request, approval_id, thread_id)
+    # Shielded: the harness run continues even if the caller is cancelled.
+    if resuming is not None and (attempt := await asyncio.shield(resuming)) is not None:
+        return await attempt_result(state, attempt)
+    if record.state == "waiting_for_approval":
+        return await run_result(state.store, record)
+    # Another process continues the harness run.
+    return await wait_for_run(state, record.run_id)
 
-    Without that the run waits for others, or this was decided, and seen to, before.
+
+async def record_decision(
+    state: HarnessState, request: DecisionRequest, approval_id: str | None, thread_id: str | None
+) -> tuple[RunRecord, asyncio.Task[SupervisedRun | None] | None]:
+    """Write a decision; return the harness run and, after its last decision, the task that continues it.
+
+    There is no task if the harness run waits for other approvals, or if this was decided before.
     """
-    store = await harness.opened()
+    store = await state.open()
     while True:
-        targets = await _targets(store, verdict, approval_id, thread_id)
+        targets = await _find_targets(store, request, approval_id, thread_id)
         record = await find_run(store, targets[0].run_id)
         if record is None:
-            raise ApprovalNotFound(f"the run of approval '{targets[0].approval_id}' is gone")
-        known(harness.originals, record.agent)
-        changed = []
+            raise ApprovalNotFound(
+                f"harness run '{targets[0].run_id}' of approval '{targets[0].approval_id}' no longer exists"
+            )
+        check_agent(state.agents, record.agent)
+        decided = []
         for target in targets:
-            now = verdict.on(target)
+            approval = request.apply(target)
             if target.open:
-                changed.append(now)
+                decided.append(approval)
             else:
-                check_same(target, now)
-        if len(changed) > 1 and verdict.decision == "edit":
-            raise InvalidInput(f"thread '{thread_id}' waits for {len(changed)} approvals: say which one is edited")
-        if not changed:
+                check_same(target, approval)
+        if len(decided) > 1 and request.decision == "edit":
+            raise InvalidInput(
+                f"thread '{thread_id}' waits for {len(decided)} approvals: say which one is edited by its approval_id"
+            )
+        if not decided:
             return record, None
-        await check_answers(harness.originals[record.agent], store, changed)
+        await check_answers(state.agents[record.agent], store, decided)
         try:
-            # Written down or not: until it is gone on with nobody here takes it for left.
-            with harness.busy_with(record.run_id):
-                intent = await _write(harness, store, record, changed)
-                return record, harness.go_on(record, intent) if intent is not None else None
+            # Recovery must not take the harness run for abandoned between the write and the start of the task.
+            with state.mark_busy(record.run_id):
+                intent = await _write(state, store, record, decided)
+                return record, spawn_resume(state, record, intent) if intent is not None else None
         except RecordConflict:
             continue
 
 
-async def _targets(store: Store, verdict: Verdict, approval_id: str | None, thread_id: str | None) -> list[Approval]:
-    """Give the approvals a decision is about, at least one."""
+async def _find_targets(
+    store: Store, request: DecisionRequest, approval_id: str | None, thread_id: str | None
+) -> list[Approval]:
+    """Return the approvals that a decision is about, at least one. Raises `ApprovalNotFound`, `InvalidInput`."""
     if (approval_id is None) == (thread_id is None):
-        raise InvalidInput("a decision is about an approval_id or a thread_id")
+        raise InvalidInput("a decision is about one approval or all of a thread: pass approval_id or thread_id")
     if approval_id is not None:
-        approval = await find_approval(store, approval_id)
-        if approval is None:
-            raise ApprovalNotFound(f"there is no approval '{approval_id}'")
-        return [approval]
-    found = [read_approval(record) async for record in kinds.APPROVAL.iterate(store, thread_id)]
-    again = [each for each in found if verdict.decision_id is not None and each.decision_id == verdict.decision_id]
-    # Else what is open; else what is decided and not yet acted upon to the end.
-    targets = again or [each for each in found if each.open]
+        return [await load_approval(store, approval_id)]
+    approvals = [read_approval(record) async for record in kinds.APPROVAL.iterate(store, thread_id)]
+    repeated = [
+        each for each in approvals if request.decision_id is not None and each.decision_id == request.decision_id
+    ]
+    targets = repeated or [each for each in approvals if each.open]
     if not targets:
-        going_on = {run_id for run_id in {each.run_id for each in found} if await find_intent(store, run_id)}
-        records = [await find_run(store, run_id) for run_id in going_on]
-        names = {name for record in records if record is not None for name in record.waits_for}
-        targets = [each for each in found if each.approval_id in names]
+        # Nothing is open: the same decision may be repeated while the harness run continues.
+        run_ids = {each.run_id for each in approvals}
+        records = [await find_run(store, run_id) for run_id in run_ids if await find_intent(store, run_id)]
+        decided_ids = {name for record in records if record is not None for name in record.waits_for}
+        targets = [each for each in approvals if each.approval_id in decided_ids]
     if not targets:
         raise ApprovalNotFound(f"thread '{thread_id}' waits for no approval")
     return targets
 
 
-async def _write(harness: Harness, store: Store, record: RunRecord, changed: list[Approval]) -> Intent | None:
-    """Write decisions down, with the last one that the run is to go on. Raises `RecordConflict`."""
+async def _write(state: HarnessState, store: Store, record: RunRecord, decided: list[Approval]) -> Intent | None:
+    """Write decisions, and with the last one the intent to continue. Raises `RecordConflict`."""
     if record.state != "waiting_for_approval":
-        # It was read after the approvals were: look again.
-        raise RecordConflict("run", record.run_id)
-    names = {approval.approval_id for approval in changed}
-    others = [await find_approval(store, name) for name in record.waits_for if name not in names]
-    before = record.seq
-    last = not any(other is not None and other.open for other in others)
-    intent = decide(record, changed, harness.owners.me, last=last)
+        # The record is newer than the approvals that were read before it: read both again.
+        raise RecordConflict(kinds.HARNESS_RUN.name, record.run_id)
+    decided_ids = {approval.approval_id for approval in decided}
+    others = await find_approvals(store, [name for name in record.waits_for if name not in decided_ids])
+    published = record.seq
+    is_last = not any(other.open for other in others)
+    intent = note_decisions(record, decided, state.liveness.owner_id, is_last=is_last)
     changes = record.to_changes()
     if intent is not None:
         changes.append(intent.to_change())
-    changes += [change for approval in changed for change in approval_changes(approval)]
+    changes += [change for approval in decided for change in approval_changes(approval)]
     versions = await store.write(changes)
     record.version = versions[0]
     if intent is not None:
         intent.version = versions[2]
-    harness.tell([event for event in record.events if event.seq > before])
+    state.publish(record.events_after(published))
     return intent

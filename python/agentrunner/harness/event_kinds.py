@@ -1,4 +1,4 @@
-"""What an agent's events are about, found out without writing or reading what is not asked for."""
+"""What an agent's events are about, found without parsing more of them than is asked for."""
 
 from __future__ import annotations
 
@@ -15,63 +15,62 @@ from agentrunner.errors import InvalidEvent
 OTHER = 0
 OUTPUT = 1
 REASONING = 2
-RESULT = 3
-"""Of a tool."""
+TOOL_RESULT = 3
 FINISHED = 4
 FAILED = 5
-"""What an event is about, plain numbers: they are compared for each event."""
+"""What an event is about. Plain numbers, because they are compared for each event of each run."""
 
 KINDS = {
     "TEXT_MESSAGE_CONTENT": OUTPUT,
     "TEXT_MESSAGE_CHUNK": OUTPUT,
     "REASONING_MESSAGE_CONTENT": REASONING,
     "REASONING_MESSAGE_CHUNK": REASONING,
-    "TOOL_CALL_RESULT": RESULT,
+    "TOOL_CALL_RESULT": TOOL_RESULT,
     "RUN_FINISHED": FINISHED,
     "RUN_ERROR": FAILED,
 }
-_BYTES = {kind.encode(): about for kind, about in KINDS.items()}
-_FIRST = b'{"type":"'
+_KINDS_AS_BYTES = {name.encode(): kind for name, kind in KINDS.items()}
+_TYPE_FIRST = b'{"type":"'
 
 
 @cache
-def models() -> dict[type, int]:
-    """Give what the models of the protocol are about: their class says it, which is cheaper than their field."""
+def model_kinds() -> dict[type, int]:
+    """Return the kind of each `ag_ui` event model: a look at the class is cheaper than at its field."""
     from ag_ui import core
 
-    found: dict[type, int] = {}
+    kinds: dict[type, int] = {}
     for name in dir(core):
         model = getattr(core, name)
-        kind = getattr(model, "model_fields", {}).get("type") if isinstance(model, type) else None
-        if name.endswith("Event") and kind is not None and isinstance(kind.default, str):
-            found[model] = about(kind.default)
-    return found
+        type_field = getattr(model, "model_fields", {}).get("type") if isinstance(model, type) else None
+        if name.endswith("Event") and type_field is not None and isinstance(type_field.default, str):
+            kinds[model] = kind_of(type_field.default)
+    return kinds
 
 
-def about(kind: object) -> int:
-    """Say what events of a kind are about."""
-    return KINDS.get(kind, OTHER) if isinstance(kind, str) else OTHER
+def kind_of(event_type: object) -> int:
+    """Return the kind of the events of an AG-UI type."""
+    return KINDS.get(event_type, OTHER) if isinstance(event_type, str) else OTHER
 
 
 def classify(event: Any) -> int:
-    """Say what an event is about that is no model; of what is no event, that it is nothing."""
+    """Return the kind of an event that is not a model; `OTHER` also for what is not an event."""
     if isinstance(event, Mapping):
-        return about(event.get("type"))
-    if isinstance(event, bytes) and event.startswith(_FIRST):
-        kind = event[9 : event.find(b'"', 9)]
-        if b"\\" not in kind:
-            return _BYTES.get(kind, OTHER)
+        return kind_of(event.get("type"))
+    if isinstance(event, bytes) and event.startswith(_TYPE_FIRST):
+        event_type = event[len(_TYPE_FIRST) : event.find(b'"', len(_TYPE_FIRST))]
+        if b"\\" not in event_type:
+            return _KINDS_AS_BYTES.get(event_type, OTHER)
     if isinstance(event, (bytes, bytearray, memoryview, str)):
         try:
             value = orjson.loads(event)
         except orjson.JSONDecodeError:
             return OTHER
-        return about(value.get("type")) if isinstance(value, dict) else OTHER
-    return about(getattr(event, "type", None))
+        return kind_of(value.get("type")) if isinstance(value, dict) else OTHER
+    return kind_of(getattr(event, "type", None))
 
 
 def as_dict(event: Any) -> dict[str, Any]:
-    """Give an event as a dict of the wire's field names; an empty one for what is no event: it will be refused."""
+    """Return an event as a dict of AG-UI's field names; an empty one for what is not an event and will be refused."""
     if type(event) is dict:
         return event
     try:
@@ -82,21 +81,21 @@ def as_dict(event: Any) -> dict[str, Any]:
 
 
 def delta_of(event: Any) -> str:
-    """Give the delta of a content event; empty where it has none."""
+    """Return the delta of a content event; an empty string if it has none."""
     delta = event.get("delta") if isinstance(event, dict) else getattr(event, "delta", None)
     if delta is None and isinstance(event, (bytes, bytearray, memoryview, str)):
         delta = as_dict(event).get("delta")
     return delta if isinstance(delta, str) else ""
 
 
-def message_of(event: Any) -> str | None:
-    """Give the id of the message a content event belongs to."""
-    message = as_dict(event).get("messageId")
-    return message if isinstance(message, str) else None
+def message_id_of(event: Any) -> str | None:
+    """Return the id of the message that a content event belongs to."""
+    message_id = as_dict(event).get("messageId")
+    return message_id if isinstance(message_id, str) else None
 
 
 def result_text(event: Mapping[str, Any]) -> str:
-    """Give what a TOOL_CALL_RESULT says, as text."""
+    """Return the content of a TOOL_CALL_RESULT as text."""
     content = event.get("content")
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content if isinstance(part, dict))
@@ -104,28 +103,30 @@ def result_text(event: Mapping[str, Any]) -> str:
 
 
 def tool_error(event: Mapping[str, Any]) -> str | None:
-    """Give what a TOOL_CALL_RESULT says went wrong; `None` if the tool did what it was to.
+    """Return the error in a TOOL_CALL_RESULT; `None` if the tool succeeded.
 
-    It did not if the event, or its metadata, has an `error` or `isError`, or its text is a JSON object with one of
-    these, or begins with `Error`.
+    The tool failed if the event, or its metadata, has an `error` or `isError`, or if its text is a JSON object with one
+    of these, or begins with `Error`.
     """
     text = result_text(event)
-    metadata = event.get("metadata")
-    said: list[Any] = [event, metadata]
+    values: list[Any] = [event, event.get("metadata")]
     if text.lstrip().startswith("{"):
         with contextlib.suppress(orjson.JSONDecodeError):
-            said.append(orjson.loads(text))
-    for value in said:
+            values.append(orjson.loads(text))
+    for value in values:
         if isinstance(value, dict) and (error := value.get("error") or value.get("isError")):
             return error if isinstance(error, str) and not text else text or str(error)
     return text if text.startswith("Error") else None
 
 
 def interrupts_of(event: Any) -> list[dict[str, Any]]:
-    """Give the interrupts a RUN_FINISHED ends with, each once."""
+    """Return the interrupts with which a RUN_FINISHED ends the run, each id once."""
     outcome = as_dict(event).get("outcome")
     if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
         return []
-    given = outcome.get("interrupts")
-    found = {each["id"]: each for each in given or () if isinstance(each, dict) and isinstance(each.get("id"), str)}
-    return list(found.values())
+    interrupts = {
+        each["id"]: each
+        for each in outcome.get("interrupts") or ()
+        if isinstance(each, dict) and isinstance(each.get("id"), str)
+    }
+    return list(interrupts.values())

@@ -1,62 +1,62 @@
-"""The harness: runs within slots, with approvals, that survive their process; its events, and who listens."""
+"""The harness: the public face over its parts, which share a `HarnessState`."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from agentrunner.errors import AgentRunnerError, ApprovalNotFound, RunnerClosed, RunNotFound, StoreError
+from agentrunner.harness._state import HarnessState
 from agentrunner.harness.agent import HarnessAgent
-from agentrunner.harness.cancellation import LOOK_EVERY, cancel, restart
-from agentrunner.harness.decisions import Verdict, record_decision
-from agentrunner.harness.inputs import read_input
-from agentrunner.harness.listeners import Bus, Subscription
-from agentrunner.harness.liveness import Liveness
+from agentrunner.harness.cancellation import cancel, restart
+from agentrunner.harness.decisions import DecisionRequest, decide
+from agentrunner.harness.maintenance import maintain
+from agentrunner.harness.queries import HarnessQueries
 from agentrunner.harness.recovery import recover
-from agentrunner.harness.replay import replay, said
-from agentrunner.harness.resumption import resume_run
+from agentrunner.harness.results import attempt_result
 from agentrunner.harness.retention import prune
-from agentrunner.harness.routing import known, route
-from agentrunner.harness.slots import LocalSlots, NoLimit, SharedSlots, Slots
-from agentrunner.harness.stream_items import dispatch, items
-from agentrunner.harness.supervised_run import SupervisedRun
-from agentrunner.harness.types import Recovery, RecoveryReport, RunResult
-from agentrunner.records import kinds
-from agentrunner.records.approvals import find_approval, read_approval
-from agentrunner.records.harness_runs import HarnessEvent, RunRecord, find_run
-from agentrunner.records.times import now_ms
-from agentrunner.running.driver import STOP_GRACE_SECONDS
+from agentrunner.harness.routing import check_agent
+from agentrunner.harness.stream_items import dispatch, iterate_items
+from agentrunner.harness.submission import start_attempt
+from agentrunner.harness.types import Recovery, RecoveryReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
-    from ag_ui.core import RunAgentInput
-
-    from agentrunner.harness.types import Listener, Listeners, Policy, RecordRetention, Router, StreamItem
-    from agentrunner.reading.stream import EventStream
-    from agentrunner.records.approvals import Approval, ApprovalState, Decision
-    from agentrunner.records.harness_runs import Intent, RunState
+    from agentrunner.harness.inputs import HarnessInput
+    from agentrunner.harness.types import Listeners, Policy, RecordRetention, Router, RunResult, StreamItem
+    from agentrunner.records.approvals import Decision
     from agentrunner.runner import AgentRunner
     from agentrunner.stores import Store
     from agentrunner.types import Agent
 
-logger = logging.getLogger("agentrunner.harness")
 
-TIDY_EVERY = 1.0
-PRUNE_EVERY = 60.0
+class Harness(HarnessQueries):
+    """Runs agents over a runner: within slots, with approvals, and through restarts of the process.
 
+    Use it with `async with` inside the runner's, or call `aclose()` before the runner's.
 
-class Harness:
-    """Runs agents in order, over a runner. Use it with `async with`, inside the runner's, or call `aclose()`.
+    Args:
+        runner: Runs the agents; its store keeps the harness's records.
+        agents: Agents by name, at least one.
+        max_concurrent_runs: How many AG-UI runs hold a slot at a time, over all processes that share the store and the
+            harness's `name`; the others wait in line, first in, first out. `None` is any number.
+        recovery: What to do at start-up about harness runs whose process is gone.
+        router: Chooses an agent for a run that does not name one.
+        policy: Admits or refuses every run that a caller or a client starts: `True` or `None` admits it, `False`, a
+            reason or a sequence of reasons refuses it.
+        retention: How long checkpoints and ended harness runs are kept; `None` keeps them for ever.
+        name: Name of the slots; harnesses with different names on one store have separate slots.
 
-    `agents`: by name. `max_concurrent_runs`: how many runs hold a slot at a time, over all processes that share the
-    store and the harness's `name`; `None`: any number. `router`: which agent a run is for that names none. `policy`:
-    asked about every run from outside. `retention`: how long checkpoints and ended runs are kept; without, for ever.
+    Raises:
+        ValueError: There are no agents, or `max_concurrent_runs` is not a positive integer.
+        AgentNotFound: The router's default is not one of the agents.
+
+    Example:
+        async with SqliteAgentRunner("threads.db") as runner, Harness(runner, {"default": agent}) as harness:
+            result = await harness.run("Order tea", thread_id="t1")
+            for approval in result.approvals:
+                result = await harness.decide(approval.approval_id, "approve", by="ann")
+            print(result.state, result.content)
     """
 
     def __init__(
@@ -72,47 +72,36 @@ class Harness:
         name: str = "default",
     ) -> None:
         if not agents:
-            raise ValueError("a harness has at least one agent")
+            raise ValueError("a harness needs at least one agent")
         if max_concurrent_runs is not None and (
             isinstance(max_concurrent_runs, bool) or not isinstance(max_concurrent_runs, int) or max_concurrent_runs < 1
         ):
-            raise ValueError(f"max_concurrent_runs is a positive integer, not {max_concurrent_runs!r}")
+            raise ValueError(f"max_concurrent_runs must be a positive integer or None, not {max_concurrent_runs!r}")
         if router is not None and router.default is not None:
-            known(agents, router.default)
+            check_agent(agents, router.default)
+        state = HarnessState(
+            runner,
+            agents,
+            name=name,
+            max_concurrent_runs=max_concurrent_runs,
+            recovery=recovery,
+            router=router,
+            policy=policy,
+            retention=retention,
+            on_open=self._recover_and_maintain,
+        )
+        super().__init__(state)
         self.runner = runner
-        self.recovery = recovery
-        self.policy = policy
-        self.agents: Mapping[str, HarnessAgent] = {
-            agent_id: HarnessAgent(self, agent_id, agent) for agent_id, agent in agents.items()
-        }
-        """The agents as they obey the harness: for `create_app(runner, harness.agents)`."""
-        self.bus: Bus[HarnessEvent] = Bus()
-        self.live: set[SupervisedRun] = set()
-        """The AG-UI runs of this harness that are under way."""
-        self.busy: Counter[str] = Counter()
-        """The harness runs that are being seen to here."""
+        """Runner that runs the agents."""
+        self.agents: Mapping[str, HarnessAgent] = {agent: HarnessAgent(state, agent) for agent in agents}
+        """Agents by name as the harness runs them, for `runner.run` or `create_app(runner, harness)`."""
         self.recovered = RecoveryReport()
-        """What was found at start-up."""
-        self.originals = dict(agents)
-        """The agents as they were given."""
-        self._max_concurrent_runs = max_concurrent_runs
-        self._router = router
-        self._retention = retention
-        self._name = name
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._starting: asyncio.Task[None] | None = None
-        self._closing = False
-        self.stranded = False
-        """Whether a run was left to whoever finds it, which may be this one."""
-
-    owners: Liveness
-    slots: Slots
-    _store: Store
+        """What the recovery at start-up did."""
 
     # Opening and closing
 
     async def __aenter__(self) -> Self:
-        await self.opened()
+        await self.open()
         return self
 
     async def __aexit__(
@@ -120,112 +109,33 @@ class Harness:
     ) -> None:
         await self.aclose()
 
-    async def opened(self) -> Store:
-        """Start if that is still to be done, recover what was left behind, and give the store.
+    async def open(self) -> Store:
+        """Open the harness unless it is open, and recover what other processes left; all methods do this.
 
-        Raises `RunnerClosed` after `aclose()`, `StoreError`.
+        Returns:
+            The runner's store.
+
+        Raises:
+            RunnerClosed: The harness or its runner is closed.
+            StoreError: The store could not be read or written; the next call tries again.
         """
-        if self._closing:
-            raise RunnerClosed("the harness is closed")
-        if self._starting is None:
-            self._starting = asyncio.get_running_loop().create_task(self._start())
-        starting = self._starting
-        try:
-            await asyncio.shield(starting)
-        except Exception:
-            # Whoever comes next tries again.
-            if self._starting is starting:
-                self._starting = None
-            raise
-        return self._store
+        return await self._state.open()
 
-    async def _start(self) -> None:
-        store = await self.runner.open()
-        self._store, self.owners = store, Liveness(store)
-        if self._max_concurrent_runs is None:
-            self.slots = NoLimit()
-        elif store.shared:
-            self.slots = SharedSlots(store, self.owners, self._name, self._max_concurrent_runs)
-        else:
-            self.slots = LocalSlots(self._max_concurrent_runs)
-        if store.shared:
-            await self.owners.beat()
-        if self.recovery.enabled:
-            self.recovered = await recover(self, store, resume=self.recovery.resume_on_startup)
-        self.spawn(self._tidy())
-
-    @property
-    def closing(self) -> bool:
-        """Whether this process was told to end."""
-        return self._closing or self.runner.is_draining or self.runner.is_closed
+    async def _recover_and_maintain(self) -> None:
+        state = self._state
+        if state.recovery.enabled:
+            self.recovered = await recover(state, state.store, resume=state.recovery.resume_on_startup)
+        state.spawn(maintain(state))
 
     async def aclose(self) -> None:
-        """End the runs under way (those that can are gone on with at the next start), and stop."""
-        if self._closing:
-            return
-        self._closing = True
-        segments = list(self.live)
-        for segment in segments:
-            segment.interrupt()
-        if segments:
-            await asyncio.wait(
-                [asyncio.ensure_future(each.done.wait()) for each in segments], timeout=STOP_GRACE_SECONDS + 1
-            )
-        if self._starting is not None:
-            self._starting.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.bus.told()
-        self.bus.close()
-        if hasattr(self, "owners"):
-            with contextlib.suppress(AgentRunnerError):
-                await self.owners.leave()
+        """End the live runs and stop; the next start continues those that can continue."""
+        await self._state.aclose()
 
-    def spawn(self, work: Coroutine[Any, Any, Any], *, quiet: bool = False) -> asyncio.Task[Any]:
-        """Have something done whatever becomes of who asked; `quiet`: its errors are somebody's already."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-
-        def done(task: asyncio.Task[Any]) -> None:
-            self._tasks.discard(task)
-            if not task.cancelled() and (error := task.exception()) is not None and not quiet:
-                logger.error("a task of the harness failed", exc_info=error)
-
-        task.add_done_callback(done)
-        return task
-
-    async def _tidy(self) -> None:
-        """Beat, try again what could not be written, look for runs of processes that are gone, remove old records."""
-        loop = asyncio.get_running_loop()
-        beaten = looked = loop.time()
-        pruned = 0.0
-        while True:
-            await asyncio.sleep(TIDY_EVERY)
-            now = loop.time()
-            try:
-                ttl = self._store.lease_ttl
-                if self._store.shared and now - beaten >= ttl * 0.3:
-                    await self.owners.beat()
-                    beaten = now
-                if self.recovery.enabled and (self.stranded or (self._store.shared and now - looked >= ttl)):
-                    stranded, self.stranded, looked = self.stranded, False, now
-                    try:
-                        await recover(self, self._store, resume=self.recovery.resume_on_startup)
-                    except StoreError:
-                        self.stranded = stranded
-                        raise
-                if self._retention is not None and (not pruned or now - pruned >= PRUNE_EVERY):
-                    pruned = now
-                    await self.prune()
-            except StoreError:
-                logger.exception("the harness's upkeep failed; it is tried again")
-
-    # Runs
+    # Harness runs
 
     async def run(
         self,
-        input: str | Sequence[Any] | RunAgentInput | Mapping[str, Any],
+        input: HarnessInput,
         *,
         agent: str | None = None,
         thread_id: str | None = None,
@@ -234,25 +144,44 @@ class Harness:
         headers: Mapping[str, str] | None = None,
         listeners: Listeners | None = None,
     ) -> RunResult:
-        """Run an agent until its run has ended or waits for an approval.
+        """Run an agent until the harness run has ended or waits for an approval.
 
-        `input`: what a user says, or new messages, in the thread `thread_id` (else a new one); or a `RunAgentInput`
-        or its dict. What was said before in the thread is given to the agent with it. `agent`: its name, else the
-        router's. `listeners`: told each kind of item as `stream_events` yields them. The run goes on when the caller is
-        cancelled. A failing agent gives a result, no exception. Raises, with nothing started: `RunRefused` and its
-        kin, `AgentNotFound`, and what `AgentRunner.run` raises.
+        The harness run continues even if the caller is cancelled. An agent that fails gives a result with the state
+        `failed`, not an exception.
+
+        Args:
+            input: What a user says, new messages, or a `RunAgentInput` or its dict. The agent gets the thread's earlier
+                messages with it.
+            agent: Name of the agent; `None` asks the router.
+            thread_id: Thread to run on; `None` takes the input's, else a new one.
+            run_id: Id of the harness run; `None` takes the input's, else a new one.
+            scope: Whose thread it is, for example a user's id; see `AgentRunner.run`.
+            headers: Headers of the request, which the agent gets from `current_run()`.
+            listeners: Functions by the kind of item with which they are called, as `stream_events` yields them.
+
+        Returns:
+            The state of the harness run, its text, and the approvals it waits for.
+
+        Raises:
+            RunRefused: The policy refused the run, or the thread has open interrupts (`InterruptsOpen`); like all
+                exceptions here, nothing was started.
+            AgentNotFound: The harness has no agent of that name, or none could be chosen.
+            AgentRunnerError: What `AgentRunner.run` raises.
+
+        Example:
+            result = await harness.run("Order tea", thread_id="t1", listeners={"content": print})
         """
-        segment, stream = await self._begin(input, agent, thread_id, run_id, scope, headers)
+        attempt, stream = await start_attempt(self._state, input, agent, thread_id, run_id, scope, headers)
         if listeners:
-            await dispatch(items(segment, stream), listeners)
+            await dispatch(iterate_items(attempt, stream), listeners)
         else:
             async for _ in stream.pieces():
                 pass
-        return await self.result(segment, scope)
+        return await attempt_result(self._state, attempt, scope)
 
     async def stream_events(
         self,
-        input: str | Sequence[Any] | RunAgentInput | Mapping[str, Any],
+        input: HarnessInput,
         *,
         agent: str | None = None,
         thread_id: str | None = None,
@@ -260,165 +189,121 @@ class Harness:
         scope: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[StreamItem]:
-        """Run an agent and yield what it says, its steps, its tools' results and the changes of its life.
+        """Run an agent and yield its text, its steps, its tools' results and the harness run's events.
 
-        Takes and raises what `run` does. Leaving early does not stop the run.
+        Leaving the iteration early does not stop the harness run.
+
+        Args:
+            input: As for `run`, and so are the other arguments.
+            agent: Name of the agent; `None` asks the router.
+            thread_id: Thread to run on.
+            run_id: Id of the harness run.
+            scope: Whose thread it is.
+            headers: Headers of the request.
+
+        Yields:
+            The items in the order in which they become durable.
+
+        Raises:
+            AgentRunnerError: As `run`.
+
+        Example:
+            async for item in harness.stream_events("Order tea"):
+                if item.kind == "content":
+                    print(item.text, end="")
         """
-        segment, stream = await self._begin(input, agent, thread_id, run_id, scope, headers)
-        async for item in items(segment, stream):
+        attempt, stream = await start_attempt(self._state, input, agent, thread_id, run_id, scope, headers)
+        async for item in iterate_items(attempt, stream):
             yield item
-        if segment.refused is not None:
-            raise segment.refused
-
-    async def _begin(
-        self,
-        given: str | Sequence[Any] | RunAgentInput | Mapping[str, Any],
-        agent: str | None,
-        thread_id: str | None,
-        run_id: str | None,
-        scope: str | None,
-        headers: Mapping[str, str] | None,
-    ) -> tuple[SupervisedRun, EventStream]:
-        asked = read_input(given, thread_id, run_id)
-        await self.opened()
-        name = known(self.originals, agent) if agent is not None else await route(self._router, self.originals, asked)
-        segment = SupervisedRun(self, name, self.originals[name])
-        segment.loads_history = segment.collects = True
-        segment.thread_id, segment.run_id = asked.thread_id, asked.run_id
-        stream = await self.runner.run(segment, asked, agent_id=name, scope=scope, headers=headers)
-        return segment, stream
-
-    async def result(self, segment: SupervisedRun, scope: str | None = None) -> RunResult:
-        """Give how the run of a segment stands, whose stream has ended."""
-        if segment.began:
-            try:
-                async with asyncio.timeout(STOP_GRACE_SECONDS):
-                    await segment.done.wait()
-            except TimeoutError:
-                await segment.over()
-        if segment.refused is not None:
-            raise segment.refused
-        record = segment.record
-        if record is None:
-            # It was stopped before its agent's task had begun.
-            now = now_ms()
-            record = RunRecord(
-                segment.run_id, segment.thread_id, segment.agent_id, scope, self.owners.me, {}, now, now
-            )  # fmt: skip
-            record.add_event("run.created", agent=record.agent)
-            record.change_state("cancelled")
-            await self._store.write(record.to_changes())
-            self.tell(record.events)
-        return await self.stands(record, segment.text())
-
-    async def stands(self, record: RunRecord, content: str | None = None) -> RunResult:
-        """Give how a run stands."""
-        approvals = [await find_approval(self._store, name) for name in record.waits_for]
-        waits_for = tuple(each for each in approvals if each is not None and each.open)
-        if content is None:
-            content = await said(self._store, record)
-        return RunResult(
-            record.run_id, record.thread_id, record.agent, record.state, content, record.error, waits_for
-        )  # fmt: skip
-
-    async def wait(self, run_id: str) -> RunResult:
-        """Wait until a run has ended or waits for an approval, wherever it is. Raises `RunNotFound`."""
-        while True:
-            record = await self.run_record(run_id)
-            if record.state not in ("queued", "running", "resuming") and not await self._is_live(record):
-                return await self.stands(record)
-            for segment in self.live:
-                if segment.record is not None and segment.record.run_id == record.run_id:
-                    await segment.done.wait()
-                    break
-            else:
-                await asyncio.sleep(LOOK_EVERY)
-
-    async def _is_live(self, record: RunRecord) -> bool:
-        """Say whether what a run has said last is still on its way into its thread."""
-        last = record.attempt_runs[-1].run_id if record.attempt_runs else record.run_id
-        return any(claim.run_id == last for claim, _ in await self._store.live(record.thread_id))
-
-    async def run_record(self, run_id: str) -> RunRecord:
-        """Give a run, by its id or that of one of its AG-UI runs. Raises `RunNotFound`."""
-        record = await find_run(await self.opened(), run_id)
-        if record is None:
-            raise RunNotFound(f"there is no run '{run_id}'")
-        return record
-
-    async def runs(self, thread_id: str | None = None, *, state: RunState | None = None) -> list[RunRecord]:
-        """Give the runs there are, those of a thread or in a state, the oldest first."""
-        store = await self.opened()
-        found = await kinds.HARNESS_RUN.read_all(store, thread_id, RunRecord.from_record)
-        return sorted(
-            (run for run in found if state in (None, run.state)), key=lambda run: (run.created_at, run.run_id)
-        )
-
-    async def events(self, run_id: str, *, after: int = 0) -> list[HarnessEvent]:
-        """Give a run's events behind a sequence number. Raises `RunNotFound`.
-
-        Deltas are as the thread keeps them: many are one, under the first numbers of the gap they fill.
-        """
-        record = await self.run_record(run_id)
-        return await replay(self._store, record, after)
-
-    def subscribe(self, listener: Listener) -> Subscription[HarnessEvent]:
-        """Tell a listener, sync or async, all that happens to runs here from now on, until it is closed.
-
-        It is told in order, by a task of its own: what it raises is logged, and nobody waits for it. A sync one is
-        called on the event loop.
-        """
-        return self.bus.subscribe(listener)
-
-    def tell(self, events: Sequence[HarnessEvent]) -> None:
-        """Tell the listeners."""
-        for event in events:
-            self.bus.tell(event)
+        if attempt.refusal is not None:
+            raise attempt.refusal
 
     async def cancel(self, run_id: str) -> bool:
-        """Cancel a run: one that waits, for a slot or an approval, or is under way, here or elsewhere.
+        """Cancel a harness run that waits, for a slot or an approval, or is under way, here or in another process.
 
-        False if it has ended. Raises `RunNotFound`.
+        Args:
+            run_id: Id of the harness run or of one of its AG-UI runs.
+
+        Returns:
+            Whether it was cancelled; `False` if it had ended.
+
+        Raises:
+            RunNotFound: There is no such harness run.
+
+        Example:
+            await harness.cancel("r1")
         """
-        return await cancel(self, run_id)
+        return await cancel(self._state, run_id)
 
     async def restart_conversation(self, thread_id: str) -> None:
-        """Have a thread begin anew: its runs are cancelled, and all that was said, asked and kept is removed.
+        """Cancel a thread's harness runs and remove the thread: messages, approvals, sessions and checkpoints.
 
-        Raises `ThreadNotFound`.
+        Args:
+            thread_id: Thread to remove; the next run on it begins anew.
+
+        Raises:
+            ThreadNotFound: There is no such thread.
+
+        Example:
+            await harness.restart_conversation("t1")
         """
-        await restart(self, thread_id)
+        await restart(self._state, thread_id)
 
     async def prune(self) -> int:
-        """Remove checkpoints and ended runs past their retention; give how many."""
-        store = await self.opened()
-        return await prune(store, self._retention) if self._retention is not None else 0
+        """Remove checkpoints and ended harness runs that the retention does not keep; the harness also does it itself.
+
+        Returns:
+            How many were removed.
+
+        Example:
+            removed = await harness.prune()
+        """
+        store, retention = await self._state.open(), self._state.retention
+        return await prune(store, retention) if retention is not None else 0
 
     # Approvals
 
-    async def approvals(self, thread_id: str | None = None, *, state: ApprovalState | None = "open") -> list[Approval]:
-        """Give approvals, the oldest first: those that are open, or in another state, or with `None` all there are."""
-        store = await self.opened()
-        found: list[Approval] = []
-        if state in ("open", "expired"):
-            async for mark in kinds.OPEN_APPROVAL.iterate(store, thread_id):
-                approval = await find_approval(store, mark.key)
-                if approval is not None:
-                    found.append(approval)
-        else:
-            found = await kinds.APPROVAL.read_all(store, thread_id, read_approval)
-        now = now_ms()
-        return sorted(
-            (approval for approval in found if state in (None, approval.state(now))),
-            key=lambda approval: (approval.created_at, approval.approval_id),
-        )
+    async def decide(
+        self,
+        approval_id: str,
+        decision: Decision,
+        *,
+        edited_input: Any = None,
+        by: str | None = None,
+        decision_id: str | None = None,
+        reason: str | None = None,
+        payload: Any = None,
+    ) -> RunResult:
+        """Decide an approval; after the last one of its harness run, continue that until it ends or waits again.
 
-    async def approval(self, approval_id: str) -> Approval:
-        """Give an approval. Raises `ApprovalNotFound`."""
-        approval = await find_approval(await self.opened(), approval_id)
-        if approval is None:
-            raise ApprovalNotFound(f"there is no approval '{approval_id}'")
-        return approval
+        Each approval is decided once, in whatever process. The same decision again, by its `decision_id` or by its
+        answer, returns the result of the harness run. The harness run continues even if the caller is cancelled.
+
+        Args:
+            approval_id: Id of the approval, as in `Approval.approval_id`.
+            decision: `approve`, `reject` or `edit`.
+            edited_input: With `edit`, the input that the tool gets instead.
+            by: Name of the person who decided, for the record.
+            decision_id: Id by which a repeated call is recognized.
+            reason: With `reject`, the reason that the agent gets.
+            payload: What the agent is answered instead of AG-UI's `approved`, for interrupts that ask for something
+                else.
+
+        Returns:
+            The state of the harness run.
+
+        Raises:
+            ApprovalNotFound: There is no such approval; like with all exceptions here, nothing was decided.
+            AlreadyDecided: The approval was decided otherwise before.
+            ApprovalExpired: The approval has expired; it can only be rejected.
+            InvalidInput: The decision is not one of the three, or its arguments do not fit it.
+            AgentNotFound: This harness does not have the agent that asked.
+
+        Example:
+            result = await harness.decide("r1/int-call1", "reject", reason="Too expensive", by="ann")
+        """
+        request = DecisionRequest(decision, edited_input, by, decision_id, reason, payload)
+        return await decide(self._state, request, approval_id, None)
 
     async def resume(
         self,
@@ -432,71 +317,43 @@ class Harness:
         reason: str | None = None,
         payload: Any = None,
     ) -> RunResult:
-        """Decide an approval, or all that a thread's run waits for; behind the last one the run goes on, to its end.
+        """Decide one approval, or all for which a thread's harness run waits, as `decide` does.
 
-        Each approval is decided once, whoever else tries: the same again (by `decision_id`, or by what it says) gives
-        how the run stands, when that has ended. `edited_input`: with `edit`, what the tool gets. `reason`: with
-        `reject`, for the agent. `payload`: what the agent is answered, where its interrupt asks for something else than
-        `approved`. Once decided the run goes on whatever becomes of the caller. Raises, with nothing decided:
-        `ApprovalNotFound`, `AlreadyDecided`, `ApprovalExpired`, `AgentNotFound`, `InvalidInput`.
+        Args:
+            approval_id: Id of the approval; pass this or `thread_id`.
+            thread_id: Thread whose open approvals are all decided alike; pass this or `approval_id`.
+            decision: `approve`, `reject` or `edit`; `edit` decides one approval only.
+            edited_input: With `edit`, the input that the tool gets instead.
+            by: Name of the person who decided, for the record.
+            decision_id: Id by which a repeated call is recognized.
+            reason: With `reject`, the reason that the agent gets.
+            payload: What the agent is answered instead of AG-UI's `approved`.
+
+        Returns:
+            The state of the harness run.
+
+        Raises:
+            AgentRunnerError: As `decide`; `ApprovalNotFound` also if the thread waits for no approval.
+
+        Example:
+            result = await harness.resume(thread_id="t1", decision="approve", by="ann")
         """
-        verdict = Verdict(decision, edited_input, by, decision_id, reason, payload)
-        record, going_on = await record_decision(self, verdict, approval_id, thread_id)
-        if going_on is not None and (segment := await asyncio.shield(going_on)) is not None:
-            return await self.result(segment)
-        if record.state == "waiting_for_approval":
-            return await self.stands(record)
-        # Where somebody else was faster, theirs is the run.
-        return await self.wait(record.run_id)
+        request = DecisionRequest(decision, edited_input, by, decision_id, reason, payload)
+        return await decide(self._state, request, approval_id, thread_id)
 
     # Recovery
 
-    @contextlib.contextmanager
-    def busy_with(self, run_id: str) -> Iterator[None]:
-        """Say that a run is seen to here, so that no recovery of this harness does."""
-        self.busy[run_id] += 1
-        try:
-            yield
-        finally:
-            self.busy[run_id] -= 1
-            if not self.busy[run_id]:
-                del self.busy[run_id]
-
-    def go_on(
-        self, record: RunRecord, intent: Intent, *, recovering: bool = False
-    ) -> asyncio.Task[SupervisedRun | None]:
-        """Have a run gone on with, by an intent of this harness; gives `None` if somebody else has by then."""
-
-        async def going_on() -> SupervisedRun | None:
-            with busy:
-                return await resume_run(self, record, intent, recovering=recovering)
-
-        busy = contextlib.ExitStack()
-        busy.enter_context(self.busy_with(record.run_id))
-        return self.spawn(going_on())
-
     async def recover(self) -> RecoveryReport:
-        """Look for runs whose process is gone, and go on with them or end them, as at start-up."""
-        store = await self.opened()
-        if not self.recovery.enabled:
+        """Continue or end the harness runs whose process is gone, as at start-up.
+
+        Returns:
+            What was done; nothing if the recovery is not enabled.
+
+        Example:
+            report = await harness.recover()
+            print(report.resumed, report.failed)
+        """
+        store = await self._state.open()
+        if not self._state.recovery.enabled:
             return RecoveryReport()
-        return await recover(self, store, resume=True)
-
-    def can_resume(self, agent: str) -> bool:
-        """Say whether an agent goes on from a checkpoint."""
-        return hasattr(self.originals[agent], "resume")
-
-    async def leave(self, run_id: str) -> None:
-        """Give a run's slot back; if the store cannot be told now, later: nobody here waits for that."""
-        try:
-            await self.slots.leave(run_id)
-        except StoreError as error:
-            logger.error("the slot of run %s cannot be given back now: %s", run_id, error)  # noqa: TRY400
-            self.spawn(self._leave_later(run_id))
-
-    async def _leave_later(self, run_id: str) -> None:
-        while True:
-            await asyncio.sleep(TIDY_EVERY)
-            with contextlib.suppress(StoreError):
-                await self.slots.leave(run_id)
-                return
+        return await recover(self._state, store, resume=True)

@@ -1,4 +1,4 @@
-"""Listeners: told in order, each by a task of its own, so that none keeps a run waiting or breaks it."""
+"""Listeners: each is called in order by a task of its own, so that none delays or breaks a run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ logger = logging.getLogger("agentrunner.harness")
 
 T = TypeVar("T")
 
-BACKLOG = 10_000
-"""What is kept for a listener that is slow; past it the oldest is dropped."""
+BACKLOG_EVENTS = 10_000
+"""Events that are kept for a slow listener; after that the oldest are dropped."""
 
 
 class Subscription(Generic[T]):
-    """A listener that is being told. `close()`, or leaving it as a context, ends that."""
+    """A listener that is called for every event, until `close()` or the end of its `with` block.
+
+    Example:
+        with harness.subscribe(lambda event: print(event.type, event.data)) as subscription:
+            await harness.run("Order tea")
+        print(subscription.missed)
+    """
 
     def __init__(self, listener: Callable[[T], Any], bus: Bus[T] | None = None) -> None:
         self._listener = listener
@@ -28,7 +34,7 @@ class Subscription(Generic[T]):
         self._backlog: deque[T] = deque()
         self._task: asyncio.Task[None] | None = None
         self.missed = 0
-        """How many events were dropped because the listener was too slow."""
+        """Number of events that were dropped because the listener was too slow."""
 
     def __enter__(self) -> Self:
         return self
@@ -37,7 +43,7 @@ class Subscription(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """Tell it nothing more."""
+        """Stop calling the listener, also for the events it has not got yet."""
         if self._bus is not None:
             self._bus.remove(self)
         self._backlog.clear()
@@ -45,67 +51,67 @@ class Subscription(Generic[T]):
             self._task.cancel()
 
     def offer(self, event: T) -> None:
-        """Have the listener told, later."""
-        if len(self._backlog) >= BACKLOG:
+        """Queue an event for the listener."""
+        if len(self._backlog) >= BACKLOG_EVENTS:
             self._backlog.popleft()
             self.missed += 1
             if self.missed == 1:
                 logger.warning("the listener %r is too slow: events are dropped for it", self._listener)
         self._backlog.append(event)
         if self._task is None:
-            task = asyncio.get_running_loop().create_task(self._tell())
+            task = asyncio.get_running_loop().create_task(self._call())
             # An eager task of a listener that never waits has ended already.
             self._task = None if task.done() else task
 
-    async def _tell(self) -> None:
+    async def _call(self) -> None:
         try:
             while self._backlog:
                 event = self._backlog.popleft()
                 try:
-                    told = self._listener(event)
-                    if inspect.isawaitable(told):
-                        await told
+                    waiting = self._listener(event)
+                    if inspect.isawaitable(waiting):
+                        await waiting
                 except Exception:
                     logger.exception("the listener %r failed", self._listener)
         finally:
             self._task = None
 
-    async def told(self) -> None:
-        """Wait until the listener has been told all there is."""
+    async def drain(self) -> None:
+        """Wait until the listener was called for all events so far."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
 
 class Bus(Generic[T]):
-    """All listeners to the same thing."""
+    """All listeners to the same events; true while there are any."""
 
     def __init__(self) -> None:
-        self._listening: tuple[Subscription[T], ...] = ()
+        self._subscriptions: tuple[Subscription[T], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self._listening)
+        return bool(self._subscriptions)
 
     def subscribe(self, listener: Callable[[T], Any]) -> Subscription[T]:
-        """Tell a listener everything from now on."""
+        """Call a listener for every event from now on."""
         subscription = Subscription(listener, self)
-        self._listening += (subscription,)
+        self._subscriptions += (subscription,)
         return subscription
 
     def remove(self, subscription: Subscription[T]) -> None:
-        """Tell it no more."""
-        self._listening = tuple(each for each in self._listening if each is not subscription)
+        """Drop a subscription."""
+        self._subscriptions = tuple(each for each in self._subscriptions if each is not subscription)
 
-    def tell(self, event: T) -> None:
-        """Have all listeners told."""
-        for each in self._listening:
-            each.offer(event)
+    def publish(self, event: T) -> None:
+        """Queue an event for every listener."""
+        for subscription in self._subscriptions:
+            subscription.offer(event)
 
-    async def told(self) -> None:
-        """Wait until all listeners have been told."""
-        for each in self._listening:
-            await each.told()
+    async def drain(self) -> None:
+        """Wait until all listeners were called for all events so far."""
+        for subscription in self._subscriptions:
+            await subscription.drain()
 
     def close(self) -> None:
-        """Tell nobody any more."""
-        for each in self._listening:
-            each.close()
+        """Close all subscriptions."""
+        for subscription in self._subscriptions:
+            subscription.close()

@@ -1,4 +1,4 @@
-"""Which of the processes that use a store are still there."""
+"""Which of the harnesses that share a store are alive, by their processes and their heartbeats."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ from agentrunner.records.times import now_ms
 if TYPE_CHECKING:
     from agentrunner.stores import Store
 
-SILENT = 2.0
+SILENT_LEASES = 2.0
 """Lease times without a heartbeat after which an owner counts as gone."""
 
 
 class Liveness:
-    """One harness as an owner among others. Those of this host are looked at; the others' hearts are listened to."""
+    """One harness as an owner among others.
+
+    Whether an owner on this host is alive is asked of the operating system; owners on other hosts send heartbeats.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._alive: _core.Owner | None = _core.Owner()
-        self.me = str(self._alive)
-        """As written into records."""
+        self._owner: _core.Owner | None = _core.Owner()
+        self.owner_id = str(self._owner)
+        """Id of this owner in records."""
         self._heard: dict[str, tuple[int, float]] = {}
-        """Of each owner the last heartbeat, and since when, by this process's clock, there was none after it."""
+        """Version of each owner's last heartbeat, and the local time at which it was first seen."""
 
-    async def beat(self) -> None:
-        """Say that this one lives."""
-        await self._store.write([kinds.HEARTBEAT.change(self.me, "", ({"at": now_ms()}))])
+    async def send_heartbeat(self) -> None:
+        """Write that this owner is alive."""
+        await self._store.write([kinds.HEARTBEAT.change(self.owner_id, "", {"at": now_ms()})])
 
-    async def leave(self) -> None:
-        """Say that this one does not any more."""
-        self._alive = None
-        await self._store.write([kinds.HEARTBEAT.removal(self.me, "")])
+    async def retire(self) -> None:
+        """Write that this owner is gone."""
+        self._owner = None
+        await self._store.write([kinds.HEARTBEAT.removal(self.owner_id, "")])
 
-    async def gone(self, owner: str) -> bool:
-        """Say whether an owner is gone: its process has ended, or it has been silent for too long."""
-        if owner == self.me:
+    async def is_gone(self, owner: str) -> bool:
+        """Return whether an owner is gone: its process has ended, or its heartbeats have stopped for too long."""
+        if owner == self.owner_id:
             return False
         if _core.Owner.is_gone(owner):
             return True
@@ -49,15 +52,15 @@ class Liveness:
         record = await kinds.HEARTBEAT.find(self._store, owner)
         version = record.version if record is not None else 0
         now = time.monotonic()
-        # A wall clock of another host is worth nothing: what counts is that nothing was heard meanwhile.
+        # The clock of another host may be wrong, so only the time that passed here without a heartbeat counts.
         heard, since = self._heard.get(owner, (-1, now))
         if heard != version:
             self._heard[owner] = version, now
             return False
-        return now - since > self._store.lease_ttl * SILENT
+        return now - since > self._store.lease_ttl * SILENT_LEASES
 
     async def forget(self, owner: str) -> None:
-        """Remove what there is of an owner that is gone."""
+        """Remove the heartbeat of an owner whose process has ended."""
         if _core.Owner.is_gone(owner):
             self._heard.pop(owner, None)
             with contextlib.suppress(RecordConflict):

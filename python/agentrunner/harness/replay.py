@@ -1,4 +1,4 @@
-"""A run's events as they can be asked for later: its life from the record, its deltas from the thread."""
+"""A harness run's events and text read later: its events from its record, its deltas from the thread."""
 
 from __future__ import annotations
 
@@ -16,67 +16,66 @@ _DELTAS = {
     "TEXT_MESSAGE_CONTENT": "output.delta",
     "REASONING_MESSAGE_CONTENT": "reasoning.delta",
 }
-PIECE = 1 << 20
+JOURNAL_PAGE_BYTES = 1 << 20
 
 
-async def stored_segment(store: Store, record: RunRecord, segment: Attempt) -> StoredRun | None:
-    """Give the finished AG-UI run of a segment, if the thread has it still."""
-    for run in await store.runs(record.thread_id, segment.first_seq - 1, 1):
-        if run.run_id == segment.run_id:
+async def find_stored_attempt(store: Store, record: RunRecord, attempt: Attempt) -> StoredRun | None:
+    """Return the finished AG-UI run of an attempt; `None` if the thread does not have it."""
+    for run in await store.runs(record.thread_id, attempt.first_seq - 1, 1):
+        if run.run_id == attempt.run_id:
             return run
     return None
 
 
-async def segment_events(store: Store, record: RunRecord, segment: Attempt) -> list[dict[str, Any]]:
-    """Give a segment's AG-UI events: compacted where it has ended, as they came while it is live."""
-    run = await stored_segment(store, record, segment)
+async def read_attempt(store: Store, record: RunRecord, attempt: Attempt) -> list[dict[str, Any]]:
+    """Return an attempt's AG-UI events: compacted if it has ended, as they came while it is live."""
+    run = await find_stored_attempt(store, record, attempt)
     if run is not None:
-        events: list[dict[str, Any]] = decode(run.events)
-        return events
-    live = [claim for claim, _ in await store.live(record.thread_id) if claim.run_id == segment.run_id]
-    found: list[dict[str, Any]] = []
-    after = segment.first_seq - 1
-    if not live and (run := await stored_segment(store, record, segment)) is not None:
-        # It has ended between the two looks.
         return list(decode(run.events))
-    while live:
-        page = await store.journal(record.thread_id, after, None, PIECE)
+    is_live = any(claim.run_id == attempt.run_id for claim, _ in await store.live(record.thread_id))
+    if not is_live and (run := await find_stored_attempt(store, record, attempt)) is not None:
+        # It has ended between the two reads.
+        return list(decode(run.events))
+    events: list[dict[str, Any]] = []
+    after = attempt.first_seq - 1
+    while is_live:
+        page = await store.journal(record.thread_id, after, None, JOURNAL_PAGE_BYTES)
         frames = page.frames.events()
         if not frames or frames[-1].seq is None:
             break
-        found += [event.to_dict() for event in frames]
+        events += [event.to_dict() for event in frames]
         after = frames[-1].seq
-    return found
+    return events
 
 
 async def replay(store: Store, record: RunRecord, after: int) -> list[HarnessEvent]:
-    """Give a run's events behind a sequence number. Compacted deltas have the first numbers of their gap."""
-    events = [event for event in record.events if event.seq > after]
-    bounds = [event.seq for event in record.events]
-    for segment in record.attempt_runs:
-        seq = segment.after
-        end = next((bound for bound in bounds if bound > seq), None)
+    """Return a harness run's events after a number. Compacted deltas have the first numbers of their gap."""
+    events = record.events_after(after)
+    numbers = [event.seq for event in record.events]
+    for attempt in record.attempt_runs:
+        seq = attempt.after
+        end = next((number for number in numbers if number > seq), None)
         if end is not None and end - 1 <= max(seq, after):
-            # None were counted, or all have been seen.
+            # The attempt has no deltas, or the caller has them all.
             continue
-        for event in await segment_events(store, record, segment):
-            kind = _DELTAS.get(event["type"])
-            if kind is None or (end is not None and seq + 1 >= end):
+        for event in await read_attempt(store, record, attempt):
+            event_type = _DELTAS.get(event["type"])
+            if event_type is None or (end is not None and seq + 1 >= end):
                 continue
             seq += 1
             if seq > after:
                 data = {"text": event["delta"], "message_id": event.get("messageId")}
                 events.append(
-                    HarnessEvent(kind, record.run_id, record.thread_id, seq, record.updated_at, data)  # type: ignore[arg-type]
+                    HarnessEvent(event_type, record.run_id, record.thread_id, seq, record.updated_at, data)  # type: ignore[arg-type]
                 )
     return sorted(events, key=lambda event: event.seq)
 
 
-async def said(store: Store, record: RunRecord) -> str:
-    """Give what the agent said in the run's last segment; if it said nothing and tools failed, what those said."""
+async def read_text(store: Store, record: RunRecord) -> str:
+    """Return the text of the last attempt; if there is none and tools failed, the tools' errors."""
     if not record.attempt_runs:
         return ""
-    events = await segment_events(store, record, record.attempt_runs[-1])
+    events = await read_attempt(store, record, record.attempt_runs[-1])
     text = "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
     if text:
         return text

@@ -1,63 +1,81 @@
-"""A run gone on with: its agent started once more, by an intent."""
+"""Continue a harness run: start its agent once more, by an intent that was written before."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import RunRefused, ThreadAlreadyRunning
+from agentrunner.harness._state import RUN_POLL_SECONDS
 from agentrunner.harness.approvals import entry_of
-from agentrunner.harness.cancellation import LOOK_EVERY
 from agentrunner.harness.supervised_run import SupervisedRun
-from agentrunner.records.approvals import find_approval
+from agentrunner.records.approvals import find_approvals
 from agentrunner.records.harness_runs import find_intent
 
 if TYPE_CHECKING:
-    from agentrunner.harness.harness import Harness
+    from agentrunner.harness._state import HarnessState
     from agentrunner.records.harness_runs import Intent, RunRecord
 
 
-async def resume_run(harness: Harness, record: RunRecord, intent: Intent, *, recovering: bool) -> SupervisedRun | None:
-    """Run the agent once more, to its end; give what ran, or `None` if it was somebody else's to run by then."""
+def spawn_resume(
+    state: HarnessState, record: RunRecord, intent: Intent, *, is_recovery: bool = False
+) -> asyncio.Task[SupervisedRun | None]:
+    """Run `resume_run` in a task of its own, and mark the harness run as busy from now on."""
+
+    async def resume() -> SupervisedRun | None:
+        with busy:
+            return await resume_run(state, record, intent, is_recovery=is_recovery)
+
+    busy = contextlib.ExitStack()
+    busy.enter_context(state.mark_busy(record.run_id))
+    return state.spawn(resume())
+
+
+async def resume_run(
+    state: HarnessState, record: RunRecord, intent: Intent, *, is_recovery: bool
+) -> SupervisedRun | None:
+    """Run the agent once more, to its end; return the attempt, or `None` if another process was faster."""
     try:
-        segment = await _started(harness, record, intent, recovering)
+        attempt = await _run_attempt(state, record, intent, is_recovery)
     except Exception:
-        # Whoever looks next finds it.
-        harness.stranded = True
+        # The intent is written, so that the next recovery finds it.
+        state.needs_recovery = True
         raise
-    if segment is None or not segment.began:
+    if attempt is None or not attempt.has_begun:
         return None
-    await segment.done.wait()
-    if isinstance(segment.refused, RunRefused):
+    await attempt.done.wait()
+    if isinstance(attempt.refusal, RunRefused):
         return None
-    if segment.refused is not None:
-        harness.stranded = True
-        raise segment.refused
-    return segment
+    if attempt.refusal is not None:
+        state.needs_recovery = True
+        raise attempt.refusal
+    return attempt
 
 
-async def _started(harness: Harness, record: RunRecord, intent: Intent, recovering: bool) -> SupervisedRun | None:
-    """Run the agent as soon as the thread is free, unless somebody else does."""
-    store = await harness.opened()
-    approvals = [await find_approval(store, name) for name in record.waits_for]
-    entries = [entry_of(approval) for approval in approvals if approval is not None]
+async def _run_attempt(
+    state: HarnessState, record: RunRecord, intent: Intent, is_recovery: bool
+) -> SupervisedRun | None:
+    """Run the agent as soon as the thread is free; return `None` if another process has taken the intent."""
+    store = await state.open()
+    entries = [entry_of(approval) for approval in await find_approvals(store, record.waits_for)]
     while True:
-        segment = SupervisedRun(harness, record.agent, harness.originals[record.agent], intent, recovering=recovering)
-        segment.loads_history = segment.collects = True
-        given = {**record.input_extras, "threadId": record.thread_id, "runId": str(uuid.uuid4()), "messages": []}
+        attempt = SupervisedRun(state, record.agent, intent, is_recovery=is_recovery)
+        attempt.loads_history = attempt.collects_output = True
+        next_input = {**record.input_extras, "threadId": record.thread_id, "runId": str(uuid.uuid4()), "messages": []}
         if entries:
-            given["resume"] = entries
+            next_input["resume"] = entries
         try:
-            stream = await harness.runner.run(segment, given, agent_id=record.agent, scope=record.scope)
+            stream = await state.runner.run(attempt, next_input, agent_id=record.agent, scope=record.scope)
         except ThreadAlreadyRunning:
-            # The run that asked ends just now; or somebody else was faster.
-            while await store.live(record.thread_id):  # noqa: ASYNC110 - of other processes no event tells
-                await asyncio.sleep(LOOK_EVERY)
-            now = await find_intent(store, record.run_id)
-            if now is None or now.version != intent.version:
+            # Either the AG-UI run that asked is just ending, or another process was faster.
+            while await store.live(record.thread_id):  # noqa: ASYNC110 - other processes set no event
+                await asyncio.sleep(RUN_POLL_SECONDS)
+            current = await find_intent(store, record.run_id)
+            if current is None or current.version != intent.version:
                 return None
             continue
         async for _ in stream.pieces():
             pass
-        return segment
+        return attempt

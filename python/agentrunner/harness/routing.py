@@ -1,4 +1,4 @@
-"""Which agent a run is for that names none."""
+"""Choose an agent for a run that does not name one."""
 
 from __future__ import annotations
 
@@ -19,50 +19,55 @@ logger = logging.getLogger("agentrunner.harness")
 
 
 def description_of(agent: Any) -> str:
-    """Give what an agent says about itself."""
-    said = getattr(agent, "description", None)
-    if said is None and inspect.isroutine(agent):
-        said = (inspect.getdoc(agent) or "").partition("\n")[0]
-    return said if isinstance(said, str) else ""
+    """Return an agent's `description`, or the first line of an agent function's docstring."""
+    description = getattr(agent, "description", None)
+    if description is None and inspect.isroutine(agent):
+        description = (inspect.getdoc(agent) or "").partition("\n")[0]
+    return description if isinstance(description, str) else ""
 
 
 async def route(router: Router | None, agents: Mapping[str, Any], input: RunAgentInput) -> str:
-    """Give the name of the agent a run is for: the rule's, else the chosen, else the default or the only one.
+    """Return the name of the agent for a run: by rule, else by choice, else the default or the only one.
 
-    Raises `AgentNotFound` if there is none of that name, or none was found.
+    Raises `AgentNotFound` if the rule or the default names an unknown agent, or if there is no default.
     """
-    if router is not None and router.rule is not None and (name := await _told(router.rule(input))) is not None:
-        return known(agents, name)
+    if router is not None and router.rule is not None and (name := await _result(router.rule(input))) is not None:
+        return check_agent(agents, name)
     if router is not None and router.choose is not None:
-        chosen = await _chosen(router.choose, agents, input)
+        chosen = await _choose(router.choose, agents, input)
         if chosen is not None:
             return chosen
     default = router.default if router is not None else None
     if default is None and len(agents) == 1:
         default = next(iter(agents))
     if default is None:
-        raise AgentNotFound("the run names no agent, and there is no default")
-    return known(agents, default)
+        raise AgentNotFound(
+            f"the run names no agent, and there is no default: name one of {', '.join(map(repr, agents))}, "
+            "or pass Router(default=…) to the harness"
+        )
+    return check_agent(agents, default)
 
 
-def known(agents: Mapping[str, Any], name: str) -> str:
-    """Give the name back. Raises `AgentNotFound`."""
+def check_agent(agents: Mapping[str, Any], name: str) -> str:
+    """Return the name if it is an agent's. Raises `AgentNotFound`."""
     if name not in agents:
         raise AgentNotFound(f"there is no agent '{name}'; there are {', '.join(map(repr, agents))}")
     return name
 
 
-async def _chosen(choose: Choice, agents: Mapping[str, Any], input: RunAgentInput) -> str | None:
+async def _choose(choose: Choice, agents: Mapping[str, Any], input: RunAgentInput) -> str | None:
+    """Return the agent's name that the router chose; `None` if it failed or chose no agent."""
+    descriptions = {name: description_of(agent) for name, agent in agents.items()}
     try:
-        name: str | None = await _told(choose(input, {name: description_of(agent) for name, agent in agents.items()}))
+        name: str | None = await _result(choose(input, descriptions))
     except Exception:
         logger.exception("the choice of an agent failed; the default is taken")
         return None
     if name is not None and name not in agents:
-        logger.warning("%r was chosen, which is no agent; the default is taken", name)
+        logger.warning("%r was chosen, which is not an agent; the default is taken", name)
         return None
     return name
 
 
-async def _told(answer: Any) -> Any:
-    return await answer if inspect.isawaitable(answer) else answer
+async def _result(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value

@@ -1,4 +1,4 @@
-"""A run's record as the segment under way writes it, and who is told."""
+"""The one writer of a harness run's record while an attempt is under way, and of its events to the listeners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import LeaseLost, RecordConflict, StoreError
-from agentrunner.harness.cancellation import withdrawn
+from agentrunner.harness.approvals import withdraw_approvals
 from agentrunner.records.approvals import approval_changes
 from agentrunner.records.harness_runs import HarnessEvent
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from agentrunner._core import Claim
+    from agentrunner.harness._state import HarnessState
     from agentrunner.harness.admission import Admission
-    from agentrunner.harness.harness import Harness
     from agentrunner.records.approvals import Approval
     from agentrunner.records.harness_runs import EventType, Intent, RunRecord, RunState
     from agentrunner.stores import Change, Store
@@ -26,43 +26,64 @@ logger = logging.getLogger("agentrunner.harness")
 
 
 class RunWriter:
-    """What is written of a run from its admission to the end of the segment, each under the segment's claim."""
+    """Writes a harness run from its admission to the end of the attempt, always under the attempt's claim."""
 
-    def __init__(self, harness: Harness, store: Store, claim: Claim, admission: Admission) -> None:
+    def __init__(self, state: HarnessState, store: Store, claim: Claim, admission: Admission) -> None:
         self.record: RunRecord = admission.record
         self.intent: Intent | None = admission.intent
-        self.ended = False
-        """Whether it is written, or left to others, how the segment has ended."""
+        self.has_ended = False
+        """Whether the attempt's end is written, or left to recovery."""
         self.deltas = 0
-        """How many were counted that the record does not know of yet."""
+        """Number of deltas that the record has not counted."""
         self.events: list[HarnessEvent] = []
-        """Those the segment has brought, as they were written."""
-        self.news = asyncio.Event()
-        """Set with each of them."""
-        self._harness = harness
+        """Events of the attempt in the order they were written, without deltas."""
+        self.has_news = asyncio.Event()
+        """Set with each of these events."""
+        self._state = state
         self._store = store
         self._claim = claim
-        self._told = admission.known
+        self._published = admission.published
 
-    def tell(self) -> None:
-        """Tell the listeners what has been written since."""
-        new = [event for event in self.record.events if event.seq > self._told]
-        self._told = self.record.seq
-        self.events += new
-        self._harness.tell(new)
-        self.news.set()
+    async def begin(self, admission: Admission) -> None:
+        """Write an admission, all of it or nothing, and publish its events. Raises `RecordConflict`, `StoreError`."""
+        changes = admission.record.to_changes()
+        if admission.intent is not None:
+            changes.append(admission.intent.to_change())
+        changes += admission.changes
+        for abandoned in admission.abandoned:
+            changes += abandoned.to_changes()
+        try:
+            versions = await self._store.write(changes, self._claim)
+        except StoreError:
+            # The store may have written it all the same; recovery finds out.
+            self._state.needs_recovery = True
+            raise
+        admission.record.version = versions[0]
+        if admission.intent is not None:
+            admission.intent.version = versions[2]
+        self.intent = admission.intent
+        self.has_ended = admission.refusal is not None
+        for abandoned in admission.abandoned:
+            self._state.publish(abandoned.events[-1:])
+        self._publish()
 
-    def tell_delta(self, kind: EventType, text: str, message_id: str | None) -> None:
-        """Tell the listeners what the agent has said just now."""
+    def _publish(self) -> None:
+        """Pass the events that were written since the last call to the listeners."""
+        events = self.record.events_after(self._published)
+        self._published = self.record.seq
+        self.events += events
+        self._state.publish(events)
+        self.has_news.set()
+
+    def publish_delta(self, type: EventType, text: str, message_id: str | None) -> None:
+        """Pass a delta to the listeners; deltas are not written, the thread has them."""
         record = self.record
         data = {"text": text, "message_id": message_id}
-        event = HarnessEvent(
-            kind, record.run_id, record.thread_id, record.seq + self.deltas, record.updated_at, data
-        )  # fmt: skip
-        self._harness.bus.tell(event)
+        seq = record.seq + self.deltas
+        self._state.bus.publish(HarnessEvent(type, record.run_id, record.thread_id, seq, record.updated_at, data))
 
     async def wait_for(self, approvals: list[Approval]) -> None:
-        """Write down that the run waits for approvals. Where it raises, nothing of that is known to anybody."""
+        """Write that the harness run waits for approvals. If the write fails, the record is as before."""
         record = deepcopy(self.record)
         record.seq += self.deltas
         record.waits_for = [approval.approval_id for approval in approvals]
@@ -74,68 +95,69 @@ class RunWriter:
                 approval_id=approval.approval_id, tool=approval.tool, message=approval.message,
             )  # fmt: skip
         record.change_state("waiting_for_approval")
-        asked = [change for approval in approvals for change in approval_changes(approval)]
-        versions = await self._store.write([*record.to_changes(), *asked, *self._without_intent()], self._claim)
-        self.ended, self.deltas = True, 0
+        changes = [change for approval in approvals for change in approval_changes(approval)]
+        versions = await self._store.write([*record.to_changes(), *changes, *self._drop_intent()], self._claim)
+        self.has_ended, self.deltas = True, 0
         record.version = versions[0]
         self.record = record
-        self.tell()
+        self._publish()
 
     async def end(self, state: RunState, error: str | None = None) -> None:
-        """Write down how the run has ended, unless that is done."""
-        if not self.ended:
-            await self.ending(state, error)
+        """Write how the harness run ended, unless that is written."""
+        if not self.has_ended:
+            await self.start_end(state, error)
 
-    def ending(self, state: RunState, error: str | None) -> Coroutine[Any, Any, None]:
-        """Have it ended from now on; give what writes that down."""
-        self.ended = True
-        self._count()
+    def start_end(self, state: RunState, error: str | None) -> Coroutine[Any, Any, None]:
+        """Count the harness run as ended at once, and return the coroutine that writes it."""
+        self.has_ended = True
+        self._count_deltas()
         self.record.change_state(state, error)
-        return self._last_word([*self.record.to_changes(), *self._without_intent()])
+        return self._write_end([*self.record.to_changes(), *self._drop_intent()])
 
-    async def refuse_waiting(self, error: str) -> None:
-        """Take back that the run waits: the event that says so was none its stream could have."""
+    async def revoke_waiting(self, error: str) -> None:
+        """Fail a harness run that was written to wait, because the runner refused the event that says so."""
         if self.record.state == "waiting_for_approval":
-            changes = await withdrawn(self._store, self.record)
+            changes = await withdraw_approvals(self._store, self.record)
             self.record.change_state("failed", error)
-            await self._last_word([*self.record.to_changes(), *changes])
+            await self._write_end([*self.record.to_changes(), *changes])
 
     async def pause(self) -> None:
-        """Leave the run to the next start: its process is to end, which is no failure, so the try does not count."""
-        self.ended = True
-        self._count()
+        """Leave the harness run to the next start. The process was told to end, so the attempt does not count."""
+        self.has_ended = True
+        self._count_deltas()
         self.record.attempts = max(0, self.record.attempts - 1)
         changes = self.record.to_changes()
         if self.intent is not None:
             self.intent.attempts = self.record.attempts
             changes.append(self.intent.to_change())
-        await self._last_word(changes)
+        await self._write_end(changes)
 
-    def strand(self) -> None:
-        """Leave the run to the recovery, this harness's own for one."""
-        self.ended = True
-        self._harness.stranded = True
+    def leave_to_recovery(self) -> None:
+        """Write nothing more; this harness's recovery, or another's, finds the harness run."""
+        self.has_ended = True
+        self._state.needs_recovery = True
 
-    def _count(self) -> None:
+    def _count_deltas(self) -> None:
         self.record.seq += self.deltas
         self.deltas = 0
 
-    def _without_intent(self) -> list[Change]:
+    def _drop_intent(self) -> list[Change]:
         return [self.record.drop_intent()] if self.intent is not None else []
 
-    async def _last_word(self, changes: list[Change]) -> None:
-        """Write how it ended; if that cannot be now, the recovery finds it out from the thread."""
+    async def _write_end(self, changes: list[Change]) -> None:
+        """Write the attempt's end; if the store fails, recovery finds out from the thread how it ended."""
         try:
             try:
                 versions = await self._store.write(changes, self._claim)
             except LeaseLost:
-                # Whoever has the thread now may not know how it ended; if they do, they have changed the record.
+                # The next owner of the thread may not know how the run ended. If it does, it has changed the record,
+                # and this write, which expects the version this writer knows, changes nothing.
                 versions = await self._store.write(changes)
         except RecordConflict:
-            logger.warning("run %s: somebody else has written how it goes on", self.record.run_id)
+            logger.warning("run %s: another process has written how it continues", self.record.run_id)
         except StoreError as error:
             logger.error("run %s: its end cannot be written now: %s", self.record.run_id, error)  # noqa: TRY400
-            self.strand()
+            self.leave_to_recovery()
         else:
             self.record.version = versions[0]
-            self.tell()
+            self._publish()

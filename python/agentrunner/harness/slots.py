@@ -1,4 +1,4 @@
-"""Run slots: how many runs may be under way, first in, first out."""
+"""Run slots: how many AG-UI runs may be under way at a time, first in, first out."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner.harness")
 
-LOOK_EVERY = 0.05
-"""Seconds between looks whether it is one's turn, where processes share the slots."""
-PURGE_EVERY = 20
-"""After so many looks it is seen to whether those ahead are still there."""
+SLOT_POLL_SECONDS = 0.05
+"""Seconds between reads of slots that processes share, while a run waits for its turn."""
+PURGE_POLLS = 20
+"""Reads after which a waiting run checks whether the owners ahead of it are alive."""
 
 
 class Slots(Protocol):
-    """A queue for slots. A run's slot is its own from `enter` or `turn` on until `leave`."""
+    """A queue for slots. A run holds a slot from `enter` or `wait_for_turn` until `leave`."""
 
     async def enter(self, run_id: str) -> bool:
-        """Get in line; say whether it is the run's turn at once."""
+        """Queue a run; return whether it got a slot at once."""
         ...
 
-    async def turn(self, run_id: str) -> None:
-        """Wait for the run's turn."""
+    async def wait_for_turn(self, run_id: str) -> None:
+        """Wait until a queued run has a slot."""
 
     async def leave(self, run_id: str) -> None:
-        """Give the slot, or the place in line, to who is next. Of a run that has neither nothing is taken."""
+        """Give a run's slot, or its place in the queue, to the next run. Does nothing for a run that has neither."""
 
 
-class NoLimit:
-    """As many as there are."""
+class UnlimitedSlots:
+    """A slot for every run."""
 
-    async def enter(self, run_id: str) -> bool:  # noqa: D102 - the protocol says it, here and below
+    async def enter(self, run_id: str) -> bool:  # noqa: D102 - documented by the protocol, here and below
         return True
 
-    async def turn(self, run_id: str) -> None:  # noqa: D102
+    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
         pass
 
     async def leave(self, run_id: str) -> None:  # noqa: D102
@@ -51,71 +51,72 @@ class NoLimit:
 
 
 class LocalSlots:
-    """Slots of this process."""
+    """Slots of one process."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._holders: set[str] = set()
-        self._line: deque[tuple[str, asyncio.Future[None]]] = deque()
+        self._queue: deque[tuple[str, asyncio.Future[None]]] = deque()
 
     async def enter(self, run_id: str) -> bool:  # noqa: D102
-        if not self._line and len(self._holders) < self._count:
+        if not self._queue and len(self._holders) < self._count:
             self._holders.add(run_id)
             return True
-        self._line.append((run_id, asyncio.get_running_loop().create_future()))
+        self._queue.append((run_id, asyncio.get_running_loop().create_future()))
         return False
 
-    async def turn(self, run_id: str) -> None:  # noqa: D102
-        for waiting, turn in self._line:
-            if waiting == run_id:
-                # The place in line is given up by `leave`, never by whoever is tired of waiting here.
+    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
+        for queued, turn in self._queue:
+            if queued == run_id:
+                # A cancelled waiter keeps its place until it calls `leave`, which would not find it otherwise.
                 await asyncio.shield(turn)
                 return
 
     async def leave(self, run_id: str) -> None:  # noqa: D102
         self._holders.discard(run_id)
-        self._line = deque(each for each in self._line if each[0] != run_id)
-        while self._line and len(self._holders) < self._count:
-            following, turn = self._line.popleft()
+        self._queue = deque(entry for entry in self._queue if entry[0] != run_id)
+        while self._queue and len(self._holders) < self._count:
+            following, turn = self._queue.popleft()
             self._holders.add(following)
             turn.set_result(None)
 
 
 class SharedSlots:
-    """Slots all processes share: one record, changed by compare and set, with those who hold one and those in line."""
+    """Slots of all processes on a store: one record with the holders and the queue, changed by compare and set."""
 
-    def __init__(self, store: Store, owners: Liveness, name: str, count: int) -> None:
+    def __init__(self, store: Store, liveness: Liveness, name: str, count: int) -> None:
         self._store = store
-        self._owners = owners
+        self._liveness = liveness
         self._name = name
         self._count = count
         self._freed = asyncio.Event()
-        """Set when a slot of this process was given back: who is next need not wait for the next look."""
+        """Set when a run of this process leaves, so that the next one here need not wait for its next read."""
 
     async def enter(self, run_id: str) -> bool:  # noqa: D102
         return await self._change(add=run_id)
 
-    async def turn(self, run_id: str) -> None:  # noqa: D102
-        looks = 0
+    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
+        polls = 0
         while True:
-            looks += 1
+            polls += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY):
+                async with asyncio.timeout(SLOT_POLL_SECONDS):
                     await self._freed.wait()
             self._freed.clear()
             try:
                 if run_id in [run for run, _ in (await self._read())[1]]:
                     return
-                if looks % PURGE_EVERY == 0 and await self._change(add=run_id, purge=True):
+                if polls % PURGE_POLLS == 0 and await self._change(add=run_id, purge=True):
                     return
             except StoreError:
-                logger.exception("the run slots could not be looked at; it is tried again")
+                logger.exception("the run slots '%s' could not be read; it is tried again", self._name)
 
     async def leave(self, run_id: str) -> None:  # noqa: D102
         await self._change(remove=run_id)
         self._freed.set()
 
     async def _read(self) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
+        """Return the record's version, the holders and the queue, both as pairs of run and owner."""
         record = await kinds.SLOTS.find(self._store, self._name)
         if record is None:
             return 0, [], []
@@ -127,25 +128,38 @@ class SharedSlots:
         )
 
     async def _change(self, *, add: str | None = None, remove: str | None = None, purge: bool = False) -> bool:
-        """Bring the record up to date; say whether the run that was added holds a slot."""
+        """Add or remove a run and fill free slots from the queue; return whether the added run holds a slot.
+
+        `purge`: also remove the runs of owners that are gone, which otherwise happens only when all slots are held.
+        """
+        me = self._liveness.owner_id
         while True:
-            version, held, line = await self._read()
-            before = (list(held), list(line))
+            version, held, queue = await self._read()
+            before = (list(held), list(queue))
             if remove is not None:
-                held = [each for each in held if each != (remove, self._owners.me)]
-                line = [each for each in line if each != (remove, self._owners.me)]
+                held = [entry for entry in held if entry != (remove, me)]
+                queue = [entry for entry in queue if entry != (remove, me)]
             if purge or (add is not None and len(held) >= self._count):
-                gone = {owner for owner in {owner for _, owner in [*held, *line]} if await self._owners.gone(owner)}
-                held = [each for each in held if each[1] not in gone]
-                line = [each for each in line if each[1] not in gone]
-            if add is not None and add not in [run for run, _ in [*held, *line]]:
-                line.append((add, self._owners.me))
-            while line and len(held) < self._count:
-                held.append(line.pop(0))
-            if (held, line) != before:
-                change = kinds.SLOTS.change(self._name, "", ({"held": held, "line": line}), version)
+                owners = {owner for _, owner in [*held, *queue]}
+                gone = {owner for owner in owners if await self._liveness.is_gone(owner)}
+                held = [entry for entry in held if entry[1] not in gone]
+                queue = [entry for entry in queue if entry[1] not in gone]
+            if add is not None and add not in [run for run, _ in [*held, *queue]]:
+                queue.append((add, me))
+            while queue and len(held) < self._count:
+                held.append(queue.pop(0))
+            if (held, queue) != before:
                 try:
-                    await self._store.write([change])
+                    await self._store.write(
+                        [kinds.SLOTS.change(self._name, "", {"held": held, "line": queue}, version)]
+                    )
                 except RecordConflict:
                     continue
             return add in [run for run, _ in held]
+
+
+def choose_slots(store: Store, liveness: Liveness, name: str, count: int | None) -> Slots:
+    """Return the slots for a harness: without `count` one for every run, else shared if the store is."""
+    if count is None:
+        return UnlimitedSlots()
+    return SharedSlots(store, liveness, name, count) if store.shared else LocalSlots(count)

@@ -1,4 +1,4 @@
-"""A run as `stream_events` yields it: AG-UI's events and the harness's in one order."""
+"""The items of `Harness.stream_events`: AG-UI events and harness events of one attempt in one order."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ if TYPE_CHECKING:
     from agentrunner.harness.supervised_run import SupervisedRun
     from agentrunner.reading.stream import EventStream
 
-KINDS: dict[str, ItemKind] = {
+ITEM_KINDS: dict[str, ItemKind] = {
     "TEXT_MESSAGE_CONTENT": "content",
     "REASONING_MESSAGE_CONTENT": "reasoning",
     "STEP_STARTED": "step",
     "STEP_FINISHED": "step",
     "TOOL_CALL_RESULT": "tool_result",
 }
-GRACE = 1.0
-"""Seconds a run's own listeners have to take in the rest when it is over."""
+LISTENER_GRACE_SECONDS = 1.0
+"""Seconds that a run's own listeners have to take the last items when the run is over."""
 
 
-async def items(segment: SupervisedRun, stream: EventStream) -> AsyncIterator[StreamItem]:
-    """Yield what happens in a run, as it becomes durable: first how it begins, then what it says, then how it ends."""
-    told = 0
+async def iterate_items(attempt: SupervisedRun, stream: EventStream) -> AsyncIterator[StreamItem]:
+    """Yield the items of an attempt as they become durable: how it begins, what the agent says, how it ends."""
+    yielded = 0
 
-    def life(until: int | None) -> list[StreamItem]:
-        nonlocal told
-        if segment.life is None:
+    def lifecycle_items(until: int | None) -> list[StreamItem]:
+        nonlocal yielded
+        if attempt.writer is None:
             return []
-        new = [event for event in segment.life.events[told:] if until is None or event.seq <= until]
-        told += len(new)
-        return [StreamItem("lifecycle", event.run_id, "", event) for event in new]
+        events = [event for event in attempt.writer.events[yielded:] if until is None or event.seq <= until]
+        yielded += len(events)
+        return [StreamItem("lifecycle", event.run_id, "", event) for event in events]
 
     reading = asyncio.ensure_future(_next(stream))
     try:
         while not reading.done():
-            news = segment.life.news if segment.life is not None else segment.admitted
-            if segment.life is not None:
-                news.clear()
-            for item in life(segment.first_said):
+            has_news = attempt.writer.has_news if attempt.writer is not None else attempt.admitted
+            if attempt.writer is not None:
+                has_news.clear()
+            for item in lifecycle_items(attempt.first_output_after):
                 yield item
-            changed = asyncio.ensure_future(news.wait())
+            changed = asyncio.ensure_future(has_news.wait())
             await asyncio.wait([reading, changed], return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
-        for item in life(segment.first_said):
+        for item in lifecycle_items(attempt.first_output_after):
             yield item
         event = await reading
         while event is not None:
-            if (kind := KINDS.get(event.type)) is not None:
-                yield _item(segment, kind, event.to_dict())
+            if (kind := ITEM_KINDS.get(event.type)) is not None:
+                yield _item(attempt, kind, event.to_dict())
             event = await _next(stream)
     finally:
         reading.cancel()
-    if segment.began:
-        await segment.done.wait()
-    for item in life(None):
+    if attempt.has_begun:
+        await attempt.done.wait()
+    for item in lifecycle_items(None):
         yield item
 
 
@@ -69,27 +69,27 @@ async def _next(stream: EventStream) -> Event | None:
     return await anext(stream, None)
 
 
-def _item(segment: SupervisedRun, kind: ItemKind, event: dict[str, Any]) -> StreamItem:
+def _item(attempt: SupervisedRun, kind: ItemKind, event: dict[str, Any]) -> StreamItem:
     if kind == "step":
         text = event.get("stepName", "")
     elif kind == "tool_result":
         text = result_text(event)
     else:
         text = event["delta"]
-    return StreamItem(kind, segment.record.run_id if segment.record is not None else segment.run_id, text, event)
+    return StreamItem(kind, attempt.record.run_id if attempt.record is not None else attempt.run_id, text, event)
 
 
 async def dispatch(stream: AsyncIterator[StreamItem], listeners: Listeners) -> None:
-    """Tell each listener the items of its kind; at the end they have a moment to take in the rest."""
-    told: dict[str, list[Subscription[StreamItem]]] = {}
-    for kind, given in listeners.items():
-        of_kind: list[ItemListener] = list(given) if isinstance(given, (list, tuple)) else [given]  # type: ignore[list-item]
-        told[kind] = [Subscription(listener) for listener in of_kind]
+    """Call each listener with the items of its kind; after the last item they have a moment to take the rest."""
+    by_kind: dict[str, list[Subscription[StreamItem]]] = {}
+    for kind, value in listeners.items():
+        of_kind: list[ItemListener] = list(value) if isinstance(value, (list, tuple)) else [value]  # type: ignore[list-item]
+        by_kind[kind] = [Subscription(listener) for listener in of_kind]
     async for item in stream:
-        for subscription in told.get(item.kind, ()):
+        for subscription in by_kind.get(item.kind, ()):
             subscription.offer(item)
-    waiting = [asyncio.ensure_future(each.told()) for of_kind in told.values() for each in of_kind]
-    if waiting:
-        await asyncio.wait(waiting, timeout=GRACE)
-        for each in waiting:
+    draining = [asyncio.ensure_future(each.drain()) for of_kind in by_kind.values() for each in of_kind]
+    if draining:
+        await asyncio.wait(draining, timeout=LISTENER_GRACE_SECONDS)
+        for each in draining:
             each.cancel()

@@ -1,8 +1,8 @@
-"""What the harness is given and gives."""
+"""Types that callers pass to the harness and get back from it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,89 +19,137 @@ ItemKind: TypeAlias = Literal["content", "reasoning", "step", "tool_result", "li
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What is done at start-up about runs whose process is gone."""
+    """What the harness does at start-up about harness runs whose process is gone.
+
+    Args:
+        enabled: Whether to recover at all, at start-up and by `Harness.recover()`.
+        resume_on_startup: Whether to continue at start-up the harness runs that can continue. Without it they wait
+            for `Harness.recover()`, and only the others are ended at start-up.
+        max_attempts: How often an agent is started for the same step, the first time included, before the harness run
+            is failed.
+
+    Raises:
+        ValueError: `max_attempts` is not a positive integer.
+
+    Example:
+        Harness(runner, {"default": agent}, recovery=Recovery(max_attempts=5))
+    """
 
     enabled: bool = True
-    """Without it nothing is looked for, not even by `Harness.recover()`."""
+    """Whether to recover at all, at start-up and by `Harness.recover()`."""
     resume_on_startup: bool = True
-    """Without it runs that can go on wait for `Harness.recover()`; the others are ended at start-up all the same."""
+    """Whether to continue at start-up the harness runs that can continue."""
     max_attempts: int = 3
-    """How often a run's agent is started for the same step, the first time included, before the run is failed."""
+    """Starts of an agent for the same step, the first included, before the harness run is failed."""
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
-            raise ValueError(f"max_attempts is a positive integer, not {self.max_attempts!r}")
+            raise ValueError(f"max_attempts must be a positive integer, not {self.max_attempts!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class RecordRetention:
-    """How long checkpoints, and runs that have ended with their approvals, are kept."""
+    """How long checkpoints, and ended harness runs with their approvals, are kept.
+
+    Args:
+        max_age: Seconds since the last write of a record; `None` keeps records of any age.
+        max_count: How many of each a thread keeps, the newest; `None` keeps all.
+
+    Raises:
+        ValueError: `max_age` is negative or `max_count` is not a positive integer.
+
+    Example:
+        Harness(runner, {"default": agent}, retention=RecordRetention(max_age=30 * 24 * 3600.0))
+    """
 
     max_age: float | None = None
-    """Seconds since they were written last; `None`: of any age."""
+    """Seconds since the last write of a record; `None`: of any age."""
     max_count: int | None = None
-    """How many of each a thread keeps, its newest; `None`: all."""
+    """Number of each that a thread keeps, the newest; `None`: all."""
 
     def __post_init__(self) -> None:
         if self.max_age is not None and not self.max_age >= 0:
-            raise ValueError(f"max_age is a number of seconds, not {self.max_age!r}")
+            raise ValueError(f"max_age must be a number of seconds from 0, not {self.max_age!r}")
         if self.max_count is not None and (not isinstance(self.max_count, int) or self.max_count < 1):
-            raise ValueError(f"max_count is a positive integer, not {self.max_count!r}")
+            raise ValueError(f"max_count must be a positive integer, not {self.max_count!r}")
 
 
 Listener: TypeAlias = Callable[[HarnessEvent], Awaitable[object] | object]
+"""A sync or async function that is called with each event; see `Harness.subscribe`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
-    """One thing `Harness.stream_events` yields."""
+    """One item that `Harness.stream_events` yields."""
 
     kind: ItemKind
     run_id: str
+    """Id of the harness run."""
     text: str
-    """Of content and reasoning the delta, of a step its name, of a tool's result what it says, else empty."""
+    """Delta of content and reasoning, name of a step, text of a tool's result; otherwise empty."""
     event: Mapping[str, Any] | HarnessEvent
-    """The AG-UI event as a dict; with `lifecycle` the harness's event."""
+    """AG-UI event as a dict; for `lifecycle` items the `HarnessEvent`."""
 
 
 ItemListener: TypeAlias = Callable[[StreamItem], Awaitable[object] | object]
 Listeners: TypeAlias = Mapping[ItemKind, ItemListener | Sequence[ItemListener]]
+"""Listeners of one run by the kind of item they are called with; see `Harness.run`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run stands after `run`, `resume` or `wait`."""
+    """The state of a harness run after `run`, `resume`, `decide` or `wait`.
+
+    Example:
+        result = await harness.run("Order tea", thread_id="t1")
+        if result.state == "waiting_for_approval":
+            print([approval.message for approval in result.approvals])
+        elif result.state == "failed":
+            print(result.error)
+        else:
+            print(result.content)
+    """
 
     run_id: str
-    """The harness run's: the id of its first AG-UI run."""
+    """Id of the harness run, which is the id of its first AG-UI run."""
     thread_id: str
     agent: str
+    """Name of the agent in the harness."""
     state: RunState
     content: str
-    """What the agent said; if it said nothing and its tools failed, what they said."""
+    """Text of the agent's last attempt; if it has none and tools failed, the tools' errors."""
     error: str | None = None
-    """Why it failed, for people to read."""
+    """Why the harness run failed, for people to read."""
     approvals: tuple[Approval, ...] = ()
-    """Those it waits for."""
+    """Open approvals that the harness run waits for."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run that wants to be let in, as a policy sees it."""
+    """An AG-UI run that asks to be admitted, as a policy sees it."""
 
     agent: str
+    """Name of the agent in the harness."""
     thread_id: str
     run_id: str
-    """Of the AG-UI run."""
+    """Id of the AG-UI run."""
     input: RunAgentInput
     scope: str | None
     headers: Mapping[str, str]
+    """Headers of the request that were forwarded, names in lower case."""
     resumes: str | None
-    """The harness run it answers the interrupts of; `None` for a new one."""
+    """Id of the harness run whose interrupts it answers; `None` for a new harness run."""
 
 
-Policy: TypeAlias = Callable[[RunRequest], Awaitable[Sequence[str] | None] | Sequence[str] | None]
-"""Gives the reasons why a run is refused; nothing lets it in. One that raises refuses."""
+PolicyAnswer: TypeAlias = bool | str | Sequence[str] | None
+"""`True`, `None` or no reasons: the run is admitted. `False`, a reason or reasons: it is refused."""
+Policy: TypeAlias = Callable[[RunRequest], Awaitable[PolicyAnswer] | PolicyAnswer]
+"""A sync or async function that admits or refuses a run; a policy that raises refuses it.
+
+Example:
+    def policy(request: RunRequest) -> bool | str:
+        return request.scope is not None or "sign in first"
+"""
 
 Rule: TypeAlias = Callable[["RunAgentInput"], Awaitable[str | None] | str | None]
 Choice: TypeAlias = Callable[["RunAgentInput", Mapping[str, str]], Awaitable[str | None] | str | None]
@@ -109,30 +157,43 @@ Choice: TypeAlias = Callable[["RunAgentInput", Mapping[str, str]], Awaitable[str
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Which agent a run is for that names none: the rule's, else the chosen one, else the default."""
+    """Choose an agent for a run that does not name one: by the rule, else by the choice, else the default.
+
+    Args:
+        rule: A sync or async function of the input that returns an agent's name or `None`.
+        choose: Called if the rule returns `None`, with the input and the agents' descriptions by name; for example a
+            function that asks a model. If it raises or returns anything but an agent's name, the default is taken.
+        default: Name of the agent to take otherwise.
+
+    Example:
+        Router(rule=lambda input: "billing" if "invoice" in input.messages[-1].content else None, default="chat")
+    """
 
     rule: Rule | None = None
-    """Gives an agent's name or `None`."""
+    """Function of the input that returns an agent's name or `None`."""
     choose: Choice | None = None
-    """Asked where the rule gives none, with the agents' descriptions by name: by a model, for one. What is not an
-    agent's name, and an exception, count as no choice."""
+    """Function of the input and the agents' descriptions by name, called if the rule returns `None`."""
     default: str | None = None
+    """Name of the agent that is taken otherwise."""
 
 
 @dataclass(slots=True)
 class RecoveryReport:
-    """What a look for runs of processes that are gone has found; each is a harness run's id."""
+    """What a recovery did; each entry is the id of a harness run.
+
+    Example:
+        async with Harness(runner, agents) as harness:
+            for run_id in harness.recovered.failed:
+                print((await harness.run_record(run_id)).error)
+    """
 
     resumed: list[str] = field(default_factory=list)
-    """Those that are run again."""
+    """Harness runs that continue."""
     completed: list[str] = field(default_factory=list)
-    """Those that had ended, and only the record did not say so."""
+    """Harness runs that had completed, but their records did not say so."""
     failed: list[str] = field(default_factory=list)
-    """Those that cannot go on, or were tried too often."""
+    """Harness runs that cannot continue or were tried too often."""
     unknown_agents: dict[str, str] = field(default_factory=dict)
-    """Those left alone, with the name of the agent that is not here."""
+    """Harness runs that were left alone, with the name of the agent that this harness does not have."""
     waiting: list[str] = field(default_factory=list)
-    """Those that can go on and are left until somebody calls `Harness.recover()`."""
-
-
-Events: TypeAlias = AsyncIterable[Any]
+    """Harness runs that can continue and wait for `Harness.recover()`."""

@@ -53,6 +53,11 @@ class Driver(LiveRun):
         """Why the store could not be told of the run's end: the thread is still held."""
         self.renewed_at = time.monotonic()
 
+    @property
+    def error(self) -> Exception | None:
+        """Store error or lost lease that ended the run; `None` if there was none."""
+        return self._failed
+
     async def drive(self, agent: Agent, run: Run) -> None:
         """Run the agent to its end, whatever that is, and finish the run."""
         self._agent = agent

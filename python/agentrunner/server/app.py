@@ -61,7 +61,7 @@ class AgentApp(Starlette):
         await self.context.runner.open()
         try:
             if self.context.harness is not None:
-                await self.context.harness.opened()
+                await self.context.harness.open()
             yield
         finally:
             await self.context.drain()

@@ -97,8 +97,8 @@ class Decider:
         agent = self.harness.agents["payer"].clone()
         async for _ in await self.harness.runner.run(agent, given):
             pass
-        if agent.refused is not None:
-            raise agent.refused
+        if agent.refusal is not None:
+            raise agent.refusal
         return (await self.harness.wait(run)).state
 
 

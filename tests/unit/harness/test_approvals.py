@@ -52,7 +52,7 @@ async def test_a_run_that_asks_waits_and_goes_on_when_it_is_answered(runner):
         assert (approval.decision, approval.by, approval.decision_id) == ("approve", "me", "d1")
         assert await harness.approvals() == []
         assert await harness.approvals(state="approved") == [approval]
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert [e.seq for e in seen] == list(range(1, len(seen) + 1))
         assert states(seen) == ["running", "waiting_for_approval", "resuming", "completed"]
         asked, resolved, resumed = (
@@ -156,10 +156,10 @@ async def run_to_refusal(harness, thread, run="again", **fields):
     stream = await harness.runner.run(agent, make_input(thread, run, **fields))
     (event,) = await collect(stream)
     assert event["type"] == "RUN_ERROR"
-    assert agent.refused is not None
-    assert event["code"] == agent.refused.code
-    assert event["message"] == str(agent.refused)
-    raise agent.refused
+    assert agent.refusal is not None
+    assert event["code"] == agent.refusal.code
+    assert event["message"] == str(agent.refusal)
+    raise agent.refusal
 
 
 async def test_open_interrupts_block_new_input(runner):
@@ -353,7 +353,7 @@ async def test_a_waiting_run_is_cancelled(runner):
         # Clients are told by the thread that nothing is to be answered any more.
         last = (await collect(await runner.connect("t")))[-1]
         assert (last["type"], last["outcome"]) == ("RUN_FINISHED", {"type": "cancelled"})
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert states(seen) == ["running", "waiting_for_approval", "cancelled"]
         agent.answered.append([])
         assert (await harness.run("new", thread_id="t")).state == "completed"
@@ -406,5 +406,5 @@ async def test_only_the_agent_that_asked_is_answered(runner):
         agent = harness.agents["b"].clone()
         entries = [{"interruptId": "i1", "status": "cancelled"}]
         await collect(await runner.run(agent, make_input("t", "r2", resume=entries)))
-        assert isinstance(agent.refused, ApprovalNotFound)
-        assert isinstance(agent.refused, RunRefused)
+        assert isinstance(agent.refusal, ApprovalNotFound)
+        assert isinstance(agent.refusal, RunRefused)

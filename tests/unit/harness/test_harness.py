@@ -61,7 +61,7 @@ async def test_what_the_agent_says_is_the_result_in_whatever_form_it_yields(memo
         seen = told(harness)
         result = await harness.run("hi", thread_id="t", run_id="r")
         assert result == RunResult("r", "t", "a", "completed", "Hello")
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert [(e.seq, e.type) for e in seen] == [
             (1, "run.created"),
             (2, "run.state.changed"),
@@ -102,7 +102,7 @@ async def test_events_can_be_asked_for_later_with_their_numbers(runner):
     ) as harness:
         live = told(harness)
         result = await harness.run("hi")
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert [event.seq for event in live] == list(range(1, 10))
         later = await harness.events(result.run_id)
         assert [(e.seq, e.type, e.data.get("text")) for e in later] == [
@@ -164,7 +164,7 @@ async def test_an_agent_that_fails_gives_a_readable_result(runner):
             assert result.state == "failed"
             assert result.error
         result = await harness.run("hi", agent="none")
-        assert result.error == "an agent must give an async iterator of events, not NoneType"
+        assert result.error == "the agent 'none' must return an async iterator of events, not NoneType"
         assert {run.state for run in await harness.runs()} == {"failed"}
 
 
@@ -271,7 +271,7 @@ async def test_stock_clients_runs_are_the_harnesss_too(runner):
         assert event_types(await collect(stream))[-1] == "RUN_FINISHED"
         assert (await harness.wait("r")).content == "Hello"
         assert (await harness.run_record("r")).agent == "a"
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert [e.seq for e in seen] == [1, 2, 3, 4, 5]
 
 
@@ -410,7 +410,7 @@ async def test_no_listener_harms_a_run(memory_factory, caplog):
 
 
 async def test_a_listener_that_is_too_slow_misses_the_oldest(memory_factory, monkeypatch):
-    monkeypatch.setattr("agentrunner.harness.listeners.BACKLOG", 3)
+    monkeypatch.setattr("agentrunner.harness.listeners.BACKLOG_EVENTS", 3)
     runner = memory_factory()
     gate, heard = asyncio.Event(), []
 
@@ -422,7 +422,7 @@ async def test_a_listener_that_is_too_slow_misses_the_oldest(memory_factory, mon
         subscription = harness.subscribe(slow)
         await harness.run("hi")
         gate.set()
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert subscription.missed > 0
         assert heard[-3:] == [9, 10, 11]
         assert subscription.missed + len(heard) == 11
@@ -439,7 +439,7 @@ async def test_a_run_is_cancelled(runner):
         assert (result.state, result.content) == ("cancelled", "so far")
         assert gate.cancelled
         assert not await harness.cancel("r")
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert states(seen) == ["running", "cancelled"]
         assert (await harness.run_record("r")).state == "cancelled"
 

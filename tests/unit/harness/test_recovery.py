@@ -37,7 +37,7 @@ async def process(store_factory, agents, **options):
     """Give the harness of a process that ends in order, if it has not crashed by then."""
     one = Process(store_factory, agents, **options)
     try:
-        await one.harness.opened()
+        await one.harness.open()
         yield one
     finally:
         if not one.store.dead:
@@ -194,7 +194,7 @@ async def test_a_run_that_waits_goes_on_after_a_restart(store_factory):
         assert (await two.harness.wait("r")).state == "waiting_for_approval"
         result = await two.harness.resume(thread_id="t", decision="reject")
         assert result.state == "completed"
-        await two.harness.bus.told()
+        await two.harness._state.bus.drain()
         assert [e.data for e in seen if e.type == "run.resumed"] == [{"kind": "cross-restart", "attempt": 1}]
 
 
@@ -330,7 +330,7 @@ async def test_of_two_processes_that_recover_one_does(store_factory):
     second = Process(store_factory, {"a": agent})
     if shared is not None:
         second.harness = Harness(shared, {"a": agent})
-    await asyncio.gather(first.harness.opened(), second.harness.opened())
+    await asyncio.gather(first.harness.open(), second.harness.open())
     reports = [each.harness.recovered.resumed for each in (first, second)]
     assert sorted(reports) == [[], ["r"]]
     assert (await first.harness.wait("r")).state == "completed"

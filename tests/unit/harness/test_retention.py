@@ -78,7 +78,7 @@ async def test_of_checkpoints_the_last_stays(runner):
 
 
 async def test_of_checkpoints_so_many_stay(runner, monkeypatch):
-    monkeypatch.setattr("agentrunner.harness.harness.TIDY_EVERY", 1000)
+    monkeypatch.setattr("agentrunner.harness.maintenance.MAINTENANCE_SECONDS", 1000)
     async with Harness(runner, {"a": hello}, retention=RecordRetention(max_count=2)) as harness:
         store = await runner.opened()
         await checkpoints(store, "s", [0] * 250)

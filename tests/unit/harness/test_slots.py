@@ -55,7 +55,7 @@ async def test_runs_wait_for_their_turn_first_in_first_out(runner):
             agent.open(f"r{n}")
             await running[n]
         assert agent.began == [f"r{n}" for n in range(6)]
-        await harness.bus.told()
+        await harness._state.bus.drain()
         assert states(seen, "r5") == ["running", "completed"]
         created = {e.run_id: e for e in seen if e.type == "run.created"}
         assert created["r5"].seq == 1
@@ -133,13 +133,13 @@ async def test_two_harnesses_share_their_slots(location):
 async def test_what_owners_that_are_gone_held_is_free(runner):
     store = await runner.opened()
     gone, mine = str(_core.Owner()), Liveness(store)
-    held = {"held": [["a", gone], ["b", mine.me]], "line": [["c", gone]]}
+    held = {"held": [["a", gone], ["b", mine.owner_id]], "line": [["c", gone]]}
     await store.write([kinds.SLOTS.change("default", "", held)])
     slots = SharedSlots(store, mine, "default", 2)
     assert await slots.enter("d")
     assert not await slots.enter("e")
     await slots.leave("b")
-    await slots.turn("e")
+    await slots.wait_for_turn("e")
     await slots.leave("e")
     await slots.leave("e")
     await slots.leave("d")
@@ -167,7 +167,7 @@ async def test_local_slots_are_given_back_once():
     assert not await slots.enter("c")
     await slots.leave("b")
     await slots.leave("b")
-    waiting = asyncio.ensure_future(slots.turn("c"))
+    waiting = asyncio.ensure_future(slots.wait_for_turn("c"))
     await asyncio.sleep(0)
     assert not waiting.done()
     await slots.leave("a")
@@ -175,7 +175,7 @@ async def test_local_slots_are_given_back_once():
     await waiting
     assert not await slots.enter("d")
     await slots.leave("c")
-    await slots.turn("d")
+    await slots.wait_for_turn("d")
 
 
 async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, monkeypatch):
@@ -187,14 +187,14 @@ async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, mo
         monkeypatch.setattr("agentrunner.harness.liveness.time", SimpleNamespace(monotonic=lambda: now))
         owners, elsewhere = Liveness(store), "other/boot/pid/time|1|2|3"
         await store.write([kinds.HEARTBEAT.change(elsewhere, "", {"at": 0})])
-        assert not await owners.gone(elsewhere)
+        assert not await owners.is_gone(elsewhere)
         now += store.lease_ttl * 1.9
-        assert not await owners.gone(elsewhere)
+        assert not await owners.is_gone(elsewhere)
         await store.write([kinds.HEARTBEAT.change(elsewhere, "", {"at": 0})])
         now += store.lease_ttl
-        assert not await owners.gone(elsewhere)
+        assert not await owners.is_gone(elsewhere)
         now += store.lease_ttl * 2.1
-        assert await owners.gone(elsewhere)
-        assert not await owners.gone(owners.me)
+        assert await owners.is_gone(elsewhere)
+        assert not await owners.is_gone(owners.owner_id)
     finally:
         await store.aclose()

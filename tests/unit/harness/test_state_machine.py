@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         self.harness = Harness(
             self.runner, {"a": self.world.agent, "b": Resumed(self.world)}, max_concurrent_runs=SLOTS, recovery=recovery
         )  # fmt: skip
-        await self.harness.opened()
+        await self.harness.open()
         # What was recovered goes on to its end, or to its next question.
         for run in await self.harness.runs():
             if run.state in ("queued", "running", "resuming"):
@@ -283,7 +283,9 @@ class Machine(RuleBasedStateMachine):
             slots = await store.record("slots", "default")
             if slots is not None:
                 assert [
-                    owner for _, owner in kinds.SLOTS.decode(slots)["held"] if owner == self.harness.owners.me
+                    owner
+                    for _, owner in kinds.SLOTS.decode(slots)["held"]
+                    if owner == self.harness._state.liveness.owner_id
                 ] == []
             # Nothing is paid twice, or that was not allowed, or was refused.
             assert len(self.world.paid) == len(set(self.world.paid))

@@ -29,13 +29,13 @@ async def test_it_is_started_and_closed_with_the_app(runner_factory: Callable[..
     app = create_app(runner, harness)
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        assert harness.owners.me
+        assert harness._state.liveness.owner_id
         assert (await http.get("/info")).json()["agents"].keys() == {"default"}
         answer = await http.post("/agent/default/run", json=make_input())
         assert answer.text.count("data: ") == 5
         assert [run.state for run in await harness.runs()] == ["completed"]
     with pytest.raises(RunnerClosed):
-        await harness.opened()
+        await harness.open()
     with pytest.raises(RunnerClosed):
         await runner.opened()
 

@@ -1,0 +1,202 @@
+"""What the parts of one harness share: its options, its live attempts, its tasks, and the store once it is open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentrunner.errors import AgentRunnerError, RunnerClosed, StoreError
+from agentrunner.harness.listeners import Bus
+from agentrunner.harness.liveness import Liveness
+from agentrunner.harness.slots import choose_slots
+from agentrunner.running.driver import STOP_GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+
+    from agentrunner.harness.slots import Slots
+    from agentrunner.harness.types import Policy, RecordRetention, Recovery, Router
+    from agentrunner.records.harness_runs import HarnessEvent, RunRecord
+    from agentrunner.runner import AgentRunner
+    from agentrunner.stores import Store
+    from agentrunner.types import Agent
+
+logger = logging.getLogger("agentrunner.harness")
+
+RUN_POLL_SECONDS = 0.02
+"""Seconds between looks at what another process does with a run."""
+SLOT_RETRY_SECONDS = 1.0
+"""Seconds between tries to give a slot back that the store could not take."""
+
+
+class LiveAttempt(Protocol):
+    """An attempt that is under way in this process: a `SupervisedRun`, as the other parts see it."""
+
+    thread_id: str
+    done: asyncio.Event
+    """Set when the attempt is over and its end is written."""
+
+    @property
+    def record(self) -> RunRecord | None:
+        """Record of the harness run; `None` until the attempt is admitted."""
+
+    def interrupt(self) -> None:
+        """End the attempt because the harness is closed."""
+
+
+class HarnessState:
+    """Options, live attempts and tasks of one harness; its parts take this instead of the harness.
+
+    `on_open` is awaited once, as soon as the store can be used: the parts that recovery needs import this module, so
+    that it cannot import them.
+    """
+
+    store: Store
+    liveness: Liveness
+    slots: Slots
+
+    def __init__(
+        self,
+        runner: AgentRunner,
+        agents: Mapping[str, Agent],
+        *,
+        name: str,
+        max_concurrent_runs: int | None,
+        recovery: Recovery,
+        router: Router | None,
+        policy: Policy | None,
+        retention: RecordRetention | None,
+        on_open: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.runner = runner
+        self.agents = dict(agents)
+        """Agents by name, as the user passed them."""
+        self.recovery = recovery
+        self.router = router
+        self.policy = policy
+        self.retention = retention
+        self.bus: Bus[HarnessEvent] = Bus()
+        """Listeners to the events of all harness runs."""
+        self.live_attempts: set[LiveAttempt] = set()
+        """Attempts of this harness that are under way."""
+        self.needs_recovery = False
+        """Whether a harness run was left to recovery, which may be this harness's own."""
+        self._name = name
+        self._max_concurrent_runs = max_concurrent_runs
+        self._on_open = on_open
+        self._busy: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    # Opening and closing
+
+    async def open(self) -> Store:
+        """Open the harness unless it is open, and return the store. Raises `RunnerClosed`, `StoreError`."""
+        if self._is_closed:
+            raise RunnerClosed("the harness is closed; make a new one to start runs")
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        opening = self._opening
+        try:
+            await asyncio.shield(opening)
+        except Exception:
+            # The next caller tries again.
+            if self._opening is opening:
+                self._opening = None
+            raise
+        return self.store
+
+    async def _open(self) -> None:
+        self.store = store = await self.runner.open()
+        self.liveness = Liveness(store)
+        self.slots = choose_slots(store, self.liveness, self._name, self._max_concurrent_runs)
+        if store.shared:
+            await self.liveness.send_heartbeat()
+        await self._on_open()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether this harness or its runner was told to end."""
+        return self._is_closed or self.runner.is_draining or self.runner.is_closed
+
+    async def aclose(self) -> None:
+        """End the live attempts, the tasks and the listeners."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        attempts = list(self.live_attempts)
+        for attempt in attempts:
+            attempt.interrupt()
+        if attempts:
+            endings = [asyncio.ensure_future(attempt.done.wait()) for attempt in attempts]
+            await asyncio.wait(endings, timeout=STOP_GRACE_SECONDS + 1)
+        if self._opening is not None:
+            self._opening.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.bus.drain()
+        self.bus.close()
+        if hasattr(self, "liveness"):
+            with contextlib.suppress(AgentRunnerError):
+                await self.liveness.retire()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, quiet: bool = False) -> asyncio.Task[Any]:
+        """Run a coroutine in a task that outlives the caller. `quiet`: the caller handles its errors, log none."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+
+        def finish(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None and not quiet:
+                logger.error("a task of the harness failed", exc_info=error)
+
+        task.add_done_callback(finish)
+        return task
+
+    # Harness runs
+
+    def publish(self, events: Iterable[HarnessEvent]) -> None:
+        """Pass events to the listeners."""
+        for event in events:
+            self.bus.publish(event)
+
+    @contextlib.contextmanager
+    def mark_busy(self, run_id: str) -> Iterator[None]:
+        """Mark a harness run as handled here for as long as the context lasts, so that recovery leaves it alone."""
+        self._busy[run_id] += 1
+        try:
+            yield
+        finally:
+            self._busy[run_id] -= 1
+            if not self._busy[run_id]:
+                del self._busy[run_id]
+
+    async def is_handled(self, run_id: str, owner: str) -> bool:
+        """Return whether its owner handles a harness run: another process that lives, or this harness right now."""
+        if owner == self.liveness.owner_id:
+            return run_id in self._busy
+        return not await self.liveness.is_gone(owner)
+
+    def can_resume(self, agent: str) -> bool:
+        """Return whether an agent can continue from a checkpoint."""
+        return hasattr(self.agents[agent], "resume")
+
+    async def release_slot(self, run_id: str) -> None:
+        """Give back the slot of an AG-UI run; if the store fails now, in a task that the caller does not wait for."""
+        try:
+            await self.slots.leave(run_id)
+        except StoreError as error:
+            logger.error("the slot of run %s cannot be given back now: %s; it is retried", run_id, error)  # noqa: TRY400
+            self.spawn(self._release_later(run_id))
+
+    async def _release_later(self, run_id: str) -> None:
+        while True:
+            await asyncio.sleep(SLOT_RETRY_SECONDS)
+            with contextlib.suppress(StoreError):
+                await self.slots.leave(run_id)
+                return

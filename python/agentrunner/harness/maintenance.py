@@ -1,0 +1,50 @@
+"""What a harness does beside its runs: heartbeats, recovery of abandoned runs, removal of old records."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from agentrunner.errors import StoreError
+from agentrunner.harness.recovery import recover
+from agentrunner.harness.retention import prune
+
+if TYPE_CHECKING:
+    from agentrunner.harness._state import HarnessState
+
+logger = logging.getLogger("agentrunner.harness")
+
+MAINTENANCE_SECONDS = 1.0
+"""Seconds between two rounds."""
+PRUNE_SECONDS = 60.0
+"""Seconds between removals of old records."""
+
+
+async def maintain(state: HarnessState) -> None:
+    """Send heartbeats, recover, and remove old records, until cancelled."""
+    store = state.store
+    loop = asyncio.get_running_loop()
+    last_heartbeat = last_recovery = loop.time()
+    last_pruning = 0.0
+    while True:
+        await asyncio.sleep(MAINTENANCE_SECONDS)
+        now = loop.time()
+        try:
+            ttl = store.lease_ttl
+            if store.shared and now - last_heartbeat >= ttl * 0.3:
+                await state.liveness.send_heartbeat()
+                last_heartbeat = now
+            is_due = state.needs_recovery or (store.shared and now - last_recovery >= ttl)
+            if state.recovery.enabled and is_due:
+                needs_recovery, state.needs_recovery, last_recovery = state.needs_recovery, False, now
+                try:
+                    await recover(state, store, resume=state.recovery.resume_on_startup)
+                except StoreError:
+                    state.needs_recovery = needs_recovery
+                    raise
+            if state.retention is not None and (not last_pruning or now - last_pruning >= PRUNE_SECONDS):
+                last_pruning = now
+                await prune(store, state.retention)
+        except StoreError:
+            logger.exception("the harness's maintenance failed; it is tried again")

@@ -1,0 +1,58 @@
+"""The policy's word on a run: admitted, or refused with reasons."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from agentrunner.errors import RunRefused
+
+if TYPE_CHECKING:
+    from agentrunner.harness.types import Policy, RunRequest
+
+logger = logging.getLogger("agentrunner.harness")
+
+ALLOWED_ANSWERS = (
+    "True, None or an empty sequence to admit a run; False, a reason or a sequence of reasons to refuse it"
+)
+
+
+async def ask_policy(policy: Policy | None, request: RunRequest) -> None:
+    """Raise `RunRefused` if the policy refuses the run, fails, or returns what is not an answer."""
+    if policy is None:
+        return
+    try:
+        answer = policy(request)
+        if inspect.isawaitable(answer):
+            answer = await answer
+    except RunRefused:
+        raise
+    except Exception as error:
+        logger.exception("the policy failed; run '%s' is refused", request.run_id)
+        raise _refusal("the policy could not be asked") from error
+    if answer is True or answer is None:
+        return
+    reasons = _reasons(answer)
+    if reasons is None:
+        logger.error("the policy returned %r; run '%s' is refused", answer, request.run_id)
+        raise _refusal(f"the policy returned {type(answer).__name__}, but it must return {ALLOWED_ANSWERS}")
+    if reasons:
+        raise _refusal(*reasons)
+
+
+def _reasons(answer: Any) -> tuple[str, ...] | None:
+    """Return the reasons to refuse, none to admit; `None` for what is not an answer."""
+    if answer is False:
+        return ("the policy refused it",)
+    if isinstance(answer, str):
+        return (answer,)
+    if not isinstance(answer, Iterable):
+        return None
+    reasons = tuple(answer)
+    return reasons if all(isinstance(reason, str) for reason in reasons) else None
+
+
+def _refusal(*reasons: str) -> RunRefused:
+    return RunRefused(f"the run is refused: {'; '.join(reasons)}", reasons)

@@ -1,0 +1,148 @@
+"""What can be asked of a harness: its runs, their events, and their approvals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentrunner.harness.replay import replay
+from agentrunner.harness.results import wait_for_run
+from agentrunner.records import kinds
+from agentrunner.records.approvals import list_approvals, load_approval
+from agentrunner.records.harness_runs import RunRecord, load_run
+
+if TYPE_CHECKING:
+    from agentrunner.harness._state import HarnessState
+    from agentrunner.harness.listeners import Subscription
+    from agentrunner.harness.types import Listener, RunResult
+    from agentrunner.records.approvals import Approval, ApprovalState
+    from agentrunner.records.harness_runs import HarnessEvent, RunState
+
+
+class HarnessQueries:
+    """The questions that a `Harness` answers; they change nothing."""
+
+    def __init__(self, state: HarnessState) -> None:
+        self._state = state
+
+    async def wait(self, run_id: str) -> RunResult:
+        """Wait until a harness run has ended or waits for an approval, in whatever process it runs.
+
+        Args:
+            run_id: Id of the harness run or of one of its AG-UI runs.
+
+        Returns:
+            The state of the harness run.
+
+        Raises:
+            RunNotFound: There is no such harness run.
+
+        Example:
+            result = await harness.wait("r1")
+        """
+        return await wait_for_run(self._state, run_id)
+
+    async def run_record(self, run_id: str) -> RunRecord:
+        """Return the record of a harness run.
+
+        Args:
+            run_id: Id of the harness run or of one of its AG-UI runs.
+
+        Returns:
+            The record: its state, its times, its attempts and its events.
+
+        Raises:
+            RunNotFound: There is no such harness run.
+
+        Example:
+            print((await harness.run_record("r1")).updated_at_utc)
+        """
+        return await load_run(await self._state.open(), run_id)
+
+    async def runs(self, thread_id: str | None = None, *, state: RunState | None = None) -> list[RunRecord]:
+        """Return the records of all harness runs, the oldest first.
+
+        Args:
+            thread_id: Only the harness runs of this thread.
+            state: Only the harness runs in this state.
+
+        Returns:
+            The records; those that cannot be read are logged and left out.
+
+        Example:
+            failed = await harness.runs(state="failed")
+        """
+        runs = await kinds.HARNESS_RUN.read_all(await self._state.open(), thread_id, RunRecord.from_record)
+        return sorted(
+            (run for run in runs if state in (None, run.state)), key=lambda run: (run.created_at, run.run_id)
+        )  # fmt: skip
+
+    async def events(self, run_id: str, *, after: int = 0) -> list[HarnessEvent]:
+        """Return the events of a harness run.
+
+        Args:
+            run_id: Id of the harness run or of one of its AG-UI runs.
+            after: Only events with a higher number than this.
+
+        Returns:
+            The events in order. Deltas are compacted as in the thread: one event stands for many, under the first
+            numbers of the gap that they fill.
+
+        Raises:
+            RunNotFound: There is no such harness run.
+
+        Example:
+            for event in await harness.events("r1", after=12):
+                print(event.seq, event.type)
+        """
+        store = await self._state.open()
+        return await replay(store, await load_run(store, run_id), after)
+
+    def subscribe(self, listener: Listener) -> Subscription[HarnessEvent]:
+        """Call a listener for all events of harness runs in this process from now on.
+
+        The listener is called in order by a task of its own: no run waits for it, and what it raises is logged. A sync
+        listener is called on the event loop.
+
+        Args:
+            listener: A sync or async function of the event.
+
+        Returns:
+            The subscription; close it, or use it in a `with` block, to end the calls.
+
+        Example:
+            subscription = harness.subscribe(lambda event: print(event.type, event.run_id))
+        """
+        return self._state.bus.subscribe(listener)
+
+    async def approvals(self, thread_id: str | None = None, *, state: ApprovalState | None = "open") -> list[Approval]:
+        """Return the approvals in a state, the oldest first.
+
+        Args:
+            thread_id: Only the approvals of this thread.
+            state: `open` by default; `None` returns the approvals in any state.
+
+        Returns:
+            The approvals; those that cannot be read are logged and left out.
+
+        Example:
+            for approval in await harness.approvals():
+                print(approval.approval_id, approval.tool, approval.input)
+        """
+        return await list_approvals(await self._state.open(), thread_id, state)
+
+    async def approval(self, approval_id: str) -> Approval:
+        """Return an approval.
+
+        Args:
+            approval_id: Id of the approval.
+
+        Returns:
+            The approval, with its decision if there is one.
+
+        Raises:
+            ApprovalNotFound: There is no such approval.
+
+        Example:
+            approval = await harness.approval("r1/int-call1")
+        """
+        return await load_approval(await self._state.open(), approval_id)
