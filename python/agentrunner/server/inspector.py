@@ -1,4 +1,7 @@
-"""The inspector: a page that shows an app's threads, runs and events."""
+"""The inspector: one page that shows an app's threads, runs and events.
+
+Its parts are files in `inspector/`; this module joins them, so that the browser needs a single request.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import HTMLResponse
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -18,13 +23,57 @@ CONTENT_SECURITY_POLICY = (
     "frame-ancestors 'none'"
 )
 
+STYLES = (
+    "base.css",
+    "layout.css",
+    "thread_list.css",
+    "conversation.css",
+    "run_panel.css",
+    "json_tree.css",
+    "dialogs.css",
+    "narrow.css",
+)
+"""Style sheets in their order on the page: later rules win."""
+
+SCRIPTS = (
+    "dom.js",
+    "server.js",
+    "json_patch.js",
+    "fold.js",
+    "thread.js",
+    "following.js",
+    "navigation.js",
+    "virtual_list.js",
+    "thread_list.js",
+    "page.js",
+    "conversation.js",
+    "questions.js",
+    "json_tree.js",
+    "events.js",
+    "run_panel.js",
+    "replay.js",
+    "keys.js",
+    "actions.js",
+    "start.js",
+)
+"""Scripts in their order on the page. They share one scope; what runs while the page loads comes after what it uses."""
+
 
 @cache
-def _load_page() -> str:
-    return files("agentrunner.server").joinpath("inspector.html").read_text("utf-8")
+def load_page() -> str:
+    """Return the page, joined from its parts."""
+    folder = files("agentrunner.server").joinpath("inspector")
+    page = folder.joinpath("page.html").read_text("utf-8")
+    styles = _join(folder.joinpath("styles"), STYLES)
+    scripts = _join(folder.joinpath("scripts"), SCRIPTS)
+    return page.replace("{{ styles }}", styles).replace("{{ scripts }}", scripts)
 
 
 async def get_inspector(_: Request) -> Response:
     """Return the page. It uses the public routes, with the browser's credentials for them."""
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
-    return HTMLResponse(_load_page(), headers=headers)
+    return HTMLResponse(load_page(), headers=headers)
+
+
+def _join(folder: Traversable, names: tuple[str, ...]) -> str:
+    return "\n".join(folder.joinpath(name).read_text("utf-8") for name in names)
