@@ -72,7 +72,7 @@ harness = Harness(runner, {"default": shopping}, max_concurrent_runs=8)
 # With the app the harness starts, and goes on with the runs a killed process has left.
 agents = create_app(runner, harness)
 
-app = FastAPI(lifespan=agents.router.lifespan_context)
+app = FastAPI(lifespan=agents.lifespan)
 app.mount("/copilotkit", agents)
 
 

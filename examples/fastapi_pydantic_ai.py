@@ -70,7 +70,7 @@ runner = SqliteAgentRunner("threads.db")
 agents = create_app(runner, {"default": shopping})
 
 # The agents' lifespan opens the file and, at the end, lets live runs finish.
-app = FastAPI(lifespan=agents.router.lifespan_context)
+app = FastAPI(lifespan=agents.lifespan)
 app.mount("/copilotkit", agents)
 
 

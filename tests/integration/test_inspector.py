@@ -234,5 +234,5 @@ def test_a_token_is_asked_for(serve, tmp_path):
 
 def test_under_a_mount(serve, tmp_path):
     app = app_in(tmp_path)
-    outer = Starlette(routes=[Mount("/some/where", app)], lifespan=lambda _: app.router.lifespan_context(app))
+    outer = Starlette(routes=[Mount("/some/where", app)], lifespan=app.lifespan)
     browse("empty_page_then_a_run", f"{serve(outer)}some/where/")

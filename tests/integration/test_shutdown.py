@@ -367,13 +367,13 @@ async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callabl
     assert runner.draining
 
 
-@pytest.mark.parametrize("mounted_at", ["/agents", "/deep/down"])
-def test_inside_a_fastapi_app(mounted_at: str) -> None:
+@pytest.mark.parametrize(("mounted_at", "old_spelling"), [("/agents", False), ("/deep/down", True)])
+def test_inside_a_fastapi_app(mounted_at: str, old_spelling: bool) -> None:
     from fastapi import FastAPI
 
     runner = InMemoryAgentRunner()
     app = create_app(runner, {"default": agent_with(*text_message("m", "hello"))}, inspector=True, shutdown_seconds=0)
-    outer = FastAPI(lifespan=app.router.lifespan_context)
+    outer = FastAPI(lifespan=app.router.lifespan_context if old_spelling else app.lifespan)
     outer.mount(mounted_at, app)
 
     @outer.get("/own")
@@ -397,7 +397,7 @@ def test_inside_a_fastapi_app(mounted_at: str) -> None:
 async def test_a_lifespan_that_ends_ends_the_runs(memory_factory: Callable[..., AgentRunner]) -> None:
     gate, runner = Gate(), memory_factory()
     app = create_app(runner, {"default": gate}, shutdown_seconds=0)
-    async with app.router.lifespan_context(app):
+    async with app.lifespan(app):
         stream = await runner.run(gate, make_input())
         await gate.reached.wait()
     events = await collect(stream)
