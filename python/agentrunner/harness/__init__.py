@@ -1,4 +1,4 @@
-"""Agents under supervision: run slots, approvals, harness runs that survive their process, events and listeners."""
+"""Run agents within slots, with approvals, and through restarts of the process."""
 
 from agentrunner.errors import (
     AgentNotFound,

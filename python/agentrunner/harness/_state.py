@@ -1,4 +1,4 @@
-"""What the parts of one harness share: its options, its live attempts, its tasks, and the store once it is open."""
+"""What the parts of one harness share: options, live attempts, tasks and the store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLOT_RETRY_SECONDS = 1.0
 
 
 class LiveAttempt(Protocol):
-    """An attempt that is under way in this process: a `SupervisedRun`, as the other parts see it."""
+    """An attempt under way in this process: a `SupervisedRun`, as other parts see it."""
 
     thread_id: str
     done: asyncio.Event
@@ -48,7 +48,7 @@ class LiveAttempt(Protocol):
 
 
 class HarnessState:
-    """Options, live attempts and tasks of one harness; its parts take this instead of the harness.
+    """Options, live attempts, tasks and store of one harness, which its parts share.
 
     `on_open` is awaited once, as soon as the store can be used: the parts that recovery needs import this module, so
     that it cannot import them.
@@ -95,7 +95,10 @@ class HarnessState:
     # Opening and closing
 
     async def open(self) -> Store:
-        """Open the harness unless it is open, and return the store. Raises `RunnerClosed`, `StoreError`."""
+        """Open the harness unless it is open, and return the store.
+
+        Raises `RunnerClosed`, `StoreError`.
+        """
         if self._is_closed:
             raise RunnerClosed("the harness is closed; make a new one to start runs")
         if self._opening is None:
@@ -146,7 +149,10 @@ class HarnessState:
                 await self.liveness.retire()
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, quiet: bool = False) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that outlives the caller. `quiet`: the caller handles its errors, log none."""
+        """Run a coroutine in a task that outlives the caller.
+
+        `quiet`: its errors are not logged, because the caller handles them.
+        """
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
 
@@ -167,7 +173,7 @@ class HarnessState:
 
     @contextlib.contextmanager
     def mark_busy(self, run_id: str) -> Iterator[None]:
-        """Mark a harness run as handled here for as long as the context lasts, so that recovery leaves it alone."""
+        """Mark a harness run as handled here, so that recovery leaves it alone."""
         self._busy[run_id] += 1
         try:
             yield
@@ -177,7 +183,7 @@ class HarnessState:
                 del self._busy[run_id]
 
     async def is_handled(self, run_id: str, owner: str) -> bool:
-        """Return whether its owner handles a harness run: another process that lives, or this harness right now."""
+        """Return whether a harness run is handled, by this harness or by a live process."""
         if owner == self.liveness.owner_id:
             return run_id in self._busy
         return not await self.liveness.is_gone(owner)
@@ -187,7 +193,7 @@ class HarnessState:
         return hasattr(self.agents[agent], "resume")
 
     async def release_slot(self, run_id: str) -> None:
-        """Give back the slot of an AG-UI run; if the store fails now, in a task that the caller does not wait for."""
+        """Release the slot of an AG-UI run; if the store fails, retry in a separate task."""
         try:
             await self.slots.leave(run_id)
         except StoreError as error:

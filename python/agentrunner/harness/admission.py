@@ -1,4 +1,4 @@
-"""Admission: whether an AG-UI run may begin, for which harness run, and what is written when it does."""
+"""Decide whether an AG-UI run may begin, and for which harness run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Candidate:
     agent_name: str
     agent: Any
     intent: Intent | None
-    """Intent by which this harness starts it, as it was read; `None` if a caller or a client starts it."""
+    """Intent by which this harness starts it; `None` if a caller or a client does."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ def give_up(record: RunRecord, intent: Intent) -> str:
 
 
 async def admit(state: HarnessState, candidate: Candidate) -> Admission:
-    """Admit a candidate as a new harness run, as the answer to one, or as the next attempt of one.
+    """Admit a candidate as a new harness run, or as the next attempt of one.
 
     Raises `RunRefused` or one of its subclasses.
     """
@@ -129,7 +129,7 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
 
 
 async def _read_settled(state: HarnessState, store: Store, run_id: str) -> RunRecord | None:
-    """Return a harness run whose thread is free, after its process, if that lives, has written how it ended."""
+    """Return a harness run once no live process is about to write how it ended."""
     deadline = time.monotonic() + ENDING_SECONDS
     while True:
         record = await find_run(store, run_id)
@@ -161,7 +161,7 @@ async def _admit_new(state: HarnessState, candidate: Candidate) -> Admission:
 
 
 async def _admit_attempt(candidate: Candidate, read: Intent, waiting: RunRecord) -> Admission:
-    """Admit the next attempt of the waiting harness run, if its intent is the one that this harness has read."""
+    """Admit the next attempt of the waiting harness run, unless its intent has changed."""
     intent = await find_intent(candidate.store, waiting.run_id)
     if intent is None or (intent.run_id, intent.version) != (read.run_id, read.version):
         raise _continued_already(read)
@@ -217,7 +217,7 @@ def _continued_already(intent: Intent) -> AlreadyDecided:
 
 
 async def _explain_unknown_interrupt(store: Store, thread_id: str, interrupt_id: str) -> RunRefused:
-    """Return the error for an answer to an interrupt that is not open: it was decided before, or never existed."""
+    """Return the error for an answer to an interrupt that is not open."""
     async for record in kinds.APPROVAL.iterate(store, thread_id):
         approval = read_approval(record)
         if approval.interrupt_id == interrupt_id:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class HarnessAgent:
-    """An agent of a harness, for a runner or server; other attributes are those of the user's agent."""
+    """An agent of a harness, for a runner or server.
+
+    Attributes that it does not have are those of the user's agent.
+    """
 
     def __init__(self, state: HarnessState, name: str) -> None:
         self._state = state
@@ -36,5 +39,8 @@ class HarnessAgent:
         return SupervisedRun(self._state, self.agent_id)
 
     def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
-        """Yield the agent's events; only a runner may call it. Raises `RunRefused` or a subclass before the first."""
+        """Yield the agent's events; only a runner may call it.
+
+        Raises `RunRefused` or one of its subclasses before the first event.
+        """
         return self.clone().run(input)

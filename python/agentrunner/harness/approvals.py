@@ -1,4 +1,4 @@
-"""Approvals: made from interrupts, and decided, by Python or by a client's answers in AG-UI's form."""
+"""Make approvals from interrupts, and decide them by a call or by a client's answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 def from_interrupts(
     run: RunRecord, asked_by: str, interrupts: Iterable[Mapping[str, Any]], calls: Mapping[str, tuple[str, Any]]
 ) -> list[Approval]:
-    """Return the approvals for the interrupts of an AG-UI run. `calls`: its tool calls by id, as name and input."""
+    """Return the approvals for the interrupts of an AG-UI run.
+
+    `calls`: the run's tool calls by id, each its name and its input.
+    """
     approvals = []
     for interrupt in interrupts:
         metadata = interrupt.get("metadata")
@@ -56,7 +59,7 @@ def from_interrupts(
 
 
 def _milliseconds(text: Any) -> int | None:
-    """Return an ISO 8601 time in milliseconds since 1970; `None` for anything else, which then never expires."""
+    """Return an ISO 8601 time in milliseconds since 1970; `None` for anything else."""
     try:
         time = datetime.datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -65,7 +68,7 @@ def _milliseconds(text: Any) -> int | None:
 
 
 def tool_calls(events: Iterable[Mapping[str, Any]], input: RunAgentInput) -> dict[str, tuple[str, Any]]:
-    """Collect the tool calls in a run's messages and events: by id, the name and the input of each."""
+    """Return the tool calls in a run's messages and events by id, as name and input."""
     calls: dict[str, tuple[str, Any]] = {}
     arguments: dict[str, str] = {}
     for message in input.messages:
@@ -102,9 +105,9 @@ def apply_decision(
     by: str | None = None,
     decision_id: str | None = None,
 ) -> Approval:
-    """Return the approval with a decision. `payload`: what the agent is answered instead of AG-UI's `approved`.
+    """Return the approval with a decision.
 
-    Raises `ApprovalExpired`, `InvalidInput`.
+    `payload`: what the agent is answered instead of AG-UI's `approved`. Raises `ApprovalExpired`, `InvalidInput`.
     """
     about = f"the approval '{approval.approval_id}'"
     if decision not in ("approve", "reject", "edit"):
@@ -149,12 +152,12 @@ def _decide(
 
 
 def as_undecided(approval: Approval) -> Approval:
-    """Return a decided approval as if it were open for ever, to compare another decision with its own."""
+    """Return a decided approval as if it were open, to compare another decision with it."""
     return replace(approval, decision=None, expires_at=None)
 
 
 def is_same_decision(one: Approval, other: Approval) -> bool:
-    """Return whether an approval was decided alike twice: under one decision id, or with the same answer."""
+    """Return whether two decisions have the same decision id or the same answer."""
     if one.decision_id is not None and one.decision_id == other.decision_id:
         return True
     if one.decision != other.decision:
@@ -179,7 +182,10 @@ def entry_of(approval: Approval) -> dict[str, Any]:
 
 
 async def check_answers(agent: Any, store: Store, approvals: Sequence[Approval]) -> None:
-    """Let an agent with `check_answers` raise `InvalidInput` for decisions on which it could not act."""
+    """Raise `InvalidInput` for decisions on which the agent says it cannot act.
+
+    Only agents with `check_answers` are asked.
+    """
     check = getattr(agent, "check_answers", None)
     if check is not None and approvals:
         entries = [ResumeEntry.model_validate(entry_of(approval)) for approval in approvals]
@@ -189,7 +195,7 @@ async def check_answers(agent: Any, store: Store, approvals: Sequence[Approval])
 def match_answers(
     thread_id: str, approvals: Sequence[Approval], entries: Sequence[ResumeEntry], by: str | None
 ) -> list[Approval]:
-    """Return those of a harness run's approvals that a client's answers decide, with the decisions.
+    """Return the open approvals of a harness run, decided by a client's answers.
 
     Raises `ApprovalNotFound` for an answer to anything else, `AlreadyDecided`, `ApprovalExpired`; `InterruptsOpen` if
     an open approval is not answered.
@@ -211,7 +217,7 @@ def match_answers(
 
 
 def interrupts_open(thread_id: str, approvals: Iterable[Approval]) -> InterruptsOpen:
-    """Return the error for an AG-UI run that does not answer all open interrupts of its thread."""
+    """Return the error for a run that does not answer all open interrupts of its thread."""
     names = ", ".join(f"'{approval.approval_id}'" for approval in approvals if approval.open)
     return InterruptsOpen(
         f"thread '{thread_id}' has open interrupts, and the next run must answer each of them: {names}"
@@ -221,7 +227,7 @@ def interrupts_open(thread_id: str, approvals: Iterable[Approval]) -> Interrupts
 def note_decisions(
     record: RunRecord, decided: Sequence[Approval], owner: str, *, is_last: bool = True
 ) -> Intent | None:
-    """Add decisions to a harness run's events. After the last one it is to continue: return the intent."""
+    """Add decisions to a harness run's events; return the intent after the last one."""
     for approval in decided:
         record.add_event(
             "approval.resolved", approval_id=approval.approval_id, decision=approval.decision, by=approval.by
@@ -234,7 +240,7 @@ def note_decisions(
 
 
 async def withdraw_approvals(store: Store, record: RunRecord) -> list[Change]:
-    """Return the changes that withdraw a harness run's open approvals, and add that to its events."""
+    """Withdraw a harness run's open approvals: add that to its events, return the changes."""
     changes: list[Change] = []
     for approval in await find_approvals(store, record.waits_for):
         if approval.open:

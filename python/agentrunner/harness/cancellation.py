@@ -39,7 +39,7 @@ async def cancel(state: HarnessState, run_id: str) -> bool:
 
 
 def _is_attempt_of(state: HarnessState, record: RunRecord, live_run_id: str) -> bool:
-    """Return whether a live AG-UI run is an attempt of the harness run, or will be when it is admitted."""
+    """Return whether a live AG-UI run is, or is about to be, an attempt of the run."""
     if live_run_id == record.run_id or any(each.run_id == live_run_id for each in record.attempt_runs):
         return True
     return any(attempt.record is not None and attempt.record.run_id == record.run_id for attempt in state.live_attempts)
@@ -60,7 +60,7 @@ async def _write_cancelled(state: HarnessState, store: Store, record: RunRecord)
 
 
 async def _close_interrupts(state: HarnessState, record: RunRecord) -> None:
-    """Run a cancelled run on the thread: only that tells AG-UI clients that no interrupt is left to answer."""
+    """Run a cancelled run on the thread, which closes the interrupts for AG-UI clients."""
 
     async def end_at_once(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
         ids = {"threadId": input.thread_id, "runId": input.run_id}
@@ -76,7 +76,10 @@ async def _close_interrupts(state: HarnessState, record: RunRecord) -> None:
 
 
 async def restart(state: HarnessState, thread_id: str) -> None:
-    """Cancel a thread's harness runs and remove the thread with all its records. Raises `ThreadNotFound`."""
+    """Cancel a thread's harness runs and remove the thread with all its records.
+
+    Raises `ThreadNotFound`.
+    """
     store = await state.open()
     has_runs = False
     async for record in kinds.HARNESS_RUN.iterate(store, thread_id):

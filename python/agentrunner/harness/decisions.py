@@ -1,4 +1,4 @@
-"""Decisions: each approval is decided once, and written with the intent to continue before the agent is started."""
+"""Record decisions, each approval's once, and continue the harness run by its intent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DecisionRequest(NamedTuple):
 async def decide(
     state: HarnessState, request: DecisionRequest, approval_id: str | None, thread_id: str | None
 ) -> RunResult:
-    """Record a decision; after the last one continue the harness run and return its result when it has ended."""
+    """Record a decision, continue the harness run after the last, return its result."""
     record, resuming = await record_decision(state, request, approval_id, thread_id)
     # Shielded: the harness run continues even if the caller is cancelled.
     if resuming is not None and (attempt := await asyncio.shield(resuming)) is not None:
@@ -59,9 +59,10 @@ async def decide(
 async def record_decision(
     state: HarnessState, request: DecisionRequest, approval_id: str | None, thread_id: str | None
 ) -> tuple[RunRecord, asyncio.Task[SupervisedRun | None] | None]:
-    """Write a decision; return the harness run and, after its last decision, the task that continues it.
+    """Write a decision; return the harness run and the task that continues it, if any.
 
-    There is no task if the harness run waits for other approvals, or if this was decided before.
+    The task starts after the last decision. There is none if the harness run waits for other approvals, or if this was
+    decided before.
     """
     store = await state.open()
     while True:
@@ -98,7 +99,10 @@ async def record_decision(
 async def _find_targets(
     store: Store, request: DecisionRequest, approval_id: str | None, thread_id: str | None
 ) -> list[Approval]:
-    """Return the approvals that a decision is about, at least one. Raises `ApprovalNotFound`, `InvalidInput`."""
+    """Return the approvals that a decision is about, at least one.
+
+    Raises `ApprovalNotFound`, `InvalidInput`.
+    """
     if (approval_id is None) == (thread_id is None):
         raise InvalidInput("a decision is about one approval or all of a thread: pass approval_id or thread_id")
     if approval_id is not None:

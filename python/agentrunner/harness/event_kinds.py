@@ -18,7 +18,7 @@ REASONING = 2
 TOOL_RESULT = 3
 FINISHED = 4
 FAILED = 5
-"""What an event is about. Plain numbers, because they are compared for each event of each run."""
+"""Kinds of events: plain numbers, because each event of each run is compared."""
 
 KINDS = {
     "TEXT_MESSAGE_CONTENT": OUTPUT,
@@ -35,7 +35,7 @@ _TYPE_FIRST = b'{"type":"'
 
 @cache
 def model_kinds() -> dict[type, int]:
-    """Return the kind of each `ag_ui` event model: a look at the class is cheaper than at its field."""
+    """Return the kind of each `ag_ui` event model, whose class is cheaper than its field."""
     from ag_ui import core
 
     kinds: dict[type, int] = {}
@@ -70,7 +70,7 @@ def classify(event: Any) -> int:
 
 
 def as_dict(event: Any) -> dict[str, Any]:
-    """Return an event as a dict of AG-UI's field names; an empty one for what is not an event and will be refused."""
+    """Return an event as a dict of AG-UI's field names; an empty one for a non-event."""
     if type(event) is dict:
         return event
     try:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Harness(HarnessQueries):
-    """Runs agents over a runner: within slots, with approvals, and through restarts of the process.
+    """Runs agents within slots, with approvals, and through restarts of the process.
 
     Use it with `async with` inside the runner's, or call `aclose()` before the runner's.
 
@@ -94,7 +94,7 @@ class Harness(HarnessQueries):
         self.runner = runner
         """Runner that runs the agents."""
         self.agents: Mapping[str, HarnessAgent] = {agent: HarnessAgent(state, agent) for agent in agents}
-        """Agents by name as the harness runs them, for `runner.run` or `create_app(runner, harness)`."""
+        """Agents by name as the harness runs them, for `runner.run` or `create_app`."""
         self.recovered = RecoveryReport()
         """What the recovery at start-up did."""
 
@@ -110,7 +110,9 @@ class Harness(HarnessQueries):
         await self.aclose()
 
     async def open(self) -> Store:
-        """Open the harness unless it is open, and recover what other processes left; all methods do this.
+        """Open the harness unless it is open, and recover runs whose process is gone.
+
+        Every other method does this first.
 
         Returns:
             The runner's store.
@@ -189,7 +191,7 @@ class Harness(HarnessQueries):
         scope: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[StreamItem]:
-        """Run an agent and yield its text, its steps, its tools' results and the harness run's events.
+        """Run an agent and yield its text, steps, tool results and harness events.
 
         Leaving the iteration early does not stop the harness run.
 
@@ -219,7 +221,7 @@ class Harness(HarnessQueries):
             raise attempt.refusal
 
     async def cancel(self, run_id: str) -> bool:
-        """Cancel a harness run that waits, for a slot or an approval, or is under way, here or in another process.
+        """Cancel a harness run that waits or is under way, here or in another process.
 
         Args:
             run_id: Id of the harness run or of one of its AG-UI runs.
@@ -236,7 +238,7 @@ class Harness(HarnessQueries):
         return await cancel(self._state, run_id)
 
     async def restart_conversation(self, thread_id: str) -> None:
-        """Cancel a thread's harness runs and remove the thread: messages, approvals, sessions and checkpoints.
+        """Cancel a thread's harness runs and remove the thread with all that belongs to it.
 
         Args:
             thread_id: Thread to remove; the next run on it begins anew.
@@ -250,7 +252,9 @@ class Harness(HarnessQueries):
         await restart(self._state, thread_id)
 
     async def prune(self) -> int:
-        """Remove checkpoints and ended harness runs that the retention does not keep; the harness also does it itself.
+        """Remove the checkpoints and ended harness runs that the retention does not keep.
+
+        The harness does this itself about once a minute.
 
         Returns:
             How many were removed.
@@ -274,7 +278,7 @@ class Harness(HarnessQueries):
         reason: str | None = None,
         payload: Any = None,
     ) -> RunResult:
-        """Decide an approval; after the last one of its harness run, continue that until it ends or waits again.
+        """Decide an approval, and after the last one continue its harness run to its end.
 
         Each approval is decided once, in whatever process. The same decision again, by its `decision_id` or by its
         answer, returns the result of the harness run. The harness run continues even if the caller is cancelled.

@@ -1,4 +1,4 @@
-"""The input of a harness run's agent: what the caller passed, and the thread's messages and state."""
+"""The input of an agent: what the caller passed, and the thread's messages and state."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def _dump_message(message: Any) -> Any:
 
 
 async def with_history(runner: AgentRunner, input: RunAgentInput) -> dict[str, Any]:
-    """Return the thread's messages followed by the input's, and the thread's state unless the input has one."""
+    """Return the thread's messages and then the input's, and the state of either.
+
+    The thread's state is taken only if the input has none.
+    """
     folded = await runner.threads.folded(input.thread_id)
     known = {message["id"] for message in folded.messages}
     try:

@@ -1,4 +1,4 @@
-"""Listeners: each is called in order by a task of its own, so that none delays or breaks a run."""
+"""Call listeners in order, each in a task of its own, so that none delays a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BACKLOG_EVENTS = 10_000
 
 
 class Subscription(Generic[T]):
-    """A listener that is called for every event, until `close()` or the end of its `with` block.
+    """A listener that is called for every event until `close()`.
 
     Example:
         with harness.subscribe(lambda event: print(event.type, event.data)) as subscription:

@@ -1,4 +1,4 @@
-"""Which of the harnesses that share a store are alive, by their processes and their heartbeats."""
+"""Tell which harnesses on a store are alive, by their processes and heartbeats."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Liveness:
         await self._store.write([kinds.HEARTBEAT.removal(self.owner_id, "")])
 
     async def is_gone(self, owner: str) -> bool:
-        """Return whether an owner is gone: its process has ended, or its heartbeats have stopped for too long."""
+        """Return whether an owner's process has ended, or its heartbeats have stopped."""
         if owner == self.owner_id:
             return False
         if _core.Owner.is_gone(owner):

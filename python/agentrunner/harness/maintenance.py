@@ -1,4 +1,4 @@
-"""What a harness does beside its runs: heartbeats, recovery of abandoned runs, removal of old records."""
+"""What a harness does beside its runs: heartbeats, recovery, removal of old records."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ ALLOWED_ANSWERS = (
 
 
 async def ask_policy(policy: Policy | None, request: RunRequest) -> None:
-    """Raise `RunRefused` if the policy refuses the run, fails, or returns what is not an answer."""
+    """Raise `RunRefused` if the policy refuses the run, fails, or returns no valid answer."""
     if policy is None:
         return
     try:

@@ -25,7 +25,7 @@ class HarnessQueries:
         self._state = state
 
     async def wait(self, run_id: str) -> RunResult:
-        """Wait until a harness run has ended or waits for an approval, in whatever process it runs.
+        """Wait until a harness run has ended or waits for an approval, here or elsewhere.
 
         Args:
             run_id: Id of the harness run or of one of its AG-UI runs.

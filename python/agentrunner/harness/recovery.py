@@ -25,7 +25,9 @@ INTERRUPTED = "The run was interrupted: its process ended"
 
 
 async def recover(state: HarnessState, store: Store, *, resume: bool) -> RecoveryReport:
-    """Resume or end every unfinished harness run whose owner is gone. Without `resume`, leave resumable runs waiting.
+    """Resume or end every unfinished harness run whose owner is gone.
+
+    Without `resume`, harness runs that can be resumed are left waiting.
 
     Harness runs whose owner is alive, or may be, are left alone. Two processes may recover at a time: each harness run
     is recovered by one of them.
@@ -108,7 +110,7 @@ async def _recover_run(
 
 
 async def _find_end(store: Store, record: RunRecord, intent: Intent | None) -> tuple[RunState | None, str | None]:
-    """Return how the last attempt ended, with its error, if only the record does not say so; count its deltas."""
+    """Return how the last attempt ended, if the thread says so, and count its deltas."""
     last = record.attempt_runs[-1] if record.attempt_runs else None
     run = await find_stored_attempt(store, record, last) if last is not None else None
     if last is None or run is None:

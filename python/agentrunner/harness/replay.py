@@ -1,4 +1,4 @@
-"""A harness run's events and text read later: its events from its record, its deltas from the thread."""
+"""Read a harness run's events from its record, and its deltas from the thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def find_stored_attempt(store: Store, record: RunRecord, attempt: Attempt)
 
 
 async def read_attempt(store: Store, record: RunRecord, attempt: Attempt) -> list[dict[str, Any]]:
-    """Return an attempt's AG-UI events: compacted if it has ended, as they came while it is live."""
+    """Return an attempt's AG-UI events, compacted if it has ended."""
     run = await find_stored_attempt(store, record, attempt)
     if run is not None:
         return list(decode(run.events))
@@ -49,7 +49,10 @@ async def read_attempt(store: Store, record: RunRecord, attempt: Attempt) -> lis
 
 
 async def replay(store: Store, record: RunRecord, after: int) -> list[HarnessEvent]:
-    """Return a harness run's events after a number. Compacted deltas have the first numbers of their gap."""
+    """Return a harness run's events after a number, deltas included.
+
+    Compacted deltas have the first numbers of the gap that they fill.
+    """
     events = record.events_after(after)
     numbers = [event.seq for event in record.events]
     for attempt in record.attempt_runs:
@@ -72,7 +75,7 @@ async def replay(store: Store, record: RunRecord, after: int) -> list[HarnessEve
 
 
 async def read_text(store: Store, record: RunRecord) -> str:
-    """Return the text of the last attempt; if there is none and tools failed, the tools' errors."""
+    """Return the text of the last attempt, or without text the errors of its tools."""
     if not record.attempt_runs:
         return ""
     events = await read_attempt(store, record, record.attempt_runs[-1])

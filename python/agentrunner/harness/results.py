@@ -1,4 +1,4 @@
-"""Results of harness runs: of an attempt that ran here, of a record, and of a run wherever it is."""
+"""Results of harness runs: of an attempt that ran here, of a record, of any run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def attempt_result(state: HarnessState, attempt: SupervisedRun, scope: str
 
 
 async def run_result(store: Store, record: RunRecord, content: str | None = None) -> RunResult:
-    """Return the result of a harness run by its record. `content`: its text, if the caller has it."""
+    """Return the result of a harness run; `content` is its text, if the caller has it."""
     approvals = await find_approvals(store, record.waits_for)
     if content is None:
         content = await read_text(store, record)
@@ -55,7 +55,10 @@ async def run_result(store: Store, record: RunRecord, content: str | None = None
 
 
 async def wait_for_run(state: HarnessState, run_id: str) -> RunResult:
-    """Wait until a harness run has ended or waits for an approval, in any process. Raises `RunNotFound`."""
+    """Wait until a harness run has ended or waits for an approval, in any process.
+
+    Raises `RunNotFound`.
+    """
     store = await state.open()
     while True:
         record = await load_run(store, run_id)

@@ -36,7 +36,7 @@ def spawn_resume(
 async def resume_run(
     state: HarnessState, record: RunRecord, intent: Intent, *, is_recovery: bool
 ) -> SupervisedRun | None:
-    """Run the agent once more, to its end; return the attempt, or `None` if another process was faster."""
+    """Run the agent once more; return the attempt, or `None` if another was faster."""
     try:
         attempt = await _run_attempt(state, record, intent, is_recovery)
     except Exception:
@@ -57,7 +57,7 @@ async def resume_run(
 async def _run_attempt(
     state: HarnessState, record: RunRecord, intent: Intent, is_recovery: bool
 ) -> SupervisedRun | None:
-    """Run the agent as soon as the thread is free; return `None` if another process has taken the intent."""
+    """Run the agent once the thread is free, or return `None` if the intent was taken."""
     store = await state.open()
     entries = [entry_of(approval) for approval in await find_approvals(store, record.waits_for)]
     while True:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def prune(store: Store, retention: RecordRetention) -> int:
-    """Remove records that are too old or too many; return the number of checkpoints and harness runs removed.
+    """Remove checkpoints and harness runs that are too old or too many; return how many.
 
     The last checkpoint of each session stays, and everything of a harness run that has not ended.
     """
@@ -77,14 +77,14 @@ async def _prune_runs(store: Store, retention: RecordRetention) -> int:
 
 
 def _is_old(retention: RecordRetention, newer: int, at: int | None) -> bool:
-    """Return whether to remove a record. `newer`: how many newer ones there are; `at`: its last write."""
+    """Return whether a record last written `at` is too old or has too many newer ones."""
     if retention.max_count is not None and newer >= retention.max_count:
         return True
     return retention.max_age is not None and at is not None and at < now_ms() - retention.max_age * 1000
 
 
 async def _remove(store: Store, changes: list[Change]) -> int:
-    """Remove records together; return 1, or 0 if one has changed since it was read and all stay."""
+    """Remove records together and return 1; return 0 if one has changed and all stay."""
     with contextlib.suppress(RecordConflict):
         await store.write(changes)
         return 1

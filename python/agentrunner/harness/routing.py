@@ -27,7 +27,7 @@ def description_of(agent: Any) -> str:
 
 
 async def route(router: Router | None, agents: Mapping[str, Any], input: RunAgentInput) -> str:
-    """Return the name of the agent for a run: by rule, else by choice, else the default or the only one.
+    """Return the agent's name for a run: by rule, by choice, the default or the only one.
 
     Raises `AgentNotFound` if the rule or the default names an unknown agent, or if there is no default.
     """

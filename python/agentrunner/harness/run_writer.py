@@ -1,4 +1,4 @@
-"""The one writer of a harness run's record while an attempt is under way, and of its events to the listeners."""
+"""Write a harness run's record during an attempt, and publish its events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ logger = logging.getLogger("agentrunner.harness")
 
 
 class RunWriter:
-    """Writes a harness run from its admission to the end of the attempt, always under the attempt's claim."""
+    """The only writer of a harness run from the admission of an attempt to its end.
+
+    It writes under the attempt's claim, so that it writes nothing once the thread has another owner.
+    """
 
     def __init__(self, state: HarnessState, store: Store, claim: Claim, admission: Admission) -> None:
         self.record: RunRecord = admission.record
@@ -45,7 +48,10 @@ class RunWriter:
         self._published = admission.published
 
     async def begin(self, admission: Admission) -> None:
-        """Write an admission, all of it or nothing, and publish its events. Raises `RecordConflict`, `StoreError`."""
+        """Write an admission, all of it or nothing, and publish its events.
+
+        Raises `RecordConflict`, `StoreError`.
+        """
         changes = admission.record.to_changes()
         if admission.intent is not None:
             changes.append(admission.intent.to_change())
@@ -83,7 +89,7 @@ class RunWriter:
         self._state.bus.publish(HarnessEvent(type, record.run_id, record.thread_id, seq, record.updated_at, data))
 
     async def wait_for(self, approvals: list[Approval]) -> None:
-        """Write that the harness run waits for approvals. If the write fails, the record is as before."""
+        """Write that the harness run waits for approvals; if that fails, nothing changes."""
         record = deepcopy(self.record)
         record.seq += self.deltas
         record.waits_for = [approval.approval_id for approval in approvals]
@@ -115,14 +121,14 @@ class RunWriter:
         return self._write_end([*self.record.to_changes(), *self._drop_intent()])
 
     async def revoke_waiting(self, error: str) -> None:
-        """Fail a harness run that was written to wait, because the runner refused the event that says so."""
+        """Fail a harness run that was to wait, because the runner refused the event for it."""
         if self.record.state == "waiting_for_approval":
             changes = await withdraw_approvals(self._store, self.record)
             self.record.change_state("failed", error)
             await self._write_end([*self.record.to_changes(), *changes])
 
     async def pause(self) -> None:
-        """Leave the harness run to the next start. The process was told to end, so the attempt does not count."""
+        """Leave the harness run to the next start, and do not count this attempt."""
         self.has_ended = True
         self._count_deltas()
         self.record.attempts = max(0, self.record.attempts - 1)
@@ -145,7 +151,7 @@ class RunWriter:
         return [self.record.drop_intent()] if self.intent is not None else []
 
     async def _write_end(self, changes: list[Change]) -> None:
-        """Write the attempt's end; if the store fails, recovery finds out from the thread how it ended."""
+        """Write the attempt's end; if the store fails, leave it to recovery."""
         try:
             try:
                 versions = await self._store.write(changes, self._claim)

@@ -34,7 +34,7 @@ class Slots(Protocol):
         """Wait until a queued run has a slot."""
 
     async def leave(self, run_id: str) -> None:
-        """Give a run's slot, or its place in the queue, to the next run. Does nothing for a run that has neither."""
+        """Pass a run's slot or its place in the queue on; do nothing if it has neither."""
 
 
 class UnlimitedSlots:
@@ -82,7 +82,7 @@ class LocalSlots:
 
 
 class SharedSlots:
-    """Slots of all processes on a store: one record with the holders and the queue, changed by compare and set."""
+    """Slots of all processes on a store, in one record that is compared and set."""
 
     def __init__(self, store: Store, liveness: Liveness, name: str, count: int) -> None:
         self._store = store
@@ -90,7 +90,7 @@ class SharedSlots:
         self._name = name
         self._count = count
         self._freed = asyncio.Event()
-        """Set when a run of this process leaves, so that the next one here need not wait for its next read."""
+        """Set when a run of this process leaves, so that the next one here reads at once."""
 
     async def enter(self, run_id: str) -> bool:  # noqa: D102
         return await self._change(add=run_id)
@@ -128,7 +128,7 @@ class SharedSlots:
         )
 
     async def _change(self, *, add: str | None = None, remove: str | None = None, purge: bool = False) -> bool:
-        """Add or remove a run and fill free slots from the queue; return whether the added run holds a slot.
+        """Add or remove a run, fill free slots, return whether the added run holds one.
 
         `purge`: also remove the runs of owners that are gone, which otherwise happens only when all slots are held.
         """
@@ -159,7 +159,7 @@ class SharedSlots:
 
 
 def choose_slots(store: Store, liveness: Liveness, name: str, count: int | None) -> Slots:
-    """Return the slots for a harness: without `count` one for every run, else shared if the store is."""
+    """Return the slots for a harness, shared between processes if the store is."""
     if count is None:
         return UnlimitedSlots()
     return SharedSlots(store, liveness, name, count) if store.shared else LocalSlots(count)

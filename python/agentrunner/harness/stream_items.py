@@ -1,4 +1,4 @@
-"""The items of `Harness.stream_events`: AG-UI events and harness events of one attempt in one order."""
+"""The items of `Harness.stream_events`: AG-UI and harness events in one order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LISTENER_GRACE_SECONDS = 1.0
 
 
 async def iterate_items(attempt: SupervisedRun, stream: EventStream) -> AsyncIterator[StreamItem]:
-    """Yield the items of an attempt as they become durable: how it begins, what the agent says, how it ends."""
+    """Yield the items of an attempt in the order in which they become durable."""
     yielded = 0
 
     def lifecycle_items(until: int | None) -> list[StreamItem]:
@@ -80,7 +80,7 @@ def _item(attempt: SupervisedRun, kind: ItemKind, event: dict[str, Any]) -> Stre
 
 
 async def dispatch(stream: AsyncIterator[StreamItem], listeners: Listeners) -> None:
-    """Call each listener with the items of its kind; after the last item they have a moment to take the rest."""
+    """Call each listener with the items of its kind, and wait a moment for the last."""
     by_kind: dict[str, list[Subscription[StreamItem]]] = {}
     for kind, value in listeners.items():
         of_kind: list[ItemListener] = list(value) if isinstance(value, (list, tuple)) else [value]  # type: ignore[list-item]

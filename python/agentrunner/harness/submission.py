@@ -1,4 +1,4 @@
-"""Start an attempt for a caller's input: read it, choose the agent, and hand the attempt to the runner."""
+"""Start an attempt for a caller: read the input, choose the agent, call the runner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def start_attempt(
     scope: str | None,
     headers: Mapping[str, str] | None,
 ) -> tuple[SupervisedRun, EventStream]:
-    """Start the first attempt of a harness run; return it with its AG-UI run's stream. Raises as `Harness.run`."""
+    """Start the first attempt of a harness run and return it with its stream."""
     model = read_input(input, thread_id, run_id)
     await state.open()
     name = check_agent(state.agents, agent) if agent is not None else await route(state.router, state.agents, model)

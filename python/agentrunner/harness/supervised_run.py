@@ -1,4 +1,4 @@
-"""One AG-UI run under the harness: admitted, given a slot, watched event by event, its end written."""
+"""Run an agent for one AG-UI run: admit it, watch its events, write its end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ logger = logging.getLogger("agentrunner.harness")
 
 
 class SupervisedRun:
-    """An attempt: the user's agent for one AG-UI run, as the runner calls it and the harness watches it.
+    """An attempt: the user's agent as the runner calls it and the harness watches it.
 
     `agent_name`: which of the harness's agents. `intent`: the intent by which this harness starts the attempt, as it
     was read; `None` if a caller or a client starts it. `is_recovery`: whether the recovery starts it.
@@ -72,7 +72,7 @@ class SupervisedRun:
         self.intent = intent
         self.is_recovery = is_recovery
         self.loads_history = False
-        """Whether the input has only new messages, and the agent gets those of the thread and its state as well."""
+        """Whether the agent gets the thread's messages and state besides the input's."""
         self.collects_output = False
         """Whether the agent's text is kept for a result."""
         self.thread_id = self.run_id = ""
@@ -174,7 +174,7 @@ class SupervisedRun:
     # Admission
 
     async def _admit(self, input: RunAgentInput) -> tuple[RunWriter, RunAgentInput]:
-        """Write that the attempt begins, once it may and has a slot; return its writer and the agent's input."""
+        """Begin the attempt once it may and has a slot; return its writer and input."""
         slots = self._state.slots
         candidate = Candidate(self._run, self.store, input, self.agent_id, self.agent, self.intent)
         has_slot = False
@@ -215,7 +215,7 @@ class SupervisedRun:
         )
 
     async def _write(self, admission: Admission) -> RunWriter:
-        """Write the admission in a task of its own, so that a cancelled run knows what was written of it."""
+        """Write the admission, in a task that a cancelled run can wait for."""
         writer = self.writer or RunWriter(self._state, self.store, self._claim, admission)
 
         async def write() -> None:
@@ -227,7 +227,7 @@ class SupervisedRun:
         return writer
 
     async def _agent_input(self, input: RunAgentInput, approvals: list[Approval]) -> RunAgentInput:
-        """Return the input with the thread's history, where the caller sent only new messages, and all answers."""
+        """Return the agent's input: with the history if needed, and with all answers."""
         changes: dict[str, Any] = {}
         if self.loads_history:
             changes = await with_history(self._state.runner, input)
@@ -264,7 +264,7 @@ class SupervisedRun:
             writer.publish_delta(event_type, delta_of(event), message_id_of(event))  # type: ignore[arg-type]
 
     async def _request_approvals(self, writer: RunWriter, event: Any, input: RunAgentInput) -> None:
-        """Write the approvals that a RUN_FINISHED asks for before it is shown: a client may answer it at once."""
+        """Write the approvals of a RUN_FINISHED before a client can see and answer it."""
         if writer.has_ended or not (interrupts := interrupts_of(event)):
             return
         events = decode(self._driver.recorder.compacted()) if self._driver is not None else []
@@ -352,7 +352,7 @@ class SupervisedRun:
             logger.exception("run %s: its agent failed to abort", self.run_id)
 
     async def _release(self) -> None:
-        """Give back the slot, once, and let everything that waits for the attempt's end continue."""
+        """Release the slot, once, and wake everything that waits for the attempt's end."""
         if self._is_queued:
             self._is_queued = False
             await asyncio.shield(self._state.spawn(self._state.release_slot(self.run_id)))

@@ -40,7 +40,7 @@ class Recovery:
     resume_on_startup: bool = True
     """Whether to continue at start-up the harness runs that can continue."""
     max_attempts: int = 3
-    """Starts of an agent for the same step, the first included, before the harness run is failed."""
+    """Starts of an agent for the same step, after which the harness run is failed."""
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
@@ -86,7 +86,7 @@ class StreamItem:
     run_id: str
     """Id of the harness run."""
     text: str
-    """Delta of content and reasoning, name of a step, text of a tool's result; otherwise empty."""
+    """Delta, name of a step, or text of a tool's result; empty for `lifecycle`."""
     event: Mapping[str, Any] | HarnessEvent
     """AG-UI event as a dict; for `lifecycle` items the `HarnessEvent`."""
 
@@ -142,7 +142,7 @@ class RunRequest:
 
 
 PolicyAnswer: TypeAlias = bool | str | Sequence[str] | None
-"""`True`, `None` or no reasons: the run is admitted. `False`, a reason or reasons: it is refused."""
+"""`True` or `None` admits the run; `False`, a reason or a sequence of reasons refuses it."""
 Policy: TypeAlias = Callable[[RunRequest], Awaitable[PolicyAnswer] | PolicyAnswer]
 """A sync or async function that admits or refuses a run; a policy that raises refuses it.
 
@@ -157,7 +157,7 @@ Choice: TypeAlias = Callable[["RunAgentInput", Mapping[str, str]], Awaitable[str
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Choose an agent for a run that does not name one: by the rule, else by the choice, else the default.
+    """Choose an agent for a run that does not name one.
 
     Args:
         rule: A sync or async function of the input that returns an agent's name or `None`.
@@ -172,7 +172,7 @@ class Router:
     rule: Rule | None = None
     """Function of the input that returns an agent's name or `None`."""
     choose: Choice | None = None
-    """Function of the input and the agents' descriptions by name, called if the rule returns `None`."""
+    """Function of the input and the agents' descriptions, called without a rule's answer."""
     default: str | None = None
     """Name of the agent that is taken otherwise."""
 
@@ -194,6 +194,6 @@ class RecoveryReport:
     failed: list[str] = field(default_factory=list)
     """Harness runs that cannot continue or were tried too often."""
     unknown_agents: dict[str, str] = field(default_factory=dict)
-    """Harness runs that were left alone, with the name of the agent that this harness does not have."""
+    """Harness runs left alone, with the name of the agent that this harness lacks."""
     waiting: list[str] = field(default_factory=list)
     """Harness runs that can continue and wait for `Harness.recover()`."""

@@ -1,1 +1,1 @@
-"""Records: every kind the package stores, their one encoding, and the values of harness runs and approvals."""
+"""Every kind of record, their one encoding, and harness runs and approvals."""

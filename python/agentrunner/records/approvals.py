@@ -54,7 +54,7 @@ class Approval:
     expires_at: int | None = None
     """Time from which it cannot be approved, in milliseconds since 1970; `None`: never."""
     decision: Decision | Literal["withdrawn"] | None = None
-    """Decision about it; `withdrawn`: its harness run was cancelled or failed; `None`: none yet."""
+    """Decision about it, if any; `withdrawn`: its harness run was cancelled or failed."""
     decision_id: str | None = None
     """Id that the caller gave the decision, to recognize a repetition."""
     by: str | None = None
@@ -122,7 +122,7 @@ def read_approval(record: Record) -> Approval:
 
 
 def approval_changes(approval: Approval) -> list[Change]:
-    """Return the changes that write an approval, unless another process has changed it since it was read."""
+    """Return the changes that write an approval if it is as it was read."""
     value = asdict(approval)
     del value["version"]
     key, thread_id = approval.approval_id, approval.thread_id
@@ -175,7 +175,7 @@ async def list_approvals(store: Store, thread_id: str | None, state: ApprovalSta
 async def find_open_interrupts(
     store: Store, run_id: str, interrupts: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]] | None:
-    """Return those of an AG-UI run's interrupts that are not decided; `None` if it has no approvals."""
+    """Return the undecided ones of a run's interrupts; `None` if it has no approvals."""
     approvals = [await find_approval(store, approval_key(run_id, f"{each.get('id')}")) for each in interrupts]
     if all(approval is None for approval in approvals):
         return None
@@ -193,7 +193,7 @@ async def is_every_interrupt_answered(store: Store, thread_id: str, interrupt_id
 
 
 async def is_every_interrupt_closed(store: Store, thread_id: str, interrupt_ids: Collection[str]) -> bool:
-    """Return whether the thread has approvals for any of the interrupts, and none of those is open."""
+    """Return whether there are approvals for the interrupts and none of them is open."""
     endings = tuple(approval_key("", interrupt_id) for interrupt_id in interrupt_ids)
     has_approval = False
     async for record in kinds.APPROVAL.iterate(store, thread_id):
@@ -210,10 +210,10 @@ _run_with_accepted_answers: contextvars.ContextVar[str | None] = contextvars.Con
 
 
 def accept_answers(run_id: str) -> None:
-    """Note that a harness has accepted the answers in the input of the AG-UI run of the current task."""
+    """Note that a harness has accepted the answers in the input of the current run."""
     _run_with_accepted_answers.set(run_id)
 
 
 def has_accepted_answers(run_id: str) -> bool:
-    """Return whether a harness accepted the answers of this run in time, so that their expiry no longer counts."""
+    """Return whether a harness accepted this run's answers before they expired."""
     return _run_with_accepted_answers.get() == run_id

@@ -23,7 +23,10 @@ def checksum(data: bytes, purpose: bytes = b"") -> str:
 
 
 def encode_value(value: dict[str, Any]) -> bytes:
-    """Return the bytes to store for a value. Raises `TypeError` or `ValueError` for what JSON cannot express."""
+    """Return the bytes to store for a value.
+
+    Raises `TypeError` or `ValueError` for what JSON cannot express.
+    """
     return _seal(VERSION, dump(value))
 
 

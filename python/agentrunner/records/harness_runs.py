@@ -1,4 +1,4 @@
-"""Harness runs as records: the run, its attempts, its events, and the intent to start it again."""
+"""Harness runs as records: their attempts, events, and intents to start them again."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class RunRecord:
     owner: str
     """Owner id of the harness that runs it while it is queued, running or resuming."""
     input_extras: dict[str, Any]
-    """What its first input has besides messages and state: `tools`, `context`, `forwardedProps`."""
+    """First input's `tools`, `context` and `forwardedProps`, for the later attempts."""
     created_at: int
     """Time of its creation in milliseconds since 1970."""
     updated_at: int
@@ -167,7 +167,7 @@ class RunRecord:
         )
 
     def to_changes(self) -> list[Change]:
-        """Return the changes that write it, unless another process has changed it since it was read."""
+        """Return the changes that write it if the stored record is as it was read."""
         value = {
             _NAMES_ON_DISK.get(each.name, each.name): getattr(self, each.name)
             for each in fields(self)
@@ -196,7 +196,7 @@ class RunRecord:
 
 @dataclass(slots=True)
 class Intent:
-    """The intent to start a harness run's agent again, which is written before the agent is started."""
+    """The intent to start an agent again, written before the agent is started."""
 
     run_id: str
     """Id of the harness run."""
@@ -225,13 +225,13 @@ class Intent:
             raise RecordDamaged(record.kind, record.key) from error
 
     def to_change(self) -> Change:
-        """Return the change that writes it, unless another process has changed it since it was read."""
+        """Return the change that writes it if the stored record is as it was read."""
         value = {"kind": self.kind, "owner": self.owner, "attempts": self.attempts, "across": self.across}
         return kinds.INTENT.change(self.run_id, self.thread_id, value, self.version)
 
 
 async def find_run(store: Store, run_id: str) -> RunRecord | None:
-    """Return a harness run by its id or the id of one of its AG-UI runs; `None` if there is none."""
+    """Return a harness run by its id or that of one of its AG-UI runs, if it exists."""
     record = await kinds.HARNESS_RUN.find(store, run_id)
     if record is None and (attempt := await kinds.ATTEMPT.find(store, run_id)) is not None:
         record = await kinds.HARNESS_RUN.find(store, kinds.ATTEMPT.decode(attempt)["run_id"])

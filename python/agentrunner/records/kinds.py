@@ -37,11 +37,11 @@ class RecordKind:
     """Whether version 0.1.0 wrote its values without a checksum."""
 
     def change(self, key: str, thread_id: str, value: dict[str, Any], version: int | None = None) -> Change:
-        """Return the change that writes a value. With `version`, it fails unless the record has that version."""
+        """Return the change that writes a value, with `version` only over that version."""
         return Change(self.name, key, thread_id, encode_value(value), version)
 
     def removal(self, key: str, thread_id: str, version: int | None = None) -> Change:
-        """Return the change that removes a record. With `version`, it fails unless the record has that version."""
+        """Return the change that removes a record, with `version` only that version."""
         return Change(self.name, key, thread_id, None, version)
 
     def decode(self, record: Record) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class RecordKind:
         return await store.record(self.name, key)
 
     async def iterate(self, store: Store, thread_id: str | None = None) -> AsyncIterator[Record]:
-        """Iterate over all records of this kind in the order of their keys, with `thread_id` only that thread's."""
+        """Iterate over the records of this kind, or only a thread's, ordered by key."""
         after: tuple[str, str] | None = None
         while True:
             page = await store.records(self.name, thread_id, after, PAGE_RECORDS)
@@ -64,7 +64,7 @@ class RecordKind:
             after = (page[-1].kind, page[-1].key)
 
     async def read_all(self, store: Store, thread_id: str | None, read: Callable[[Record], T]) -> list[T]:
-        """Return what `read` makes of each record; records that cannot be read are logged and skipped."""
+        """Return what `read` makes of each record; log and skip those it cannot read."""
         values: list[T] = []
         async for record in self.iterate(store, thread_id):
             try:
@@ -77,32 +77,68 @@ class RecordKind:
 # Of a harness
 
 HARNESS_RUN = RecordKind("run", plain_v1=True)
-"""A harness run. Key: the id of its first AG-UI run. Value: `harness_runs.RunRecord`."""
+"""A harness run.
+
+Key: the id of its first AG-UI run. Value: the fields of `harness_runs.RunRecord`.
+"""
 ACTIVE_RUN = RecordKind("active", plain_v1=True)
-"""A mark of a harness run that has not ended, for recovery. Key: the harness run's id. Value: state, owner, agent."""
+"""A mark of a harness run that has not ended, by which recovery finds it.
+
+Key: the harness run's id. Value: its `state`, `owner` and `agent`.
+"""
 ATTEMPT = RecordKind("segment", plain_v1=True)
-"""A later attempt of a harness run. Key: the id of its AG-UI run. Value: `run_id`, the harness run's id."""
+"""A later attempt of a harness run.
+
+Key: the id of its AG-UI run. Value: `run_id`, the harness run's id.
+"""
 INTENT = RecordKind("intent", plain_v1=True)
-"""A harness run that is to be started again. Key: the harness run's id. Value: `harness_runs.Intent`."""
+"""An intent to start a harness run's agent again.
+
+Key: the harness run's id. Value: the fields of `harness_runs.Intent`.
+"""
 APPROVAL = RecordKind("approval", plain_v1=True)
-"""An approval. Key: `approvals.approval_key`. Value: `approvals.Approval`."""
+"""An approval, decided or not.
+
+Key: `approvals.approval_key`. Value: the fields of `approvals.Approval`.
+"""
 OPEN_APPROVAL = RecordKind("open", plain_v1=True)
-"""A mark of an approval that is not decided. Key: as `APPROVAL`. Value: `run_id`, the harness run's id."""
+"""A mark of an approval that is not decided.
+
+Key: as `APPROVAL`. Value: `run_id`, the harness run's id.
+"""
 HEARTBEAT = RecordKind("beat", plain_v1=True)
-"""The heartbeat of a harness. Key: its owner id; no thread. Value: `at`, in milliseconds since 1970."""
+"""The last heartbeat of a harness.
+
+Key: its owner id; it has no thread. Value: `at`, in milliseconds since 1970.
+"""
 SLOTS = RecordKind("slots", plain_v1=True)
-"""Run slots of the harnesses of one name. Key: that name; no thread. Value: `held`, `line`: pairs of run and owner."""
+"""The run slots of all harnesses of one name.
+
+Key: that name; it has no thread. Value: `held` and `line`, pairs of an AG-UI run's id and an owner id.
+"""
 
 # Of an agent runtime
 
 SESSION = RecordKind("session")
-"""A conversation without its messages. Key: its id. Value: `Session` of the runtime."""
+"""A conversation without its messages.
+
+Key: its id. Value: the fields of the runtime's `Session`, with the number of messages.
+"""
 MESSAGE = RecordKind("message")
-"""A message of a session. Key: `numbered_key`, from 0. Value: the message in AG-UI's wire form."""
+"""A message of a session.
+
+Key: `numbered_key`, from 0. Value: the message in AG-UI's wire form.
+"""
 CHECKPOINT = RecordKind("checkpoint")
-"""A step of a session's turn. Key: `numbered_key`, from 1. Value: `Checkpoint` of the runtime."""
+"""A step of a session's turn, from which the turn can continue.
+
+Key: `numbered_key`, from 1. Value: the fields of the runtime's `Checkpoint`.
+"""
 TOOL_CALL = RecordKind("tool")
-"""A tool call that was begun. Key: `session_key` with the call's id. Value: `LedgerEntry` of the runtime."""
+"""A tool call that was begun.
+
+Key: `session_key` with the call's id. Value: the fields of the runtime's `LedgerEntry`.
+"""
 
 THREAD_KINDS = (
     HARNESS_RUN, ACTIVE_RUN, ATTEMPT, APPROVAL, OPEN_APPROVAL, INTENT, SESSION, MESSAGE, CHECKPOINT, TOOL_CALL,
@@ -111,7 +147,7 @@ THREAD_KINDS = (
 
 
 def session_key(session_id: str, last: str) -> str:
-    """Return the key of something in a session; different sessions never share a key, whatever their ids contain."""
+    """Return a key within a session; sessions never share one, whatever their ids contain."""
     return f"{session_id.replace('%', '%25').replace('/', '%2F')}/{last}"
 
 
