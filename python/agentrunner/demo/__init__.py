@@ -1,1 +1,1 @@
-"""The tour `agentrunner demo` takes: a real framework's agent, real processes, a real kill."""
+"""The tour of `agentrunner demo`: a real agent, real processes, a real kill."""

@@ -1,4 +1,4 @@
-"""The tour's agent: a pydantic-ai agent with a tool, and pydantic-ai's offline model in place of a paid one."""
+"""The tour's agent: pydantic-ai with a tool and an offline model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models.function import AgentInfo, DeltaToolCalls
 
-# On a terminal pydantic-ai greets the first run with a banner, which would stand in the middle of a scene.
+# On a terminal pydantic-ai prints a banner before its first run, which would break up the tour's output.
 os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
 
-PACE = 0.004
+DELTA_SECONDS = 0.004
 """Seconds between two deltas."""
-TOKEN = 4
-"""Characters of a delta: what models give."""
+DELTA_CHARACTERS = 4
+"""Characters of one delta, about as many as a model's token has."""
 
 ANSWER = """\
 It will be sunny all day, so stay outside. Begin at eight on the Praça do Comércio, while the square still belongs to \
@@ -41,16 +41,16 @@ somebody starts to sing, stop talking; it is rude to go on. Walk home downhill, 
 
 
 async def _model(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
-    """Ask for the weather first; once that is known, answer."""
-    answered = any(part.part_kind == "tool-return" for part in messages[-1].parts)
-    text = ANSWER if answered else "Let me look at the weather first."
-    for start in range(0, len(text), TOKEN):
-        yield text[start : start + TOKEN]
-        await asyncio.sleep(PACE)
-    if not answered:
+    """Call the weather tool first, then answer with its result."""
+    has_result = any(part.part_kind == "tool-return" for part in messages[-1].parts)
+    text = ANSWER if has_result else "Let me look at the weather first."
+    for start in range(0, len(text), DELTA_CHARACTERS):
+        yield text[start : start + DELTA_CHARACTERS]
+        await asyncio.sleep(DELTA_SECONDS)
+    if not has_result:
         yield {0: DeltaToolCall(name="weather", json_args='{"city": ', tool_call_id=f"call-{uuid.uuid4().hex[:8]}")}
-        for piece in ('"Lis', 'bon"}'):
-            yield {0: DeltaToolCall(json_args=piece)}
+        for delta in ('"Lis', 'bon"}'):
+            yield {0: DeltaToolCall(json_args=delta)}
 
 
 _agent = Agent(FunctionModel(stream_function=_model))
@@ -58,24 +58,24 @@ _agent = Agent(FunctionModel(stream_function=_model))
 
 @_agent.tool_plain
 def weather(city: str) -> str:
-    """Tell the weather."""
+    """Return the weather in a city."""
     return f"Sunny in {city}, 24 degrees, a light wind from the river"
 
 
 async def agent(input: RunAgentInput) -> AsyncIterator[BaseEvent]:
-    """Look at the weather in Lisbon and plan a day there: pydantic-ai with a tool."""
-    # All it takes to hand a pydantic-ai agent to a runner.
+    """Look up the weather in Lisbon and plan a day there (pydantic-ai with a tool)."""
+    # This loop is all that a runner needs of a pydantic-ai agent.
     async for event in AGUIAdapter(agent=_agent, run_input=input).run_stream():
         yield event
 
 
-def request(thread_id: str, run_id: str, known: list[dict[str, Any]], question: str) -> dict[str, Any]:
-    """Give what a client sends: all the messages it has, and the new one."""
-    asked = {"id": f"{run_id}-question", "role": "user", "content": question}
+def make_request(thread_id: str, run_id: str, history: list[dict[str, Any]], question: str) -> dict[str, Any]:
+    """Return what a client sends: all the messages it has, and the new one."""
+    message = {"id": f"{run_id}-question", "role": "user", "content": question}
     return {
         "threadId": thread_id,
         "runId": run_id,
-        "messages": [*known, asked],
+        "messages": [*history, message],
         "tools": [],
         "context": [],
         "state": {},

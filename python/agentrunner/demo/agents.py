@@ -1,4 +1,4 @@
-"""What `make serve` serves: a guide, one that asks before it acts, one that says a lot at once. All offline."""
+"""The agents that `make serve` serves; all of them work offline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def burst(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-    """Say 10,000 events as fast as they can be kept."""
+    """Emit 10,000 events as fast as they can be stored."""
     yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
     for number in range(100):
         message_id = f"message-{uuid.uuid4()}"
@@ -30,5 +30,8 @@ async def burst(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
 
 
 def agents(runner: AgentRunner) -> Harness:
-    """Give the agents, in the order of a harness: what the second asks outlives the server, and is done once."""
+    """Return a harness over the runner, with a guide, an agent that asks, and a burst.
+
+    An approval that the second agent asks for outlives the server, and its tool runs once.
+    """
     return Harness(runner, {"default": guide, "approval": Booking(), "burst": burst})

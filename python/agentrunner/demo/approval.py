@@ -1,4 +1,4 @@
-"""The scene in which a tool waits for approval, and its server does not live to see it."""
+"""The scene in which a tool waits for approval while its server is killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from agentrunner.demo.agent import request
+from agentrunner.demo.agent import make_request
 from agentrunner.demo.desk import BOOKED
 from agentrunner.demo.screen import Reader, Row, stored_runs
 
@@ -19,51 +19,52 @@ if TYPE_CHECKING:
     from agentrunner.demo.screen import Screen
     from agentrunner.runners import SqliteAgentRunner
 
+
 THREAD = "table"
 
 
-async def approval(path: Path, runner: SqliteAgentRunner, screen: Screen) -> list[Row]:
-    """Let a server ask, kill it, start it again, and answer that one."""
-    screen.scene("A tool call waits for approval; its server is killed, and started again")
-    asked, answered, late = Reader("who asks"), Reader("who approves"), Reader("who comes late")
+async def play_approval(path: Path, runner: SqliteAgentRunner, screen: Screen) -> list[Row]:
+    """Kill a server whose agent waits for an approval, restart it, and approve."""
+    screen.scene("A tool call waits for approval; its server is killed and started again")
+    asking, approving, late = Reader("asking run"), Reader("approving run"), Reader("late approval")
     async with _Server(path) as server:
-        with screen.reading(asked):
-            await server.run(request(THREAD, "run-4", [], "A table for tonight?"), asked)
+        with screen.reading(asking):
+            await server.run(make_request(THREAD, "run-4", [], "A table for tonight?"), asking)
         code = await server.kill()
-    interrupts = _interrupts(asked)
+    interrupts = _interrupts(asking)
     interrupt = interrupts[0] if interrupts else {}
     screen.promise(
         f'the run ends with a question, "{interrupt.get("message")}", and nothing is booked',
-        len(interrupts) == 1 and not server.booked,
+        len(interrupts) == 1 and not server.bookings,
     )
     screen.promise(f"process {server.pid} died of SIGKILL while the question was open", code == -9)
     answer = {"interruptId": interrupt.get("id", ""), "status": "resolved"}
-    async with _Server(path) as again:
-        with screen.reading(answered):
-            await again.run(_resume("run-5", answer | {"payload": {"approved": True}}), answered)
-        await again.run(_resume("run-6", answer | {"payload": {"approved": False}}), late)
+    async with _Server(path) as restarted:
+        with screen.reading(approving):
+            await restarted.run(_answer_input("run-5", answer | {"payload": {"approved": True}}), approving)
+        await restarted.run(_answer_input("run-6", answer | {"payload": {"approved": False}}), late)
     screen.promise(
-        f"process {again.pid} takes the approval, and the run completes",
-        _end(answered).get("type") == "RUN_FINISHED" and not _interrupts(answered),
+        f"process {restarted.pid} takes the approval, and the run completes",
+        _last_event(approving).get("type") == "RUN_FINISHED" and not _interrupts(approving),
     )
-    refusal = _end(late).get("code")
+    refusal = _last_event(late).get("code")
     screen.promise(f"another answer comes too late: {refusal}", refusal == "ALREADY_DECIDED")
-    booked = server.booked + again.booked
-    screen.promise(f"the tool ran once: {', '.join(booked)}", len(booked) == 1)
+    bookings = server.bookings + restarted.bookings
+    screen.promise(f"the tool ran once: {', '.join(bookings)}", len(bookings) == 1)
     stored = await stored_runs(runner, THREAD)
     return [
         Row(run_id, reader.events, stored.get(run_id, []), f"{reader.name} {len(reader.events)}")
-        for run_id, reader in (("run-4", asked), ("run-5", answered))
+        for run_id, reader in (("run-4", asking), ("run-5", approving))
     ]
 
 
 class _Server:
-    """A process of `desk.py`, as long as it is used."""
+    """A child process that runs `desk.py`; leaving the block kills it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.booked: list[str] = []
-        """What its tool has done."""
+        self.bookings: list[str] = []
+        """The bookings that its tool has made."""
 
     _child: asyncio.subprocess.Process
 
@@ -83,8 +84,8 @@ class _Server:
             await self.kill()
 
     async def run(self, input: dict[str, Any], reader: Reader) -> None:
-        """Have it run, and read to the end."""
-        assert self._child.stdin is not None  # noqa: S101 - pipes were asked for, here and below
+        """Send the server a run's input and read the run to its end."""
+        assert self._child.stdin is not None  # noqa: S101 - `__aenter__` requests pipes, here and below
         assert self._child.stdout is not None  # noqa: S101
         self._child.stdin.write(json.dumps(input).encode() + b"\n")
         async for line in self._child.stdout:
@@ -92,27 +93,27 @@ class _Server:
             if not second:
                 return
             if first == BOOKED.encode():
-                self.booked.append(second.decode())
+                self.bookings.append(second.decode())
             else:
                 reader.see(first.decode(), second)
 
     async def kill(self) -> int:
-        """Kill it, and give how it died."""
+        """Kill the process and return its exit code."""
         os.kill(self.pid, signal.SIGKILL)
         return await self._child.wait()
 
 
-def _resume(run_id: str, answer: dict[str, Any]) -> dict[str, Any]:
+def _answer_input(run_id: str, answer: dict[str, Any]) -> dict[str, Any]:
     return {"threadId": THREAD, "runId": run_id, "messages": [], "resume": [answer]}
 
 
-def _end(reader: Reader) -> dict[str, Any]:
-    """Give the last event a reader has seen."""
+def _last_event(reader: Reader) -> dict[str, Any]:
+    """Return the last event that a reader has seen."""
     event: dict[str, Any] = json.loads(reader.events[-1]) if reader.events else {}
     return event
 
 
 def _interrupts(reader: Reader) -> list[dict[str, Any]]:
-    """Give what a run has ended by asking."""
-    interrupts: list[dict[str, Any]] = (_end(reader).get("outcome") or {}).get("interrupts", [])
+    """Return the interrupts with which a run has ended."""
+    interrupts: list[dict[str, Any]] = (_last_event(reader).get("outcome") or {}).get("interrupts", [])
     return interrupts

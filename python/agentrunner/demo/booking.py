@@ -1,4 +1,4 @@
-"""A runtime whose tool asks before it runs: it books a table. Its model is a script, in place of a paid one."""
+"""An agent that books a table once that is approved; its model is a script."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ if TYPE_CHECKING:
 
     from agentrunner.runtime import LlmEvent, LlmRequest
 
-PACE = 0.03
+WORD_SECONDS = 0.03
 """Seconds between two words."""
 TABLE = {"restaurant": "Tasca do Jaime", "time": "21:00", "seats": 2}
 
 
 class Concierge:
-    """Calls the tool first; once that has a result, or was not allowed, says so."""
+    """Stands in for a model: calls the tool, then reports its result or its refusal."""
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
-        """Answer."""
+        """Yield the model's events for one request."""
         last = request.messages[-1]
-        answered = last["role"] == "tool"
-        if not answered:
+        has_result = last["role"] == "tool"
+        if not has_result:
             text = "There is a table for two at nine, by the window."
         elif last.get("error"):
-            text = "Then I leave it."
+            text = "Then I will not book it."
         else:
-            text = f"It is done: {str(last['content']).splitlines()[-1]}. Ask for the sardines."
+            text = f"Your table is booked: {str(last['content']).splitlines()[-1]}. Ask for the sardines."
         for word in text.split(" "):
             yield TextDelta(f"{word} ")
-            await asyncio.sleep(PACE)
-        if not answered:
+            await asyncio.sleep(WORD_SECONDS)
+        if not has_result:
             call = f"call-{uuid.uuid4().hex[:8]}"
             yield ToolCallStart(call, "book")
             yield ToolCallArgs(call, json.dumps(TABLE))
-        yield Finish("stop" if answered else "tool_calls")
+        yield Finish("stop" if has_result else "tool_calls")
 
 
 class Booking(AgentRuntime):
-    """The runtime with its tool. `told`: of each table that is booked."""
+    """A runtime with the booking tool; `on_booking` is called with each booking."""
 
-    description = "Find a table and book it, once that is approved: a runtime with a tool, under a harness."
+    description = "Finds a table and books it once that is approved (a runtime with a tool, under a harness)."
 
-    def __init__(self, told: Callable[[str], object] | None = None) -> None:
+    def __init__(self, on_booking: Callable[[str], object] | None = None) -> None:
         async def book(restaurant: str, time: str, seats: int) -> str:
             """Book a table."""
-            booked = f"{seats} seats at {restaurant}, {time}"
-            if told is not None:
-                told(booked)
-            return booked
+            booking = f"{seats} seats at {restaurant}, {time}"
+            if on_booking is not None:
+                on_booking(booking)
+            return booking
 
         super().__init__(Concierge(), tools=[tool(policy="ask")(book)])

@@ -1,4 +1,7 @@
-"""The server that is killed: each line of stdin is a run's input, of whose events each is a line of stdout."""
+"""The server that the approval scene kills.
+
+Each line of stdin is a run's input. Each event of that run is a line of stdout, and an empty line ends it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from agentrunner.harness import Harness
 from agentrunner.runners import SqliteAgentRunner
 
 BOOKED = "booked"
-"""Where a line has its event's cursor: the tool was run."""
+"""Stands in a line in place of the event's cursor, when the tool has run."""
 
 
 async def serve(path: str) -> None:
-    """Serve the booking agent until stdin ends; an empty line is behind each run."""
-    async with SqliteAgentRunner(path) as runner, Harness(runner, {"booking": Booking(_booked)}) as harness:
+    """Run the booking agent for each input on stdin, until stdin ends."""
+    async with SqliteAgentRunner(path) as runner, Harness(runner, {"booking": Booking(_report_booking)}) as harness:
         while line := await asyncio.to_thread(sys.stdin.buffer.readline):
             stream = await runner.run(harness.agents["booking"], json.loads(line), agent_id="booking")
             async for event in stream:
@@ -24,7 +27,7 @@ async def serve(path: str) -> None:
             _write("", b"")
 
 
-def _booked(table: str) -> None:
+def _report_booking(table: str) -> None:
     _write(BOOKED, table.encode())
 
 

@@ -1,4 +1,4 @@
-"""What the tour shows: scenes, readers as they read, ticks, and the table at its end."""
+"""What the tour prints: scenes, readers, promises, and the table at its end."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Reader:
-    """Someone who reads a run, and what they have seen."""
+    """A reader of a run, with the events it has seen."""
 
     name: str
     events: list[bytes] = field(default_factory=list)
     cursors: list[str] = field(default_factory=list)
 
     def see(self, cursor: str | None, event: bytes) -> None:
-        """Take in an event."""
+        """Add an event."""
         self.cursors.append(cursor or "")
         self.events.append(event)
 
     @property
     def folded(self) -> Folded:
-        """What this reader's screen would show."""
+        """The messages and state that this reader's screen would show."""
         return fold(self.events)
 
     def tail(self, room: int) -> str:
-        """Give the end of the newest text, cut here and not by a table: it is the end that moves."""
+        """Return the end of the newest text, which is the part that changes."""
         texts = [str(message.get("content") or "") for message in self.folded.messages]
         text = texts[-1].strip() if texts else ""
         return text if len(text) <= room else "…" + text[1 - room :]
@@ -48,7 +48,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run in the table at the end."""
+    """A run in the table at the end of the tour."""
 
     run_id: str
     raw: list[bytes]
@@ -56,14 +56,14 @@ class Row:
     seen: str
 
     def cells(self) -> list[str]:
-        """Give what the table says of it."""
+        """Return the cells of the run's row."""
         before, after = (sum(map(len, events)) for events in (self.raw, self.stored))
         counts = f"{len(self.raw)} → {len(self.stored)}"
         return [self.run_id, counts, f"{before:,}", f"{after:,}", f"{before / max(after, 1):.1f} x", self.seen]
 
 
 async def stored_runs(runner: SqliteAgentRunner, thread_id: str) -> dict[str, list[bytes]]:
-    """Give what is stored of each run of a thread."""
+    """Return the stored events of each run of a thread."""
     runs: dict[str, list[bytes]] = {}
     async for event in await runner.connect(thread_id):
         if event.type == "RUN_STARTED":
@@ -73,33 +73,33 @@ async def stored_runs(runner: SqliteAgentRunner, thread_id: str) -> dict[str, li
 
 
 class Screen:
-    """The console, and whether every promise has held so far."""
+    """The console, with whether every promise has held so far."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._scenes = 0
-        self.kept = True
+        self.has_kept_promises = True
 
-    def say(self, text: str) -> None:
+    def explain(self, text: str) -> None:
         """Print a line of explanation."""
         self._console.print(Text(text, style="dim"))
 
     def scene(self, title: str) -> None:
-        """Announce what comes."""
+        """Print the title of the next scene."""
         self._scenes += 1
         self._console.print(Text(f"\n{self._scenes}. {title}", style="bold"))
 
-    def promise(self, text: str, held: bool) -> None:
-        """Tick a promise off, or cross it out."""
-        self.kept = self.kept and held
-        mark = Text("   ✓ " if held else "   ✗ ", style="bold green" if held else "bold red")
+    def promise(self, text: str, is_kept: bool) -> None:
+        """Print a promise with whether it was kept."""
+        self.has_kept_promises = self.has_kept_promises and is_kept
+        mark = Text("   ✓ " if is_kept else "   ✗ ", style="bold green" if is_kept else "bold red")
         grid = Table.grid()
-        grid.add_row(mark, Text(text if held else f"{text}: BROKEN"))
+        grid.add_row(mark, Text(text if is_kept else f"{text}: BROKEN"))
         self._console.print(grid)
 
     @contextmanager
     def reading(self, *readers: Reader) -> Iterator[None]:
-        """Show readers while they read; without a terminal only how far they got."""
+        """Show readers while they read; without a terminal, only how far they got."""
 
         def rows() -> Table:
             grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
@@ -119,12 +119,12 @@ class Screen:
             self._console.print(rows())
 
     def summary(self, rows: list[Row]) -> None:
-        """Show what each run took and what is kept of it."""
+        """Print each run's size before and after compaction."""
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
         table.add_column("run", no_wrap=True)
         for name in ("events", "bytes before", "after", "ratio"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("what readers saw")
+        table.add_column("events seen by readers")
         for row in rows:
             table.add_row(*row.cells())
         self._console.print()

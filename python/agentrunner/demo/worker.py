@@ -1,4 +1,4 @@
-"""The process that is killed: runs the agent on a file and writes each event its reader sees to stdout."""
+"""The process that the tour kills: it runs the agent and writes each event to stdout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentrunner.runners import SqliteAgentRunner
 
 
 async def work(path: str) -> None:
-    """Run what stdin asks for."""
+    """Run the agent on the input from stdin."""
     async with SqliteAgentRunner(path) as runner:
         async for event in await runner.run(agent, json.load(sys.stdin), agent_id="guide"):
             sys.stdout.buffer.write(f"{event.cursor}\t".encode() + bytes(event) + b"\n")
