@@ -1,4 +1,4 @@
-# What a fresh machine needs beside this: a Rust toolchain, Python >= 3.11, make.
+# A new machine needs a Rust toolchain, Python >= 3.11 and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,13 +11,13 @@ TORTURE ?= --seed 1
 
 .PHONY: serve demo test test-fast lint bench torture wheel build fmt clean
 
-serve: build ## Set up everything and serve a demo agent at http://127.0.0.1:8000/, threads kept in threads.db.
+serve: build ## Set up everything and serve demo agents at http://127.0.0.1:8000/, with threads in threads.db.
 	$(BIN)/agentrunner serve agentrunner.demo.agents:agents --db threads.db --port $(PORT) --inspector
 
-demo: build ## Set up everything and run the tour on embedded SQLite.
+demo: build ## Set up everything and take the tour, on SQLite.
 	$(BIN)/agentrunner demo
 
-test: build wheel ## Set up everything and pass the tests.
+test: build wheel ## Set up everything and run the tests.
 	cargo test --release --workspace --exclude agentrunner-python
 	$(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
 	$(BIN)/pytest -m alone
@@ -25,7 +25,7 @@ test: build wheel ## Set up everything and pass the tests.
 test-fast: build ## Pass the tests that need no server, no node and no other program: in memory and on SQLite, under a minute.
 	$(BIN)/pytest -m fast --numprocesses auto --dist worksteal tests/unit tests/parity tests/conformance
 
-lint: build ## Everything that can be said about the code without running it.
+lint: build ## Check the code without running it.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,14 +33,14 @@ lint: build ## Everything that can be said about the code without running it.
 	cargo fmt --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
-bench: build ## The README's table.
+bench: build ## Print the README's table of measurements.
 	$(BIN)/python -m benches
 
-torture: build ## The fault campaigns in full, hours of them, and docs/torture.md; `make torture TORTURE="--only kill"`.
+torture: build ## Run the fault campaigns in full, for hours, and write docs/torture.md; `make torture TORTURE="--only kill"`.
 	$(BIN)/pip install --group torture
 	PYTHONPATH=tests $(BIN)/python -m campaigns.torture $(TORTURE)
 
-wheel: build ## One wheel for every Python >= 3.11 of this platform, in dist/.
+wheel: build ## Build one wheel in dist/ for every Python >= 3.11 on this platform.
 	rm -rf dist
 	$(BIN)/maturin build --release --strip --out dist
 
@@ -50,7 +50,7 @@ $(VENV)/tools: pyproject.toml
 	$(BIN)/pip install 'maturin>=1.16,<2'
 	touch $@
 
-# Builds the core into python/agentrunner and installs what runs and tests it (the group `dev` comes with it).
+# Compile the core into python/agentrunner, and install it with its extras and the group `dev`.
 build: $(VENV)/tools
 	$(BIN)/maturin develop --quiet --release --extras demo,server,redis,postgres,openai,skills
 

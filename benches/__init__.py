@@ -1,1 +1,1 @@
-"""What the README's table is made from: `python -m benches`."""
+"""The measurements in the README's table: `python -m benches` runs them."""

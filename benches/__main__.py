@@ -1,4 +1,4 @@
-"""Print the table: `python -m benches`, or one topic of it: `python -m benches --only compaction`."""
+"""Print the table: `python -m benches`, or a topic: `python -m benches --only ingest`."""
 
 import argparse
 import sys
@@ -27,14 +27,15 @@ TOPICS = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benches", description=__doc__)
     parser.add_argument("--only", choices=TOPICS, action="append", metavar="NAME", help=", ".join(TOPICS))
-    chosen = parser.parse_args().only or TOPICS
+    topics = parser.parse_args().only or TOPICS
     began = time.perf_counter()
-    rows = [row for name in chosen for row in TOPICS[name]()]
+    rows = [row for name in topics for row in TOPICS[name]()]
     progress(f"done in {time.perf_counter() - began:.0f} s")
-    print("| case | agentrunner | beside it | ratio | bar |")
+    print("| case | agentrunner | compared with | ratio | target |")
     print("|---|---|---|---|---|")
     for row in rows:
-        print(f"| {row.case} | {row.ours} | {row.beside} | {row.ratio} | {row.bar}{'' if row.met else ' (missed)'} |")
+        target = f"{row.target}{'' if row.is_met else ' (missed)'}"
+        print(f"| {row.case} | {row.ours} | {row.baseline} | {row.ratio} | {target} |")
 
 
 if __name__ == "__main__":

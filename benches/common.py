@@ -1,4 +1,4 @@
-"""What the benches share: a row of the table, sides taken in turn, helpers beside this process."""
+"""What the benches share: a row of the table, sides in turn, helper processes."""
 
 import json
 import statistics
@@ -17,10 +17,10 @@ ROUNDS = 5
 class Row(NamedTuple):
     case: str
     ours: str
-    beside: str
+    baseline: str
     ratio: str
-    bar: str
-    met: bool = True
+    target: str
+    is_met: bool = True
 
 
 def progress(text: str) -> None:
@@ -28,7 +28,7 @@ def progress(text: str) -> None:
 
 
 def in_turn(sides: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Run each side once a round; give each one's median. A side gives the seconds (or the rate) it measured."""
+    """Run each side once in every round; return the median of what each side measured."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
@@ -44,14 +44,14 @@ async def in_turn_async(sides: dict[str, Callable[[], Awaitable[float]]], rounds
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def timed(work: Callable[[], object]) -> float:
+def time_call(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 class Helper:
-    """A process beside this one that answers JSON lines; it measures itself."""
+    """A helper process that answers JSON lines with what it measured."""
 
     def __init__(self, *command: str | Path) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -72,20 +72,20 @@ class Helper:
 
 def run_input(thread_id: str, run_id: str, *texts: str) -> dict[str, object]:
     messages = [{"id": f"{run_id}-{index}", "role": "user", "content": text} for index, text in enumerate(texts)]
-    given = {"threadId": thread_id, "runId": run_id, "messages": messages, "tools": [], "context": []}
-    return given | {"state": {}, "forwardedProps": {}}
+    fields = {"threadId": thread_id, "runId": run_id, "messages": messages, "tools": [], "context": []}
+    return fields | {"state": {}, "forwardedProps": {}}
 
 
-def started(thread_id: str, run_id: str) -> bytes:
+def run_started(thread_id: str, run_id: str) -> bytes:
     return b'{"type":"RUN_STARTED","threadId":"%s","runId":"%s"}' % (thread_id.encode(), run_id.encode())
 
 
-def finished(thread_id: str, run_id: str) -> bytes:
+def run_finished(thread_id: str, run_id: str) -> bytes:
     return b'{"type":"RUN_FINISHED","threadId":"%s","runId":"%s"}' % (thread_id.encode(), run_id.encode())
 
 
 def resident(field: str) -> int:
-    """This process's memory in bytes: `VmRSS` now, `VmHWM` at most so far."""
+    """Return this process's memory in bytes: `VmRSS` is now, `VmHWM` the peak so far."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024

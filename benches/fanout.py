@@ -1,4 +1,4 @@
-"""Bursts to 1, 100 and 1,000 readers of one live run; and what a reader that waits costs."""
+"""Bursts to 1, 100 and 1,000 readers of one live run, and the memory of a waiting reader."""
 
 import asyncio
 import subprocess
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentrunner import SqliteAgentRunner
-from benches.common import Row, finished, in_turn, progress, run_input, started
+from benches.common import Row, in_turn, progress, run_finished, run_input, run_started
 
 READERS = (1, 100, 1_000)
 BURST = 1_000
@@ -24,46 +24,46 @@ EVENTS = [
 
 
 class Bursts:
-    """Says when every reader has all of a burst: only then the next one comes."""
+    """Waits until every reader has the whole burst, so that the next one may come."""
 
     def __init__(self, readers: int) -> None:
         self._readers = readers
         self._missing = readers
         self._over = asyncio.Event()
 
-    def arrived(self) -> None:
+    def count_arrival(self) -> None:
         self._missing -= 1
         if self._missing == 0:
             self._missing = self._readers
             self._over.set()
 
-    async def over(self) -> None:
+    async def wait(self) -> None:
         await self._over.wait()
         self._over.clear()
 
 
 async def frames(readers: int, bursts: int) -> float:
-    """Deliveries a second of `frames()`, durable on SQLite first."""
-    in_step, ready = Bursts(readers), asyncio.Event()
+    """Return the deliveries per second of `frames()`, with every event durable on SQLite."""
+    bursts_read, ready = Bursts(readers), asyncio.Event()
     began = 0.0
 
     async def agent(run):
         nonlocal began
-        yield started(run.thread_id, run.run_id)
+        yield run_started(run.thread_id, run.run_id)
         yield b'{"type":"TEXT_MESSAGE_START","messageId":"m","role":"assistant"}'
         await ready.wait()
         began = time.perf_counter()
         for _ in range(bursts):
             for event in EVENTS:
                 yield event
-            await in_step.over()
+            await bursts_read.wait()
         yield b'{"type":"TEXT_MESSAGE_END","messageId":"m"}'
-        yield finished(run.thread_id, run.run_id)
+        yield run_finished(run.thread_id, run.run_id)
 
     async def read(stream):
         async for data in stream.frames():
             if data.endswith(LAST + b"\n\n"):
-                in_step.arrived()
+                bursts_read.count_arrival()
 
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteAgentRunner(Path(folder) / "runs.db") as runner:
@@ -77,14 +77,14 @@ async def frames(readers: int, bursts: int) -> float:
 
 
 async def queues(readers: int, bursts: int) -> float:
-    """The same with a queue a reader, in memory: each event is put to each queue."""
-    in_step = Bursts(readers)
+    """Return the same with one queue per reader, in memory."""
+    bursts_read = Bursts(readers)
     all_queues: list[asyncio.Queue[bytes]] = [asyncio.Queue() for _ in range(readers)]
 
     async def read(queue):
         while True:
             if (await queue.get()) is LAST:
-                in_step.arrived()
+                bursts_read.count_arrival()
 
     tasks = [asyncio.create_task(read(queue)) for queue in all_queues]
     await asyncio.sleep(0)
@@ -93,7 +93,7 @@ async def queues(readers: int, bursts: int) -> float:
         for event in EVENTS:
             for queue in all_queues:
                 queue.put_nowait(event)
-        await in_step.over()
+        await bursts_read.wait()
     taken = time.perf_counter() - began
     for task in tasks:
         task.cancel()
@@ -110,20 +110,20 @@ def rows() -> Iterator[Row]:
                 "queue": lambda readers=readers: asyncio.run(queues(readers, max(1, 100 // readers))),
             }
         )
-        many = readers == READERS[-1]
+        has_target = readers == READERS[-1]
         yield Row(
             f"bursts of {BURST:,} events to {readers:,} reader{'s' if readers > 1 else ''}, durable",
             f"{rate['ours'] / 1e6:,.2f} M deliveries/s",
-            f"`asyncio.Queue` a reader, in memory: {rate['queue'] / 1e6:,.2f} M/s",
+            f"one `asyncio.Queue` per reader, in memory: {rate['queue'] / 1e6:,.2f} M/s",
             f"{rate['ours'] / rate['queue']:.1f}x",
-            ">= 20 M/s" if many else "-",
-            not many or rate["ours"] >= 20e6,
+            ">= 20 M/s" if has_target else "-",
+            not has_target or rate["ours"] >= 20e6,
         )
-    progress("fanout: 10,000 readers that wait")
+    progress("fanout: 10,000 waiting readers")
     size = in_turn({how: lambda how=how: _waiting(how) for how in ("stream", "queue", "bare")})
     ours, queue = size["stream"] - size["bare"], size["queue"] - size["bare"]
     yield Row(
-        f"memory of a reader that waits, of 10,000 (with its task {size['stream']:,.0f} B)",
+        f"memory of one of 10,000 waiting readers (with its task {size['stream']:,.0f} B)",
         f"{ours:,.0f} B",
         f"`asyncio.Queue`: {queue:,.0f} B (with its task {size['queue']:,.0f} B)",
         f"{ours / queue:.2f}x",
@@ -133,7 +133,7 @@ def rows() -> Iterator[Row]:
 
 
 def _waiting(how: str) -> float:
-    """Resident bytes a reader, measured in a process of its own."""
+    """Return the resident bytes of one reader, measured in a separate process."""
     command = [sys.executable, "-m", "benches.anchors.waiting", how]
     done = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent)
     return float(done.stdout)

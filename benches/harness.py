@@ -1,4 +1,4 @@
-"""What the harness adds to a run of 1,000 events on SQLite, beside the runner alone: in a burst, and token by token."""
+"""What the harness adds to a run of 1,000 events on SQLite, compared with the runner."""
 
 import asyncio
 import tempfile
@@ -21,10 +21,10 @@ from agentrunner.harness import Harness
 from benches.common import Row, in_turn_async, progress, run_input
 
 COUNT = 1000
-RUNS = 20
-"""Of a burst, one after the other, for one measurement."""
-PACE = 0.001
-"""Seconds between tokens of a fast model."""
+BURST_RUNS = 20
+"""Number of runs, one after the other, in one measurement of a burst."""
+TOKEN_SECONDS = 0.001
+"""Seconds between two tokens of a fast model."""
 
 
 def agent(pace: float) -> Callable[[RunAgentInput], AsyncIterator[object]]:
@@ -47,7 +47,7 @@ def agent(pace: float) -> Callable[[RunAgentInput], AsyncIterator[object]]:
 
 
 async def compare(pace: float, runs: int, rounds: int) -> dict[str, float]:
-    """Seconds a run takes from `run()` to its stream's end, and of this process's time."""
+    """Return the seconds from `run()` to the end of the stream, with and without the harness."""
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteAgentRunner(Path(folder) / "threads.db") as runner:
             plain = agent(pace)
@@ -72,15 +72,18 @@ async def compare(pace: float, runs: int, rounds: int) -> dict[str, float]:
 
 
 def rows() -> Iterator[Row]:
-    for name, pace, runs, rounds in (("one token a millisecond", PACE, 1, 7), ("in a burst", 0.0, RUNS, 15)):
+    for name, pace, runs, rounds in (
+        ("one token per millisecond", TOKEN_SECONDS, 1, 7),
+        ("in a burst", 0.0, BURST_RUNS, 15),
+    ):
         progress(f"harness: runs of {COUNT:,} events, {name}")
         taken = asyncio.run(compare(pace, runs, rounds))
-        more = taken["harness"] / taken["alone"] - 1
+        overhead = taken["harness"] / taken["alone"] - 1
         yield Row(
             f"harness around a run of {COUNT:,} events, {name}",
             f"{taken['harness'] * 1000:.2f} ms",
             f"the runner alone: {taken['alone'] * 1000:.2f} ms",
-            f"{more:+.1%}",
+            f"{overhead:+.1%}",
             "<= 10 %",
-            more <= 0.10,
+            overhead <= 0.10,
         )

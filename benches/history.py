@@ -1,4 +1,4 @@
-"""Threads of 10 to 10,000 earlier runs: how long a start and a connect take."""
+"""How long a start and a connect take on threads with 10 to 10,000 earlier runs."""
 
 import asyncio
 import sys
@@ -10,14 +10,14 @@ from pathlib import Path
 import orjson
 
 from agentrunner import SqliteAgentRunner
-from benches.common import ANCHORS, Helper, Row, finished, in_turn_async, progress, run_input, started
+from benches.common import ANCHORS, Helper, Row, in_turn_async, progress, run_finished, run_input, run_started
 
 SIZES = (10, 100, 1_000, 10_000)
-TEXT = "Every event is on the disk before anyone sees it, and a late reader sees what the first one saw. " * 8
+TEXT = "Every event is on the disk before a reader sees it, and a late reader sees what the first one saw. " * 8
 
 
 def answer(thread_id: str, run_id: str) -> list[bytes]:
-    """17 events, about 3.6 kB, that compaction leaves as they are."""
+    """Return 17 events, about 3.6 kB, that compaction leaves unchanged."""
     call, first, second = f"call-{run_id}", f"first-{run_id}", f"second-{run_id}"
     middle = [
         {"type": "STEP_STARTED", "stepName": "answer"},
@@ -36,7 +36,7 @@ def answer(thread_id: str, run_id: str) -> list[bytes]:
         {"type": "CUSTOM", "name": "done", "value": True},
         {"type": "STEP_FINISHED", "stepName": "answer"},
     ]
-    return [started(thread_id, run_id), *map(orjson.dumps, middle), finished(thread_id, run_id)]
+    return [run_started(thread_id, run_id), *map(orjson.dumps, middle), run_finished(thread_id, run_id)]
 
 
 async def agent(run):
@@ -45,7 +45,7 @@ async def agent(run):
 
 
 async def build(path: Path) -> None:
-    """Real runs, without a resume window: what a thread is once its raw events are let go."""
+    """Make the runs, without a resume window, so that their raw events are removed at once."""
     async with SqliteAgentRunner(path, resume_window=0) as runner:
 
         async def fill(runs: int) -> None:
@@ -60,9 +60,9 @@ async def build(path: Path) -> None:
 
 async def start(runner: SqliteAgentRunner, runs: int) -> float:
     run_id = f"more-{time.perf_counter_ns()}"
-    given = run_input(f"thread-{runs}", run_id, "And now?")
+    request = run_input(f"thread-{runs}", run_id, "And now?")
     began = time.perf_counter()
-    stream = await runner.run(agent, given)
+    stream = await runner.run(agent, request)
     first = await anext(aiter(stream))
     taken = time.perf_counter() - began
     assert first.type == "RUN_STARTED"
@@ -95,7 +95,7 @@ async def measure(path: Path, helper: Helper) -> tuple[dict[str, float], dict[st
 
 
 def rows() -> Iterator[Row]:
-    progress("history: 11,110 earlier runs are made")
+    progress("history: making 11,110 earlier runs")
     with tempfile.TemporaryDirectory() as folder, Helper(sys.executable, ANCHORS / "rows.py") as helper:
         path = Path(folder) / "runs.db"
         asyncio.run(build(path))
@@ -115,15 +115,15 @@ def rows() -> Iterator[Row]:
     yield Row(
         "connect to the last byte, 1,000 runs", _ms(connects["1000"]), fetch, f"{ratio:.1f}x", "<= 4x", ratio <= 4
     )
-    for few, many, bar in (("10", "100", None), ("100", "1000", None), ("1000", "10000", 11)):
+    for few, many, target in (("10", "100", None), ("100", "1000", None), ("1000", "10000", 11)):
         ratio = connects[many] / connects[few]
         yield Row(
             f"connect to the last byte, {int(many):,} runs",
             _ms(connects[many]),
             f"{int(few):,} runs: {_ms(connects[few])}",
             f"{ratio:.1f}x",
-            f"<= {bar}x" if bar else "-",
-            bar is None or ratio <= bar,
+            f"<= {target}x" if target else "-",
+            target is None or ratio <= target,
         )
 
 

@@ -1,4 +1,4 @@
-"""One run of 50 events a second to 1,000 connections, 100 of which do not read; clients and server a process each."""
+"""One run of 50 events a second to 1,000 connections, of which 100 do not read."""
 
 import asyncio
 import contextlib
@@ -21,30 +21,33 @@ import uvloop
 from benches.common import Row, progress, run_input
 
 READERS, IDLE = 1_000, 100
-RATE, SECONDS = 50, 15
-STALLED = 9
-WARM, WINDOW = 4, 5
-"""Seconds: until all is in its stride, and then that deliveries are measured, all of them before any client is cut."""
+EVENTS_PER_SECOND, RUN_SECONDS = 50, 15
+STALLED_SECONDS = 9
+"""Seconds after which the server drops a client that does not read."""
+WARM_UP_SECONDS, WINDOW_SECONDS = 4, 5
+"""Seconds before, and of, the measurement; both together end before a client is dropped."""
 ROUNDS = 3
 STAMP = re.compile(rb'"(\d+)~')
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
+    """What one round measured."""
+
     p50: float
     p99: float
     resident: float
-    """Of the server, in bytes."""
+    """Resident memory of the server in bytes."""
     seconds: float
-    """Until it had let all the idle ones go; of those that stalled."""
+    """Seconds until the server had dropped every client that does not read."""
     dropped: int
     descriptors: int
-    """That are left when all clients have gone."""
+    """Descriptors that are left when all clients have gone."""
     busy: float
-    """Processor seconds a second, while deliveries were measured."""
+    """Processor seconds per second during the measurement."""
 
 
 class Reader(asyncio.Protocol):
-    """Posts a request and reads the answer, noting how long each event was on its way."""
+    """Posts a request and reads the response, noting each event's delay."""
 
     measuring = False
 
@@ -89,11 +92,11 @@ async def until(condition: Any) -> float:
     return time.perf_counter() - began
 
 
-async def measure(idle: int) -> Measured:
+async def measure(idle: int) -> Measurement:
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
-            [sys.executable, "-m", "benches.anchors.idle", f"{folder}/runs.db", str(STALLED)],
+            [sys.executable, "-m", "benches.anchors.idle", f"{folder}/runs.db", str(STALLED_SECONDS)],
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parent.parent,
@@ -111,27 +114,29 @@ async def measure(idle: int) -> Measured:
             assert server.stdout is not None
             port = int(server.stdout.readline())
 
-            async def connected(asked: bytes) -> Reader:
-                _, reader = await loop.create_connection(lambda: Reader(asked), "127.0.0.1", port)
+            async def open_reader(body: bytes) -> Reader:
+                _, reader = await loop.create_connection(lambda: Reader(body), "127.0.0.1", port)
                 await reader.begun
                 return reader
 
-            # One that is there and gone: what is opened at the first request stays open.
-            (await connected(request("connect", "look"))).transport.close()
+            # Connect once before counting: what the server opens at its first request stays open.
+            (await open_reader(request("connect", "look"))).transport.close()
             await asyncio.sleep(0.1)
             before = descriptors()
-            readers = [await connected(request("run", "run", rate=RATE, count=RATE * SECONDS))]
-            readers += [await connected(request("connect", "look")) for _ in range(READERS - IDLE - 1)]
+            readers = [
+                await open_reader(request("run", "run", rate=EVENTS_PER_SECOND, count=EVENTS_PER_SECOND * RUN_SECONDS))
+            ]
+            readers += [await open_reader(request("connect", "look")) for _ in range(READERS - IDLE - 1)]
             with contextlib.ExitStack() as sockets:
                 for _ in range(idle):
                     sock = sockets.enter_context(socket.socket())
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                     sock.connect(("127.0.0.1", port))
                     sock.sendall(request("connect", "look"))
-                await (await connected(request("run", "opener"))).lost
-                await asyncio.sleep(WARM)
+                await (await open_reader(request("run", "opener"))).lost
+                await asyncio.sleep(WARM_UP_SECONDS)
                 Reader.measuring, worked = True, processor_seconds()
-                await asyncio.sleep(WINDOW)
+                await asyncio.sleep(WINDOW_SECONDS)
                 Reader.measuring, worked = False, processor_seconds() - worked
                 server.send_signal(signal.SIGUSR1)
                 resident = int(await loop.run_in_executor(None, server.stdout.readline))
@@ -142,10 +147,11 @@ async def measure(idle: int) -> Measured:
                     assert reader.over
                 await until(lambda: descriptors() <= before)
                 delays = sorted(delay for reader in readers for delay in reader.delays)
-                progress(f"  {len(delays) / (WINDOW * RATE * len(readers)):.2f} of the deliveries in their time")
-                return Measured(
+                expected = WINDOW_SECONDS * EVENTS_PER_SECOND * len(readers)
+                progress(f"  {len(delays) / expected:.2f} of the expected deliveries")
+                return Measurement(
                     statistics.median(delays) / 1e6, delays[int(len(delays) * 0.99)] / 1e6, resident, seconds,
-                    connections - len(readers), descriptors() - before, worked / WINDOW,
+                    connections - len(readers), descriptors() - before, worked / WINDOW_SECONDS,
                 )  # fmt: skip
         finally:
             server.terminate()
@@ -153,29 +159,30 @@ async def measure(idle: int) -> Measured:
 
 
 def rows() -> Iterator[Row]:
-    sides: dict[int, list[Measured]] = {0: [], IDLE: []}
+    sides: dict[int, list[Measurement]] = {0: [], IDLE: []}
     for number in range(ROUNDS):
-        for idle, found in sides.items():
+        for idle, measurements in sides.items():
             progress(f"idle: round {number + 1} of {ROUNDS}, {idle} of {READERS:,} do not read")
-            found.append(uvloop.run(measure(idle)))
-            progress(f"  {found[-1]}")
+            measurements.append(uvloop.run(measure(idle)))
+            progress(f"  {measurements[-1]}")
     with_them, without = sides[IDLE], sides[0]
-    # Of the round least disturbed: whatever else runs on the machine only makes them later.
-    p99, alone = (min(one.p99 for one in found) for found in (with_them, without))
-    idle, none = (statistics.median(one.resident for one in found) for found in (with_them, without))
+    # The best round counts: other work on the machine can only make deliveries later.
+    p99, alone = (min(one.p99 for one in side) for side in (with_them, without))
+    idle, none = (statistics.median(one.resident for one in side) for side in (with_them, without))
     each = (idle - none) / IDLE
-    busy, bored = (statistics.median(one.busy for one in found) for found in (with_them, without))
+    busy, busy_alone = (statistics.median(one.busy for one in side) for side in (with_them, without))
     yield Row(
-        f"{READERS:,} connections on one run at {RATE} events/s, {IDLE} not reading: the others' p99, best of {ROUNDS}",
+        f"{READERS:,} connections on one run at {EVENTS_PER_SECOND} events/s, {IDLE} not reading: "
+        f"the others' p99, best of {ROUNDS}",
         f"{p99:,.1f} ms, {busy:.2f} of a core",
-        f"without the idle ones: {alone:,.1f} ms, {bored:.2f} of a core",
+        f"without the idle ones: {alone:,.1f} ms, {busy_alone:.2f} of a core",
         f"{p99 - alone:+.1f} ms",
         "<= 20 ms apart",
         p99 - alone <= 20,
     )
     left = max(one.descriptors for one in with_them)
     yield Row(
-        f"memory of one that does not read; left of all {IDLE} when they are dropped",
+        f"memory of a client that does not read; descriptors left when all {IDLE} are dropped",
         f"{each / 1024:,.0f} KiB; {left} descriptors",
         "-",
         "-",

@@ -1,4 +1,4 @@
-"""A burst of 100,000 events through one run on SQLite, read as it comes, against plain `sqlite3`."""
+"""A burst of 100,000 events through one run on SQLite, compared with plain `sqlite3`."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentrunner import SqliteAgentRunner
-from benches.common import ANCHORS, Helper, Row, finished, in_turn, progress, run_input, started
+from benches.common import ANCHORS, Helper, Row, in_turn, progress, run_finished, run_input, run_started
 
 COUNT = 100_000
 ONE_BY_ONE = 20_000
@@ -17,16 +17,16 @@ EVENTS = [HEAD + b'%d "}' % index for index in range(COUNT)]
 
 
 async def agent(run):
-    yield started(run.thread_id, run.run_id)
+    yield run_started(run.thread_id, run.run_id)
     yield b'{"type":"TEXT_MESSAGE_START","messageId":"msg-1234567890","role":"assistant"}'
     for event in EVENTS:
         yield event
     yield b'{"type":"TEXT_MESSAGE_END","messageId":"msg-1234567890"}'
-    yield finished(run.thread_id, run.run_id)
+    yield run_finished(run.thread_id, run.run_id)
 
 
 async def burst(path: Path, how: str) -> float:
-    """Seconds from `run()` to the end of the stream, when everything is durable and read."""
+    """Return the seconds from `run()` to the end of the stream, all of it durable and read."""
     async with SqliteAgentRunner(path) as runner:
         await runner.is_running("thread")
         began = time.perf_counter()
@@ -57,15 +57,15 @@ def rows() -> Iterator[Row]:
             }
         )
     for how, name in (("frames", "`frames()`"), ("events", "`async for`")):
-        for side, beside in (
-            ("one", "`sqlite3`, a transaction a row"),
-            ("hundred", "`sqlite3`, 100 rows a transaction"),
+        for side, baseline in (
+            ("one", "`sqlite3`, one row per transaction"),
+            ("hundred", "`sqlite3`, 100 rows per transaction"),
         ):
             ratio = rate[how] / rate[side]
             yield Row(
                 f"durable burst of 100,000 events, read with {name}",
                 f"{rate[how]:,.0f}/s",
-                f"{beside}: {rate[side]:,.0f}/s",
+                f"{baseline}: {rate[side]:,.0f}/s",
                 f"{ratio:.1f}x",
                 ">= 400,000/s and >= 5x" if side == "one" else "-",
                 side != "one" or (ratio >= 5 and rate[how] >= 400_000),

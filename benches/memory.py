@@ -1,4 +1,4 @@
-"""How much a process grows over one live run of 1,000,000 events of 110 bytes."""
+"""How much memory a process needs for one live run of 1,000,000 events of 110 bytes."""
 
 import subprocess
 import sys
@@ -16,9 +16,9 @@ def rows() -> Iterator[Row]:
     done = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent)
     grown, recorded, compacted = (int(number) for number in done.stdout.split())
     yield Row(
-        "memory of a live run of 1,000,000 events, at most",
+        "peak memory of a live run of 1,000,000 events",
         f"{grown / MIB:.1f} MiB",
-        f"its events: {recorded / MIB:.1f} MiB; compacted, which it holds: {compacted / MIB:.1f} MiB",
+        f"its events: {recorded / MIB:.1f} MiB; compacted, as held in memory: {compacted / MIB:.1f} MiB",
         f"{grown / recorded:.2f}x",
         "<= 64 MiB",
         grown <= 64 * MIB,

@@ -1,4 +1,4 @@
-"""The server end to end over sockets, its clients in another process, beside Starlette that only forwards."""
+"""The server over sockets, compared with a Starlette app that only forwards."""
 
 import asyncio
 import json
@@ -18,12 +18,12 @@ from benches.common import ANCHORS, Row, in_turn_async, progress, run_input
 
 MIB = 1 << 20
 MARK = b"~"
-"""One byte in each content event, and nowhere else: no chunk of the transfer can cut it in two."""
+"""A byte that each content event has once; being one byte, no transfer can split it."""
 STAMP = re.compile(rb'"(\d+)~"')
 
 
 class Reader(asyncio.Protocol):
-    """Posts a request and reads the answer to its end, counting events."""
+    """Posts a request and reads the response to its end, counting events."""
 
     def __init__(self, request: bytes, *, stamps: bool = False) -> None:
         self.events = 0
@@ -107,7 +107,7 @@ class Served:
         self._process.wait()
 
 
-async def ended(*readers: Reader, events: int) -> None:
+async def wait_for_end(*readers: Reader, events: int) -> None:
     for reader in readers:
         await reader.done
         assert reader.events == events, (reader.events, events)
@@ -115,19 +115,19 @@ async def ended(*readers: Reader, events: int) -> None:
 
 async def burst(server: Served, **props: object) -> float:
     began = time.perf_counter()
-    await ended(await server.run(count=10_000, **props), events=10_000)
+    await wait_for_end(await server.run(count=10_000, **props), events=10_000)
     return 10_000 / (time.perf_counter() - began)
 
 
 async def fifty(server: Served) -> float:
     began = time.perf_counter()
     readers = [await server.run(count=4_000) for _ in range(50)]
-    await ended(*readers, events=4_000)
+    await wait_for_end(*readers, events=4_000)
     return 50 * 4_000 / (time.perf_counter() - began)
 
 
 async def hundred_on_one(server: Served) -> float:
-    """Deliveries a second of one unpaced run to 100 clients that have joined before."""
+    """Return the deliveries per second of one run to 100 clients that connected before it."""
     first = await server.run(gated=True, count=100_000)
     thread = f"thread-{server._runs}"
     await first.begun
@@ -136,20 +136,20 @@ async def hundred_on_one(server: Served) -> float:
         await reader.begun
     began = time.perf_counter()
     await (await server.post("/agent/opener/run", server.input())).done
-    await ended(*readers, events=100_000)
+    await wait_for_end(*readers, events=100_000)
     return 100 * 100_000 / (time.perf_counter() - began)
 
 
 async def hundred_bare(server: Served) -> float:
-    """The same deliveries where nothing is shared: a stream each."""
+    """Return the same when nothing is shared: each client has its own stream."""
     began = time.perf_counter()
     readers = [await server.run(count=2_000) for _ in range(100)]
-    await ended(*readers, events=2_000)
+    await wait_for_end(*readers, events=2_000)
     return 100 * 2_000 / (time.perf_counter() - began)
 
 
-async def paced(server: Served, *, shared: bool) -> tuple[float, float]:
-    """Delay in ms, p50 and p99, of 200 events/s to 200 clients."""
+async def measure_delays(server: Served, *, shared: bool) -> tuple[float, float]:
+    """Return the delays, p50 and p99 in milliseconds, of 200 events/s to 200 clients."""
     count = 600
     if shared:
         first = await server.run(gated=True, count=count, rate=200, stamps=True)
@@ -161,7 +161,7 @@ async def paced(server: Served, *, shared: bool) -> tuple[float, float]:
         await (await server.post("/agent/opener/run", server.input())).done
     else:
         readers = [await server.run(count=count, rate=200, stamps=True) for _ in range(200)]
-    await ended(*readers, events=count)
+    await wait_for_end(*readers, events=count)
     delays = sorted(delay / 1e6 for reader in readers for delay in reader.delays or ())
     return statistics.median(delays), delays[len(delays) * 99 // 100]
 
@@ -188,23 +188,23 @@ def _rows(path: Path, run: Callable[[Awaitable[object]], object]) -> Iterator[Ro
                 {"ours": lambda: burst(ours), "bare": lambda: burst(bare), "joined": lambda: burst(bare, join=50)}
             )
         )
-        yield _rate("burst of 10,000 events to one client", rate, "record by record", "bare", 100_000)
-        yield _rate("burst of 10,000 events to one client", rate, "50 joined", "joined", None)
+        yield _rate("burst of 10,000 events to one client", rate, "one record at a time", "bare", 100_000)
+        yield _rate("burst of 10,000 events to one client", rate, "50 records joined", "joined", None)
         progress("served: 50 runs at once")
         rate = run(in_turn_async({"ours": lambda: fifty(ours), "bare": lambda: fifty(bare)}, rounds=3))
-        yield _rate("50 runs at once, events in all", rate, "record by record", "bare", 100_000)
+        yield _rate("50 runs at once, events in all", rate, "one record at a time", "bare", 100_000)
         progress("served: 100 clients on one run")
         sides = {"ours": lambda: hundred_on_one(ours), "bare": lambda: hundred_bare(bare)}
         rate = run(in_turn_async(sides, rounds=3))
-        yield _rate("one unpaced run to 100 clients, deliveries", rate, "a stream each", "bare", 500_000)
+        yield _rate("one unpaced run to 100 clients, deliveries", rate, "one stream per client", "bare", 500_000)
         progress("served: 200 clients at 200 events/s")
-        delays = run(paced(ours, shared=True))
-        beside = run(paced(bare, shared=False))
+        delays = run(measure_delays(ours, shared=True))
+        baseline = run(measure_delays(bare, shared=False))
         yield Row(
             "200 events/s to 200 clients, delay p50, p99",
             f"{delays[0]:.1f} ms, {delays[1]:.1f} ms",
-            f"Starlette, a stream each: {beside[0]:.1f} ms, {beside[1]:.1f} ms",
-            f"{delays[0] / beside[0]:.2f}x",
+            f"Starlette, one stream per client: {baseline[0]:.1f} ms, {baseline[1]:.1f} ms",
+            f"{delays[0] / baseline[0]:.2f}x",
             "<= 5 ms, <= 25 ms",
             delays[0] <= 5 and delays[1] <= 25,
         )
@@ -214,29 +214,29 @@ def _rows(path: Path, run: Callable[[Awaitable[object]], object]) -> Iterator[Ro
         yield Row("connect to 1,000 runs (3.6 MB) to the last byte", f"{one:.1f} ms", "-", "-", "<= 30 ms", one <= 30)
         twenty = run(in_turn_async({"ours": lambda: connects(ours, "long", 20)}, rounds=3))["ours"]
         yield Row("20 such connects at once", f"{twenty:.0f} ms", "-", "-", "<= 500 ms", twenty <= 500)
-        peak, beside_peak = ours.peak() / MIB, bare.peak() / MIB
+        peak, baseline_peak = ours.peak() / MIB, bare.peak() / MIB
         yield Row(
-            "memory of the server after all this, at most",
+            "peak memory of the server after all this",
             f"{peak:.0f} MiB",
-            f"Starlette: {beside_peak:.0f} MiB",
-            f"{peak / beside_peak:.2f}x",
+            f"Starlette: {baseline_peak:.0f} MiB",
+            f"{peak / baseline_peak:.2f}x",
             "<= 100 MiB",
             peak <= 100,
         )
 
 
 async def _fill(server: Served) -> None:
-    """Give a thread 1,000 runs of 3.6 kB, compacted, as one delta each."""
+    """Make a thread of 1,000 runs of 3.6 kB, which compact to one delta each."""
     for _ in range(1000):
         await (await server.run("long", count=235)).done
 
 
-def _rate(case: str, rate: dict[str, float], beside: str, name: str, bar: int | None) -> Row:
+def _rate(case: str, rate: dict[str, float], baseline: str, name: str, target: int | None) -> Row:
     return Row(
         case,
         f"{rate['ours']:,.0f}/s",
-        f"Starlette, {beside}: {rate[name]:,.0f}/s",
+        f"Starlette, {baseline}: {rate[name]:,.0f}/s",
         f"{rate['ours'] / rate[name]:.1f}x",
-        f">= {bar:,}/s" if bar is not None else "-",
-        bar is None or rate["ours"] >= bar,
+        f">= {target:,}/s" if target is not None else "-",
+        target is None or rate["ours"] >= target,
     )

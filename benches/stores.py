@@ -1,4 +1,4 @@
-"""The stores several processes share: ingest beside the bare client, claims, and readers in another process."""
+"""The shared stores: ingest, claims, and readers in another process."""
 
 import asyncio
 import os
@@ -14,17 +14,17 @@ from pathlib import Path
 from agentrunner import AgentRunner, Store
 from agentrunner._core import Batch, Claim, Recorder
 from agentrunner.stores.urls import store_from_url
-from benches.common import ANCHORS, Helper, Row, in_turn_async, progress, started
+from benches.common import ANCHORS, Helper, Row, in_turn_async, progress, run_started
 
 REDIS = os.environ.get("AGENTRUNNER_TEST_REDIS", "redis://127.0.0.1:6379/0")
 POSTGRES = os.environ.get("AGENTRUNNER_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
 LIMITS = {"event_bytes": 1 << 22, "id_bytes": 1024, "window_bytes": 1 << 20, "pending_bytes": 1 << 20}
 
 COMMITS = 300
-EVENTS_A_COMMIT = 20
+EVENTS_PER_COMMIT = 20
 RUNS = 50
 CLAIMS = 500
-PACED = 300
+PACED_EVENTS = 300
 READERS = 1000
 
 
@@ -37,7 +37,7 @@ def recorder_of(claim: Claim) -> Recorder:
 
 
 @asynccontextmanager
-async def opened(location: str) -> AsyncIterator[Store]:
+async def open_store(location: str) -> AsyncIterator[Store]:
     store = store_from_url(location)
     await store.open()
     try:
@@ -46,11 +46,11 @@ async def opened(location: str) -> AsyncIterator[Store]:
         await store.aclose()
 
 
-async def begun(store: Store) -> tuple[Claim, Recorder]:
+async def start_run(store: Store) -> tuple[Claim, Recorder]:
     thread, run = str(uuid.uuid4()), str(uuid.uuid4())
     claim, _ = await store.claim(thread, run, "{}", None, [], None)
     recorder = recorder_of(claim)
-    recorder.accept(started(thread, run))
+    recorder.accept(run_started(thread, run))
     recorder.accept(b'{"type":"TEXT_MESSAGE_START","messageId":"m","role":"assistant"}')
     await commit(store, claim, recorder)
     return claim, recorder
@@ -64,13 +64,13 @@ async def commit(store: Store, claim: Claim, recorder: Recorder) -> None:
 
 
 async def ingest(store: Store, runs: int) -> float:
-    """Events a second, `runs` at once, each in commits of 20, from the event's bytes on."""
-    recorded = [await begun(store) for _ in range(runs)]
+    """Return the events per second of `runs` concurrent runs, in commits of 20 events."""
+    recorded = [await start_run(store) for _ in range(runs)]
 
     async def drive(claim: Claim, recorder: Recorder) -> None:
         for n in range(COMMITS):
-            for k in range(EVENTS_A_COMMIT):
-                recorder.accept(delta("m", n * EVENTS_A_COMMIT + k))
+            for k in range(EVENTS_PER_COMMIT):
+                recorder.accept(delta("m", n * EVENTS_PER_COMMIT + k))
             await commit(store, claim, recorder)
 
     began = time.perf_counter()
@@ -80,23 +80,23 @@ async def ingest(store: Store, runs: int) -> float:
         recorder.finalize()
         await commit(store, claim, recorder)
         await store.finish(claim, recorder, True)
-    return runs * COMMITS * EVENTS_A_COMMIT / taken
+    return runs * COMMITS * EVENTS_PER_COMMIT / taken
 
 
 def batches() -> list[bytes]:
-    """What a run of `ingest` commits."""
+    """Return the batches that one run of `ingest` commits."""
     recorder = Recorder("t", "r", "{}", set(), 1, **LIMITS)
-    recorder.accept(started("t", "r"))
+    recorder.accept(run_started("t", "r"))
     recorder.accept(b'{"type":"TEXT_MESSAGE_START","messageId":"m","role":"assistant"}')
-    made: list[Batch] = []
+    batches_of_run: list[Batch] = []
     for n in range(COMMITS):
-        for k in range(EVENTS_A_COMMIT):
-            recorder.accept(delta("m", n * EVENTS_A_COMMIT + k))
+        for k in range(EVENTS_PER_COMMIT):
+            recorder.accept(delta("m", n * EVENTS_PER_COMMIT + k))
         taken = recorder.take()
         assert taken is not None
-        made.append(taken[0])
+        batches_of_run.append(taken[0])
         recorder.publish()
-    return [bytes(batch) for batch in made]
+    return [bytes(batch) for batch in batches_of_run]
 
 
 async def bare_redis(data: list[bytes]) -> float:
@@ -110,7 +110,7 @@ async def bare_redis(data: list[bytes]) -> float:
             await client.xadd(key, {b"f": batch})
         taken = time.perf_counter() - began
         await client.delete(key)
-    return len(data) * EVENTS_A_COMMIT / taken
+    return len(data) * EVENTS_PER_COMMIT / taken
 
 
 async def bare_postgres(data: list[bytes]) -> float:
@@ -126,19 +126,19 @@ async def bare_postgres(data: list[bytes]) -> float:
             await db.execute(insert, (n, batch))
         taken = time.perf_counter() - began
         await db.execute(SQL("DROP TABLE {}").format(table))
-    return len(data) * EVENTS_A_COMMIT / taken
+    return len(data) * EVENTS_PER_COMMIT / taken
 
 
 async def ingest_rows(name: str, location: str, bare: Callable[[list[bytes]], Awaitable[float]]) -> list[Row]:
     data = batches()
-    async with opened(location) as store:
+    async with open_store(location) as store:
         rate = await in_turn_async(
             {"one": lambda: ingest(store, 1), "bare": lambda: bare(data), "many": lambda: ingest(store, RUNS)}
         )
     ratio, gain = rate["one"] / rate["bare"], rate["many"] / rate["one"]
     return [
         Row(
-            f"{name}: one run in durable commits of {EVENTS_A_COMMIT} events",
+            f"{name}: one run in durable commits of {EVENTS_PER_COMMIT} events",
             f"{rate['one']:,.0f}/s",
             f"the same batches by the bare client: {rate['bare']:,.0f}/s",
             f"{ratio:.2f}x",
@@ -148,7 +148,7 @@ async def ingest_rows(name: str, location: str, bare: Callable[[list[bytes]], Aw
         Row(
             f"{name}: {RUNS} such runs at once",
             f"{rate['many']:,.0f}/s",
-            f"one: {rate['one']:,.0f}/s",
+            f"one run: {rate['one']:,.0f}/s",
             f"{gain:.1f}x",
             ">= 5x",
             gain >= 5,
@@ -157,9 +157,9 @@ async def ingest_rows(name: str, location: str, bare: Callable[[list[bytes]], Aw
 
 
 async def claim_row(name: str, location: str) -> Row:
-    """One claim after the other, each thread a new one; `finish` lets go of it."""
+    """Measure claims one after the other, each on a new thread that `finish` then frees."""
     taken = []
-    async with opened(location) as store:
+    async with open_store(location) as store:
         for n in range(CLAIMS):
             began = time.perf_counter()
             claim, _ = await store.claim(str(uuid.uuid4()), str(uuid.uuid4()), "{}", None, [f"m{n}"], None)
@@ -176,9 +176,11 @@ async def claim_row(name: str, location: str) -> Row:
     )
 
 
-async def paced(location: str, readers: int) -> tuple[float, float, int]:
-    """50 events a second of another process, read here: ms from the agent's event to the first reader, p50 and p99; how
-    often the backend was read for all of them.
+async def measure_readers(location: str, readers: int) -> tuple[float, float, int]:
+    """Return the delays of events from another process, and how often the store was read.
+
+    The other process emits 50 events a second. The delays are p50 and p99, in milliseconds from the agent's event to
+    the first reader.
     """
     thread = str(uuid.uuid4())
     async with AsyncExitStack() as stack:
@@ -186,12 +188,12 @@ async def paced(location: str, readers: int) -> tuple[float, float, int]:
         reads = 0
         journal = store.journal
 
-        async def counted(*arguments: object) -> object:
+        async def count_reads(*arguments: object) -> object:
             nonlocal reads
             reads += 1
             return await journal(*arguments)  # type: ignore[arg-type]
 
-        store.journal = counted  # type: ignore[method-assign,assignment]
+        store.journal = count_reads  # type: ignore[method-assign,assignment]
         runner = await stack.enter_async_context(AgentRunner(store))
         with Helper(sys.executable, ANCHORS / "driver.py") as helper:
             helper.ask(verb="start", location=location, thread=thread)
@@ -206,32 +208,32 @@ async def paced(location: str, readers: int) -> tuple[float, float, int]:
                         delays.append((time.monotonic() - event.to_dict()["value"]) * 1000)
 
             reading = asyncio.gather(*(read(number) for number in range(readers)))
-            await asyncio.to_thread(helper.ask, verb="go", count=PACED)
+            await asyncio.to_thread(helper.ask, verb="go", count=PACED_EVENTS)
             await reading
-    assert len(delays) == PACED
+    assert len(delays) == PACED_EVENTS
     assert len(set(read_by)) == 1
     return statistics.median(delays), statistics.quantiles(delays, n=100)[98], reads
 
 
-async def readers_rows(name: str, location: str, bar: float) -> list[Row]:
-    p50, p99, _ = await paced(location, 1)
-    many50, many99, reads = await paced(location, READERS)
+async def readers_rows(name: str, location: str, target: float) -> list[Row]:
+    p50, p99, _ = await measure_readers(location, 1)
+    many50, many99, reads = await measure_readers(location, READERS)
     return [
         Row(
             f"{name}: 50 events/s to a reader in another process, p50, p99",
             f"{p50:.1f} ms, {p99:.1f} ms",
-            f"with {READERS - 1:,} others beside it: {many50:.1f} ms, {many99:.1f} ms",
+            f"with {READERS - 1:,} other readers: {many50:.1f} ms, {many99:.1f} ms",
             "-",
-            f"p50 <= {bar:.0f} ms",
-            p50 <= bar,
+            f"p50 <= {target:.0f} ms",
+            p50 <= target,
         ),
         Row(
-            f"{name}: how often the backend is read for {READERS:,} readers there, an event",
-            f"{reads / PACED:.1f}",
-            f"each by itself: {READERS:,}",
+            f"{name}: reads of the store per event, for {READERS:,} readers there",
+            f"{reads / PACED_EVENTS:.1f}",
+            f"each reader by itself: {READERS:,}",
             "-",
             "one reader",
-            reads <= 5 * PACED,
+            reads <= 5 * PACED_EVENTS,
         ),
     ]
 
@@ -242,7 +244,7 @@ def rows() -> Iterator[Row]:
     postgres = f"{POSTGRES}?schema=bench_{key}"
     with tempfile.TemporaryDirectory() as folder:
         sqlite = str(Path(folder) / "threads.db")
-        for name, location, bare, bar in (
+        for name, location, bare, target in (
             ("Redis", redis, bare_redis, 10),
             ("PostgreSQL", postgres, bare_postgres, 10),
             ("SQLite", sqlite, None, 30),
@@ -252,13 +254,13 @@ def rows() -> Iterator[Row]:
                 if bare is not None:
                     yield from asyncio.run(ingest_rows(name, location, bare))
                 yield asyncio.run(claim_row(name, location))
-                yield from asyncio.run(readers_rows(name, location, bar))
+                yield from asyncio.run(readers_rows(name, location, target))
             finally:
-                asyncio.run(removed(location))
+                asyncio.run(remove_data(location))
 
 
-async def removed(location: str) -> None:
-    """Take away what a server keeps of this."""
+async def remove_data(location: str) -> None:
+    """Remove from a server what this has written."""
     if location.startswith("redis"):
         from redis.asyncio import Redis
 

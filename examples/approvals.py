@@ -1,7 +1,7 @@
-"""An agent that asks before it acts: its run waits for a yes for as long as it takes, also through a restart.
+"""An agent that asks before it acts, and waits for the decision across restarts.
 
-A runtime with a tool that needs approval, under a harness that keeps what was asked and decided in `threads.db`. Any
-AG-UI client shows the question and answers it; so does the app's own route below. It needs no key: the model is an
+The agent is a runtime whose tool needs approval. Its harness stores approvals and decisions in `threads.db`. Any AG-UI
+client shows the question and answers it, and so does the app's own route below. It needs no API key: the model is an
 offline stand-in.
 
     uvicorn approvals:app --app-dir examples
@@ -39,20 +39,20 @@ ordered: dict[str, str] = {}
 @tool(policy="ask")
 async def order(items: list[str], context: ToolContext) -> str:
     """Order groceries, which costs money."""
-    # A real shop is told the key: whatever happens in between, under one key it delivers once.
+    # Pass the key to a real shop: it is the same when the tool runs again after a crash, so the shop orders once.
     ordered[context.idempotency_key] = " and ".join(items)
     return f"I have ordered {' and '.join(items)}."
 
 
 class Offline:
-    """Stand in for a model: call the tool with whatever is asked for, then say what became of it."""
+    """Stands in for a model: calls the tool with what the user wants, then reports its result."""
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
-        """Answer."""
+        """Yield the model's events for one request."""
         last = request.messages[-1]
         if last["role"] == "tool":
-            said = "Nothing was ordered." if last.get("error") else last["content"].splitlines()[-1]
-            for word in re.findall(r"\S+\s*", said):
+            text = "Nothing was ordered." if last.get("error") else last["content"].splitlines()[-1]
+            for word in re.findall(r"\S+\s*", text):
                 yield TextDelta(word)
                 await asyncio.sleep(0.03)
             yield Finish("stop")
@@ -63,13 +63,13 @@ class Offline:
             yield Finish("tool_calls")
 
 
-# A real model: `OpenAIClient("gpt-5-mini")` from `agentrunner.runtime.openai`, or any other that pydantic-ai knows:
+# For a real model, use `OpenAIClient("gpt-5-mini")` from `agentrunner.runtime.openai`, or any model of pydantic-ai:
 # `PydanticAIClient("anthropic:claude-sonnet-4-5")` from `agentrunner.runtime.pydantic_ai`.
 shopping = AgentRuntime(Offline(), tools=[order])
 
 runner = SqliteAgentRunner("threads.db")
 harness = Harness(runner, {"default": shopping}, max_concurrent_runs=8)
-# With the app the harness starts, and goes on with the runs a killed process has left.
+# The app starts the harness, which continues the runs that a killed process left behind.
 agents = create_app(runner, harness)
 
 app = FastAPI(lifespan=agents.lifespan)
@@ -77,7 +77,7 @@ app.mount("/copilotkit", agents)
 
 
 class Decision(BaseModel):
-    """What somebody decides."""
+    """A person's decision on an approval."""
 
     decision: Literal["approve", "reject", "edit"]
     items: list[str] | None = None
@@ -86,7 +86,7 @@ class Decision(BaseModel):
 
 @app.get("/approvals")
 async def approvals() -> Any:
-    """Give what waits for a decision, on all threads: for the page of whoever decides."""
+    """List the approvals of all threads that wait for a decision."""
     return [
         {"id": each.approval_id, "thread": each.thread_id, "tool": each.tool, "input": each.input}
         for each in await harness.approvals()
@@ -94,16 +94,16 @@ async def approvals() -> Any:
 
 
 @app.post("/approvals/{approval_id:path}")
-async def decide(approval_id: str, given: Decision) -> Any:
-    """Decide, and give what the agent says to that. Whoever has the thread open sees it, too."""
-    edited = {"items": given.items} if given.decision == "edit" else None
+async def decide(approval_id: str, body: Decision) -> Any:
+    """Decide on an approval and return the agent's next output; open pages show it too."""
+    edited = {"items": body.items} if body.decision == "edit" else None
     try:
         result = await harness.resume(
-            approval_id=approval_id, decision=given.decision, edited_input=edited, reason=given.reason
+            approval_id=approval_id, decision=body.decision, edited_input=edited, reason=body.reason
         )
     except ApprovalNotFound as error:
         raise HTTPException(404, str(error)) from error
     except RunRefused as error:
-        # Somebody else was faster, or it has expired.
+        # Another person has decided already, or the approval has expired.
         raise HTTPException(409, str(error)) from error
-    return {"state": result.state, "said": result.content}
+    return {"state": result.state, "content": result.content}

@@ -1,6 +1,7 @@
-"""A store of one's own: threads in memory, and every change of them in a log on disk before anyone is told of it.
+"""A custom store: threads in memory, and every change in a log on disk.
 
-For one process: `AgentRunner(LogStore(path))`. The log only grows; who opens it does again what it says was done.
+`AgentRunner(LogStore(path))` is for one process. A change is in the log before its caller learns that it was made. The
+log only grows; opening the store repeats the changes it lists.
 """
 
 import fcntl
@@ -16,45 +17,45 @@ from agentrunner import MemoryStore, StoreClosed, StoreError, ThreadSummary
 from agentrunner.stores import Batch, Change, Claim, Recorder, StoredRun
 from agentrunner.types import ANY_SCOPE
 
-ALL = sys.maxsize
-LIMITS = {"event_bytes": ALL, "id_bytes": ALL, "window_bytes": ALL, "pending_bytes": ALL}
-RUNS = {"claim", "append", "finish", "request_stop", "recover", "abandon"}
-THREADS = {"rename", "archive", "delete", "clear", "put", "prune", "write"}
+UNLIMITED = sys.maxsize
+RECORDER_LIMITS = dict.fromkeys(("event_bytes", "id_bytes", "window_bytes", "pending_bytes"), UNLIMITED)
+RUN_VERBS = {"claim", "append", "finish", "request_stop", "recover", "abandon"}
+THREAD_VERBS = {"rename", "archive", "delete", "clear", "put", "prune", "write"}
 
 
 class LogStore:
-    """A changing verb is done in memory and written down with its time, in one turn of the event loop."""
+    """A store that changes its memory and then its log, in one step of the event loop."""
 
     shared, lease_ttl = False, 10.0
 
     def __init__(self, path, *, resume_window=300.0):
         self.path, self.resume_window = Path(path), resume_window
         self._memory = self._log = None
-        self._at = 0
+        self._now = 0
 
     async def open(self):
-        """Read the log. The runs it leaves live were another process's: `recover` gives them to this one."""
+        """Read the log; `recover` then takes over the runs that it leaves live."""
         self._log = self.path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._log.close()
             raise StoreError(f"{self.path} is open elsewhere") from error
-        self._memory = MemoryStore(max_threads=ALL, max_runs_per_thread=ALL, max_bytes=ALL)
-        self._memory.now = lambda: self._at
+        self._memory = MemoryStore(max_threads=UNLIMITED, max_runs_per_thread=UNLIMITED, max_bytes=UNLIMITED)
+        self._memory.now = lambda: self._now
         self._log.seek(0)
         for line in self._log.readlines():
             if line.endswith(b"\n"):
-                self._at, self._memory.resume_window, verb, said = json.loads(line)
-                await getattr(self._memory, verb)(*await self._spoken(verb, said))
+                self._now, self._memory.resume_window, verb, arguments = json.loads(line)
+                await getattr(self._memory, verb)(*await self._decode(verb, arguments))
             else:
-                # Its writer died over it and has told nobody.
+                # The process died while it wrote this line, so no caller has seen the change.
                 self._log.truncate(self._log.tell() - len(line))
         self._memory.resume_window = self.resume_window
         await self._change("abandon")
 
     async def aclose(self):
-        """Let go of the log."""
+        """Close the log, which unlocks it."""
         self._memory = None
         if self._log:
             self._log.close()
@@ -62,53 +63,54 @@ class LogStore:
     def __getattr__(self, verb):
         if self._memory is None:
             raise StoreClosed("the store is closed")
-        return partial(self._change, verb) if verb in RUNS | THREADS else getattr(self._memory, verb)
+        return partial(self._change, verb) if verb in RUN_VERBS | THREAD_VERBS else getattr(self._memory, verb)
 
-    async def _change(self, verb, *said, **fence):
-        self._at = max(self._at, int(time.time() * 1000))
-        outcome = await getattr(self._memory, verb)(*said, **fence)
-        if outcome not in ([], 0):  # else nothing has changed
+    async def _change(self, verb, *arguments, **fence):
+        self._now = max(self._now, int(time.time() * 1000))
+        outcome = await getattr(self._memory, verb)(*arguments, **fence)
+        if outcome not in ([], 0):  # otherwise nothing has changed
             try:
-                self._write([self._at, self.resume_window, verb, said])
+                self._write([self._now, self.resume_window, verb, arguments])
             except OSError as error:
-                # The memory is ahead of the log: nothing more is answered from it.
+                # The memory is ahead of the log now, so no caller may read it any more.
                 self._memory = None
                 raise StoreError(f"{self.path} cannot be written: {error}") from error
         return outcome
 
-    def _write(self, record):
-        line = json.dumps(record, default=_written).encode() + b"\n"
+    def _write(self, change):
+        line = json.dumps(change, default=_encode).encode() + b"\n"
         if self._log.write(line) < len(line):
-            raise OSError("there is no room left")
+            raise OSError("the disk is full")
         os.fsync(self._log)
 
-    async def _spoken(self, verb, said):
-        """Give a verb's arguments as they were before they were written."""
+    async def _decode(self, verb, arguments):
+        """Return a verb's arguments as they were before `_encode`."""
         if verb in ("append", "finish"):
-            ((claim, _),) = await self._memory.live(said[0])
+            ((claim, _),) = await self._memory.live(arguments[0])
             if verb == "append":
-                frames, *place = said[1]
-                return claim, Batch(frames.encode(), *place), said[2]
-            recorder = Recorder(claim.thread_id, claim.run_id, claim.input, set(), claim.first_seq, **LIMITS)
-            recorder.replay((await self._memory.journal(claim.thread_id, claim.first_seq - 1, None, ALL)).frames)
-            return claim, recorder, said[2]
+                frames, *numbers = arguments[1]
+                return claim, Batch(frames.encode(), *numbers), arguments[2]
+            recorder = Recorder(claim.thread_id, claim.run_id, claim.input, set(), claim.first_seq, **RECORDER_LIMITS)
+            recorder.replay((await self._memory.journal(claim.thread_id, claim.first_seq - 1, None, UNLIMITED)).frames)
+            return claim, recorder, arguments[2]
         if verb == "put":
-            return ThreadSummary(*said[0]), [StoredRun(*run)._replace(events=_bytes(run[4])) for run in said[1]]
+            thread, runs = arguments
+            return ThreadSummary(*thread), [StoredRun(*run)._replace(events=_bytes(run[4])) for run in runs]
         if verb == "write":
-            return [[Change(*where, None if value is None else _bytes(value)) for *where, value, _ in said[0]]]
-        return [ANY_SCOPE] if said == [[]] else said
+            return [[Change(*key, None if value is None else _bytes(value)) for *key, value, _ in arguments[0]]]
+        return [ANY_SCOPE] if arguments == [[]] else arguments
 
 
-def _written(said):
-    if isinstance(said, Claim):
-        return said.thread_id
-    if isinstance(said, Batch):
-        return bytes(said).decode(), said.first_seq, said.last_seq - said.first_seq + 1
-    if isinstance(said, ThreadSummary):
-        return astuple(said)
-    if isinstance(said, bytes):
-        return said.decode("latin-1")
-    return []  # a recorder, which is made again from what was appended; or `ANY_SCOPE`
+def _encode(argument):
+    if isinstance(argument, Claim):
+        return argument.thread_id
+    if isinstance(argument, Batch):
+        return bytes(argument).decode(), argument.first_seq, argument.last_seq - argument.first_seq + 1
+    if isinstance(argument, ThreadSummary):
+        return astuple(argument)
+    if isinstance(argument, bytes):
+        return argument.decode("latin-1")
+    return []  # a recorder, which `_decode` rebuilds from the journal, or `ANY_SCOPE`
 
 
 def _bytes(text):

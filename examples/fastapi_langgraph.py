@@ -1,20 +1,21 @@
-"""A LangGraph agent that asks before it acts, in a FastAPI app of one's own, for the stock CopilotKit clients.
+"""A LangGraph agent that asks before it acts, in a FastAPI app, for CopilotKit clients.
 
-It orders groceries once somebody has agreed: the tool calls `interrupt()`, the page shows the question, the answer
-resumes the graph where it stands. It needs no key: the model is an offline stand-in.
+It orders groceries once the user agrees: the tool calls `interrupt()`, the page shows the question, and the answer
+resumes the graph where it stopped. It needs no API key: the model is an offline stand-in.
 
     uvicorn fastapi_langgraph:app --app-dir examples
 
-What is kept where: `threads.db` keeps what was seen, each run's events, and from them come the thread list, messages
-and state. LangGraph's checkpointer keeps where the graph stands, with its own messages and the question that is open.
-Both go by the thread's id; neither reads the other:
+`threads.db` stores what users have seen: the events of each run, from which the thread list, messages and state are
+made. LangGraph's checkpointer stores where the graph stopped, with its own messages and the open question. Both use the
+thread's id; neither reads the other:
 
-- A checkpointer in memory, as here, forgets with the process: take `AsyncSqliteSaver` or `AsyncPostgresSaver`. Without
-  one the thread is still shown, and the next request brings its messages and state, but an open question is lost.
-- A stopped run leaves the graph at its last whole step. The half answer is in `threads.db`, and the next request
+- A checkpointer in memory, as here, is lost with its process: use `AsyncSqliteSaver` or `AsyncPostgresSaver`. Without
+  its checkpoints the thread is still shown, and the next request brings its messages and state, but an open question
+  is lost.
+- A stopped run leaves the graph at its last complete step. The partial answer is in `threads.db`, and the next request
   brings it into the graph.
-- Who deletes a thread here has not deleted its checkpoints: `await graph.checkpointer.adelete_thread(thread_id)`.
-- While a question is open the graph takes nothing else: a message sent then is met with the same question again.
+- Deleting a thread here does not delete its checkpoints; call `await graph.checkpointer.adelete_thread(thread_id)`.
+- While a question is open the graph accepts nothing else: it answers a message with the same question.
 """
 
 import json
@@ -41,14 +42,14 @@ from agentrunner.server import create_app
 
 
 class Offline(BaseChatModel):
-    """Stand in for a model: order whatever is asked for, then say what came of it."""
+    """Stands in for a model: orders what the user wants, then reports the result."""
 
     @property
     def _llm_type(self) -> str:
         return "offline"
 
     def bind_tools(self, *_: Any, **__: Any) -> BaseChatModel:
-        """Take the tools: it knows them."""
+        """Return the model itself: its one tool is fixed."""
         return self
 
     def _stream(self, messages: list[BaseMessage], *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
@@ -57,8 +58,8 @@ class Offline(BaseChatModel):
             yield ChatGenerationChunk(message=AIMessageChunk(word))
             time.sleep(0.03)
         if not isinstance(last, ToolMessage):
-            wanted = json.dumps({"items": re.split(r",\s*|\s+and\s+", last.text.strip(" ."))})
-            call = tool_call_chunk(name="order", args=wanted, id=f"call-{uuid.uuid4()}", index=0)
+            arguments = json.dumps({"items": re.split(r",\s*|\s+and\s+", last.text.strip(" ."))})
+            call = tool_call_chunk(name="order", args=arguments, id=f"call-{uuid.uuid4()}", index=0)
             yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
@@ -66,45 +67,45 @@ class Offline(BaseChatModel):
 
 
 class Shop(AgentState[Any]):
-    """What the graph and the page share, beside the messages."""
+    """The state that graph and page share, apart from the messages."""
 
     items: NotRequired[list[str]]
 
 
 @tool
 def order(items: list[str], runtime: ToolRuntime[Any, Shop]) -> Command[Any]:
-    """Order groceries. Somebody is asked first."""
-    # The run ends here; the one that brings the answer begins this tool anew, and then this gives the answer.
+    """Order groceries, after the user has agreed."""
+    # The run ends here. The run that brings the answer starts this tool again, and then `interrupt` returns it.
     answer = interrupt({"message": f"Order {' and '.join(items)}?"})
-    agreed = answer.get("approved") is True
-    said = f"{' and '.join(items)}: ordered." if agreed else "Nothing was ordered."
-    ordered = [*runtime.state.get("items", []), *(items if agreed else [])]
-    # With an id the result shown while it runs and the one in the graph's messages are the same message.
-    result = ToolMessage(said, tool_call_id=runtime.tool_call_id, id=runtime.tool_call_id)
+    has_agreed = answer.get("approved") is True
+    text = f"{' and '.join(items)}: ordered." if has_agreed else "Nothing was ordered."
+    ordered = [*runtime.state.get("items", []), *(items if has_agreed else [])]
+    # With the same id, clients show the result in the stream and the one in the graph's messages as one message.
+    result = ToolMessage(text, tool_call_id=runtime.tool_call_id, id=runtime.tool_call_id)
     return Command(update={"items": ordered, "messages": [result]})
 
 
-# A real model: `model = "anthropic:claude-sonnet-4-5"`, or any other that LangChain knows.
+# For a real model, set `model = "anthropic:claude-sonnet-4-5"`, or any other that LangChain has.
 model = Offline()
 
 graph = create_agent(model, [order], state_schema=Shop, checkpointer=InMemorySaver())
 
-# With the outcome of AG-UI 1.0 the question is kept with its run; raw events would be kept as well, and twice the size.
+# With AG-UI 1.0's outcome the question is stored with its run. Raw events would double the size of what is stored.
 shop = LangGraphAgent(
     name="shop", graph=graph, emit_interrupt_outcome=True, enable_legacy_on_interrupt_event=False, emit_raw_events=False
 )
 
 runner = SqliteAgentRunner("threads.db")
-# Everybody sees all threads; `authenticate=` says who asks, and then everybody sees their own.
+# Every user sees all threads. With `authenticate=`, users see only their own.
 agents = create_app(runner, {"default": shop})
 
-# The agents' lifespan opens the file and, at the end, lets live runs finish.
+# The lifespan opens the file and, at shutdown, waits for live runs to finish.
 app = FastAPI(lifespan=agents.lifespan)
 app.mount("/copilotkit", agents)
 
 
 @app.get("/lists/{thread_id}")
 async def shopping_list(thread_id: str) -> Any:
-    """Give what was ordered in a thread: a route of the app's own, beside the agents'."""
+    """Return what was ordered in a thread: a route of the app, next to the agents'."""
     state = await runner.threads.state(thread_id)
     return {"items": state.get("items", [])}

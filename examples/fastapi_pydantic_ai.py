@@ -1,7 +1,7 @@
-"""A pydantic-ai agent in a FastAPI app of one's own, for the stock CopilotKit and AG-UI clients.
+"""A pydantic-ai agent in a FastAPI app, for CopilotKit and AG-UI clients.
 
-It keeps a shopping list: a tool fills it, the page shows it while it grows, `threads.db` holds it. It needs no key:
-the model is an offline stand-in.
+It keeps a shopping list: a tool fills it, the page shows it while it grows, and `threads.db` stores it. It needs no API
+key: the model is an offline stand-in.
 
     uvicorn fastapi_pydantic_ai:app --app-dir examples
 """
@@ -26,25 +26,25 @@ from agentrunner.server import create_app
 
 
 class ShoppingList(BaseModel):
-    """What the agent and the page share."""
+    """The state that agent and page share."""
 
     items: list[str] = []
 
 
 async def offline(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
-    """Stand in for a model: call the tool with whatever is asked for, then say so."""
+    """Stand in for a model: call the tool with what the user wants, then report it."""
     last = messages[-1].parts[-1]
     if isinstance(last, ToolReturnPart):
         for word in re.findall(r"\S+\s*", f"{last.content} Anything else?"):
             yield word
             await asyncio.sleep(0.03)
     elif isinstance(last, UserPromptPart):
-        wanted = re.split(r",\s*|\s+and\s+", str(last.content).strip(" ."))
-        call = DeltaToolCall(name="add", json_args={"items": wanted}, tool_call_id=f"call-{uuid.uuid4()}")
+        items = re.split(r",\s*|\s+and\s+", str(last.content).strip(" ."))
+        call = DeltaToolCall(name="add", json_args={"items": items}, tool_call_id=f"call-{uuid.uuid4()}")
         yield {0: call}
 
 
-# A real model: `model = "anthropic:claude-sonnet-4-5"`, or any other that pydantic-ai knows.
+# For a real model, set `model = "anthropic:claude-sonnet-4-5"`, or any other that pydantic-ai has.
 model = FunctionModel(stream_function=offline)
 
 agent = Agent(model, deps_type=StateDeps[ShoppingList], instructions="Keep the user's shopping list.")
@@ -55,26 +55,26 @@ def add(context: RunContext[StateDeps[ShoppingList]], items: list[str]) -> ToolR
     """Put items on the list."""
     shared = context.deps.state
     shared.items += [item for item in items if item not in shared.items]
-    # What stands in the metadata goes to the page as it is; the model sees only the words.
-    said = f"I have put {' and '.join(items)} on the list."
-    return ToolReturn(said, metadata=[StateSnapshotEvent(snapshot=shared.model_dump())])
+    # The events in the metadata go to the page; the model sees only the text.
+    text = f"I have put {' and '.join(items)} on the list."
+    return ToolReturn(text, metadata=[StateSnapshotEvent(snapshot=shared.model_dump())])
 
 
 def shopping(input: RunAgentInput) -> AsyncIterator[BaseEvent]:
-    """Run the agent: the list comes with the request, since the page may have changed it."""
+    """Run the agent; the request brings the list, which the page may have changed."""
     return AGUIAdapter(agent, input).run_stream(deps=StateDeps(ShoppingList()))
 
 
 runner = SqliteAgentRunner("threads.db")
-# Everybody sees all threads; `authenticate=` says who asks, and then everybody sees their own.
+# Every user sees all threads. With `authenticate=`, users see only their own.
 agents = create_app(runner, {"default": shopping})
 
-# The agents' lifespan opens the file and, at the end, lets live runs finish.
+# The lifespan opens the file and, at shutdown, waits for live runs to finish.
 app = FastAPI(lifespan=agents.lifespan)
 app.mount("/copilotkit", agents)
 
 
 @app.get("/lists/{thread_id}")
 async def shopping_list(thread_id: str) -> Any:
-    """Give a thread's list: a route of the app's own, beside the agents'."""
+    """Return a thread's list: a route of the app, next to the agents'."""
     return await runner.threads.state(thread_id)

@@ -1,4 +1,4 @@
-// The reference, `compactEvents` of @ag-ui/client, JSON in and JSON out. First line: the events; then a line a measurement.
+// The reference, `compactEvents` of @ag-ui/client, from JSON to JSON. The first line has the events; each line starts a measurement.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 

@@ -1,4 +1,4 @@
-"""The same compaction with orjson and dicts: what one would write in Python. Grouped at START, in one pass."""
+"""The same compaction in plain Python, with orjson and dicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-# kind -> (family, part, key of the id)
+# kind -> (family, 0 for START, 1 for the delta, 2 for END, key of the id)
 STREAMS = {
     f"{family}_{part}": (family, place, key)
     for family, middle, key in (
@@ -38,7 +38,7 @@ def compact(lines: list[bytes]) -> list[bytes]:
             name = (family, event[key])
             slot = streams.get(name)
             if slot is None or (part == 0 and slot[1] is not None):
-                # START, the first delta, its pieces, END
+                # START, the first delta's event, all deltas, END
                 slot = streams[name] = [None, None, [], None]
                 out.append(slot)
             if part == 1:
@@ -50,7 +50,7 @@ def compact(lines: list[bytes]) -> list[bytes]:
                     slot[1]["metadata"] = {**slot[1].get("metadata", {}), **event["metadata"]}
                 slot[2].append(event["delta"])
             elif part == 0:
-                slot[0] = event if slot[0] is None else _again(slot[0], event)
+                slot[0] = event if slot[0] is None else _merge_starts(slot[0], event)
             else:
                 slot[3] = event
                 del streams[name]
@@ -77,30 +77,30 @@ def compact(lines: list[bytes]) -> list[bytes]:
         else:
             chunk = None
             out.append(line)
-    return _written(out + _state(state))
+    return _serialize(out + _state(state))
 
 
-def _written(out: list[Any]) -> list[bytes]:
-    written: list[bytes] = []
+def _serialize(out: list[Any]) -> list[bytes]:
+    lines: list[bytes] = []
     dumps = orjson.dumps
     for slot in out:
         if type(slot) is bytes:
-            written.append(slot)
+            lines.append(slot)
         elif type(slot) is dict:
-            written.append(dumps(slot))
+            lines.append(dumps(slot))
         else:
-            start, delta, pieces, end = slot
+            start, delta, deltas, end = slot
             if start is not None:
-                written.append(dumps(start))
+                lines.append(dumps(start))
             if delta is not None:
-                delta["delta"] = "".join(pieces)
-                written.append(dumps(delta))
+                delta["delta"] = "".join(deltas)
+                lines.append(dumps(delta))
             if end is not None:
-                written.append(dumps(end))
-    return written
+                lines.append(dumps(end))
+    return lines
 
 
-def _again(before: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+def _merge_starts(before: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
     merged = {**before, **event}
     if "metadata" in before and "metadata" in event:
         merged["metadata"] = {**before["metadata"], **event["metadata"]}
@@ -127,7 +127,7 @@ def _state(events: list[dict[str, Any]]) -> list[Any]:
 
 
 def _patch(document: Any, operation: dict[str, Any]) -> Any:
-    """One operation of RFC 6902."""
+    """Apply one operation of RFC 6902."""
     op, path = operation["op"], operation["path"]
     if op in ("move", "copy"):
         value = copy.deepcopy(_at(document, operation["from"]))

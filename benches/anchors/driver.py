@@ -1,4 +1,4 @@
-"""A process that drives a paced run on any store: each event says when it was made."""
+"""A process that drives a paced run on any store; each event carries its time."""
 
 import asyncio
 import json
@@ -8,21 +8,21 @@ import time
 import agentrunner
 from agentrunner.stores.urls import store_from_url
 
-PACE = 0.02
+EVENT_SECONDS = 0.02
 
 
 class Paced:
-    """An agent that waits for `go`, then yields so many events, 50 a second."""
+    """An agent that waits for its count, then yields as many events, 50 a second."""
 
     def __init__(self) -> None:
         self.count: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    async def run(self, given):
-        yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
+    async def run(self, input):
+        yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
         for _ in range(await self.count):
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(EVENT_SECONDS)
             yield {"type": "CUSTOM", "name": "made at", "value": time.monotonic()}
-        yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
+        yield {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id}
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""A server for `benches/idle_readers.py`: one run says so many events a second; a client that stalls is dropped."""
+"""The server of `benches/idle_readers.py`, which drops clients that stall."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ go = asyncio.Event()
 
 async def agent(run):
     yield b'{"type":"RUN_STARTED","threadId":"%s","runId":"%s"}' % (run.thread_id.encode(), run.run_id.encode())
-    # Nothing is said before all are there: what came before is a matter of replay.
+    # Emit nothing before every client is connected: earlier events would come by replay.
     await go.wait()
     rate, began = run.forwarded_props["rate"], time.monotonic()
     for number in range(run.forwarded_props["count"]):
@@ -37,8 +37,8 @@ async def opener(run):
     yield b'{"type":"RUN_STARTED","threadId":"%s","runId":"%s"}' % (run.thread_id.encode(), run.run_id.encode())
 
 
-def tell(*_: object) -> None:
-    """Print how much memory is in use, without what a busy moment has left to the allocator."""
+def print_memory(*_: object) -> None:
+    """Print the memory in use, after returning the allocator's free memory."""
     gc.collect()
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -59,9 +59,9 @@ def main() -> None:
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
-        # Small, so that a client that does not read is soon one that is waited for.
+        # A small buffer, so that the server soon has to wait for a client that does not read.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
-        signal.signal(signal.SIGUSR1, tell)
+        signal.signal(signal.SIGUSR1, print_memory)
         print(listening.getsockname()[1], flush=True)
         uvicorn.Server(config).run(sockets=[listening])
 

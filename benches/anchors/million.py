@@ -1,18 +1,18 @@
-"""Print how many bytes this process grew by over a run of a million events, how many they were, and compacted."""
+"""Print the growth of this process over a run of a million events, and the run's size."""
 
 import asyncio
 import tempfile
 from pathlib import Path
 
 from agentrunner import SqliteAgentRunner
-from benches.common import finished, resident, run_input, started
+from benches.common import resident, run_finished, run_input, run_started
 
 COUNT = 1_000_000
 MESSAGE = 500
 
 
 def events():
-    """Messages of 500 deltas, each event 110 bytes: a UUID for an id and a piece of text."""
+    """Yield messages of 500 deltas; each event has 110 bytes, with a UUID as its id."""
     for number in range(COUNT // MESSAGE):
         name = b"5f0c8a3e-7d21-4a55-9f33-%012d" % number
         yield b'{"type":"TEXT_MESSAGE_START","messageId":"%s","role":"assistant"}' % name
@@ -27,12 +27,12 @@ recorded = 0
 
 async def agent(run):
     global recorded
-    yield started(run.thread_id, run.run_id)
+    yield run_started(run.thread_id, run.run_id)
     if run.run_id == "million":
         for event in events():
             recorded += len(event)
             yield event
-    yield finished(run.thread_id, run.run_id)
+    yield run_finished(run.thread_id, run.run_id)
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""Plain `sqlite3` beside the runner, in a process of its own: JSON questions in, seconds out."""
+"""Plain `sqlite3` in a separate process: JSON questions in, seconds out."""
 
 import json
 import sqlite3
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def insert(count: int, batch: int) -> float:
-    """Write `count` events, `batch` rows a transaction, WAL and `synchronous=NORMAL`."""
+    """Write `count` events, `batch` rows per transaction, with WAL and `synchronous=NORMAL`."""
     head = '{"type":"TEXT_MESSAGE_CONTENT","messageId":"msg-1234567890","delta":"token number '
     events = [f'{head}{index} "}}'.encode() for index in range(count)]
     with tempfile.TemporaryDirectory() as folder:
@@ -32,7 +32,7 @@ connections: dict[str, sqlite3.Connection] = {}
 
 
 def fetch(path: str, thread_id: str) -> float:
-    """Fetch the stored runs of a thread over a connection that is open already."""
+    """Fetch the stored runs of a thread over an open connection."""
     if path not in connections:
         connections[path] = sqlite3.connect(path)
     began = time.perf_counter()

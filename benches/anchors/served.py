@@ -1,4 +1,7 @@
-"""A server for `benches/served.py`: `ours` (everything durable in SQLite) or `bare` (Starlette that only forwards)."""
+"""The servers of `benches/served.py`.
+
+`ours` makes every event durable in SQLite; `bare` is a Starlette app that only forwards.
+"""
 
 import asyncio
 import json
@@ -20,7 +23,7 @@ go = asyncio.Event()
 
 
 async def events(run_id, thread_id, props):
-    """`count` events as fast as they are taken, or `rate` a second, each with the time it was made."""
+    """Yield `count` events at full speed, or `rate` a second, each with its time."""
     yield b'{"type":"RUN_STARTED","threadId":"%s","runId":"%s"}' % (thread_id, run_id)
     yield b'{"type":"TEXT_MESSAGE_START","messageId":"msg-1234567890","role":"assistant"}'
     if props.get("gated"):
@@ -46,29 +49,29 @@ async def opener(run):
         yield event
 
 
-def joined(records, size):
-    async def pieces():
-        piece = []
+def join_records(records, size):
+    async def groups():
+        group = []
         async for record in records:
-            piece.append(record)
-            if len(piece) == size:
-                yield b"".join(piece)
-                piece.clear()
-        yield b"".join(piece)
+            group.append(record)
+            if len(group) == size:
+                yield b"".join(group)
+                group.clear()
+        yield b"".join(group)
 
-    return pieces()
+    return groups()
 
 
 async def forward(request):
-    given = json.loads(await request.body())
-    props = given["forwardedProps"]
+    body = json.loads(await request.body())
+    props = body["forwardedProps"]
 
-    async def framed():
-        async for event in events(given["runId"].encode(), given["threadId"].encode(), props):
+    async def frames():
+        async for event in events(body["runId"].encode(), body["threadId"].encode(), props):
             yield b"data: %s\n\n" % event
 
-    pieces = joined(framed(), props["join"]) if props.get("join") else framed()
-    return StreamingResponse(pieces, media_type="text/event-stream")
+    data = join_records(frames(), props["join"]) if props.get("join") else frames()
+    return StreamingResponse(data, media_type="text/event-stream")
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""Print how many resident bytes a task takes that waits: for frames (`stream`), a queue (`queue`), nothing (`bare`)."""
+"""Print the resident bytes of a waiting task.
+
+The task waits for frames (`stream`), for a queue (`queue`) or for nothing (`bare`).
+"""
 
 import asyncio
 import gc
@@ -7,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from agentrunner import SqliteAgentRunner
-from benches.common import resident, run_input, started
+from benches.common import resident, run_input, run_started
 
 COUNT = 10_000
 
@@ -56,7 +59,7 @@ async def bare_cost() -> float:
 
 async def stream_cost() -> float:
     async def agent(run):
-        yield started(run.thread_id, run.run_id)
+        yield run_started(run.thread_id, run.run_id)
         await asyncio.Event().wait()
 
     with tempfile.TemporaryDirectory() as folder:

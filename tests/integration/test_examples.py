@@ -181,7 +181,7 @@ async def test_the_approvals_example_is_answered_by_the_apps_own_route(load: Loa
         assert (await http.get("/approvals")).json() == [waits]
         place = f"/approvals/{waits['id']}"
         decided = await http.post(place, json={"decision": "edit", "items": ["rice"]})
-        assert decided.json() == {"state": "completed", "said": "I have ordered rice."}
+        assert decided.json() == {"state": "completed", "content": "I have ordered rice."}
         assert (await http.post(place, json={"decision": "reject"})).status_code == 409
         assert (await http.post("/approvals/r1/other", json={"decision": "approve"})).status_code == 404
         assert list(again.ordered.values()) == ["rice"]

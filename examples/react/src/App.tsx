@@ -4,7 +4,7 @@ import { Chat } from "./Chat";
 import { ShoppingList } from "./ShoppingList";
 import { ThreadList } from "./ThreadList";
 
-/** `known`: there is something to connect to; a new thread shows the welcome screen instead. */
+/** `known`: the thread exists and can be connected to. A new thread shows the welcome screen instead. */
 export type Thread = { id: string; known: boolean };
 
 const fresh = (): Thread => ({ id: crypto.randomUUID(), known: false });
@@ -15,12 +15,12 @@ export function App() {
   const { agent } = useAgent();
 
   useEffect(() => {
-    // A reload comes back to the same thread.
+    // A reload opens the same thread again.
     history.replaceState(null, "", `#${encodeURIComponent(thread.id)}`);
   }, [thread.id]);
 
   const startNew = () => {
-    // The stock chat forgets the messages of the thread before, but not its state.
+    // The stock chat clears the messages of the previous thread, but not its state.
     agent.setState({});
     setThread(fresh());
   };

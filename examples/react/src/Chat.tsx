@@ -1,7 +1,7 @@
 import { CopilotChat, useConfigureSuggestions, useDefaultRenderTool, useInterrupt } from "@copilotkit/react-core/v2";
 
 export function Chat() {
-  // Tool calls are shown as the stock cards; `useRenderTool` gives one of them a look of its own.
+  // Show tool calls as the stock cards. `useRenderTool` renders one tool differently.
   useDefaultRenderTool();
 
   useConfigureSuggestions({
@@ -12,7 +12,7 @@ export function Chat() {
     available: "before-first-message",
   });
 
-  // Where a run ends with a question, as those of the examples that ask do; the answer starts the run that goes on.
+  // A run that ends with a question shows it here. The answer starts the run that continues it.
   useInterrupt({
     render: ({ interrupt, resolve, cancel }) => (
       <div className="approval" role="group" aria-label="Approval">

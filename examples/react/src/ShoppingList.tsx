@@ -1,10 +1,10 @@
 import { useAgent } from "@copilotkit/react-core/v2";
 
-/** The state that agent and page share: the agent's changes arrive while it runs, ours go with the next message. */
+/** The state that agent and page share: the agent's changes arrive while it runs, the page's go with the next message. */
 export function ShoppingList() {
   const { agent } = useAgent();
   const items: string[] = agent.state?.items ?? [];
-  const remove = (gone: string) => agent.setState({ ...agent.state, items: items.filter((item) => item !== gone) });
+  const remove = (removed: string) => agent.setState({ ...agent.state, items: items.filter((item) => item !== removed) });
 
   return (
     <aside className="list" aria-label="Shopping list">

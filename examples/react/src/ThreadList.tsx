@@ -17,7 +17,7 @@ export function ThreadList({ thread, onOpen, onNew }: Props) {
       onRunFinalized: async ({ messages }) => {
         const first = messages.find(({ role }) => role === "user")?.content;
         if (nameless && typeof first === "string") await renameThread(thread.id, first.slice(0, 60));
-        // Word of new threads by websocket is the paid service's: here the list is asked for after each run.
+        // Only the paid service announces new threads by websocket, so the list is requested after each run.
         refetchThreads();
       },
     });
@@ -25,8 +25,8 @@ export function ThreadList({ thread, onOpen, onNew }: Props) {
   }, [agent, thread.id, nameless, renameThread, refetchThreads]);
 
   const rename = (id: string, name: string | null) => {
-    const asked = prompt("Name of the thread", name ?? "");
-    if (asked) void renameThread(id, asked);
+    const newName = prompt("Name of the thread", name ?? "");
+    if (newName) void renameThread(id, newName);
   };
   const remove = async (id: string) => {
     await list.deleteThread(id);
@@ -41,16 +41,16 @@ export function ThreadList({ thread, onOpen, onNew }: Props) {
       {list.error && <p role="alert">{list.error.message}</p>}
       {!list.isLoading && threads.length === 0 && <p className="quiet">No threads yet</p>}
       <ul>
-        {threads.map(({ id, name, archived: put, lastRunAt, updatedAt }) => (
-          <li key={id} className={put ? "archived" : ""} aria-current={id === thread.id}>
+        {threads.map(({ id, name, archived: isArchived, lastRunAt, updatedAt }) => (
+          <li key={id} className={isArchived ? "archived" : ""} aria-current={id === thread.id}>
             <button className="open" onClick={() => onOpen(id)}>
               <span>{name ?? "Untitled"}</span>
               <time>{new Date(lastRunAt ?? updatedAt).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}</time>
             </button>
             <menu>
               <button onClick={() => rename(id, name)}>Rename</button>
-              <button onClick={() => (put ? list.unarchiveThread(id) : list.archiveThread(id))}>
-                {put ? "Restore" : "Archive"}
+              <button onClick={() => (isArchived ? list.unarchiveThread(id) : list.archiveThread(id))}>
+                {isArchived ? "Restore" : "Archive"}
               </button>
               <button onClick={() => remove(id)}>Delete</button>
             </menu>
