@@ -288,7 +288,7 @@ def give_up_at_once() -> None:
 
     init = RedisClient.__init__
 
-    def impatient(self: RedisClient, url: str, prefix: str, patience: float) -> None:
+    def impatient(self: RedisClient, url: str, prefix: str, retry_seconds: float) -> None:
         init(self, url, prefix, 0.05)
 
     RedisClient.__init__ = impatient  # type: ignore[method-assign]

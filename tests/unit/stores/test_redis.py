@@ -334,7 +334,7 @@ class Lossy:
     def __init__(self, store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost = 0
         self._seen: set[Any] = set()
-        ask = store._client._ask
+        ask = store._client._send
 
         async def lossy(commands: list[tuple[Any, ...]]) -> list[Any]:
             answers = await ask(commands)
@@ -344,8 +344,8 @@ class Lossy:
             self.lost += 1
             raise redis.exceptions.ConnectionError("the answer is lost")
 
-        monkeypatch.setattr(store._client, "_ask", lossy)
-        monkeypatch.setattr(redis_client, "FIRST_PAUSE", 0.0)
+        monkeypatch.setattr(store._client, "_send", lossy)
+        monkeypatch.setattr(redis_client, "FIRST_PAUSE_SECONDS", 0.0)
 
 
 async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,18 +402,18 @@ async def test_a_write_whose_answer_was_lost_is_known_again(
 
         # Done over by another before it is asked again, and its claim is gone.
         writer = await begin(store, "t", "r")
-        run = store._client.try_once
+        run = store._client.run_script_once
 
         async def meanwhile(name: str, *arguments: Any) -> Any:
             try:
                 return await run(name, *arguments)
             except redis.exceptions.ConnectionError:
-                monkeypatch.setattr(store._client, "try_once", run)
+                monkeypatch.setattr(store._client, "run_script_once", run)
                 await writer.end()
                 await calm.write([Change("k", "a", "", b"other's")])
                 raise
 
-        monkeypatch.setattr(store._client, "try_once", meanwhile)
+        monkeypatch.setattr(store._client, "run_script_once", meanwhile)
         [version] = await store.write([Change("k", "a", "", b"ours", a)], writer.claim)
         [kept] = await calm.records("k", None, None, 9)
         assert (kept.value, kept.version > version) == (b"other's", True)
@@ -472,10 +472,10 @@ async def test_who_is_cancelled_leaves_no_answer_behind(location: str) -> None:
 
 
 async def test_a_change_wakes_who_waits(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "AT_MOST", 3600)
+    monkeypatch.setattr(watcher, "LONGEST_WAIT_SECONDS", 3600)
     async with opened(store_from_url(location)) as store, opened(store_from_url(location)) as other:
         writer = await begin(store, "t", "r")
-        while not other._watcher._watched or not next(iter(other._watcher._watched.values())).subscribed:
+        while not other._watcher._watched or not next(iter(other._watcher._watched.values())).is_subscribed:
             await other.changed("t", 1)
         for change in (lambda: writer.write(*text("m")), lambda: store.request_stop("t", None), writer.end):
             waiting = [asyncio.ensure_future(other.changed("t", writer.recorder.last_seq)) for _ in range(5)]
@@ -483,13 +483,13 @@ async def test_a_change_wakes_who_waits(location: str, monkeypatch: pytest.Monke
             await change()
             await asyncio.gather(*waiting)
         # It may have come after the caller had looked, and before it waits.
-        while not other._watcher._watched[f"{store.prefix}:changed:t".encode()].ended_at:
+        while not other._watcher._watched[f"{store.prefix}:changed:t".encode()].changed_at:
             await asyncio.sleep(0)
         await other.changed("t", writer.recorder.last_seq)
 
 
 async def test_a_server_that_is_too_old(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_client, "OLDEST", (99, 0))
+    monkeypatch.setattr(redis_client, "MIN_VERSION", (99, 0))
     with pytest.raises(StoreError, match="or newer is needed"):
         await store_from_url(location).open()
 

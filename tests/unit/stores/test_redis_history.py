@@ -109,7 +109,7 @@ async def test_a_crash_between_the_two_ends_of_a_run(
             async def crash(*_: Any) -> None:
                 raise asyncio.CancelledError
 
-            monkeypatch.setattr(store._runs, "_end", crash)
+            monkeypatch.setattr(store._runs, "_close_journal", crash)
             with pytest.raises(asyncio.CancelledError):
                 await writer.end()
         assert await client.pttl(f"{other.prefix}:journal:1:t") == -1
@@ -129,7 +129,7 @@ async def test_a_journal_left_open_is_closed(location: str, client: redis.asynci
         writer = await begin(store, "t", "r2")
         await writer._append()
         # As after a crash between the two.
-        await store._history.finish(writer.claim, writer.recorder, True)
+        await store._base.finish(writer.claim, writer.recorder, True)
         await client.zadd(f"{store.prefix}:open", {"t": 0, "live": 0})
         assert await store.recover() == []
         assert await client.pttl(f"{store.prefix}:journal:1:t") > 0
@@ -140,14 +140,14 @@ async def test_a_journal_left_open_is_closed(location: str, client: redis.asynci
 
 async def test_a_claim_without_a_journal_is_given_back(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(store_from_url(location, history=MemoryStore())) as store:
-        run = store._client.run
+        run = store._client.run_script
 
         async def fail(name: str, *arguments: Any) -> Any:
             if name == "begin":
                 raise StoreError("the server is away")
             return await run(name, *arguments)
 
-        monkeypatch.setattr(store._client, "run", fail)
+        monkeypatch.setattr(store._client, "run_script", fail)
         with pytest.raises(StoreError):
             await claim(store, "t", "r")
         monkeypatch.undo()
@@ -167,7 +167,7 @@ async def test_a_run_goes_on_while_the_other_store_is_away(
         monkeypatch.setattr(slow, "renew", away)
         for n in range(3):
             # As long after the last time as that is done again.
-            store._runs._extended.clear()
+            store._runs._extended_at.clear()
             await writer.write(*text(f"m{n}"))
         await store._runs.wait_until_idle()
         assert caplog.messages[-3:] == ["the lease of run r could not be extended: it is away"] * 3
@@ -183,7 +183,7 @@ async def test_who_learns_that_its_lease_is_lost_writes_no_more(location: str, t
         await store._runs.wait_until_idle()
         # Taken over there, but not marked here.
         await other.finish(writer.claim, writer.recorder, False)
-        store._runs._extended.clear()
+        store._runs._extended_at.clear()
         await writer.write(*text("m"))
         await store._runs.wait_until_idle()
         with pytest.raises(LeaseLost):

@@ -100,7 +100,7 @@ async def test_one_try_is_lost_however_many_connections_are(server: Server, monk
     server.start()
     async with await server.client() as client, opened(RedisStore(server.url)) as store:
         tries: list[int] = []
-        patiently = store._client.patiently
+        patiently = store._client.retry
 
         async def counted(work: Any) -> Any:
             async def one(tried: int) -> Any:
@@ -112,7 +112,7 @@ async def test_one_try_is_lost_however_many_connections_are(server: Server, monk
         await asyncio.gather(*(begin(store, f"t{n}", f"r{n}") for n in range(50)))
         assert len(store._client._idle) == redis_client.CONNECTIONS
         await store.thread("t0")
-        monkeypatch.setattr(store._client, "patiently", counted)
+        monkeypatch.setattr(store._client, "retry", counted)
         await client.client_kill_filter(_type="normal", skipme=True)
         assert (await store.thread("t0")).running
         assert tries == [0, 1]
@@ -126,7 +126,7 @@ async def test_a_server_that_stands_still(server: Server, monkeypatch: pytest.Mo
         server.signal(signal.SIGSTOP)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        with pytest.raises(StoreError, match="could not be asked for 2"):
+        with pytest.raises(StoreError, match="could not be reached for 2"):
             await store.thread("t")
         assert loop.time() - began >= 1.0
         server.signal(signal.SIGCONT)
@@ -182,7 +182,7 @@ async def test_a_server_without_memory_left(server: Server) -> None:
             await writer.finish()
         # A run holds what it has, and is there to be written once there is room.
         assert await store.renew([writer.claim]) == [True]
-        assert loop.time() - began < redis_client.FIRST_PAUSE * 50
+        assert loop.time() - began < redis_client.FIRST_PAUSE_SECONDS * 50
         await client.config_set("maxmemory", 0)
         writer = await Writer(store, writer.claim).replay()
         await writer.write(*text("m"))
@@ -305,8 +305,8 @@ async def test_one_subscription_for_any_number_of_readers(server: Server) -> Non
 
 
 async def test_who_nobody_follows_is_unsubscribed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "UNWATCHED_AFTER", 0.1)
-    monkeypatch.setattr(watcher, "AT_MOST", 0.05)
+    monkeypatch.setattr(watcher, "UNUSED_SECONDS", 0.1)
+    monkeypatch.setattr(watcher, "LONGEST_WAIT_SECONDS", 0.05)
     server.start()
     async with await server.client() as client, opened(RedisStore(server.url)) as store:
         for thread in ("a", "b", "a"):
@@ -320,7 +320,7 @@ async def test_who_nobody_follows_is_unsubscribed(server: Server, monkeypatch: p
 async def test_a_follower_whose_subscription_is_killed_misses_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "AT_MOST", 3600)
+    monkeypatch.setattr(watcher, "LONGEST_WAIT_SECONDS", 3600)
     server.start()
     async with (
         await server.client() as client,

@@ -28,7 +28,7 @@ WRITE_RECORDS = """SELECT * FROM "agentrunner".write(%(call)s::bigint, %(is_retr
   %(values)b::bytea[], %(removed)b::boolean[], %(versions)b::bigint[])"""
 
 ANY_VERSION = -1
-MAX_VALUE_BYTES = 1 << 30
+POSTGRES_VALUE_BYTES = 1 << 30
 """The greatest size of a value in PostgreSQL."""
 
 
@@ -83,7 +83,7 @@ class PostgresRecords:
             record = Record(*row)
             if record.value is None:
                 large_rows = await self._client.fetch(
-                    READ_RECORD, large=True, kind=record.kind, key=record.key, most=MAX_VALUE_BYTES
+                    READ_RECORD, large=True, kind=record.kind, key=record.key, most=POSTGRES_VALUE_BYTES
                 )
                 records += [Record(*large_row) for large_row in large_rows]
             else:

@@ -1,13 +1,14 @@
-"""The journals: a stream a run, fenced by the ids of its entries."""
+"""The journals: one Redis stream for each run, fenced by the ids of its entries."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentrunner._core import Batch, Frames
-from agentrunner.errors import LeaseLost, StoreError
+from agentrunner.errors import StoreError
+from agentrunner.stores._errors import make_lease_lost
 from agentrunner.stores._group_commit import GroupCommit
-from agentrunner.stores.redis.scripts import optional
+from agentrunner.stores.redis.scripts import encode_optional_number
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
@@ -15,48 +16,52 @@ if TYPE_CHECKING:
 
 
 class RedisJournalPage(NamedTuple):
-    """Raw frames, and who may write more."""
+    """Raw frames, and the tokens of the run that may append more."""
 
     frames: Frames
     live_token: int | None
-    """The token of the thread's live run, where its lease is kept here too."""
-    writer: int | None
-    """The token under which the thread's newest journal is written; `None` once that has ended."""
+    """Token of the thread's live run, if its lease is in Redis too."""
+    writer_token: int | None
+    """Token under which the thread's newest journal is written; `None` after its end."""
 
 
 class RedisJournals:
-    """Appends, grouped over all runs of the process, and reads. `lease_ms`: what an append extends the lease to."""
+    """Appends, with one commit for many runs of this process, and reads.
+
+    An append extends the run's lease to `lease_ms`; 0 means that the lease is in another store.
+    """
 
     def __init__(self, client: RedisClient, lease_ms: int) -> None:
         self._client = client
         self._lease_ms = lease_ms
-        # While the server is at one group, the other is made ready.
-        self._groups: list[GroupCommit[tuple[Claim, Batch]]] = [GroupCommit(self._commit) for _ in range(2)]
+        # While the server works on one commit, the other is prepared.
+        self._commits: list[GroupCommit[tuple[Claim, Batch]]] = [GroupCommit(self._commit) for _ in range(2)]
 
     async def append(self, claim: Claim, batch: Batch) -> None:
-        """Keep a batch. Raises `LeaseLost`."""
-        await self._groups[claim.token % len(self._groups)].add((claim, batch))
+        """Store a batch. Raises `LeaseLost`."""
+        await self._commits[claim.token % len(self._commits)].add((claim, batch))
 
     async def wait_until_idle(self) -> None:
-        """Wait until nothing is to be appended any more."""
-        for group in self._groups:
-            await group.wait_until_idle()
+        """Wait until no batch is left to store."""
+        for commit in self._commits:
+            await commit.wait_until_idle()
 
-    async def _commit(self, items: list[tuple[Claim, Batch]]) -> list[Exception | None]:
+    async def _commit(self, appends: list[tuple[Claim, Batch]]) -> list[Exception | None]:
         calls = [
             (
                 claim.thread_id.encode(), claim.first_seq, claim.token,
                 batch.first_seq - 1, batch.last_seq, bytes(batch), self._lease_ms,
             )
-            for claim, batch in items
+            for claim, batch in appends
         ]  # fmt: skip
-        answers = await self._client.run_each("append", calls)
-        return [_outcome(claim, answer) for (claim, _), answer in zip(items, answers, strict=True)]
+        replies = await self._client.run_script_for_each("append", calls)
+        return [_read_outcome(claim, reply) for (claim, _), reply in zip(appends, replies, strict=True)]
 
     async def read(self, thread_id: str, after: int, until: int | None, limit: int) -> RedisJournalPage:
-        """Give raw frames behind a sequence number, about `limit` bytes; of no run that begins after `until`."""
-        upto = None if until is None else str(until)
-        live, writer, entries = await self._client.run("journal", thread_id.encode(), after, optional(upto), limit)
+        """Return about `limit` bytes of raw frames, as `Store.journal` does."""
+        live_token, writer_token, entries = await self._client.run_script(
+            "journal", thread_id.encode(), after, encode_optional_number(until), limit
+        )
         data = bytearray()
         for before, last, frames in entries:
             if len(data) >= limit:
@@ -64,26 +69,20 @@ class RedisJournals:
             batch = Batch(frames, int(before) + 1, int(last) - int(before))
             data += batch.after(after, limit - len(data))
         return RedisJournalPage(
-            Frames(bytes(data)), None if live is None else int(live), None if writer is None else int(writer)
-        )  # fmt: skip
+            Frames(bytes(data)),
+            None if live_token is None else int(live_token),
+            None if writer_token is None else int(writer_token),
+        )
 
 
-def lost(claim: Claim) -> LeaseLost:
-    """Give the error for who no longer holds a thread."""
-    return LeaseLost(
-        f"run '{claim.run_id}' no longer holds thread '{claim.thread_id}': its lease ended and another owner took "
-        "over; nothing was written"
-    )
-
-
-def _outcome(claim: Claim, answer: bytes | Exception) -> Exception | None:
-    if isinstance(answer, Exception):
-        return answer
-    if answer == b"lost":
-        return lost(claim)
-    if answer == b"gap":
+def _read_outcome(claim: Claim, reply: bytes | Exception) -> Exception | None:
+    if isinstance(reply, Exception):
+        return reply
+    if reply == b"lost":
+        return make_lease_lost(claim)
+    if reply == b"gap":
         return StoreError(
-            f"the server has lost events of run '{claim.run_id}' that it had acknowledged: it was restarted without "
-            "what was not yet on disk, or another took its place without having them all"
+            f"the Redis server has lost events of run '{claim.run_id}' that it had acknowledged: it was restarted "
+            "without what was not yet on disk, or replaced by a replica that did not have all of them"
         )
     return None

@@ -1,23 +1,24 @@
-"""The verbs of runs, leases and all in Redis."""
+"""The methods for runs, with leases and stored runs in Redis."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import _core
 from agentrunner._core import Claim
-from agentrunner.errors import (
-    CursorAhead,
-    CursorExpired,
-    RunAlreadyExists,
-    ThreadAlreadyRunning,
-    ThreadNotFound,
+from agentrunner.errors import ThreadAlreadyRunning
+from agentrunner.stores._errors import (
+    make_cursor_ahead,
+    make_cursor_expired,
+    make_lease_lost,
+    make_run_already_exists,
+    make_thread_not_found,
 )
-from agentrunner.stores.redis.journal import RedisJournals, lost
-from agentrunner.stores.redis.scripts import maybe, optional, text, whose
+from agentrunner.stores._run_events import compact_run
+from agentrunner.stores.redis.journal import RedisJournals
+from agentrunner.stores.redis.scripts import decode_optional, encode_optional, encode_scope
 from agentrunner.stores.types import CursorLocation, JournalPage
 
 if TYPE_CHECKING:
@@ -26,14 +27,15 @@ if TYPE_CHECKING:
     from agentrunner.stores.types import Cursor
     from agentrunner.types import AnyScope
 
-LONG = 10_000
-"""Events of a run that is written out on another thread."""
-AT_ONCE = 1000
-"""Leases looked at in one step: the server does nothing else meanwhile."""
+LEASES_PER_CALL = 1000
+"""The greatest number of leases that one script handles.
+
+The server does nothing else while a script runs.
+"""
 
 
 class RedisRuns:
-    """Runs under leases that go by the server's clock."""
+    """Runs whose leases are in Redis and end by the server's clock."""
 
     def __init__(self, client: RedisClient, lease_ms: int, resume_ms: int) -> None:
         self._client = client
@@ -41,15 +43,15 @@ class RedisRuns:
         self._resume_ms = resume_ms
         self._journals = RedisJournals(client, lease_ms)
         self._owner = _core.Owner()
-        # By these the server tells a call that is tried again from another one.
+        # The server recognizes the retry of a call by these two.
         self._nonce = uuid.uuid4().hex
         self._calls = itertools.count()
 
-    def _call(self) -> str:
+    def _make_call_id(self) -> str:
         return f"{self._nonce}.{next(self._calls)}"
 
     async def wait_until_idle(self) -> None:
-        """Wait until nothing is to be written any more."""
+        """Wait until no batch is left to store."""
         await self._journals.wait_until_idle()
 
     async def claim(
@@ -61,76 +63,75 @@ class RedisRuns:
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        outcome, *found = await self._client.run(
-            "claim", thread_id.encode(), run_id.encode(), input.encode(), optional(agent_id), optional(scope),
-            str(self._owner), self._lease_ms, self._call(), *[known.encode() for known in message_ids],
+        outcome, *detail = await self._client.run_script(
+            "claim", thread_id.encode(), run_id.encode(), input.encode(), encode_optional(agent_id),
+            encode_optional(scope), str(self._owner), self._lease_ms, self._make_call_id(),
+            *[message_id.encode() for message_id in message_ids],
         )  # fmt: skip
         if outcome == b"not found":
-            raise not_found(thread_id)
+            raise make_thread_not_found(thread_id)
         if outcome == b"running":
             raise ThreadAlreadyRunning
         if outcome == b"exists":
-            raise RunAlreadyExists(
-                f"run '{run_id}' exists already; a run id is used once, start the retry under a new one"
-            )
-        token, first_seq, known = found
-        return Claim(thread_id, run_id, token, first_seq, input, agent_id), [text(one) for one in known]
+            raise make_run_already_exists(run_id)
+        token, first_seq, known_ids = detail
+        claim = Claim(thread_id, run_id, token, first_seq, input, agent_id)
+        return claim, [message_id.decode() for message_id in known_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._journals.append(claim, batch)
 
     async def renew(self, claims: list[Claim]) -> list[bool]:
-        held: list[bool] = []
-        for some in (claims[i : i + AT_ONCE] for i in range(0, len(claims), AT_ONCE)):
-            pairs = [part for claim in some for part in (claim.thread_id.encode(), claim.token)]
-            held += [bool(still) for still in await self._client.run("renew", self._lease_ms, *pairs)]
-        return held
+        is_held: list[bool] = []
+        for part in (claims[n : n + LEASES_PER_CALL] for n in range(0, len(claims), LEASES_PER_CALL)):
+            arguments = [value for claim in part for value in (claim.thread_id.encode(), claim.token)]
+            is_held += map(bool, await self._client.run_script("renew", self._lease_ms, *arguments))
+        return is_held
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
-        events = b""
-        if stored:
-            # Off the loop where it takes longer than other tasks should wait.
-            long = recorder.recorded > LONG
-            events = await asyncio.to_thread(recorder.compacted) if long else recorder.compacted()
-        ids = [known.encode() for known in recorder.message_ids] if stored else []
+        events = await compact_run(recorder) if stored else b""
+        message_ids = [message_id.encode() for message_id in recorder.message_ids] if stored else []
 
-        async def end(tried: int) -> Any:
-            return await self._client.try_once(
+        async def attempt(attempts: int) -> Any:
+            return await self._client.run_script_once(
                 "finish", claim.thread_id.encode(), claim.run_id.encode(), claim.token, recorder.last_seq, int(stored),
-                events, self._resume_ms, int(tried > 0), *ids,
+                events, self._resume_ms, int(attempts > 0), *message_ids,
             )  # fmt: skip
 
-        outcome = await self._client.patiently(end)
+        outcome = await self._client.retry(attempt)
         if outcome == b"lost":
-            raise lost(claim)
+            raise make_lease_lost(claim)
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        asked = await self._client.run("request_stop", thread_id.encode(), optional(run_id), self._call())
-        return bool(asked)
+        return bool(
+            await self._client.run_script(
+                "request_stop", thread_id.encode(), encode_optional(run_id), self._make_call_id()
+            )
+        )
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
-        found = await self._client.run("live", optional(thread_id))
-        return [(_claim(held[:6]), bool(held[6])) for held in found]
+        rows = await self._client.run_script("live", encode_optional(thread_id))
+        return [(_make_claim(row[:6]), bool(row[6])) for row in rows]
 
     async def stops(self) -> list[int]:
-        return [int(token) for token in await self._client.run("stops")]
+        return [int(token) for token in await self._client.run_script("stops")]
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
         claims: list[Claim] = []
         while True:
-            owners = [text(owner) for owner in await self._client.run("owners")]
+            owners = [owner.decode() for owner in await self._client.run_script("owners")]
             gone = [owner for owner in owners if _core.Owner.is_gone(owner)]
-            call = self._call()
+            call_id = self._make_call_id()
 
-            async def take_over(tried: int, gone: list[str] = gone, call: str = call) -> Any:
-                return await self._client.try_once(
-                    "recover", optional(thread_id), str(self._owner), self._lease_ms, call, int(tried > 0), AT_ONCE,
-                    *gone,
+            async def take_over(attempts: int, gone: list[str] = gone, call_id: str = call_id) -> Any:
+                return await self._client.run_script_once(
+                    "recover", encode_optional(thread_id), str(self._owner), self._lease_ms, call_id,
+                    int(attempts > 0), LEASES_PER_CALL, *gone,
                 )  # fmt: skip
 
-            found = await self._client.patiently(take_over)
-            claims += [_claim(held) for held in found]
-            if len(found) < AT_ONCE:
+            rows = await self._client.retry(take_over)
+            claims += [_make_claim(row) for row in rows]
+            if len(rows) < LEASES_PER_CALL:
                 return claims
 
     async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
@@ -139,41 +140,36 @@ class RedisRuns:
 
     async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         seq = cursor[0]
-        kind, first_seq, last_seq = await self._client.run("locate", thread_id.encode(), seq)
+        kind, first_seq, last_seq = await self._client.run_script("locate", thread_id.encode(), seq)
         if kind == b"ahead":
-            raise CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
+            raise make_cursor_ahead(thread_id, seq)
         if kind == b"expired":
-            raise CursorExpired(
-                f"cursor {seq} of thread '{thread_id}' is inside a finished run whose raw events are no longer kept; "
-                "connect without a cursor for the whole thread"
-            )
+            raise make_cursor_expired(thread_id, seq)
         if kind == b"journal":
             return CursorLocation("journal", first_seq, last_seq)
         return CursorLocation("live" if kind == b"live" else "stored", 0, 0)
 
     async def delete(self, thread_id: str) -> None:
-        async def remove(tried: int) -> Any:
-            outcome = await self._client.try_once("delete", thread_id.encode())
-            return b"done" if tried and outcome == b"not found" else outcome
+        async def attempt(attempts: int) -> Any:
+            outcome = await self._client.run_script_once("delete", thread_id.encode())
+            # If the reply to the first attempt was lost, that attempt has deleted the thread.
+            return b"done" if attempts and outcome == b"not found" else outcome
 
-        outcome = await self._client.patiently(remove)
+        outcome = await self._client.retry(attempt)
         if outcome == b"not found":
-            raise not_found(thread_id)
+            raise make_thread_not_found(thread_id)
         if outcome == b"running":
             raise ThreadAlreadyRunning
 
     async def clear(self, scope: str | AnyScope | None) -> None:
-        looked, passed = 1, 0
-        while looked:
-            looked, kept = await self._client.run("clear", whose(scope), passed)
-            passed += kept
+        page_size, skipped = 1, 0
+        while page_size:
+            page_size, running = await self._client.run_script("clear", encode_scope(scope), skipped)
+            skipped += running
 
 
-def not_found(thread_id: str) -> ThreadNotFound:
-    """Give the error for a thread that is not there."""
-    return ThreadNotFound(f"there is no thread '{thread_id}'")
-
-
-def _claim(held: list[Any]) -> Claim:
-    thread_id, run_id, token, first_seq, given, agent_id = held
-    return Claim(text(thread_id), text(run_id), int(token), int(first_seq), text(given), maybe(agent_id))
+def _make_claim(row: list[Any]) -> Claim:
+    thread_id, run_id, token, first_seq, run_input, agent_id = row
+    return Claim(
+        thread_id.decode(), run_id.decode(), int(token), int(first_seq), run_input.decode(), decode_optional(agent_id)
+    )

@@ -1,4 +1,4 @@
-"""The Lua scripts, one file each: what is read and written together is one script."""
+"""The Lua scripts, one file each; what must be read and written together is one script."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from agentrunner.types import AnyScope
 
 
 class Script(NamedTuple):
-    """A script, and the digest by which the server knows it once it has it."""
+    """A script, and the digest that names it on the server."""
 
     text: str
     sha: str
 
 
 @cache
-def script(name: str) -> Script:
-    """Give the script of this name, behind what all have in common and what its first line asks for."""
+def load_script(name: str) -> Script:
+    """Return a script, after the common part and the parts that its first line (`--@`) names."""
     body = _read(name)
-    first, _, _ = body.partition("\n")
-    needed = first.removeprefix("--@").split() if first.startswith("--@") else []
-    text = "\n".join([*(_read(f"_{part}") for part in ("common", *needed)), body])
+    first_line, _, _ = body.partition("\n")
+    parts = first_line.removeprefix("--@").split() if first_line.startswith("--@") else []
+    text = "\n".join([*(_read(f"_{part}") for part in ("common", *parts)), body])
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -31,21 +31,21 @@ def _read(name: str) -> str:
     return (files(__package__) / "lua" / f"{name}.lua").read_text()
 
 
-def text(value: bytes) -> str:
-    """Give an id or a text as it was before it went to the server."""
-    return value.decode()
-
-
-def optional(value: str | None) -> bytes:
-    """Give an argument that may be left out, as the scripts take it."""
+def encode_optional(value: str | None) -> bytes:
+    """Return an optional argument as the scripts take it: empty, or `=` and the value."""
     return b"" if value is None else b"=" + value.encode()
 
 
-def maybe(value: bytes | None) -> str | None:
-    """Give a field that may be missing."""
+def encode_optional_number(value: int | None) -> bytes:
+    """Return an optional number as the scripts take it: empty, or `=` and the number."""
+    return b"" if value is None else b"=%d" % value
+
+
+def encode_scope(scope: str | AnyScope | None) -> bytes:
+    """Return the argument for threads of any scope, without a scope, or of one scope."""
+    return b"" if isinstance(scope, AnyScope) else b"=" + encode_optional(scope)
+
+
+def decode_optional(value: bytes | None) -> str | None:
+    """Return a field that may be missing, as a string."""
     return None if value is None else value.decode()
-
-
-def whose(scope: str | AnyScope | None) -> bytes:
-    """Give an argument for threads of any scope, of none, or of one."""
-    return b"" if isinstance(scope, AnyScope) else b"=" + optional(scope)

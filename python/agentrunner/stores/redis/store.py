@@ -1,4 +1,4 @@
-"""The store: each verb goes to those of runs or to those of threads, here or in another store."""
+"""The store on a Redis server, alone or in front of another store."""
 
 from __future__ import annotations
 
@@ -29,18 +29,31 @@ if TYPE_CHECKING:
 
 
 class RedisStore:
-    """Threads in Redis, 6.2 or newer, open to any number of processes and machines.
+    """Threads in Redis 6.2 or newer, for any number of processes and machines.
 
-    `url`: as redis-py takes it; in a cluster, of the node that has the prefix's slot. `prefix`: what all keys begin
-    with; its `{…}` puts them into one slot, so that one prefix is never spread over nodes. No prefix may begin with
-    another. `lease_ttl`: seconds, by the server's clock, a silent owner keeps its threads. `resume_window`: seconds a
-    finished run's raw events are kept for readers that resume. `history`: another store, which this one opens and
-    closes, for all but the raw events of runs. Leases and records are then kept there, with its `lease_ttl`; and of a
-    run removed there by `prune`, raw events stay here until their window ends.
+    What is acknowledged is as safe as the server keeps it. A killed process of ours loses nothing. A killed server
+    loses nothing with `appendfsync always`, and otherwise what it had not yet written. A replica that takes over lacks
+    what it had not yet received.
 
-    What is acknowledged is as safe as the server is told to keep it: a killed process of ours loses nothing; a killed
-    server nothing with `appendfsync always`, else up to what it had not yet written; a replica that takes over lacks
-    what it had not yet received. Raises, when opened: `StoreError` where there is no server, or one that is too old.
+    Args:
+        url: The server's URL, as redis-py takes it; in a cluster, that of the node that has the prefix's slot.
+        prefix: The beginning of all keys. Its `{…}` puts them into one slot, so that they are all on one node of a
+            cluster. No store's prefix may begin with another store's prefix.
+        lease_ttl: Seconds, by the server's clock, without a sign of life after which an owner loses its threads. If
+            the server is unreachable, the store retries for two thirds of this time.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+        history: Another store for everything but the raw events of runs; this store opens and closes it. Leases and
+            records are then in it, with its `lease_ttl`. If `prune` removes a run, its raw events stay in Redis until
+            their window ends.
+
+    Raises:
+        ValueError: The URL is not valid, or the prefix is empty.
+
+    `open` raises `StoreError` if there is no server, or if it is too old.
+
+    Example::
+
+        runner = AgentRunner(RedisStore("redis://localhost:6379/0", prefix="{myapp}"))
     """
 
     def __init__(
@@ -53,51 +66,53 @@ class RedisStore:
         history: Store | None = None,
     ) -> None:
         if not prefix:
-            raise ValueError("a prefix has at least one character")
+            raise ValueError("a prefix needs at least one character")
         self.prefix = prefix
-        # Where leases are kept is where it is said how long they last, and who may share them.
+        # The store that has the leases decides how long they last and which processes share them.
         self.lease_ttl = lease_ttl if history is None else history.lease_ttl
         self.shared = True if history is None else history.shared
         self._resume_ms = int(resume_window * 1000)
-        self._history = history
+        self._base = history
         self._client = RedisClient(url, prefix, self.lease_ttl * 2 / 3)
         self._watcher = RedisWatcher(self._client)
         self._threads: RedisThreads | Store = RedisThreads(self._client) if history is None else history
-        # Where leases and threads are: fenced by the ones and gone with the others in one step.
+        # Records are where leases and threads are: a lease fences their writes, and a deleted thread takes them along,
+        # each in one atomic step.
         self._records: RedisRecords | Store = RedisRecords(self._client) if history is None else history
-        self._opened: RedisRuns | TieredRuns | None = None
+        self._open_runs: RedisRuns | TieredRuns | None = None
 
     async def open(self) -> None:
-        """Connect."""
-        if self._opened is not None:
+        """Connect to the server, and open the other store if there is one."""
+        if self._open_runs is not None:
             return
         await self._client.open()
-        if self._history is None:
-            self._opened = RedisRuns(self._client, max(int(self.lease_ttl * 1000), 1), self._resume_ms)
+        if self._base is None:
+            self._open_runs = RedisRuns(self._client, max(int(self.lease_ttl * 1000), 1), self._resume_ms)
             return
         try:
-            await self._history.open()
+            await self._base.open()
         except BaseException:
             await self._client.aclose()
             raise
-        self._opened = TieredRuns(self._client, self._history, self._resume_ms)
+        self._open_runs = TieredRuns(self._client, self._base, self._resume_ms)
 
     async def aclose(self) -> None:
-        """Write what is queued and let go of the connections."""
-        opened, self._opened = self._opened, None
-        if opened is not None and not self._client.forked:
-            await opened.wait_until_idle()
+        """Write what is queued, then close the connections."""
+        runs, self._open_runs = self._open_runs, None
+        if runs is not None and not self._client.is_forked:
+            await runs.wait_until_idle()
             await self._watcher.aclose()
         await self._client.aclose()
-        if self._history is not None:
-            await self._history.aclose()
+        if self._base is not None:
+            await self._base.aclose()
 
     @property
     def _runs(self) -> RedisRuns | TieredRuns:
-        self._client.check()
-        if self._opened is None:
+        """The methods for runs. Raises `StoreClosed` or `StoreForked`."""
+        self._client.require_open()
+        if self._open_runs is None:
             raise StoreClosed("the store is closed")
-        return self._opened
+        return self._open_runs
 
     async def claim(
         self,
@@ -135,7 +150,7 @@ class RedisStore:
         return await self._runs.journal(thread_id, after, until, limit)
 
     async def changed(self, thread_id: str, after: int) -> None:
-        await self._watcher.changed(thread_id, after)
+        await self._watcher.wait_for_change(thread_id, after)
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         return await self._threads.history(thread_id, after, until, limit)

@@ -1,16 +1,21 @@
-"""The verbs of threads and their stored runs, in Redis."""
+"""The methods for threads and their stored runs, in Redis."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import _core
 from agentrunner._core import Frames
-from agentrunner.errors import AgentRunnerError, RunAlreadyExists, StoreError, ThreadAlreadyRunning
-from agentrunner.stores.redis.runs import not_found
-from agentrunner.stores.redis.scripts import maybe, optional, text, whose
+from agentrunner.errors import StoreError, ThreadAlreadyRunning
+from agentrunner.stores._errors import make_run_in_another_thread, make_thread_not_found
+from agentrunner.stores._run_events import is_readable, read_run
+from agentrunner.stores.redis.scripts import (
+    decode_optional,
+    encode_optional,
+    encode_optional_number,
+    encode_scope,
+)
 from agentrunner.stores.types import HistoryPage, StoredRun, StoreReport
 from agentrunner.types import ThreadSummary
 
@@ -21,26 +26,30 @@ if TYPE_CHECKING:
     from agentrunner.stores.types import Cursor
     from agentrunner.types import AnyScope
 
-LONG = 1 << 20
-"""Bytes of events that are read on another thread."""
-PAGE = 1 << 20
-"""Bytes of runs that are looked over at once."""
+INLINE_BYTES = 1 << 20
+"""Size in bytes of events up to which a page is read on the event loop."""
+INSPECTED_BYTES = 1 << 20
+"""Size in bytes of the runs that `inspect` reads at once."""
 
 
 class RedisThreads:
-    """Threads: a row each, and an index by when they were updated; runs: a row each, in order of their numbers."""
+    """Threads and stored runs as one hash each, with sorted sets as their order.
+
+    Threads are sorted by the time of their last update, runs by their last sequence number.
+    """
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         seq, index = after
-        more, found = await self._client.run(
-            "history", thread_id.encode(), seq, _number(index), _number(until), limit
-        )  # fmt: skip
-        # Off the loop where it takes longer than other tasks should wait.
-        long = sum(len(events) for *_, events in found) > LONG
-        return await asyncio.to_thread(_page, more, found, limit) if long else _page(more, found, limit)
+        has_more, rows = await self._client.run_script(
+            "history", thread_id.encode(), seq, encode_optional_number(index), encode_optional_number(until), limit
+        )
+        if sum(len(events) for *_, events in rows) <= INLINE_BYTES:
+            return _make_history_page(has_more, rows, limit)
+        # Many events take longer to read than the other tasks of the event loop should wait.
+        return await asyncio.to_thread(_make_history_page, has_more, rows, limit)
 
     async def threads(
         self,
@@ -50,147 +59,154 @@ class RedisThreads:
         agent_id: str | None,
         scope: str | AnyScope | None,
     ) -> list[ThreadSummary]:
-        at, last = (b"=%d" % before[0], before[1].encode()) if before else (b"", b"")
-        found: list[ThreadSummary] = []
-        more = True
-        while more and len(found) < limit:
-            more, (score, last), rows = await self._client.run(
-                "threads", whose(scope), limit - len(found), at, last, int(include_archived), optional(agent_id)
-            )
-            at = b"=" + score
-            found += [_summary(row) for row in rows]
-        return found
+        before_time, before_id = (b"=%d" % before[0], before[1].encode()) if before else (b"", b"")
+        threads: list[ThreadSummary] = []
+        has_more = True
+        while has_more and len(threads) < limit:
+            has_more, (score, before_id), rows = await self._client.run_script(
+                "threads", encode_scope(scope), limit - len(threads), before_time, before_id, int(include_archived),
+                encode_optional(agent_id),
+            )  # fmt: skip
+            before_time = b"=" + score
+            threads += [_make_summary(row) for row in rows]
+        return threads
 
     async def thread(self, thread_id: str) -> ThreadSummary:
-        row = await self._client.run("thread", thread_id.encode())
+        row = await self._client.run_script("thread", thread_id.encode())
         if row is None:
-            raise not_found(thread_id)
-        return _summary(row)
+            raise make_thread_not_found(thread_id)
+        return _make_summary(row)
 
     async def rename(self, thread_id: str, name: str | None) -> None:
-        if not await self._client.run("edit", thread_id.encode(), "name", optional(name)):
-            raise not_found(thread_id)
+        await self._edit(thread_id, "name", name)
 
     async def archive(self, thread_id: str, archived: bool) -> None:
-        if not await self._client.run("edit", thread_id.encode(), "archived", optional("1" if archived else None)):
-            raise not_found(thread_id)
+        await self._edit(thread_id, "archived", "1" if archived else None)
+
+    async def _edit(self, thread_id: str, field: str, value: str | None) -> None:
+        """Set or remove a field of a thread. Raises `ThreadNotFound`."""
+        if not await self._client.run_script("edit", thread_id.encode(), field, encode_optional(value)):
+            raise make_thread_not_found(thread_id)
 
     async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
         while True:
-            rows = await self._client.run("runs", thread_id.encode(), after, limit)
-            found = [run for row in rows if (run := await asyncio.to_thread(_stored, row)) is not None]
-            if found or not rows:
-                return found
+            rows = await self._client.run_script("runs", thread_id.encode(), after, limit)
+            runs = [run for row in rows if (run := await asyncio.to_thread(_make_run, row)) is not None]
+            if runs or not rows:
+                return runs
+            # None of them can be read, but an empty page would end the copy: go on to the next.
             after = int(rows[-1][1])
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         arguments: list[Any] = [
-            thread.thread_id.encode(), optional(thread.name), optional(thread.agent_id),
-            optional("1" if thread.archived else None), optional(thread.scope), thread.created_at, thread.updated_at,
+            thread.thread_id.encode(), encode_optional(thread.name), encode_optional(thread.agent_id),
+            encode_optional("1" if thread.archived else None), encode_optional(thread.scope), thread.created_at,
+            thread.updated_at,
         ]  # fmt: skip
         for run in runs:
-            ids = [known.encode() for known in await asyncio.to_thread(_core.run_message_ids, run.events)]
+            message_ids = await asyncio.to_thread(_core.run_message_ids, run.events)
             arguments += [
                 run.run_id.encode(), run.first_seq, run.last_seq, run.events, run.input.encode(), run.created_at,
-                len(ids), *ids,
+                len(message_ids), *[message_id.encode() for message_id in message_ids],
             ]  # fmt: skip
-        outcome, *detail = await self._client.run("put", *arguments)
+        outcome, *detail = await self._client.run_script("put", *arguments)
         if outcome == b"running":
             raise ThreadAlreadyRunning
         if outcome == b"exists":
-            raise RunAlreadyExists(f"run '{text(detail[0])}' exists already, in another thread")
+            raise make_run_in_another_thread(detail[0].decode())
         if outcome == b"behind":
             raise StoreError(
-                f"thread '{thread.thread_id}' has runs of its own up to {detail[0]}, behind which none fit"
-            )  # fmt: skip
+                f"thread '{thread.thread_id}' is at {detail[0]} already, and a run begins before that; nothing was "
+                "copied"
+            )
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
-        removed, cursor = 0, b"0"
+        removed, scan_cursor = 0, b"0"
         while removed < limit:
-            cursor, count = await self._client.run(
-                "prune", cursor, _number(max_runs), _number(before), limit - removed
-            )  # fmt: skip
+            scan_cursor, count = await self._client.run_script(
+                "prune", scan_cursor, encode_optional_number(max_runs), encode_optional_number(before), limit - removed
+            )
             removed += count
-            if cursor == b"0":
+            if scan_cursor == b"0":
                 break
         return removed
 
     async def inspect(self, fix: bool) -> StoreReport:
-        threads = runs = 0
+        thread_count = run_count = 0
         corrupt: list[tuple[str, str]] = []
         orphans: list[tuple[str, str]] = []
         seen: set[bytes] = set()
-        cursor = b"0"
+        scan_cursor = b"0"
         while True:
-            cursor, page = await self._client.run("page", cursor)
+            scan_cursor, page = await self._client.run_script("page", scan_cursor)
+            # The page has each thread followed by its score, and a scan may return a thread twice.
             for thread in set(page[::2]) - seen:
                 seen.add(thread)
-                known: set[bytes] = set()
-                before: bytes | None = None
-                async for run_id, row in self._rows(thread):
-                    pair = (text(thread), text(run_id))
-                    if _stored((run_id, b"0", row)) is None:
+                run_ids: set[bytes] = set()
+                previous: bytes | None = None
+                async for run_id, row in self._iterate_runs(thread):
+                    pair = (thread.decode(), run_id.decode())
+                    if _make_run((run_id, b"0", row)) is None:
                         corrupt.append(pair)
-                    if row[0] is not None and row[0] not in known:
+                    parent = row[0]
+                    if parent is not None and parent not in run_ids:
                         orphans.append(pair)
-                        if fix and before is not None:
-                            await self._client.run("adopt", run_id, before)
-                    known.add(run_id)
-                    before = run_id
-                runs += len(known)
-                threads += bool(known)
-            if cursor == b"0":
-                records = await self._client.command("ZCARD", f"{self._client.prefix}:records")
-                return StoreReport("ok", threads, runs, 0, corrupt, orphans, [], await self._dead(), records)
+                        if fix and previous is not None:
+                            await self._client.run_script("adopt", run_id, previous)
+                    run_ids.add(run_id)
+                    previous = run_id
+                run_count += len(run_ids)
+                thread_count += bool(run_ids)
+            if scan_cursor == b"0":
+                records = await self._client.run_command("ZCARD", f"{self._client.prefix}:records")
+                dead = await self._list_dead_runs()
+                return StoreReport("ok", thread_count, run_count, 0, corrupt, orphans, [], dead, records)
 
-    async def _dead(self) -> list[tuple[str, str]]:
+    async def _list_dead_runs(self) -> list[tuple[str, str]]:
         return [
-            (text(thread), text(run))
-            for thread, run, *_, owner, leased in await self._client.run("live", optional(None))
-            if not leased or _core.Owner.is_gone(text(owner))
+            (thread.decode(), run_id.decode())
+            for thread, run_id, *_, owner, has_lease in await self._client.run_script("live", encode_optional(None))
+            if not has_lease or _core.Owner.is_gone(owner.decode())
         ]
 
-    async def _rows(self, thread: bytes) -> AsyncIterator[tuple[bytes, list[bytes | None]]]:
+    async def _iterate_runs(self, thread: bytes) -> AsyncIterator[tuple[bytes, list[bytes | None]]]:
         after = 0
-        while rows := await self._client.run("runs", thread, after, PAGE):
+        while rows := await self._client.run_script("runs", thread, after, INSPECTED_BYTES):
             for run_id, last_seq, row in rows:
                 yield run_id, row
                 after = int(last_seq)
 
 
-def _page(more: int, found: list[tuple[bytes, int, bytes]], limit: int) -> HistoryPage:
+def _make_history_page(has_more: int, rows: list[tuple[bytes, int, bytes]], limit: int) -> HistoryPage:
     data = bytearray()
     position: Cursor | None = None
-    for last, skip, events in found:
+    for last, skip, events in rows:
         if len(data) >= limit:
             return HistoryPage(Frames(bytes(data)), position)
-        # A row that cannot be read costs that row, never the thread.
-        with contextlib.suppress(AgentRunnerError):
-            data += bytes(_core.run_frames(events, int(last), skip))
+        # A run that cannot be read is skipped; the rest of the thread can still be shown.
+        if (frames := read_run(events, int(last), skip)) is not None:
+            data += bytes(frames)
         position = (int(last), None)
-    return HistoryPage(Frames(bytes(data)), position if more else None)
+    return HistoryPage(Frames(bytes(data)), position if has_more else None)
 
 
-def _number(value: int | None) -> bytes:
-    return b"" if value is None else b"=%d" % value
-
-
-def _summary(row: list[Any]) -> ThreadSummary:
-    thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope = row
+def _make_summary(row: list[Any]) -> ThreadSummary:
+    thread_id, name, agent_id, archived, is_running, run_count, created_at, updated_at, scope = row
     return ThreadSummary(
-        text(thread_id), maybe(name), maybe(agent_id), archived is not None, bool(running), runs,
-        int(created_at), int(updated_at), maybe(scope),
+        thread_id.decode(), decode_optional(name), decode_optional(agent_id), archived is not None, bool(is_running),
+        run_count, int(created_at), int(updated_at), decode_optional(scope),
     )  # fmt: skip
 
 
-def _stored(row: tuple[bytes, bytes, list[bytes | None]]) -> StoredRun | None:
-    run_id, last_seq, (parent, first, events, given, created) = row
-    if first is None or events is None or given is None or created is None:
+def _make_run(row: tuple[bytes, bytes, list[bytes | None]]) -> StoredRun | None:
+    """Return a row as a stored run, or `None` if it cannot be read."""
+    run_id, last_seq, (parent, first_seq, events, run_input, created_at) = row
+    if first_seq is None or events is None or run_input is None or created_at is None or not is_readable(events):
         return None
     try:
-        _core.run_frames(events, 0, 0)
         return StoredRun(
-            text(run_id), maybe(parent), int(first), int(last_seq), events, text(given), int(created)
+            run_id.decode(), decode_optional(parent), int(first_seq), int(last_seq), events, run_input.decode(),
+            int(created_at),
         )  # fmt: skip
-    except (AgentRunnerError, ValueError):
+    except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""Word of changes in threads that are followed, over one subscription a process."""
+"""Wait for changes in followed threads, with one subscription for the whole process."""
 
 from __future__ import annotations
 
@@ -17,59 +17,62 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner")
 
-AT_MOST = 1.0
-"""Seconds after which who waits looks by itself: a message may be lost."""
-LOOK_AGAIN = 0.02
-"""Seconds until who may have missed a change looks by itself."""
-UNWATCHED_AFTER = 5.0
-"""Seconds after the last one who waited, until the thread is no longer subscribed to."""
-SILENT_AT_MOST = 10.0
-"""Seconds without a word from the server, which is asked for one, until the subscription is made anew."""
-PAUSE = 0.1
-"""Seconds between two tries to subscribe."""
+LONGEST_WAIT_SECONDS = 1.0
+"""Seconds after which a follower reads without a message, since messages can be lost."""
+RECHECK_SECONDS = 0.02
+"""Seconds after which a follower reads again if it may have missed a change."""
+UNUSED_SECONDS = 5.0
+"""Seconds without a follower after which a thread is unsubscribed."""
+SILENCE_SECONDS = 10.0
+"""Seconds of silence, even after a ping, after which the subscription is made again."""
+RESUBSCRIBE_SECONDS = 0.1
+"""Seconds between two attempts to subscribe."""
 
 
-class _Watched:
-    """A thread that is subscribed to."""
+class _WatchedThread:
+    """A thread to whose changes this process is subscribed."""
 
-    __slots__ = ("ended_at", "heard_at", "last_used", "next", "seq", "subscribed")
+    __slots__ = ("changed_at", "is_subscribed", "last_used", "new_frames_at", "newest_seq", "next_message")
 
     def __init__(self, now: float) -> None:
-        self.subscribed = False
-        self.seq = 0
-        """The newest sequence number heard of."""
-        self.heard_at = self.ended_at = 0.0
-        """When of a new one; when of another change, a run's end for one."""
-        self.last_used = now
-        self.next: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done with the next message."""
+        self.is_subscribed = False
+        self.newest_seq = 0
+        """Newest sequence number in a message."""
+        self.new_frames_at = self.changed_at = 0.0
+        """Times of the last message about new frames, and about another change.
 
-    def unused(self, now: float) -> bool:
-        """Say whether nobody has waited for a while."""
-        return now - self.last_used > UNWATCHED_AFTER
+        The end of a run is such another change.
+        """
+        self.last_used = now
+        self.next_message: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Future that the next message completes."""
+
+    def is_unused(self, now: float) -> bool:
+        """Return whether no follower has waited for a while."""
+        return now - self.last_used > UNUSED_SECONDS
 
     def wake(self) -> None:
-        if not self.next.done():
-            self.next.set_result(None)
-        self.next = asyncio.get_running_loop().create_future()
+        if not self.next_message.done():
+            self.next_message.set_result(None)
+        self.next_message = asyncio.get_running_loop().create_future()
 
 
 class RedisWatcher:
-    """Waits for changes of any number of threads.
+    """Waits for changes in any number of threads over one subscription.
 
-    One subscription, where `XREAD BLOCK` would take a blocked connection for each set of streams, and could not be told
-    of another thread to follow until it returns.
+    `XREAD BLOCK` would need a blocked connection for each set of streams, and another thread could not be added to the
+    set until it returns.
     """
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._prefix = f"{client.prefix}:changed:".encode()
-        self._watched: dict[bytes, _Watched] = {}
+        self._watched: dict[bytes, _WatchedThread] = {}
         self._pubsub: PubSub | None = None
         self._listening: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
-        """Let go of the subscription, and of all who wait."""
+        """End the subscription and wake all followers."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait([self._listening])
@@ -77,64 +80,64 @@ class RedisWatcher:
             watched.wake()
         self._watched.clear()
 
-    async def changed(self, thread_id: str, after: int) -> None:
-        """Return with the next change, at once if there may have been one since the caller last looked."""
-        self._client.check()
+    async def wait_for_change(self, thread_id: str, after: int) -> None:
+        """Wait for the next change; return at once if there may be frames after `after` already."""
+        self._client.require_open()
         channel = self._prefix + thread_id.encode()
         now = time.monotonic()
         watched = self._watched.get(channel)
         if watched is None:
-            watched = self._watched[channel] = _Watched(now)
+            watched = self._watched[channel] = _WatchedThread(now)
             if self._pubsub is not None:
-                # If it fails, the listener makes a new connection and subscribes to all.
+                # If this fails, the listening task makes a new connection and subscribes to all channels.
                 with contextlib.suppress(RedisError, OSError):
                     await self._pubsub.subscribe(channel)
         if self._listening is None or self._listening.done():
             self._listening = asyncio.get_running_loop().create_task(self._listen())
         watched.last_used = now
-        wait = AT_MOST
-        if not watched.subscribed:
-            # What happened before the subscription nobody tells.
-            wait = LOOK_AGAIN
-        elif now - watched.heard_at < AT_MOST and watched.seq > after:
+        wait_seconds = LONGEST_WAIT_SECONDS
+        if not watched.is_subscribed:
+            # There is no message about what happens before the subscription.
+            wait_seconds = RECHECK_SECONDS
+        elif now - watched.new_frames_at < LONGEST_WAIT_SECONDS and watched.newest_seq > after:
             return
-        elif now - watched.ended_at < AT_MOST:
-            # It may have come between the caller's look and now.
-            wait = LOOK_AGAIN
-        await asyncio.wait([watched.next], timeout=wait)
+        elif now - watched.changed_at < LONGEST_WAIT_SECONDS:
+            # The change may have come between the caller's last read and now.
+            wait_seconds = RECHECK_SECONDS
+        await asyncio.wait([watched.next_message], timeout=wait_seconds)
 
     async def _listen(self) -> None:
         while self._watched:
             try:
                 await self._listen_once()
             except (RedisError, OSError) as error:
-                logger.info("the subscription to changes of threads is made anew: %s", error)
-                await asyncio.sleep(PAUSE)
+                logger.info("the subscription to changes of threads has failed and is made again: %s", error)
+                await asyncio.sleep(RESUBSCRIBE_SECONDS)
             finally:
                 for watched in self._watched.values():
-                    watched.subscribed = False
+                    watched.is_subscribed = False
                     watched.wake()
 
     async def _listen_once(self) -> None:
-        pubsub = self._client.pubsub()
+        pubsub = self._client.make_pubsub()
         try:
-            asked = set(self._watched)
-            await pubsub.subscribe(*asked)
+            channels = set(self._watched)
+            await pubsub.subscribe(*channels)
             self._pubsub = pubsub
-            if more := self._watched.keys() - asked:
-                await pubsub.subscribe(*more)
-            heard_at = time.monotonic()
+            if new_channels := self._watched.keys() - channels:
+                await pubsub.subscribe(*new_channels)
+            last_message_at = time.monotonic()
             while self._watched:
-                message = await pubsub.get_message(timeout=AT_MOST)
+                message = await pubsub.get_message(timeout=LONGEST_WAIT_SECONDS)
                 now = time.monotonic()
                 if message is not None:
-                    heard_at = now
-                    self._hear(message, now)
-                elif now - heard_at > SILENT_AT_MOST:
-                    raise ConnectionError("nothing comes any more")
-                elif now - heard_at > SILENT_AT_MOST / 2:
+                    last_message_at = now
+                    self._handle(message, now)
+                elif now - last_message_at > SILENCE_SECONDS:
+                    raise ConnectionError("the server sends nothing any more")
+                elif now - last_message_at > SILENCE_SECONDS / 2:
                     await pubsub.ping()
-                if unused := [channel for channel, watched in self._watched.items() if watched.unused(now)]:
+                if unused := [channel for channel, watched in self._watched.items() if watched.is_unused(now)]:
                     for channel in unused:
                         del self._watched[channel]
                     await pubsub.unsubscribe(*unused)
@@ -142,17 +145,17 @@ class RedisWatcher:
             self._pubsub = None
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
-    def _hear(self, message: dict[str, Any], now: float) -> None:
+    def _handle(self, message: dict[str, Any], now: float) -> None:
         watched = self._watched.get(message["channel"])
         if watched is None:
             return
         if message["type"] == "subscribe":
-            watched.subscribed = True
+            watched.is_subscribed = True
         elif message["type"] != "message":
             return
         elif message["data"]:
-            watched.seq = int(message["data"])
-            watched.heard_at = now
+            watched.newest_seq = int(message["data"])
+            watched.new_frames_at = now
         else:
-            watched.ended_at = now
+            watched.changed_at = now
         watched.wake()
