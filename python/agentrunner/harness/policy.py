@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner.harness")
 
-ALLOWED_ANSWERS = (
-    "True, None or an empty sequence to admit a run; False, a reason or a sequence of reasons to refuse it"
-)
+ALLOWED_ANSWERS = "True or None to admit the run, or False, a reason or a sequence of reasons to refuse it"
 
 
 async def ask_policy(policy: Policy | None, request: RunRequest) -> None:

@@ -69,8 +69,8 @@ async def test_a_run_that_asks_waits_and_goes_on_when_it_is_answered(runner):
             e.seq for e in seen if not e.type.endswith("delta")
         ]
         record = await harness.run_record("r")
-        assert len(record.segments) == 2
-        assert await harness.run_record(record.segments[1].run_id) == record
+        assert len(record.attempt_runs) == 2
+        assert await harness.run_record(record.attempt_runs[1].run_id) == record
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,23 @@ async def test_a_decision_is_made_once(runner):
             )
         assert len(agent.answered) == 1
         assert (await harness.approval("r/i1")).decision_id == "d1"
+
+
+async def test_one_approval_is_decided_by_its_id(runner):
+    agent = Asking(interrupt("i1", "c1"), interrupt("i2"))
+    async with Harness(runner, {"a": agent}) as harness:
+        await harness.run("hi", thread_id="t", run_id="r")
+        result = await harness.decide("r/i1", "reject", reason="too much", by="ann")
+        assert (result.state, [each.approval_id for each in result.approvals]) == ("waiting_for_approval", ["r/i2"])
+        assert (await harness.approval("r/i1")).by == "ann"
+        with pytest.raises(InvalidInput, match="'r/i2' can be decided with approve, reject or edit, not with 'allow'"):
+            await harness.decide("r/i2", "allow")
+        with pytest.raises(ApprovalNotFound, match="'r/i3'"):
+            await harness.decide("r/i3", "approve")
+        assert (await harness.decide("r/i2", "edit", edited_input={"sum": 2})).state == "completed"
+        assert [entry["payload"] for entry in agent.answered[0]] == [
+            {"approved": False, "reason": "too much"}, {"approved": True, "editedArgs": {"sum": 2}},
+        ]  # fmt: skip
 
 
 async def test_of_many_at_once_one_decides(runner):
@@ -283,7 +300,7 @@ async def test_a_run_may_ask_again(runner):
             result = await harness.resume(approval_id=result.approvals[0].approval_id, decision="approve")
         assert result.state == "completed"
         record = await harness.run_record("r")
-        assert len(record.segments) == 4
+        assert len(record.attempt_runs) == 4
         assert record.attempts == 1
         seqs = [event.seq for event in await harness.events("r")]
         assert seqs == sorted(set(seqs))

@@ -32,7 +32,7 @@ async def test_runs_beyond_their_number_go_with_all_they_have(runner):
         store = await runner.opened()
         await harness.run("hi", agent="a", thread_id="t", run_id="r0")
         await harness.resume(thread_id="t", decision="approve")
-        second = (await harness.run_record("r0")).segments[1].run_id
+        second = (await harness.run_record("r0")).attempt_runs[1].run_id
         await harness.run("hi", agent="b", thread_id="other", run_id="o")
         for n in (1, 2):
             await harness.run("hi", agent="b", thread_id="t", run_id=f"r{n}")
