@@ -99,39 +99,40 @@ def bodies_without_limit() -> None:
 @mutation
 def publish_before_commit() -> None:
     """Show events to readers when they are recorded, not when they are durable."""
-    from agentrunner.running.driver import Driver
+    from agentrunner.running.commits import Commits
 
-    append = Driver._append
+    append = Commits._append
 
-    async def early(self: Driver, batch: Any, barrier: bool) -> None:
-        self.recorder.publish()
-        self.wake()
+    async def early(self: Commits, batch: Any, barrier: bool) -> None:
+        self._live.recorder.publish()
+        self._live.wake()
         await append(self, batch, barrier)
 
-    Driver._append = early  # type: ignore[method-assign]
+    Commits._append = early  # type: ignore[method-assign]
 
 
 @mutation
 def skip_a_frame_on_reconnect() -> None:
     """Let a reader that comes back to a live run go on one event too late."""
-    from agentrunner.runner import AgentRunner
+    from agentrunner.reading.plan import ReadingPlan
 
-    resume = AgentRunner._resume_live
+    live_run = ReadingPlan.live_run
 
-    def skipping(self: AgentRunner, store: Any, thread_id: str, cursor: Any, live: Any) -> Any:
-        seq, index = cursor
-        return resume(self, store, thread_id, (min(seq + 1, live.recorder.published), index), live)
+    def skipping(self: ReadingPlan, live: Any, after: int) -> Any:
+        return live_run(self, live, min(after + 1, live.recorder.published))
 
-    AgentRunner._resume_live = skipping  # type: ignore[method-assign]
+    ReadingPlan.live_run = skipping  # type: ignore[method-assign]
 
 
 @mutation
 def take_a_form_for_the_run() -> None:
     """Go on behind the raw event a compacted form goes up to, wherever in the form a reader was."""
+    from agentrunner.reading.stream import opens_stream
     from agentrunner.runner import AgentRunner
 
     connect = AgentRunner.connect
 
+    @opens_stream
     async def blunt(self: AgentRunner, thread_id: str, after: str | None = None, **options: Any) -> Any:
         return await connect(self, thread_id, after.partition(".")[0] if after else after, **options)
 
@@ -143,17 +144,17 @@ def deliver_before_commit() -> None:
     """Show events to readers a while before they are durable."""
     import asyncio
 
-    from agentrunner.running.driver import Driver
+    from agentrunner.running.commits import Commits
 
-    append = Driver._append
+    append = Commits._append
 
-    async def early(self: Driver, batch: Any, barrier: bool) -> None:
-        self.recorder.publish()
-        self.wake()
+    async def early(self: Commits, batch: Any, barrier: bool) -> None:
+        self._live.recorder.publish()
+        self._live.wake()
         await asyncio.sleep(0.02)
         await append(self, batch, barrier)
 
-    Driver._append = early  # type: ignore[method-assign]
+    Commits._append = early  # type: ignore[method-assign]
 
 
 @mutation
@@ -274,7 +275,7 @@ def end_runs_with_their_clients() -> None:
 
     def leaving(self: _StreamWriter) -> None:
         runner = self._scope["app"].context.runner
-        for driver in list(runner._live.values()):
+        for driver in runner._table.drivers():
             driver.fail(RuntimeError("its reader has left"))
         leave(self)
 

@@ -325,7 +325,7 @@ async def test_clients_that_vanish_at_any_byte_leave_the_runs_and_nothing_else(
                 wire.vanish()
 
         await asyncio.gather(*(one(number) for number in range(clients)))
-        await until(lambda: not app.state.connections and not runner._live)
+        await until(lambda: not app.state.connections and not runner._table.live_runs)
         await until(lambda: left() <= before)
         threads = await runner.threads.list(limit=1000)
         assert len(threads) > (clients * 0.8 if verb == "run" else 9)
@@ -351,8 +351,8 @@ async def test_a_client_that_leaves_before_its_runs_turn_takes_the_run_with_it(
         await first.head()
         async with connected(address) as second:
             await second.send(request_of("run", "t", "second"))
-            await until(lambda: any(turn.locked() for turn in runner._turns.values()))
-        await until(lambda: not any(turn.locked() for turn in runner._turns.values()))
+            await until(lambda: runner._claiming.has_waiting_runs)
+        await until(lambda: not runner._claiming.has_waiting_runs)
         agent.end()
         assert (await first.rest()).count(b"RUN_FINISHED") == 1
         first.vanish()

@@ -344,7 +344,7 @@ async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callabl
                         break
             # That one has left; the run goes on, and a second one reads it to its end.
             assert await runner.is_running("t")
-            live = next(iter(runner._live.values()))
+            live = next(iter(runner._table.live_runs.values()))
             async with http.stream("POST", "/agent/default/connect", json=make_input("t", "r2")) as stream:
                 data = b""
                 async for piece in stream.aiter_bytes():
@@ -353,7 +353,7 @@ async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callabl
                         gate.open()
             assert data.count(b"RUN_FINISHED") == 1
             assert b'"last"' in data
-            assert live.closed
+            assert live.is_closed
             gate._opened.clear()
             async with http.stream("POST", "/agent/default/run", json=make_input("t", "r3")) as stream:
                 pieces = stream.aiter_bytes()
@@ -391,7 +391,7 @@ def test_inside_a_fastapi_app(mounted_at: str, old_spelling: bool) -> None:
         assert http.get("/info").status_code == 404
         assert not runner.draining
     assert runner.draining
-    assert runner._closed
+    assert runner.is_closed
 
 
 async def test_a_lifespan_that_ends_ends_the_runs(memory_factory: Callable[..., AgentRunner]) -> None:

@@ -24,6 +24,12 @@ def scripted_agent(events: Iterable[Any]) -> Callable[[RunAgentInput], AsyncIter
     return agent
 
 
+async def failing_at_once(input: RunAgentInput) -> AsyncIterator[Any]:
+    """Fail before the first event."""
+    raise RuntimeError("boom")
+    yield
+
+
 def agent_with(*events: Any) -> Callable[[RunAgentInput], AsyncIterator[Any]]:
     """Give an agent that yields these events between the RUN_STARTED and RUN_FINISHED of whatever run it is in."""
 

@@ -21,7 +21,7 @@ from agentrunner import (
     ThreadNotFound,
     current_run,
 )
-from support.agents import Gate, agent_with, scripted_agent
+from support.agents import Gate, agent_with, failing_at_once
 from support.events import run_finished, run_started
 from support.inputs import make_input
 from support.peers import peer, told
@@ -164,7 +164,7 @@ async def test_a_thread_without_a_scope_is_for_those_without(runner: AgentRunner
 async def test_a_first_run_that_leaves_nothing_leaves_the_thread_to_anybody(
     runner: AgentRunner, owner: str | None
 ) -> None:
-    ended = await collect(await runner.run(scripted_agent([]), make_input("t1", "r1"), scope=owner))
+    ended = await collect(await runner.run(failing_at_once, make_input("t1", "r1"), scope=owner))
     assert [event["type"] for event in ended] == ["RUN_ERROR"]
     with pytest.raises(ThreadNotFound):
         await runner.threads.get("t1")
@@ -178,7 +178,7 @@ async def test_a_first_run_that_leaves_nothing_leaves_the_thread_to_anybody(
 
 async def test_a_later_run_that_leaves_nothing_leaves_the_thread_its_scope(runner: AgentRunner) -> None:
     await run_whole(runner, "t1", "r1", ALICE)
-    await collect(await runner.run(scripted_agent([]), make_input("t1", "r2"), scope=ALICE))
+    await collect(await runner.run(failing_at_once, make_input("t1", "r2"), scope=ALICE))
     await refused(runner, "t1", "r3", BOB)
     assert (await runner.threads.get("t1")).scope == ALICE
 
@@ -189,7 +189,7 @@ async def test_a_name_does_not_outlive_a_first_run_that_leaves_nothing(runner: A
     async def silent(_: Any) -> Any:
         reached.set()
         await go.wait()
-        return
+        raise RuntimeError("nothing to say")
         yield
 
     stream = await runner.run(silent, make_input("t1", "r1"), scope=ALICE, agent_id="a")
@@ -453,5 +453,5 @@ async def test_threads_of_a_typescript_runner_have_no_scope(tmp_path: Path) -> N
 async def test_the_file_keeps_no_row_of_a_run_that_leaves_nothing(tmp_path: Path, scope: str | None) -> None:
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
-        await collect(await runner.run(scripted_agent([]), make_input("t1", "r1"), scope=scope))
+        await collect(await runner.run(failing_at_once, make_input("t1", "r1"), scope=scope))
         assert elsewhere(path, "SELECT thread_id FROM threads") == []

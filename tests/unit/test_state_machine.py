@@ -215,13 +215,13 @@ class Thread(RuleBasedStateMachine):
         """The runner goes without a word; another opens the file and is asked for what the first did not show."""
         old = self.runner
         core = old._store._core
-        for task in [*old._tasks, *[reader.task for reader in self.readers]]:
+        for task in [*old._table._tasks, *[reader.task for reader in self.readers]]:
             task.cancel()
-        await asyncio.gather(*old._tasks, *[reader.task for reader in self.readers], return_exceptions=True)
+        await asyncio.gather(*old._table._tasks, *[reader.task for reader in self.readers], return_exceptions=True)
         self.readers = []
         await asyncio.to_thread(core.close)
         await old._store.aclose()
-        old._closed = True
+        old._is_closed = True
         self.runner = self.make()
         self.early = await self.runner.connect("t", str(len(self.raw)))
 

@@ -71,7 +71,7 @@ async def _close_interrupts(state: HarnessState, record: RunRecord) -> None:
     end = {"threadId": record.thread_id, "runId": run_id, "messages": []}
     with contextlib.suppress(AgentRunnerError):
         stream = await state.runner.run(end_at_once, end, agent_id=record.agent, scope=record.scope)
-        async for _ in stream.pieces():
+        async for _ in stream.pages():
             pass
 
 

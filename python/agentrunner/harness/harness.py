@@ -177,7 +177,7 @@ class Harness(HarnessQueries):
         if listeners:
             await dispatch(iterate_items(attempt, stream), listeners)
         else:
-            async for _ in stream.pieces():
+            async for _ in stream.pages():
                 pass
         return await attempt_result(self._state, attempt, scope)
 

@@ -76,6 +76,6 @@ async def _run_attempt(
             if current is None or current.version != intent.version:
                 return None
             continue
-        async for _ in stream.pieces():
+        async for _ in stream.pages():
             pass
         return attempt

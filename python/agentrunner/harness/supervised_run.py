@@ -145,7 +145,9 @@ class SupervisedRun:
                         await self._request_approvals(writer, event, agent_input)
                     yield event
                     self._take_event(writer, kind, event)
-            await writer.end("failed", "The agent's stream ended before its run")
+            # The runner ends the run of an agent that returns without a terminal event in the same way.
+            is_stopping = self._driver is not None and self._driver.is_stopping
+            await writer.end("cancelled" if is_stopping else "completed")
         except asyncio.CancelledError:
             await asyncio.shield(self._state.spawn(self._write_cut_short(None)))
             raise
@@ -314,7 +316,7 @@ class SupervisedRun:
             await asyncio.wait([self._writing])
         driver, writer = self._driver, self.writer
         failure = driver.error if driver is not None else None
-        if driver is not None and driver.stopping:
+        if driver is not None and driver.is_stopping:
             await self._abort_agent()
             if writer is not None:
                 await writer.end("cancelled")

@@ -1,4 +1,4 @@
-"""Long compacted forms, handed out in parts: what a reader that stalls in the middle of one costs is a number."""
+"""Long compacted runs, handed out in slices: a reader that stalls in the middle of one costs only a number."""
 
 from __future__ import annotations
 
@@ -14,65 +14,68 @@ if TYPE_CHECKING:
     from agentrunner._core import Frames
 
     Key: TypeAlias = tuple[str, str, Hashable, int]
-    """Thread; what kind of form; which of that kind; up to which raw event, or how many bytes of a page, it goes."""
+    """Thread id; source of the frames; position within that source; the last raw event, or the bytes of a page."""
 
 CACHE_BYTES = 32 << 20
 """Bytes of long compacted runs kept for readers that are in the middle of one; a dropped one is rebuilt on demand."""
 
 
 class CompactedCache:
-    """The long forms that are being read, shared by their readers, the most recently used ones up to a limit."""
+    """The long compacted runs being read, shared by their readers; the least recently used ones are dropped first."""
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._limit = limit
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._runs: OrderedDict[Key, Frames] = OrderedDict()
-        self._held = 0
+        self._bytes = 0
 
     def get(self, key: Key) -> Frames | None:
-        """Give a form, if it is still held."""
-        form = self._runs.get(key)
-        if form is not None:
+        """Return a compacted run, or `None` if it was dropped."""
+        run = self._runs.get(key)
+        if run is not None:
             self._runs.move_to_end(key)
-        return form
+        return run
 
-    def hold(self, key: Key, form: Frames) -> None:
-        """Hold a form, instead of those that were used least recently."""
-        before = self._runs.pop(key, None)
-        self._held += len(form) - (len(before) if before is not None else 0)
-        self._runs[key] = form
-        while self._held > self._limit and len(self._runs) > 1:
-            _, gone = self._runs.popitem(last=False)
-            self._held -= len(gone)
+    def put(self, key: Key, run: Frames) -> None:
+        """Keep a compacted run, and drop the least recently used ones that no longer fit."""
+        previous = self._runs.pop(key, None)
+        self._bytes += len(run) - (len(previous) if previous is not None else 0)
+        self._runs[key] = run
+        while self._bytes > self._max_bytes and len(self._runs) > 1:
+            _, dropped = self._runs.popitem(last=False)
+            self._bytes -= len(dropped)
 
-    def newest(self, thread_id: str, run_id: str) -> tuple[Frames, int] | None:
-        """Give of the forms held of a live run the one that goes furthest, and how far that is."""
-        held = [key for key in self._runs if key[:3] == (thread_id, "live", run_id)]
-        key = max(held, key=lambda key: key[3], default=None)
-        return (self._runs[key], key[3]) if key is not None else None
+    def newest_of_live_run(self, thread_id: str, run_id: str) -> tuple[Frames, int] | None:
+        """Return the longest form kept of a live run, and the sequence number it is compacted up to."""
+        keys = [key for key in self._runs if key[:3] == (thread_id, "live", run_id)]
+        newest = max(keys, key=lambda key: key[3], default=None)
+        return (self._runs[newest], newest[3]) if newest is not None else None
 
 
 @dataclass(slots=True)
 class SlicedRun:
-    """A place in a form that is handed out in parts."""
+    """A position in a long compacted run that is handed out in slices."""
 
     key: Key
     size: int
+    """Length of the whole compacted run in bytes."""
     rebuild: Callable[[], Awaitable[Frames]]
-    """Makes the same form once more."""
+    """Function that makes the same frames once more."""
     offset: int = 0
 
-    async def part(self, forms: CompactedCache, limit: int) -> Frames:
-        """Give the next part, about `limit` bytes. Raises `CursorExpired` where the form cannot be made any more."""
-        form = forms.get(self.key)
-        if form is None:
-            form = await self.rebuild()
-            if len(form) != self.size:
-                raise CursorExpired(f"thread '{self.key[0]}' was changed while it was read; connect without a cursor")
-            forms.hold(self.key, form)
-        part, self.offset = form.page(self.offset, limit)
-        return part
+    async def read(self, cache: CompactedCache, slice_bytes: int) -> Frames:
+        """Return the next slice, of about `slice_bytes`. Raises `CursorExpired` if the run can't be rebuilt."""
+        run = cache.get(self.key)
+        if run is None:
+            run = await self.rebuild()
+            if len(run) != self.size:
+                raise CursorExpired(
+                    f"thread '{self.key[0]}' was changed while it was being read; connect again without a cursor"
+                )
+            cache.put(self.key, run)
+        frames, self.offset = run.page(self.offset, slice_bytes)
+        return frames
 
     @property
-    def read(self) -> bool:
-        """Whether there is no more of it."""
+    def is_read(self) -> bool:
+        """Whether the last slice was handed out."""
         return self.offset >= self.size

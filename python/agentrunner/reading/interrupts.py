@@ -28,10 +28,10 @@ class FrameSource(Protocol):
     """A stream of a thread's frames, such as an `EventStream`."""
 
     @property
-    def replaying(self) -> bool:
+    def is_replaying(self) -> bool:
         """Whether the next frames exist already, so that reading them does not wait for a live run."""
 
-    def pieces(self) -> AsyncGenerator[Frames, None]:
+    def pages(self) -> AsyncGenerator[Frames, None]:
         """Iterate over the frames in batches."""
 
 
@@ -47,7 +47,7 @@ async def hide_answered_interrupts(
     question: bytes | None = None
     """Frame of the last interrupt, held back with all that follows until it is known whether it is answered."""
     held = bytearray()
-    async with contextlib.aclosing(source.pieces()) as batches:
+    async with contextlib.aclosing(source.pages()) as batches:
         async for batch in batches:
             data = bytes(batch)
             if question is None and b'"interrupt"' not in data:
@@ -68,7 +68,7 @@ async def hide_answered_interrupts(
                         question = frame
                         continue
                 (ready if question is None else held).extend(frame)
-            if question is not None and (not source.replaying or len(held) > HELD_BACK_BYTES):
+            if question is not None and (not source.is_replaying or len(held) > HELD_BACK_BYTES):
                 ready += await _hide_answered(question, bytes(held), source, store, follow) + held
                 question, held = None, bytearray()
             if ready:
@@ -120,7 +120,7 @@ async def _hide_answered(
         still_open = None
     if still_open is not None:
         return replace_interrupts(question, still_open)
-    if source.replaying:
+    if source.is_replaying:
         is_answered = await _is_answered_later(question + held, follow)
     else:
         is_answered = _ends_in_live_run(held)
@@ -131,7 +131,7 @@ async def _is_answered_later(frames: bytes, follow: Callable[[str], Awaitable[Fr
     """Return whether an answer comes after these frames; read ahead to find it, without keeping anything."""
     is_live = _ends_in_live_run(frames)
     source = await follow(_find_last_cursor(frames))
-    async with contextlib.aclosing(source.pieces()) as batches:
+    async with contextlib.aclosing(source.pages()) as batches:
         async for batch in batches:
             for frame in split_frames(bytes(batch)):
                 event = _read_run_event(frame)
@@ -139,7 +139,7 @@ async def _is_answered_later(frames: bytes, follow: Callable[[str], Awaitable[Fr
                     if event["type"] == "RUN_FINISHED":
                         return True
                     is_live = event["type"] == "RUN_STARTED"
-            if not source.replaying:
+            if not source.is_replaying:
                 break
     return is_live
 

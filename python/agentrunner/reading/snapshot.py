@@ -1,4 +1,4 @@
-"""What a reader gets that comes back with its messages: all there is in one snapshot, so that nothing doubles."""
+"""One snapshot for a reader that reconnects with messages but without a cursor, so that nothing appears twice."""
 
 from __future__ import annotations
 
@@ -14,49 +14,51 @@ if TYPE_CHECKING:
 def snapshot_frames(
     history: Sequence[_core.Frames], known: Sequence[Mapping[str, Any]], seq: int | None
 ) -> _core.Frames | None:
-    """Give the frames that bring a reader with the messages `known` to where the history ends; `None` if it is empty.
+    """Return the frames that bring a reader up to date; `None` if the history is empty.
 
-    Only the last frame has a cursor, `seq` or that of the history's end: a reader that gets part of it begins again.
+    `known` are the reader's messages. Only the last frame has a cursor, `seq` or that of the history's end: a reader
+    that received only a part of the snapshot starts again without a cursor.
     """
-    found = _core.snapshot(history)
-    if found is None:
+    snapshot = _core.snapshot(history)
+    if snapshot is None:
         return None
-    started, before, messages, state, following = found
-    events = [started, *before, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % _with_own(messages, known, history)]
+    run_started, before, messages, state, after = snapshot
+    merged = _merge_messages(messages, known, history)
+    events = [run_started, *before, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % merged]
     if state is not None:
         events.append(b'{"type":"STATE_SNAPSHOT","snapshot":%s}' % state)
-    events += following
+    events += after
     cursor = str(seq) if seq is not None else history[-1].events()[-1].cursor
     frames = [b"data: %s\n\n" % event for event in events]
     return _core.Frames(b"".join(frames[:-1]) + b"id: %s\n" % str(cursor).encode() + frames[-1])
 
 
-def _with_own(messages: bytes, known: Sequence[Mapping[str, Any]], history: Sequence[_core.Frames]) -> bytes:
-    """Give the thread's messages with those only the reader has, each behind the one it stood behind."""
-    thread: list[Any] = decode(messages)
-    ids = {message.get("id") for message in thread}
-    own: dict[str | None, list[Mapping[str, Any]]] = {}
-    behind = None
+def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history: Sequence[_core.Frames]) -> bytes:
+    """Return the thread's messages and those only the reader has, each of them after the message it followed."""
+    thread_messages: list[Any] = decode(messages)
+    thread_ids = {message.get("id") for message in thread_messages}
+    readers_own: dict[str | None, list[Mapping[str, Any]]] = {}
+    previous_id = None
     for message in known:
-        if message.get("id") in ids:
-            behind = message["id"]
-        elif not _has_been(message, history):
-            own.setdefault(behind, []).append(message)
-    if not own:
+        if message.get("id") in thread_ids:
+            previous_id = message["id"]
+        elif not _was_in_thread(message, history):
+            readers_own.setdefault(previous_id, []).append(message)
+    if not readers_own:
         return messages
-    merged = own.get(None, []).copy()
-    due: list[Mapping[str, Any]] = []
-    for message in thread:
+    merged = readers_own.get(None, []).copy()
+    waiting: list[Mapping[str, Any]] = []
+    for message in thread_messages:
         if message.get("role") != "tool":
-            # Nothing comes between a tool call and its results.
-            merged += due
-            due = []
+            # Model services refuse a list in which anything stands between a tool call and its results.
+            merged += waiting
+            waiting = []
         merged.append(message)
-        due += own.pop(message.get("id"), [])
-    return dump(merged + due)
+        waiting += readers_own.pop(message.get("id"), [])
+    return dump(merged + waiting)
 
 
-def _has_been(message: Mapping[str, Any], history: Sequence[_core.Frames]) -> bool:
-    """Say whether the thread knew the message: one it has no longer was dropped, and is not brought back."""
-    written = dump(message.get("id"))
-    return any(written in bytes(frames) for frames in history)
+def _was_in_thread(message: Mapping[str, Any], history: Sequence[_core.Frames]) -> bool:
+    """Return whether the thread ever had the message. One that it no longer has was dropped and must stay dropped."""
+    written_id = dump(message.get("id"))
+    return any(written_id in bytes(frames) for frames in history)

@@ -1,4 +1,4 @@
-"""The run that the code at hand belongs to."""
+"""The run that the calling code belongs to."""
 
 from __future__ import annotations
 
@@ -17,30 +17,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The run the code at hand belongs to, as `current_run()` gives it."""
+    """The run that the calling code belongs to, as `current_run()` returns it."""
 
     thread_id: str
     run_id: str
     input: RunAgentInput
-    """The input as the agent got it."""
+    """The input as the agent received it."""
     scope: str | None = None
-    """Whose thread it is, where a server asked; see `AgentRunner.run`."""
+    """Owner of the thread, if the server or the caller named one; see `AgentRunner.run`."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Those of the request that were forwarded to the agent, names in lower case."""
+    """Request headers that were forwarded to the agent, names in lower case."""
     store: Store | None = field(default=None, repr=False, compare=False)
-    """Where the run is kept."""
+    """Store that keeps the run."""
     claim: Claim | None = field(default=None, repr=False, compare=False)
-    """What the run holds its thread by: `store.write(changes, claim)` writes nothing once it is lost."""
+    """Claim by which the run holds its thread: `store.write(changes, claim)` writes nothing once it is lost."""
 
 
 _current: contextvars.ContextVar[Run] = contextvars.ContextVar("agentrunner_current_run")
 
 
 def current_run() -> Run:
-    """Return the run the calling code belongs to. Raises `LookupError` outside a run."""
+    """Return the run that the calling code belongs to.
+
+    Returns:
+        The run's ids, input, scope and headers; also in a tool or a task that the agent started.
+
+    Raises:
+        LookupError: The calling code does not belong to a run.
+
+    Example::
+
+        async def agent(input):
+            user = current_run().headers.get("x-user")
+
+    """
     return _current.get()
 
 
 def set_current_run(run: Run) -> None:
-    """Make a run the one that `current_run()` returns in this context and in tasks started from it."""
+    """Make a run the one that `current_run()` returns, in this context and in tasks started from it."""
     _current.set(run)

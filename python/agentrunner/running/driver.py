@@ -7,71 +7,88 @@ import contextvars
 import inspect
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrunner._codec import encode
 from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused, StoreError
+from agentrunner.running.boundaries import is_start_missing, record_finish, record_start
+from agentrunner.running.commits import Commits
 from agentrunner.running.current import set_current_run
-from agentrunner.running.live_run import LiveRun, last_word
+from agentrunner.running.live_run import LiveRun
 from agentrunner.running.tracing import span_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agentrunner._core import Batch, Claim, Recorder
+    from agentrunner._core import Claim, Recorder
     from agentrunner.running.current import Run
-    from agentrunner.running.stats import How, Stats
+    from agentrunner.running.stats import Outcome, Stats
     from agentrunner.stores import Store
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner")
 
-SLICE_SECONDS = 0.001
+AGENT_SLICE_SECONDS = 0.001
 """Seconds an agent that never waits may run before other tasks get their turn."""
 STOP_GRACE_SECONDS = 5.0
 """Seconds a stopped agent has to end before its run ends without it."""
+MUST_WAIT = 2
+"""What `Recorder.accept` returns when the agent must wait for a commit; 1 means that one is due, 0 that none is."""
 
 
 class Driver(LiveRun):
-    """A run driven here: its agent consumed, its events recorded, made durable, published, finished."""
+    """A run whose agent is consumed here, and whose events are recorded, made durable and published."""
+
+    is_driven: ClassVar[bool] = True
 
     def __init__(self, claim: Claim, recorder: Recorder, store: Store, stats: Stats) -> None:
         super().__init__(claim, recorder, store)
         self._stats = stats
+        self._commits = Commits(self, store, stats, self.fail)
         self._agent: Agent | None = None
         self._agent_task: asyncio.Task[None] | None = None
-        self._committing: asyncio.Task[None] | None = None
-        self._failed: Exception | None = None
-        self._ended_by: tuple[str, str | None] | None = None
-        """Message and code of an end the agent did not choose."""
+        self._interruption: tuple[str, str | None] | None = None
+        """Message and code of the `RUN_ERROR` that ends the run."""
         self._cut_short = asyncio.Event()
-        """Set when the agent is to end before it has chosen to."""
-        self._deaf = False
+        """Set when the agent must end before it has chosen to."""
+        self._drops_events = False
         """Whether what the agent still yields is dropped."""
-        self.stopping = False
+        self.is_stopping = False
         self.unfinished: StoreError | None = None
-        """Why the store could not be told of the run's end: the thread is still held."""
-        self.renewed_at = time.monotonic()
+        """Error that kept the store from taking the run's end: the run still holds its thread."""
+
+    @property
+    def renewed_at(self) -> float:
+        """Time of the last request that extended the lease, on the monotonic clock."""
+        return self._commits.renewed_at
 
     @property
     def error(self) -> Exception | None:
-        """Store error or lost lease that ended the run; `None` if there was none."""
-        return self._failed
+        """Store error or lost lease that ended the run in this process; `None` if there was none."""
+        return self._commits.error
+
+    def note_renewal(self, requested_at: float) -> None:
+        """Note that the lease was extended by a request of that time."""
+        self._commits.renewed_at = max(self._commits.renewed_at, requested_at)
 
     async def drive(self, agent: Agent, run: Run) -> None:
-        """Run the agent to its end, whatever that is, and finish the run."""
+        """Run the agent until it ends, however it ends, and finish the run."""
         self._agent = agent
         context = contextvars.copy_context()
         context.run(set_current_run, run)
-        if not (self.stopping or self._ended_by or self._failed):
+        if not self._is_cut_short:
             self._agent_task = asyncio.get_running_loop().create_task(
                 self._consume(agent, run), context=context, name=f"agentrunner agent {self.claim.run_id}"
             )
-            await self._agent_ended(self._agent_task)
-        self._deaf = True
+            await self._wait_for_agent(self._agent_task)
+        self._drops_events = True
         await self.finish()
 
-    async def _agent_ended(self, task: asyncio.Task[None]) -> None:
+    @property
+    def _is_cut_short(self) -> bool:
+        return bool(self.is_stopping or self._interruption or self._commits.error)
+
+    async def _wait_for_agent(self, task: asyncio.Task[None]) -> None:
         cut_short = asyncio.ensure_future(self._cut_short.wait())
         try:
             await asyncio.wait([task, cut_short], return_when=asyncio.FIRST_COMPLETED)
@@ -81,15 +98,15 @@ class Driver(LiveRun):
             await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
         if not task.done():
             logger.warning(
-                "thread %s: the agent of run %s goes on %s s after it was cancelled; its run ends without it",
+                "thread %s: the agent of run %s is still running %s s after it was cancelled; its run ends without it",
                 self.claim.thread_id, self.claim.run_id, STOP_GRACE_SECONDS,
             )  # fmt: skip
             return
         if task.cancelled():
-            if not (self.stopping or self._ended_by or self._failed):
-                self._ended_by = ("The agent was cancelled", None)
-        elif (error := task.exception()) is not None and not self.stopping:
-            self._ended_by = self._ended_by or _explain(error)
+            if not self._is_cut_short:
+                self._interruption = ("The agent was cancelled", None)
+        elif (error := task.exception()) is not None and not self.is_stopping:
+            self._interruption = self._interruption or _describe_error(error)
             if not isinstance(error, (InvalidEvent, InvalidEventSequence, RunRefused)):
                 logger.error(
                     "thread %s: the agent of run %s failed", self.claim.thread_id, self.claim.run_id, exc_info=error
@@ -97,15 +114,20 @@ class Driver(LiveRun):
 
     async def _consume(self, agent: Agent, run: Run) -> None:
         with span_of(run):
-            await self._pump(agent, run)
+            await self._record_events(agent, run)
 
-    async def _pump(self, agent: Agent, run: Run) -> None:
-        """Consume the agent. The way of an event: JSON bytes once, `accept`, a commit when one is due."""
+    async def _record_events(self, agent: Agent, run: Run) -> None:
+        """Record the agent's events: JSON bytes once, `accept`, and a commit when one is due."""
         accept = self.recorder.accept
-        turn = time.perf_counter()
+        turn_began = time.perf_counter()
         count = 0
-        async for event in await _events(agent, run):
-            if self._deaf:
+        events = await _start_agent(agent, run)
+        # Apart from the others, so that only the first event pays for the look at its type.
+        async for first_event in events:
+            await self._record_first_event(encode(first_event))
+            break
+        async for event in events:
+            if self._drops_events:
                 return
             data = event if type(event) is bytes else encode(event)
             try:
@@ -114,88 +136,62 @@ class Driver(LiveRun):
                 if not self.recorder.ended:
                     raise
                 logger.warning(
-                    "thread %s: run %s has ended; what its agent still yields is dropped",
+                    "thread %s: run %s has ended; the events its agent still yields are dropped",
                     run.thread_id, run.run_id,
                 )  # fmt: skip
-                self._deaf = True
+                self._drops_events = True
                 continue
             if pressure:
-                self._commit()
-                if pressure == 2:
-                    await self.committed()
+                self._commits.start()
+                if pressure == MUST_WAIT:
+                    await self._commits.wait()
             count += 1
-            if not count & 63 and time.perf_counter() - turn > SLICE_SECONDS:
+            if not count & 63 and time.perf_counter() - turn_began > AGENT_SLICE_SECONDS:
                 await asyncio.sleep(0)
-                turn = time.perf_counter()
+                turn_began = time.perf_counter()
+        if not (self.recorder.ended or self._drops_events or self._is_cut_short):
+            record_finish(self.recorder, self.claim)
 
-    def _commit(self) -> None:
-        if self._committing is None and self._failed is None:
-            task = asyncio.get_running_loop().create_task(self._commit_all())
-            # An eager task over a store that never waits has ended already.
-            self._committing = None if task.done() else task
-
-    async def _commit_all(self) -> None:
-        try:
-            while taken := self.recorder.take():
-                # The lease counts from when it was asked for, not from when the answer came.
-                began = time.monotonic()
-                await self._append(*taken)
-                self.renewed_at = began
-                self.recorder.publish()
-                self.wake()
-        except (StoreError, LeaseLost) as error:
-            self.fail(error)
-        finally:
-            self._committing = None
-
-    async def _append(self, batch: Batch, barrier: bool) -> None:
-        began = time.perf_counter()
-        await self._store.append(self.claim, batch, barrier)
-        self._stats.committed(batch.last_seq - batch.first_seq + 1, time.perf_counter() - began)
-
-    async def committed(self) -> None:
-        """Wait until nothing waits to be committed."""
-        while self._committing is not None and self._failed is None:
-            await asyncio.wait([self._committing])
+    async def _record_first_event(self, event: bytes) -> None:
+        if self._drops_events:
+            return
+        if is_start_missing(event):
+            record_start(self.recorder, self.claim)
+        pressure = self.recorder.accept(event)
+        self._commits.start()
+        if pressure == MUST_WAIT:
+            await self._commits.wait()
 
     async def finish(self) -> None:
-        """End the run: what is open is closed, the rest made durable, the thread freed, the readers told."""
-        recorder = self.recorder
-        # A run that never said anything of its own leaves nothing behind but its readers' RUN_ERROR.
-        stored = recorder.recorded > 0
-        message, code = self._ended_by or (None, None)
+        """End the run: close what is open, make the rest durable, free the thread, wake the readers."""
+        recorder, claim = self.recorder, self.claim
+        # A run whose agent failed before its first event leaves only the RUN_ERROR that its readers see.
+        is_stored = recorder.recorded > 0
+        message, code = self._interruption or (None, None)
         if not recorder.ended:
-            recorder.finalize(stop_requested=self.stopping, message=message, code=code)
+            recorder.finalize(stop_requested=self.is_stopping, message=message, code=code)
         try:
-            await self.committed()
-            if self._failed is not None:
-                raise self._failed
-            if taken := recorder.take():
-                batch, _ = taken
-                # What follows is on the disk with it, so it need not wait for the disk by itself.
-                await self._append(batch, False)
-            await self._store.finish(self.claim, recorder, stored)
-            recorder.publish()
+            await self._commits.finish(is_stored)
         except (StoreError, LeaseLost) as error:
-            self.failure = last_word(recorder, str(error), _code(error))
+            self.set_last_word(error)
             self.unfinished = error if isinstance(error, StoreError) else None
             self._stats.lease_losses += isinstance(error, LeaseLost)
-            logger.error("thread %s: run %s: %s", self.claim.thread_id, self.claim.run_id, error)  # noqa: TRY400
+            logger.error("thread %s: run %s: %s", claim.thread_id, claim.run_id, error)  # noqa: TRY400
         finally:
             self.close()
 
     @property
-    def how(self) -> How:
+    def outcome(self) -> Outcome:
         """How the run has ended for its readers."""
-        if self.failure is not None or self.recorder.failed:
+        if self.last_word is not None or self.recorder.failed:
             return "failed"
-        return "stopped" if self.stopping else "finished"
+        return "stopped" if self.is_stopping else "finished"
 
     async def stop(self) -> bool:
-        """Stop the agent; false if it is stopping already or its `abort_run()` failed: then it goes on."""
-        if self.stopping or self.closed:
+        """Stop the agent. Return false if it is stopping already, or if its `abort_run()` failed and it runs on."""
+        if self.is_stopping or self.is_closed:
             return False
-        self.stopping = True
+        self.is_stopping = True
         abort = getattr(self._agent, "abort_run", None)
         if abort is not None:
             try:
@@ -204,49 +200,45 @@ class Driver(LiveRun):
                     await result
             except Exception:
                 logger.exception("thread %s: failed to abort run %s", self.claim.thread_id, self.claim.run_id)
-                self.stopping = False
+                self.is_stopping = False
                 return False
         self._cancel_agent()
         return True
 
     def interrupt(self, message: str, code: str) -> None:
         """End the run with a `RUN_ERROR`, whatever its agent does."""
-        self._ended_by = self._ended_by or (message, code)
+        self._interruption = self._interruption or (message, code)
         self._cancel_agent()
 
     def fail(self, error: Exception) -> None:
-        """End the run here without writing any more: its place in the store is lost."""
-        self._failed = self._failed or error
+        """End the run in this process and write nothing more: its place in the store is lost."""
+        self._commits.error = self._commits.error or error
         self._cancel_agent()
 
     def _cancel_agent(self) -> None:
-        self._deaf = True
+        self._drops_events = True
         self._cut_short.set()
         if self._agent_task is not None:
             self._agent_task.cancel()
 
 
-async def _events(agent: Agent, run: Run) -> AsyncIterator[Any]:
+async def _start_agent(agent: Agent, run: Run) -> AsyncIterator[Any]:
     function: Any = getattr(agent, "run", agent)
     events = function(run.input)
     if inspect.isawaitable(events):
         events = await events
     if not hasattr(events, "__aiter__"):
-        raise TypeError(f"an agent must give an async iterator of events, not {type(events).__name__}")
-    iterator: AsyncIterator[Any] = events
-    return iterator
+        raise TypeError(f"an agent must return an async iterator of events, not {type(events).__name__}")
+    return aiter(events)
 
 
-def _explain(error: BaseException) -> tuple[str, str | None]:
-    text = str(error) or type(error).__name__
+def _describe_error(error: BaseException) -> tuple[str, str | None]:
+    """Return the message and code of the `RUN_ERROR` for an agent's error."""
+    message = str(error) or type(error).__name__
     if isinstance(error, InvalidEventSequence):
-        return text, "INVALID_EVENT_SEQUENCE"
+        return message, "INVALID_EVENT_SEQUENCE"
     if isinstance(error, InvalidEvent):
-        return text, "INVALID_EVENT"
+        return message, "INVALID_EVENT"
     if isinstance(error, RunRefused):
-        return text, error.code
-    return text, None
-
-
-def _code(error: Exception) -> str:
-    return "LEASE_LOST" if isinstance(error, LeaseLost) else "STORE_ERROR"
+        return message, error.code
+    return message, None

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 
 from agentrunner.errors import CursorAhead, CursorError, StoreError
-from agentrunner.running.live_run import JOURNAL_PAGE_BYTES, LiveRun, last_word
+from agentrunner.running.live_run import JOURNAL_PAGE_BYTES, LiveRun
 
 logger = logging.getLogger("agentrunner")
 
 
 class Follower(LiveRun):
-    """A run that lives in another process, read from the journal."""
+    """A run that lives in another process; this process reads its journal once for all its readers."""
 
     async def follow(self) -> None:
-        """Read until the run has ended or nobody here reads it any more."""
+        """Read the journal until the run has ended or no reader is left."""
         try:
             while self.readers:
                 page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES)
-                if page.live_token != self.claim.token and not await self._taken_over():
+                if page.live_token != self.claim.token and not await self._find_new_owner():
                     await self._read_rest()
                     return
                 if page.live_token == self.claim.token and len(page.frames):
@@ -28,17 +28,17 @@ class Follower(LiveRun):
                     await self._store.changed(self.claim.thread_id, self.recorder.last_seq)
         except (StoreError, CursorError) as error:
             self.give_up(error)
-            logger.exception("thread %s: following run %s failed", self.claim.thread_id, self.claim.run_id)
+            logger.exception("thread %s: cannot follow run %s any further", self.claim.thread_id, self.claim.run_id)
         finally:
             self.close()
 
     def give_up(self, error: Exception) -> None:
-        """Tell the readers why nothing more will come, though the run has no end in the store."""
-        self.failure = last_word(self.recorder, str(error), "STORE_ERROR")
+        """Close the run for its readers with an error, though it has no end in the store."""
+        self.set_last_word(error)
         self.close()
 
-    async def _taken_over(self) -> bool:
-        """Say whether the run is live still, under another owner, and go on under the new token."""
+    async def _find_new_owner(self) -> bool:
+        """Adopt the token of a new owner. Return false if the run is no longer live."""
         for claim, _ in await self._store.live(self.claim.thread_id):
             if claim.run_id == self.claim.run_id:
                 self.claim = claim
@@ -46,18 +46,18 @@ class Follower(LiveRun):
         return False
 
     async def _read_rest(self) -> None:
-        """Read what is left of the ended run, and nothing of a run that came after it."""
+        """Read what is left of the ended run, and nothing of a later one."""
         thread_id, first_seq = self.claim.thread_id, self.claim.first_seq
         try:
-            place = await self._store.locate(thread_id, (first_seq, None))
+            location = await self._store.locate(thread_id, (first_seq, None))
         except CursorAhead:
-            # It was given up before it had said anything.
+            # The run was given up before its first event.
             return
-        if place.kind == "live":
-            # As before, and its number is another run's now.
+        if location.kind == "live":
+            # The same, and a later run has got the sequence number meanwhile.
             return
-        # A run that is not stored, or has one event, is one batch.
-        last_seq = place.last_seq if place.kind == "journal" else first_seq
+        # A run that is not stored, or has only one event, was written in one batch.
+        last_seq = location.last_seq if location.kind == "journal" else first_seq
         while self.recorder.last_seq < last_seq:
             page = await self._store.journal(thread_id, self.recorder.last_seq, last_seq, JOURNAL_PAGE_BYTES)
             if not len(page.frames):

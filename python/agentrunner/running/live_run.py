@@ -1,35 +1,48 @@
-"""A live run as this process sees it: driven here, or followed where it runs in another process."""
+"""A live run as this process sees it: driven here, or followed from another process."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
 from agentrunner._core import Frames
+from agentrunner.errors import LeaseLost
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim, Recorder
     from agentrunner.stores import Store
 
 JOURNAL_PAGE_BYTES = 1 << 20
+"""About how many bytes of raw frames one read takes from the journal."""
 
 
 class LiveRun:
-    """A run readers can follow: a recorder, and word of its changes."""
+    """A run that readers can follow: its recorder, and a way to wait for changes."""
+
+    is_driven: ClassVar[bool] = False
+    """Whether this process runs the agent, as opposed to following another process."""
 
     def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
         self.claim = claim
         self.recorder = recorder
         self._store = store
-        self.closed = False
+        self.is_closed = False
         """Whether nothing more will come."""
         self.readers = 0
-        """How many streams follow the run while it is live."""
-        self.failure: Frames | None = None
-        """The last word to readers of a run whose end could not be made durable."""
+        """Number of streams that follow the run while it is live."""
+        self.last_word: Frames | None = None
+        """Error for the readers of a run whose end could not be made durable."""
         self._waiters: list[asyncio.Future[None]] = []
+
+    def join(self) -> None:
+        """Count one more reader; each calls `leave` once. A run of another process is followed while it has readers."""
+        self.readers += 1
+
+    def leave(self) -> None:
+        """Count one reader less."""
+        self.readers -= 1
 
     async def changed(self) -> None:
         """Wait until something is published or the run is closed."""
@@ -39,11 +52,16 @@ class LiveRun:
 
     async def published(self, seq: int) -> None:
         """Wait until readers may see this sequence number, or the run is closed."""
-        while self.recorder.published < seq and not self.closed:
+        while self.recorder.published < seq and not self.is_closed:
+            await self.changed()
+
+    async def ended(self) -> None:
+        """Wait until the run is closed."""
+        while not self.is_closed:
             await self.changed()
 
     async def catch_up(self) -> None:
-        """Take in what the journal has of the run already."""
+        """Replay what the journal already has of the run into the recorder."""
         while True:
             page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES)
             # Without the run's own token the frames may be those of a later run.
@@ -52,26 +70,26 @@ class LiveRun:
             self.recorder.replay(page.frames)
 
     def wake(self) -> None:
-        """Tell the readers that there is something new."""
+        """Wake the readers, because there is something new."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def close(self) -> None:
-        """Tell the readers that nothing more will come."""
-        self.closed = True
+        """Wake the readers, because nothing more will come."""
+        self.is_closed = True
         self.wake()
 
-    async def ended(self) -> None:
-        """Wait until the run is closed."""
-        while not self.closed:
-            await self.changed()
+    def set_last_word(self, error: Exception) -> None:
+        """Keep an error as the last event for the readers, unless they have seen a `RUN_ERROR` already.
 
-
-def last_word(recorder: Recorder, message: str, code: str) -> Frames | None:
-    """Give a `RUN_ERROR` that is in no store, if readers saw none yet; its cursor is that of the last event that is."""
-    if recorder.failed and recorder.published == recorder.last_seq:
-        return None
-    event = orjson.dumps({"type": "RUN_ERROR", "message": message, "code": code})
-    return Frames(b"id: %d\ndata: %s\n\n" % (recorder.published, event))
+        The event is in no store, so its cursor is that of the last event that is.
+        """
+        recorder = self.recorder
+        if recorder.failed and recorder.published == recorder.last_seq:
+            self.last_word = None
+            return
+        code = "LEASE_LOST" if isinstance(error, LeaseLost) else "STORE_ERROR"
+        event = orjson.dumps({"type": "RUN_ERROR", "message": str(error), "code": code})
+        self.last_word = Frames(b"id: %d\ndata: %s\n\n" % (recorder.published, event))

@@ -1,4 +1,4 @@
-"""What a runner does beside its runs: leases renewed, stops seen, dead runs taken over, old ones removed."""
+"""What a runner does besides its runs: renew leases, see stops, recover dead runs, remove old ones."""
 
 from __future__ import annotations
 
@@ -12,71 +12,90 @@ from agentrunner.errors import InvalidEvent, LeaseLost, StoreCorrupt, StoreError
 from agentrunner.running.driver import Driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from agentrunner._core import Claim, Recorder
-    from agentrunner.running.live_run import LiveRun
+    from agentrunner._core import Claim
+    from agentrunner.running.recording import RecordingLimits
     from agentrunner.running.stats import Stats
+    from agentrunner.running.table import RunTable
     from agentrunner.stores import Store
     from agentrunner.types import Retention
 
 logger = logging.getLogger("agentrunner")
 
 STOP_POLL_SECONDS = 0.1
-"""Seconds between looks for stops asked for in other processes."""
+"""Seconds between two looks for stops that were requested in other processes."""
 RECOVERY_POLL_SECONDS = 1.0
+"""Seconds between two looks for runs whose process is gone."""
 PRUNE_INTERVAL_SECONDS = 60.0
+"""Seconds between two removals of runs that are past their retention."""
 PRUNE_BATCH_RUNS = 100
-"""Runs removed in one step: what is written meanwhile waits for it."""
+"""Number of runs removed in one step: whatever is written meanwhile waits for it."""
 
 
 class Maintenance:
-    """Keeps the runs of one runner in order, and ends those that others left behind."""
+    """Keeps the leases of one runner's runs, and ends the runs that dead processes left behind."""
 
     def __init__(
-        self,
-        store: Store,
-        live: dict[str, LiveRun],
-        stats: Stats,
-        recorder: Callable[[Claim, list[str]], Recorder],
-        retention: Retention | None,
+        self, store: Store, table: RunTable, stats: Stats, limits: RecordingLimits, retention: Retention | None
     ) -> None:
         self._store = store
-        self._live = live
+        self._table = table
         self._stats = stats
-        self._recorder = recorder
+        self._limits = limits
         self._retention = retention
-        self._unfinished: dict[str, Driver] = {}
         self._recovering = asyncio.Lock()
-        self._freed = 0
-        """Runs ended in place of their processes."""
+        self._recovered = 0
+        """Number of runs ended in place of their processes."""
 
-    async def hold(self) -> None:
-        """Renew the leases of this process's runs and see the stops asked for elsewhere, until cancelled."""
+    def start(self) -> None:
+        """Start the tasks that run until the runner is closed."""
+        # Separate tasks: recovery can take long, and leases must be renewed meanwhile.
+        self._table.spawn(self._hold_leases())
+        self._table.spawn(self._tidy())
+
+    # Leases and stops
+
+    async def _hold_leases(self) -> None:
+        """Renew the leases of this process's runs and see the stops requested elsewhere, until cancelled."""
         last_renewal = time.monotonic()
-        ttl = self._store.lease_ttl
+        lease_ttl = self._store.lease_ttl
         while True:
-            # At rest as well: a run that starts meanwhile may be asked to stop at once.
+            # Also while nothing runs: a stop may be requested for a run that has just started.
             await asyncio.sleep(STOP_POLL_SECONDS)
-            # Where no other process is, nobody asks for stops and no lease can be lost.
-            leased = self._live.values() if self._store.shared else ()
-            drivers = [live for live in leased if isinstance(live, Driver)]
+            # Without other processes no stop is requested elsewhere, and no lease can be lost.
+            drivers = self._table.drivers() if self._store.shared else []
             if not drivers:
                 continue
             try:
                 await self._see_stops(drivers)
-                if (now := time.monotonic()) - last_renewal >= ttl * 0.3:
+                if (now := time.monotonic()) - last_renewal >= lease_ttl * 0.3:
                     last_renewal = now
                     await self._renew(drivers)
             except StoreError:
-                logger.exception("the leases of %s runs could not be looked after; it is tried again", len(drivers))
+                logger.exception("the leases of %s runs could not be renewed; the runner tries again", len(drivers))
             for driver in drivers:
-                if not driver.closed and time.monotonic() - driver.renewed_at > ttl * 2 / 3:
-                    claim = driver.claim
-                    driver.fail(LeaseLost(f"the lease of run '{claim.run_id}' could not be renewed in time"))
+                if not driver.is_closed and time.monotonic() - driver.renewed_at > lease_ttl * 2 / 3:
+                    driver.fail(LeaseLost(f"the lease of run '{driver.claim.run_id}' could not be renewed in time"))
 
-    async def tidy(self) -> None:
-        """Take over what others left behind and remove what is past its time, until cancelled."""
+    async def _see_stops(self, drivers: list[Driver]) -> None:
+        tokens = set(await self._store.stops())
+        for driver in drivers:
+            if driver.claim.token in tokens:
+                await driver.stop()
+
+    async def _renew(self, drivers: list[Driver]) -> None:
+        # The lease counts from the request, not from the response.
+        requested_at = time.monotonic()
+        renewals = await self._store.renew([driver.claim for driver in drivers])
+        for driver, is_renewed in zip(drivers, renewals, strict=True):
+            if is_renewed:
+                driver.note_renewal(requested_at)
+            elif not driver.is_closed:
+                driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
+
+    # Recovery and retention
+
+    async def _tidy(self) -> None:
+        """Recover runs whose process is gone and remove runs past their retention, until cancelled."""
         last_pruning = -PRUNE_INTERVAL_SECONDS
         while True:
             await asyncio.sleep(RECOVERY_POLL_SECONDS)
@@ -86,23 +105,7 @@ class Maintenance:
                     last_pruning = now
                     await self._prune(self._retention)
             except StoreError:
-                logger.exception("the store's upkeep failed; it is tried again")
-
-    async def _see_stops(self, drivers: list[Driver]) -> None:
-        asked = set(await self._store.stops())
-        for driver in drivers:
-            if driver.claim.token in asked:
-                await driver.stop()
-
-    async def _renew(self, drivers: list[Driver]) -> None:
-        began = time.monotonic()
-        held = await self._store.renew([driver.claim for driver in drivers])
-        for driver, still in zip(drivers, held, strict=True):
-            if still:
-                # The lease counts from when it was asked for, not from when the answer came.
-                driver.renewed_at = max(driver.renewed_at, began)
-            elif not driver.closed:
-                driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
+                logger.exception("recovery or retention failed; the runner tries again")
 
     async def _prune(self, retention: Retention) -> None:
         before = None if retention.max_age is None else int((time.time() - retention.max_age) * 1000)
@@ -111,54 +114,46 @@ class Maintenance:
             removed = await self._store.prune(retention.max_runs, before, PRUNE_BATCH_RUNS)
             await asyncio.sleep(0)
 
-    # Recovery
-
-    def note(self, driver: Driver) -> None:
-        """Keep in mind a run of this process whose end the store could not take: it may later."""
-        if driver.unfinished:
-            self._unfinished[driver.claim.thread_id] = driver
-
-    def unfinished(self, thread_id: str, run_id: str | None = None) -> StoreError | None:
-        """Give why the thread's last run of this process (only that one, with `run_id`) could not be ended, if so."""
-        driver = self._unfinished.get(thread_id)
-        return driver.unfinished if driver is not None and run_id in (None, driver.claim.run_id) else None
-
     async def recover(self, thread_id: str | None = None) -> bool:
-        """End runs whose process is gone: their journal is stored. Say if there were any since this was asked."""
-        before = self._freed
+        """End and store the runs whose process is gone; of one thread, or of all.
+
+        Return whether any run was recovered since the call began, also if another caller did it.
+        """
+        before = self._recovered
         async with self._recovering:
             claims = await self._store.recover(thread_id)
             for claim in claims:
-                if not (isinstance(live := self._live.get(claim.thread_id), Driver) and not live.closed):
+                driver = self._table.driver(claim.thread_id)
+                if driver is None or driver.is_closed:
                     await self._recover_run(claim)
-            # Runs of this process whose end the store could not take, a full disk's for one: it may now.
-            for name in [thread_id] if thread_id is not None else list(self._unfinished):
-                unfinished = self._unfinished.get(name)
+            # Runs of this process whose end the store could not take, a full disk's for example: it may take it now.
+            for name in [thread_id] if thread_id is not None else list(self._table.unfinished):
+                unfinished = self._table.unfinished.get(name)
                 if unfinished is not None:
                     claims.append(unfinished.claim)
                     await self._recover_run(unfinished.claim)
-            self._freed += sum(claim.thread_id not in self._unfinished for claim in claims)
-        return self._freed > before
+            self._recovered += sum(claim.thread_id not in self._table.unfinished for claim in claims)
+        return self._recovered > before
 
     async def _recover_run(self, claim: Claim) -> None:
-        """Replay the run's journal, end it and store it."""
-        driver = Driver(claim, self._recorder(claim, []), self._store, self._stats)
+        """Replay the run's journal, end the run and store it."""
+        driver = Driver(claim, self._limits.new_recorder(claim), self._store, self._stats)
         try:
             await driver.catch_up()
         except (StoreCorrupt, InvalidEvent):
-            # A damaged journal costs what cannot be read of it, never the thread.
+            # A damaged journal costs the events that cannot be read, never the thread.
             logger.exception("thread %s: the journal of run %s is damaged", claim.thread_id, claim.run_id)
         except StoreError as error:
-            # What cannot be read now may be read later: nothing of it is given up.
+            # Ending the run now would give up the events that a later try may still read.
             driver.unfinished = error
-            self.note(driver)
+            self._table.note_unfinished(driver)
             logger.error("thread %s: run %s cannot be recovered yet: %s", claim.thread_id, claim.run_id, error)  # noqa: TRY400
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         driver.interrupt(f"The run was interrupted: its process ended. Recovered at {now}", "INTERRUPTED")
         await driver.finish()
-        self._unfinished.pop(claim.thread_id, None)
-        self.note(driver)
-        if driver.failure is None and driver.unfinished is None:
+        self._table.unfinished.pop(claim.thread_id, None)
+        self._table.note_unfinished(driver)
+        if driver.last_word is None and driver.unfinished is None:
             self._stats.recoveries += 1
             logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)

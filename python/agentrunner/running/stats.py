@@ -5,42 +5,46 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from agentrunner.running.driver import Driver
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agentrunner.running.live_run import LiveRun
 
-How: TypeAlias = Literal["finished", "failed", "stopped"]
+Outcome: TypeAlias = Literal["finished", "failed", "stopped"]
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Upper bounds, in seconds, of the classes commits are counted in by how long they took."""
+"""Upper bounds, in seconds, of the histogram of commit durations."""
 
 
 class Stats:
-    """Counts since the runner was made, and what it is at now: `runner.stats`. All of it is to be read only."""
+    """Counters since the runner was made, and its current figures: `runner.stats`. Read only.
 
-    def __init__(self, live: Mapping[str, LiveRun]) -> None:
-        self._live = live
+    Example::
+
+        print(runner.stats.runs_active, runner.stats.events)
+
+    """
+
+    def __init__(self, live_runs: Mapping[str, LiveRun]) -> None:
+        self._live_runs = live_runs
         self.runs_started = 0
-        """Runs started here."""
-        self.runs_ended: dict[How, int] = {"finished": 0, "failed": 0, "stopped": 0}
-        """Those of them that have ended: `failed` with a `RUN_ERROR`, else `stopped` because somebody asked for it."""
+        """Number of runs started by this runner."""
+        self.runs_ended: dict[Outcome, int] = {"finished": 0, "failed": 0, "stopped": 0}
+        """Number of those that have ended: `failed` with a `RUN_ERROR`, otherwise `stopped` if a stop was requested."""
         self.events = 0
-        """Events recorded and durable."""
+        """Number of events recorded and durable."""
         self.commits = 0
-        """Batches of events made durable."""
+        """Number of batches made durable."""
         self.commit_seconds = 0.0
-        """How long those took, all in all."""
+        """Seconds that all commits took together."""
         self.commit_buckets = [0] * (len(BUCKETS) + 1)
-        """How many of them took at most so long as each of `BUCKETS` and longer than the one before; the rest last."""
+        """Number of commits per bucket: up to each bound in `BUCKETS` and over the one before; the slowest are last."""
         self.recoveries = 0
-        """Runs ended and stored in place of a process that is gone."""
+        """Number of runs ended and stored in place of a process that is gone."""
         self.lease_losses = 0
-        """Runs given up because another process has taken them over, or may have."""
+        """Number of runs given up because another process has taken them over, or may have."""
 
-    def committed(self, events: int, seconds: float) -> None:
+    def count_commit(self, events: int, seconds: float) -> None:
         """Count a batch that was made durable."""
         self.events += events
         self.commits += 1
@@ -49,10 +53,10 @@ class Stats:
 
     @property
     def runs_active(self) -> int:
-        """How many live runs are driven here."""
-        return sum(isinstance(live, Driver) and not live.closed for live in self._live.values())
+        """Number of live runs whose agents run in this process."""
+        return sum(live.is_driven and not live.is_closed for live in self._live_runs.values())
 
     @property
     def readers(self) -> int:
-        """How many streams follow a live run here."""
-        return sum(live.readers for live in self._live.values() if not live.closed)
+        """Number of streams that follow a live run in this process."""
+        return sum(live.readers for live in self._live_runs.values() if not live.is_closed)

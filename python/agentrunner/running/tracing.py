@@ -1,4 +1,4 @@
-"""A run as an OpenTelemetry span, where `opentelemetry-api` is installed."""
+"""A run as an OpenTelemetry span, if `opentelemetry-api` is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @cache
 def _tracer() -> Any:
-    # Asked for with the first run: importing it takes longer than all else here.
+    # Imported with the first run: it takes longer than importing the rest of the package.
     try:
         from opentelemetry import trace
     except ModuleNotFoundError:
@@ -23,7 +23,7 @@ def _tracer() -> Any:
 
 
 def span_of(run: Run) -> AbstractContextManager[Any]:
-    """Give the span of a run. While it is entered it is the current one: the agent's own spans are its children."""
+    """Return the span of a run. While it is entered, the agent's own spans become its children."""
     tracer = _tracer()
     if tracer is None:
         return contextlib.nullcontext()

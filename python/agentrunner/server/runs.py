@@ -130,7 +130,7 @@ async def _run_unstored(agent: Agent, input: RunAgentInput, request: ApiRequest)
         )
         yield _core.Frames(b"")
         try:
-            async for batch in stream.pieces():
+            async for batch in stream.pages():
                 yield batch
                 del batch
         finally:

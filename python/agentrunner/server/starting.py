@@ -45,7 +45,7 @@ async def stream_when_started(
     except BaseException:
         started.cancel()
         raise
-    return started.result().pieces() if started.done() else _stream_after_wait(started)
+    return started.result().pages() if started.done() else _stream_after_wait(started)
 
 
 async def _stream_after_wait(started: asyncio.Future[EventStream]) -> AsyncGenerator[Frames, None]:
@@ -58,6 +58,6 @@ async def _stream_after_wait(started: asyncio.Future[EventStream]) -> AsyncGener
         return
     finally:
         started.cancel()
-    async for batch in stream.pieces():
+    async for batch in stream.pages():
         yield batch
         del batch

@@ -131,6 +131,14 @@ async def test_events_of_a_run_under_way(runner):
         assert (await running).content == "so far!"
 
 
+@pytest.mark.parametrize("events", [text_message("m", "x"), [run_started("t", "r"), *text_message("m", "x")]])
+async def test_an_agent_without_run_finished_completes(runner, events):
+    async with Harness(runner, {"agent": scripted_agent(events)}) as harness:
+        result = await harness.run("hi", thread_id="t", run_id="r")
+        assert (result.state, result.content, result.error) == ("completed", "x", None)
+        assert (await harness.run_record("r")).state == "completed"
+
+
 async def test_an_agent_that_fails_gives_a_readable_result(runner):
     async def broken(input):
         yield run_started(input.thread_id, input.run_id)
@@ -143,11 +151,10 @@ async def test_an_agent_that_fails_gives_a_readable_result(runner):
         yield
 
     failing = [run_started("t", "r"), {"type": "RUN_ERROR", "message": "the model is down"}]
-    unended = [run_started("t2", "r2"), *text_message("m", "x")]
     disorderly = [run_started("t3", "r3"), {"type": "TEXT_MESSAGE_END", "messageId": "never"}]
     early = [run_started("t4", "r4"), text_message("m", "x")[0], run_finished("t4", "r4")]
     agents = {
-        "broken": broken, "lost": lost, "failing": scripted_agent(failing), "unended": scripted_agent(unended),
+        "broken": broken, "lost": lost, "failing": scripted_agent(failing),
         "disorderly": scripted_agent(disorderly), "early": scripted_agent(early), "none": lambda _: None,
     }  # fmt: skip
     async with Harness(runner, agents, max_concurrent_runs=1) as harness:
@@ -157,8 +164,6 @@ async def test_an_agent_that_fails_gives_a_readable_result(runner):
         assert (await harness.run("hi", agent="lost")).error == "KeyError"
         result = await harness.run("hi", agent="failing", thread_id="t", run_id="r")
         assert (result.state, result.error) == ("failed", "the model is down")
-        result = await harness.run("hi", agent="unended", thread_id="t2", run_id="r2")
-        assert (result.state, result.error) == ("failed", "The agent's stream ended before its run")
         for number, name in ((3, "disorderly"), (4, "early")):
             result = await harness.run("hi", agent=name, thread_id=f"t{number}", run_id=f"r{number}")
             assert result.state == "failed"

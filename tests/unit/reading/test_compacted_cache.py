@@ -9,7 +9,7 @@ import pytest
 from agentrunner import AgentRunner, CursorExpired
 from agentrunner._core import Frames
 from agentrunner.reading.compacted_cache import CompactedCache
-from agentrunner.reading.stream import LONG_RUN_BYTES, PAGE_BYTES
+from agentrunner.reading.sources import LONG_RUN_BYTES, PAGE_BYTES
 from support.agents import Gate, agent_with
 from support.events import text_message
 from support.inputs import make_input
@@ -21,20 +21,21 @@ LENGTH = 3000
 LONG_TEXT = [event for n in range(LENGTH) for event in text_message(f"m{n}", "x" * 1000)]
 
 
-async def pieces(stream: EventStream) -> list[bytes]:
+async def pages(stream: EventStream) -> list[bytes]:
     return [piece async for piece in stream.frames()]
 
 
 def forget(runner: AgentRunner) -> None:
     """Let go of the forms held, as when others are read."""
-    runner._cache = CompactedCache()
+    runner._cache._runs.clear()
+    runner._cache._bytes = 0
 
 
 async def test_a_long_stored_run_comes_in_parts(runner: AgentRunner) -> None:
     stream = await runner.run(agent_with(*LONG_TEXT), make_input("t1", "r1"))
     async for _ in stream.frames():
         pass
-    parts = await pieces(await runner.connect("t1"))
+    parts = await pages(await runner.connect("t1"))
     assert len(b"".join(parts)) > LONG_RUN_BYTES
     assert max(map(len, parts)) < PAGE_BYTES + 2000
     events = [event async for event in await runner.connect("t1")]
@@ -55,12 +56,12 @@ async def test_a_late_reader_of_a_long_live_run(runner: AgentRunner, held: bool)
     readers = [stream.frames() for stream in streams]
     begun = [await anext(reader) for reader in readers]
     assert len(set(begun)) == 1
-    assert all(stream.replaying for stream in streams)
+    assert all(stream.is_replaying for stream in streams)
     gate.open()
     whole = []
-    for stream, reader, begin in zip(streams, readers, begun, strict=True):
+    for reader, begin in zip(readers, begun, strict=True):
         if not held:
-            stream._cache = CompactedCache()
+            forget(runner)
         parts = [begin, *[part async for part in reader]]
         assert max(map(len, parts)) < PAGE_BYTES + 2000
         whole.append(b"".join(parts))
@@ -88,23 +89,23 @@ async def test_a_thread_that_changes_while_a_long_run_of_it_is_read(runner: Agen
             reader = stream.frames()
             await anext(reader)
             await runner.threads.delete("t1")
-    stream._cache = CompactedCache()
+    forget(runner)
     with pytest.raises(CursorExpired):
-        await pieces_of(reader)
+        await rest_of(reader)
 
 
-async def pieces_of(reader: Any) -> list[bytes]:
+async def rest_of(reader: Any) -> list[bytes]:
     return [part async for part in reader]
 
 
-def test_what_is_held_is_bounded() -> None:
-    forms = CompactedCache(limit=1000)
+def test_what_is_bytes_is_bounded() -> None:
+    forms = CompactedCache(max_bytes=1000)
     for n in range(10):
-        forms.hold(("t", "history", n, 0), Frames(b"x" * 400))
-    assert forms._held == 800
+        forms.put(("t", "history", n, 0), Frames(b"x" * 400))
+    assert forms._bytes == 800
     assert [key[2] for key in forms._runs] == [8, 9]
     assert forms.get(("t", "history", 8, 0)) is not None
-    forms.hold(("t", "history", 8, 0), Frames(b"x" * 500))
-    forms.hold(("t", "history", 10, 0), Frames(b"x" * 5000))
+    forms.put(("t", "history", 8, 0), Frames(b"x" * 500))
+    forms.put(("t", "history", 10, 0), Frames(b"x" * 5000))
     assert [key[2] for key in forms._runs] == [10]
-    assert forms._held == 5000
+    assert forms._bytes == 5000

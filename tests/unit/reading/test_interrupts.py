@@ -76,12 +76,12 @@ async def test_little_of_a_long_answer_is_held_back(runner: AgentRunner) -> None
 
     class CountedStream:
         @property
-        def replaying(self) -> bool:
-            return stream.replaying
+        def is_replaying(self) -> bool:
+            return stream.is_replaying
 
-        async def pieces(self) -> AsyncIterator[Frames]:
+        async def pages(self) -> AsyncIterator[Frames]:
             nonlocal taken
-            async for batch in stream.pieces():
+            async for batch in stream.pages():
                 taken += len(batch)
                 yield batch
 

@@ -215,14 +215,6 @@ async def test_an_event_out_of_sequence_ends_the_run_with_the_rule(
     await collect(await runner.run(agent_with(), make_input(run="r2")))
 
 
-async def test_a_run_must_begin_with_run_started(runner: AgentRunner) -> None:
-    events = await collect(await runner.run(scripted_agent(text_message("m1", "x")), make_input()))
-    assert event_types(events) == ["RUN_ERROR"]
-    assert events[0]["code"] == "INVALID_EVENT_SEQUENCE"
-    assert "RUN_STARTED" in events[0]["message"]
-    assert await runner.threads.list() == []
-
-
 async def test_what_is_no_agent_ends_the_run(runner: AgentRunner, caplog: pytest.LogCaptureFixture) -> None:
     for n, agent in enumerate([lambda _: 7, lambda _: [run_started()], object()]):
         events = await collect(await runner.run(agent, make_input(run=f"r{n}")))

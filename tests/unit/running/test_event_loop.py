@@ -186,9 +186,9 @@ def test_an_unclosed_runner_warns(go, make):
         runner = make()
         await collect(await runner.run(talker(1), given("t", "r")))
         await runner._store.aclose()
-        for task in list(runner._tasks):
+        for task in list(runner._table._tasks):
             task.cancel()
-        await asyncio.gather(*runner._tasks, return_exceptions=True)
+        await asyncio.gather(*runner._table._tasks, return_exceptions=True)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del runner, task

@@ -12,7 +12,7 @@ import pytest
 from agentrunner import AgentRunner, SqliteAgentRunner, ThreadAlreadyRunning
 from agentrunner.errors import LeaseLost, StoreError
 from agentrunner.running.stats import BUCKETS, Stats
-from support.agents import Gate, agent_with, scripted_agent
+from support.agents import Gate, agent_with, failing_at_once, scripted_agent
 from support.events import run_started, text_message
 from support.inputs import make_input
 from support.peers import peer, told
@@ -50,7 +50,7 @@ async def test_how_runs_end(runner: AgentRunner) -> None:
     says_so = scripted_agent([run_started("t3", "r3"), {"type": "RUN_ERROR", "message": "no"}])
     await collect(await runner.run(agent_with(), make_input("t1", "r1")))
     assert ended(runner) == (1, 0, 0)
-    for n, agent in enumerate([broken, says_so, scripted_agent([])], 2):
+    for n, agent in enumerate([broken, says_so, failing_at_once], 2):
         await collect(await runner.run(agent, make_input(f"t{n}", f"r{n}")))
         assert ended(runner) == (1, n - 1, 0)
     gate = Gate()
@@ -120,8 +120,8 @@ async def test_what_could_not_be_committed_is_not_counted(runner: AgentRunner, m
 )
 def test_the_class_of_a_commit(seconds: float, bucket: int) -> None:
     stats = Stats({})
-    stats.committed(3, seconds)
-    stats.committed(4, seconds)
+    stats.count_commit(3, seconds)
+    stats.count_commit(4, seconds)
     assert [n for n, count in enumerate(stats.commit_buckets) if count] == [bucket]
     assert (stats.events, stats.commits, stats.commit_seconds) == (7, 2, seconds * 2)
     assert bucket == len(BUCKETS) or seconds <= BUCKETS[bucket]
@@ -138,7 +138,7 @@ async def test_readers_are_counted_while_the_run_is_live(runner: AgentRunner) ->
     assert runner.stats.readers == 5
     # One that is being waited on, and is cut off.
     reading = asyncio.create_task(collect(streams.pop()))
-    while not runner._live["t1"]._waiters:
+    while not runner._table.live_runs["t1"]._waiters:
         await asyncio.sleep(0)
     assert runner.stats.readers == 5
     reading.cancel()
@@ -174,7 +174,7 @@ async def test_a_lease_that_is_lost(runner: AgentRunner, monkeypatch: pytest.Mon
     gate = Gate(after=text_message("m", "x"))
     stream = await runner.run(gate, make_input("t1", "r1"))
     await gate.reached.wait()
-    while runner._live["t1"].recorder.published < 1:
+    while runner._table.live_runs["t1"].recorder.published < 1:
         await asyncio.sleep(0)
 
     async def lost(*_: Any) -> None:
@@ -213,7 +213,7 @@ async def test_nobody_follows_when_the_last_reader_is_gone(tmp_path: Path) -> No
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             stream = await runner.connect("t1")
             del stream
-            while runner._live:
+            while runner._table.live_runs:
                 await asyncio.sleep(0.01)
             assert runner.stats.readers == 0
         other.send_signal(signal.SIGKILL)

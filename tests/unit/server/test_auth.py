@@ -212,7 +212,7 @@ async def test_anothers_busy_thread_is_not_there_either(
         # One more of Ann's waits for its turn where that is the policy: nobody else is made to wait behind it.
         waiting = asyncio.create_task(ask(ann, ways("busybusyx", "r2")["run"])) if policy == "enqueue" else None
         if waiting is not None:
-            await until(lambda: any(lock.locked() for lock in runner._turns.values()))
+            await until(lambda: runner._claiming.has_waiting_runs)
         missing = ways("nobody-sx", "r9")
         for name, way in ways("busybusyx", "r3").items():
             answer = await ask(bob, way)

@@ -1,0 +1,135 @@
+"""A cursor becomes a list of sources, once, when a reader connects."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from agentrunner.errors import CursorAhead
+from agentrunner.reading.snapshot import snapshot_frames
+from agentrunner.reading.sources import (
+    CompactedRest,
+    History,
+    JournalRest,
+    LastWord,
+    LivePrefix,
+    LiveTail,
+    Snapshot,
+)
+from agentrunner.reading.stream import EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agentrunner.reading.compacted_cache import CompactedCache
+    from agentrunner.reading.sources import Source
+    from agentrunner.running.live_run import LiveRun
+    from agentrunner.stores import Store
+    from agentrunner.types import Cursor
+
+START: Cursor = (0, None)
+"""Cursor of a reader that has seen nothing."""
+
+
+class ReadingPlan:
+    """How a reader of one thread gets its events: which sources, from where to where, in which order."""
+
+    def __init__(self, store: Store, cache: CompactedCache, thread_id: str, live: LiveRun | None) -> None:
+        self._store = store
+        self._cache = cache
+        self._thread_id = thread_id
+        self._live = live
+        """The thread's live run; the caller holds it while the plan is made."""
+
+    def whole_thread(self) -> list[Source]:
+        """Return the sources for all stored runs, and then the live run from its beginning."""
+        return [self._history(START), *self._from_live_prefix()]
+
+    def live_run(self, live: LiveRun, after: int) -> list[Source]:
+        """Return the sources for a live run after a sequence number."""
+        return [LiveTail(self._store, live, after), LastWord(live)]
+
+    async def after_cursor(self, cursor: Cursor) -> list[Source] | None:
+        """Return the sources for all that follows a cursor.
+
+        `None`: a run has started or ended since the caller looked for a live one, so the caller must look again.
+        Raises `CursorExpired` and `CursorAhead`.
+        """
+        seq, index = cursor
+        live = self._live
+        location = await self._store.locate(self._thread_id, cursor)
+        is_in_live = live is not None and seq >= live.claim.first_seq
+        if location.kind == "live" and live is not None and is_in_live:
+            if await self._reaches(live, seq):
+                rest = [] if index is None else [self._compacted_rest(live.claim.first_seq, seq, index + 1)]
+                return [*rest, *self.live_run(live, seq)]
+            return None
+        if location.kind == "live" or is_in_live:
+            return None
+        if location.kind == "journal":
+            first_seq, last_seq = location.first_seq, location.last_seq
+            sources: list[Source] = [] if index is None else [self._compacted_rest(first_seq, seq, index + 1)]
+            if index is None or seq < last_seq:
+                sources.append(JournalRest(self._store, self._thread_id, seq, last_seq))
+            return [*sources, self._history((last_seq, None)), *self._from_live_prefix()]
+        return [self._history(cursor), *self._from_live_prefix()]
+
+    async def after_messages(self, known: Sequence[Mapping[str, Any]]) -> list[Source] | None:
+        """Return the sources for a reader that has messages but no cursor: one snapshot, and then the live run.
+
+        `None`: the live run ended before its prefix was durable, so the caller must look again.
+        """
+        live = self._live
+        history = [page async for page in EventStream([self._history(START)]).pages()]
+        seq = None
+        if live is not None:
+            prefix, seq = live.recorder.prefix(0)
+            await live.published(seq)
+            if live.recorder.published < seq:
+                return None
+            history.append(prefix)
+        # In a thread: the snapshot of a long thread takes longer than the event loop may be held up.
+        frames = await asyncio.to_thread(snapshot_frames, history, known, seq)
+        sources: list[Source] = [] if frames is None else [Snapshot(frames)]
+        if live is not None and seq is not None:
+            sources += self.live_run(live, seq)
+        return sources
+
+    async def as_of_now(self) -> list[Source]:
+        """Return the sources for the thread as it is now, compacted; a live run is not followed."""
+        sources: list[Source] = [self._history(START)]
+        if self._live is not None:
+            frames, seq = self._live.recorder.prefix(0)
+            await self._live.published(seq)
+            sources.append(Snapshot(frames))
+        return sources
+
+    def _history(self, after: Cursor) -> Source:
+        until = self._live.claim.first_seq if self._live is not None else None
+        return History(self._store, self._cache, self._thread_id, after, until)
+
+    def _from_live_prefix(self) -> list[Source]:
+        live = self._live
+        if live is None:
+            return []
+        tail = LiveTail(self._store, live, live.claim.first_seq - 1)
+        return [LivePrefix(self._store, self._cache, live, tail), tail, LastWord(live)]
+
+    def _compacted_rest(self, first_seq: int, seq: int, skip: int) -> Source:
+        return CompactedRest(self._store, self._cache, self._thread_id, first_seq, seq, skip)
+
+    async def _reaches(self, live: LiveRun, seq: int) -> bool:
+        """Wait until readers may see that event here. Return false if the run ended before it. Raises `CursorAhead`."""
+        last_seq = live.recorder.last_seq
+        if seq > last_seq and not live.is_driven:
+            page = await self._store.journal(self._thread_id, seq - 1, None, 1)
+            if len(page.frames):
+                # The run's own process has shown it to a reader that now comes here, and it is on its way.
+                last_seq = seq
+        await live.published(min(seq, last_seq))
+        if seq > live.recorder.published and not live.is_closed:
+            raise CursorAhead(
+                f"cursor {seq} is ahead of thread '{self._thread_id}', which is at {live.recorder.published}; "
+                "connect again without a cursor"
+            )
+        return seq <= live.recorder.published

@@ -1,0 +1,291 @@
+"""The sources a stream reads one after another: stored runs, raw frames of the journal, a live run, a last word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from agentrunner import _core
+from agentrunner._core import Frames
+from agentrunner.errors import CursorExpired
+from agentrunner.reading.compacted_cache import SlicedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agentrunner.reading.compacted_cache import CompactedCache, Key
+    from agentrunner.running.live_run import LiveRun
+    from agentrunner.stores import Store
+    from agentrunner.types import Cursor
+
+PAGE_BYTES = 64 * 1024
+"""About how many bytes a reader gets at once: a server may hold as much for each client, besides what it is sending."""
+LONG_RUN_BYTES = PAGE_BYTES
+"""A compacted run of more bytes is handed out in slices."""
+SHARED_PREFIX_EVENTS = 1000
+"""How many events old a live run's compacted form may be for a new reader to share it; the newer events follow."""
+NO_FRAMES = Frames(b"")
+
+
+class Source(Protocol):
+    """One part of what a stream reads. The stream goes to the next source once `is_done` is true."""
+
+    is_done: bool
+    """Whether the source has no more frames."""
+    is_replay: bool
+    """Whether its frames were there when the reader joined, as opposed to those of a live run that follow."""
+    has_waited: bool
+    """Whether the last `read` had to wait for an event."""
+
+    async def read(self, page_bytes: int) -> Frames:
+        """Return the next frames, about `page_bytes` of them, or none."""
+        ...
+
+
+class _Replay:
+    """A source whose frames are there already; long ones are handed out in slices."""
+
+    __slots__ = ("_cache", "_sliced", "_store", "_thread_id", "is_done")
+
+    is_replay = True
+    has_waited = False
+
+    def __init__(self, store: Store, cache: CompactedCache, thread_id: str) -> None:
+        self._store = store
+        self._cache = cache
+        self._thread_id = thread_id
+        self._sliced: SlicedRun | None = None
+        self.is_done = False
+
+    async def read(self, page_bytes: int) -> Frames:
+        if self._sliced is not None:
+            frames = await self._sliced.read(self._cache, page_bytes)
+            if self._sliced.is_read:
+                self._sliced = None
+                self.is_done = self._is_exhausted()
+            return frames
+        frames = await self._read_page(page_bytes)
+        self.is_done = self._sliced is None and self._is_exhausted()
+        return frames
+
+    async def _read_page(self, page_bytes: int) -> Frames:
+        raise NotImplementedError
+
+    def _is_exhausted(self) -> bool:
+        """Return whether no page follows the one that was read last."""
+        return True
+
+    async def _slice(self, key: Key, frames: Frames, rebuild: Callable[[], Awaitable[Frames]], size: int) -> Frames:
+        """Return the frames, or the first slice of them if they are long; the other slices are read next."""
+        if len(frames) <= LONG_RUN_BYTES:
+            return frames
+        self._cache.put(key, frames)
+        sliced = SlicedRun(key, len(frames), rebuild)
+        first = await sliced.read(self._cache, size)
+        if not sliced.is_read:
+            self._sliced = sliced
+        return first
+
+
+class Snapshot:
+    """Frames that were made for this reader."""
+
+    __slots__ = ("_frames", "is_done")
+
+    is_replay = True
+    has_waited = False
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self.is_done = False
+
+    async def read(self, page_bytes: int) -> Frames:
+        """Return all the frames."""
+        self.is_done = True
+        return self._frames
+
+
+class History(_Replay):
+    """The thread's stored runs after a cursor, compacted; of runs that begin before `until` only."""
+
+    __slots__ = ("_next", "_until")
+
+    def __init__(
+        self, store: Store, cache: CompactedCache, thread_id: str, after: Cursor, until: int | None = None
+    ) -> None:
+        super().__init__(store, cache, thread_id)
+        self._next: Cursor | None = after
+        self._until = until
+
+    async def _read_page(self, page_bytes: int) -> Frames:
+        after = self._next
+        if after is None:
+            return NO_FRAMES
+
+        async def rebuild() -> Frames:
+            return (await self._store.history(self._thread_id, after, self._until, page_bytes)).frames
+
+        page = await self._store.history(self._thread_id, after, self._until, page_bytes)
+        self._next = page.next
+        key = (self._thread_id, "history", (after, self._until), page_bytes)
+        return await self._slice(key, page.frames, rebuild, page_bytes)
+
+    def _is_exhausted(self) -> bool:
+        return self._next is None
+
+
+class CompactedRest(_Replay):
+    """The rest of a compacted run that a reader had begun: from frame `skip` on, compacted up to `seq`."""
+
+    __slots__ = ("_first_seq", "_seq", "_skip")
+
+    def __init__(
+        self, store: Store, cache: CompactedCache, thread_id: str, first_seq: int, seq: int, skip: int
+    ) -> None:
+        super().__init__(store, cache, thread_id)
+        self._first_seq = first_seq
+        self._seq = seq
+        self._skip = skip
+
+    async def _read_page(self, page_bytes: int) -> Frames:
+        async def rebuild() -> Frames:
+            raw = await read_raw(self._store, self._thread_id, self._first_seq - 1, self._seq)
+            return _core.recompact(raw, self._seq, self._skip)
+
+        key = (self._thread_id, "rest", (self._first_seq - 1, self._skip), self._seq)
+        return await self._slice(key, await rebuild(), rebuild, page_bytes)
+
+
+class JournalRest:
+    """The raw frames of a finished run after a sequence number, up to the run's last."""
+
+    __slots__ = ("_after", "_last_seq", "_store", "_thread_id", "is_done")
+
+    is_replay = True
+    has_waited = False
+
+    def __init__(self, store: Store, thread_id: str, after: int, last_seq: int) -> None:
+        self._store = store
+        self._thread_id = thread_id
+        self._after = after
+        self._last_seq = last_seq
+        self.is_done = False
+
+    async def read(self, page_bytes: int) -> Frames:
+        """Return the next frames, about `page_bytes` of them."""
+        page = await self._store.journal(self._thread_id, self._after, self._last_seq, page_bytes)
+        events = page.frames.events()
+        reached = events[-1].seq if events else None
+        if reached is None or reached >= self._last_seq:
+            self.is_done = True
+        else:
+            self._after = reached
+        return page.frames
+
+
+class LiveTail:
+    """The raw frames of a live run after a sequence number, as they come."""
+
+    __slots__ = ("_live", "_store", "after", "has_waited", "is_done")
+
+    is_replay = False
+
+    def __init__(self, store: Store, live: LiveRun, after: int) -> None:
+        self._store = store
+        self._live = live
+        self.after = after
+        """Sequence number of the last event that was read."""
+        self.is_done = False
+        self.has_waited = False
+
+    async def read(self, page_bytes: int) -> Frames:
+        """Return the next frames, about `page_bytes` of them; wait for them while the run is live."""
+        live = self._live
+        self.has_waited = False
+        while True:
+            frames, reached = live.recorder.read(self.after, page_bytes)
+            if reached is None:
+                return await self._read_journal(page_bytes)
+            if frames is not None:
+                self.after = reached
+                return frames
+            if live.is_closed:
+                self.is_done = True
+                return NO_FRAMES
+            await live.changed()
+            self.has_waited = True
+
+    async def _read_journal(self, page_bytes: int) -> Frames:
+        """Return frames that have left the memory of the live run."""
+        thread_id = self._live.claim.thread_id
+        # Up to what is published: after that the journal may hold frames of a later run.
+        page = await self._store.journal(thread_id, self.after, self._live.recorder.published, page_bytes)
+        events = page.frames.events()
+        if not events or events[-1].seq is None:
+            raise CursorExpired(
+                f"thread '{thread_id}': the reader is so far behind that the raw events after {self.after} are "
+                "gone; connect again without a cursor"
+            )
+        self.after = events[-1].seq
+        return page.frames
+
+
+class LivePrefix(_Replay):
+    """What a live run had when the reader joined, compacted; tells the tail where it ends."""
+
+    __slots__ = ("_live", "_tail")
+
+    def __init__(self, store: Store, cache: CompactedCache, live: LiveRun, tail: LiveTail) -> None:
+        super().__init__(store, cache, live.claim.thread_id)
+        self._live = live
+        self._tail = tail
+
+    async def _read_page(self, page_bytes: int) -> Frames:
+        live, claim = self._live, self._live.claim
+        shared = self._cache.newest_of_live_run(claim.thread_id, claim.run_id)
+        if shared is not None and live.recorder.last_seq - shared[1] <= SHARED_PREFIX_EVENTS:
+            frames, seq = shared
+        else:
+            frames, seq = live.recorder.prefix(0)
+        self._tail.after = seq
+        await live.published(seq)
+        if live.recorder.published < seq:
+            # The run ended before these events were durable: the tail reads those that are.
+            self._tail.after = claim.first_seq - 1
+            return NO_FRAMES
+
+        async def rebuild() -> Frames:
+            raw = await read_raw(self._store, claim.thread_id, claim.first_seq - 1, seq)
+            return _core.recompact(raw, seq, 0)
+
+        return await self._slice((claim.thread_id, "live", claim.run_id, seq), frames, rebuild, page_bytes)
+
+
+class LastWord:
+    """The error that ends a live run for its readers when the store could not be told of the run's end."""
+
+    __slots__ = ("_live", "is_done")
+
+    is_replay = False
+    has_waited = False
+
+    def __init__(self, live: LiveRun) -> None:
+        self._live = live
+        self.is_done = False
+
+    async def read(self, page_bytes: int) -> Frames:
+        """Return the error's frame, or none if the run ended in the store."""
+        self.is_done = True
+        return self._live.last_word or NO_FRAMES
+
+
+async def read_raw(store: Store, thread_id: str, after: int, last_seq: int) -> list[Frames]:
+    """Return the raw frames of the journal after a sequence number, up to `last_seq`."""
+    pages = []
+    while after < last_seq:
+        page = await store.journal(thread_id, after, last_seq, PAGE_BYTES)
+        events = page.frames.events()
+        if not events or events[-1].seq is None:
+            break
+        pages.append(page.frames)
+        after = events[-1].seq
+    return pages

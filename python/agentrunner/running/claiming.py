@@ -1,0 +1,109 @@
+"""How a new run gets its thread: first in, first out, and by the policy for a thread that has a run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning
+from agentrunner.running.maintenance import STOP_POLL_SECONDS
+
+if TYPE_CHECKING:
+    from agentrunner._core import Claim
+    from agentrunner.running.maintenance import Maintenance
+    from agentrunner.running.recording import RecordingLimits
+    from agentrunner.running.table import RunTable
+    from agentrunner.stores import Store
+    from agentrunner.types import OnConcurrentRun
+
+
+class NewRun(NamedTuple):
+    """The arguments of `Store.claim`."""
+
+    thread_id: str
+    run_id: str
+    input: str
+    agent_id: str | None
+    message_ids: list[str]
+    scope: str | None
+
+
+class Claiming:
+    """Claims threads for new runs of this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        table: RunTable,
+        maintenance: Maintenance,
+        limits: RecordingLimits,
+        on_concurrent_run: OnConcurrentRun,
+    ) -> None:
+        self._store = store
+        self._table = table
+        self._maintenance = maintenance
+        self._limits = limits
+        self._on_concurrent_run = on_concurrent_run
+        self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
+        self.is_refusing = False
+        """Whether no run may start any more, because the runner is draining or closed."""
+
+    @property
+    def has_waiting_runs(self) -> bool:
+        """Whether a run is waiting for its thread."""
+        return any(turn.locked() for turn in self._turns.values())
+
+    async def claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
+        """Claim the thread; return the claim and the ids of the input's messages that the thread knows.
+
+        Raises what `Store.claim` raises, and `RunnerClosed` once no run may start any more.
+        """
+        async with self._turn(new_run.thread_id, new_run.scope):
+            while not self.is_refusing:
+                claiming = asyncio.ensure_future(self._store.claim(*new_run))
+                try:
+                    claimed = await asyncio.shield(claiming)
+                except asyncio.CancelledError:
+                    # Without this the next run in line, or the caller's next try, would find the thread taken.
+                    await asyncio.shield(self._table.spawn(self._give_back(claiming)))
+                    raise
+                except ThreadAlreadyRunning:
+                    if await self._maintenance.recover(new_run.thread_id):
+                        continue
+                    if (error := self._table.unfinished_error(new_run.thread_id)) is not None:
+                        raise error from None
+                    if self._on_concurrent_run == "reject":
+                        raise
+                else:
+                    if not self.is_refusing:
+                        return claimed
+                    # The runs that `drain` and `aclose` wait for were counted in the meantime.
+                    await self._give_back(claiming)
+                    break
+                await self._wait_for_thread(new_run.thread_id)
+        raise RunnerClosed(f"the runner was closed before thread '{new_run.thread_id}' was free for the new run")
+
+    async def _wait_for_thread(self, thread_id: str) -> None:
+        """Stop the thread's run if the policy is `supersede`, and wait until the thread may be free."""
+        driver = self._table.driver(thread_id)
+        if self._on_concurrent_run == "supersede":
+            await (driver.stop() if driver is not None else self._store.request_stop(thread_id, None))
+        driver = self._table.driver(thread_id)
+        if driver is not None:
+            await driver.ended()
+        else:
+            await asyncio.sleep(STOP_POLL_SECONDS)
+
+    async def _give_back(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
+        """Free the thread of a claim whose caller is gone."""
+        with contextlib.suppress(AgentRunnerError):
+            claim, _ = await claiming
+            await self._store.finish(claim, self._limits.new_recorder(claim), False)
+
+    def _turn(self, thread_id: str, scope: str | None) -> asyncio.Lock:
+        """Return the lock that makes runs of one thread wait in line."""
+        # The tasks that hold the lock or wait for it keep it alive. The scope is part of the key: otherwise a run could
+        # wait for a thread of another tenant, and so learn that it exists.
+        return self._turns.setdefault((thread_id, scope), asyncio.Lock())

@@ -1,0 +1,86 @@
+"""The commit order of a run: take a batch, append it, publish it. Nothing is shown before it is durable."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from agentrunner.errors import LeaseLost, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentrunner._core import Batch
+    from agentrunner.running.live_run import LiveRun
+    from agentrunner.running.stats import Stats
+    from agentrunner.stores import Store
+
+
+class Commits:
+    """Makes a run's recorded events durable, one batch after another, and publishes each."""
+
+    def __init__(self, live: LiveRun, store: Store, stats: Stats, on_failure: Callable[[Exception], None]) -> None:
+        self._live = live
+        self._store = store
+        self._stats = stats
+        self._on_failure = on_failure
+        self._task: asyncio.Task[None] | None = None
+        self.error: Exception | None = None
+        """Reason why nothing more is written: the run's place in the store is lost."""
+        self.renewed_at = time.monotonic()
+        """Time of the last request that extended the lease, on the monotonic clock."""
+
+    def start(self) -> None:
+        """Start to commit what waits, unless a commit is under way."""
+        if self._task is None and self.error is None:
+            task = asyncio.get_running_loop().create_task(self._commit_all())
+            # An eager task over a store that never waits has ended already.
+            self._task = None if task.done() else task
+
+    async def wait(self) -> None:
+        """Wait until nothing waits to be committed."""
+        while self._task is not None and self.error is None:
+            await asyncio.wait([self._task])
+
+    async def finish(self, is_stored: bool) -> None:
+        """Commit what is left of an ended run and free its thread. Raises `StoreError` and `LeaseLost`."""
+        await self.wait()
+        if self.error is not None:
+            raise self.error
+        await self._commit(last=True, is_stored=is_stored)
+
+    async def _commit_all(self) -> None:
+        try:
+            while await self._commit():
+                self._live.wake()
+        except (StoreError, LeaseLost) as error:
+            self._on_failure(error)
+        finally:
+            self._task = None
+
+    async def _commit(self, *, last: bool = False, is_stored: bool = True) -> bool:
+        """Take what waits, append it, and only then publish it. Return false if nothing waited.
+
+        The last batch is published once the store has finished the run: a reader that sees the run's end finds its
+        thread free.
+        """
+        recorder = self._live.recorder
+        taken = recorder.take()
+        if taken is None and not last:
+            return False
+        if taken is not None:
+            batch, has_barrier = taken
+            # The last batch need not wait for the disk by itself: `finish` reaches the disk after it, and with it.
+            await self._append(batch, has_barrier and not last)
+        if last:
+            await self._store.finish(self._live.claim, recorder, is_stored)
+        recorder.publish()
+        return True
+
+    async def _append(self, batch: Batch, has_barrier: bool) -> None:
+        # The lease counts from the request, not from the response.
+        requested_at, began = time.monotonic(), time.perf_counter()
+        await self._store.append(self._live.claim, batch, has_barrier)
+        self._stats.count_commit(batch.last_seq - batch.first_seq + 1, time.perf_counter() - began)
+        self.renewed_at = requested_at

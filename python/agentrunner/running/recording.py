@@ -1,0 +1,37 @@
+"""How events are recorded: the limits that every recorder of a runner has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agentrunner import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agentrunner._core import Claim, Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingLimits:
+    """Limits of one run; `AgentRunner` documents them as options."""
+
+    event_bytes: int
+    id_bytes: int
+    window_bytes: int
+    pending_bytes: int
+
+    def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = ()) -> Recorder:
+        """Return a recorder for a claimed run; messages that the thread knows are left out of the run's input."""
+        return _core.Recorder(
+            claim.thread_id,
+            claim.run_id,
+            claim.input,
+            set(known_message_ids),
+            claim.first_seq,
+            event_bytes=self.event_bytes,
+            id_bytes=self.id_bytes,
+            window_bytes=self.window_bytes,
+            pending_bytes=self.pending_bytes,
+        )

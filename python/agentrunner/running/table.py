@@ -1,0 +1,152 @@
+"""The live runs of this process, by thread, and the tasks that keep them going."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from agentrunner.running.driver import Driver
+from agentrunner.running.follower import Follower
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from agentrunner._core import Claim
+    from agentrunner.errors import StoreError
+    from agentrunner.running.current import Run
+    from agentrunner.running.live_run import LiveRun
+    from agentrunner.running.recording import RecordingLimits
+    from agentrunner.running.stats import Stats
+    from agentrunner.stores import Store
+    from agentrunner.types import Agent
+
+logger = logging.getLogger("agentrunner")
+
+
+class RunTable:
+    """The live runs of this process: at most one for each thread, driven here or followed from another process."""
+
+    def __init__(self, store: Store, limits: RecordingLimits) -> None:
+        self._store = store
+        self._limits = limits
+        self.live_runs: dict[str, LiveRun] = {}
+        """Live runs by thread id."""
+        self.unfinished: dict[str, Driver] = {}
+        """By thread id, runs of this process whose end the store could not take yet."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def driver(self, thread_id: str) -> Driver | None:
+        """Return the thread's live run if it is driven in this process."""
+        live = self.live_runs.get(thread_id)
+        return live if isinstance(live, Driver) else None
+
+    def drivers(self) -> list[Driver]:
+        """Return the live runs that are driven in this process."""
+        return [live for live in self.live_runs.values() if isinstance(live, Driver)]
+
+    def start(self, driver: Driver, agent: Agent, run: Run, stats: Stats) -> None:
+        """Add a run to the table and start its agent."""
+        self.live_runs[run.thread_id] = driver
+        stats.runs_started += 1
+        self.spawn(self._drive(driver, agent, run, stats))
+
+    async def _drive(self, driver: Driver, agent: Agent, run: Run, stats: Stats) -> None:
+        try:
+            await driver.drive(agent, run)
+        finally:
+            driver.close()
+            stats.runs_ended[driver.outcome] += 1
+            self.note_unfinished(driver)
+            self._remove(driver)
+
+    # Runs of other processes
+
+    @contextlib.asynccontextmanager
+    async def joined(self, thread_id: str) -> AsyncIterator[LiveRun | None]:
+        """Enter with the thread's live run, or `None`. One of another process is followed at least until the exit."""
+        live = await self._find_or_follow(thread_id)
+        try:
+            yield live
+        finally:
+            if live is not None:
+                live.leave()
+
+    async def _find_or_follow(self, thread_id: str) -> LiveRun | None:
+        """Return the thread's live run, joined by one reader."""
+        live = self.live_runs.get(thread_id)
+        if live is not None and not live.is_closed:
+            live.join()
+            return live
+        for claim, _ in await self._store.live(thread_id):
+            live = self.live_runs.get(thread_id)
+            if live is None or live.is_closed or live.claim.run_id != claim.run_id:
+                live = await self._follow(claim)
+            live.join()
+            return live
+        return None
+
+    async def _follow(self, claim: Claim) -> LiveRun:
+        follower = Follower(claim, self._limits.new_recorder(claim), self._store)
+        await follower.catch_up()
+        if (error := self.unfinished_error(claim.thread_id, claim.run_id)) is not None:
+            # The run ended here, but the store could not be told: its readers must not wait until it can.
+            follower.give_up(error)
+        else:
+            self.live_runs[claim.thread_id] = follower
+            self.spawn(self._run_follower(follower))
+        return follower
+
+    async def _run_follower(self, follower: Follower) -> None:
+        try:
+            await follower.follow()
+        finally:
+            follower.close()
+            self._remove(follower)
+
+    def _remove(self, live: LiveRun) -> None:
+        thread_id = live.claim.thread_id
+        if self.live_runs.get(thread_id) is live:
+            del self.live_runs[thread_id]
+
+    # Runs of this process whose end the store could not take
+
+    def note_unfinished(self, driver: Driver) -> None:
+        """Keep a run whose end the store could not take, a full disk's for example: it may take it later."""
+        if driver.unfinished:
+            self.unfinished[driver.claim.thread_id] = driver
+
+    def unfinished_error(self, thread_id: str, run_id: str | None = None) -> StoreError | None:
+        """Return the error for which the thread's last run, or only the run `run_id`, could not be ended."""
+        driver = self.unfinished.get(thread_id)
+        return driver.unfinished if driver is not None and run_id in (None, driver.claim.run_id) else None
+
+    # Tasks
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine in a task that outlives the caller; an error of it is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget_task)
+        return task
+
+    def _forget_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a background task of the runner failed", exc_info=error)
+
+    async def interrupt_all(self) -> None:
+        """End the runs that are driven in this process, each with a `RUN_ERROR`."""
+        drivers = self.drivers()
+        for driver in drivers:
+            driver.interrupt("The runner was closed before the run had ended", "INTERRUPTED")
+        for driver in drivers:
+            await driver.ended()
+
+    async def cancel_tasks(self) -> None:
+        """Cancel all tasks and wait until they have ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
