@@ -121,7 +121,7 @@ impl Frames {
     fn events(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
         let made = self.events.get_or_try_init(py, || {
             let mut events = Vec::new();
-            for frame in frames::events(&self.bytes) {
+            for frame in frames::iter_any(&self.bytes) {
                 let (cursor, json) = frame.map_err(to_py)?;
                 events.push(Event { json: json.into(), cursor: cursor.map(|cursor| (cursor.seq, cursor.index)) });
             }

@@ -5,10 +5,11 @@ use agentrunner_core::chunks::Expander;
 use agentrunner_core::compact::Compactor;
 use agentrunner_core::error::Error;
 use agentrunner_core::event::Event as CoreEvent;
+use agentrunner_core::finalize::Ending;
 use agentrunner_core::fold::Fold;
-use agentrunner_core::frames::{self, Cursor};
-use agentrunner_core::lifecycle::{Ending, Lifecycle};
-use agentrunner_core::{dedup, recorder, snapshot as snapshots};
+use agentrunner_core::frames::Cursor;
+use agentrunner_core::lifecycle::Lifecycle;
+use agentrunner_core::{dedup, recompact as recompaction, snapshot as snapshots, stored_run};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -39,7 +40,7 @@ fn each(events: &Bound<'_, PyAny>, mut each: impl FnMut(&CoreEvent<'_>) -> Resul
 
 fn each_of(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
     let event = CoreEvent::parse(json).map_err(to_py)?;
-    let normalized = event.normalized();
+    let normalized = event.normalize();
     if normalized.len() == event.json().len() {
         each(&event).map_err(to_py)
     } else {
@@ -120,7 +121,7 @@ pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound
 /// Input JSON, minified; thread id; run id; its messages' ids.
 #[pyfunction]
 pub fn check_input(input: &[u8], id_bytes: usize) -> PyResult<(String, String, String, Vec<String>)> {
-    let (input, thread_id, run_id) = dedup::checked_input(input, id_bytes).map_err(to_py)?;
+    let (input, thread_id, run_id) = dedup::check_input(input, id_bytes).map_err(to_py)?;
     let ids = dedup::message_ids(&input);
     let unique: HashSet<&String> = ids.iter().collect();
     if unique.len() < ids.len() {
@@ -139,19 +140,19 @@ pub fn parse_cursor(text: &str) -> PyResult<(u64, Option<u64>)> {
 #[pyfunction]
 pub fn recompact(frames: Vec<PyRef<'_, Frames>>, seq: u64, skip: u64) -> PyResult<Frames> {
     let bytes = frames.iter().map(|frames| frames.as_slice());
-    recorder::recompact(bytes, seq, skip).map(Frames::from).map_err(to_py)
+    recompaction::recompact(bytes, seq, skip).map(Frames::from).map_err(to_py)
 }
 
 #[pyfunction]
 pub fn run_frames(events: &[u8], seq: u64, skip: u64) -> PyResult<Frames> {
     let mut out = Vec::new();
-    frames::write_run(&mut out, events, seq, skip, None).map_err(to_py)?;
+    stored_run::write_frames(&mut out, events, seq, skip, None).map_err(to_py)?;
     Ok(out.into())
 }
 
 #[pyfunction]
 pub fn run_message_ids(events: &[u8]) -> Vec<String> {
-    dedup::ids_of_run(events).1
+    dedup::summarize_run(events).1
 }
 
 /// `RUN_STARTED`, events before the messages, the messages, the state, the events that follow.

@@ -2,8 +2,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use agentrunner_core::finalize::Ending;
 use agentrunner_core::frames;
-use agentrunner_core::lifecycle::Ending;
 use agentrunner_core::log::{Batch as CoreBatch, Read, RunLog};
 use agentrunner_core::recorder::{Limits, Pressure, Recorder as CoreRecorder};
 use pyo3::prelude::*;
@@ -157,7 +157,7 @@ impl Recorder {
 
     #[getter]
     fn recorded(&self) -> u64 {
-        self.core().recorded()
+        self.core().event_count()
     }
 
     #[getter]
@@ -172,11 +172,11 @@ impl Recorder {
 
     #[getter]
     fn ended(&self) -> bool {
-        self.core().ended()
+        self.core().has_ended()
     }
 
     #[getter]
     fn failed(&self) -> bool {
-        self.core().failed()
+        self.core().has_failed()
     }
 }

@@ -1,159 +1,114 @@
-//! `*_CHUNK` events written out as START, CONTENT or ARGS, and END (docs/spec/agui.md §6.6).
+//! `*_CHUNK` events expanded into START, CONTENT or ARGS, and END events (docs/spec/agui.md §6.6).
 //!
-//! A lane is a subagent, or the parent agent; each assembles at most one stream. Values are carried as JSON text.
-use smallvec::{SmallVec, smallvec};
-
+//! A lane is a subagent, or the parent agent; each lane assembles at most one stream. Values are carried as JSON text.
 use crate::error::{Error, Result};
-use crate::event::{Event, Kind, object_of};
-use crate::json::merged;
-use crate::lifecycle::shown;
+use crate::event::Event;
+use crate::family::{Edge, Family, Role};
+use crate::json::merge_objects;
+use crate::members::write_object;
 use crate::text;
 
-/// One kind of stream: how its events are called, and what its chunks hold.
-#[derive(Debug)]
-struct Form {
-    chunk: &'static str,
-    /// The types of the events it becomes, as JSON.
-    start: &'static str,
-    content: &'static str,
-    end: &'static str,
-    noun: &'static str,
-    id: &'static str,
-    /// The fields a chunk of this kind has besides those every chunk has.
-    own: &'static [&'static str],
-    /// The opener's fields that later chunks may only repeat.
-    fixed: &'static [&'static str],
-}
+/// The fields that every chunk may have; all others are a family's own, or unknown.
+const SHARED_FIELDS: &[&str] = &["type", "timestamp", "rawEvent", "metadata", "subagentRunId", "delta"];
 
-static TEXT: Form = Form {
-    chunk: "TEXT_MESSAGE_CHUNK",
-    start: r#""TEXT_MESSAGE_START""#,
-    content: r#""TEXT_MESSAGE_CONTENT""#,
-    end: r#""TEXT_MESSAGE_END""#,
-    noun: "text message",
-    id: "messageId",
-    own: &["messageId", "role", "name"],
-    fixed: &["role", "name"],
-};
-
-static TOOL: Form = Form {
-    chunk: "TOOL_CALL_CHUNK",
-    start: r#""TOOL_CALL_START""#,
-    content: r#""TOOL_CALL_ARGS""#,
-    end: r#""TOOL_CALL_END""#,
-    noun: "tool call",
-    id: "toolCallId",
-    own: &["toolCallId", "toolCallName", "parentMessageId"],
-    fixed: &["toolCallName", "parentMessageId"],
-};
-
-static REASONING: Form = Form {
-    chunk: "REASONING_MESSAGE_CHUNK",
-    start: r#""REASONING_MESSAGE_START""#,
-    content: r#""REASONING_MESSAGE_CONTENT""#,
-    end: r#""REASONING_MESSAGE_END""#,
-    noun: "reasoning message",
-    id: "messageId",
-    own: &["messageId"],
-    fixed: &[],
-};
-
-const SHARED: &[&str] = &["type", "timestamp", "rawEvent", "metadata", "subagentRunId", "delta"];
-
-/// A stream being assembled; its values are JSON.
+/// A stream being assembled from chunks; its values are JSON.
 #[derive(Debug, Clone)]
-struct Pending {
-    form: &'static Form,
+struct OpenStream {
+    family: Family,
     lane: Option<String>,
     id: String,
-    /// The opener's own tag: the lane, but for an opener whose tag is null.
-    tag: Option<String>,
-    /// The values of `form.fixed`.
-    fixed: [Option<String>; 2],
+    /// The opener's own `subagentRunId`. It differs from the lane where the opener says null.
+    subagent: Option<String>,
+    /// The values of the family's `fixed_fields`.
+    fixed_values: [Option<String>; 2],
 }
 
-/// Writes chunks out as whole streams.
+/// Expands chunks into whole streams.
 #[derive(Debug, Clone, Default)]
 pub struct Expander {
-    /// In the order they were opened.
-    pending: Vec<Pending>,
+    /// Open streams in the order they were opened, which is the order they are closed in.
+    open: Vec<OpenStream>,
 }
 
 impl Expander {
-    /// Without anything begun.
+    /// Create an expander without open streams.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds to `out` the events to record instead of this one, possibly none. `false`, with `out` untouched, if the
-    /// event stays as it is. On an error nothing is changed.
+    /// Add the events to record in place of this one to `out`.
+    ///
+    /// Returns false, and leaves `out` alone, if the event stays as it is. An error changes nothing.
     pub fn push(&mut self, event: &Event<'_>, out: &mut Vec<String>) -> Result<bool> {
-        let form = match event.kind() {
-            Kind::TextMessageChunk => &TEXT,
-            Kind::ToolCallChunk => &TOOL,
-            Kind::ReasoningMessageChunk => &REASONING,
-            _ => return Ok(!self.pending.is_empty() && self.pass(event, out)),
-        };
-        self.expand(form, event, out)?;
+        let before = out.len();
+        match event.role() {
+            Role::Chunk(family) => {
+                self.expand(family, event, out)?;
+                return Ok(true);
+            }
+            // Almost every event of a run without chunks ends here.
+            _ if self.open.is_empty() => {}
+            Role::RunStarted | Role::RunFinished | Role::RunError | Role::MessagesSnapshot => {
+                out.extend(self.open.drain(..).map(|stream| stream.end()));
+            }
+            // These do not speak for a lane, so its stream stays open.
+            Role::Raw
+            | Role::ActivitySnapshot
+            | Role::ActivityDelta
+            | Role::EncryptedValue
+            | Role::Subagent(Edge::Open)
+            | Role::Unknown => {}
+            // Without an id this is malformed, and must not end the parent agent's stream.
+            Role::Subagent(Edge::Close) if event.subagent_json().is_none() => {}
+            Role::Subagent(Edge::Close)
+            | Role::Stream(..)
+            | Role::Span(_)
+            | Role::Step(_)
+            | Role::ToolResult
+            | Role::StateSnapshot
+            | Role::StateDelta
+            | Role::Custom => {
+                if let Some(index) = self.index_of(event.subagent_json()) {
+                    out.push(self.open.remove(index).end());
+                }
+            }
+        }
+        if out.len() == before {
+            return Ok(false);
+        }
+        out.push(event.json().into());
         Ok(true)
     }
 
-    /// An event that is no chunk ends what its lane, or the whole run, has begun.
-    fn pass(&mut self, event: &Event<'_>, out: &mut Vec<String>) -> bool {
-        let before = out.len();
-        match event.kind() {
-            Kind::RunStarted | Kind::RunFinished | Kind::RunError | Kind::MessagesSnapshot => {
-                out.extend(self.pending.drain(..).map(|pending| pending.end()));
-            }
-            Kind::Raw
-            | Kind::ActivitySnapshot
-            | Kind::ActivityDelta
-            | Kind::ReasoningEncryptedValue
-            | Kind::SubagentStarted
-            | Kind::Unknown => {}
-            // Without an id it is malformed, and must not end the parent's stream.
-            Kind::SubagentFinished | Kind::SubagentError if lane_of(event).is_none() => {}
-            _ => self.close(lane_of(event), out),
-        }
-        if out.len() == before {
-            return false;
-        }
-        out.push(event.json().into());
-        true
+    fn index_of(&self, lane: Option<&str>) -> Option<usize> {
+        self.open.iter().position(|stream| is_same(stream.lane.as_deref(), lane))
     }
 
-    fn close(&mut self, lane: Option<&str>, out: &mut Vec<String>) {
-        if let Some(at) = self.position(lane) {
-            out.push(self.pending.remove(at).end());
-        }
-    }
-
-    fn position(&self, lane: Option<&str>) -> Option<usize> {
-        self.pending.iter().position(|pending| same(pending.lane.as_deref(), lane))
-    }
-
-    /// The lane a chunk belongs to: where its id is open, else where its tag says, else the only one it can mean.
-    fn lane<'s>(&'s self, form: &Form, event: &Event<'s>) -> Result<Option<&'s str>> {
-        let tag = lane_of(event);
-        let mut alike = self.pending.iter().filter(|pending| pending.form.chunk == form.chunk);
-        if let Some(id) = event.get(form.id) {
-            let Some(holder) = alike.find(|pending| same(Some(&pending.id), Some(id))) else { return Ok(tag) };
-            return match tag {
-                Some(tag) if !same(Some(tag), holder.lane.as_deref()) => refuse(format!(
+    /// Find the lane of a chunk: by its id, else by its subagent, else the only lane it can mean.
+    fn lane<'s>(&'s self, family: Family, event: &Event<'s>) -> Result<Option<&'s str>> {
+        let row = family.row();
+        let subagent = event.subagent_json();
+        let mut candidates = self.open.iter().filter(|stream| stream.family == family);
+        if let Some(id) = event.get(row.id) {
+            let Some(stream) = candidates.find(|stream| is_same(Some(&stream.id), Some(id))) else {
+                return Ok(subagent);
+            };
+            return match subagent {
+                Some(subagent) if !is_same(Some(subagent), stream.lane.as_deref()) => refuse(format!(
                     "Cannot continue {} '{}': chunk subagentRunId '{}' does not match the open stream's subagent \
                      '{}'.",
-                    form.noun,
-                    shown(id),
-                    shown(tag),
-                    holder.lane.as_deref().map_or("(the parent agent)".into(), shown)
+                    row.noun,
+                    text::display(id),
+                    text::display(subagent),
+                    stream.lane.as_deref().map_or("(the parent agent)".into(), text::display)
                 )),
-                _ => Ok(holder.lane.as_deref()),
+                _ => Ok(stream.lane.as_deref()),
             };
         }
-        if tag.is_some() {
-            return Ok(tag);
+        if subagent.is_some() {
+            return Ok(subagent);
         }
-        let lanes: Vec<_> = alike.map(|pending| pending.lane.as_deref()).collect();
+        let lanes: Vec<_> = candidates.map(|stream| stream.lane.as_deref()).collect();
         match lanes[..] {
             _ if lanes.contains(&None) => Ok(None),
             [] => Ok(None),
@@ -161,158 +116,158 @@ impl Expander {
             _ => refuse(format!(
                 "Ambiguous {}: it carries neither a {} nor a subagentRunId, but {} lanes have an open {}. Attribute \
                  the chunk to the subagent it belongs to.",
-                form.chunk,
-                form.id,
+                row.chunk,
+                row.id,
                 lanes.len(),
-                form.noun
+                row.noun
             )),
         }
     }
 
-    fn expand(&mut self, form: &'static Form, event: &Event<'_>, out: &mut Vec<String>) -> Result<()> {
-        let lane = self.lane(form, event)?;
-        let id = event.get(form.id);
-        let at = self.position(lane);
-        let open = at
-            .map(|at| &self.pending[at])
-            .filter(|open| open.form.chunk == form.chunk && id.is_none_or(|id| same(Some(&open.id), Some(id))));
-        let tag = event.get("subagentRunId");
-        let (delta, raw) = (event.get("delta"), event.get("rawEvent"));
-        let rest = unknown_fields(form, event);
-        if let Some(open) = open {
-            open.agrees(event)?;
-            let alone = event.get("metadata").is_some() || tag == Some("null") || !rest.is_empty();
-            if delta.is_some() || raw.is_some() || alone {
-                out.push(content(form, event, &rest, &open.id, tag.or(open.tag.as_deref())));
+    fn expand(&mut self, family: Family, event: &Event<'_>, out: &mut Vec<String>) -> Result<()> {
+        let row = family.row();
+        let lane = self.lane(family, event)?;
+        let id = event.get(row.id);
+        let index = self.index_of(lane);
+        let continued = index
+            .map(|index| &self.open[index])
+            .filter(|open| open.family == family && id.is_none_or(|id| is_same(Some(&open.id), Some(id))));
+        let subagent = event.get("subagentRunId");
+        let has_content = event.get("delta").is_some() || event.get("rawEvent").is_some();
+        let unknown = unknown_fields(family, event);
+        if let Some(stream) = continued {
+            stream.check_repeated(event)?;
+            if has_content || event.get("metadata").is_some() || subagent == Some("null") || !unknown.is_empty() {
+                let subagent = subagent.or(stream.subagent.as_deref());
+                out.push(write_delta(family, event, &unknown, &stream.id, subagent));
             }
             return Ok(());
         }
-        let missing = |name: &str| refuse(format!("First {} must have a {name}", form.chunk));
-        let Some(id) = id else { return missing(form.id) };
-        if form.chunk == TOOL.chunk && event.get("toolCallName").is_none() {
-            return missing("toolCallName");
+        let missing = |name: &str| refuse(format!("First {} must have a {name}", row.chunk));
+        let Some(id) = id else { return missing(row.id) };
+        if let Some(name) = row.required_field.filter(|name| event.get(name).is_none()) {
+            return missing(name);
         }
-        let pending = Pending::new(form, lane, id, event);
-        if let Some(at) = at {
-            out.push(self.pending.remove(at).end());
+        let stream = OpenStream::new(family, lane, id, event);
+        if let Some(index) = index {
+            out.push(self.open.remove(index).end());
         }
-        if delta.is_some() || raw.is_some() {
-            out.push(pending.start(event, ""));
-            out.push(content(form, event, &rest, id, tag));
+        if has_content {
+            out.push(stream.start(event, ""));
+            out.push(write_delta(family, event, &unknown, id, subagent));
         } else {
-            out.push(pending.start(event, &rest));
+            out.push(stream.start(event, &unknown));
         }
-        self.pending.push(pending);
+        self.open.push(stream);
         Ok(())
     }
 }
 
-impl Pending {
-    fn new(form: &'static Form, lane: Option<&str>, id: &str, event: &Event<'_>) -> Self {
-        let mut fixed = [None, None];
-        for (slot, name) in fixed.iter_mut().zip(form.fixed) {
+impl OpenStream {
+    fn new(family: Family, lane: Option<&str>, id: &str, event: &Event<'_>) -> Self {
+        let mut fixed_values = [None, None];
+        for (value, name) in fixed_values.iter_mut().zip(family.row().fixed_fields) {
             let default = (*name == "role").then_some("\"assistant\"");
-            *slot = event.get(name).or(default).map(String::from);
+            *value = event.get(name).or(default).map(String::from);
         }
-        let tag = event.get("subagentRunId").map(String::from);
-        Self { form, lane: lane.map(String::from), id: id.into(), tag, fixed }
+        let subagent = event.get("subagentRunId").map(String::from);
+        Self { family, lane: lane.map(String::from), id: id.into(), subagent, fixed_values }
     }
 
-    /// A chunk may repeat what the opener said, and only that.
-    fn agrees(&self, event: &Event<'_>) -> Result<()> {
-        for (name, established) in self.form.fixed.iter().zip(&self.fixed) {
-            if let Some(given) = event.get(name)
-                && !same(Some(given), established.as_deref())
+    /// Refuse a chunk that contradicts the stream's opener.
+    fn check_repeated(&self, event: &Event<'_>) -> Result<()> {
+        let row = self.family.row();
+        for (name, expected) in row.fixed_fields.iter().zip(&self.fixed_values) {
+            if let Some(value) = event.get(name)
+                && !is_same(Some(value), expected.as_deref())
             {
-                let established = established.as_deref().map_or("(absent)".into(), |it| format!("'{}'", shown(it)));
+                let expected = expected.as_deref().map_or("(absent)".into(), |it| format!("'{}'", text::display(it)));
                 return refuse(format!(
-                    "Cannot continue {} '{}': chunk {name} '{}' does not match the open stream's {name} \
-                     {established}.",
-                    self.form.noun,
-                    shown(&self.id),
-                    shown(given)
+                    "Cannot continue {} '{}': chunk {name} '{}' does not match the open stream's {name} {expected}.",
+                    row.noun,
+                    text::display(&self.id),
+                    text::display(value)
                 ));
             }
         }
         Ok(())
     }
 
-    fn start(&self, event: &Event<'_>, rest: &str) -> String {
-        let mut fields = Fields::of(self.form.start);
-        fields.add(self.form.id, Some(&self.id));
-        for (name, value) in self.form.fixed.iter().zip(&self.fixed) {
-            fields.add(name, value.as_deref());
+    fn start(&self, event: &Event<'_>, unknown: &str) -> String {
+        let row = self.family.row();
+        let mut out = EventWriter::new(row.start);
+        out.add(row.id, Some(&self.id));
+        for (name, value) in row.fixed_fields.iter().zip(&self.fixed_values) {
+            out.add(name, value.as_deref());
         }
-        if self.form.chunk == REASONING.chunk {
-            fields.add("role", Some("\"reasoning\""));
-        }
-        fields.add("subagentRunId", self.tag.as_deref());
-        fields.add("metadata", event.get("metadata"));
-        fields.json(rest)
+        out.add("role", row.start_role.map(text::quote).as_deref());
+        out.add("subagentRunId", self.subagent.as_deref());
+        out.add("metadata", event.get("metadata"));
+        out.finish(unknown)
     }
 
     fn end(&self) -> String {
-        let mut fields = Fields::of(self.form.end);
-        fields.add(self.form.id, Some(&self.id));
-        fields.add("subagentRunId", self.tag.as_deref());
-        fields.json("")
+        let row = self.family.row();
+        let mut out = EventWriter::new(row.end);
+        out.add(row.id, Some(&self.id));
+        out.add("subagentRunId", self.subagent.as_deref());
+        out.finish("")
     }
 }
 
-fn content(form: &Form, event: &Event<'_>, rest: &str, id: &str, tag: Option<&str>) -> String {
-    let delta = event.get("delta");
-    let bare = delta.is_none() && event.get("rawEvent").is_none();
-    let mut fields = Fields::of(form.content);
-    fields.add(form.id, Some(id));
-    fields.add("delta", delta.or(Some("\"\"")));
-    // The tag's place is the reference's: last where the content was made for the metadata alone.
-    if !bare {
-        fields.add("subagentRunId", tag);
+fn write_delta(family: Family, event: &Event<'_>, unknown: &str, id: &str, subagent: Option<&str>) -> String {
+    let (delta, raw) = (event.get("delta"), event.get("rawEvent"));
+    // The reference writes the subagent last where the content exists for its metadata alone.
+    let is_subagent_last = delta.is_none() && raw.is_none();
+    let mut out = EventWriter::new(family.row().delta);
+    out.add(family.id_field(), Some(id));
+    out.add("delta", delta.or(Some("\"\"")));
+    if !is_subagent_last {
+        out.add("subagentRunId", subagent);
     }
-    fields.add("metadata", event.get("metadata"));
-    fields.add("rawEvent", event.get("rawEvent"));
-    if bare {
-        fields.add("subagentRunId", tag);
+    out.add("metadata", event.get("metadata"));
+    out.add("rawEvent", raw);
+    if is_subagent_last {
+        out.add("subagentRunId", subagent);
     }
-    fields.json(rest)
+    out.finish(unknown)
 }
 
-/// What a chunk holds that no chunk of its kind is known to hold, as an object; empty for nothing.
-fn unknown_fields(form: &Form, event: &Event<'_>) -> String {
-    let known = |key: &str| SHARED.iter().chain(form.own).any(|name| text::same(key, name));
-    if event.members().all(|(key, _)| known(key)) {
+/// Return the fields no chunk of the family is known to have, as an object; empty if there are none.
+fn unknown_fields(family: Family, event: &Event<'_>) -> String {
+    let own_fields = family.row().chunk_fields;
+    let is_known = |key: &str| SHARED_FIELDS.iter().chain(own_fields).any(|name| text::is_same(key, name));
+    if event.members().all(|(key, _)| is_known(key)) {
         return String::new();
     }
-    object_of(event.members().filter(|(key, _)| !known(key)))
+    write_object(event.members().filter(|(key, _)| !is_known(key)))
 }
 
-/// The fields of an event being written.
-struct Fields<'f>(SmallVec<[(&'f str, &'f str); 8]>);
+/// Writes the JSON of one event, field by field.
+struct EventWriter(String);
 
-impl<'f> Fields<'f> {
-    fn of(kind: &'f str) -> Self {
-        Self(smallvec![("type", kind)])
+impl EventWriter {
+    fn new(type_name: &str) -> Self {
+        Self(format!("{{\"type\":\"{type_name}\""))
     }
 
-    fn add(&mut self, name: &'f str, value: Option<&'f str>) {
-        self.0.extend(value.map(|value| (name, value)));
+    fn add(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.0.extend([",\"", name, "\":", value]);
+        }
     }
 
-    /// The unknown fields come first, and give way to the event's own.
-    fn json(self, rest: &str) -> String {
-        let own = object_of(self.0.into_iter());
-        if rest.is_empty() { own } else { merged(rest, &own) }
+    /// Close the object. Unknown fields come first, so that the event's own fields override them.
+    fn finish(mut self, unknown: &str) -> String {
+        self.0.push('}');
+        if unknown.is_empty() { self.0 } else { merge_objects(unknown, &self.0) }
     }
 }
 
-fn lane_of<'a>(event: &Event<'a>) -> Option<&'a str> {
-    event.get("subagentRunId").filter(|tag| *tag != "null")
-}
-
-/// Whether two JSON values, strings or plain, are the same.
-fn same(one: Option<&str>, other: Option<&str>) -> bool {
+/// Return whether two JSON values are the same; strings are compared by meaning.
+fn is_same(one: Option<&str>, other: Option<&str>) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => one == other || (one.starts_with('"') && text::same(one, other)),
+        (Some(one), Some(other)) => one == other || (one.starts_with('"') && text::is_same(one, other)),
         (None, None) => true,
         _ => false,
     }

@@ -1,83 +1,82 @@
-//! Message ids: which an input brings, and an input without those the thread knows already.
+//! A run's input: its checks, its message ids, and the messages a thread knows already.
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, object_of};
-use crate::scan;
-use crate::text;
+use crate::event::Event;
+use crate::kind::Kind;
+use crate::{members, scan, text};
 
-/// The ids of the messages of a run's input, in order.
+/// Return the ids of the messages of a run's input, in order.
 pub fn message_ids(input: &str) -> Vec<String> {
     messages(input).into_iter().flat_map(scan::elements).filter_map(message_id).collect()
 }
 
 fn messages(input: &str) -> Option<&str> {
-    scan::members(input).into_iter().rev().find(|(key, _)| text::same(key, "messages")).map(|(_, value)| value)
+    members::value_of(input, "messages")
 }
 
 fn message_id(message: &str) -> Option<String> {
-    let members = scan::members(message);
-    let (_, id) = members.iter().rev().find(|(key, _)| text::same(key, "id"))?;
-    Some(text::decoded(text::inner(id)?)?.into_owned())
+    members::string_of(message, "id").map(std::borrow::Cow::into_owned)
 }
 
-/// The input with the messages left out whose ids are known.
-pub fn stripped(input: &str, known: &HashSet<String>) -> String {
+/// Return the input without the messages whose ids are known.
+pub fn strip_known(input: &str, known_ids: &HashSet<String>) -> String {
     let Some(messages) = messages(input) else { return input.to_owned() };
-    if known.is_empty() {
+    if known_ids.is_empty() {
         return input.to_owned();
     }
-    let kept: Vec<&str> = scan::elements(messages)
-        .into_iter()
-        .filter(|message| message_id(message).is_none_or(|id| !known.contains(&id)))
-        .collect();
-    let kept = format!("[{}]", kept.join(","));
-    let members = scan::members(input);
-    let each = |&(key, value)| (key, if text::same(key, "messages") { kept.as_str() } else { value });
-    object_of(members.iter().map(each))
+    let is_new = |message: &&str| message_id(message).is_none_or(|id| !known_ids.contains(&id));
+    let new: Vec<&str> = scan::elements(messages).into_iter().filter(is_new).collect();
+    let new = format!("[{}]", new.join(","));
+    let replaced = |&(key, value)| (key, if text::is_same(key, "messages") { new.as_str() } else { value });
+    members::write_object(scan::members(input).iter().map(replaced))
 }
 
-/// The message ids an event adds to its thread: its own `messageId`, and those of a `RUN_STARTED`'s input.
-pub fn ids_of(event: &Event<'_>, mut each: impl FnMut(String)) {
+/// Call `each` with the message ids an event adds to its thread.
+///
+/// These are its own `messageId`, and those of a `RUN_STARTED`'s input.
+pub fn each_message_id(event: &Event<'_>, mut each: impl FnMut(String)) {
     if let Some(id) = event.string("messageId") {
         each(id.into_owned());
     }
-    if event.kind() == crate::event::Kind::RunStarted
+    if event.kind() == Kind::RunStarted
         && let Some(input) = event.get("input")
     {
         message_ids(input).into_iter().for_each(each);
     }
 }
 
-/// How many events a stored run has, and the message ids they add; none of either for what cannot be read.
-pub fn ids_of_run(events: &[u8]) -> (u64, Vec<String>) {
+/// Count a stored run's events and collect the message ids they add.
+///
+/// A run that cannot be read has no events; an event that cannot be read adds no ids.
+pub fn summarize_run(events: &[u8]) -> (u64, Vec<String>) {
     let (mut count, mut ids) = (0, Vec::new());
-    for event in scan::text(events).map(scan::elements).unwrap_or_default() {
+    for event in scan::validate(events).map(scan::elements).unwrap_or_default() {
         count += 1;
         if let Ok(event) = Event::parse_str(event) {
-            ids_of(&event, |id| ids.push(id));
+            each_message_id(&event, |id| ids.push(id));
         }
     }
     (count, ids)
 }
 
-/// Checks a run's input, a JSON object with `threadId` and `runId`, and gives it minified with the two ids.
-pub fn checked_input(input: &[u8], max_id: usize) -> Result<(String, String, String)> {
+/// Check a run's input and return it minified, with its thread id and run id.
+pub fn check_input(input: &[u8], max_id_bytes: usize) -> Result<(String, String, String)> {
     let refuse = |error: Error| Error::InvalidInput(format!("a run's input is refused: {error}"));
-    // In RUN_STARTED it stands a level deeper.
-    let text = scan::text_within(input, 1).map_err(refuse)?;
+    // In RUN_STARTED the input stands one level deeper, and the event must still be within the limit of nesting.
+    let text = scan::validate_within(input, 1).map_err(refuse)?;
     if !text.starts_with('{') {
         return Err(Error::InvalidInput("a run's input must be a JSON object".into()));
     }
     let id = |name: &str| {
-        let found = scan::members(text).into_iter().rev().find(|(key, _)| text::same(key, name));
-        let Some((_, value)) = found else { return Err(Error::InvalidInput(format!("`{name}` is missing"))) };
-        let id = text::inner(value).and_then(text::decoded);
+        let value = members::value_of(text, name);
+        let value = value.ok_or_else(|| Error::InvalidInput(format!("`{name}` is missing")))?;
+        let id = text::unquote(value).and_then(text::decode);
         let id = id.ok_or_else(|| Error::InvalidInput(format!("`{name}` must be a Unicode string")))?;
-        check_id(name, &id, max_id)?;
+        check_id(name, &id, max_id_bytes)?;
         Ok(id.into_owned())
     };
-    let ids = (id("threadId")?, id("runId")?);
+    let (thread_id, run_id) = (id("threadId")?, id("runId")?);
     let messages = messages(text).unwrap_or("[]");
     if !messages.starts_with('[') {
         return Err(Error::InvalidInput("`messages` must be an array".into()));
@@ -85,18 +84,18 @@ pub fn checked_input(input: &[u8], max_id: usize) -> Result<(String, String, Str
     for message in scan::elements(messages) {
         let id = message_id(message)
             .ok_or_else(|| Error::InvalidInput("each message must be an object with a string `id`".into()))?;
-        check_id("message id", &id, max_id)?;
+        check_id("message id", &id, max_id_bytes)?;
     }
-    Ok((scan::minified(text), ids.0, ids.1))
+    Ok((scan::minify(text), thread_id, run_id))
 }
 
-/// Refuses an id that is empty or over `max_id` bytes long.
-pub fn check_id(name: &str, id: &str, max_id: usize) -> Result<()> {
+/// Refuse an id that is empty or longer than `max_bytes`.
+fn check_id(name: &str, id: &str, max_bytes: usize) -> Result<()> {
     if id.is_empty() {
         return Err(Error::InvalidInput(format!("`{name}` is empty")));
     }
-    if id.len() > max_id {
-        return Err(Error::InvalidInput(format!("`{name}` is {} bytes long, over the limit of {max_id}", id.len())));
+    if id.len() > max_bytes {
+        return Err(Error::InvalidInput(format!("`{name}` is {} bytes long, over the limit of {max_bytes}", id.len())));
     }
     Ok(())
 }

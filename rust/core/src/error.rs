@@ -1,45 +1,45 @@
-//! Everything that can go wrong, one line each.
+//! The errors of this crate, each with a text a user can act on.
 use std::fmt;
 
-/// The result of everything in this crate that can fail.
+/// The result of every function in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong. `Display` says it in words a user can act on.
+/// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// An event is refused: not JSON, not an object, no type, a missing id, over a limit.
+    /// An event is refused: it is not a JSON object, has no type, misses an id, or is over a limit.
     InvalidEvent(String),
     /// A run's input is refused.
     InvalidInput(String),
-    /// The events are each fine, but not in this order (AG-UI's `verifyEvents`).
+    /// An event is not allowed at this place in the run (AG-UI's `verifyEvents`).
     InvalidSequence(String),
-    /// The thread has a run already.
+    /// The thread has a live run.
     ThreadAlreadyRunning,
-    /// A run of this id has been, or is, somewhere in the store.
+    /// The store has, or had, a run of this id.
     RunAlreadyExists(String),
-    /// The claim's fencing token is no longer the thread's: another owner took over.
+    /// The claim's fencing token is no longer the thread's, because another owner took over.
     LeaseLost(String),
-    /// The record of this kind and key is not as a change expects it.
+    /// The record of this kind and key has another version than the change expects.
     RecordConflict(String, String),
-    /// There is no such thread.
+    /// The store has no such thread.
     ThreadNotFound(String),
     /// A cursor is not `<seq>` or `<seq>.<index>`.
     InvalidCursor(String),
-    /// The frames behind a cursor are no longer kept.
+    /// The frames after a cursor are no longer kept.
     CursorExpired(String),
-    /// A cursor is ahead of everything the thread ever had.
+    /// A cursor is ahead of every event of its thread.
     CursorAhead(String),
     /// The database could not be read or written.
     Store(String),
     /// The disk or the database is full.
     StoreFull(String),
-    /// The file is no SQLite database, or a damaged one.
+    /// The file is not an SQLite database, or is damaged.
     StoreCorrupt(String),
-    /// The file may not be written.
+    /// The file must not be written.
     StoreReadOnly(String),
     /// The file was written by a newer version of this package.
     StoreTooNew(String),
-    /// The store was opened before a `fork`; SQLite does not survive that.
+    /// The store was opened before a `fork`, which SQLite's locks do not survive.
     StoreForked,
     /// The store is closed.
     StoreClosed,
@@ -53,7 +53,7 @@ impl fmt::Display for Error {
                 write!(f, "run '{run}' exists already; a run id is used once, start the retry under a new one")
             }
             Self::RecordConflict(kind, key) => {
-                write!(f, "the {kind} '{key}' has been changed meanwhile; nothing was written: read it again")
+                write!(f, "the {kind} '{key}' was changed meanwhile and nothing was written; read it and try again")
             }
             Self::StoreForked => f.write_str("the store was opened before a fork; open it again in the child process"),
             Self::StoreClosed => f.write_str("the store is closed"),

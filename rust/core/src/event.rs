@@ -1,98 +1,16 @@
-//! One AG-UI event: its bytes, and the few header fields read out of them once.
-//!
-//! Kinds are an open set: a kind that is not known is kept byte for byte.
+//! One AG-UI event: its JSON, and the header fields that are read from it once.
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
+use crate::family::Role;
+use crate::kind::Kind;
+use crate::members::write_object;
 use crate::scan::{self, Span};
 use crate::text;
 
-macro_rules! kinds {
-    ($($variant:ident $name:literal,)*) => {
-        /// The kinds of AG-UI 1.0 (docs/spec/agui.md §6.2), and `Unknown` for every other.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Kind {
-            $(#[doc = $name] $variant,)*
-            /// A kind this version does not know.
-            Unknown,
-        }
-
-        impl Kind {
-            /// Every known kind with its name on the wire.
-            pub const ALL: &'static [(Kind, &'static str)] = &[$((Kind::$variant, $name),)*];
-
-            fn of(name: &str) -> Kind {
-                match name {
-                    $($name => Kind::$variant,)*
-                    _ => Kind::Unknown,
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    RunStarted "RUN_STARTED",
-    RunFinished "RUN_FINISHED",
-    RunError "RUN_ERROR",
-    StepStarted "STEP_STARTED",
-    StepFinished "STEP_FINISHED",
-    TextMessageStart "TEXT_MESSAGE_START",
-    TextMessageContent "TEXT_MESSAGE_CONTENT",
-    TextMessageEnd "TEXT_MESSAGE_END",
-    TextMessageChunk "TEXT_MESSAGE_CHUNK",
-    ToolCallStart "TOOL_CALL_START",
-    ToolCallArgs "TOOL_CALL_ARGS",
-    ToolCallEnd "TOOL_CALL_END",
-    ToolCallChunk "TOOL_CALL_CHUNK",
-    ToolCallResult "TOOL_CALL_RESULT",
-    StateSnapshot "STATE_SNAPSHOT",
-    StateDelta "STATE_DELTA",
-    MessagesSnapshot "MESSAGES_SNAPSHOT",
-    ActivitySnapshot "ACTIVITY_SNAPSHOT",
-    ActivityDelta "ACTIVITY_DELTA",
-    ReasoningStart "REASONING_START",
-    ReasoningEnd "REASONING_END",
-    ReasoningMessageStart "REASONING_MESSAGE_START",
-    ReasoningMessageContent "REASONING_MESSAGE_CONTENT",
-    ReasoningMessageEnd "REASONING_MESSAGE_END",
-    ReasoningMessageChunk "REASONING_MESSAGE_CHUNK",
-    ReasoningEncryptedValue "REASONING_ENCRYPTED_VALUE",
-    Raw "RAW",
-    Custom "CUSTOM",
-    SubagentStarted "SUBAGENT_STARTED",
-    SubagentFinished "SUBAGENT_FINISHED",
-    SubagentError "SUBAGENT_ERROR",
-}
-
-impl Kind {
-    /// The id fields this kind must have (docs/spec/agui.md §6.2), none of them empty.
-    pub fn required_ids(self) -> &'static [&'static str] {
-        match self {
-            Self::RunStarted | Self::RunFinished => &["threadId", "runId"],
-            Self::TextMessageStart
-            | Self::TextMessageContent
-            | Self::TextMessageEnd
-            | Self::ActivitySnapshot
-            | Self::ActivityDelta
-            | Self::ReasoningStart
-            | Self::ReasoningEnd
-            | Self::ReasoningMessageStart
-            | Self::ReasoningMessageContent
-            | Self::ReasoningMessageEnd => &["messageId"],
-            Self::ToolCallStart | Self::ToolCallArgs | Self::ToolCallEnd => &["toolCallId"],
-            Self::ToolCallResult => &["messageId", "toolCallId"],
-            Self::StepStarted | Self::StepFinished => &["stepName"],
-            Self::ReasoningEncryptedValue => &["entityId"],
-            Self::SubagentStarted | Self::SubagentFinished | Self::SubagentError => &["subagentRunId"],
-            _ => &[],
-        }
-    }
-}
-
-/// The optional fields that must be left out rather than null; `null` elsewhere is a value like any other.
+/// The optional fields a recorder drops when they are null. Elsewhere null is a value like any other.
 const NEVER_NULL: &[&str] = &[
     "timestamp",
     "metadata",
@@ -118,7 +36,7 @@ const NEVER_NULL: &[&str] = &[
 ];
 
 /// Every field that holds an id.
-const IDS: &[&str] = &[
+const ID_FIELDS: &[&str] = &[
     "threadId",
     "runId",
     "messageId",
@@ -131,6 +49,11 @@ const IDS: &[&str] = &[
     "parentSubagentRunId",
 ];
 
+/// How many characters of a value an error message shows.
+const SHOWN_CHARS: usize = 60;
+
+const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// An event, borrowed from its JSON text.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
@@ -138,197 +61,219 @@ pub struct Event<'a> {
     kind: Kind,
     type_name: &'a str,
     members: SmallVec<[Member; 6]>,
-    /// Whether a key has escapes in it: then keys are compared decoded.
-    escaped_keys: bool,
+    /// Whether a key has escapes; keys are then compared decoded.
+    has_escaped_keys: bool,
 }
 
-/// Where a key (without quotes) and its value stand.
+/// The offsets of a key, without its quotes, and of its value. They are 32 bits wide to keep events small on the stack.
 #[derive(Debug, Clone, Copy)]
 struct Member {
     key: (u32, u32),
     value: (u32, u32),
 }
 
-const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
-
-fn short(span: Span) -> (u32, u32) {
+fn narrow(span: Span) -> (u32, u32) {
     (span.0 as u32, span.1 as u32)
 }
 
 impl<'a> Event<'a> {
-    /// Reads an event. Refused with [`Error::InvalidEvent`]: not UTF-8, not JSON, not an object, nested over 128
-    /// levels, no `type`, a `type` that is no string.
+    /// Parse an event.
+    ///
+    /// Returns [`Error::InvalidEvent`] for bytes that are not UTF-8, text that is not a JSON object or nests deeper
+    /// than 128 levels, and objects whose `type` is missing or not a string.
     pub fn parse(json: &'a [u8]) -> Result<Self> {
         let json = std::str::from_utf8(json)
             .map_err(|error| Error::InvalidEvent(format!("an event must be UTF-8: {error}")))?;
         Self::parse_str(json)
     }
 
-    /// [`Event::parse`] for text known to be UTF-8.
+    /// Parse an event from text; see [`Event::parse`].
     pub fn parse_str(json: &'a str) -> Result<Self> {
-        let json = if json.starts_with('{') && json.ends_with('}') { json } else { json.trim_matches(SPACE) };
+        let json = if json.starts_with('{') && json.ends_with('}') { json } else { json.trim_matches(WHITE_SPACE) };
         let bytes = json.as_bytes();
         if u32::try_from(bytes.len()).is_err() {
-            return Err(Error::InvalidEvent("an event must be under 4 GiB".into()));
+            return Err(Error::InvalidEvent("an event must be smaller than 4 GiB".into()));
         }
         if bytes.first() != Some(&b'{') {
-            let end = scan::value(bytes, 0, 0)?;
-            scan_end(json, end)?;
+            let end = scan::skip_value(bytes, 0, 0)?;
+            check_end(json, end)?;
             return Err(Error::InvalidEvent("an event must be a JSON object".into()));
         }
-        // Looked for once: most events have none.
-        let escapes = memchr::memchr(b'\\', bytes).is_some();
+        // Most events have no backslash at all; one search for it saves a search in every key.
+        let has_escapes = memchr::memchr(b'\\', bytes).is_some();
         let mut event =
-            Self { json, kind: Kind::Unknown, type_name: "", members: SmallVec::new(), escaped_keys: false };
-        let end = scan::object(bytes, 0, 0, |key, value| {
-            event.escaped_keys |= escapes && bytes[key.0..key.1].contains(&b'\\');
-            event.members.push(Member { key: short(key), value: short(value) });
+            Self { json, kind: Kind::Unknown, type_name: "", members: SmallVec::new(), has_escaped_keys: false };
+        let end = scan::scan_object(bytes, 0, 0, |key, value| {
+            event.has_escaped_keys |= has_escapes && bytes[key.0..key.1].contains(&b'\\');
+            event.members.push(Member { key: narrow(key), value: narrow(value) });
         })?;
-        scan_end(json, end)?;
+        check_end(json, end)?;
         let type_json = event.get("type").ok_or_else(|| Error::InvalidEvent("an event must have a `type`".into()))?;
-        event.type_name = text::inner(type_json)
-            .ok_or_else(|| Error::InvalidEvent(format!("`type` must be a string, not {}", shortened(type_json))))?;
-        event.kind = Kind::of(event.type_name);
-        if escapes && event.kind == Kind::Unknown {
-            event.kind = text::decoded(event.type_name).map_or(Kind::Unknown, |name| Kind::of(&name));
+        event.type_name = text::unquote(type_json)
+            .ok_or_else(|| Error::InvalidEvent(format!("`type` must be a string, not {}", truncate(type_json))))?;
+        event.kind = Kind::from_name(event.type_name);
+        if has_escapes && event.kind == Kind::Unknown {
+            event.kind = text::decode(event.type_name).map_or(Kind::Unknown, |name| Kind::from_name(&name));
         }
         Ok(event)
     }
 
-    /// The event's JSON, white space around it aside exactly as it was given.
+    /// Return the event's JSON exactly as it was given, without white space around it.
     pub fn json(&self) -> &'a str {
         self.json
     }
 
-    /// The event's kind.
+    /// Return the event's kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The value of `type`, as it stands between its quotes.
+    /// Return what the event does in its run.
+    #[inline]
+    pub fn role(&self) -> Role {
+        self.kind.role()
+    }
+
+    /// Return the value of `type`, still escaped.
     pub fn type_name(&self) -> &'a str {
         self.type_name
     }
 
-    /// The JSON of a field; of a repeated one the last, as every reader of JSON has it.
+    /// Return a field's JSON; of a repeated field the last value counts, as in every JSON reader.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.members.iter().rev().find_map(|member| {
-            let key = self.text(member.key);
-            let hit = key == name || (self.escaped_keys && text::same(key, name));
-            hit.then(|| self.text(member.value))
+            let key = self.slice(member.key);
+            let is_match = key == name || (self.has_escaped_keys && text::is_same(key, name));
+            is_match.then(|| self.slice(member.value))
         })
     }
 
-    /// The fields in order, keys without quotes and still escaped.
+    /// Iterate over the fields in order; keys have no quotes and are still escaped.
     pub fn members(&self) -> impl Iterator<Item = (&'a str, &'a str)> + '_ {
-        self.members.iter().map(|member| (self.text(member.key), self.text(member.value)))
+        self.members.iter().map(|member| (self.slice(member.key), self.slice(member.value)))
     }
 
     #[inline]
-    fn text(&self, span: (u32, u32)) -> &'a str {
+    fn slice(&self, span: (u32, u32)) -> &'a str {
         &self.json[span.0 as usize..span.1 as usize]
     }
 
-    /// A string field's text as it stands between its quotes, still escaped; `None` if absent or no string.
+    /// Return a string field's text, still escaped; `None` if the field is missing or not a string.
     #[inline]
-    pub fn escaped(&self, name: &str) -> Option<&'a str> {
-        text::inner(self.get(name)?)
+    pub fn escaped_text(&self, name: &str) -> Option<&'a str> {
+        text::unquote(self.get(name)?)
     }
 
-    /// A string field, decoded; `None` if absent, no string, or holding half a surrogate pair.
+    /// Return a string field, decoded.
+    ///
+    /// `None` if the field is missing, is not a string or holds half a surrogate pair.
     #[inline]
     pub fn string(&self, name: &str) -> Option<Cow<'a, str>> {
-        text::decoded(self.escaped(name)?)
+        text::decode(self.escaped_text(name)?)
     }
 
-    /// Whether the field is there and `null`.
+    /// Return whether the field is present and null.
     pub fn is_null(&self, name: &str) -> bool {
         self.get(name) == Some("null")
     }
 
-    /// The event with `type`, ids and white space as a recorder keeps it: optional fields that are null left out,
-    /// no line break between its parts (SSE frames end at one). Borrowed where nothing is to be done.
-    pub fn normalized(&self) -> Cow<'a, str> {
-        let drop = |key: &str, value: &str| value == "null" && NEVER_NULL.contains(&key);
-        if self.kind != Kind::Unknown && self.members().any(|(key, value)| drop(key, value)) {
-            let kept = self.members().filter(|(key, value)| !drop(key, value));
-            return Cow::Owned(scan::minified(&object_of(kept)));
+    /// Return the subagent the event is attributed to, as JSON; `None` is the parent agent.
+    #[inline]
+    pub(crate) fn subagent_json(&self) -> Option<&'a str> {
+        self.get("subagentRunId").filter(|id| *id != "null")
+    }
+
+    /// Return the id of the subagent the event is attributed to; `None` is the parent agent.
+    #[inline]
+    pub(crate) fn subagent(&self) -> Option<Cow<'a, str>> {
+        self.subagent_json().map(text::display)
+    }
+
+    /// Return the event as a recorder keeps it, borrowed where nothing changes.
+    ///
+    /// Optional fields that are null are left out, because clients refuse them. Line breaks between fields are left
+    /// out, because an SSE frame ends at one.
+    pub fn normalize(&self) -> Cow<'a, str> {
+        let is_dropped = |key: &str, value: &str| value == "null" && NEVER_NULL.contains(&key);
+        if self.kind != Kind::Unknown && self.members().any(|(key, value)| is_dropped(key, value)) {
+            let kept = self.members().filter(|(key, value)| !is_dropped(key, value));
+            return Cow::Owned(scan::minify(&write_object(kept)));
         }
         if memchr::memchr2(b'\n', b'\r', self.json.as_bytes()).is_some() {
-            return Cow::Owned(scan::minified(self.json));
+            return Cow::Owned(scan::minify(self.json));
         }
         Cow::Borrowed(self.json)
     }
 
-    /// Refuses an event whose ids are missing, empty, no strings, not Unicode or over `max_id` bytes long.
-    pub fn check_ids(&self, max_id: usize) -> Result<()> {
+    /// Return the event's JSON with a field replaced in its place, or added at the end.
+    pub(crate) fn with_field(&self, name: &str, value: &str) -> String {
+        let mut members: Vec<(&str, &str)> = self.members().collect();
+        match members.iter_mut().rev().find(|(key, _)| text::is_same(key, name)) {
+            Some(member) => member.1 = value,
+            None => members.push((name, value)),
+        }
+        write_object(members.into_iter())
+    }
+
+    /// Return the event's JSON without a field.
+    pub(crate) fn without_field(&self, name: &str) -> String {
+        write_object(self.members().filter(|(key, _)| !text::is_same(key, name)))
+    }
+
+    /// Refuse ids that are missing, empty, not strings, not Unicode or longer than `max_bytes`.
+    pub fn check_ids(&self, max_bytes: usize) -> Result<()> {
         if self.kind == Kind::Unknown {
             return Ok(());
         }
-        for name in self.kind.required_ids() {
+        for name in self.role().required_ids() {
             match self.get(name) {
-                None | Some("null") => return Err(self.refused(&format!("`{name}` is missing"))),
-                Some("\"\"") => return Err(self.refused(&format!("`{name}` is empty"))),
+                None | Some("null") => return Err(self.refusal(&format!("`{name}` is missing"))),
+                Some("\"\"") => return Err(self.refusal(&format!("`{name}` is empty"))),
                 Some(_) => {}
             }
         }
         for (key, value) in self.members() {
-            if (key.ends_with("Id") && IDS.contains(&key)) || key == "stepName" {
-                self.check_id(key, value, max_id)?;
+            // The suffix is checked first because it rules out most fields with one comparison.
+            if (key.ends_with("Id") && ID_FIELDS.contains(&key)) || key == "stepName" {
+                self.check_id(key, value, max_bytes)?;
             }
         }
         Ok(())
     }
 
-    fn check_id(&self, key: &str, value: &str, max_id: usize) -> Result<()> {
+    fn check_id(&self, key: &str, value: &str, max_bytes: usize) -> Result<()> {
         if value == "null" {
             return Ok(());
         }
-        let Some(id) = text::inner(value) else {
-            return Err(self.refused(&format!("`{key}` must be a string, not {}", shortened(value))));
+        let Some(id) = text::unquote(value) else {
+            return Err(self.refusal(&format!("`{key}` must be a string, not {}", truncate(value))));
         };
-        match text::decoded(id) {
-            None => Err(self.refused(&format!("`{key}` holds half a surrogate pair"))),
-            Some(id) if id.len() > max_id => {
-                Err(self.refused(&format!("`{key}` is {} bytes long, over the limit of {max_id}", id.len())))
+        match text::decode(id) {
+            None => Err(self.refusal(&format!("`{key}` holds half a surrogate pair"))),
+            Some(id) if id.len() > max_bytes => {
+                Err(self.refusal(&format!("`{key}` is {} bytes long, over the limit of {max_bytes}", id.len())))
             }
             Some(_) => Ok(()),
         }
     }
 
-    fn refused(&self, why: &str) -> Error {
-        Error::InvalidEvent(format!("{}: {why}", self.type_name))
+    fn refusal(&self, reason: &str) -> Error {
+        Error::InvalidEvent(format!("{}: {reason}", self.type_name))
     }
 }
 
-fn scan_end(json: &str, end: usize) -> Result<()> {
+fn check_end(json: &str, end: usize) -> Result<()> {
     if end == json.len() {
         Ok(())
     } else {
-        Err(Error::InvalidEvent(format!("not JSON: something after the value at byte {end}")))
+        Err(Error::InvalidEvent(format!("not JSON: unexpected text after the value at byte {end}")))
     }
 }
 
-/// The JSON object of these members, keys given escaped and without quotes.
-pub(crate) fn object_of<'m>(members: impl Iterator<Item = (&'m str, &'m str)>) -> String {
-    let mut json = String::from("{");
-    for (key, value) in members {
-        if json.len() > 1 {
-            json.push(',');
-        }
-        json.push('"');
-        json.push_str(key);
-        json.push_str("\":");
-        json.push_str(value);
-    }
-    json.push('}');
-    json
-}
-
-/// A value as an error message shows it.
-pub(crate) fn shortened(json: &str) -> String {
-    let mut text: String = json.chars().take(60).collect();
+/// Shorten a value for an error message.
+fn truncate(json: &str) -> String {
+    let mut text: String = json.chars().take(SHOWN_CHARS).collect();
     if text.len() < json.len() {
         text.push('…');
     }

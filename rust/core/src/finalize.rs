@@ -1,63 +1,58 @@
 //! The events that end a run which did not end itself (docs/spec/compaction.md, "finalize").
-use crate::event::object_of;
-use crate::lifecycle::{Lifecycle, in_order, opened};
+use crate::family::{Family, PerFamily};
+use crate::lifecycle::{Lifecycle, open_ids, sort_by_time};
+use crate::members::write_object;
 use crate::text;
 
-/// How a run ends that did not end itself.
+/// Why and how a run ends that did not end itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ending<'a> {
-    /// Whether a stop was asked for: then the run is finished, else it is in error.
+    /// Whether a stop was requested. The run then ends with `RUN_FINISHED`, otherwise with `RUN_ERROR`.
     pub stop_requested: bool,
     /// What interrupted the run, in words for the user.
     pub interruption_message: Option<&'a str>,
-    /// The error's code, instead of `INCOMPLETE_STREAM`.
+    /// The error's code, in place of `INCOMPLETE_STREAM`.
     pub code: Option<&'a str>,
-    /// The thread's and the run's id, put into `RUN_FINISHED`.
+    /// The thread's and the run's id, for `RUN_FINISHED`.
     pub run: Option<(&'a str, &'a str)>,
 }
 
 impl Lifecycle {
-    /// The events, as JSON, that end what is open and then the run; none if it has ended.
+    /// Return the events, as JSON, that close what is open and end the run; none if it has ended.
+    ///
+    /// Each event is legal after those before it: what is inside something else is closed first.
     pub fn finalize(&self, ending: &Ending<'_>) -> Vec<String> {
         let mut out = Vec::new();
-        if self.ended() {
+        if self.has_ended() {
             return out;
         }
-        for id in opened(&self.reasoning) {
-            out.push(object(&[("type", "REASONING_MESSAGE_END"), ("messageId", id)]));
-        }
-        for id in in_order(self.spans.iter().map(|(id, at)| (*at, id.as_str()))) {
-            out.push(object(&[("type", "REASONING_END"), ("messageId", id)]));
-        }
-        // Steps and subagents may stay open at an error, but not at RUN_FINISHED.
+        let PerFamily { text, tool_call: _, reasoning } = &self.streams;
+        let end_of = |family: Family, id: &str| {
+            let row = family.row();
+            object(&[("type", row.end), (row.id, id)])
+        };
+        out.extend(open_ids(reasoning).into_iter().map(|id| end_of(Family::Reasoning, id)));
+        out.extend(self.open_spans().into_iter().map(|id| object(&[("type", "REASONING_END"), ("messageId", id)])));
+        // Steps and subagents may be open at RUN_ERROR, but not at RUN_FINISHED.
         if ending.stop_requested {
-            let steps = self.steps.iter().flat_map(|(owner, steps)| {
-                steps.names.iter().map(move |(name, at)| (*at, (owner.as_deref(), name.as_str())))
-            });
-            for (owner, name) in in_order(steps).into_iter().rev() {
-                let mut fields = vec![("type", "STEP_FINISHED"), ("stepName", name)];
-                fields.extend(owner.map(|owner| ("subagentRunId", owner)));
-                out.push(object(&fields));
-            }
+            self.close_steps(&mut out);
             for id in self.open_subagents().into_iter().rev() {
                 out.push(object(&[("type", "SUBAGENT_FINISHED"), ("subagentRunId", id)]));
             }
         }
-        for id in opened(&self.messages) {
-            out.push(object(&[("type", "TEXT_MESSAGE_END"), ("messageId", id)]));
-        }
-        let (message, content) = ending.words();
-        for (id, call) in in_order(self.unanswered.iter().map(|(id, call)| (call.since, (id, call)))) {
-            if !call.ended {
-                out.push(object(&[("type", "TOOL_CALL_END"), ("toolCallId", id)]));
+        out.extend(open_ids(text).into_iter().map(|id| end_of(Family::Text, id)));
+        let (message, result) = ending.texts();
+        for (id, call) in sort_by_time(self.unanswered.iter().map(|(id, call)| (call.opened_at, (id, call)))) {
+            if !call.has_end {
+                out.push(end_of(Family::ToolCall, id));
             }
-            if !call.result {
+            if !call.has_result {
                 out.push(object(&[
                     ("type", "TOOL_CALL_RESULT"),
                     ("toolCallId", id),
                     ("messageId", &format!("{id}-result")),
                     ("role", "tool"),
-                    ("content", &content),
+                    ("content", &result),
                 ]));
             }
         }
@@ -71,24 +66,38 @@ impl Lifecycle {
         });
         out
     }
+
+    /// Close all open steps, the last opened first.
+    fn close_steps(&self, out: &mut Vec<String>) {
+        let steps = self.steps.iter().flat_map(|(owner, steps)| {
+            steps.names.iter().map(move |(name, opened_at)| (*opened_at, (owner.as_deref(), name.as_str())))
+        });
+        for (owner, name) in sort_by_time(steps).into_iter().rev() {
+            let mut fields = vec![("type", "STEP_FINISHED"), ("stepName", name)];
+            fields.extend(owner.map(|owner| ("subagentRunId", owner)));
+            out.push(object(&fields));
+        }
+    }
 }
 
 impl<'a> Ending<'a> {
-    /// The message for the user, and the content of the results that never came.
-    fn words(&self) -> (&'a str, String) {
+    /// Return the message for the user, and the content of the tool results that never came.
+    fn texts(&self) -> (&'a str, String) {
         const STOPPED: &str = "Run stopped by user";
-        let given = self.interruption_message;
+        let interruption = self.interruption_message;
         let (status, reason, message) = if self.stop_requested {
-            ("stopped", "stop_requested", given.unwrap_or(STOPPED))
+            ("stopped", "stop_requested", interruption.unwrap_or(STOPPED))
         } else {
-            let given = given.filter(|given| !given.is_empty() && *given != STOPPED);
-            ("error", "missing_terminal_event", given.unwrap_or("Run ended without emitting a terminal event"))
+            // A run in error was not stopped by the user, whatever the caller's default message says.
+            let interruption = interruption.filter(|message| !message.is_empty() && *message != STOPPED);
+            let message = interruption.unwrap_or("Run ended without emitting a terminal event");
+            ("error", "missing_terminal_event", message)
         };
         (message, object(&[("status", status), ("reason", reason), ("message", message)]))
     }
 }
 
 fn object(fields: &[(&str, &str)]) -> String {
-    let quoted: Vec<_> = fields.iter().map(|(key, value)| (*key, text::quoted(value))).collect();
-    object_of(quoted.iter().map(|(key, value)| (*key, value.as_str())))
+    let quoted: Vec<_> = fields.iter().map(|(key, value)| (*key, text::quote(value))).collect();
+    write_object(quoted.iter().map(|(key, value)| (*key, value.as_str())))
 }

@@ -1,10 +1,12 @@
-//! A JSON tree that loses nothing: numbers and strings keep their text, so big integers, lone surrogates and the
-//! order of keys survive reading and writing.
+//! A lossless JSON tree.
+//!
+//! Numbers and strings keep their text, so big integers, lone surrogates and the order of keys survive.
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::scan;
+use crate::members::write_object;
+use crate::scan::{self, VALID};
 use crate::text;
 
 /// A JSON value.
@@ -12,31 +14,31 @@ use crate::text;
 pub enum Json {
     /// `null`, `true`, `false`, or a number in its own spelling.
     Scalar(String),
-    /// A string as it stands between its quotes.
+    /// A string's text between its quotes, still escaped.
     String(String),
     /// An array.
     Array(Vec<Json>),
-    /// An object: keys as they stand between their quotes, in order, none twice.
+    /// An object: keys without quotes and still escaped, in order, none twice.
     Object(Vec<(String, Json)>),
 }
 
 impl Json {
-    /// The tree of a text known to be valid JSON. Of a repeated key the last value counts, in the first one's place.
+    /// Build the tree of a valid JSON text. Of a repeated key the last value counts, in the place of the first.
     pub fn parse(json: &str) -> Self {
-        build(json, scan::space(json.as_bytes(), 0)).0
+        build(json, scan::skip_space(json.as_bytes(), 0)).0
     }
 
-    /// `null`.
+    /// Return `null`.
     pub fn null() -> Self {
         Self::Scalar("null".into())
     }
 
-    /// A string value from its escaped text.
-    pub fn escaped(text: &str) -> Self {
+    /// Build a string from its escaped text.
+    pub fn from_escaped(text: &str) -> Self {
         Self::String(text.into())
     }
 
-    /// The JSON text, without white space but what was there inside numbers and strings.
+    /// Write the value as JSON, without white space outside its strings.
     pub fn write(&self, out: &mut String) {
         match self {
             Self::Scalar(text) => out.push_str(text),
@@ -71,31 +73,33 @@ impl Json {
         }
     }
 
-    /// Where the member of this (escaped) key stands in an object.
+    /// Return the index of an object's member by its key, which may be escaped.
     pub fn position(&self, key: &str) -> Option<usize> {
         match self {
-            Self::Object(members) => members.iter().position(|(name, _)| text::same(name, key)),
+            Self::Object(members) => members.iter().position(|(name, _)| text::is_same(name, key)),
             _ => None,
         }
     }
 
-    /// The member of this (escaped) key.
+    /// Return an object's member by its key, which may be escaped.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Object(members) => members.iter().find(|(name, _)| text::same(name, key)).map(|(_, value)| value),
+            Self::Object(members) => members.iter().find(|(name, _)| text::is_same(name, key)).map(|(_, value)| value),
             _ => None,
         }
     }
 
-    /// The member of this (escaped) key, to be changed.
+    /// Return an object's member by its key, to be changed.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
         match self {
-            Self::Object(members) => members.iter_mut().find(|(name, _)| text::same(name, key)).map(|(_, value)| value),
+            Self::Object(members) => {
+                members.iter_mut().find(|(name, _)| text::is_same(name, key)).map(|(_, value)| value)
+            }
             _ => None,
         }
     }
 
-    /// Sets a member of an object in its place, a new one at the end; gives the old value.
+    /// Set an object's member in its place, or add it at the end; return the old value.
     pub fn set(&mut self, key: &str, value: Self) -> Option<Self> {
         let at = self.position(key);
         let Self::Object(members) = self else { return None };
@@ -106,25 +110,25 @@ impl Json {
         None
     }
 
-    /// `{...self, ...other}` of two objects; what is no object adds nothing.
+    /// Compute `{...self, ...other}` of two objects; any other value adds nothing.
     pub fn merge(&mut self, other: Self) {
         let (Self::Object(members), Self::Object(others)) = (self, other) else { return };
-        let places: Vec<_> = {
+        let indexes: Vec<_> = {
             let mut keys = Keys::default();
             for (key, _) in members.iter() {
-                keys.place(key);
+                keys.add(key);
             }
-            others.iter().map(|(key, _)| keys.place(key)).collect()
+            others.iter().map(|(key, _)| keys.add(key)).collect()
         };
-        for (place, (key, value)) in places.into_iter().zip(others) {
-            match place {
+        for (index, (key, value)) in indexes.into_iter().zip(others) {
+            match index {
                 Some(at) => members[at].1 = value,
                 None => members.push((key, value)),
             }
         }
     }
 
-    /// A string's escaped text.
+    /// Return a string's escaped text; `None` for any other value.
     pub fn as_escaped(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -133,7 +137,7 @@ impl Json {
     }
 }
 
-/// Equal as JSON values: numbers by value, strings by what they mean, objects whatever their order.
+/// Compares as JSON values: numbers by value, strings by meaning, objects in any order.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -141,12 +145,12 @@ impl PartialEq for Json {
                 let number = |text: &str| text.parse::<f64>().ok();
                 one == two || number(one).zip(number(two)).is_some_and(|(one, two)| (one - two).abs() == 0.0)
             }
-            (Self::String(one), Self::String(two)) => text::same(one, two),
+            (Self::String(one), Self::String(two)) => text::is_same(one, two),
             (Self::Array(one), Self::Array(two)) => one == two,
             (Self::Object(one), Self::Object(two)) if one.len() == two.len() => {
                 let mut keys = Keys::default();
                 for (key, _) in two {
-                    keys.place(key);
+                    keys.add(key);
                 }
                 one.iter().all(|(key, value)| keys.find(key).is_some_and(|at| two[at].1 == *value))
             }
@@ -155,26 +159,28 @@ impl PartialEq for Json {
     }
 }
 
-/// `{...one, ...two}` of two JSON texts; what is no object adds nothing. Shallow: a key's last value wins whole.
-pub fn merged(one: &str, two: &str) -> String {
+/// Compute `{...one, ...two}` of two JSON texts; anything but an object adds nothing.
+///
+/// The merge is shallow: the last value of a key replaces earlier ones as a whole.
+pub fn merge_objects(one: &str, two: &str) -> String {
     let mut members = Vec::new();
     let mut keys = Keys::default();
     for (key, value) in scan::members(one).into_iter().chain(scan::members(two)) {
-        match keys.place(key) {
-            Some(at) => members[at] = (key, value),
+        match keys.add(key) {
+            Some(index) => members[index] = (key, value),
             None => members.push((key, value)),
         }
     }
-    crate::event::object_of(members.into_iter())
+    write_object(members.into_iter())
 }
 
-/// An escaped text in the one spelling all texts of its meaning share.
-pub(crate) fn canonical(escaped: &str) -> Cow<'_, str> {
+/// Return an escaped text in the one spelling that all texts of its meaning share.
+pub(crate) fn canonicalize(escaped: &str) -> Cow<'_, str> {
     if !escaped.contains('\\') {
         return Cow::Borrowed(escaped);
     }
     let mut out = String::with_capacity(escaped.len());
-    for unit in char::decode_utf16(text::utf16(escaped)) {
+    for unit in char::decode_utf16(text::to_utf16(escaped)) {
         let unit = match unit {
             Ok(c @ ..='\x1f') => u16::try_from(c).expect("a control character"),
             Ok(c) => {
@@ -189,10 +195,10 @@ pub(crate) fn canonical(escaped: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// From how many members on an object's keys are looked up by hash.
-const WIDE: usize = 16;
+/// The number of keys up to which comparing them one by one is faster than hashing.
+const FEW_KEYS: usize = 16;
 
-/// The keys of an object and their places, in linear time however many there are.
+/// The keys of an object with their indexes. Adding all of them takes linear time, so a wide object cannot stall a run.
 #[derive(Default)]
 struct Keys<'k> {
     few: Vec<&'k str>,
@@ -203,74 +209,73 @@ struct Keys<'k> {
 impl<'k> Keys<'k> {
     fn find(&self, key: &str) -> Option<usize> {
         if self.many.is_empty() {
-            self.few.iter().position(|name| text::same(name, key))
+            self.few.iter().position(|name| text::is_same(name, key))
         } else {
-            self.many.get(&*canonical(key)).copied()
+            self.many.get(&*canonicalize(key)).copied()
         }
     }
 
-    /// Where the key is already; a new one gets the next place.
-    fn place(&mut self, key: &'k str) -> Option<usize> {
+    /// Return the index of a known key; add a new one.
+    fn add(&mut self, key: &'k str) -> Option<usize> {
         if let Some(at) = self.find(key) {
             return Some(at);
         }
-        if self.many.is_empty() && self.few.len() < WIDE {
+        if self.many.is_empty() && self.few.len() < FEW_KEYS {
             self.few.push(key);
         } else {
             let few = std::mem::take(&mut self.few).into_iter().enumerate();
-            self.many.extend(few.map(|(at, name)| (canonical(name), at)));
-            self.many.insert(canonical(key), self.count);
+            self.many.extend(few.map(|(index, name)| (canonicalize(name), index)));
+            self.many.insert(canonicalize(key), self.count);
         }
         self.count += 1;
         None
     }
 }
 
-/// The value that begins at `at`, and where it ends.
+/// Build the value that begins at `at`; return it and the offset after it.
 fn build(json: &str, at: usize) -> (Json, usize) {
-    const VALID: &str = "checked before";
     let bytes = json.as_bytes();
     match bytes.get(at) {
         Some(b'"') => {
-            let end = scan::string(bytes, at + 1).expect(VALID);
-            (Json::escaped(&json[at + 1..end - 1]), end)
+            let end = scan::skip_string(bytes, at + 1).expect(VALID);
+            (Json::from_escaped(&json[at + 1..end - 1]), end)
         }
         Some(b'[') => {
             let mut items = Vec::new();
-            let mut at = scan::space(bytes, at + 1);
+            let mut at = scan::skip_space(bytes, at + 1);
             while bytes[at] != b']' {
                 let (item, end) = build(json, at);
                 items.push(item);
-                at = after_comma(bytes, end);
+                at = skip_comma(bytes, end);
             }
             (Json::Array(items), at + 1)
         }
         Some(b'{') => {
             let mut members: Vec<(String, Json)> = Vec::new();
             let mut keys = Keys::default();
-            let mut at = scan::space(bytes, at + 1);
+            let mut at = scan::skip_space(bytes, at + 1);
             while bytes[at] != b'}' {
-                let key_end = scan::string(bytes, at + 1).expect(VALID);
+                let key_end = scan::skip_string(bytes, at + 1).expect(VALID);
                 let key = &json[at + 1..key_end - 1];
-                let colon = scan::space(bytes, key_end);
-                let (value, end) = build(json, scan::space(bytes, colon + 1));
-                match keys.place(key) {
+                let colon = scan::skip_space(bytes, key_end);
+                let (value, end) = build(json, scan::skip_space(bytes, colon + 1));
+                match keys.add(key) {
                     Some(first) => members[first].1 = value,
                     None => members.push((key.into(), value)),
                 }
-                at = after_comma(bytes, end);
+                at = skip_comma(bytes, end);
             }
             (Json::Object(members), at + 1)
         }
         _ => {
-            let end = scan::value(bytes, at, 0).expect(VALID);
+            let end = scan::skip_value(bytes, at, 0).expect(VALID);
             (Json::Scalar(json[at..end].into()), end)
         }
     }
 }
 
-/// Past white space, and past a comma if there is one.
-fn after_comma(bytes: &[u8], at: usize) -> usize {
-    let at = scan::space(bytes, at);
-    if bytes[at] == b',' { scan::space(bytes, at + 1) } else { at }
+/// Skip white space, and a comma if there is one.
+fn skip_comma(bytes: &[u8], at: usize) -> usize {
+    let at = scan::skip_space(bytes, at);
+    if bytes[at] == b',' { scan::skip_space(bytes, at + 1) } else { at }
 }

@@ -1,8 +1,8 @@
-//! What a peer of the older generation can read.
+//! Frames as legacy clients can read them.
 //!
-//! A peer that names no `protocolVersion` is `@ag-ui/client` up to 0.0.59: its schema (`schema`) refuses an event as a
-//! whole, and CopilotKit's client ends the stream there without a word. So what it refuses is mended, and what cannot
-//! be mended is left out; everything it reads stays byte for byte.
+//! A client that names no `protocolVersion` is `@ag-ui/client` up to 0.0.59. Its schema ([`schema`]) refuses an event as
+//! a whole, and CopilotKit's client then ends the stream silently. An event the schema refuses is therefore repaired, or
+//! left out where that is not possible. Every other event stays byte for byte.
 use crate::event::Event;
 use crate::{scan, text};
 
@@ -11,24 +11,24 @@ mod schema;
 
 use repair::Fit;
 
-/// The same frames as 0.0.59 reads them, each with its cursor; `None` where nothing is to be changed.
+/// Return the frames as 0.0.59 reads them, each with its cursor; `None` if nothing has to change.
 pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
     let mut out: Option<Vec<u8>> = None;
     let mut copied = 0;
-    let mut head = Head::default();
+    let mut head = DeltaHead::default();
     let mut at = 0;
     while at < frames.len() {
-        let (start, end) = match data(frames, at, &head) {
-            Data::Known(end) | Data::None(end) => {
+        let (start, end) = match read_frame(frames, at, &head) {
+            Frame::SameDelta(end) | Frame::NoEvent(end) => {
                 at = end;
                 continue;
             }
-            Data::Json(start, end) => (start, end),
+            Frame::Event(start, end) => (start, end),
         };
         let next = end + 2;
-        match mended(&frames[start..end], &mut head) {
+        match repair_event(&frames[start..end], &mut head) {
             Fit::Fits => {}
-            Fit::Mended(json) => {
+            Fit::Repaired(json) => {
                 let out = out.get_or_insert_with(|| Vec::with_capacity(frames.len() + 64));
                 out.extend_from_slice(&frames[copied..start]);
                 out.extend_from_slice(json.as_bytes());
@@ -46,56 +46,57 @@ pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What stands at the beginning of a frame.
-enum Data {
-    /// The event before over again but for its text; up to the frame's end.
-    Known(usize),
-    /// An event, from where to where.
-    Json(usize, usize),
-    /// No event, such as a comment; up to its end.
-    None(usize),
+/// What a frame holds.
+enum Frame {
+    /// The last delta with another text; the frame's end.
+    SameDelta(usize),
+    /// An event; its begin and end.
+    Event(usize, usize),
+    /// No event, but for example a comment; the frame's end.
+    NoEvent(usize),
 }
 
 #[inline]
-fn data(frames: &[u8], at: usize, head: &Head) -> Data {
+fn read_frame(frames: &[u8], at: usize, head: &DeltaHead) -> Frame {
     let mut json = at;
     if frames[at..].starts_with(b"id: ") {
         json = memchr::memchr(b'\n', &frames[at..]).map_or(frames.len(), |end| at + end + 1);
     }
     if frames[json..].starts_with(b"data: ") {
         json += b"data: ".len();
-        if let Some(end) = head.fits(frames, json) {
-            return Data::Known(end);
+        if let Some(end) = head.match_frame(frames, json) {
+            return Frame::SameDelta(end);
         }
         if let Some(length) = memchr::memchr(b'\n', &frames[json..])
             && frames.get(json + length + 1) == Some(&b'\n')
         {
-            return Data::Json(json, json + length);
+            return Frame::Event(json, json + length);
         }
     }
-    Data::None(memchr::memmem::find(&frames[at..], b"\n\n").map_or(frames.len(), |end| at + end + 2))
+    Frame::NoEvent(memchr::memmem::find(&frames[at..], b"\n\n").map_or(frames.len(), |end| at + end + 2))
 }
 
-/// The last event that was fine, up to its text: most of a run are deltas that differ in nothing else.
+/// The last event that fitted, up to its text. Most of a run is deltas that differ only in their text, and they need no
+/// parsing.
 #[derive(Default)]
-struct Head(String);
+struct DeltaHead(String);
 
-impl Head {
-    /// Past the frame whose event begins at `json`, if it is the event before with another text.
+impl DeltaHead {
+    /// Return the end of the frame whose event begins at `json`, if only its text differs from the last event's.
     #[inline]
-    fn fits(&self, frames: &[u8], json: usize) -> Option<usize> {
+    fn match_frame(&self, frames: &[u8], json: usize) -> Option<usize> {
         if self.0.is_empty() || !frames[json..].starts_with(self.0.as_bytes()) {
             return None;
         }
-        let end = scan::string(frames, json + self.0.len()).ok()?;
+        let end = scan::skip_string(frames, json + self.0.len()).ok()?;
         frames[end..].starts_with(b"}\n\n").then_some(end + 3)
     }
 
     fn set(&mut self, event: &Event<'_>) {
         self.0.clear();
-        // Any string will do as a `delta`, whatever the kind.
+        // A `delta` may be any string in every kind of event, so another text fits as well.
         if let Some(("delta", value)) = event.members().last()
-            && let Some(text) = text::inner(value)
+            && let Some(text) = text::unquote(value)
             && let Some(head) = event.json().strip_suffix("\"}").and_then(|json| json.strip_suffix(text))
         {
             self.0.push_str(head);
@@ -103,11 +104,11 @@ impl Head {
     }
 }
 
-fn mended(json: &[u8], head: &mut Head) -> Fit {
+fn repair_event(json: &[u8], head: &mut DeltaHead) -> Fit {
     let Ok(event) = Event::parse(json) else { return Fit::Refused };
-    let Some(shape) = event.string("type").and_then(|name| schema::event(&name)) else { return Fit::Refused };
+    let Some(shape) = schema::shape_of(&event) else { return Fit::Refused };
     let members: repair::Members<'_> = event.members().collect();
-    let fit = repair::object(&shape, &members);
+    let fit = repair::repair_object(&shape, &members);
     if matches!(fit, Fit::Fits) {
         head.set(&event);
     }

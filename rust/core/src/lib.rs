@@ -1,30 +1,37 @@
 //! Record, keep, replay and compact AG-UI runs.
 //!
-//! The way of an event through a [`recorder::Recorder`]:
-//! JSON bytes → [`event::Event`] (header read once) → [`chunks`] (`*_CHUNK` expanded) → [`lifecycle`] (the sequence
-//! verified) → [`dedup`] (a `RUN_STARTED`'s input filled and stripped) → [`compact`] (the online compactor fed) →
-//! [`frames`] (framed for SSE) → [`sqlite`] (made durable) → [`log`] (published to readers).
+//! The path of an event through a [`recorder::Recorder`]:
+//! JSON bytes → [`event::Event`] (its header is read once) → [`chunks`] (`*_CHUNK` events are expanded) → [`verify`]
+//! (the order of events is checked) → [`dedup`] (a `RUN_STARTED` gets its input) → [`compact`] (the compacted run grows)
+//! → [`frames`] (the event is framed for SSE) → [`sqlite`] (the frames become durable) → [`log`] (readers see them).
+//!
+//! What each kind of event means in these steps is decided in [`family`]. Modules import only modules below them;
+//! `tests/imports.rs` fails on a circle.
 pub mod chunks;
 mod clock;
 pub mod compact;
 pub mod dedup;
 pub mod error;
 pub mod event;
-mod finalize;
+pub mod family;
+pub mod finalize;
 pub mod fold;
 pub mod frames;
 pub mod json;
+pub mod kind;
 pub mod legacy;
 pub mod lifecycle;
 pub mod log;
+mod members;
 pub mod owner;
 pub mod patch;
-
+pub mod recompact;
 pub mod recorder;
 mod reopen_streams;
 pub mod scan;
 pub mod snapshot;
 pub mod sqlite;
 pub mod state;
+pub mod stored_run;
 pub mod text;
-mod verify;
+pub mod verify;

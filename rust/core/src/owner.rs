@@ -1,4 +1,4 @@
-//! Who holds a lease: host, process, and one opened store in it; and whether that one still lives.
+//! The owner of a lease: a host, a process and one store opened in it; and whether that owner is still alive.
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -6,9 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::clock;
 
-/// Stores open in this process, by the last part of their owner text.
-static OPEN: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+/// The nonces of the stores open in this process.
+static OPEN_STORES: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+const UNPOISONED: &str = "no thread panics while it holds this lock";
 
 /// The owner of the leases of one opened store.
 #[derive(Debug)]
@@ -18,17 +20,17 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// A new owner in this process, alive until dropped.
+    /// Create an owner in this process. It is alive until it is dropped.
     pub fn new() -> Self {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let nonce = format!("{nanos:x}.{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let pid = std::process::id();
-        let text = format!("{}|{pid}|{}|{nonce}", place(), start_time(pid).unwrap_or_default());
-        OPEN.lock().expect("never poisoned").get_or_insert_default().insert(nonce.clone());
+        let text = format!("{}|{pid}|{}|{nonce}", location(), start_time(pid).unwrap_or_default());
+        OPEN_STORES.lock().expect(UNPOISONED).get_or_insert_default().insert(nonce.clone());
         Self { text, nonce }
     }
 
-    /// As written into a lease.
+    /// Return the owner as it is written into a lease.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -42,68 +44,73 @@ impl Default for Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        if let Some(open) = OPEN.lock().expect("never poisoned").as_mut() {
+        if let Some(open) = OPEN_STORES.lock().expect(UNPOISONED).as_mut() {
             open.remove(&self.nonce);
         }
     }
 }
 
-/// Whether the owner is known to be gone: same host, and its process, or its store in this process, no longer there.
-/// False when it cannot be known: then the lease's end decides.
+/// Return whether an owner is known to be gone.
+///
+/// That is known on the owner's own host, once its process has ended or, in this process, its store is closed. Where it
+/// cannot be known this returns false, and the end of the lease decides.
 pub fn is_gone(owner: &str) -> bool {
-    let Some(owner) = Parts::of(owner) else { return false };
+    let Some(owner) = Parts::parse(owner) else { return false };
     let Ok(pid) = owner.pid.parse::<u32>() else { return false };
-    if (owner.host, owner.boot, owner.pids) != (host(), clock::boot(), pids()) {
+    if (owner.host, owner.boot, owner.pid_namespace) != (host(), clock::boot_id(), pid_namespace()) {
         return false;
     }
     if pid == std::process::id() {
-        let same = start_time(pid).unwrap_or_default() == owner.start;
-        let open = OPEN.lock().expect("never poisoned");
-        return !same || !open.as_ref().is_some_and(|open| open.contains(owner.nonce));
+        let is_same_process = start_time(pid).unwrap_or_default() == owner.start;
+        let open = OPEN_STORES.lock().expect(UNPOISONED);
+        return !is_same_process || !open.as_ref().is_some_and(|open| open.contains(owner.nonce));
     }
-    !exists(pid) || start_time(pid).is_some_and(|now| now != owner.start)
+    // A pid can be used again, by a process that started at another time.
+    !exists(pid) || start_time(pid).is_some_and(|start| start != owner.start)
 }
 
-/// What an owner's times are to us.
+/// The clock of an owner's times, seen from this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// By the clock we have too.
+    /// The clock of this process.
     Ours,
-    /// By the clock of a boot of this host that is over.
-    Over,
-    /// By another machine's, or one we cannot tell.
+    /// The clock of an earlier boot of this host.
+    EarlierBoot,
+    /// The clock of another machine, or one that cannot be identified.
     Unknown,
 }
 
-/// By which clock an owner's times are.
+/// Return the clock of an owner's times.
 pub fn clock_of(owner: &str) -> Clock {
-    match Parts::of(owner) {
-        Some(owner) if owner.boot.is_empty() || clock::boot().is_empty() => Clock::Unknown,
-        Some(owner) if owner.boot != clock::boot() && owner.host == host() => Clock::Over,
-        Some(owner) if owner.boot == clock::boot() && owner.clocks == Some(clock::namespace()) => Clock::Ours,
+    match Parts::parse(owner) {
+        Some(owner) if owner.boot.is_empty() || clock::boot_id().is_empty() => Clock::Unknown,
+        Some(owner) if owner.boot != clock::boot_id() && owner.host == host() => Clock::EarlierBoot,
+        Some(owner) if owner.boot == clock::boot_id() && owner.time_namespace == Some(clock::namespace()) => {
+            Clock::Ours
+        }
         _ => Clock::Unknown,
     }
 }
 
-/// What an owner's text is made of.
+/// The fields of an owner's text.
 struct Parts<'o> {
     host: &'o str,
     boot: &'o str,
-    pids: &'o str,
-    /// Not said by the first version.
-    clocks: Option<&'o str>,
+    pid_namespace: &'o str,
+    /// Missing in owners written by version 0.1.0.
+    time_namespace: Option<&'o str>,
     pid: &'o str,
     start: &'o str,
     nonce: &'o str,
 }
 
 impl<'o> Parts<'o> {
-    fn of(owner: &'o str) -> Option<Self> {
+    fn parse(owner: &'o str) -> Option<Self> {
         let parts: Vec<&str> = owner.rsplitn(4, '|').collect();
-        let &[nonce, start, pid, place] = parts.as_slice() else { return None };
-        let mut place = place.split('/');
-        let (host, boot, pids) = (place.next()?, place.next()?, place.next()?);
-        Some(Self { host, boot, pids, clocks: place.next(), pid, start, nonce })
+        let &[nonce, start, pid, location] = parts.as_slice() else { return None };
+        let mut location = location.split('/');
+        let (host, boot, pid_namespace) = (location.next()?, location.next()?, location.next()?);
+        Some(Self { host, boot, pid_namespace, time_namespace: location.next(), pid, start, nonce })
     }
 }
 
@@ -118,9 +125,9 @@ fn exists(_pid: u32) -> bool {
     true
 }
 
-/// The host's name, with what tells one boot, one pid namespace and one clock from another where the system says so.
-fn place() -> String {
-    format!("{}/{}/{}/{}", host(), clock::boot(), pids(), clock::namespace())
+/// Return the host's name with the ids of its boot, pid namespace and time namespace, where the system has them.
+fn location() -> String {
+    format!("{}/{}/{}/{}", host(), clock::boot_id(), pid_namespace(), clock::namespace())
 }
 
 fn host() -> &'static str {
@@ -134,14 +141,14 @@ fn host() -> &'static str {
     })
 }
 
-fn pids() -> &'static str {
-    static PIDS: OnceLock<String> = OnceLock::new();
-    PIDS.get_or_init(|| {
+fn pid_namespace() -> &'static str {
+    static PID_NAMESPACE: OnceLock<String> = OnceLock::new();
+    PID_NAMESPACE.get_or_init(|| {
         std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default()
     })
 }
 
-/// When the process started, in the kernel's own count; a pid used again has another. A zombie has ended.
+/// Return when a process started, in the kernel's clock ticks. A zombie counts as ended.
 fn start_time(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -160,26 +167,26 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_says_whose_clock_its_times_are_by() {
-        let (boot, rest) = (clock::boot(), format!("{}/{}", pids(), clock::namespace()));
+    fn an_owner_tells_the_clock_of_its_times() {
+        let (boot, rest) = (clock::boot_id(), format!("{}/{}", pid_namespace(), clock::namespace()));
         assert_eq!(clock_of(Owner::new().as_str()), Clock::Ours);
         assert_eq!(clock_of(&owner_at("another", boot, &rest)), Clock::Ours, "a container of this machine");
-        assert_eq!(clock_of(&owner_at(host(), "another", &rest)), Clock::Over);
+        assert_eq!(clock_of(&owner_at(host(), "another", &rest)), Clock::EarlierBoot);
         assert_eq!(clock_of(&owner_at("another", "another", &rest)), Clock::Unknown);
         assert_eq!(clock_of(&owner_at(host(), "", &rest)), Clock::Unknown);
-        assert_eq!(clock_of(&owner_at(host(), boot, &format!("{}/time:[1]", pids()))), Clock::Unknown);
-        assert_eq!(clock_of(&owner_at(host(), boot, pids())), Clock::Unknown, "the first version's times");
+        assert_eq!(clock_of(&owner_at(host(), boot, &format!("{}/time:[1]", pid_namespace()))), Clock::Unknown);
+        assert_eq!(clock_of(&owner_at(host(), boot, pid_namespace())), Clock::Unknown, "written by 0.1.0");
         assert_eq!(clock_of("what is this"), Clock::Unknown);
     }
 
     #[test]
-    fn the_first_versions_owners_are_looked_for_too() {
-        let own = Owner::new();
-        let first = own.as_str().replacen(&format!("/{}|", clock::namespace()), "|", 1);
-        assert_ne!(first, own.as_str());
-        assert!(!is_gone(own.as_str()) && !is_gone(&first));
-        let text = own.as_str().to_owned();
-        drop(own);
-        assert!(is_gone(&text) && is_gone(&first));
+    fn owners_written_by_0_1_0_are_recognized() {
+        let owner = Owner::new();
+        let old_text = owner.as_str().replacen(&format!("/{}|", clock::namespace()), "|", 1);
+        assert_ne!(old_text, owner.as_str());
+        assert!(!is_gone(owner.as_str()) && !is_gone(&old_text));
+        let text = owner.as_str().to_owned();
+        drop(owner);
+        assert!(is_gone(&text) && is_gone(&old_text));
     }
 }

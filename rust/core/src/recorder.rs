@@ -1,15 +1,19 @@
-//! One run being recorded: parsed, expanded, verified, its input filled, compacted and framed, in this order.
+//! One run being recorded: each event is parsed, expanded, verified, compacted and framed, in this order.
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::chunks::Expander;
-use crate::compact::{Compactor, with_field};
+use crate::compact::Compactor;
 use crate::dedup;
 use crate::error::{Error, Result};
-use crate::event::{Event, Kind};
+use crate::event::Event;
+use crate::family::{Family, Part, Role};
+use crate::finalize::Ending;
 use crate::frames::{self, Cursor};
-use crate::lifecycle::{Ending, Lifecycle};
+use crate::kind::Kind;
+use crate::lifecycle::Lifecycle;
 use crate::log::{Batch, RunLog};
+use crate::recompact::compacted_frames;
 use crate::text;
 
 /// The limits of a recorder; each is an option of the runner.
@@ -19,11 +23,11 @@ pub struct Limits {
     pub event_bytes: usize,
     /// The longest id, in bytes.
     pub id_bytes: usize,
-    /// How much of a live run's newest frames stays in memory, in bytes.
+    /// Bytes of a live run's newest frames that stay in memory.
     pub window_bytes: usize,
-    /// Past this many bytes that wait, a commit is started.
+    /// Bytes that wait for a commit from which on one is started.
     pub commit_bytes: usize,
-    /// Past this many bytes that wait, the agent is kept waiting.
+    /// Bytes that wait for a commit from which on the agent must wait.
     pub pending_bytes: usize,
 }
 
@@ -39,14 +43,14 @@ impl Default for Limits {
     }
 }
 
-/// What the runner is to do after an event was taken in.
+/// What the runner must do after an event was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pressure {
-    /// Go on.
+    /// Continue.
     None,
     /// Start a commit if none is under way.
     Commit,
-    /// Wait until what waits is committed.
+    /// Wait until the pending bytes are committed.
     Wait,
 }
 
@@ -55,39 +59,41 @@ pub enum Pressure {
 pub struct Recorder {
     thread_id: String,
     run_id: String,
-    /// What a `RUN_STARTED` without input is given.
+    /// The input that a `RUN_STARTED` without one is given.
     input: String,
     limits: Limits,
     lifecycle: Lifecycle,
     expander: Expander,
     compactor: Compactor,
-    /// Under a lock of its own: a run being written out keeps no reader waiting.
+    /// Has a lock of its own, so that readers do not wait while a run is written to the store.
     log: Arc<Mutex<RunLog>>,
     message_ids: HashSet<String>,
     next_seq: u64,
     pending: Vec<u8>,
     pending_from: u64,
-    barrier: bool,
+    has_barrier: bool,
     committing: Option<Arc<Batch>>,
-    recorded: u64,
+    event_count: u64,
+    /// Holds expanded events during one `accept`; kept to save the allocation.
     expanded: Vec<String>,
 }
 
 impl Recorder {
-    /// A recorder of the run `run_id` whose first event gets `first_seq`. `input` is checked before
-    /// ([`dedup::checked_input`]); its messages whose ids are in `known` are left out.
+    /// Create a recorder of the run `run_id`, whose first event gets the sequence number `first_seq`.
+    ///
+    /// `input` has passed [`dedup::check_input`]. Its messages whose ids are known to the thread are left out.
     pub fn new(
         thread_id: &str,
         run_id: &str,
         input: &str,
-        known: &HashSet<String>,
+        known_ids: &HashSet<String>,
         first_seq: u64,
         limits: Limits,
     ) -> Self {
         Self {
             thread_id: thread_id.into(),
             run_id: run_id.into(),
-            input: dedup::stripped(input, known),
+            input: dedup::strip_known(input, known_ids),
             limits,
             lifecycle: Lifecycle::new(),
             expander: Expander::new(),
@@ -97,22 +103,24 @@ impl Recorder {
             next_seq: first_seq,
             pending: Vec::new(),
             pending_from: first_seq,
-            barrier: false,
+            has_barrier: false,
             committing: None,
-            recorded: 0,
+            event_count: 0,
             expanded: Vec::new(),
         }
     }
 
-    /// Takes in an event the agent yielded. On an error nothing of this event is recorded, save what closes a stream
-    /// that its chunks had opened.
+    /// Record an event the agent yielded.
+    ///
+    /// On an error nothing of the event is recorded, except the END of a stream that its chunks had opened.
     pub fn accept(&mut self, json: &[u8]) -> Result<Pressure> {
         if json.len() > self.limits.event_bytes {
             let (size, limit) = (json.len(), self.limits.event_bytes);
             return Err(Error::InvalidEvent(format!("an event of {size} bytes is over the limit of {limit}")));
         }
         let event = Event::parse(json)?;
-        let normalized = event.normalized();
+        let normalized = event.normalize();
+        // Normalizing only ever removes bytes, so an equal length means equal text.
         if normalized.len() == event.json().len() {
             self.expand(&event)?;
         } else {
@@ -125,8 +133,8 @@ impl Recorder {
         event.check_ids(self.limits.id_bytes)?;
         let mut expanded = std::mem::take(&mut self.expanded);
         expanded.clear();
-        let changed = self.expander.push(event, &mut expanded)?;
-        let result = if changed {
+        let is_changed = self.expander.push(event, &mut expanded)?;
+        let result = if is_changed {
             expanded.iter().try_for_each(|json| self.verify(&Event::parse_str(json)?))
         } else {
             self.verify(event)
@@ -137,7 +145,7 @@ impl Recorder {
 
     fn verify(&mut self, event: &Event<'_>) -> Result<()> {
         if event.kind() == Kind::RunStarted && event.get("input").is_none() {
-            let filled = with_field(event, "input", &self.input);
+            let filled = event.with_field("input", &self.input);
             let filled = Event::parse_str(&filled)?;
             self.lifecycle.check(&filled)?;
             self.record(&filled);
@@ -149,23 +157,23 @@ impl Recorder {
     }
 
     fn record(&mut self, event: &Event<'_>) {
-        self.take_in(event);
+        self.note(event);
         if self.pending.is_empty() {
             self.pending_from = self.next_seq;
         }
         frames::write(&mut self.pending, Cursor { seq: self.next_seq, index: None }, event.json());
         self.next_seq += 1;
-        self.barrier |=
-            matches!(event.kind(), Kind::RunStarted | Kind::RunFinished | Kind::RunError | Kind::ToolCallResult);
+        self.has_barrier |=
+            matches!(event.role(), Role::RunStarted | Role::RunFinished | Role::RunError | Role::ToolResult);
     }
 
-    fn take_in(&mut self, event: &Event<'_>) {
-        self.recorded += 1;
+    fn note(&mut self, event: &Event<'_>) {
+        self.event_count += 1;
         self.compactor.push(event);
-        match event.kind() {
-            // Their message is known from its START.
-            Kind::TextMessageContent | Kind::TextMessageEnd | Kind::ReasoningMessageContent | Kind::ToolCallArgs => {}
-            _ => dedup::ids_of(event, |id| {
+        match event.role() {
+            // The message is known from its START, and most events of a run are deltas.
+            Role::Stream(_, Part::Delta) | Role::Stream(Family::Text, Part::End) => {}
+            _ => dedup::each_message_id(event, |id| {
                 self.message_ids.insert(id);
             }),
         }
@@ -174,174 +182,155 @@ impl Recorder {
     fn pressure(&self) -> Pressure {
         match self.pending.len() {
             bytes if bytes >= self.limits.pending_bytes => Pressure::Wait,
-            bytes if bytes >= self.limits.commit_bytes || self.committing.is_none() || self.barrier => Pressure::Commit,
+            bytes if bytes >= self.limits.commit_bytes || self.committing.is_none() || self.has_barrier => {
+                Pressure::Commit
+            }
             _ => Pressure::None,
         }
     }
 
-    /// Ends the run in order: what is open is closed, and a terminal event written if there is none.
+    /// End the run in order: close what is open, and add a terminal event if there is none.
     pub fn finalize(&mut self, ending: Ending<'_>) {
         let (thread_id, run_id) = (self.thread_id.clone(), self.run_id.clone());
-        if ending.stop_requested && !self.lifecycle.started() && !self.lifecycle.ended() {
-            // A run stopped before its first word still starts and ends for its readers.
-            let (thread, run) = (text::quoted(&thread_id), text::quoted(&run_id));
-            self.finalize_with(&format!("{{\"type\":\"RUN_STARTED\",\"threadId\":{thread},\"runId\":{run}}}"));
+        if ending.stop_requested && !self.lifecycle.is_started() && !self.lifecycle.has_ended() {
+            // A run stopped before its first event must still start and end for its readers.
+            let (thread, run) = (text::quote(&thread_id), text::quote(&run_id));
+            self.record_own(&format!("{{\"type\":\"RUN_STARTED\",\"threadId\":{thread},\"runId\":{run}}}"));
         }
         for json in self.lifecycle.finalize(&Ending { run: Some((&thread_id, &run_id)), ..ending }) {
-            self.finalize_with(&json);
+            self.record_own(&json);
         }
     }
 
-    fn finalize_with(&mut self, json: &str) {
-        let event = Event::parse_str(json).expect("written here");
-        self.verify(&event).expect("what finalize writes is in order");
+    fn record_own(&mut self, json: &str) {
+        let event = Event::parse_str(json).expect("the recorder wrote it");
+        self.verify(&event).expect("what finalize returns is in order");
     }
 
-    /// Takes everything that waits, to be committed; `None` if nothing waits or a commit is under way. The flag says
-    /// whether a barrier is among it, which must reach the disk before anyone goes on.
+    /// Take all pending frames for a commit; `None` if there are none or a commit is under way.
+    ///
+    /// The flag says whether a barrier is among them, which must reach the disk before the run continues.
     pub fn take(&mut self) -> Option<(Arc<Batch>, bool)> {
         if self.committing.is_some() || self.pending.is_empty() {
             return None;
         }
         // The next batch is most often as large as this one.
-        let room = self.pending.len();
-        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(room));
+        let capacity = self.pending.len();
+        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(capacity));
         let first_seq = self.pending_from;
         let batch = Arc::new(Batch { first_seq, count: self.next_seq - first_seq, bytes });
         self.committing = Some(batch.clone());
-        Some((batch, std::mem::take(&mut self.barrier)))
+        Some((batch, std::mem::take(&mut self.has_barrier)))
     }
 
-    /// Shows readers the batch that was taken, now that it is durable.
+    /// Show readers the batch that was taken, which is durable now.
     pub fn publish(&mut self) {
         if let Some(batch) = self.committing.take() {
-            self.published_log().publish(batch);
+            self.lock_log().publish(batch);
         }
     }
 
-    /// Takes in frames that are durable already: of a run recorded in another process, or before a crash. At one that
-    /// is damaged, or is not the next, it ends, with those before it taken in: `StoreCorrupt`.
+    /// Record frames that are durable already, of a run recorded in another process or before a crash.
+    ///
+    /// Returns `StoreCorrupt` at the first frame that is damaged or out of order; those before it are recorded.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<()> {
         let first_seq = self.next_seq;
-        let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_one(frame?));
+        let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_frame(frame?));
         let count = self.next_seq - first_seq;
         if count > 0 {
-            let good = if outcome.is_ok() { bytes.len() } else { frames::length_of(bytes, count) };
-            self.published_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes[..good].to_vec() }));
+            let readable = if outcome.is_ok() { bytes.len() } else { frames::length_of(bytes, count) };
+            self.lock_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes[..readable].to_vec() }));
         }
         outcome
     }
 
-    fn replay_one(&mut self, (cursor, json): (Cursor, &str)) -> Result<()> {
+    fn replay_frame(&mut self, (cursor, json): (Cursor, &str)) -> Result<()> {
         if cursor.seq != self.next_seq || cursor.index.is_some() {
-            let expected = self.next_seq;
-            return Err(Error::StoreCorrupt(format!("the journal has frame {cursor} where {expected} is due")));
+            let (run_id, expected) = (&self.run_id, self.next_seq);
+            return Err(Error::StoreCorrupt(format!(
+                "the journal of run '{run_id}' has frame {cursor} in place of frame {expected}"
+            )));
         }
-        let event = Event::parse_str(json)
-            .map_err(|error| Error::StoreCorrupt(format!("frame {cursor} of the journal is no event: {error}")))?;
+        let event = Event::parse_str(json).map_err(|error| {
+            let run_id = &self.run_id;
+            Error::StoreCorrupt(format!("frame {cursor} in the journal of run '{run_id}' is not an event: {error}"))
+        })?;
         self.lifecycle.note(&event);
-        self.take_in(&event);
+        self.note(&event);
         self.next_seq += 1;
         Ok(())
     }
 
-    fn published_log(&self) -> MutexGuard<'_, RunLog> {
-        self.log.lock().expect("never poisoned")
+    fn lock_log(&self) -> MutexGuard<'_, RunLog> {
+        self.log.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// What readers read, for those who must not wait for the recorder.
+    /// Return the log that readers read, for those who must not wait for the recorder.
     pub fn log(&self) -> Arc<Mutex<RunLog>> {
         self.log.clone()
     }
 
-    /// The run so far, compacted: frames from index `skip` on, and the sequence number they go up to. A reader may
-    /// have them once that number is published.
+    /// Return the run so far, compacted: frames from index `skip` on, and the sequence number they go up to.
+    ///
+    /// A reader may see them once that number is published.
     pub fn prefix(&self, skip: u64) -> (Vec<u8>, u64) {
         let up_to = self.next_seq - 1;
         (compacted_frames(&self.compactor, up_to, skip), up_to)
     }
 
-    /// The run's compacted events as a JSON array.
+    /// Return the run's compacted events as a JSON array.
     pub fn compacted(&self) -> String {
         let mut json = String::with_capacity(self.compacted_bytes());
-        self.write_compacted(|part| json.push_str(part));
+        self.write_compacted(|slice| json.push_str(slice));
         json
     }
 
-    /// How long that array is.
+    /// Return the length of that array in bytes.
     pub fn compacted_bytes(&self) -> usize {
         let mut bytes = 0;
-        self.write_compacted(|part| bytes += part.len());
+        self.write_compacted(|slice| bytes += slice.len());
         bytes
     }
 
-    /// That array in parts: a long run's is never in memory as a whole.
+    /// Write that array in slices, so that a long run is never in memory a second time.
     pub fn write_compacted(&self, mut write: impl FnMut(&str)) {
         let mut separator = Some("[");
-        let mut empty = true;
-        self.compactor.parts(|part| match part {
-            Some(part) => {
+        let mut is_empty = true;
+        self.compactor.emit_slices(|slice| match slice {
+            Some(slice) => {
                 if let Some(separator) = separator.take() {
                     write(separator);
                 }
-                write(part);
-                empty = false;
+                write(slice);
+                is_empty = false;
             }
             None => separator = Some(","),
         });
-        write(if empty { "[]" } else { "]" });
+        write(if is_empty { "[]" } else { "]" });
     }
 
-    /// The message ids this run brought.
+    /// Iterate over the message ids this run added.
     pub fn message_ids(&self) -> impl Iterator<Item = &str> {
         self.message_ids.iter().map(String::as_str)
     }
 
-    /// How many events are recorded.
-    pub fn recorded(&self) -> u64 {
-        self.recorded
+    /// Return how many events are recorded.
+    pub fn event_count(&self) -> u64 {
+        self.event_count
     }
 
-    /// The sequence number of the last event recorded.
+    /// Return the sequence number of the last event recorded.
     pub fn last_seq(&self) -> u64 {
         self.next_seq - 1
     }
 
-    /// Whether a terminal event is recorded.
-    pub fn ended(&self) -> bool {
-        self.lifecycle.ended()
+    /// Return whether a terminal event is recorded.
+    pub fn has_ended(&self) -> bool {
+        self.lifecycle.has_ended()
     }
 
-    /// Whether that is a `RUN_ERROR`.
-    pub fn failed(&self) -> bool {
+    /// Return whether the terminal event is a `RUN_ERROR`.
+    pub fn has_failed(&self) -> bool {
         self.lifecycle.ended_with == Some(Kind::RunError)
     }
-}
-
-/// The frames of a compacted form that goes up to `seq`, from index `skip` on.
-pub fn compacted_frames(compactor: &Compactor, seq: u64, skip: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut index = 0;
-    compactor.emit(|json| {
-        if index >= skip {
-            frames::write(&mut bytes, Cursor { seq, index: Some(index) }, json);
-        }
-        index += 1;
-    });
-    bytes
-}
-
-/// The compacted form up to `seq` made again from a run's raw frames, from index `skip` on: compaction is
-/// deterministic, so it is the one a reader began with.
-pub fn recompact<'f>(frames: impl Iterator<Item = &'f [u8]>, seq: u64, skip: u64) -> Result<Vec<u8>> {
-    let mut compactor = Compactor::new();
-    for bytes in frames {
-        for frame in frames::iter(bytes) {
-            let (cursor, json) = frame?;
-            if cursor.seq <= seq {
-                compactor.push(&Event::parse_str(json)?);
-            }
-        }
-    }
-    Ok(compacted_frames(&compactor, seq, skip))
 }

@@ -1,66 +1,100 @@
-//! The events that open again what is open in a run, for a reader who comes in the middle of it.
+//! The events that open again what is open in a run, for a reader who joins in the middle of it.
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::event::{Event, Kind, object_of};
-use crate::lifecycle::{Owner, shown, tag};
+use crate::event::Event;
+use crate::family::{Edge, Family, Part, Role};
+use crate::lifecycle::Owner;
 use crate::text;
 
-/// What is open, by the kind that opens it, whose it is where names are only unique with that, and its id.
-type Key = (Kind, Owner, String);
+/// What can be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Opened {
+    Text,
+    ToolCall,
+    Reasoning,
+    Span,
+    Step,
+}
 
-/// What a run has opened so far. Made from its frames when it is asked for: a run being recorded carries none of it.
+/// Something open: what it is, its owner where its id is only unique with one, and its id.
+type Key = (Opened, Owner, String);
+
+/// The opening events of a run, less those whose closing event came.
+///
+/// It is built from a run's frames when a reader needs it, so recording a run does not pay for it.
 #[derive(Debug, Default)]
-pub(crate) struct Reopen {
-    /// In the order of the run; `None` for what was closed since.
+pub(crate) struct ReopenStreams {
+    /// The opening events in the order of the run; `None` for what was closed since.
     events: Vec<Option<String>>,
     open: HashMap<Key, usize>,
 }
 
-impl Reopen {
-    /// Takes in the next event of the run.
+impl ReopenStreams {
+    /// Push the next event of the run.
     pub(crate) fn push(&mut self, event: &Event<'_>) {
-        let (opener, field) = match event.kind() {
-            Kind::TextMessageStart | Kind::TextMessageEnd => (Kind::TextMessageStart, "messageId"),
-            Kind::ToolCallStart | Kind::ToolCallEnd => (Kind::ToolCallStart, "toolCallId"),
-            Kind::ReasoningStart | Kind::ReasoningEnd => (Kind::ReasoningStart, "messageId"),
-            Kind::ReasoningMessageStart | Kind::ReasoningMessageEnd => (Kind::ReasoningMessageStart, "messageId"),
-            Kind::StepStarted | Kind::StepFinished => (Kind::StepStarted, "stepName"),
-            // A subagent stays known when it is closed: another one may name it as its parent.
-            Kind::SubagentStarted | Kind::SubagentFinished | Kind::SubagentError => {
-                return self.events.push(Some(event.json().to_owned()));
+        match event.role() {
+            Role::Stream(family, Part::Start) => {
+                // The reader's message or call has its metadata already, and later events may have changed it.
+                self.open(Opened::from(family), family.id_field(), event, event.without_field("metadata"));
             }
-            _ => return,
-        };
-        let Some(id) = event.get(field) else { return };
-        let owner = tag(event).filter(|_| opener == Kind::StepStarted).map(Cow::into_owned);
-        let key = (opener, owner, shown(id).into_owned());
-        let closed = if event.kind() == opener {
-            self.events.push(Some(opening(event)));
-            self.open.insert(key, self.events.len() - 1)
-        } else {
-            self.open.remove(&key)
-        };
-        if let Some(at) = closed {
-            self.events[at] = None;
+            Role::Stream(family, Part::End) => self.close(Opened::from(family), family.id_field(), event),
+            Role::Span(Edge::Open) => self.open(Opened::Span, "messageId", event, event.json().to_owned()),
+            Role::Span(Edge::Close) => self.close(Opened::Span, "messageId", event),
+            Role::Step(Edge::Open) => self.open(Opened::Step, "stepName", event, event.json().to_owned()),
+            Role::Step(Edge::Close) => self.close(Opened::Step, "stepName", event),
+            // A closed subagent must stay known, because another one may name it as its parent.
+            Role::Subagent(_) => self.events.push(Some(event.json().to_owned())),
+            Role::RunStarted
+            | Role::RunFinished
+            | Role::RunError
+            | Role::Stream(_, Part::Delta)
+            | Role::Chunk(_)
+            | Role::ToolResult
+            | Role::StateSnapshot
+            | Role::StateDelta
+            | Role::MessagesSnapshot
+            | Role::ActivitySnapshot
+            | Role::ActivityDelta
+            | Role::EncryptedValue
+            | Role::Raw
+            | Role::Custom
+            | Role::Unknown => {}
         }
     }
 
-    /// The events, in the order of the run.
+    fn open(&mut self, what: Opened, id_field: &str, event: &Event<'_>, json: String) {
+        let Some(key) = key(what, id_field, event) else { return };
+        self.events.push(Some(json));
+        if let Some(earlier) = self.open.insert(key, self.events.len() - 1) {
+            self.events[earlier] = None;
+        }
+    }
+
+    fn close(&mut self, what: Opened, id_field: &str, event: &Event<'_>) {
+        if let Some(index) = key(what, id_field, event).and_then(|key| self.open.remove(&key)) {
+            self.events[index] = None;
+        }
+    }
+
+    /// Return the events, in the order of the run.
     pub(crate) fn into_events(self) -> impl Iterator<Item = String> {
         self.events.into_iter().flatten()
     }
 }
 
-/// As recorded, but that a message or call brings no metadata: it has it already, and later events may have changed it.
-fn opening(event: &Event<'_>) -> String {
-    match event.kind() {
-        Kind::StepStarted | Kind::ReasoningStart => event.json().to_owned(),
-        _ => without(event, "metadata"),
-    }
+fn key(what: Opened, id_field: &str, event: &Event<'_>) -> Option<Key> {
+    let id = text::display(event.get(id_field)?).into_owned();
+    let owner = event.subagent().filter(|_| what == Opened::Step).map(Cow::into_owned);
+    Some((what, owner, id))
 }
 
-/// The event's JSON without a field.
-pub(crate) fn without(event: &Event<'_>, field: &str) -> String {
-    object_of(event.members().filter(|(key, _)| !text::same(key, field)))
+impl From<Family> for Opened {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Text => Self::Text,
+            Family::ToolCall => Self::ToolCall,
+            Family::Reasoning => Self::Reasoning,
+        }
+    }
 }

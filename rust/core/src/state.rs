@@ -1,18 +1,20 @@
-//! The state events between two run boundaries, held and written as one snapshot.
-use crate::event::{Event, Kind};
+//! The state events between two run boundaries, merged into one snapshot.
+use crate::event::Event;
 use crate::json::{self, Json};
+use crate::kind::Kind;
 use crate::patch;
 
-/// What a window of state events comes to.
+/// The state events of one window, from which as few events as possible are written.
 #[derive(Debug, Default, Clone)]
 pub struct StateWindow {
     /// The events as they came, while nothing could be merged.
     events: Vec<String>,
-    /// The last snapshot with later patches applied; held as text until a patch needs the tree.
+    /// The last snapshot with later patches applied.
     snapshot: Option<Snapshot>,
     metadata: Option<String>,
 }
 
+/// A snapshot. It stays text until a patch needs the tree, because parsing a large state is slow.
 #[derive(Debug, Clone)]
 enum Snapshot {
     Text(String),
@@ -20,18 +22,20 @@ enum Snapshot {
 }
 
 impl StateWindow {
-    /// Takes in a `STATE_SNAPSHOT` or `STATE_DELTA`; false if it has no value and is to be kept where it stands.
+    /// Push a `STATE_SNAPSHOT` or `STATE_DELTA`.
+    ///
+    /// Returns false for an event without a value, which must be kept where it stands.
     pub fn push(&mut self, event: &Event<'_>) -> bool {
         let is_snapshot = event.kind() == Kind::StateSnapshot;
         let Some(value) = event.get(if is_snapshot { "snapshot" } else { "delta" }) else { return false };
         if let Some(later) = event.get("metadata") {
-            self.metadata = Some(json::merged(self.metadata.as_deref().unwrap_or("{}"), later));
+            self.metadata = Some(json::merge_objects(self.metadata.as_deref().unwrap_or("{}"), later));
         }
         if is_snapshot {
-            // The window's only event so far keeps its bytes; any other is merged away.
-            let alone = self.events.is_empty() && self.snapshot.is_none();
+            // A window with only one event keeps that event's bytes.
+            let is_alone = self.events.is_empty() && self.snapshot.is_none();
             self.events.clear();
-            if alone {
+            if is_alone {
                 self.events.push(event.json().into());
             }
             self.snapshot = Some(Snapshot::Text(value.into()));
@@ -41,17 +45,17 @@ impl StateWindow {
                 *snapshot = Snapshot::Tree(Json::parse(text));
             }
             if let Snapshot::Tree(tree) = snapshot {
-                // A patch that fails is skipped whole, as the client does.
+                // A patch that fails is skipped as a whole, as the client skips it.
                 let _ = patch::apply(tree, &Json::parse(value));
             }
         } else {
-            // Without a snapshot the patches are relative to a state this window never saw.
+            // Without a snapshot the patches apply to a state this window has never seen.
             self.events.push(event.json().into());
         }
         true
     }
 
-    /// The events to write for the window.
+    /// Return the events to write for the window.
     pub fn finish(self) -> Vec<String> {
         let Some(snapshot) = self.snapshot else { return self.events };
         if !self.events.is_empty() {

@@ -1,16 +1,18 @@
-//! JSON strings without decoding what need not be decoded.
+//! JSON strings in their escaped form, decoded only where their meaning is needed.
 use std::borrow::Cow;
 
-/// The text of a JSON string given as it stands between its quotes; `None` where it holds half a surrogate pair.
-pub fn decoded(escaped: &str) -> Option<Cow<'_, str>> {
+/// Decode a string from its escaped text; `None` if it holds half a surrogate pair.
+pub fn decode(escaped: &str) -> Option<Cow<'_, str>> {
     if !escaped.contains('\\') {
         return Some(Cow::Borrowed(escaped));
     }
-    String::from_utf16(&utf16(escaped)).ok().map(Cow::Owned)
+    String::from_utf16(&to_utf16(escaped)).ok().map(Cow::Owned)
 }
 
-/// The UTF-16 units of an escaped text: lone surrogates included, so that any two texts can be compared.
-pub fn utf16(escaped: &str) -> Vec<u16> {
+/// Decode an escaped text into UTF-16 units.
+///
+/// Lone surrogates survive in this form, so any two JSON strings can be compared.
+pub fn to_utf16(escaped: &str) -> Vec<u16> {
     let mut units = Vec::with_capacity(escaped.len());
     let mut chars = escaped.chars();
     while let Some(c) = chars.next() {
@@ -25,8 +27,8 @@ pub fn utf16(escaped: &str) -> Vec<u16> {
             Some('f') => units.push(12),
             Some('r') => units.push(13),
             Some('u') => {
-                let hex = chars.as_str().get(..4).expect("checked before");
-                units.push(u16::from_str_radix(hex, 16).expect("checked before"));
+                let hex = chars.as_str().get(..4).expect("the scanner has checked the escape");
+                units.push(u16::from_str_radix(hex, 16).expect("the scanner has checked the digits"));
                 chars.nth(3);
             }
             Some(plain) => units.extend_from_slice(plain.encode_utf16(&mut [0; 2])),
@@ -36,17 +38,22 @@ pub fn utf16(escaped: &str) -> Vec<u16> {
     units
 }
 
-/// Whether two escaped texts mean the same.
-pub fn same(one: &str, other: &str) -> bool {
-    one == other || ((one.contains('\\') || other.contains('\\')) && utf16(one) == utf16(other))
+/// Return whether two escaped texts mean the same string.
+pub fn is_same(one: &str, other: &str) -> bool {
+    one == other || ((one.contains('\\') || other.contains('\\')) && to_utf16(one) == to_utf16(other))
 }
 
-/// The JSON string, quotes included, that means `text`.
-pub fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a str is always JSON")
+/// Write `text` as a JSON string, quotes included.
+pub fn quote(text: &str) -> String {
+    serde_json::to_string(text).expect("every str can be written as JSON")
 }
 
-/// What stands between the quotes of a JSON string; `None` for any other value.
-pub fn inner(json: &str) -> Option<&str> {
+/// Return the text between a JSON string's quotes, still escaped; `None` for any other value.
+pub fn unquote(json: &str) -> Option<&str> {
     json.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Return a JSON value as an error message shows it: a string's text, otherwise the JSON itself.
+pub fn display(json: &str) -> Cow<'_, str> {
+    unquote(json).and_then(decode).unwrap_or(Cow::Borrowed(json))
 }

@@ -36,7 +36,7 @@ fn against_fixture(name: &str, count: usize) {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for line in text.lines() {
-        let members = scan::members(scan::text(line.as_bytes()).expect("JSON"));
+        let members = scan::members(scan::validate(line.as_bytes()).expect("JSON"));
         let part = |name: &str| members.iter().find(|(key, _)| *key == name).expect(name).1;
         let fold = folded(scan::elements(part("events")));
         if !same(&read(&fold.messages()), &read(part("messages"))) || !same(&read(&fold.state()), &read(part("state")))

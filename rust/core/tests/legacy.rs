@@ -1,5 +1,5 @@
 //! What a peer of the older generation gets. Against the real schema: `tests/test_legacy_peer.py`.
-use agentrunner_core::event::Kind;
+use agentrunner_core::kind::Kind;
 use agentrunner_core::legacy::rewrite_frames;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! The rules about the order of events, and the ends of broken runs, against the reference's fixtures and by name.
 use agentrunner_core::error::Error;
 use agentrunner_core::event::Event;
-use agentrunner_core::lifecycle::{Ending, Lifecycle};
+use agentrunner_core::finalize::Ending;
+use agentrunner_core::lifecycle::Lifecycle;
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> Vec<Value> {
@@ -125,7 +126,7 @@ fn what_finalize_appends_is_legal_wherever_a_run_is_cut() {
                 for json in run.finalize(&ending) {
                     cut.check(&Event::parse_str(&json).unwrap()).unwrap();
                 }
-                assert!(cut.ended());
+                assert!(cut.has_ended());
                 cuts += 1;
             }
         }
@@ -159,9 +160,9 @@ fn a_run_that_never_started_is_refused_until_it_does() {
     for _ in 0..2 {
         assert_eq!(check(&mut run, &finished()).unwrap_err(), "First event must be 'RUN_STARTED'");
     }
-    assert!(!run.started() && !run.ended());
+    assert!(!run.is_started() && !run.has_ended());
     check(&mut run, &started()).unwrap();
-    assert!(run.started() && !run.ended());
+    assert!(run.is_started() && !run.has_ended());
 }
 
 #[test]
@@ -483,7 +484,7 @@ fn finalize_closes_a_call_opened_again() {
     for json in run.finalize(&stop) {
         run.check(&Event::parse_str(&json).unwrap()).unwrap();
     }
-    assert!(run.ended());
+    assert!(run.has_ended());
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! A run being recorded: what readers see when, what stays in memory, what a replay refuses.
 use std::collections::HashSet;
 
-use agentrunner_core::dedup::checked_input;
+use agentrunner_core::dedup::check_input;
 use agentrunner_core::error::Error;
+use agentrunner_core::finalize::Ending;
 use agentrunner_core::frames::{self, Cursor};
-use agentrunner_core::lifecycle::Ending;
 use agentrunner_core::log::Read;
-use agentrunner_core::recorder::{Limits, Pressure, Recorder, recompact};
+use agentrunner_core::recompact::recompact;
+use agentrunner_core::recorder::{Limits, Pressure, Recorder};
 
 const INPUT: &str =
     r#"{"threadId":"t","runId":"r","messages":[{"id":"old","role":"user"},{"id":"new","role":"user"}]}"#;
@@ -68,10 +69,10 @@ fn an_input_leaves_room_for_the_event_it_stands_in() {
         let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
         format!(r#"{{"threadId":"t","runId":"r","state":{open}{close}}}"#)
     };
-    let (input, ..) = checked_input(nested(127).as_bytes(), 100).unwrap();
+    let (input, ..) = check_input(nested(127).as_bytes(), 100).unwrap();
     let mut recorder = Recorder::new("t", "r", &input, &HashSet::new(), 1, Limits::default());
     recorder.accept(STARTED).unwrap();
-    assert!(matches!(checked_input(nested(128).as_bytes(), 100), Err(Error::InvalidInput(_))));
+    assert!(matches!(check_input(nested(128).as_bytes(), 100), Err(Error::InvalidInput(_))));
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn a_replayed_run_goes_on_where_it_was() {
     let tail = String::from_utf8(commit(&mut second)).unwrap();
     assert!(tail.starts_with("id: 14\ndata: {\"type\":\"TEXT_MESSAGE_END\",\"messageId\":\"m\"}\n\n"), "{tail}");
     assert!(tail.contains(r#"{"type":"RUN_ERROR","message":"gone","code":"INTERRUPTED"}"#), "{tail}");
-    assert!(second.ended());
+    assert!(second.has_ended());
 }
 
 #[test]

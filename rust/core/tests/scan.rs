@@ -1,5 +1,6 @@
 //! The scanner against `serde_json`, on texts that are JSON, nearly JSON and not JSON at all.
-use agentrunner_core::event::{Event, Kind};
+use agentrunner_core::event::Event;
+use agentrunner_core::kind::Kind;
 use agentrunner_core::scan::{self, MAX_DEPTH};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -31,8 +32,8 @@ proptest! {
     #[test]
     fn what_serde_writes_is_accepted_whole(value in json(), pretty in any::<bool>()) {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-        prop_assert_eq!(scan::text(text.as_bytes()).unwrap(), text.as_str());
-        prop_assert_eq!(scan::minified(&text), serde_json::to_string(&value).unwrap());
+        prop_assert_eq!(scan::validate(text.as_bytes()).unwrap(), text.as_str());
+        prop_assert_eq!(scan::minify(&text), serde_json::to_string(&value).unwrap());
     }
 
     #[test]
@@ -52,28 +53,28 @@ proptest! {
                 _ => bytes.push(byte),
             }
         }
-        prop_assert_eq!(scan::text(&bytes).is_ok(), serde_accepts(&bytes), "{:?}", String::from_utf8_lossy(&bytes));
+        prop_assert_eq!(scan::validate(&bytes).is_ok(), serde_accepts(&bytes), "{:?}", String::from_utf8_lossy(&bytes));
     }
 
     #[test]
     fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        prop_assert_eq!(scan::text(&bytes).is_ok(), serde_accepts(&bytes));
+        prop_assert_eq!(scan::validate(&bytes).is_ok(), serde_accepts(&bytes));
         let _ = Event::parse(&bytes);
     }
 
     #[test]
     fn strings_of_every_length_and_alignment_end_where_they_end(before in 0..9_usize, text in "[a-z\"\\\\é]{0,40}") {
         let json = format!("{}{}", " ".repeat(before), serde_json::to_string(&text).unwrap());
-        prop_assert_eq!(scan::string(json.as_bytes(), before + 1).unwrap(), json.len());
+        prop_assert_eq!(scan::skip_string(json.as_bytes(), before + 1).unwrap(), json.len());
     }
 }
 
 #[test]
 fn nesting_is_bounded() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    assert!(scan::text(nested(MAX_DEPTH as usize).as_bytes()).is_ok());
-    assert!(scan::text(nested(MAX_DEPTH as usize + 1).as_bytes()).is_err());
-    assert!(scan::text(nested(1_000_000).as_bytes()).is_err());
+    assert!(scan::validate(nested(MAX_DEPTH as usize).as_bytes()).is_ok());
+    assert!(scan::validate(nested(MAX_DEPTH as usize + 1).as_bytes()).is_err());
+    assert!(scan::validate(nested(1_000_000).as_bytes()).is_err());
 }
 
 #[test]

@@ -1,86 +1,87 @@
-//! Fields of events read, and members of messages written.
+//! Reading fields of events, and writing members of messages.
 use crate::event::Event;
 use crate::json::Json;
-use crate::{scan, text};
+use crate::text;
 
-/// The activities a snapshot of messages decides over.
-pub(super) enum Owned {
-    /// Not said: all, if it brings one.
-    Unsaid,
+/// The activities that a snapshot of messages may drop.
+pub(super) enum Authority {
+    /// The snapshot does not say; all of them, if it brings one.
+    Undeclared,
     /// All of them.
     All,
     /// Those of these types.
     Types(Vec<Json>),
 }
 
-/// What the snapshot's metadata declares (`@ag-ui/client`, `authoritativeActivityTypes`).
-pub(super) fn authoritative_types(event: &Event<'_>) -> Owned {
+/// Read a snapshot's authority from its metadata (`@ag-ui/client`, `authoritativeActivityTypes`).
+pub(super) fn authority(event: &Event<'_>) -> Authority {
     let metadata = event.get("metadata").map(Json::parse);
     let Some(declared) = metadata.as_ref().and_then(|metadata| metadata.get("@ag-ui/client")) else {
-        return Owned::Unsaid;
+        return Authority::Undeclared;
     };
-    // What is declared but makes no sense owns nothing.
-    let Json::Object(_) = declared else { return Owned::Types(Vec::new()) };
+    // A malformed declaration gives no authority, as in the reference.
+    let Json::Object(_) = declared else { return Authority::Types(Vec::new()) };
     match declared.get("authoritativeActivityTypes") {
-        None => Owned::Unsaid,
-        Some(types) if is_null(types) => Owned::All,
-        Some(Json::Array(types)) if types.iter().all(|name| name.as_escaped().is_some()) => Owned::Types(types.clone()),
-        Some(_) => Owned::Types(Vec::new()),
+        None => Authority::Undeclared,
+        Some(types) if is_null(types) => Authority::All,
+        Some(Json::Array(types)) if types.iter().all(|name| name.as_escaped().is_some()) => {
+            Authority::Types(types.clone())
+        }
+        Some(_) => Authority::Types(Vec::new()),
     }
 }
 
-/// The messages of a JSON array; a `subagentRunId` of null is none.
-pub(super) fn messages_in(array: &str) -> impl Iterator<Item = Json> {
-    scan::elements(array).into_iter().map(Json::parse).filter_map(|mut message| {
-        let Json::Object(members) = &mut message else { return None };
-        members.retain(|(key, value)| !(is_null(value) && text::same(key, "subagentRunId")));
-        Some(message)
-    })
+/// Parse a message and drop a `subagentRunId` of null; `None` if it is not an object.
+pub(super) fn without_null_subagent(message: &str) -> Option<Json> {
+    let mut message = Json::parse(message);
+    let Json::Object(members) = &mut message else { return None };
+    members.retain(|(key, value)| !(is_null(value) && text::is_same(key, "subagentRunId")));
+    Some(message)
 }
 
-/// Whether a value is `null`.
+/// Return whether a value is `null`.
 pub(super) fn is_null(value: &Json) -> bool {
     matches!(value, Json::Scalar(text) if text == "null")
 }
 
-/// A field that is there and not null.
-pub(super) fn value_of<'e>(event: &Event<'e>, name: &str) -> Option<&'e str> {
+/// Return a field that is present and not null.
+pub(super) fn non_null<'e>(event: &Event<'e>, name: &str) -> Option<&'e str> {
     event.get(name).filter(|value| *value != "null")
 }
 
-/// An object of strings, given escaped.
+/// Build an object of strings from their escaped texts.
 pub(super) fn object(members: &[(&str, &str)]) -> Json {
-    Json::Object(members.iter().map(|(key, text)| ((*key).into(), Json::escaped(text))).collect())
+    Json::Object(members.iter().map(|(key, text)| ((*key).into(), Json::from_escaped(text))).collect())
 }
 
-/// Appends escaped text to a string member; what is no string counts as empty.
+/// Append escaped text to a string member; any other value counts as an empty string.
 pub(super) fn append(target: &mut Json, key: &str, text: &str) {
     match target.get_mut(key) {
         Some(Json::String(whole)) => whole.push_str(text),
-        _ => drop(target.set(key, Json::escaped(text))),
+        _ => drop(target.set(key, Json::from_escaped(text))),
     }
 }
 
-/// The event's `subagentRunId`, if it has one.
+/// Set the event's `subagentRunId`, if it has one.
 pub(super) fn set_subagent(message: &mut Json, event: &Event<'_>) {
-    if let Some(id) = value_of(event, "subagentRunId") {
+    if let Some(id) = non_null(event, "subagentRunId") {
         message.set("subagentRunId", Json::parse(id));
     }
 }
 
-/// What an activity snapshot says, over what the message held.
+/// Write an activity snapshot into its message.
 pub(super) fn fill_activity(message: &mut Json, event: &Event<'_>) {
     message.set("activityType", Json::parse(event.get("activityType").unwrap_or("\"\"")));
     message.set("content", Json::parse(event.get("content").unwrap_or("{}")));
     if let Json::Object(members) = message
-        && value_of(event, "subagentRunId").is_none()
+        && non_null(event, "subagentRunId").is_none()
     {
-        members.retain(|(key, _)| !text::same(key, "subagentRunId"));
+        members.retain(|(key, _)| !text::is_same(key, "subagentRunId"));
     }
     set_subagent(message, event);
 }
 
-/// Merges an event's metadata into a message's or call's, key by key.
+/// Merge an event's metadata into that of a message or tool call, key by key.
 pub(super) fn merge_metadata(target: &mut Json, event: &Event<'_>) {
     let Some(metadata) = event.get("metadata").filter(|metadata| metadata.starts_with('{')) else { return };
     let metadata = Json::parse(metadata);

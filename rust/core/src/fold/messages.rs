@@ -1,12 +1,12 @@
-//! The messages of a thread in order, found by id without a search.
+//! The messages of a thread in order, looked up by id in constant time.
 use std::collections::HashMap;
 
-use crate::json::{Json, canonical};
+use crate::json::{Json, canonicalize};
 use crate::text;
 
-/// The roles the reducer tells apart.
+/// A message's `role`, as far as the reducer distinguishes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum Author {
     Assistant,
     Tool,
     Activity,
@@ -14,10 +14,10 @@ pub(super) enum Role {
     Other,
 }
 
-impl Role {
-    /// A message's role.
+impl Author {
+    /// Read a message's role.
     pub(super) fn of(message: &Json) -> Self {
-        match message.get("role").and_then(Json::as_escaped).map(canonical).as_deref() {
+        match message.get("role").and_then(Json::as_escaped).map(canonicalize).as_deref() {
             Some("assistant") => Self::Assistant,
             Some("tool") => Self::Tool,
             Some("activity") => Self::Activity,
@@ -30,50 +30,50 @@ impl Role {
 #[derive(Debug)]
 struct Slot {
     message: Json,
-    role: Role,
+    author: Author,
     next: Option<usize>,
 }
 
-/// Messages, linked in order: tool results go in the middle without moving the rest.
+/// Messages, linked in order so that a tool result goes into the middle without moving the rest.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     slots: Vec<Slot>,
     first: Option<usize>,
     last: Option<usize>,
-    /// The first message of an id; ids in canonical escapes.
+    /// The slot of the first message of each id, in canonical escapes.
     ids: HashMap<String, usize>,
-    /// The first message of a tool call's id, and the call's place in it.
+    /// The slot of the first message of each tool call's id, and the call's index in it.
     calls: HashMap<String, (usize, usize)>,
-    /// Whether a tool call's id came twice: then one that goes away may uncover another.
-    repeated_calls: bool,
-    /// Whether ever a message was put elsewhere than at the end, went away, or came under an id already there.
-    pub(super) shuffled: bool,
+    /// Whether a tool call's id came twice. A call that is dropped may then uncover another.
+    has_repeated_calls: bool,
+    /// Whether a message was ever added before the end, dropped, or added under a known id.
+    pub(super) is_reordered: bool,
 }
 
 impl Messages {
-    /// The messages in order.
+    /// Iterate over the messages in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Json> {
         std::iter::successors(self.first, |&slot| self.slots[slot].next).map(|slot| &self.slots[slot].message)
     }
 
-    /// The first message of this (escaped) id.
+    /// Find the first message of an (escaped) id; return its slot.
     pub(super) fn find(&self, id: &str) -> Option<usize> {
-        self.ids.get(&*canonical(id)).copied()
+        self.ids.get(&*canonicalize(id)).copied()
     }
 
-    /// A message, to be changed; its id, role and tool calls' ids are left alone.
+    /// Return a message to be changed. Its id, role and tool calls' ids must stay, because they are indexed.
     pub(super) fn get_mut(&mut self, slot: usize) -> &mut Json {
         &mut self.slots[slot].message
     }
 
-    /// A message's role.
-    pub(super) fn role(&self, slot: usize) -> Role {
-        self.slots[slot].role
+    /// Return a message's author.
+    pub(super) fn author(&self, slot: usize) -> Author {
+        self.slots[slot].author
     }
 
-    /// Puts a message at the end.
+    /// Add a message at the end; return its slot.
     pub(super) fn push(&mut self, message: Json) -> usize {
-        let slot = self.keep(message);
+        let slot = self.add_slot(message);
         match self.last {
             Some(last) => self.slots[last].next = Some(slot),
             None => self.first = Some(slot),
@@ -83,54 +83,56 @@ impl Messages {
         slot
     }
 
-    /// Puts a tool call's result behind the first assistant's message of that call and the results that follow it;
-    /// at the end if there is none.
+    /// Add a tool call's result after the assistant's message of that call and the results that follow it.
+    ///
+    /// Without such a message the result goes to the end.
     pub(super) fn push_result(&mut self, call: &str, message: Json) {
         let Some(mut before) = self.assistant_of(call).map(|(slot, _)| slot) else {
             self.push(message);
             return;
         };
-        while let Some(next) = self.slots[before].next.filter(|&next| self.slots[next].role == Role::Tool) {
+        while let Some(next) = self.slots[before].next.filter(|&next| self.slots[next].author == Author::Tool) {
             before = next;
         }
         let Some(next) = self.slots[before].next else {
             self.push(message);
             return;
         };
-        let slot = self.keep(message);
-        self.shuffled = true;
+        let slot = self.add_slot(message);
+        self.is_reordered = true;
         self.slots[slot].next = Some(next);
         self.slots[before].next = Some(slot);
         let Some(id) = id_of(&self.slots[slot].message) else { return };
-        // The index keeps the first of an id: only one that now comes later gives way.
-        let earlier = self.ids.get(&id).copied();
-        let after = |other| std::iter::successors(Some(next), |&slot| self.slots[slot].next).any(|slot| slot == other);
-        if earlier.is_none_or(after) {
+        // The index has the first message of an id, so this one replaces only a message that now comes later.
+        let indexed = self.ids.get(&id).copied();
+        let is_later =
+            |other| std::iter::successors(Some(next), |&slot| self.slots[slot].next).any(|slot| slot == other);
+        if indexed.is_none_or(is_later) {
             self.ids.insert(id, slot);
         }
     }
 
-    /// Puts a message of the same id in another's place.
+    /// Replace a message by another of the same id.
     pub(super) fn replace(&mut self, slot: usize, message: Json) {
-        self.shuffled = true;
+        self.is_reordered = true;
         for (id, _) in calls_of(&self.slots[slot].message) {
-            if self.calls.get(&id).is_some_and(|found| found.0 == slot) {
+            if self.calls.get(&id).is_some_and(|indexed| indexed.0 == slot) {
                 self.calls.remove(&id);
             }
         }
-        self.slots[slot].role = Role::of(&message);
+        self.slots[slot].author = Author::of(&message);
         self.slots[slot].message = message;
-        if self.repeated_calls {
+        if self.has_repeated_calls {
             for message in self.take() {
                 self.push(message);
             }
         }
     }
 
-    /// All messages in order, none left.
+    /// Take all messages out, in order.
     pub(super) fn take(&mut self) -> Vec<Json> {
         let mut all = std::mem::take(self);
-        self.shuffled = all.shuffled;
+        self.is_reordered = all.is_reordered;
         let mut next = all.first;
         let mut taken = Vec::with_capacity(all.slots.len());
         while let Some(slot) = next {
@@ -140,79 +142,79 @@ impl Messages {
         taken
     }
 
-    /// A tool call by its id, in the first message that has one.
+    /// Find a tool call by its id, in the first message that has it.
     pub(super) fn call(&mut self, id: &str) -> Option<&mut Json> {
-        let place = *self.calls.get(&*canonical(id))?;
-        self.call_at(place)
+        let position = *self.calls.get(&*canonicalize(id))?;
+        self.call_at(position)
     }
 
-    /// [`Messages::call`], in the first assistant's message that has one.
+    /// Find a tool call by its id, in the first assistant's message that has it.
     pub(super) fn assistant_call(&mut self, id: &str) -> Option<&mut Json> {
-        let place = self.assistant_of(id)?;
-        self.call_at(place)
+        let position = self.assistant_of(id)?;
+        self.call_at(position)
     }
 
-    /// Adds a tool call of a new id to a message.
+    /// Add a tool call of a new id to a message.
     pub(super) fn push_call(&mut self, slot: usize, id: &str, call: Json) -> Option<&mut Json> {
         let message = &mut self.slots[slot].message;
         if matches!(message.get("toolCalls"), None | Some(Json::Scalar(_))) {
             message.set("toolCalls", Json::Array(Vec::new()));
         }
         let Some(Json::Array(calls)) = message.get_mut("toolCalls") else { return None };
-        let at = calls.len();
+        let index = calls.len();
         calls.push(call);
-        self.calls.insert(canonical(id).into_owned(), (slot, at));
-        self.call_at((slot, at))
+        self.calls.insert(canonicalize(id).into_owned(), (slot, index));
+        self.call_at((slot, index))
     }
 
-    fn call_at(&mut self, (slot, at): (usize, usize)) -> Option<&mut Json> {
+    fn call_at(&mut self, (slot, index): (usize, usize)) -> Option<&mut Json> {
         match self.slots[slot].message.get_mut("toolCalls") {
-            Some(Json::Array(calls)) => calls.get_mut(at),
+            Some(Json::Array(calls)) => calls.get_mut(index),
             _ => None,
         }
     }
 
     fn assistant_of(&self, call: &str) -> Option<(usize, usize)> {
-        let place = *self.calls.get(&*canonical(call))?;
-        if self.slots[place.0].role == Role::Assistant {
-            return Some(place);
+        let position = *self.calls.get(&*canonicalize(call))?;
+        if self.slots[position.0].author == Author::Assistant {
+            return Some(position);
         }
-        // Only a snapshot can give tool calls to another role.
+        // Only a snapshot can give tool calls to another author, so this search is rare.
         std::iter::successors(self.first, |&slot| self.slots[slot].next)
-            .filter(|&slot| self.slots[slot].role == Role::Assistant)
+            .filter(|&slot| self.slots[slot].author == Author::Assistant)
             .find_map(|slot| {
                 let mut calls = calls_of(&self.slots[slot].message);
-                calls.find(|(id, _)| text::same(id, call)).map(|(_, at)| (slot, at))
+                calls.find(|(id, _)| text::is_same(id, call)).map(|(_, index)| (slot, index))
             })
     }
 
-    fn keep(&mut self, message: Json) -> usize {
-        self.slots.push(Slot { role: Role::of(&message), message, next: None });
+    fn add_slot(&mut self, message: Json) -> usize {
+        self.slots.push(Slot { author: Author::of(&message), message, next: None });
         self.slots.len() - 1
     }
 
     fn index(&mut self, slot: usize) {
         let message = &self.slots[slot].message;
-        let first = id_of(message).is_some_and(|id| *self.ids.entry(id).or_insert(slot) == slot);
-        self.shuffled |= !first;
-        for (id, at) in calls_of(message) {
-            if *self.calls.entry(id).or_insert((slot, at)) != (slot, at) {
-                self.repeated_calls = true;
+        let is_first = id_of(message).is_some_and(|id| *self.ids.entry(id).or_insert(slot) == slot);
+        self.is_reordered |= !is_first;
+        for (id, index) in calls_of(message) {
+            if *self.calls.entry(id).or_insert((slot, index)) != (slot, index) {
+                self.has_repeated_calls = true;
             }
         }
     }
 }
 
-/// A message's or call's id in canonical escapes.
+/// Return a message's or tool call's id in canonical escapes.
 pub(super) fn id_of(item: &Json) -> Option<String> {
-    Some(canonical(item.get("id")?.as_escaped()?).into_owned())
+    Some(canonicalize(item.get("id")?.as_escaped()?).into_owned())
 }
 
-/// The ids of a message's tool calls with their places.
+/// Iterate over the ids of a message's tool calls with their indexes.
 fn calls_of(message: &Json) -> impl Iterator<Item = (String, usize)> {
     let calls = match message.get("toolCalls") {
         Some(Json::Array(calls)) => &calls[..],
         _ => &[],
     };
-    calls.iter().enumerate().filter_map(|(at, call)| Some((id_of(call)?, at)))
+    calls.iter().enumerate().filter_map(|(index, call)| Some((id_of(call)?, index)))
 }

@@ -1,7 +1,11 @@
-//! The event schema of `@ag-ui/core` 0.0.59, field by field; fields that may hold anything are not listed.
+//! The event schema of `@ag-ui/core` 0.0.59, field by field. Fields that may hold any value are not listed.
 //!
-//! Where it is wider than 1.0 (THINKING_*, `binary` parts, null for a few fields) so is this: what it reads is left
-//! alone. Beside its rules stand ours: what is put where a field is missing or of another type.
+//! Where that schema is wider than 1.0 (THINKING_*, `binary` parts, null for a few fields), so is this one, because what
+//! a legacy client can read stays as it is. Beside its rules it has our own: what replaces a field that is missing or
+//! of another type.
+use crate::event::Event;
+use crate::family::{Family, Part, Role};
+use crate::kind::Kind;
 use crate::text;
 
 /// What a value must be.
@@ -16,36 +20,36 @@ pub(super) enum Rule {
     /// A whole number, not negative.
     Count,
     Bool,
-    /// An object of any members.
+    /// An object with any members.
     Map,
-    /// An array of anything.
+    /// An array with any items.
     List,
-    /// An array, of at least so many items.
+    /// An array of at least so many items.
     ListOf {
         item: &'static Rule,
-        least: usize,
+        at_least: usize,
     },
     Object(&'static Shape),
     /// An object of the shape its tag names.
     Tagged(&'static str, &'static [(&'static str, Shape)]),
-    /// A string; 1.0 also has parts there, agents of every kind also other things, and they are put in words.
-    Words,
-    /// A user's words: a string, or parts.
-    Content,
-    /// A part of them.
-    Part,
+    /// A string. 1.0 also allows content parts, and agents also send other values; both are turned into text.
+    PlainText,
+    /// A user's content: a string or parts.
+    UserContent,
+    /// A part of a user's content.
+    ContentPart,
 }
 
-/// What becomes of a field that is missing or does not fit.
+/// What happens to a field that is missing or does not fit.
 #[derive(Clone, Copy)]
 pub(super) enum Need {
-    /// The whole is refused.
+    /// The whole object is refused.
     Required,
-    /// It is left out.
+    /// The field is left out.
     Optional,
-    /// It is left out; null may stay.
+    /// The field is left out, unless it is null.
     Nullable,
-    /// This JSON is put in its place: without the whole, what follows would be refused as well.
+    /// The field is set to this JSON. Without the whole object, later events would be refused too.
     Filled(&'static str),
 }
 
@@ -59,21 +63,21 @@ pub(super) struct Field {
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     groups: [&'static [Field]; 2],
-    /// Whether any other field is refused.
-    pub(super) strict: bool,
+    /// Whether every other field is refused.
+    pub(super) is_strict: bool,
 }
 
 impl Shape {
     const fn of(fields: &'static [Field]) -> Self {
-        Self { groups: [fields, &[]], strict: false }
+        Self { groups: [fields, &[]], is_strict: false }
     }
 
     const fn with(groups: [&'static [Field]; 2]) -> Self {
-        Self { groups, strict: false }
+        Self { groups, is_strict: false }
     }
 
     const fn strict(fields: &'static [Field]) -> Self {
-        Self { groups: [fields, &[]], strict: true }
+        Self { groups: [fields, &[]], is_strict: true }
     }
 
     pub(super) fn fields(&self) -> impl Iterator<Item = &'static Field> + use<> {
@@ -81,10 +85,10 @@ impl Shape {
         one.iter().chain(two)
     }
 
-    /// Where the field of this (escaped) key stands.
-    pub(super) fn place(&self, key: &str) -> Option<usize> {
+    /// Return the index of a field by its (escaped) key.
+    pub(super) fn index_of(&self, key: &str) -> Option<usize> {
         if key.contains('\\') {
-            return self.fields().position(|field| text::same(field.name, key));
+            return self.fields().position(|field| text::is_same(field.name, key));
         }
         self.fields().position(|field| field.name == key)
     }
@@ -106,52 +110,66 @@ const fn filled(name: &'static str, rule: Rule, json: &'static str) -> Field {
     field(name, rule, Need::Filled(json))
 }
 
-use Rule::{Bool, Content, Count, List, ListOf, Map, Number, Object, OneOf, Tagged, Text, Words};
+use Rule::{Bool, Count, List, ListOf, Map, Number, Object, OneOf, PlainText, Tagged, Text, UserContent};
 
-/// The shape of an event of this type; `None` for one that 0.0.59 does not know.
-pub(super) fn event(name: &str) -> Option<Shape> {
-    let (base, fields): (_, &[Field]) = match name {
-        "RUN_STARTED" => (RUN, RUN_STARTED),
-        "RUN_FINISHED" => (RUN, RUN_FINISHED),
-        "RUN_ERROR" => (RUN, RUN_ERROR),
-        "MESSAGES_SNAPSHOT" => (RUN, const { &[required("messages", MESSAGES)] }),
-        "THINKING_START" => (RUN, const { &[optional("title", Text)] }),
-        "THINKING_END" | "THINKING_TEXT_MESSAGE_START" | "THINKING_TEXT_MESSAGE_END" => (RUN, &[]),
-        "THINKING_TEXT_MESSAGE_CONTENT" => (RUN, const { &[required("delta", Text)] }),
-        "TEXT_MESSAGE_START" => (ANY, const { &[MESSAGE_ID, optional("role", TEXT_ROLE), optional("name", Text)] }),
-        "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT" => (ANY, const { &[MESSAGE_ID, required("delta", Text)] }),
-        "TEXT_MESSAGE_END" | "REASONING_MESSAGE_END" | "REASONING_START" | "REASONING_END" => {
-            (ANY, const { &[MESSAGE_ID] })
-        }
-        "TEXT_MESSAGE_CHUNK" => (ANY, TEXT_MESSAGE_CHUNK),
-        "REASONING_MESSAGE_START" => {
-            (ANY, const { &[MESSAGE_ID, filled("role", OneOf(&["reasoning"]), "\"reasoning\"")] })
-        }
-        "REASONING_MESSAGE_CHUNK" => (ANY, const { &[optional("messageId", Text), optional("delta", Text)] }),
-        "REASONING_ENCRYPTED_VALUE" => (ANY, REASONING_ENCRYPTED_VALUE),
-        "TOOL_CALL_START" => (ANY, TOOL_CALL_START),
-        "TOOL_CALL_ARGS" => (ANY, const { &[CALL_ID, required("delta", Text)] }),
-        "TOOL_CALL_END" => (ANY, const { &[CALL_ID] }),
-        "TOOL_CALL_RESULT" => (ANY, TOOL_CALL_RESULT),
-        "TOOL_CALL_CHUNK" => (ANY, TOOL_CALL_CHUNK),
-        "STATE_SNAPSHOT" => (ANY, &[]),
-        "STATE_DELTA" => (ANY, const { &[required("delta", List)] }),
-        "ACTIVITY_SNAPSHOT" => (ANY, ACTIVITY_SNAPSHOT),
-        "ACTIVITY_DELTA" => (ANY, const { &[MESSAGE_ID, required("activityType", Text), required("patch", List)] }),
-        "RAW" => (ANY, const { &[optional("source", Text)] }),
-        "CUSTOM" => (ANY, const { &[required("name", Text)] }),
-        "STEP_STARTED" | "STEP_FINISHED" => (ANY, const { &[required("stepName", Text)] }),
-        "SUBAGENT_STARTED" => (RUN, SUBAGENT_STARTED),
-        "SUBAGENT_FINISHED" => (RUN, SUBAGENT_FINISHED),
-        "SUBAGENT_ERROR" => (RUN, SUBAGENT_ERROR),
-        _ => return None,
+/// Return the shape of an event; `None` for one that 0.0.59 does not know.
+pub(super) fn shape_of(event: &Event<'_>) -> Option<Shape> {
+    let (base, fields): (_, &[Field]) = match event.role() {
+        Role::RunStarted => (RUN, RUN_STARTED),
+        Role::RunFinished => (RUN, RUN_FINISHED),
+        Role::RunError => (RUN, RUN_ERROR),
+        Role::MessagesSnapshot => (RUN, const { &[required("messages", MESSAGES)] }),
+        Role::Stream(family, part) => (ANY, stream_fields(family, part)),
+        Role::Chunk(Family::Text) => (ANY, TEXT_MESSAGE_CHUNK),
+        Role::Chunk(Family::ToolCall) => (ANY, TOOL_CALL_CHUNK),
+        Role::Chunk(Family::Reasoning) => (ANY, const { &[optional("messageId", Text), optional("delta", Text)] }),
+        Role::Span(_) => (ANY, const { &[MESSAGE_ID] }),
+        Role::EncryptedValue => (ANY, REASONING_ENCRYPTED_VALUE),
+        Role::ToolResult => (ANY, TOOL_CALL_RESULT),
+        Role::StateSnapshot => (ANY, &[]),
+        Role::StateDelta => (ANY, const { &[required("delta", List)] }),
+        Role::ActivitySnapshot => (ANY, ACTIVITY_SNAPSHOT),
+        Role::ActivityDelta => (ANY, const { &[MESSAGE_ID, required("activityType", Text), required("patch", List)] }),
+        Role::Raw => (ANY, const { &[optional("source", Text)] }),
+        Role::Custom => (ANY, const { &[required("name", Text)] }),
+        Role::Step(_) => (ANY, const { &[required("stepName", Text)] }),
+        Role::Subagent(_) => match event.kind() {
+            Kind::SubagentStarted => (RUN, SUBAGENT_STARTED),
+            Kind::SubagentFinished => (RUN, SUBAGENT_FINISHED),
+            _ => (RUN, SUBAGENT_ERROR),
+        },
+        Role::Unknown => (RUN, thinking_fields(&event.string("type")?)?),
     };
     Some(Shape::with([fields, base]))
 }
 
-/// What every event may have.
+fn stream_fields(family: Family, part: Part) -> &'static [Field] {
+    match (family, part) {
+        (Family::Text, Part::Start) => const { &[MESSAGE_ID, optional("role", TEXT_ROLE), optional("name", Text)] },
+        (Family::Reasoning, Part::Start) => {
+            const { &[MESSAGE_ID, filled("role", OneOf(&["reasoning"]), "\"reasoning\"")] }
+        }
+        (Family::Text | Family::Reasoning, Part::Delta) => const { &[MESSAGE_ID, required("delta", Text)] },
+        (Family::Text | Family::Reasoning, Part::End) => const { &[MESSAGE_ID] },
+        (Family::ToolCall, Part::Start) => TOOL_CALL_START,
+        (Family::ToolCall, Part::Delta) => const { &[CALL_ID, required("delta", Text)] },
+        (Family::ToolCall, Part::End) => const { &[CALL_ID] },
+    }
+}
+
+/// Return the fields of the kinds that 0.0.59 has and 1.0 no longer has.
+fn thinking_fields(name: &str) -> Option<&'static [Field]> {
+    match name {
+        "THINKING_START" => Some(const { &[optional("title", Text)] }),
+        "THINKING_END" | "THINKING_TEXT_MESSAGE_START" | "THINKING_TEXT_MESSAGE_END" => Some(&[]),
+        "THINKING_TEXT_MESSAGE_CONTENT" => Some(const { &[required("delta", Text)] }),
+        _ => None,
+    }
+}
+
+/// The fields that every event may have.
 const RUN: &[Field] = &[optional("timestamp", Number), METADATA];
-/// The same, and whose work it is.
+/// The fields that every event may have, and its subagent.
 const ANY: &[Field] = &[optional("timestamp", Number), METADATA, OWNER];
 
 const METADATA: Field = optional("metadata", Map);
@@ -160,14 +178,14 @@ const MESSAGE_ID: Field = required("messageId", Text);
 const CALL_ID: Field = required("toolCallId", Text);
 const THREAD_ID: Field = filled("threadId", Text, "\"\"");
 const RUN_ID: Field = filled("runId", Text, "\"\"");
-const USAGE: Field = optional("usage", ListOf { item: &Object(&TOKEN_USAGE), least: 0 });
+const USAGE: Field = optional("usage", ListOf { item: &Object(&TOKEN_USAGE), at_least: 0 });
 const TEXT_ROLE: Rule = OneOf(&["developer", "system", "assistant", "user"]);
 
 const RUN_STARTED: &[Field] =
     &[THREAD_ID, RUN_ID, optional("parentRunId", Text), optional("input", Object(&Shape::of(INPUT)))];
 const RUN_FINISHED: &[Field] =
     &[THREAD_ID, RUN_ID, field("outcome", Tagged("type", RUN_OUTCOMES), Need::Nullable), USAGE];
-const RUN_ERROR: &[Field] = &[filled("message", Words, "\"\""), optional("code", Text), USAGE];
+const RUN_ERROR: &[Field] = &[filled("message", PlainText, "\"\""), optional("code", Text), USAGE];
 const TEXT_MESSAGE_CHUNK: &[Field] =
     &[optional("messageId", Text), optional("role", TEXT_ROLE), optional("delta", Text), optional("name", Text)];
 const REASONING_ENCRYPTED_VALUE: &[Field] = &[
@@ -178,7 +196,7 @@ const REASONING_ENCRYPTED_VALUE: &[Field] = &[
 const TOOL_CALL_START: &[Field] =
     &[CALL_ID, filled("toolCallName", Text, "\"\""), field("parentMessageId", Text, Need::Nullable)];
 const TOOL_CALL_RESULT: &[Field] =
-    &[MESSAGE_ID, CALL_ID, required("content", Words), optional("role", OneOf(&["tool"]))];
+    &[MESSAGE_ID, CALL_ID, required("content", PlainText), optional("role", OneOf(&["tool"]))];
 const TOOL_CALL_CHUNK: &[Field] = &[
     optional("toolCallId", Text),
     optional("toolCallName", Text),
@@ -198,7 +216,7 @@ const SUBAGENT_STARTED: &[Field] = &[
 const SUBAGENT_FINISHED: &[Field] =
     &[required("subagentRunId", Text), optional("outcome", Tagged("type", SUBAGENT_OUTCOMES))];
 const SUBAGENT_ERROR: &[Field] =
-    &[required("subagentRunId", Text), filled("message", Words, "\"\""), optional("code", Text)];
+    &[required("subagentRunId", Text), filled("message", PlainText, "\"\""), optional("code", Text)];
 
 const TOKEN_USAGE: Shape = Shape::of(&[
     optional("provider", Text),
@@ -212,13 +230,13 @@ const TOKEN_USAGE: Shape = Shape::of(&[
 
 const RUN_OUTCOMES: &[(&str, Shape)] = &[
     ("success", Shape::strict(&[TYPE])),
-    ("interrupt", Shape::strict(&[TYPE, required("interrupts", ListOf { item: &Object(&INTERRUPT), least: 1 })])),
+    ("interrupt", Shape::strict(&[TYPE, required("interrupts", ListOf { item: &Object(&INTERRUPT), at_least: 1 })])),
 ];
 const SUBAGENT_OUTCOMES: &[(&str, Shape)] = &[
     ("success", Shape::strict(&[TYPE])),
-    ("suspended", Shape::strict(&[TYPE, optional("interruptIds", ListOf { item: &Text, least: 0 })])),
+    ("suspended", Shape::strict(&[TYPE, optional("interruptIds", ListOf { item: &Text, at_least: 0 })])),
 ];
-/// The tag of these, looked at before.
+/// The tag of these shapes, which was checked to choose the shape.
 const TYPE: Field = required("type", Text);
 
 const INTERRUPT: Shape = Shape::of(&[
@@ -237,46 +255,46 @@ const INPUT: &[Field] = &[
     RUN_ID,
     optional("parentRunId", Text),
     filled("messages", MESSAGES, "[]"),
-    filled("tools", ListOf { item: &Object(&TOOL), least: 0 }, "[]"),
-    filled("context", ListOf { item: &Object(&CONTEXT), least: 0 }, "[]"),
-    optional("resume", ListOf { item: &Object(&RESUME), least: 0 }),
+    filled("tools", ListOf { item: &Object(&TOOL), at_least: 0 }, "[]"),
+    filled("context", ListOf { item: &Object(&CONTEXT), at_least: 0 }, "[]"),
+    optional("resume", ListOf { item: &Object(&RESUME), at_least: 0 }),
 ];
 const TOOL: Shape = Shape::of(&[required("name", Text), required("description", Text), METADATA]);
 const CONTEXT: Shape = Shape::of(&[required("description", Text), required("value", Text)]);
 const RESUME: Shape =
     Shape::of(&[required("interruptId", Text), required("status", OneOf(&["resolved", "cancelled"])), METADATA]);
 
-const MESSAGES: Rule = ListOf { item: &Tagged("role", ROLES), least: 0 };
-/// What every message has.
+const MESSAGES: Rule = ListOf { item: &Tagged("role", ROLES), at_least: 0 };
+/// The fields that every message has.
 const MESSAGE: &[Field] = &[required("id", Text), METADATA, OWNER];
 const ROLES: &[(&str, Shape)] = &[
     ("developer", Shape::with([MESSAGE, INSTRUCTIONS])),
     ("system", Shape::with([MESSAGE, INSTRUCTIONS])),
     ("assistant", Shape::with([MESSAGE, ASSISTANT])),
-    ("user", Shape::with([MESSAGE, &[NAME, ENCRYPTED, required("content", Content)]])),
-    ("tool", Shape::with([MESSAGE, &[CALL_ID, ENCRYPTED, required("content", Words), optional("error", Text)]])),
+    ("user", Shape::with([MESSAGE, &[NAME, ENCRYPTED, required("content", UserContent)]])),
+    ("tool", Shape::with([MESSAGE, &[CALL_ID, ENCRYPTED, required("content", PlainText), optional("error", Text)]])),
     ("activity", Shape::with([MESSAGE, &[required("activityType", Text), required("content", Map)]])),
-    ("reasoning", Shape::with([MESSAGE, &[ENCRYPTED, required("content", Words)]])),
+    ("reasoning", Shape::with([MESSAGE, &[ENCRYPTED, required("content", PlainText)]])),
 ];
 const NAME: Field = optional("name", Text);
 const ENCRYPTED: Field = optional("encryptedValue", Text);
-const INSTRUCTIONS: &[Field] = &[NAME, ENCRYPTED, required("content", Words)];
+const INSTRUCTIONS: &[Field] = &[NAME, ENCRYPTED, required("content", PlainText)];
 const ASSISTANT: &[Field] = &[
     NAME,
     ENCRYPTED,
-    optional("content", Words),
-    optional("toolCalls", ListOf { item: &Object(&TOOL_CALL), least: 0 }),
+    optional("content", PlainText),
+    optional("toolCalls", ListOf { item: &Object(&TOOL_CALL), at_least: 0 }),
 ];
 const TOOL_CALL: Shape = Shape::of(&[
     required("id", Text),
     filled("type", OneOf(&["function"]), "\"function\""),
-    required("function", Object(&Shape::of(&[required("name", Text), required("arguments", Words)]))),
+    required("function", Object(&Shape::of(&[required("name", Text), required("arguments", PlainText)]))),
     ENCRYPTED,
     METADATA,
 ]);
 
-/// The parts of a user's message.
-pub(super) const PARTS: &[(&str, Shape)] = &[
+/// The parts of a user's message, by their type.
+pub(super) const CONTENT_PARTS: &[(&str, Shape)] = &[
     ("text", Shape::of(&[required("text", Text)])),
     ("image", MEDIA),
     ("audio", MEDIA),
@@ -289,7 +307,7 @@ const SOURCES: &[(&str, Shape)] = &[
     ("data", Shape::of(&[required("value", Text), required("mimeType", Text)])),
     ("url", Shape::of(&[required("value", Text), optional("mimeType", Text)])),
 ];
-/// One of `id`, `url` and `data` must say something.
+/// One of `id`, `url` and `data` must not be empty.
 const BINARY: Shape = Shape::of(&[
     required("mimeType", Text),
     optional("id", Text),

@@ -6,7 +6,7 @@ use super::schema::store_error;
 use super::store::{SqliteStore, exists, refuse_running, signed, unsigned};
 use super::threads::ThreadRow;
 use crate::error::{Error, Result};
-use crate::{dedup, frames};
+use crate::{dedup, stored_run};
 
 /// A finished run as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,8 @@ fn runs(db: &Connection, thread_id: &str, after: u64, limit: usize) -> rusqlite:
         let run_id: String = row.get(0)?;
         let own: bool = row.get(4)?;
         let ids = if own { None } else { Some((thread_id, run_id.as_str())) };
-        let Some(events) = row.get_ref(5)?.as_bytes().ok().and_then(|events| frames::completed(events, ids).ok())
+        let Some(events) =
+            row.get_ref(5)?.as_bytes().ok().and_then(|events| stored_run::fill_run_ids(events, ids).ok())
         else {
             continue;
         };
@@ -115,7 +116,7 @@ fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> 
 
 fn insert(db: &Connection, thread_id: &str, run: &StoredRun) -> Result<()> {
     let unreadable = |error| Error::Store(format!("run '{}' cannot be read: {error}", run.run_id));
-    frames::completed(&run.events, None).map_err(unreadable)?;
+    stored_run::fill_run_ids(&run.events, None).map_err(unreadable)?;
     let text = std::str::from_utf8(&run.events).expect("just read");
     let write = || -> rusqlite::Result<()> {
         let last: Option<(String, i64)> = db
@@ -142,7 +143,7 @@ fn insert(db: &Connection, thread_id: &str, run: &StoredRun) -> Result<()> {
         )?
         .execute(params![id, thread_id, signed(run.first_seq), signed(run.last_seq)])?;
         mark_indexed(db, id)?;
-        add_message_ids(db, thread_id, dedup::ids_of_run(&run.events).1.iter().map(String::as_str))
+        add_message_ids(db, thread_id, dedup::summarize_run(&run.events).1.iter().map(String::as_str))
     };
     write().map_err(store_error)
 }

@@ -18,12 +18,12 @@ pub fn in_ms(milliseconds: i64) -> i64 {
 pub fn begin_boot(db: &Connection, resume_ms: i64) -> Result<()> {
     let begin = || -> rusqlite::Result<()> {
         let same = "SELECT 1 FROM boot WHERE id = ?1 AND id <> ''";
-        if db.prepare(same)?.exists([clock::boot()])? {
+        if db.prepare(same)?.exists([clock::boot_id()])? {
             return Ok(());
         }
         let write = db.unchecked_transaction()?;
         write.execute("DELETE FROM boot", [])?;
-        write.execute("INSERT INTO boot VALUES (?1)", [clock::boot()])?;
+        write.execute("INSERT INTO boot VALUES (?1)", [clock::boot_id()])?;
         write.execute("UPDATE journal_expiry SET expires_at = ?1", params![in_ms(resume_ms)])?;
         write.commit()
     };

@@ -8,6 +8,7 @@ use crate::dedup;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::frames::{self, Cursor};
+use crate::stored_run;
 
 /// Stored runs as frames.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ fn history(db: &Connection, thread_id: &str, after: Cursor, until: Option<u64>, 
                 let begin = page.bytes.len();
                 let bare = if own { None } else { Some(row.get::<_, String>(4)?) };
                 let ids = bare.as_deref().map(|run_id| (thread_id, run_id));
-                if frames::write_run(&mut page.bytes, events, last_seq, skip, ids).is_err() {
+                if stored_run::write_frames(&mut page.bytes, events, last_seq, skip, ids).is_err() {
                     // A corrupt row costs that row, never the thread; `doctor` names it.
                     page.bytes.truncate(begin);
                 }
@@ -236,7 +237,7 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
             let (id, thread_id, created_at): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             newest = id;
             let events = row.get_ref(3)?.as_bytes().unwrap_or_default();
-            let (count, ids) = dedup::ids_of_run(events);
+            let (count, ids) = dedup::summarize_run(events);
             let count = signed(count);
             let first_seq = head_seq(db, &thread_id)? + 1;
             // An empty or corrupt row takes a number of its own too, so that each run ends at another.

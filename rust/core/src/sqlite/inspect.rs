@@ -7,7 +7,7 @@ use super::lease::live_runs;
 use super::schema::{now_ms, store_error};
 use super::store::SqliteStore;
 use crate::error::Result;
-use crate::frames;
+use crate::stored_run;
 
 /// The state of a file.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ fn inspect(db: &Connection) -> rusqlite::Result<Report> {
     let mut statement = db.prepare("SELECT thread_id, run_id, events FROM agent_runs ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if !row.get_ref(2)?.as_bytes().is_ok_and(frames::is_run) {
+        if !row.get_ref(2)?.as_bytes().is_ok_and(stored_run::is_readable) {
             corrupt.push((named(row, 0)?, named(row, 1)?));
         }
     }

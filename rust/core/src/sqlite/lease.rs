@@ -54,7 +54,7 @@ impl Leases {
 
     fn has_ended(&self, owner: &str, token: i64, expires_at: i64, now: i64) -> bool {
         match owner::clock_of(owner) {
-            Clock::Over => true,
+            Clock::EarlierBoot => true,
             Clock::Ours if expires_at >= STEADY => expires_at < STEADY + now || owner::is_gone(owner),
             _ => owner::is_gone(owner) || self.was_silent(token, expires_at, now),
         }

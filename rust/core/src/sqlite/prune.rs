@@ -75,7 +75,7 @@ fn prune_thread(db: &Connection, thread_id: &str, kept: Retention, limit: u32) -
             break;
         }
         newest = (row.get(0)?, row.get(1)?);
-        ids.extend(dedup::ids_of_run(row.get_ref(3)?.as_bytes().unwrap_or_default()).1);
+        ids.extend(dedup::summarize_run(row.get_ref(3)?.as_bytes().unwrap_or_default()).1);
         left -= 1;
         removed += 1;
     }
@@ -111,7 +111,7 @@ fn forget_ids(db: &Connection, thread_id: &str, mut ids: HashSet<String>) -> rus
     while !ids.is_empty()
         && let Some(row) = rows.next()?
     {
-        for id in dedup::ids_of_run(row.get_ref(0)?.as_bytes().unwrap_or_default()).1 {
+        for id in dedup::summarize_run(row.get_ref(0)?.as_bytes().unwrap_or_default()).1 {
             ids.remove(&id);
         }
     }
