@@ -1,4 +1,4 @@
-"""Cross-origin requests: what a browser is told, on every answer (the original's CORS tests)."""
+"""Cross-origin requests: the headers of every response (the original's CORS tests)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("method", "path", "content", "status"), ANSWERS)
 @pytest.mark.parametrize("origin", [None, PAGE])
-async def test_every_answer_says_who_may_read_it(
+async def test_every_response_names_the_origins_that_may_read_it(
     origin: str | None, method: str, path: str, content: Any, status: int, memory_factory: MemoryFactory
 ) -> None:
     client = serving(memory_factory, True)
@@ -62,7 +62,7 @@ async def test_every_answer_says_who_may_read_it(
 
 @pytest.mark.parametrize(("method", "path", "content", "status"), ANSWERS)
 @pytest.mark.parametrize("cors", [None, False])
-async def test_without_cors_nothing_is_said(
+async def test_without_cors_there_are_no_cors_headers(
     cors: Any, method: str, path: str, content: Any, status: int, memory_factory: MemoryFactory
 ) -> None:
     answer = await serving(memory_factory, cors).send(method, path, content, headers=from_page(PAGE))
@@ -70,7 +70,7 @@ async def test_without_cors_nothing_is_said(
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-async def test_an_error_of_the_server_says_so_as_well(memory_factory: MemoryFactory) -> None:
+async def test_a_server_error_has_cors_headers_as_well(memory_factory: MemoryFactory) -> None:
     class Stubborn:
         run = AGENT
 
@@ -97,7 +97,7 @@ async def test_any_preflight_is_answered(path: str, memory_factory: MemoryFactor
     assert vary(answer) == VARY
 
 
-async def test_a_preflight_of_ones_own_choice(memory_factory: MemoryFactory) -> None:
+async def test_a_preflight_has_the_configured_headers(memory_factory: MemoryFactory) -> None:
     cors = Cors(
         origin=PAGE, credentials=True, allow_methods=["GET", "POST"], allow_headers=["x-a", "x-b"],
         expose_headers=["x-c", "x-d"], max_age=600,
@@ -115,7 +115,7 @@ async def test_a_preflight_of_ones_own_choice(memory_factory: MemoryFactory) -> 
     assert vary(answer) == {*VARY, "Origin"}
 
 
-async def test_a_preflight_may_be_forgotten_at_once(memory_factory: MemoryFactory) -> None:
+async def test_a_max_age_of_zero_is_sent(memory_factory: MemoryFactory) -> None:
     answer = await serving(memory_factory, Cors(max_age=0)).send("OPTIONS", "/info")
     assert answer.headers["access-control-max-age"] == "0"
 
@@ -127,7 +127,7 @@ async def test_a_preflight_needs_no_authentication(memory_factory: MemoryFactory
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (401, "*")
 
 
-async def test_a_preflight_of_an_origin_that_is_not_allowed_names_none(memory_factory: MemoryFactory) -> None:
+async def test_a_preflight_from_a_forbidden_origin_names_no_origin(memory_factory: MemoryFactory) -> None:
     answer = await serving(memory_factory, Cors(origin=[OTHER])).send("OPTIONS", "/info", headers=from_page(PAGE))
     assert answer.status == 204
     assert "access-control-allow-origin" not in answer.headers
@@ -138,7 +138,7 @@ async def test_without_cors_a_preflight_is_a_wrong_method(path: str, memory_fact
     assert (await serving(memory_factory, None).send("OPTIONS", path, headers=from_page(PAGE))).status == 405
 
 
-# Which origin is allowed
+# The allowed origin
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_without_cors_a_preflight_is_a_wrong_method(path: str, memory_fact
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("credentials", [False, True])
-async def test_which_origin_is_allowed(
+async def test_the_allowed_origin(
     credentials: bool,
     origin: Any,
     asks: str | None,
@@ -170,16 +170,16 @@ async def test_which_origin_is_allowed(
         assert answer.headers.get("access-control-allow-origin") == expected
         said = answer.headers.get("access-control-allow-credentials")
         assert said == ("true" if credentials and expected is not None else None)
-        # Caches must not give one origin's answer to another.
+        # A cache must not send the response for one origin to another.
         assert ("Origin" in vary(answer)) == (expected not in (None, "*"))
 
 
-async def test_what_a_page_may_read_of_the_headers(memory_factory: MemoryFactory) -> None:
+async def test_the_headers_that_a_page_may_read(memory_factory: MemoryFactory) -> None:
     client = serving(memory_factory, Cors(expose_headers=["retry-after", "x-a"]))
     assert (await client.get("/info")).headers["access-control-expose-headers"] == "retry-after, x-a"
 
 
-async def test_a_single_route_server_says_it_as_well(memory_factory: MemoryFactory) -> None:
+async def test_a_single_route_server_has_cors_headers_as_well(memory_factory: MemoryFactory) -> None:
     client = serving(memory_factory, True, mode="single-route")
     for content, status in (({"method": "info"}, 200), ({"method": "x"}, 400), (b"{", 400)):
         answer = await client.post("/", content, headers=from_page(PAGE))
@@ -196,7 +196,7 @@ async def test_a_single_route_server_says_it_as_well(memory_factory: MemoryFacto
         (Cors(origin=lambda _: None), None, 403), (Cors(origin=[PAGE]), "null", 403),
     ],
 )  # fmt: skip
-async def test_another_sites_page_changes_nothing_unless_it_is_allowed(
+async def test_the_page_of_another_site_can_change_nothing_unless_it_is_allowed(
     cors: Any, origin: str | None, status: int, memory_factory: MemoryFactory
 ) -> None:
     client = serving(memory_factory, cors)

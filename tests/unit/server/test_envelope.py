@@ -1,4 +1,4 @@
-"""Single-route requests: envelopes, what they may ask for, and what is said to a broken one."""
+"""Single-route requests: envelopes, the routes they reach, and the errors for a broken one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refused(answer: Answer, status: int, message: str) -> bool:
 FOR_AGENT = {"agentId": "default"}
 
 
-async def test_info_says_that_threads_are_reached_through_the_envelope(single: Client) -> None:
+async def test_info_announces_the_thread_routes_in_envelopes(single: Client) -> None:
     info = (await single.post("/", envelope("info"))).json()
     threads = {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
     assert info["threadEndpoints"] == dict.fromkeys(threads, False)
@@ -79,7 +79,7 @@ async def test_a_stop_by_envelope(runner: AgentRunner) -> None:
 
 
 @pytest.mark.parametrize("body", [[], 1, True, "x", {"run_id": "r1"}, {"runId": "r1", "force": True}])
-async def test_a_stop_by_envelope_of_no_known_scope(body: Any, single: Client) -> None:
+async def test_a_stop_by_envelope_with_an_invalid_body(body: Any, single: Client) -> None:
     answer = await single.post("/", envelope("agent/stop", {"agentId": "default", "threadId": "t"}, body=body))
     assert (answer.status, answer.json()) == (400, {"error": "Invalid stop request"})
 
@@ -102,7 +102,7 @@ async def test_a_body_may_be_json_in_a_string(single: Client) -> None:
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/xml", "multipart/form-data; boundary=x"])
-async def test_an_envelope_that_is_not_said_to_be_json(content_type: str | None, single: Client) -> None:
+async def test_an_envelope_without_a_json_content_type_is_refused(content_type: str | None, single: Client) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
     pieces = [json.dumps(envelope("info")).encode()]
     answer = await single.send("POST", "/", headers=headers, pieces=pieces)
@@ -110,7 +110,7 @@ async def test_an_envelope_that_is_not_said_to_be_json(content_type: str | None,
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "x, application/json"])
-async def test_an_envelope_that_is_said_to_be_json(content_type: str, single: Client) -> None:
+async def test_an_envelope_with_a_json_content_type_is_read(content_type: str, single: Client) -> None:
     assert (await single.post("/", envelope("info"), headers={"content-type": content_type})).status == 200
 
 
@@ -121,7 +121,7 @@ async def test_an_envelope_that_is_said_to_be_json(content_type: str, single: Cl
         b"\xef\xbb\xbf{}x", b"[" * 1_000_000, b'{"method":"info"}{}', b"'method'", b'{"method":"\\ud800"}',
     ],
 )  # fmt: skip
-async def test_an_envelope_that_is_no_json_object(content: bytes, single: Client) -> None:
+async def test_an_envelope_must_be_a_json_object(content: bytes, single: Client) -> None:
     assert refused(await single.post("/", content), 400, "Invalid JSON payload")
 
 
@@ -139,7 +139,7 @@ async def test_an_unknown_method(method: str, single: Client) -> None:
 
 
 @pytest.mark.parametrize("method", [1, True, ["info"], {"info": 1}, 1.5])
-async def test_a_method_that_is_no_string(method: Any, single: Client) -> None:
+async def test_a_method_must_be_a_string(method: Any, single: Client) -> None:
     answer = await single.post("/", envelope(method))
     assert answer.status == 400
     assert answer.json()["message"].startswith("Unsupported method '")
@@ -189,27 +189,27 @@ async def test_an_id_in_an_envelope_is_not_decoded(single: Client) -> None:
 
 
 @pytest.mark.parametrize("body", [[], 1, "x", {}, {"threadId": "t"}, "{", True])
-async def test_an_envelope_with_a_body_that_is_no_input(body: Any, single: Client) -> None:
+async def test_an_envelope_with_a_body_that_is_not_an_input(body: Any, single: Client) -> None:
     answer = await single.post("/", envelope("agent/run", FOR_AGENT, body=body))
     assert answer.status == 400
     assert answer.json()["error"] == "Invalid request body"
 
 
-async def test_an_envelope_with_a_body_nested_too_deep(single: Client) -> None:
+async def test_an_envelope_with_a_body_nested_too_deeply(single: Client) -> None:
     for levels in (200, 1_000, 100_000):
         deep = b"[" * levels + b"]" * levels
         content = b'{"method":"agent/run","params":{"agentId":"default"},"body":{"state":%s}}' % deep
         assert (await single.post("/", content)).status == 400
 
 
-# Threads through the envelope
+# Thread routes in an envelope
 
 
 def asking(path: Any, method: Any = "GET", **more: Any) -> dict[str, Any]:
     return envelope("resource/request", {"path": path, "httpMethod": method}, **more)
 
 
-async def test_the_thread_routes_are_bridged(runner: AgentRunner) -> None:
+async def test_an_envelope_reaches_the_thread_routes(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT}, mode="single-route")
     for thread in ("t/ü", "other"):
         await client.post("/", envelope("agent/run", FOR_AGENT, body=make_input(thread, run=f"of {thread}")))
@@ -245,7 +245,7 @@ async def test_the_thread_routes_are_bridged(runner: AgentRunner) -> None:
         "\\threads", "?x", "./threads", "javascript:/threads", " /threads",
     ],
 )  # fmt: skip
-async def test_a_bridged_path_stays_below_the_server(path: str, single: Client) -> None:
+async def test_a_resource_path_must_be_relative_to_the_server(path: str, single: Client) -> None:
     assert refused(await single.post("/", asking(path)), 400, "Resource path must be Runtime-relative")
 
 
@@ -258,7 +258,7 @@ async def test_a_bridged_path_stays_below_the_server(path: str, single: Client) 
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_only_threads_are_bridged(path: str, method: str, single: Client) -> None:
+async def test_a_resource_request_reaches_only_thread_routes(path: str, method: str, single: Client) -> None:
     answer = await single.post("/", asking(path, method, body={}))
     assert answer.status == 404
     assert answer.json() == {"error": "Not found"}
@@ -272,7 +272,9 @@ async def test_only_threads_are_bridged(path: str, method: str, single: Client) 
         ("/threads/t/archive", "GET", "POST"), ("/threads/clear", "GET", "POST"), ("/threads/subscribe", "x", "POST"),
     ],
 )  # fmt: skip
-async def test_a_bridged_method_must_be_the_routes(path: str, method: str, allowed: str, single: Client) -> None:
+async def test_a_resource_request_needs_a_method_of_the_route(
+    path: str, method: str, allowed: str, single: Client
+) -> None:
     answer = await single.post("/", asking(path, method))
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
     assert answer.json() == {"error": "Method not allowed"}
@@ -286,7 +288,7 @@ async def test_a_bridged_method_must_be_the_routes(path: str, method: str, allow
         ({"path": "/threads", "httpMethod": ["GET"]}, "httpMethod"), ("/threads", "path"),
     ],
 )  # fmt: skip
-async def test_a_bridged_request_without_its_params(params: Any, missing: str, single: Client) -> None:
+async def test_a_resource_request_needs_its_params(params: Any, missing: str, single: Client) -> None:
     answer = await single.post("/", envelope("resource/request", params))
     assert refused(answer, 400, f"Missing or invalid parameter '{missing}'")
 
@@ -296,7 +298,7 @@ async def test_a_bridged_request_without_its_params(params: Any, missing: str, s
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/", "/info", "/anything"])
-async def test_the_single_route_takes_only_posts(method: str, path: str, memory_factory: MemoryFactory) -> None:
+async def test_the_single_route_accepts_only_post(method: str, path: str, memory_factory: MemoryFactory) -> None:
     client = client_of(memory_factory(), {"default": AGENT}, mode="single-route")
     answer = await client.send(method, path)
     assert (answer.status, answer.headers["allow"], answer.json()) == (405, "POST", {"error": "Method not allowed"})
@@ -304,7 +306,9 @@ async def test_the_single_route_takes_only_posts(method: str, path: str, memory_
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/anything", "/api/info"])
 @pytest.mark.parametrize("base", ["/api", "/api/"])
-async def test_the_single_route_is_all_below_its_base_path(path: str, base: str, memory_factory: MemoryFactory) -> None:
+async def test_the_single_route_is_every_path_below_the_base_path(
+    path: str, base: str, memory_factory: MemoryFactory
+) -> None:
     client = client_of(memory_factory(), {"default": AGENT}, mode="single-route", base_path=base)
     assert (await client.post(path, envelope("info"))).status == 200
 
@@ -319,7 +323,7 @@ async def test_the_single_route_is_not_outside_its_base_path(
     assert (answer.status, answer.json()) == (404, {"error": "Not found"})
 
 
-async def test_both_ways_at_once(memory_factory: MemoryFactory) -> None:
+async def test_a_server_with_both_modes_answers_both(memory_factory: MemoryFactory) -> None:
     client = client_of(memory_factory(), {"default": AGENT}, mode="both")
     assert "singleRoute" not in (await client.get("/info")).json()
     assert "singleRoute" in (await client.post("/", envelope("info"))).json()
@@ -332,7 +336,7 @@ async def test_both_ways_at_once(memory_factory: MemoryFactory) -> None:
     assert (await client.post("/info", envelope("info"))).status == 405
 
 
-# A single-route client that reaches a server of many routes
+# A single-route client at a multi-route server
 
 MISPLACED = "single_route_envelope_against_multi_route_runtime"
 
@@ -344,7 +348,7 @@ def multi(memory_factory: MemoryFactory) -> Client:
 
 @pytest.mark.parametrize("method", ROUTES.envelope_methods)
 @pytest.mark.parametrize("path", ["/", "/unknown", "/a/b"])
-async def test_an_envelope_at_a_server_of_many_routes_is_told_so(method: str, path: str, multi: Client) -> None:
+async def test_an_envelope_at_a_multi_route_server_gets_an_explanation(method: str, path: str, multi: Client) -> None:
     answer = await multi.post(path, envelope(method))
     assert answer.status == 404
     assert answer.json()["error"] == "Not found"
@@ -359,23 +363,23 @@ async def test_an_envelope_at_a_server_of_many_routes_is_told_so(method: str, pa
         b"{", b"", b"[" * 100_000, b'{"method":"info"', {"params": {"method": "info"}},
     ],
 )  # fmt: skip
-async def test_what_is_no_envelope_is_only_not_found(content: Any, multi: Client) -> None:
+async def test_a_body_that_is_not_an_envelope_gets_a_plain_404(content: Any, multi: Client) -> None:
     answer = await multi.post("/", content)
     assert (answer.status, answer.json()) == (404, {"error": "Not found"})
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-async def test_only_a_post_is_taken_for_an_envelope(method: str, multi: Client) -> None:
+async def test_only_a_post_can_be_an_envelope(method: str, multi: Client) -> None:
     answer = await multi.send(method, "/", envelope("info"))
     assert (answer.status, answer.json()) == (404, {"error": "Not found"})
 
 
-async def test_only_json_is_taken_for_an_envelope(multi: Client) -> None:
+async def test_only_json_can_be_an_envelope(multi: Client) -> None:
     answer = await multi.post("/", envelope("info"), headers={"content-type": "text/plain"})
     assert (answer.status, answer.json()) == (404, {"error": "Not found"})
 
 
-async def test_an_envelope_at_a_route_is_that_routes(multi: Client) -> None:
+async def test_an_envelope_at_a_known_path_goes_to_that_route(multi: Client) -> None:
     answer = await multi.post("/agent/default/run", envelope("info"))
     assert answer.json()["error"] == "Invalid request body"
     assert (await multi.post("/info", envelope("info"))).status == 405

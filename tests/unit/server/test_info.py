@@ -1,4 +1,4 @@
-"""`/info`: what clients ask before anything else."""
+"""`/info`, which clients request first."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def info(memory_factory: MemoryFactory, agents: dict[str, Any], **options:
     return answer.json()
 
 
-async def test_all_that_is_said(memory_factory: MemoryFactory) -> None:
+async def test_the_whole_response(memory_factory: MemoryFactory) -> None:
     assert await info(memory_factory, {"default": Described()}) == {
         "version": __version__,
         "agents": {"default": {"name": "default", "description": "does it", "className": "Described"}},
@@ -71,7 +71,7 @@ async def test_each_agent_is_named_and_described(memory_factory: MemoryFactory) 
 
 
 @pytest.mark.parametrize("description", [None, 1, b"x", {"a": 1}, property(lambda self: "x"), "\ud800"])
-async def test_a_description_of_any_kind(description: Any, memory_factory: MemoryFactory) -> None:
+async def test_a_description_of_any_type(description: Any, memory_factory: MemoryFactory) -> None:
     agent = type("Odd", (Agent,), {"description": description})()
     described = (await info(memory_factory, {"default": agent}))["agents"]["default"]
     assert isinstance(described["description"], str)
@@ -93,7 +93,7 @@ class Capabilities(BaseModel):
     ],
 )
 @pytest.mark.parametrize("waits", [False, True])
-async def test_what_an_agent_is_capable_of(
+async def test_the_capabilities_of_an_agent(
     waits: bool, capabilities: Any, shown: Any, memory_factory: MemoryFactory
 ) -> None:
     class Capable(Agent):
@@ -106,7 +106,9 @@ async def test_what_an_agent_is_capable_of(
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_an_agent_that_cannot_say_costs_only_its_capabilities(waits: bool, memory_factory: MemoryFactory) -> None:
+async def test_an_agent_that_fails_to_describe_itself_loses_only_its_capabilities(
+    waits: bool, memory_factory: MemoryFactory
+) -> None:
     class Failing(Described):
         def get_capabilities(self) -> Any:
             if not waits:
@@ -122,7 +124,7 @@ async def test_an_agent_that_cannot_say_costs_only_its_capabilities(waits: bool,
 
 
 @pytest.mark.parametrize("capabilities", [object(), {"a": object()}, {1, 2}, {"a": float("nan")}, {1: 2}, "\ud800"])
-async def test_capabilities_that_are_no_json_are_no_error(capabilities: Any, memory_factory: MemoryFactory) -> None:
+async def test_capabilities_that_are_not_json_are_left_out(capabilities: Any, memory_factory: MemoryFactory) -> None:
     class Odd(Described):
         def get_capabilities(self) -> Any:
             return capabilities
@@ -132,19 +134,19 @@ async def test_capabilities_that_are_no_json_are_no_error(capabilities: Any, mem
     assert agents["odd"]["className"] == "Odd"
 
 
-async def test_transcription_is_announced_where_there_is_any(memory_factory: MemoryFactory) -> None:
+async def test_transcription_is_announced_if_there_is_a_service(memory_factory: MemoryFactory) -> None:
     said = await info(memory_factory, {"default": Agent()}, transcriber=Scribe())
     assert said["audioFileTranscriptionEnabled"] is True
 
 
 @pytest.mark.parametrize("mode", ["multi-route", "both"])
-async def test_by_its_path_threads_are_reached_by_theirs(mode: str, memory_factory: MemoryFactory) -> None:
+async def test_info_by_its_path_announces_the_thread_routes(mode: str, memory_factory: MemoryFactory) -> None:
     said = await info(memory_factory, {"default": Agent()}, mode=mode)
     assert "singleRoute" not in said
     assert said["threadEndpoints"]["list"] is True
 
 
-async def test_asking_runs_nothing_and_keeps_nothing(memory_factory: MemoryFactory) -> None:
+async def test_info_runs_and_stores_nothing(memory_factory: MemoryFactory) -> None:
     class Never(Agent):
         def run(self, input: Any) -> Any:
             raise AssertionError
@@ -157,12 +159,12 @@ async def test_asking_runs_nothing_and_keeps_nothing(memory_factory: MemoryFacto
 
 
 @pytest.mark.parametrize("agents", [{}, {"": Agent()}, {1: Agent()}, {None: Agent()}])
-def test_there_is_an_agent_and_each_has_a_name(agents: Any, memory_factory: MemoryFactory) -> None:
+def test_the_app_needs_agents_with_names(agents: Any, memory_factory: MemoryFactory) -> None:
     with pytest.raises(ValueError, match="agents must be a mapping"):
         client_of(memory_factory(), agents)
 
 
 @pytest.mark.parametrize("mode", ["", "single", "multi", None, "SINGLE-ROUTE"])
-def test_a_mode_is_one_of_three(mode: Any, memory_factory: MemoryFactory) -> None:
+def test_the_mode_must_be_one_of_three(mode: Any, memory_factory: MemoryFactory) -> None:
     with pytest.raises(ValueError, match="mode must be"):
         client_of(memory_factory(), {"default": Agent()}, mode=mode)

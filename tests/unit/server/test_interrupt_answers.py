@@ -1,4 +1,4 @@
-"""The stock client sends the answer to an interrupt under the id of the run that asked."""
+"""Answers to interrupts, which the stock client sends under the id of the run that asked."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 RUN = "/agent/default/run"
 ANSWER = {"resume": [{"interruptId": "i1", "status": "resolved", "payload": {"approved": True}}]}
 COMMAND = {"forwardedProps": {"command": {"resume": "yes"}}}
-"""The answer as it was before AG-UI had one, with an `on_interrupt` event for the question."""
+"""Answer of older clients, from before AG-UI had interrupts."""
 
 
 async def asking(input: Any) -> Any:
-    """Ask; with the answer, say it."""
+    """End with an interrupt; with an answer, repeat it."""
     yield run_started(input.thread_id, input.run_id)
     if input.resume or input.forwarded_props:
         for event in text_message(f"answered-{input.run_id}", "Thanks"):
@@ -42,7 +42,7 @@ def events(answer: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("answered", [ANSWER, COMMAND])
-async def test_an_answer_under_the_id_of_the_run_that_asked_goes_on_under_one_of_its_own(
+async def test_an_answer_under_the_asking_runs_id_continues_under_an_id_of_its_own(
     runner: AgentRunner, answered: dict[str, Any]
 ) -> None:
     async with client(create_app(runner, {"default": asking})) as http:
@@ -55,7 +55,7 @@ async def test_an_answer_under_the_id_of_the_run_that_asked_goes_on_under_one_of
     assert kept.count("RUN_STARTED") == kept.count("RUN_FINISHED") == 2
 
 
-async def test_an_answer_sent_twice_is_taken_once(runner: AgentRunner) -> None:
+async def test_an_answer_sent_twice_is_accepted_once(runner: AgentRunner) -> None:
     async with client(create_app(runner, {"default": asking})) as http:
         await http.post(RUN, json=make_input())
         events(await http.post(RUN, json=make_input(**ANSWER)))
@@ -68,7 +68,7 @@ async def test_an_answer_sent_twice_is_taken_once(runner: AgentRunner) -> None:
     [make_input(), make_input("t2", **ANSWER), make_input("t1", "r0", **ANSWER)],
     ids=["no answer", "to another thread's run", "to a run before the last"],
 )
-async def test_any_other_id_that_was_used_is_refused(runner: AgentRunner, asked: dict[str, Any]) -> None:
+async def test_a_used_run_id_without_an_answer_is_refused(runner: AgentRunner, asked: dict[str, Any]) -> None:
     async with client(create_app(runner, {"default": asking})) as http:
         for run in ("r0", "r1"):
             events(await http.post(RUN, json=make_input("t1", run)))
@@ -83,7 +83,7 @@ async def test_the_answer_to_a_run_that_failed_is_refused(runner: AgentRunner) -
         assert (await http.post(RUN, json=make_input(**ANSWER))).status_code == 409
 
 
-async def test_the_client_stops_what_goes_on_by_the_id_it_knows(runner: AgentRunner) -> None:
+async def test_the_client_stops_the_continuing_run_by_the_asking_runs_id(runner: AgentRunner) -> None:
     gate = Gate()
     agents = {"default": asking, "slow": gate}
     async with client(create_app(runner, agents)) as http:

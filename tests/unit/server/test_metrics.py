@@ -1,4 +1,4 @@
-"""What `/metrics` says, read by Prometheus' own parser."""
+"""`/metrics`, read by Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def figures(client: httpx.AsyncClient) -> dict[str, float]:
     }
 
 
-async def test_the_figures_are_those_of_the_runner_and_the_routes(runner: AgentRunner) -> None:
+async def test_the_metrics_are_those_of_the_runner_and_the_routes(runner: AgentRunner) -> None:
     gate = Gate()
     app = create_app(runner, {"default": agent_with(*text_message("m1", "a", "b")), "gate": gate})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

@@ -1,10 +1,7 @@
-"""The thread routes: lists in pages, what is in a thread, and what is done to it."""
+"""The thread routes: the contents of a thread, and changes to it."""
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from support.asgi import Answer, Client
 
     MemoryFactory = Callable[..., InMemoryAgentRunner]
-
 AGENT = agent_with(*text_message("m1", "hello"), {"type": "STATE_SNAPSHOT", "snapshot": {"n": 1}})
 MISSING = {"error": "Thread not found"}
 
@@ -39,149 +35,7 @@ async def ids(client: Client, query: str = "") -> list[str]:
     return [thread["id"] for thread in (await client.get(f"/threads{query}")).json()["threads"]]
 
 
-# Lists
-
-
-async def test_there_are_no_threads_at_first(runner: AgentRunner) -> None:
-    answer = await client_of(runner, {"default": AGENT}).get("/threads")
-    assert (answer.status, answer.json()) == (200, {"threads": [], "nextCursor": None})
-
-
-async def test_a_thread_in_a_list(runner: AgentRunner) -> None:
-    client = client_of(runner, {"default": AGENT})
-    await ran(client, "t1")
-    (thread,) = (await client.get("/threads")).json()["threads"]
-    times = [thread.pop(name) for name in ("createdAt", "updatedAt", "lastRunAt")]
-    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", at) for at in times)
-    assert times == sorted(times)
-    assert thread == {
-        "id": "t1", "name": None, "agentId": "default", "organizationId": "", "createdById": "", "archived": False,
-        "running": False,
-    }  # fmt: skip
-
-
-async def test_a_thread_with_a_live_run_says_so(runner: AgentRunner) -> None:
-    gate = Gate()
-    client = client_of(runner, {"default": AGENT, "slow": gate})
-    await ran(client, "t1")
-    async with client.open("POST", "/agent/slow/run", make_input()) as run:
-        await gate.reached.wait()
-        assert [thread["running"] for thread in (await client.get("/threads")).json()["threads"]] == [True]
-        gate.open()
-        await run.answer()
-    assert [thread["running"] for thread in (await client.get("/threads")).json()["threads"]] == [False]
-
-
-async def test_threads_of_one_agent(runner: AgentRunner) -> None:
-    client = client_of(runner, {"default": AGENT, "other": AGENT})
-    await ran(client, "t1")
-    await ran(client, "t2", agent="other")
-    assert await ids(client, "?agentId=default") == ["t1"]
-    assert await ids(client, "?agentId=other") == ["t2"]
-    assert await ids(client, "?agentId=unknown") == []
-    assert sorted(await ids(client, "?agentId=")) == sorted(await ids(client)) == ["t1", "t2"]
-
-
-async def test_archived_threads_are_left_out_unless_they_are_asked_for(runner: AgentRunner) -> None:
-    client = client_of(runner, {"default": AGENT})
-    await ran(client, "t1", "t2")
-    await client.post("/threads/t1/archive", {"agentId": "default"})
-    assert await ids(client) == ["t2"]
-    assert sorted(await ids(client, "?includeArchived=true")) == ["t1", "t2"]
-    for other in ("false", "1", "True", "yes", ""):
-        assert await ids(client, f"?includeArchived={other}") == ["t2"]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 8, 1000, 999_999_999])
-async def test_pages_hold_each_thread_once(size: int, runner: AgentRunner) -> None:
-    client = client_of(runner, {"default": AGENT})
-    names = [f"t{n}" for n in range(5)] + ["ü/€", "\x01"]
-    await ran(client, *names)
-    whole = (await client.get("/threads")).json()["threads"]
-    assert sorted(thread["id"] for thread in whole) == sorted(names)
-    pages, cursor = [], ""
-    while cursor is not None:
-        page = (await client.get(f"/threads?agentId=default&limit={size}&cursor={cursor}")).json()
-        pages.append(page["threads"])
-        cursor = page["nextCursor"]
-    assert [thread for page in pages for thread in page] == whole
-    assert all(len(page) == size for page in pages[:-1])
-    assert pages[-1], "the last page is never an empty one"
-
-
-async def test_a_thread_used_again_moves_to_the_top(runner: AgentRunner) -> None:
-    client = client_of(runner, {"default": AGENT})
-    await ran(client, "t1", "t2", "t3")
-    before = (await client.get("/threads")).json()["threads"]
-    oldest = before[-1]
-    number = 0
-    # Two runs may end in one millisecond, and then the thread's id decides.
-    while (await ids(client))[0] != oldest["id"] or number == 0:
-        number += 1
-        await client.post("/agent/default/run", make_input(oldest["id"], f"again {number}"))
-    again = (await client.get("/threads")).json()["threads"][0]
-    assert again["createdAt"] == oldest["createdAt"]
-    assert again["updatedAt"] == again["lastRunAt"] >= oldest["updatedAt"]
-
-
-@pytest.mark.parametrize(
-    "limit", ["0", "-1", "x", "1.5", "1e3", "+1", "%201", "0x1", "9" * 10, "9" * 5_000, "%D9%A1", "1,2"]
-)
-async def test_a_limit_is_a_positive_number(limit: str, memory_factory: MemoryFactory) -> None:
-    answer = await client_of(memory_factory(), {"default": AGENT}).get(f"/threads?limit={limit}")
-    assert (answer.status, answer.json()) == (400, {"error": "Invalid limit"})
-
-
-def cursor_of(value: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        "x", "!", "%00", "%FF", "a" * 100_000, "e30", cursor_of([]), cursor_of({}), cursor_of(1), cursor_of("ab"),
-        cursor_of(None), cursor_of([1]), cursor_of([1, 2]), cursor_of(["1", "t"]), cursor_of([1.5, "t"]),
-        cursor_of([True, "t"]),
-        cursor_of([None, None]), cursor_of([1, "t", 2]), cursor_of([10**30, "t"]), cursor_of([1 << 62, "t"]),
-        cursor_of([-(1 << 63), "t"]), cursor_of([1, ["t"]]), base64.urlsafe_b64encode(b'[1,"\\ud800"]').decode(),
-        base64.urlsafe_b64encode(b"[" * 100_000).decode(), base64.urlsafe_b64encode(b'[1,"\xff"]').decode(),
-    ],
-    ids=lambda cursor: cursor[:20],
-)  # fmt: skip
-async def test_what_is_no_cursor_of_a_list_is_refused(cursor: str, runner: AgentRunner) -> None:
-    answer = await client_of(runner, {"default": AGENT}).get(f"/threads?cursor={cursor}")
-    assert (answer.status, answer.json()) == (400, {"error": "Invalid cursor"})
-
-
-@pytest.mark.parametrize("place", [[0, ""], [-1, "t"], [1 << 61, ""], [1 << 61, "x" * 10_000], [0, "\0'\"%_"]])
-async def test_a_cursor_of_no_thread_is_a_place_all_the_same(place: list[Any], runner: AgentRunner) -> None:
-    client = client_of(runner, {"default": AGENT})
-    await ran(client, "t1")
-    assert await ids(client, f"?cursor={cursor_of(place)}") == (["t1"] if place[0] > 1 else [])
-
-
-@pytest.mark.parametrize("agent_id", ["a%20b", "a/b", "%00", "%C3%BC", "'", "x" * 129, "%0A", "a%0A", "%FF", "*"])
-async def test_an_agent_id_in_a_query_is_a_plain_one(agent_id: str, memory_factory: MemoryFactory) -> None:
-    answer = await client_of(memory_factory(), {"default": AGENT}).get(f"/threads?agentId={agent_id}")
-    assert (answer.status, answer.json()) == (400, {"error": "Valid agentId query param is required"})
-
-
-@pytest.mark.parametrize("agent_id", ["a.b", "a@b", "a:b", "a=b", "a-b", "a_b", "A9", "x" * 128])
-async def test_an_agent_id_of_every_plain_character(agent_id: str, memory_factory: MemoryFactory) -> None:
-    assert await ids(client_of(memory_factory(), {"default": AGENT}), f"?agentId={agent_id}") == []
-
-
-async def test_a_query_that_says_more_or_twice(runner: AgentRunner) -> None:
-    client = client_of(runner, {"default": AGENT})
-    await ran(client, "t1", "t2")
-    assert len(await ids(client, "?x=1&&=&%ZZ=%ZZ&limit=2")) == 2
-    assert (await client.get("/threads?limit=1&limit=2")).status == 200
-
-
-# What is in a thread
-
-
-async def test_messages_with_their_tool_calls_flat(runner: AgentRunner) -> None:
+async def test_messages_have_flat_tool_calls(runner: AgentRunner) -> None:
     agent = agent_with(
         *text_message("m1", "let me ", "see"),
         *({**event, "parentMessageId": "m1"} for event in tool_call("c1", "search", '{"q":', '"x"}')),
@@ -215,7 +69,7 @@ async def test_messages_with_their_tool_calls_flat(runner: AgentRunner) -> None:
         {"id": "x", "role": "alien", "content": {"a": [None]}}, {"id": "x", "content": None}, {"id": "x", "role": 5},
     ],
 )  # fmt: skip
-async def test_a_snapshots_messages_of_any_shape_are_shown(message: Any, runner: AgentRunner) -> None:
+async def test_snapshot_messages_of_any_shape_are_returned(message: Any, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": agent_with({"type": "MESSAGES_SNAPSHOT", "messages": [message]})})
     await ran(client, "t1")
     answer = await client.get("/threads/t1/messages")
@@ -232,7 +86,7 @@ async def test_events_are_those_of_a_replay(runner: AgentRunner) -> None:
     assert event_types(events)[:2] == ["RUN_STARTED", "TEXT_MESSAGE_START"]
 
 
-async def test_a_live_threads_contents_are_those_of_now(runner: AgentRunner) -> None:
+async def test_the_contents_of_a_live_thread_are_current(runner: AgentRunner) -> None:
     gate = Gate([*text_message("m1", "so far"), {"type": "STATE_SNAPSHOT", "snapshot": {"n": 1}}])
     client = client_of(runner, {"default": gate})
     async with client.open("POST", "/agent/default/run", make_input()) as run:
@@ -251,13 +105,13 @@ async def test_a_live_threads_contents_are_those_of_now(runner: AgentRunner) -> 
     [({"n": 1}, {"n": 1}), ({}, None), ([], []), ([1], [1]), (None, None), ("x", "x"), (0, 0), ({"a": None},
     {"a": None})],
 )  # fmt: skip
-async def test_a_state_of_any_kind(snapshot: Any, shown: Any, runner: AgentRunner) -> None:
+async def test_a_state_of_any_type(snapshot: Any, shown: Any, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": agent_with({"type": "STATE_SNAPSHOT", "snapshot": snapshot})})
     await ran(client, "t1")
     assert (await client.get("/threads/t1/state")).json() == {"state": shown}
 
 
-async def test_a_state_is_what_patches_made_of_it(runner: AgentRunner) -> None:
+async def test_a_state_includes_its_patches(runner: AgentRunner) -> None:
     patch = {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/more", "value": [1]}]}
     client = client_of(runner, {"default": agent_with({"type": "STATE_SNAPSHOT", "snapshot": {"n": 1}}, patch)})
     await ran(client, "t1")
@@ -270,7 +124,7 @@ async def test_no_state_is_null(runner: AgentRunner) -> None:
     assert (await client.get("/threads/t1/state")).json() == {"state": None}
 
 
-async def test_numbers_and_text_beyond_the_ordinary_are_shown_as_they_are(runner: AgentRunner) -> None:
+async def test_unusual_numbers_and_texts_are_returned_unchanged(runner: AgentRunner) -> None:
     async def odd(input: RunAgentInput) -> AsyncIterator[Any]:
         yield run_started(input.thread_id, input.run_id)
         state = b'{"long":123456789012345678901234567890,"half":"\\ud800","big":1e999}'
@@ -287,9 +141,6 @@ async def test_numbers_and_text_beyond_the_ordinary_are_shown_as_they_are(runner
     state = (await client.get("/threads/t1/state")).json()["state"]
     assert state == {"long": 123456789012345678901234567890, "half": "\ud800", "big": None}
     assert (await client.get("/threads/t1/messages")).json()["messages"][0]["content"] == "😀"
-
-
-# Changes
 
 
 async def test_a_thread_is_renamed(runner: AgentRunner) -> None:
@@ -335,21 +186,21 @@ async def test_a_thread_is_deleted(content: Any, runner: AgentRunner) -> None:
     answer = await client.send("DELETE", "/threads/t1", content)
     assert (answer.status, answer.json()) == (200, {"threadId": "t1", "deleted": True})
     assert await ids(client, "?includeArchived=true") == ["t2"]
-    # Its id may be used again, from the beginning.
+    # Its id can be used again for a new thread.
     assert (
         event_types((await client.post("/agent/default/run", make_input("t1", "new"))).events())[-1] == "RUN_FINISHED"
     )
     assert len((await client.get("/threads/t1/messages")).json()["messages"]) == 1
 
 
-async def test_a_thread_with_a_live_run_is_not_deleted(runner: AgentRunner) -> None:
+async def test_a_thread_with_a_live_run_cannot_be_deleted(runner: AgentRunner) -> None:
     gate = Gate()
     client = client_of(runner, {"default": gate})
     async with client.open("POST", "/agent/default/run", make_input()) as run:
         await gate.reached.wait()
         answer = await client.send("DELETE", "/threads/t1", {})
         assert (answer.status, answer.json()["code"]) == (409, "agent_thread_locked")
-        # What else is done to it is done, and stays.
+        # Other changes are made, and stay.
         assert (await client.send("PATCH", "/threads/t1", {"name": "live"})).json()["name"] == "live"
         gate.open()
         assert event_types((await run.answer()).events()) == ["RUN_STARTED", "RUN_FINISHED"]
@@ -357,7 +208,7 @@ async def test_a_thread_with_a_live_run_is_not_deleted(runner: AgentRunner) -> N
 
 
 @pytest.mark.parametrize("content", [None, {}, b"", b"not json", {"agentId": 1}])
-async def test_all_threads_are_cleared_save_those_that_run(content: Any, runner: AgentRunner) -> None:
+async def test_clear_deletes_all_threads_that_are_not_running(content: Any, runner: AgentRunner) -> None:
     gate = Gate()
     client = client_of(runner, {"default": AGENT, "slow": gate})
     await ran(client, "t1", "t2")
@@ -378,7 +229,7 @@ CHANGES = [("PATCH", "/threads/t1"), ("DELETE", "/threads/t1"), ("POST", "/threa
 @pytest.mark.parametrize(
     "content", [b"{", b"x", b"\xff", b"null", b"[]", b"1", b'"x"', b"{}{}", b'{"name":"\\ud800"}', b"[" * 1_000_000]
 )
-async def test_a_change_is_an_object(method: str, path: str, content: bytes, runner: AgentRunner) -> None:
+async def test_a_change_must_be_an_object(method: str, path: str, content: bytes, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
     await ran(client, "t1")
     answer = await client.send(method, path, content)
@@ -388,7 +239,7 @@ async def test_a_change_is_an_object(method: str, path: str, content: bytes, run
 
 @pytest.mark.parametrize(("method", "path"), CHANGES)
 @pytest.mark.parametrize("agent_id", ["", " ", "a b", "a/b", "ü", "x" * 129, 1, True, [], {}, "a\n"])
-async def test_an_agent_id_in_a_change_is_a_plain_one(
+async def test_an_agent_id_in_a_change_must_have_plain_characters(
     method: str, path: str, agent_id: Any, memory_factory: MemoryFactory
 ) -> None:
     client = client_of(memory_factory(), {"default": AGENT})
@@ -399,7 +250,7 @@ async def test_an_agent_id_in_a_change_is_a_plain_one(
 
 
 @pytest.mark.parametrize("name", [1, True, [], {}, ["x"], "x" * 1025, "€" * 342])
-async def test_a_name_is_a_short_string(name: Any, memory_factory: MemoryFactory) -> None:
+async def test_a_name_must_be_a_short_string(name: Any, memory_factory: MemoryFactory) -> None:
     client = client_of(memory_factory(), {"default": AGENT})
     await ran(client, "t1")
     answer = await client.send("PATCH", "/threads/t1", {"name": name, "archived": True})
@@ -408,7 +259,7 @@ async def test_a_name_is_a_short_string(name: Any, memory_factory: MemoryFactory
 
 
 @pytest.mark.parametrize("archived", [1, 0, "true", "", [], {}])
-async def test_archived_is_true_or_false(archived: Any, memory_factory: MemoryFactory) -> None:
+async def test_archived_must_be_true_or_false(archived: Any, memory_factory: MemoryFactory) -> None:
     client = client_of(memory_factory(), {"default": AGENT})
     await ran(client, "t1")
     answer = await client.send("PATCH", "/threads/t1", {"name": "x", "archived": archived})
@@ -420,7 +271,7 @@ async def test_archived_is_true_or_false(archived: Any, memory_factory: MemoryFa
     ("method", "path"),
     [*CHANGES, ("GET", "/threads/t1/messages"), ("GET", "/threads/t1/events"), ("GET", "/threads/t1/state")],
 )
-async def test_a_thread_that_is_not_there(method: str, path: str, runner: AgentRunner) -> None:
+async def test_an_unknown_thread(method: str, path: str, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
     await ran(client, "t2")
     answer = await client.send(method, path, None if method == "GET" else {"name": "x", "archived": True})
@@ -428,12 +279,12 @@ async def test_a_thread_that_is_not_there(method: str, path: str, runner: AgentR
     assert await ids(client) == ["t2"]
 
 
-async def test_subscriptions_are_the_paid_services(memory_factory: MemoryFactory) -> None:
+async def test_subscriptions_are_refused(memory_factory: MemoryFactory) -> None:
     answer: Answer = await client_of(memory_factory(), {"default": AGENT}).post("/threads/subscribe", {})
     assert (answer.status, answer.json()) == (422, {"error": "Thread subscriptions are not available"})
 
 
-async def test_messages_are_what_a_replay_folds_to(runner: AgentRunner) -> None:
+async def test_messages_are_the_fold_of_a_replay(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
     for n in range(3):
         await client.post("/agent/default/run", make_input(run=f"r{n}", messages=[f"u{n}"]))

@@ -1,4 +1,4 @@
-"""`/transcribe`: recordings as forms and as JSON, and what is said when it goes wrong."""
+"""`/transcribe`: recordings in forms and in JSON, and the errors of the service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BOUNDARY = "xYzZY"
 
 
 class Scribe:
-    """Notes what it is given; fails with `error` where that is set."""
+    """A service that keeps the recordings it gets, and raises `error` if that is set."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.heard: list[Audio] = []
@@ -51,7 +51,7 @@ def client(memory_factory: MemoryFactory, scribe: Scribe) -> Client:
 
 
 def form(*parts: tuple[str, bytes]) -> dict[str, Any]:
-    """Give a form; of each part its head's lines and its content."""
+    """Return a form of parts, each with its header lines and its content."""
     body = b"".join(b"--%s\r\n%s\r\n\r\n%s\r\n" % (BOUNDARY.encode(), head.encode(), data) for head, data in parts)
     return {
         "content": body + b"--%s--\r\n" % BOUNDARY.encode(),
@@ -69,7 +69,7 @@ def spoken(data: bytes = b"sound", mime_type: Any = "audio/wav", **more: Any) ->
 
 
 def refused(answer: Answer, status: int, error: str, *, retryable: bool = False) -> str:
-    """Check a refusal and give its words."""
+    """Check an error response and return its message."""
     body = answer.json()
     assert (answer.status, body["error"], body["retryable"]) == (status, error, retryable)
     assert set(body) == {"error", "message", "retryable"}
@@ -79,7 +79,7 @@ def refused(answer: Answer, status: int, error: str, *, retryable: bool = False)
 
 
 @pytest.mark.parametrize("given", [{"content": spoken()}, form(file(b"x")), {"content": b"{"}, {"content": None}])
-async def test_without_a_service_nothing_is_transcribed(given: Any, memory_factory: MemoryFactory) -> None:
+async def test_without_a_service_transcription_is_refused(given: Any, memory_factory: MemoryFactory) -> None:
     answer = await client_of(memory_factory(), {"default": agent_with()}).post("/transcribe", **given)
     assert refused(answer, 503, "service_not_configured") == "Transcription service is not configured"
 
@@ -95,18 +95,18 @@ async def test_a_recording_in_a_form(client: Client, scribe: Scribe) -> None:
 
 
 @pytest.mark.parametrize("mime_type", [*SUPPORTED, "audio/webm; codecs=opus", "audio/webm;codecs=opus"])
-async def test_a_form_of_every_supported_type(mime_type: str, client: Client) -> None:
+async def test_a_form_with_each_supported_type(mime_type: str, client: Client) -> None:
     assert (await client.post("/transcribe", **form(file(b"x", mime_type)))).json()["type"] == mime_type
 
 
 @pytest.mark.parametrize("mime_type", [None, *UNNAMED])
-async def test_a_form_of_no_type_is_what_browsers_record(mime_type: str | None, client: Client, scribe: Scribe) -> None:
+async def test_a_form_without_a_type_is_taken_as_webm(mime_type: str | None, client: Client, scribe: Scribe) -> None:
     answer = await client.post("/transcribe", **form(file(b"x", mime_type)))
     assert answer.json()["type"] == scribe.heard[0].mime_type == "audio/webm"
 
 
 @pytest.mark.parametrize("mime_type", ["text/plain", "video/mp4", "audio/midi", "audio/", "AUDIO", "application/json"])
-async def test_a_form_of_another_type_is_refused(mime_type: str, client: Client, scribe: Scribe) -> None:
+async def test_a_form_with_another_type_is_refused(mime_type: str, client: Client, scribe: Scribe) -> None:
     message = refused(await client.post("/transcribe", **form(file(b"x", mime_type))), 400, "invalid_audio_format")
     assert all(part in message for part in (mime_type, *SUPPORTED))
     assert not scribe.heard
@@ -148,7 +148,7 @@ async def test_a_form_that_cannot_be_read_is_refused(
 
 
 @pytest.mark.parametrize("filename", ["../../etc/passwd", "a b.webm", "ü.wav", "x" * 500])
-async def test_a_files_name_is_passed_on_as_it_is(filename: str, client: Client, scribe: Scribe) -> None:
+async def test_a_file_name_is_passed_on_unchanged(filename: str, client: Client, scribe: Scribe) -> None:
     assert (await client.post("/transcribe", **form(file(b"x", filename=filename)))).status == 200
     assert scribe.heard[0].filename == filename
 
@@ -159,7 +159,7 @@ async def test_a_recording_with_other_fields(client: Client, scribe: Scribe) -> 
     assert scribe.heard[0].data == b"first"
 
 
-async def test_an_empty_recording_is_the_services_to_judge(client: Client) -> None:
+async def test_an_empty_recording_is_left_to_the_service(client: Client) -> None:
     assert (await client.post("/transcribe", **form(file(b"")))).json()["size"] == 0
 
 
@@ -181,7 +181,7 @@ async def test_a_recording_as_json(client: Client, scribe: Scribe) -> None:
 
 
 @pytest.mark.parametrize("filename", [None, "", 1, [], {}])
-async def test_a_recording_of_no_name(filename: Any, client: Client, scribe: Scribe) -> None:
+async def test_a_recording_without_a_name(filename: Any, client: Client, scribe: Scribe) -> None:
     assert (await client.post("/transcribe", spoken(filename=filename))).status == 200
     assert scribe.heard[0].filename == "recording.webm"
 
@@ -194,54 +194,54 @@ async def test_a_recording_as_a_data_url(client: Client, scribe: Scribe) -> None
 
 
 @pytest.mark.parametrize("mime_type", [*SUPPORTED, "audio/webm; codecs=opus"])
-async def test_json_of_every_supported_type(mime_type: str, client: Client) -> None:
+async def test_json_with_each_supported_type(mime_type: str, client: Client) -> None:
     assert (await client.post("/transcribe", spoken(mime_type=mime_type))).json()["type"] == mime_type
 
 
-async def test_json_of_no_known_type_is_what_browsers_record(client: Client) -> None:
+async def test_json_with_a_generic_type_is_taken_as_webm(client: Client) -> None:
     answer = await client.post("/transcribe", spoken(mime_type="application/octet-stream"))
     assert answer.json()["type"] == "audio/webm"
 
 
 @pytest.mark.parametrize("mime_type", ["text/plain", "video/webm", "audio/x-wav", "audio"])
-async def test_json_of_another_type_is_refused(mime_type: str, client: Client) -> None:
+async def test_json_with_another_type_is_refused(mime_type: str, client: Client) -> None:
     refused(await client.post("/transcribe", spoken(mime_type=mime_type)), 400, "invalid_audio_format")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff", b"[" * 1_000_000])
-async def test_a_request_that_is_no_object_is_refused(content: bytes, client: Client) -> None:
+async def test_a_request_must_be_an_object(content: bytes, client: Client) -> None:
     assert (
         refused(await client.post("/transcribe", content), 400, "invalid_request") == "Request body must be valid JSON"
     )
 
 
 @pytest.mark.parametrize("audio", [None, "", 1, True, [], {}, ["c291bmQ="]])
-async def test_audio_is_a_string_that_holds_something(audio: Any, client: Client) -> None:
+async def test_audio_must_be_a_non_empty_string(audio: Any, client: Client) -> None:
     answer = await client.post("/transcribe", {"audio": audio, "mimeType": "audio/wav"})
     assert "'audio'" in refused(answer, 400, "invalid_request")
 
 
 @pytest.mark.parametrize("mime_type", [None, "", 1, True, [], {}])
-async def test_a_mime_type_is_a_string_that_says_something(mime_type: Any, client: Client) -> None:
+async def test_a_mime_type_must_be_a_non_empty_string(mime_type: Any, client: Client) -> None:
     assert "'mimeType'" in refused(
         await client.post("/transcribe", spoken(mime_type=mime_type)), 400, "invalid_request"
     )
 
 
 @pytest.mark.parametrize("audio", ["!", "a", "c291bmQ", "ab=c", "c2 91", "ü", "data:audio/wav;base64,!", ",!", "\0"])
-async def test_what_is_no_base64_is_refused(audio: str, client: Client, scribe: Scribe) -> None:
+async def test_invalid_base64_is_refused(audio: str, client: Client, scribe: Scribe) -> None:
     answer = await client.post("/transcribe", {"audio": audio, "mimeType": "audio/wav"})
     assert refused(answer, 400, "invalid_request") == "Failed to decode base64 audio data"
     assert not scribe.heard
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "audio/wav", "application/octet-stream"])
-async def test_neither_a_form_nor_json(content_type: str, client: Client) -> None:
+async def test_a_body_that_is_neither_a_form_nor_json(content_type: str, client: Client) -> None:
     answer = await client.post("/transcribe", json.dumps(spoken()).encode(), headers={"content-type": content_type})
     assert "multipart/form-data" in refused(answer, 400, "invalid_request")
 
 
-# The service's failures
+# Errors of the service
 
 
 CODES = {
@@ -259,9 +259,7 @@ CODES = {
 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("message", [None, "in its own words"])
-async def test_a_failure_of_the_service_by_its_code(
-    code: Any, message: str | None, memory_factory: MemoryFactory
-) -> None:
+async def test_each_error_code_has_its_status(code: Any, message: str | None, memory_factory: MemoryFactory) -> None:
     scribe = Scribe(TranscriptionError(code, message))
     client = client_of(memory_factory(), {"default": agent_with()}, transcriber=scribe)
     status, retryable = CODES[code]
@@ -272,7 +270,7 @@ async def test_a_failure_of_the_service_by_its_code(
 @pytest.mark.parametrize(
     "error", [RuntimeError("secret"), ValueError("429 secret"), TimeoutError(), KeyError("secret")]
 )
-async def test_any_other_failure_tells_nothing_of_itself(error: Exception, memory_factory: MemoryFactory) -> None:
+async def test_any_other_error_is_not_revealed(error: Exception, memory_factory: MemoryFactory) -> None:
     client = client_of(memory_factory(), {"default": agent_with()}, transcriber=Scribe(error))
     said = refused(await client.post("/transcribe", spoken()), 500, "provider_error", retryable=True)
     assert "secret" not in said

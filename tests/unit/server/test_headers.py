@@ -1,4 +1,4 @@
-"""Which of a request's headers an agent gets to see, and whose run it is in (the original's header tests)."""
+"""The headers that an agent sees, and the scope of its run (the original's header tests)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NEVER = [
 
 
 async def seen(memory_factory: MemoryFactory, headers: Any, policy: ForwardHeaders | None = None) -> Mapping[str, str]:
-    """Give what an agent sees of the headers."""
+    """Return the headers that an agent sees."""
     found: list[Mapping[str, str]] = []
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
@@ -59,19 +59,19 @@ async def seen(memory_factory: MemoryFactory, headers: Any, policy: ForwardHeade
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-async def test_what_is_forwarded(name: str, memory_factory: MemoryFactory) -> None:
+async def test_a_forwarded_header(name: str, memory_factory: MemoryFactory) -> None:
     for written in (name, name.upper(), name.title()):
         assert await seen(memory_factory, {written: "v"}) == {name: "v"}
 
 
 @pytest.mark.parametrize("name", [*DENIED, *NEVER])
-async def test_what_is_not_forwarded(name: str, memory_factory: MemoryFactory) -> None:
+async def test_a_header_that_is_not_forwarded(name: str, memory_factory: MemoryFactory) -> None:
     for written in (name, name.upper(), name.title()):
         assert await seen(memory_factory, {written: "v", "x-other": "w"}) == {"x-other": "w"}
 
 
 @pytest.mark.parametrize("name", DENIED)
-async def test_the_default_denials_may_be_turned_off(name: str, memory_factory: MemoryFactory) -> None:
+async def test_the_default_denylist_can_be_turned_off(name: str, memory_factory: MemoryFactory) -> None:
     policy = ForwardHeaders(use_default_denylist=False)
     assert await seen(memory_factory, {name: "v", "cookie": "c"}, policy) == {name: "v"}
 
@@ -109,20 +109,20 @@ GIVEN = {"authorization": "a", "x-one": "1", "x-two": "2", "x-internal-a": "3", 
         ),
     ],
 )
-async def test_a_policy_of_ones_own(policy: ForwardHeaders, names: list[str], memory_factory: MemoryFactory) -> None:
+async def test_a_custom_policy(policy: ForwardHeaders, names: list[str], memory_factory: MemoryFactory) -> None:
     assert await seen(memory_factory, GIVEN, policy) == {name: GIVEN[name] for name in names}
 
 
-async def test_a_header_given_twice_is_one_with_both_values(memory_factory: MemoryFactory) -> None:
+async def test_a_repeated_header_is_forwarded_with_all_values(memory_factory: MemoryFactory) -> None:
     assert await seen(memory_factory, [("X-A", "1"), ("x-b", "2"), ("x-a", "3")]) == {"x-a": "1, 3", "x-b": "2"}
 
 
 @pytest.mark.parametrize("value", ["", " ", "Bearer a.b.c", "a, b", "ü", "\xff", "x" * 10_000, '"q"', "a=b; c"])
-async def test_a_value_is_forwarded_as_it_is(value: str, memory_factory: MemoryFactory) -> None:
+async def test_a_value_is_forwarded_unchanged(value: str, memory_factory: MemoryFactory) -> None:
     assert await seen(memory_factory, {"x-a": value, "authorization": value}) == {"x-a": value, "authorization": value}
 
 
-async def test_no_headers_are_none(memory_factory: MemoryFactory) -> None:
+async def test_a_request_without_headers_forwards_none(memory_factory: MemoryFactory) -> None:
     assert await seen(memory_factory, {}) == {}
 
 
@@ -137,7 +137,7 @@ async def test_no_headers_are_none(memory_factory: MemoryFactory) -> None:
         ("single-route", "/", {"method": "agent/suggest", "params": {"agentId": "default"}, "body": make_input()}),
     ],
 )
-async def test_headers_and_scope_reach_the_agent_on_every_way(
+async def test_headers_and_scope_reach_the_agent_on_every_route(
     mode: Any, path: str, content: Any, runner: AgentRunner
 ) -> None:
     found: list[Any] = []
@@ -157,7 +157,7 @@ async def test_headers_and_scope_reach_the_agent_on_every_way(
     assert found == [({"authorization": "token", "x-tenant": "t"}, "user of token", "r1")]
 
 
-async def test_each_run_has_its_own(runner: AgentRunner) -> None:
+async def test_each_run_has_its_own_headers(runner: AgentRunner) -> None:
     found: dict[str, Any] = {}
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
@@ -171,7 +171,7 @@ async def test_each_run_has_its_own(runner: AgentRunner) -> None:
     assert found == {f"r{n}": ({"x-n": str(n)}, None) for n in range(3)}
 
 
-async def test_nothing_of_the_headers_is_stored(runner: AgentRunner) -> None:
+async def test_headers_are_not_stored(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": agent_with()})
     await client.post(
         "/agent/default/run", make_input(), headers={"authorization": "hidden-token", "x-a": "hidden-too"}

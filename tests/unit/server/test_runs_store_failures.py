@@ -1,4 +1,4 @@
-"""What clients see of a store that fails: that it does, and not where it is."""
+"""A store that fails: clients learn that it fails, but not where it is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def failing(*_: Any) -> Any:
         ("request_stop", STOP, "Failed to stop agent"),
     ],
 )
-async def test_a_verb_that_fails_is_answered_in_general_words(
+async def test_a_failing_verb_is_answered_in_general_words(
     runner: AgentRunner,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -49,20 +49,20 @@ async def test_a_verb_that_fails_is_answered_in_general_words(
     assert PLACE in caplog.text
 
 
-async def test_a_stream_that_fails_is_broken_off_without_its_end(
+async def test_a_failing_stream_is_cut_off_without_its_end(
     runner: AgentRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = client_of(runner, {"default": agent_with(*text_message("m", "hello"))})
     await client.post(RUN, make_input())
     monkeypatch.setattr(await runner.opened(), "history", failing)
     async with client.open("POST", CONNECT, make_input(run="c")) as exchange:
-        # A client would take the end of the answer for the end of the thread.
+        # A client would take the end of the response for the end of the run.
         with pytest.raises(AssertionError, match="cut off"):
             await exchange.answer()
     assert PLACE in caplog.text
 
 
-async def test_who_leaves_before_their_turn_gives_it_up(runner_factory: Callable[..., AgentRunner]) -> None:
+async def test_a_client_that_leaves_before_its_turn_gives_it_up(runner_factory: Callable[..., AgentRunner]) -> None:
     runner = runner_factory(on_concurrent_run="enqueue")
     gate = Gate()
     client = client_of(runner, {"default": agent_with(), "gate": gate})

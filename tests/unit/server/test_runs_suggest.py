@@ -1,4 +1,4 @@
-"""`suggest`: a run that leaves nothing behind and ends with its request."""
+"""`suggest`: a run that stores nothing and ends with its request."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def test_a_suggestion_is_streamed_as_a_run_is(runner: AgentRunner) -> None
     assert answer.events() == ran.events()
 
 
-async def test_a_suggestion_leaves_nothing_behind(runner: AgentRunner) -> None:
+async def test_a_suggestion_stores_nothing(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
     for _ in range(3):
-        # The same ids again and again: none of them is noted.
+        # The same ids work again and again, as none of them is stored.
         assert event_types((await client.post(SUGGEST, make_input())).events())[-1] == "RUN_FINISHED"
     assert (await client.get("/threads?includeArchived=true")).json()["threads"] == []
     for part in ("messages", "events", "state"):
@@ -47,12 +47,12 @@ async def test_a_suggestion_leaves_nothing_behind(runner: AgentRunner) -> None:
     assert event_types((await client.post(RUN, make_input())).events())[-1] == "RUN_FINISHED"
 
 
-async def test_a_suggestion_for_a_thread_leaves_it_as_it_was(runner: AgentRunner) -> None:
+async def test_a_suggestion_for_a_thread_does_not_change_it(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
     await client.post(RUN, make_input(messages=["u1"]))
     before = [(await client.get(path)).body for path in ("/threads", "/threads/t1/events", "/threads/t1/messages")]
     answer = await client.post(SUGGEST, make_input(messages=["u1", "u2"]))
-    # Nothing is stripped of what the agent is asked: no thread is known here.
+    # The agent gets all messages: a suggestion knows no thread whose messages it could strip.
     assert [message["id"] for message in answer.events()[0]["input"]["messages"]] == ["u1", "u2"]
     after = [(await client.get(path)).body for path in ("/threads", "/threads/t1/events", "/threads/t1/messages")]
     assert after == before
@@ -96,7 +96,7 @@ async def test_a_suggestion_ends_with_its_request(runner: AgentRunner) -> None:
     assert gate.cancelled
 
 
-async def test_an_agents_own_abort_is_called_when_the_client_leaves(memory_factory: MemoryFactory) -> None:
+async def test_the_abort_method_of_an_agent_is_called_when_the_client_leaves(memory_factory: MemoryFactory) -> None:
     class Aborting(Gate):
         aborted = 0
 
@@ -111,7 +111,7 @@ async def test_an_agents_own_abort_is_called_when_the_client_leaves(memory_facto
     assert agent.cancelled
 
 
-async def test_an_abort_that_fails_is_no_error(memory_factory: MemoryFactory) -> None:
+async def test_a_failing_abort_is_not_an_error(memory_factory: MemoryFactory) -> None:
     class Stubborn(Gate):
         def abort_run(self) -> None:
             raise RuntimeError("no")
@@ -120,7 +120,7 @@ async def test_an_abort_that_fails_is_no_error(memory_factory: MemoryFactory) ->
     async with client_of(memory_factory(), {"default": agent}).open("POST", SUGGEST, make_input()) as suggestion:
         await suggestion.until(b"RUN_STARTED")
         await agent.reached.wait()
-    # It is let go with its request all the same.
+    # The suggestion ends with its request all the same.
     assert agent.cancelled
 
 
@@ -141,7 +141,7 @@ async def test_a_client_that_leaves_before_the_first_event(memory_factory: Memor
     assert ended.is_set()
 
 
-async def test_a_silent_suggestion_gets_comments(memory_factory: MemoryFactory) -> None:
+async def test_a_silent_suggestion_sends_keep_alive_comments(memory_factory: MemoryFactory) -> None:
     gate = Gate()
     client = client_of(memory_factory(), {"default": gate}, limits=Limits(keep_alive_seconds=0.05))
     async with client.open("POST", SUGGEST, make_input()) as suggestion:
@@ -177,7 +177,7 @@ async def test_a_suggestion_that_fails_ends_in_order(
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-a": "1"}])
-async def test_a_suggestion_is_not_run_where_it_is_refused(headers: Any, memory_factory: MemoryFactory) -> None:
+async def test_a_refused_suggestion_does_not_run(headers: Any, memory_factory: MemoryFactory) -> None:
     asked: list[Any] = []
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""`stop`: which run it ends, what it says, and what is no such request."""
+"""`stop`: the run that it ends, its response, and invalid requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def idle(memory_factory: MemoryFactory) -> Client:
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \r\n\t", {}, b" {} ", {"runId": "r1"}])
-async def test_a_stop_ends_the_run_and_closes_what_is_open(content: Any, runner: AgentRunner) -> None:
+async def test_stop_ends_the_run_and_closes_open_messages(content: Any, runner: AgentRunner) -> None:
     gate = Gate(text_message("m1", "half")[:2])
     client = client_of(runner, {"default": gate})
     async with client.open("POST", RUN, make_input()) as run:
@@ -52,7 +52,7 @@ async def test_a_stop_ends_the_run_and_closes_what_is_open(content: Any, runner:
     assert (await client.post(STOP, content)).json()["stopped"] is False
 
 
-async def test_a_stop_of_another_run_ends_nothing(runner: AgentRunner) -> None:
+async def test_stopping_another_run_ends_nothing(runner: AgentRunner) -> None:
     gate = Gate()
     client = client_of(runner, {"default": gate})
     async with client.open("POST", RUN, make_input()) as run:
@@ -67,7 +67,7 @@ async def test_a_stop_of_another_run_ends_nothing(runner: AgentRunner) -> None:
     assert not gate.cancelled
 
 
-async def test_a_stop_of_another_thread_ends_nothing(runner: AgentRunner) -> None:
+async def test_stopping_another_thread_ends_nothing(runner: AgentRunner) -> None:
     gate = Gate()
     client = client_of(runner, {"default": gate})
     async with client.open("POST", RUN, make_input()) as run:
@@ -81,7 +81,7 @@ async def test_a_stop_of_another_thread_ends_nothing(runner: AgentRunner) -> Non
     assert not gate.cancelled
 
 
-async def test_a_run_is_stopped_once(runner: AgentRunner) -> None:
+async def test_a_run_can_be_stopped_once(runner: AgentRunner) -> None:
     gate = Gate()
     client = client_of(runner, {"default": gate})
     async with client.open("POST", RUN, make_input()) as run:
@@ -91,7 +91,7 @@ async def test_a_run_is_stopped_once(runner: AgentRunner) -> None:
         assert event_types((await run.answer()).events()) == ["RUN_STARTED", "RUN_FINISHED"]
 
 
-async def test_any_agents_route_stops_the_thread(runner: AgentRunner) -> None:
+async def test_the_route_of_any_agent_stops_the_thread(runner: AgentRunner) -> None:
     gate = Gate()
     client = client_of(runner, {"default": gate, "other": Gate()})
     async with client.open("POST", RUN, make_input()) as run:
@@ -114,7 +114,7 @@ async def test_the_thread_is_free_after_a_stop(runner: AgentRunner) -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_an_agents_own_abort_is_called(waits: bool, runner: AgentRunner) -> None:
+async def test_the_abort_method_of_an_agent_is_called(waits: bool, runner: AgentRunner) -> None:
     class Aborting(Gate):
         aborted = 0
 
@@ -131,7 +131,7 @@ async def test_an_agents_own_abort_is_called(waits: bool, runner: AgentRunner) -
     assert agent.aborted == 1
 
 
-async def test_an_abort_that_fails_leaves_the_run_as_it_was(runner: AgentRunner) -> None:
+async def test_a_failing_abort_leaves_the_run_live(runner: AgentRunner) -> None:
     class Stubborn(Gate):
         def abort_run(self) -> None:
             raise RuntimeError("no")
@@ -146,7 +146,7 @@ async def test_an_abort_that_fails_leaves_the_run_as_it_was(runner: AgentRunner)
     assert not agent.cancelled
 
 
-async def test_an_agent_that_has_not_spoken_is_stopped(runner: AgentRunner) -> None:
+async def test_an_agent_that_has_sent_no_event_is_stopped(runner: AgentRunner) -> None:
     waits = asyncio.Event()
 
     async def silent(input: RunAgentInput) -> AsyncIterator[Any]:
@@ -170,7 +170,7 @@ async def test_an_agent_that_has_not_spoken_is_stopped(runner: AgentRunner) -> N
         {"": "r1"}, {"runId ": "r1"}, {"body": {"runId": "r1"}}, b'{"runId":"\\ud800"}',
     ],
 )  # fmt: skip
-async def test_what_says_something_else_stops_nothing(content: Any, memory_factory: MemoryFactory) -> None:
+async def test_an_invalid_stop_request_is_refused(content: Any, memory_factory: MemoryFactory) -> None:
     gate = Gate()
     client = client_of(memory_factory(), {"default": gate})
     async with client.open("POST", RUN, make_input()) as run:
@@ -183,12 +183,12 @@ async def test_what_says_something_else_stops_nothing(content: Any, memory_facto
 
 
 @pytest.mark.parametrize("run_id", [None, "", " ", "\t\n", "\u00a0", 1, 0, True, [], ["r1"], {}])
-async def test_a_run_id_is_a_string_that_says_something(run_id: Any, idle: Client) -> None:
+async def test_a_run_id_must_be_a_non_blank_string(run_id: Any, idle: Client) -> None:
     answer = await idle.post(STOP, {"runId": run_id})
     assert (answer.status, answer.json()) == (400, {"error": "Invalid runId"})
 
 
-async def test_a_bad_request_counts_before_an_unknown_agent(idle: Client) -> None:
+async def test_an_invalid_request_is_reported_before_an_unknown_agent(idle: Client) -> None:
     assert (await idle.post("/agent/zzz/stop/t1", {"run_id": "r1"})).status == 400
     answer = await idle.post("/agent/zzz/stop/t1", {"runId": "r1"})
     assert answer.status == 404
@@ -196,5 +196,5 @@ async def test_a_bad_request_counts_before_an_unknown_agent(idle: Client) -> Non
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/x-www-form-urlencoded"])
-async def test_a_stop_is_read_whatever_it_is_said_to_be(content_type: str, idle: Client) -> None:
+async def test_the_content_type_of_a_stop_does_not_matter(content_type: str, idle: Client) -> None:
     assert (await idle.post(STOP, {}, headers={"content-type": content_type})).json() == NONE

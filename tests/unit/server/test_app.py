@@ -1,4 +1,4 @@
-"""A harness served: started and stopped with the app, its refusals as clients get them."""
+"""The app with a harness: its lifespan, and the errors that clients get."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SAYING = agent_with(*text_message("m", "Hello"))
 
 
-async def test_it_is_started_and_closed_with_the_app(runner_factory: Callable[..., AgentRunner]) -> None:
+async def test_the_harness_is_started_and_closed_with_the_app(runner_factory: Callable[..., AgentRunner]) -> None:
     runner = runner_factory()
     harness = Harness(runner, {"default": SAYING})
     app = create_app(runner, harness)
@@ -40,7 +40,7 @@ async def test_it_is_started_and_closed_with_the_app(runner_factory: Callable[..
         await runner.opened()
 
 
-async def test_its_live_runs_are_ended_before_it_is_closed(runner_factory: Callable[..., AgentRunner]) -> None:
+async def test_live_runs_end_before_the_harness_is_closed(runner_factory: Callable[..., AgentRunner]) -> None:
     gate = Gate()
     runner = runner_factory()
     harness = Harness(runner, {"default": gate})
@@ -53,7 +53,9 @@ async def test_its_live_runs_are_ended_before_it_is_closed(runner_factory: Calla
     assert gate.cancelled
 
 
-async def test_what_its_policy_refuses_is_an_error_with_a_code(runner_factory: Callable[..., AgentRunner]) -> None:
+async def test_a_run_that_the_policy_refuses_is_an_error_with_a_code(
+    runner_factory: Callable[..., AgentRunner],
+) -> None:
     runner = runner_factory()
     harness = Harness(runner, {"default": SAYING}, policy=lambda request: ["not today"])
     app = create_app(runner, harness)
@@ -66,6 +68,6 @@ async def test_what_its_policy_refuses_is_an_error_with_a_code(runner_factory: C
         assert (await http.get("/threads")).json()["threads"] == []
 
 
-def test_it_is_over_the_apps_runner() -> None:
+def test_the_harness_must_be_over_the_runner_of_the_app() -> None:
     with pytest.raises(ValueError, match="another runner"):
         create_app(InMemoryAgentRunner(), Harness(InMemoryAgentRunner(), {"default": SAYING}))

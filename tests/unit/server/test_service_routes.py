@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agentrunner import AgentRunner
 
 
-async def test_ready_is_who_can_read_its_store_and_takes_runs(
+async def test_a_server_is_ready_if_it_reads_its_store_and_accepts_runs(
     runner: AgentRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(runner, {"default": agent_with()})
@@ -29,7 +29,7 @@ async def test_ready_is_who_can_read_its_store_and_takes_runs(
         with monkeypatch.context() as broken:
             broken.setattr(await runner.opened(), "live", failing)
             answer = await client.get("/readyz")
-            # What it is goes to the log: anybody may ask.
+            # The reason is only logged, as this route is open to all.
             assert (answer.status_code, answer.json()) == (503, {"status": "unavailable"})
             assert "disk I/O error" in caplog.text
             assert (await client.get("/healthz")).json() == {"status": "ok"}
