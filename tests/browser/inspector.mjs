@@ -203,7 +203,7 @@ const scenarios = {
     await page.getByRole("button", { name: "Reject" }).click();
     await sees("You said {\"approved\":false}");
     await send("And again");
-    await page.getByRole("button", { name: "Another answer" }).click();
+    await page.getByRole("button", { name: "Other answer" }).click();
     await page.keyboard.type('{"at":9}');
     await page.getByRole("button", { name: "Send the answer" }).click();
     await sees("You said {\"at\":9}");
@@ -216,7 +216,7 @@ const scenarios = {
     await settled();
     await status("waits for an answer");
     const box = page.locator("#items .item.question .box");
-    assert.match(await box.innerText(), /^book\s+waits for you\s+Allow 'book' to run\?\s+input\s+\{"place":"Tasca","seats":2\}\s+Approve\s+Edit\s+Reject\s+Do not ask again/);
+    assert.match(await box.innerText(), /^book\s+waits for your answer\s+Allow 'book' to run\?\s+input\s+\{"place":"Tasca","seats":2\}\s+Approve\s+Edit\s+Reject\s+Do not ask again/);
     await shot("open");
     await page.reload();
     await sees("Allow 'book' to run?");
@@ -242,7 +242,7 @@ const scenarios = {
     const field = page.getByLabel("The input, as JSON");
     assert.deepEqual(JSON.parse(await field.inputValue()), { place: "Tasca", seats: 2 });
     assert.equal(await field.evaluate((one) => one === document.activeElement), true);
-    for (const [words, wrong] of [['{"place":', "This is no JSON"], ["[1]", "The input is a JSON object"]]) {
+    for (const [words, wrong] of [['{"place":', "This is not JSON"], ["[1]", "The input must be a JSON object"]]) {
       await field.fill(words);
       await page.getByRole("button", { name: "Approve as edited" }).click();
       await page.getByRole("alert").getByText(wrong).waitFor();
@@ -272,7 +272,7 @@ const scenarios = {
   async an_approval_is_refused({ page, send, sees, settled, key, shot }) {
     await send("Please book", "default");
     await page.getByRole("button", { name: "Reject" }).click();
-    await page.getByLabel("Why not").waitFor();
+    await page.getByLabel("Reason").waitFor();
     await page.keyboard.type("too far");
     await shot("why");
     await key("Enter");
@@ -304,7 +304,7 @@ const scenarios = {
     const boxes = page.locator("#items .item.question .box");
     await page.waitForFunction(() => document.querySelectorAll("#items .item.question .box").length === 2);
     await boxes.nth(0).getByRole("button", { name: "Approve" }).click();
-    await boxes.nth(0).getByText("The run goes on when all is answered.").waitFor();
+    await boxes.nth(0).getByText("The run continues when all questions are answered.").waitFor();
     await shot("one");
     // One may think again as long as the other is open.
     await boxes.nth(0).getByRole("button", { name: "Change" }).click();
@@ -372,12 +372,12 @@ const scenarios = {
 
   async an_approval_expires({ page, send, sees, status, until, shot }) {
     await send("Please book", "default");
-    await page.getByText("waits for you, expires in").waitFor();
+    await page.getByText("waits for your answer, expires in").waitFor();
     await shot("waits");
-    await page.getByText("It can only be cancelled now.").waitFor();
+    await page.getByText("It has expired and can only be cancelled.").waitFor();
     assert.equal(await page.getByRole("button", { name: "Approve" }).count(), 0);
     await page.reload();
-    await page.getByText("It can only be cancelled now.").waitFor();
+    await page.getByText("It has expired and can only be cancelled.").waitFor();
     await shot("expired");
     await page.getByRole("button", { name: "Cancel" }).click();
     await page.locator("#items .item.note").getByText("Cancelled", { exact: true }).waitFor();
@@ -614,9 +614,9 @@ const alone = {
     const bare = (asked) => asked.url.endsWith("/connect") && /^\d+$/.test(asked.headers["last-event-id"] ?? "");
     line.refuse = (asked) => bare(asked) ? expired : null;
     await page.click("#form-raw");
-    await page.getByText("The raw events are no longer kept").waitFor();
+    await page.getByText("The raw events are gone").waitFor();
     await page.click("#replay");
-    await page.getByText("compacted: the raw events are no longer kept").waitFor();
+    await page.getByText("compacted: the raw events are gone").waitFor();
     await page.click("#leave");
     await send("Count", "slow");
     await sees("tick 4");
@@ -635,7 +635,7 @@ const alone = {
     await page.locator("#login").waitFor();
     await page.keyboard.type("wrong");
     await key("Enter");
-    await page.getByText("The server does not take this token.").waitFor();
+    await page.getByText("The server does not accept this token.").waitFor();
     await page.keyboard.type("open sesame");
     await key("Enter");
     await page.locator("#login").waitFor({ state: "hidden" });

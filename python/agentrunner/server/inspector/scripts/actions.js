@@ -8,35 +8,35 @@ function send() {
 $("ask").onsubmit = (submit) => { submit.preventDefault(); send(); };
 $("stop").onclick = stop;
 $("new").onclick = newThread;
-$("search").oninput = list;
-$("archived").onchange = list;
+$("search").oninput = drawThreadList;
+$("archived").onchange = drawThreadList;
 $("more").onclick = () => refresh(nextPage);
 $("agent").onchange = () => { thread.agent = $("agent").value; draw(); };
-$("notice").lastElementChild.onclick = () => tell("");
-$("earlier").onclick = () => shift(-60);
-$("later").onclick = () => shift(60);
+$("notice").lastElementChild.onclick = () => setNotice("");
+$("earlier").onclick = () => moveWindow(-60);
+$("later").onclick = () => moveWindow(60);
 $("run").onchange = () => pickRun(thread.runs[$("run").value], false);
 $("replay").onclick = () => startReplay(thread.run);
 $("form-raw").onclick = () => setForm("raw");
 $("form-compacted").onclick = () => setForm("compacted");
-$("tab-events").onclick = () => tab("events");
-$("tab-state").onclick = () => tab("state");
-$("close").onclick = () => { show($("detail"), false); $("events").focus(); };
-show($("copy"), Boolean(navigator.clipboard));
-$("copy").onclick = async () => { await navigator.clipboard.writeText(picked.text); say($("copy"), "Copied"); setTimeout(() => say($("copy"), "Copy"), 1200); };
+$("tab-events").onclick = () => showTab("events");
+$("tab-state").onclick = () => showTab("state");
+$("close").onclick = () => { setVisible($("detail"), false); $("events").focus(); };
+setVisible($("copy"), Boolean(navigator.clipboard));
+$("copy").onclick = async () => { await navigator.clipboard.writeText(picked.text); setText($("copy"), "Copied"); setTimeout(() => setText($("copy"), "Copy"), 1200); };
 $("play").onclick = toggle;
 $("back").onclick = () => stepTo(replay.place - 1);
 $("step").onclick = () => stepTo(replay.place + 1);
 $("scrub").oninput = () => stepTo(Number($("scrub").value));
 $("leave").onclick = leaveReplay;
 $("help").onclick = () => $("keys").showModal();
-for (const one of document.querySelectorAll(".panes button")) one.onclick = () => pane(one.dataset.pane);
+for (const one of document.querySelectorAll(".panes button")) one.onclick = () => showPane(one.dataset.pane);
 $("talk").addEventListener("scroll", () => {
   const view = $("talk"), left = view.scrollHeight - view.scrollTop - view.clientHeight;
-  // What came since it was drawn does not count: the end of what was drawn is the end.
+  // Items that arrived since the last drawing do not count yet.
   talk.pinned = talk.to === talk.drawn && left < 40;
-  if (view.scrollTop < 150 && talk.from > 0) shift(-60);
-  else if (left < 150 && talk.to < talk.drawn) shift(60);
+  if (view.scrollTop < 150 && talk.from > 0) moveWindow(-60);
+  else if (left < 150 && talk.to < talk.drawn) moveWindow(60);
 }, { passive: true });
 
 for (const kind of KINDS) {
@@ -49,16 +49,16 @@ for (const kind of KINDS) {
   $("kinds").append(chip);
 }
 
-/** Renames, archives, deletes; what went wrong is said. */
+/** Renames, archives or deletes the thread, and shows an error if that fails. */
 async function mutate(work) {
-  try { await work(thread.id); } catch (error) { tell(error.message, true); }
+  try { await work(thread.id); } catch (error) { setNotice(error.message, true); }
   refresh();
 }
-const at = (id) => `threads/${encodeURIComponent(id)}`;
-function endRename() { show($("rename-to"), false); show($("title"), true); }
+const threadPath = (id) => `threads/${encodeURIComponent(id)}`;
+function endRename() { setVisible($("rename-to"), false); setVisible($("title"), true); }
 $("rename").onclick = () => {
-  show($("title"), false);
-  show($("rename-to"), true);
+  setVisible($("title"), false);
+  setVisible($("rename-to"), true);
   $("rename-to").value = thread.record.name ?? "";
   $("rename-to").placeholder = titleOf(thread.id);
   $("rename-to").focus();
@@ -67,18 +67,18 @@ $("rename-to").onkeydown = (press) => {
   if (press.key !== "Enter") return;
   const name = $("rename-to").value.trim();
   endRename();
-  mutate((id) => change(at(id), "PATCH", { agentId: thread.record.agentId, name: name || null }));
+  mutate((id) => sendChange(threadPath(id), "PATCH", { agentId: thread.record.agentId, name: name || null }));
 };
 $("rename-to").onblur = endRename;
-$("archive").onclick = () => mutate((id) => thread.record.archived ? change(at(id), "PATCH", { agentId: thread.record.agentId, archived: false })
-  : change(`${at(id)}/archive`, "POST", { agentId: thread.record.agentId }));
+$("archive").onclick = () => mutate((id) => thread.record.archived ? sendChange(threadPath(id), "PATCH", { agentId: thread.record.agentId, archived: false })
+  : sendChange(`${threadPath(id)}/archive`, "POST", { agentId: thread.record.agentId }));
 $("delete").onclick = () => {
-  say($("sure-about"), `“${titleOf(thread.id)}”, its ${count(thread.runs.length)} ${thread.runs.length === 1 ? "run" : "runs"} and everything in them go for good.`);
+  setText($("sure-about"), `“${titleOf(thread.id)}”, with its ${formatCount(thread.runs.length)} ${thread.runs.length === 1 ? "run" : "runs"}, will be deleted permanently.`);
   $("sure").returnValue = "";
   $("sure").showModal();
 };
 $("sure").onclose = () => {
   if ($("sure").returnValue !== "delete") return;
   const { id, record } = thread;
-  mutate(async () => { await change(at(id), "DELETE", { agentId: record.agentId }); known.delete(id); newThread(); });
+  mutate(async () => { await sendChange(threadPath(id), "DELETE", { agentId: record.agentId }); known.delete(id); newThread(); });
 };

@@ -1,17 +1,17 @@
 /**
- * What events make: messages and state as `@ag-ui/client` holds them, and `items`, the conversation as it is drawn:
- * messages, and between them runs, steps, errors and questions. An item's `version` grows with each change. Plain data
- * all through, so that it can be cloned.
+ * The messages and the state that events add up to, as `@ag-ui/client` has them, and `items`, the conversation to draw:
+ * messages, and between them runs, steps, errors and questions. The `version` of an item grows with each change. All of
+ * it is plain data, so that it can be cloned.
  */
 class Fold {
   messages = []; items = []; ids = new Map(); calls = new Map();
   state = {}; before = {}; started = {}; asking = []; made = 0;
 
-  /** The state; before the last event that changed it; before the run. What is shared is never changed. */
+  /** The state now, before the last change, and before the run. Parts that they share are never changed. */
   get states() { return { state: this.state, before: this.before, started: this.started }; }
   clone() { return Object.assign(new Fold(), structuredClone({ ...this })); }
 
-  /** Takes in an event; `run` is the number of the run it belongs to. */
+  /** Adds an event; `run` is the number of its run. */
   push(event, run) {
     const make = Fold.on[event.type];
     if (make) try { make.call(this, event, run); } catch (error) { console.debug("not folded", event, error); }
@@ -23,7 +23,7 @@ class Fold {
     return item;
   }
 
-  /** Puts a message at the end, or a tool's result behind its call and the results that follow that. */
+  /** Adds a message at the end; draws a tool's result with its call. */
   add(message, hidden = false) {
     const call = message.role === "tool" && this.calls.get(message.toolCallId);
     const slot = call || hidden ? { kind: "message", version: 0 } : this.item("message");
@@ -35,28 +35,28 @@ class Fold {
   }
   append(message) { const slot = this.add(message); this.messages.push(slot); return slot; }
 
-  /** The message an event names, which it then changes. */
-  named(event) {
+  /** Returns the message that an event names and may change. */
+  findMessage(event) {
     const slot = this.ids.get(event.messageId);
     return slot && slot.message.role !== "activity" ? slot : null;
   }
 
-  begin(event, role, given) {
+  beginText(event, role, given) {
     const tag = event.subagentRunId != null ? { subagentRunId: event.subagentRunId } : {};
-    const slot = this.named(event) ?? (this.ids.has(event.messageId) ? null
+    const slot = this.findMessage(event) ?? (this.ids.has(event.messageId) ? null
       : this.append({ id: event.messageId, role: (given && event.role) || role, content: "", ...(given && event.name !== undefined && { name: event.name }), ...tag }));
-    if (slot) { slot.open = true; note(slot.message, event); slot.version++; }
+    if (slot) { slot.open = true; mergeMetadata(slot.message, event); slot.version++; }
   }
-  more(event) {
-    const slot = this.named(event);
+  appendText(event) {
+    const slot = this.findMessage(event);
     if (!slot || typeof event.delta !== "string") return;
     slot.message.content = (typeof slot.message.content === "string" ? slot.message.content : "") + event.delta;
-    note(slot.message, event);
+    mergeMetadata(slot.message, event);
     slot.version++;
   }
-  end(event) {
-    const slot = this.named(event);
-    if (slot) { slot.open = false; note(slot.message, event); slot.version++; }
+  endText(event) {
+    const slot = this.findMessage(event);
+    if (slot) { slot.open = false; mergeMetadata(slot.message, event); slot.version++; }
   }
 
   static on = {
@@ -64,7 +64,7 @@ class Fold {
       this.item("run", { run });
       this.started = this.before = this.state;
       for (const message of event.input?.messages ?? []) if (isObject(message) && !this.ids.has(message.id)) this.append(structuredClone(message));
-      for (const answer of event.input?.resume ?? []) this.item("note", { text: inWords(answer) });
+      for (const answer of event.input?.resume ?? []) this.item("note", { text: describeAnswer(answer) });
     },
     RUN_FINISHED(event, run) {
       this.asking = event.outcome?.type === "interrupt" && Array.isArray(event.outcome.interrupts) ? event.outcome.interrupts : [];
@@ -72,17 +72,17 @@ class Fold {
       if (event.outcome?.type === "cancelled") this.item("note", { text: "Stopped" });
     },
     RUN_ERROR(event) { this.item("error", { text: String(event.message ?? ""), code: event.code }); },
-    TEXT_MESSAGE_START(event) { this.begin(event, "assistant", true); },
-    REASONING_MESSAGE_START(event) { this.begin(event, "reasoning", false); },
-    TEXT_MESSAGE_CONTENT(event) { this.more(event); },
-    REASONING_MESSAGE_CONTENT(event) { this.more(event); },
-    TEXT_MESSAGE_END(event) { this.end(event); },
-    REASONING_MESSAGE_END(event) { this.end(event); },
+    TEXT_MESSAGE_START(event) { this.beginText(event, "assistant", true); },
+    REASONING_MESSAGE_START(event) { this.beginText(event, "reasoning", false); },
+    TEXT_MESSAGE_CONTENT(event) { this.appendText(event); },
+    REASONING_MESSAGE_CONTENT(event) { this.appendText(event); },
+    TEXT_MESSAGE_END(event) { this.endText(event); },
+    REASONING_MESSAGE_END(event) { this.endText(event); },
     TOOL_CALL_START(event) {
       const known = this.calls.get(event.toolCallId);
       if (known) {
         known.call.function.name = event.toolCallName;
-        note(known.call, event);
+        mergeMetadata(known.call, event);
         known.owner.version++;
         return;
       }
@@ -95,7 +95,7 @@ class Fold {
       const call = { id: event.toolCallId, type: "function", function: { name: event.toolCallName, arguments: "" } };
       if (!Array.isArray(owner.message.toolCalls)) owner.message.toolCalls = [];
       owner.message.toolCalls.push(call);
-      note(call, event);
+      mergeMetadata(call, event);
       this.calls.set(event.toolCallId, { owner, call, open: true });
       owner.version++;
     },
@@ -103,27 +103,27 @@ class Fold {
       const found = this.calls.get(event.toolCallId);
       if (!found) return;
       if (typeof event.delta === "string") found.call.function.arguments += event.delta;
-      note(found.call, event);
+      mergeMetadata(found.call, event);
       found.owner.version++;
     },
     TOOL_CALL_END(event) {
       const found = this.calls.get(event.toolCallId);
       if (!found) return;
       found.open = false;
-      note(found.call, event);
+      mergeMetadata(found.call, event);
       found.owner.version++;
     },
     TOOL_CALL_RESULT(event) {
       const message = { id: event.messageId, toolCallId: event.toolCallId, role: event.role || "tool", content: event.content ?? "" };
       if (event.subagentRunId != null) message.subagentRunId = event.subagentRunId;
-      note(message, event);
+      mergeMetadata(message, event);
       const slot = this.add(message), owner = this.calls.get(event.toolCallId)?.owner;
       let at = owner?.message.role === "assistant" ? this.messages.lastIndexOf(owner) + 1 : this.messages.length;
       while (at < this.messages.length && this.messages[at].message.role === "tool") at++;
       this.messages.splice(at, 0, slot);
     },
     STATE_SNAPSHOT(event) { this.before = this.state; this.state = event.snapshot; },
-    STATE_DELTA(event) { const next = patched(this.state, event.delta); this.before = this.state; this.state = next; },
+    STATE_DELTA(event) { const next = applyPatch(this.state, event.delta); this.before = this.state; this.state = next; },
     MESSAGES_SNAPSHOT(event) {
       const news = event.messages.filter(isObject).map((message) => structuredClone(message));
       const declared = event.metadata?.["@ag-ui/client"], types = declared?.authoritativeActivityTypes;
@@ -142,7 +142,7 @@ class Fold {
       this.messages = [];
       for (const message of all) {
         const slot = this.append(message), was = slots.get(message.id);
-        // A message that stays keeps its place on the screen.
+        // A message that stays keeps its position on the screen.
         if (was && this.items.at(-1) === slot) { this.items.pop(); Object.assign(slot, { key: was.key, version: was.version + 1 }); drawn[drawn.indexOf(was)] = slot; slots.delete(message.id); }
       }
       const gone = new Set(slots.values());
@@ -160,19 +160,19 @@ class Fold {
         delete slot.message.subagentRunId;
         Object.assign(slot.message, fill);
       }
-      note(slot.message, event);
+      mergeMetadata(slot.message, event);
       slot.version++;
     },
     ACTIVITY_DELTA(event) {
       const slot = this.ids.get(event.messageId);
       if (slot?.message.role !== "activity") return;
-      note(slot.message, event);
-      slot.message.content = patched(slot.message.content ?? {}, event.patch ?? []);
+      mergeMetadata(slot.message, event);
+      slot.message.content = applyPatch(slot.message.content ?? {}, event.patch ?? []);
       if (event.activityType !== undefined) slot.message.activityType = event.activityType;
       slot.version++;
     },
     REASONING_ENCRYPTED_VALUE(event) {
-      const target = event.subtype === "tool-call" ? this.calls.get(event.entityId)?.call : this.named({ messageId: event.entityId })?.message;
+      const target = event.subtype === "tool-call" ? this.calls.get(event.entityId)?.call : this.findMessage({ messageId: event.entityId })?.message;
       if (target) target.encryptedValue = event.encryptedValue;
     },
     STEP_STARTED(event) { this.item("note", { text: `Step ${event.stepName}` }); },
@@ -181,15 +181,15 @@ class Fold {
     SUBAGENT_ERROR(event) { this.item("error", { text: String(event.message ?? ""), code: event.code ?? "sub-agent" }); },
   };
 }
-/** An answer to an interrupt, in words. */
-function inWords({ status, payload }) {
+/** Describes an answer to an interrupt. */
+function describeAnswer({ status, payload }) {
   if (status === "cancelled") return "Cancelled";
-  const { approved, editedArgs, reason } = isObject(payload) ? payload : {}, json = (value) => clip(JSON.stringify(value), 300);
+  const { approved, editedArgs, reason } = isObject(payload) ? payload : {}, json = (value) => truncate(JSON.stringify(value), 300);
   if (approved === true) return editedArgs !== undefined ? `Approved with ${json(editedArgs)}` : "Approved";
-  if (approved === false) return typeof reason === "string" && reason ? `Rejected: ${clip(reason, 300)}` : "Rejected";
+  if (approved === false) return typeof reason === "string" && reason ? `Rejected: ${truncate(reason, 300)}` : "Rejected";
   return `Answered${payload === undefined ? "" : `: ${json(payload)}`}`;
 }
 /** Merges an event's metadata into a message or call. */
-function note(target, { metadata }) {
+function mergeMetadata(target, { metadata }) {
   if (isObject(metadata)) target.metadata = { ...target.metadata, ...metadata };
 }

@@ -1,5 +1,5 @@
-/** JSON Patch. Gives a new document that shares what did not change; throws, and nothing has changed. */
-function patched(document, operations) {
+/** Applies a JSON Patch. Returns a new document that shares the unchanged parts; on an error the old one stays as it was. */
+function applyPatch(document, operations) {
   const tokens = (pointer) => pointer === "" ? [] : pointer.slice(1).split("/").map((token) => token.replaceAll("~1", "/").replaceAll("~0", "~"));
   const has = (node, key) => isObject(node) && (Array.isArray(node) ? /^\d+$/.test(key) && +key < node.length : Object.hasOwn(node, key));
   const at = (node, path) => path.reduce((inner, key) => { if (!has(inner, key)) throw new Error(`nothing at ${key}`); return inner[key]; }, node);
@@ -25,7 +25,7 @@ function patched(document, operations) {
     else if (op === "replace") document = path.length ? edit(document, path, (node, key) => put(node, key, value)) : value;
     else if (op === "copy") document = add(path, at(document, tokens(from)));
     else if (op === "move") { const moved = at(document, tokens(from)); document = remove(tokens(from)); document = add(path, moved); }
-    else if (op !== "test" || !same(at(document, path), value)) throw new Error(`${op} failed`);
+    else if (op !== "test" || !isEqual(at(document, path), value)) throw new Error(`${op} failed`);
   }
   return document;
 }

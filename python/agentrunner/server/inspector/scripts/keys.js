@@ -8,7 +8,7 @@ document.addEventListener("keydown", (press) => {
     else if (target.matches("select, [type=search]")) target.blur();
     else if (replay) leaveReplay();
     else if (thread.live) stop();
-    else if (!$("detail").hidden) show($("detail"), false);
+    else if (!$("detail").hidden) setVisible($("detail"), false);
     else target.blur();
     return done();
   }
@@ -43,14 +43,14 @@ document.addEventListener("keydown", (press) => {
   }
   const { runs, run } = thread;
   const act = {
-    "/": () => { pane("threads"); $("search").focus(); $("search").select(); },
+    "/": () => { showPane("threads"); $("search").focus(); $("search").select(); },
     n: newThread,
-    i: () => { pane("talk"); $("message").focus(); },
-    t: () => { pane("threads"); $("threads").focus(); },
-    v: () => { pane("run"); tab("events"); $("events").focus(); if (events.active < 0) events.key("Home"); },
+    i: () => { showPane("talk"); $("message").focus(); },
+    t: () => { showPane("threads"); $("threads").focus(); },
+    v: () => { showPane("run"); showTab("events"); $("events").focus(); if (events.active < 0) events.key("Home"); },
     s: stop,
     r: () => replay ? leaveReplay() : startReplay(run),
-    e: () => tab($("tab-state").ariaSelected === "true" ? "events" : "state"),
+    e: () => showTab($("tab-state").ariaSelected === "true" ? "events" : "state"),
     c: () => run && setForm(formOf(run) === "raw" ? "compacted" : "raw"),
     "[": () => run?.number > 0 && pickRun(runs[run.number - 1], false),
     "]": () => run && run.number + 1 < runs.length && pickRun(runs[run.number + 1], false),

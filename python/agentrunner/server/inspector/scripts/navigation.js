@@ -5,7 +5,7 @@ function openThread(id, agent) {
   thread = new Thread(id, agent ?? known.get(id)?.agentId ?? "default");
   history.replaceState(null, "", `#${encodeURIComponent(id)}`);
   $("agent").value = agentOf(thread);
-  fresh();
+  resetView();
   follow(thread);
 }
 function newThread() {
@@ -16,11 +16,11 @@ function newThread() {
   thread.loaded = true;
   history.replaceState(null, "", location.pathname);
   $("agent").value = thread.agent ?? "";
-  fresh();
-  pane("talk");
+  resetView();
+  showPane("talk");
   $("message").focus();
 }
-function fresh() {
+function resetView() {
   talk.epoch++;
   talk.pinned = true;
   picked = null;
@@ -28,21 +28,21 @@ function fresh() {
   events.follow = true;
   $("message").value = "";
   endRename();
-  list();
+  drawThreadList();
   draw();
 }
 
-/** Reads the thread list again: its first page, or with a cursor the next one. */
+/** Reads the first page of the thread list again, or with a cursor the next page. */
 let refreshing = null, paged = false;
 async function refresh(cursor = null) {
   clearTimeout(refreshing);
   try {
     if (!Object.keys(agents).length) await readInfo();
-    const answer = await ask(`threads?includeArchived=true&limit=50${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
-    if (!answer.ok) throw new Error(await words(answer));
+    const answer = await request(`threads?includeArchived=true&limit=50${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+    if (!answer.ok) throw new Error(await readError(answer));
     const page = await answer.json(), here = new Set(page.threads.map(({ id }) => id)), oldest = page.threads.at(-1)?.updatedAt;
     if (!cursor) for (const [id, one] of known) {
-      // What would be on this page and is not was deleted elsewhere; a thread in its first run is in no list yet.
+      // A thread that this page should have was deleted by another client. One in its first run is in no list yet.
       const covered = !page.nextCursor || one.updatedAt > oldest;
       if (!here.has(id) && covered && !one.local) known.delete(id);
     }
@@ -56,41 +56,41 @@ async function refresh(cursor = null) {
       follow(thread);
     }
   } catch (error) { lost = `Server not reachable: ${error.message}`; }
-  list();
+  drawThreadList();
   draw();
   refreshing = setTimeout(refresh, document.hidden ? 15_000 : 2500);
 }
 async function readInfo() {
-  const answer = await ask("info");
-  if (!answer.ok) throw new Error(await words(answer));
+  const answer = await request("info");
+  if (!answer.ok) throw new Error(await readError(answer));
   agents = (await answer.json()).agents;
   $("agent").replaceChildren(...Object.keys(agents).map((id) => h("option", { value: id }, id)));
   if (thread) $("agent").value = agentOf(thread);
 }
 
-/** First words of the threads on the screen that have no name: the first event has them. Two at a time. */
+/** Loads the first words of threads without a name from their first event, two threads at a time. */
 const wanted = [];
 let peeking = 0;
-function wantTitle(id) {
+function requestTitle(id) {
   if (titles.has(id)) return;
   titles.set(id, "");
   wanted.push(id);
-  while (peeking < 2 && wanted.length) peek(wanted.shift());
+  while (peeking < 2 && wanted.length) loadTitle(wanted.shift());
 }
-async function peek(id) {
+async function loadTitle(id) {
   peeking++;
   const quit = new AbortController();
   try {
     const answer = await connect(new Thread(id, known.get(id)?.agentId), null, quit.signal);
-    if (answer.ok) await read(answer, ({ event }) => { titles.set(id, firstWords(event.input?.messages)); return false; });
-  } catch { /* it keeps its id for a title */ }
+    if (answer.ok) await readFrames(answer, ({ event }) => { titles.set(id, firstWords(event.input?.messages)); return false; });
+  } catch { /* the id stays its title */ }
   quit.abort();
   peeking--;
-  if (wanted.length) peek(wanted.shift());
-  list();
+  if (wanted.length) loadTitle(wanted.shift());
+  drawThreadList();
 }
 function firstWords(messages) {
   const content = messages?.find?.((message) => message?.role === "user")?.content;
-  return line(typeof content === "string" ? content : Array.isArray(content) ? content.find((part) => part?.type === "text")?.text ?? "" : "").trim().slice(0, 200);
+  return toOneLine(typeof content === "string" ? content : Array.isArray(content) ? content.find((part) => part?.type === "text")?.text ?? "" : "").trim().slice(0, 200);
 }
 const titleOf = (id) => known.get(id)?.name || titles.get(id) || id.slice(0, 64);

@@ -1,19 +1,19 @@
 const isApproval = (one) => one.responseSchema?.properties?.approved?.type === "boolean";
-/** What is being written in answer to a question: in which way, and what. It outlives a repaint. */
+/** Returns the draft of an answer to a question. It survives a repaint. */
 function draftOf({ id }) {
   if (!thread.drafts.has(id)) thread.drafts.set(id, { mode: "", text: null, reason: "", wrong: "", marks: {} });
   return thread.drafts.get(id);
 }
-/** Answers in another way: the field it needs is there at once, and in focus: what is typed goes there. */
-function turn(draft, mode) {
+/** Switches the way to answer. Draws at once, so that the field has the focus for what is typed next. */
+function switchMode(draft, mode) {
   Object.assign(draft, { mode, wrong: "" });
   drawTalk();
   if (mode) draft.field?.focus();
   draw();
 }
-/** When a question can no longer be answered but by cancelling, in ms; `NaN`: never. */
-const until = ({ expiresAt }) => typeof expiresAt === "string" ? Date.parse(expiresAt) : NaN;
-const isPast = (one) => until(one) <= Date.now();
+/** Returns the time in ms from which a question can only be cancelled; `NaN`: never. */
+const readExpiry = ({ expiresAt }) => typeof expiresAt === "string" ? Date.parse(expiresAt) : NaN;
+const isExpired = (one) => readExpiry(one) <= Date.now();
 function timeLeft(at) {
   const seconds = Math.max(0, Math.ceil((at - Date.now()) / 1000));
   if (seconds < 120) return `expires in ${seconds} s`;
@@ -21,30 +21,30 @@ function timeLeft(at) {
   return `expires ${new Date(at).toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" })}`;
 }
 setInterval(() => {
-  for (const clock of document.querySelectorAll(".clock")) if (clock.until <= Date.now()) draw(); else say(clock, timeLeft(clock.until));
+  for (const clock of document.querySelectorAll(".clock")) if (clock.until <= Date.now()) draw(); else setText(clock, timeLeft(clock.until));
 }, 1000);
 
-/** A question of the agent, and ways to answer it. All open ones are answered in one run. */
+/** Paints a question of the agent and the ways to answer it. One run answers all open questions. */
 function paintQuestion(one, asks) {
-  const given = thread.answers.get(one.id), open = isOpen(asks), active = open && !given, past = isPast(one), draft = draftOf(one);
+  const given = thread.answers.get(one.id), open = isOpen(asks), active = open && !given, past = isExpired(one), draft = draftOf(one);
   const fields = isObject(one.responseSchema?.properties) ? one.responseSchema.properties : {}, said = isObject(one.metadata) ? one.metadata : {};
-  const call = shown().calls.get(one.toolCallId)?.call.function, approval = isApproval(one);
+  const call = shownFold().calls.get(one.toolCallId)?.call.function, approval = isApproval(one);
   const answer = (status, payload) => {
     thread.answers.set(one.id, { interruptId: one.id, status, ...(payload !== undefined && { payload }) });
     if (asks.every(({ id }) => thread.answers.has(id))) start({ resume: asks.map(({ id }) => thread.answers.get(id)) });
     else draw();
   };
-  const left = active && !past && until(one) > 0 && h("span", { class: "clock" }, timeLeft(until(one)));
-  if (left) left.until = until(one);
-  const stands = given ? inWords(given) : !open ? "" : past ? "expired" : ["waits for you", left && [", ", left]];
+  const left = active && !past && readExpiry(one) > 0 && h("span", { class: "clock" }, timeLeft(readExpiry(one)));
+  if (left) left.until = readExpiry(one);
+  const stands = given ? describeAnswer(given) : !open ? "" : past ? "expired" : ["waits for your answer", left && [", ", left]];
   return box("tool", [h("b", {}, String(said.tool ?? call?.name ?? one.reason ?? "question")), h("span", { class: `end ${past ? "failed" : active ? "asking" : ""}` }, [stands].flat(2).filter(Boolean))],
-    one.message && h("p", {}, clip(String(one.message))),
+    one.message && h("p", {}, truncate(String(one.message))),
     approval && !(active && draft.mode === "edit") && (said.input ?? call?.arguments) !== undefined && part("input", inputOf(said, call)),
-    one.responseSchema && !approval && h("div", { class: "part", style: "display: block" }, tree(one.responseSchema)),
-    open && given && h("div", { class: "answer" }, h("span", { class: "dim" }, "The run goes on when all is answered."),
+    one.responseSchema && !approval && h("div", { class: "part", style: "display: block" }, buildTree(one.responseSchema)),
+    open && given && h("div", { class: "answer" }, h("span", { class: "dim" }, "The run continues when all questions are answered."),
       h("button", { class: "plain", onclick: () => { thread.answers.delete(one.id); draw(); } }, "Change")),
-    active && h("div", { class: "answer" }, past ? [h("span", { class: "dim" }, "It can only be cancelled now."), h("button", { class: "main", onclick: () => answer("cancelled") }, "Cancel")]
-      : approval ? toApprove(draft, fields, inputOf(said, call), answer) : toAnswer(one, draft, answer)));
+    active && h("div", { class: "answer" }, past ? [h("span", { class: "dim" }, "It has expired and can only be cancelled."), h("button", { class: "main", onclick: () => answer("cancelled") }, "Cancel")]
+      : approval ? buildApproval(draft, fields, inputOf(said, call), answer) : buildAnswer(one, draft, answer)));
 }
 const inputOf = (said, call) => {
   let value = said.input;
@@ -52,13 +52,13 @@ const inputOf = (said, call) => {
   return JSON.stringify(value, null, JSON.stringify(value).length > 48 ? 2 : 0);
 };
 
-/** Approve, edit or reject, as `{approved, editedArgs, reason}` and whatever else may be ticked. */
-function toApprove(draft, fields, given, answer) {
-  const back = h("button", { class: "plain", onclick: () => turn(draft, "") }, "Back");
+/** Builds the controls to approve, edit or reject, which answer `{approved, editedArgs, reason}` and the ticked options. */
+function buildApproval(draft, fields, given, answer) {
+  const back = h("button", { class: "plain", onclick: () => switchMode(draft, "") }, "Back");
   const wrong = draft.wrong && h("div", { class: "failed", role: "alert" }, draft.wrong);
   const ticks = Object.entries(fields).filter(([name, field]) => name !== "approved" && field?.type === "boolean");
   const marks = ticks.map(([name, { description }]) => h("label", {}, h("input", { type: "checkbox", checked: draft.marks[name] === true, onchange: ({ target }) => { draft.marks[name] = target.checked; } }),
-    cut(String(description ?? name), 60)));
+    shorten(String(description ?? name), 60)));
   const ticked = () => Object.fromEntries(ticks.filter(([name]) => draft.marks[name]).map(([name]) => [name, true]));
   const reject = () => answer("resolved", { approved: false, ...(draft.reason.trim() && { reason: draft.reason.trim() }) });
   if (draft.mode === "edit") {
@@ -66,33 +66,33 @@ function toApprove(draft, fields, given, answer) {
     field.value = draft.text ??= given;
     const run = () => {
       let editedArgs;
-      try { editedArgs = JSON.parse(field.value); } catch ({ message }) { draft.wrong = `This is no JSON: ${message}`; return draw(); }
-      if (!isObject(editedArgs) || Array.isArray(editedArgs)) { draft.wrong = "The input is a JSON object: { … }"; return draw(); }
+      try { editedArgs = JSON.parse(field.value); } catch ({ message }) { draft.wrong = `This is not JSON: ${message}`; return draw(); }
+      if (!isObject(editedArgs) || Array.isArray(editedArgs)) { draft.wrong = "The input must be a JSON object: { … }"; return draw(); }
       answer("resolved", { approved: true, editedArgs, ...ticked() });
     };
     return [field, wrong, h("button", { class: "main", onclick: run }, "Approve as edited"), back, marks];
   }
   if (draft.mode === "reject") {
-    const field = draft.field = h("input", { type: "text", "aria-label": "Why not", placeholder: "Why not? The agent is told. May be left empty.", value: draft.reason,
+    const field = draft.field = h("input", { type: "text", "aria-label": "Reason", placeholder: "Reason, for the agent (optional)", value: draft.reason,
       oninput: () => { draft.reason = field.value; }, onkeydown: (press) => { if (press.key === "Enter" && !press.isComposing) reject(); } });
     return [field, h("button", { class: "main", onclick: reject }, "Reject"), back];
   }
   return [h("button", { class: "main", onclick: () => answer("resolved", { approved: true, ...ticked() }) }, "Approve"),
-    fields.editedArgs && h("button", { onclick: () => turn(draft, "edit") }, "Edit"),
-    h("button", { onclick: () => fields.reason ? turn(draft, "reject") : reject() }, "Reject"), marks];
+    fields.editedArgs && h("button", { onclick: () => switchMode(draft, "edit") }, "Edit"),
+    h("button", { onclick: () => fields.reason ? switchMode(draft, "reject") : reject() }, "Reject"), marks];
 }
 
-/** Answers a question of which it is not said what is expected, or something else than approval. */
-function toAnswer(one, draft, answer) {
+/** Builds the controls for a question with no schema, or with one that does not ask for approval. */
+function buildAnswer(one, draft, answer) {
   const free = one.reason === "input_required" || draft.mode === "other";
   const field = draft.field = h("textarea", { class: "mono", "aria-label": "Answer, as JSON or text", placeholder: "An answer: JSON, or text", hidden: !free, oninput: () => { draft.text = field.value; } });
   field.value = draft.text ?? "";
   const send = () => {
     let payload = field.value;
-    try { payload = JSON.parse(payload); } catch { /* then it is text */ }
+    try { payload = JSON.parse(payload); } catch { /* sent as text */ }
     answer("resolved", payload);
   };
-  const other = free ? h("button", { onclick: send }, "Send the answer") : h("button", { onclick: () => turn(draft, "other") }, "Another answer");
+  const other = free ? h("button", { onclick: send }, "Send the answer") : h("button", { onclick: () => switchMode(draft, "other") }, "Other answer");
   return [field,
     one.reason !== "input_required" && [h("button", { class: "main", onclick: () => answer("resolved", { approved: true }) }, "Approve"), h("button", { onclick: () => answer("resolved", { approved: false }) }, "Reject")],
     other, h("button", { class: "plain", onclick: () => answer("cancelled") }, "Cancel")];

@@ -1,6 +1,6 @@
 let replay = null;
 
-/** Plays a run's events, raw if they are kept, into a fold of what was before the run. */
+/** Replays the events of a run, raw if the server still has them, on top of what was before the run. */
 async function startReplay(run) {
   if (!run?.ended) return;
   leaveReplay();
@@ -14,10 +14,10 @@ async function startReplay(run) {
   Object.assign($("scrub"), { max: frames.length, value: 0 });
   talk.epoch++;
   talk.pinned = true;
-  show($("ask"), false);
-  show($("player"), true);
-  pane("talk");
-  say($("replaying"), `Run ${run.number + 1}, ${raw ? "raw events" : "compacted: the raw events are no longer kept"}`);
+  setVisible($("ask"), false);
+  setVisible($("player"), true);
+  showPane("talk");
+  setText($("replaying"), `Run ${run.number + 1}, ${raw ? "raw events" : "compacted: the raw events are gone"}`);
   seek(1);
   play();
   $("play").focus();
@@ -28,11 +28,11 @@ function leaveReplay() {
   talk.epoch++;
   talk.pinned = true;
   events.draw();
-  show($("player"), false);
-  show($("ask"), true);
+  setVisible($("player"), false);
+  setVisible($("ask"), true);
   draw();
 }
-/** When each event comes, in ms: as it came where that is known, else by its kind; pauses cut, 20 s in all at most. */
+/** Returns when to show each event, in ms: as it arrived if that is known, else by its kind; pauses are shortened, to 20 s in all. */
 function timesOf(frames) {
   let at = 0;
   const times = frames.map(({ event, at: came }, index) => {
@@ -54,7 +54,7 @@ function seek(place) {
 function drawPlayer() {
   $("scrub").value = replay.place;
   $("scrub").ariaValueText = `event ${replay.place} of ${replay.frames.length}`;
-  say($("place"), `${count(replay.place)} / ${count(replay.frames.length)}`);
+  setText($("place"), `${formatCount(replay.place)} / ${formatCount(replay.frames.length)}`);
   $("play").querySelector("path").setAttribute("d", replay.playing ? PAUSE : PLAY);
   $("play").ariaLabel = replay.playing ? "Pause" : "Play";
   $("play").title = `${$("play").ariaLabel} (space)`;

@@ -2,23 +2,23 @@ function drawState() {
   const { run } = thread, { state, before, started } = replay ? replay.fold.states : run?.state ?? thread.fold.states;
   const live = thread.live && !replay, wait = stateAt + 120 - performance.now(), place = replay?.place;
   if (stateDrawn && stateDrawn.state === state && stateDrawn.before === before && stateDrawn.run === run && stateDrawn.place === place) return;
-  // A large state that changes all the time is not written sixty times a second.
+  // Drawing a large state sixty times a second would block the page.
   if (live && wait > 0) { setTimeout(draw, wait); return; }
   stateDrawn = { state, before, run, place };
   stateAt = performance.now();
   const empty = (some) => isObject(some) && !Object.keys(some).length;
-  // Where there was nothing before, all of it is new: then only what came after that is marked.
+  // If there was no state before, all of it is new: mark only what changed after that.
   const old = !empty(started) ? started : empty(before) ? state : before, last = empty(before) ? state : before;
-  const where = replay ? `After event ${count(place)}` : run ? `After run ${run.number + 1}` : "";
-  say($("state-about"), empty(state) ? "No state: STATE_SNAPSHOT and STATE_DELTA events make it."
-    : `${where}. ${same(state, old) ? "" : "Marked: changed by this run. "}Bold: by the last change.`);
-  $("state").replaceChildren(empty(state) ? "" : tree(state, { compare: true, old, last, opened: stateOpened }));
+  const where = replay ? `After event ${formatCount(place)}` : run ? `After run ${run.number + 1}` : "";
+  setText($("state-about"), empty(state) ? "No state: STATE_SNAPSHOT and STATE_DELTA events set it."
+    : `${where}. ${isEqual(state, old) ? "" : "Marked: changed by this run. "}Bold: changed by the last event.`);
+  $("state").replaceChildren(empty(state) ? "" : buildTree(state, { compare: true, old, last, opened: stateOpened }));
 }
 
 function pickRun(run, look) {
   if (replay && replay.run !== run) leaveReplay();
   thread.picked = run === thread.runs.at(-1) ? null : run;
-  if (look) { pane("run"); tab("events"); }
+  if (look) { showPane("run"); showTab("events"); }
   loadCompact(thread, run);
   draw();
 }
@@ -28,11 +28,11 @@ function pickEvent(index, look) {
   events.follow = false;
   if (!look && $("detail").hidden) return;
   picked = frame;
-  say($("detail-type"), String(frame.event.type));
-  say($("detail-about"), `${frame.cursor} · ${sizeOf(bytesOf([frame]))}`);
-  $("detail-json").replaceChildren(tree(frame.event, { deep: 2 }));
+  setText($("detail-type"), String(frame.event.type));
+  setText($("detail-about"), `${frame.cursor} · ${formatSize(bytesOf([frame]))}`);
+  $("detail-json").replaceChildren(buildTree(frame.event, { deep: 2 }));
   $("detail-json").scrollTop = 0;
-  show($("detail"), true);
+  setVisible($("detail"), true);
   events.go(index);
 }
 async function setForm(form) {
@@ -44,16 +44,16 @@ async function setForm(form) {
   run.form = form;
   draw();
 }
-function tab(name) {
+function showTab(name) {
   for (const one of ["events", "state"]) {
     $(`tab-${one}`).ariaSelected = one === name;
     $(`tab-${one}`).tabIndex = one === name ? 0 : -1;
-    show($(`${one}-panel`), one === name);
+    setVisible($(`${one}-panel`), one === name);
   }
   draw();
 }
-/** On a narrow screen: the pane that is seen. */
-function pane(name) {
+/** Shows one pane; narrow screens have room for only one. */
+function showPane(name) {
   document.body.dataset.pane = name;
   for (const one of document.querySelectorAll(".panes button")) one.ariaSelected = one.dataset.pane === name;
 }

@@ -1,8 +1,8 @@
 const BASE = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
 let token = sessionStorage.getItem("agentrunner.token");
 
-/** Asks the server; where that wants to know who asks, the user first. */
-async function ask(path, { method = "GET", body, headers, signal } = {}) {
+/** Sends a request; if the server requires a token, asks the user for it first. */
+async function request(path, { method = "GET", body, headers, signal } = {}) {
   const used = token;
   const answer = await fetch(BASE + path, {
     method, signal, body: body === undefined ? undefined : JSON.stringify(body),
@@ -10,13 +10,13 @@ async function ask(path, { method = "GET", body, headers, signal } = {}) {
   });
   if (answer.status !== 401) return answer;
   if (used === token) await login(used !== null);
-  return ask(path, { method, body, headers, signal });
+  return request(path, { method, body, headers, signal });
 }
 
 let loggingIn = null;
 function login(wrong) {
   return loggingIn ??= new Promise((done) => {
-    say($("login-wrong"), wrong ? "The server does not take this token." : "");
+    setText($("login-wrong"), wrong ? "The server does not accept this token." : "");
     $("token").value = "";
     $("login").showModal();
     $("login").onclose = () => {
@@ -28,8 +28,8 @@ function login(wrong) {
   });
 }
 
-/** What a refusal says, in words. */
-async function words(answer) {
+/** Returns the message of an error response. */
+async function readError(answer) {
   const text = await answer.text();
   try {
     const { message, error } = JSON.parse(text);
@@ -39,25 +39,25 @@ async function words(answer) {
   }
 }
 
-async function change(path, method, body) {
-  const answer = await ask(path, { method, body });
-  if (!answer.ok) throw new Error(await words(answer));
+async function sendChange(path, method, body) {
+  const answer = await request(path, { method, body });
+  if (!answer.ok) throw new Error(await readError(answer));
   return answer.json();
 }
 
 /**
- * Reads server-sent events: `take(frame)` for each, until it gives `false`. After 4 ms the screen gets its turn, and
- * the server waits for as long: a burst fills many small slices, never one long task.
+ * Reads server-sent events and calls `take(frame)` for each until it returns `false`. Every 4 ms it lets the browser
+ * draw, and the server waits meanwhile, so that a burst never blocks the page.
  */
 let breath = 0;
-async function read(answer, take) {
+async function readFrames(answer, take) {
   const reader = answer.body.getReader(), decoder = new TextDecoder();
   for (let rest = ""; ;) {
     const { done, value } = await reader.read();
     rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
     let from = 0;
     for (let end; (end = rest.indexOf("\n\n", from)) >= 0; from = end + 2) {
-      const frame = frameOf(rest.slice(from, end));
+      const frame = parseFrame(rest.slice(from, end));
       if (frame && take(frame) === false) return reader.cancel();
       if (performance.now() - breath > 4) {
         await nextFrame();
@@ -69,8 +69,8 @@ async function read(answer, take) {
   }
 }
 
-/** A frame: its cursor `P.i` or `seq`, `P` or `seq` as a number, the event and its JSON. `null` for a comment. */
-function frameOf(block) {
+/** Parses a frame: its cursor (`P.i` or `seq`), `P` or `seq` as a number, the event and its JSON. `null` for a comment. */
+function parseFrame(block) {
   let cursor = "", text = null;
   for (const row of block.split("\n")) {
     if (row.startsWith("id: ")) cursor = row.slice(4);
@@ -78,7 +78,7 @@ function frameOf(block) {
   }
   if (text === null) return null;
   let event;
-  try { event = JSON.parse(text); } catch { /* shown as it came */ }
+  try { event = JSON.parse(text); } catch { /* shown as text */ }
   if (!isObject(event)) event = { type: "UNREADABLE", text };
   return { cursor, seq: parseInt(cursor, 10), compacted: cursor.includes("."), event, text };
 }

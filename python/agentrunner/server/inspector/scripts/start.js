@@ -6,7 +6,7 @@ function paintTheme() {
 }
 $("theme").onclick = () => { remember("theme", theme = THEMES[(THEMES.indexOf(theme) + 1) % 3]); paintTheme(); };
 paintTheme();
-pane("talk");
+showPane("talk");
 
 addEventListener("visibilitychange", () => { if (!document.hidden) { refresh(); draw(); } });
 function hashId() { try { return decodeURIComponent(location.hash.slice(1)); } catch { return ""; } }

@@ -1,31 +1,31 @@
 const known = new Map();  // Thread records by id, as the server lists them.
-let listed = [];          // Those that are shown, in order.
+let listed = [];          // Those that the list shows, in order.
 let nextPage = null;
 let agents = {};
-let thread = null;        // The one that is open.
+let thread = null;        // The open thread.
 const titles = new Map(); // First words of threads without a name.
 
-/** An open thread: its runs as they were received, and what they make. */
+/** An open thread: its runs as they were received, and their fold. */
 class Thread {
   runs = []; fold = new Fold(); cursor = null; notice = ""; bad = false; following = null; stopping = false; sent = null; loaded = false;
   answers = new Map(); drafts = new Map(); picked = null; refusal = null;
   constructor(id, agent) { this.id = id; this.agent = agent; }
   get record() { return known.get(this.id); }
   get live() { return this.sent !== null || (this.runs.length > 0 && !this.runs.at(-1).ended && this.following !== null); }
-  /** The run the right side shows: the last one, unless another was picked. */
+  /** The run that the right side shows: the last one, unless the user has picked another. */
   get run() { return this.picked ?? this.runs.at(-1) ?? null; }
 
-  /** Takes in a frame as it arrives. Dotted cursors belong to a compacted form, all those of one `P` to one run. */
+  /** Adds a frame as it arrives. Cursors with a dot are of compacted events; those with the same `P` are of one run. */
   take(frame) {
     const { event, seq, compacted } = frame;
     let run = this.runs.at(-1);
-    // Not of the thread: a run that was not let in. What stands where its cursor is will be another's.
+    // A refused run: its error is not part of the thread, and another run will get its cursor.
     if (event.type === "RUN_ERROR" && (!frame.cursor || (!compacted && (!run || run.ended)))) {
       this.refusal = event;
       return;
     }
-    if (!frame.cursor) {  // Nor this: that nothing is asked any more, though the run that was to act upon it has failed.
-      if (event.type === "RUN_FINISHED") this.answered();
+    if (!frame.cursor) {  // Not stored either: the server says that all is answered, although the answering run has failed.
+      if (event.type === "RUN_FINISHED") this.markAnswered();
       return;
     }
     if (!run || (compacted ? run.last !== seq : run.ended)) {
@@ -42,11 +42,11 @@ class Thread {
       run.tail.push(frame);
       if (run.raw && run.raw !== run.frames) run.raw.push(frame);
     } else run.prefix = seq;
-    if (event.type === "RUN_FINISHED") this.answered();
+    if (event.type === "RUN_FINISHED") this.markAnswered();
     if (event.type === "RUN_FINISHED" || event.type === "RUN_ERROR") {
       const outcome = event.outcome?.type;
       run.ended = true;
-      // A run that was stopped ends like any other: who stopped it here knows.
+      // A stopped run may end like any other, but this page knows that it has stopped it.
       run.status = this.stopping && !outcome ? "stopped" : event.type === "RUN_ERROR" ? (event.code === "STOPPED" ? "stopped" : "failed") : outcome === "interrupt" ? "asking" : outcome === "cancelled" ? "stopped" : "finished";
       if (!compacted && run.frames === run.raw) run.took = performance.now() - run.came;
       if (run.tail.length === 0) run.compact = run.frames;
@@ -58,33 +58,33 @@ class Thread {
     draw();
   }
 
-  answered() {
+  markAnswered() {
     this.fold.asking = [];
     for (const run of this.runs) if (run.status === "asking") run.status = "finished";
     draw();
   }
 
-  /** Forgets what was received, to read it again from the start. */
+  /** Forgets all runs, to read the thread again from its start. */
   reset() { Object.assign(this, { runs: [], fold: new Fold(), cursor: null, picked: null }); }
 }
 const STATUS = { running: "running", finished: "finished", stopped: "stopped", failed: "failed", asking: "waits for an answer" };
 
 const input = (open, more) => ({ threadId: open.id, runId: newId(), protocolVersion: "1.0", state: {}, messages: [], tools: [], context: [], forwardedProps: {}, ...more });
 const agentOf = (open) => open.agent in agents ? open.agent : Object.keys(agents)[0];
-const connect = (open, cursor, signal) => ask(`agent/${encodeURIComponent(agentOf(open))}/connect`,
+const connect = (open, cursor, signal) => request(`agent/${encodeURIComponent(agentOf(open))}/connect`,
   { method: "POST", body: input(open), headers: cursor ? { "Last-Event-ID": cursor } : {}, signal });
 
-/** Fetches a finished or live run's raw events: those behind the first one, which is the compacted form's first, too. */
+/** Fetches the raw events of a run after its first event, which is the first compacted event as well. */
 async function loadRaw(open, run) {
   if (run.raw || run.gone) return run.raw;
   return run.loadingRaw ??= (async () => {
     const until = run.prefix, frames = [{ ...run.frames[0], cursor: String(run.first), seq: run.first, compacted: false }];
     if (until > run.first) {
       const quit = new AbortController(), answer = await connect(open, String(run.first), quit.signal);
-      if (answer.status === 410) run.gone = "The raw events are no longer kept: they are dropped some minutes after the run.";
-      else if (!answer.ok) run.gone = await words(answer);
-      else await read(answer, (frame) => { if (frame.compacted || frame.seq > until) return false; frames.push(frame); return frame.seq < until; });
-      if (!run.gone && frames.length !== until - run.first + 1) run.gone = "The raw events are no longer kept.";
+      if (answer.status === 410) run.gone = "The raw events are gone: they are deleted some minutes after the run.";
+      else if (!answer.ok) run.gone = await readError(answer);
+      else await readFrames(answer, (frame) => { if (frame.compacted || frame.seq > until) return false; frames.push(frame); return frame.seq < until; });
+      if (!run.gone && frames.length !== until - run.first + 1) run.gone = "The raw events are gone.";
       quit.abort();
     }
     if (!run.gone) run.raw = [...frames, ...run.tail];
@@ -92,13 +92,13 @@ async function loadRaw(open, run) {
   })().catch((error) => { run.gone = error.message; return null; }).finally(() => { run.loadingRaw = null; draw(); });
 }
 
-/** Fetches the compacted form of a run that was watched live. */
+/** Fetches the compacted events of a run that was watched live. */
 async function loadCompact(open, run) {
   if (run.compact || !run.ended) return run.compact;
   return run.loadingCompact ??= (async () => {
     const before = open.runs.slice(0, run.number).findLast((one) => one.compact), quit = new AbortController();
     const answer = await connect(open, before && before.compact.at(-1).cursor, quit.signal), frames = [];
-    if (answer.ok) await read(answer, (frame) => {
+    if (answer.ok) await readFrames(answer, (frame) => {
       if (!frame.compacted || frame.seq > run.last) return false;
       if (frame.seq === run.last) frames.push(frame);
       return !(frame.seq === run.last && /^RUN_(FINISHED|ERROR)$/.test(frame.event.type));
@@ -106,7 +106,7 @@ async function loadCompact(open, run) {
     quit.abort();
     if (frames.length) {
       run.compact = frames;
-      // A stored form's cursor holds for ever, that of a raw event for minutes.
+      // The cursor of a compacted event stays valid, that of a raw event only for minutes.
       if (open.runs.at(-1) === run && open.cursor === String(run.last)) open.cursor = frames.at(-1).cursor;
     }
     return run.compact;

@@ -1,4 +1,4 @@
-/** A list of any length: only the rows in sight are in the page. Rows have one height; `fill(row, index)` writes one. */
+/** A list of any length that keeps only the visible rows in the page. All rows have one height; `fill(row, index)` writes one. */
 class List {
   count = 0; active = -1; top = 0; view = 0; version = 0; follow = false; pool = [];
   constructor(element, { height, fill, pick, move = () => {}, dress = () => {} }) {
@@ -12,13 +12,13 @@ class List {
     element.addEventListener("click", (click) => { const row = click.target.closest(".row"); if (row) { this.go(row.at); pick(row.at); } });
     element.addEventListener("focus", () => { List.used = this; });
     new ResizeObserver(() => {
-      // Hidden and shown again it has forgotten where it was.
+      // An element that was hidden has lost its scroll position.
       if (!this.view) element.scrollTop = this.top;
       this.view = element.clientHeight;
       if (this.view) { this.top = element.scrollTop; if (this.unseen) this.go(this.active, this.unseen.ahead); else this.draw(); }
     }).observe(element);
   }
-  /** Has `count` rows from now on; with a new `version` all of them changed. */
+  /** Sets the number of rows; a new `version` means that all of them have changed. */
   set(count, version) {
     if (count === this.count && version === this.version) return;
     Object.assign(this, { count, version });
@@ -28,7 +28,7 @@ class List {
     const { element, height, count, view, pool } = this, all = count * height, most = 8e6, space = Math.min(all, most);
     if (this.drawn !== space) { this.space.style.height = `${this.drawn = space}px`; this.top = Math.min(this.top, Math.max(0, space - view)); }
     if (this.follow && space > view && this.top !== space - view) { this.top = space - view; this.scrolls = true; }
-    // Browsers end at some millions of pixels: past that, the whole way is scaled to them.
+    // Browsers limit the height of an element, so positions in a longer list are scaled to it.
     const from = all <= most ? this.top : this.top / (space - view) * (all - view);
     const first = Math.max(0, Math.floor(from / height) - 3), last = Math.min(count, Math.ceil((from + view) / height) + 3);
     const need = Math.max(12, Math.ceil(view / height) + 7);
@@ -47,14 +47,14 @@ class List {
       row.ariaSetSize = count;
       row.ariaSelected = index === this.active;
       row.style.top = `${this.top + index * height - from}px`;
-      show(row, true);
+      setVisible(row, true);
     }
-    for (const row of pool) if (!seen.has(row)) { row.at = -1; show(row, false); }
+    for (const row of pool) if (!seen.has(row)) { row.at = -1; setVisible(row, false); }
     const chosen = this.active >= first && this.active < last ? pool[this.active % need].id : "";
     if ((element.getAttribute("aria-activedescendant") ?? "") !== chosen) element.setAttribute("aria-activedescendant", chosen);
   }
   scroll() { if (this.scrolls) this.element.scrollTop = this.top; this.scrolls = false; }
-  /** Makes a row the active one and brings it into sight; with `ahead` so that some of what follows is, too. */
+  /** Makes a row the active one and scrolls to it; `ahead` is the part of the view that must show what follows. */
   go(index, ahead = 0) {
     this.active = Math.max(0, Math.min(this.count - 1, index));
     this.unseen = this.view ? null : { ahead };
