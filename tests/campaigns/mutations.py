@@ -341,10 +341,10 @@ def do_twice_what_is_asked_again() -> None:
     read = scripts._read
 
     def forgetful(name: str) -> str:
-        known = "there = seq == last"
+        known = "is_repeated = seq == last"
         text = read(name)
         assert name != "append" or known in text
-        return text.replace(known, "there = false")
+        return text.replace(known, "is_repeated = false")
 
     scripts._read = forgetful
 

@@ -148,6 +148,10 @@ class PostgresThreads:
                     raise ThreadAlreadyRunning from None
                 case "AR002":
                     raise RunAlreadyExists(str(error)) from None
+                case "AR003":
+                    raise StoreError(
+                        f"thread '{thread.thread_id}' already has events at the place of a run; nothing was copied"
+                    ) from None
             raise
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:

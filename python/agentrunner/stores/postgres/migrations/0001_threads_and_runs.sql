@@ -1,23 +1,23 @@
--- "agentrunner" stands for the store's schema, whatever it is called. Ids are compared byte by byte, as everywhere else.
+-- "agentrunner" stands for the name of the store's schema. Ids are compared byte by byte, as in every other store.
 
--- A thread's row is its lock: who begins, ends, copies, prunes or deletes takes it first. A thread with neither a stored
--- run nor a live one has none.
+-- A thread's row is also its lock: each function that begins, ends, copies, prunes or deletes locks it first. A thread
+-- with neither a stored run nor a live one has no row.
 CREATE TABLE "agentrunner".threads (
   thread_id TEXT COLLATE "C" PRIMARY KEY,
   name TEXT,
   agent_id TEXT COLLATE "C",
   scope TEXT COLLATE "C",
   archived BOOLEAN NOT NULL DEFAULT false,
-  head_seq BIGINT NOT NULL DEFAULT 0,  -- the last sequence number of its ended runs
-  runs BIGINT NOT NULL DEFAULT 0,      -- how many are stored
-  created_at BIGINT NOT NULL,          -- milliseconds since 1970, as the list shows them
+  head_seq BIGINT NOT NULL DEFAULT 0,  -- last sequence number of its ended runs
+  runs BIGINT NOT NULL DEFAULT 0,      -- number of its stored runs
+  created_at BIGINT NOT NULL,          -- milliseconds since 1970, as thread lists show them
   updated_at BIGINT NOT NULL
 );
 CREATE INDEX threads_updated ON "agentrunner".threads (updated_at, thread_id);
 CREATE INDEX threads_scope ON "agentrunner".threads (scope, updated_at, thread_id);
 CREATE INDEX threads_runs ON "agentrunner".threads (runs);
 
--- A run from its claim on: what stands in `live_runs` has no end yet. Its id is the store's once.
+-- A run, from its claim on: one that is also in `live_runs` has no end yet. Run ids are unique in the whole store.
 CREATE TABLE "agentrunner".runs (
   run_id TEXT COLLATE "C" PRIMARY KEY,
   thread_id TEXT COLLATE "C" NOT NULL,
@@ -25,8 +25,8 @@ CREATE TABLE "agentrunner".runs (
   agent_id TEXT COLLATE "C",
   input TEXT NOT NULL,
   first_seq BIGINT NOT NULL,
-  last_seq BIGINT,                     -- from here on NULL while it is live
-  token BIGINT,                        -- under which it was finished
+  last_seq BIGINT,                     -- this and all below: NULL while it is live
+  token BIGINT,                        -- fencing token under which it was finished
   events BYTEA,                        -- compacted, a JSON array; JSONB would refuse \u0000
   created_at BIGINT,
   CHECK ((last_seq IS NULL) = (events IS NULL))
@@ -34,23 +34,24 @@ CREATE TABLE "agentrunner".runs (
 CREATE INDEX runs_chain ON "agentrunner".runs (thread_id, last_seq);
 CREATE INDEX runs_age ON "agentrunner".runs (created_at);
 
--- The leases. Each append writes here, so rows are small, and nothing an append changes is in an index (HOT).
+-- The leases. Each append updates a row here, so rows are small, and no column that an append changes is in an index
+-- (HOT updates).
 CREATE TABLE "agentrunner".live_runs (
   thread_id TEXT COLLATE "C" PRIMARY KEY,
   run_id TEXT COLLATE "C" NOT NULL,
   token BIGINT NOT NULL,
   owner TEXT NOT NULL,
-  call BIGINT NOT NULL,                -- by which a claim whose answer was lost is known again
+  call BIGINT NOT NULL,                -- call number, by which the retry of a claim is recognized
   expires_at TIMESTAMPTZ NOT NULL,
-  stop_call BIGINT,                    -- of who asked it to stop
-  followed_until TIMESTAMPTZ,          -- until when appends are told to other processes
+  stop_call BIGINT,                    -- call number of the request to stop it
+  followed_until TIMESTAMPTZ,          -- until then, other processes are notified of appends
   first_seq BIGINT NOT NULL,
-  last_seq BIGINT NOT NULL             -- of its journal
+  last_seq BIGINT NOT NULL             -- last sequence number in its journal
 ) WITH (fillfactor = 50);
 CREATE INDEX live_runs_stops ON "agentrunner".live_runs (token) WHERE stop_call IS NOT NULL;
 CREATE SEQUENCE "agentrunner".tokens AS BIGINT;
 
--- Raw frames, a row a batch; under 8 kB as they are, neither compressed nor out of line.
+-- Raw frames, one row for each batch. Up to 8 kB they are stored neither compressed nor out of line.
 CREATE TABLE "agentrunner".journal (
   thread_id TEXT COLLATE "C" NOT NULL,
   first_seq BIGINT NOT NULL,
@@ -59,7 +60,8 @@ CREATE TABLE "agentrunner".journal (
   PRIMARY KEY (thread_id, last_seq)
 ) WITH (toast_tuple_target = 8160);
 
--- Until when an ended run's frames are kept. Goes with the last of them: it tells where the thread's next run begins.
+-- The times until which ended runs' frames are kept. A row is deleted only with the last of the frames, because a
+-- thread without stored runs takes its next sequence number from here.
 CREATE TABLE "agentrunner".journal_expiry (
   thread_id TEXT COLLATE "C" NOT NULL,
   first_seq BIGINT NOT NULL,
@@ -69,7 +71,8 @@ CREATE TABLE "agentrunner".journal_expiry (
 );
 CREATE INDEX journal_expiry_time ON "agentrunner".journal_expiry (expires_at);
 
--- The messages a thread knows, each with the end of the last run that had it. Bytes: TEXT refuses NUL.
+-- The message ids of a thread's stored runs, each with the last sequence number of the newest run that has it. They are
+-- BYTEA because TEXT refuses NUL.
 CREATE TABLE "agentrunner".message_ids (
   thread_id TEXT COLLATE "C" NOT NULL,
   message_id BYTEA NOT NULL,
@@ -77,12 +80,12 @@ CREATE TABLE "agentrunner".message_ids (
   PRIMARY KEY (thread_id, message_id)
 );
 
--- A verb that writes is one statement: a process that is stopped in its middle holds no lock.
+-- Each method that writes is one statement, so that a process that is suspended in the middle holds no lock.
 
 CREATE FUNCTION "agentrunner".now_ms() RETURNS BIGINT LANGUAGE sql VOLATILE AS
   $$ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
--- Locks the thread's row, made if it is not there: then it has no run.
+-- Locks a thread's row, and inserts it first if the thread has no run.
 CREATE FUNCTION "agentrunner".lock_thread(p_thread TEXT, p_scope TEXT, p_agent TEXT) RETURNS "agentrunner".threads
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -97,14 +100,14 @@ BEGIN
     INSERT INTO "agentrunner".threads (thread_id, scope, agent_id, created_at, updated_at)
       VALUES (p_thread, p_scope, p_agent, at_ms, at_ms)
       ON CONFLICT DO NOTHING;
-    -- Of a first run that left nothing the frames may still be there: the next begins behind them.
+    -- The frames of a first run that was not stored may still be there: the next run begins after them.
     UPDATE "agentrunner".threads t SET head_seq = e.last_seq
       FROM (SELECT max(x.last_seq) AS last_seq FROM "agentrunner".journal_expiry x WHERE x.thread_id = p_thread) e
       WHERE FOUND AND t.thread_id = p_thread AND e.last_seq IS NOT NULL;
   END LOOP;
 END $$;
 
--- `outcome`: NULL, or the name of the error.
+-- `outcome` is NULL, or the name of the error.
 CREATE FUNCTION "agentrunner".claim(
   p_thread TEXT, p_run TEXT, p_input TEXT, p_agent TEXT, p_scope TEXT, p_owner TEXT, p_call BIGINT, p_ttl INTERVAL,
   p_ids BYTEA[], OUT outcome TEXT, OUT token BIGINT, OUT first_seq BIGINT, OUT known BYTEA[]
@@ -143,7 +146,8 @@ BEGIN
                  WHERE m.thread_id = p_thread AND m.message_id = ANY (p_ids));
 END $$;
 
--- Outcomes: 0 kept, 1 kept and somebody follows, 2 the lease is lost, 3 does not fit behind what is there.
+-- Returns 0: kept; 1: kept, and another process follows the run; 2: the lease is lost; 3: the batch does not follow the
+-- run's last frames.
 CREATE FUNCTION "agentrunner".append_one(
   p_thread TEXT, p_token BIGINT, p_first BIGINT, p_last BIGINT, p_frames BYTEA, p_ttl INTERVAL
 ) RETURNS INTEGER LANGUAGE plpgsql AS $$
@@ -163,7 +167,7 @@ BEGIN
   IF NOT FOUND THEN
     RETURN 2;
   END IF;
-  -- Sent again because the answer was lost, it is there already.
+  -- A batch that is sent again because the reply was lost is there already.
   PERFORM 1 FROM "agentrunner".journal j WHERE j.thread_id = p_thread AND j.last_seq = p_last
     AND j.first_seq = p_first AND j.frames = p_frames;
   RETURN CASE WHEN FOUND THEN 1 ELSE 3 END;
@@ -178,7 +182,8 @@ BEGIN
   END LOOP;
 END $$;
 
--- False: the lease is lost, nothing is written. `p_again`: it may have been done already.
+-- Returns false, and writes nothing, if the lease is lost. `p_again`: this is a retry, so the run may have ended
+-- already.
 CREATE FUNCTION "agentrunner".finish(
   p_thread TEXT, p_run TEXT, p_token BIGINT, p_stored BOOLEAN, p_last BIGINT, p_events BYTEA, p_ids BYTEA[],
   p_resume INTERVAL, p_again BOOLEAN
@@ -202,14 +207,14 @@ BEGIN
   END IF;
   IF NOT p_stored THEN
     DELETE FROM "agentrunner".runs r WHERE r.run_id = p_run;
-    -- A first run that leaves nothing leaves the thread to whoever comes next.
+    -- Nothing is left of the thread, and the next claim may create it in any scope.
     DELETE FROM "agentrunner".threads t WHERE t.thread_id = p_thread AND t.runs = 0;
     IF NOT FOUND THEN
       UPDATE "agentrunner".threads t SET head_seq = head WHERE t.thread_id = p_thread;
     END IF;
     RETURN true;
   END IF;
-  -- Times never run backwards, so that the list's order is the order of events.
+  -- Times never go backwards, so that the order of the list is the order of the runs.
   at_ms := greatest("agentrunner".now_ms(), thread.updated_at);
   UPDATE "agentrunner".runs r SET last_seq = p_last, token = p_token, events = p_events, created_at = at_ms,
       parent_run_id = (SELECT earlier.run_id FROM "agentrunner".runs earlier
@@ -226,7 +231,7 @@ BEGIN
   RETURN true;
 END $$;
 
--- Lets go of frames whose time has come, `p_rows` rows at most; gives how many.
+-- Deletes expired frames, `p_rows` rows at most; returns the number of deleted rows.
 CREATE FUNCTION "agentrunner".trim_journal(p_rows INTEGER) RETURNS INTEGER LANGUAGE plpgsql AS $$
 DECLARE
   expired "agentrunner".journal_expiry;
@@ -268,14 +273,14 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- Deletes the scope's threads, or with `p_any` all, that have no live run.
+-- Deletes the scope's threads, or all with `p_any`, that have no live run.
 CREATE FUNCTION "agentrunner".clear(p_any BOOLEAN, p_scope TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
 DECLARE
   chosen TEXT[];
 BEGIN
   chosen := ARRAY(SELECT t.thread_id FROM "agentrunner".threads t
     WHERE p_any OR t.scope IS NOT DISTINCT FROM p_scope ORDER BY t.thread_id FOR UPDATE);
-  -- Looked at under the locks: no run of them begins or ends now.
+  -- Checked under the locks, so that none of their runs begins or ends meanwhile.
   chosen := ARRAY(SELECT c.thread_id FROM unnest(chosen) AS c (thread_id)
     WHERE NOT EXISTS (SELECT FROM "agentrunner".live_runs l WHERE l.thread_id = c.thread_id));
   DELETE FROM "agentrunner".journal_expiry e WHERE e.thread_id = ANY (chosen);
@@ -285,7 +290,7 @@ BEGIN
   DELETE FROM "agentrunner".threads t WHERE t.thread_id = ANY (chosen);
 END $$;
 
--- Adds runs behind those a thread has, all or none: what refuses them is raised.
+-- Adds runs after those that a thread has, all or none: an exception tells why they cannot be added.
 CREATE FUNCTION "agentrunner".put(
   p_thread TEXT, p_name TEXT, p_agent TEXT, p_scope TEXT, p_archived BOOLEAN, p_created BIGINT, p_updated BIGINT,
   p_runs TEXT[], p_firsts BIGINT[], p_lasts BIGINT[], p_events BYTEA[], p_inputs TEXT[], p_times BIGINT[],
@@ -339,7 +344,7 @@ BEGIN
     WHERE t.thread_id = p_thread;
 END $$;
 
--- Removes a thread's oldest runs, `p_limit` at most; gives how many.
+-- Deletes a thread's oldest runs, `p_limit` at most; returns the number of deleted runs.
 CREATE FUNCTION "agentrunner".prune_thread(p_thread TEXT, p_max BIGINT, p_before BIGINT, p_limit BIGINT)
 RETURNS BIGINT LANGUAGE plpgsql AS $$
 DECLARE
@@ -373,7 +378,7 @@ BEGIN
   RETURN gone;
 END $$;
 
--- What `agentrunner doctor` mends: runs and leases that nothing would end, parents that are not there.
+-- Repairs for `agentrunner doctor --fix`: runs and leases that nothing would ever end, and missing parents.
 CREATE FUNCTION "agentrunner".mend() RETURNS VOID LANGUAGE plpgsql AS $$
 BEGIN
   DELETE FROM "agentrunner".live_runs l

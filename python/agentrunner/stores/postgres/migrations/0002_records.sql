@@ -1,4 +1,4 @@
--- Small things beside the runs. `thread_id` need not be a thread's that is there.
+-- Records beside the runs. A record's thread need not exist.
 CREATE TABLE "agentrunner".records (
   kind TEXT COLLATE "C" NOT NULL,
   key TEXT COLLATE "C" NOT NULL,
@@ -10,7 +10,7 @@ CREATE TABLE "agentrunner".records (
 CREATE INDEX records_thread ON "agentrunner".records (thread_id, kind, key);
 CREATE SEQUENCE "agentrunner".versions AS BIGINT;
 
--- What was written of late, and the versions that made: by this a write whose answer was lost is known again.
+-- The recent writes with the versions they made. A retry of a write whose reply was lost finds its result here.
 CREATE TABLE "agentrunner".writes (
   call BIGINT PRIMARY KEY,
   versions BIGINT[] NOT NULL,
@@ -18,8 +18,8 @@ CREATE TABLE "agentrunner".writes (
 );
 CREATE INDEX writes_at ON "agentrunner".writes (at);
 
--- Makes all the changes, given in the order of their addresses, or none. `p_versions`: -1 for whatever there is.
--- `outcome`: NULL; 0, the lease is lost; or which of the changes meets another record than it expects.
+-- Makes all changes, or none. They must be in the order of kind and key. `p_versions`: -1 expects any version.
+-- `outcome` is NULL; 0 if the lease is lost; or the number of the change that does not find the record it expects.
 CREATE FUNCTION "agentrunner".write(
   p_call BIGINT, p_again BOOLEAN, p_thread TEXT, p_token BIGINT, p_ttl INTERVAL, p_kinds TEXT[], p_keys TEXT[],
   p_threads TEXT[], p_values BYTEA[], p_removed BOOLEAN[], p_versions BIGINT[],
@@ -32,7 +32,7 @@ DECLARE
   made INTEGER[] := '{}';
   drawn BIGINT;
 BEGIN
-  -- The try before this one may still be under way.
+  -- The attempt before this one may still be under way.
   PERFORM pg_advisory_xact_lock(p_call);
   IF p_again THEN
     SELECT w.versions INTO versions FROM "agentrunner".writes w WHERE w.call = p_call;
@@ -49,7 +49,8 @@ BEGIN
     END IF;
   END IF;
   versions := array_fill(0::bigint, ARRAY[cardinality(p_kinds)]);
-  -- First what may be made: nobody has seen it yet, and it can go again. Then locks on what is there.
+  -- First insert the records that may be new: no other process sees them yet, and they can be deleted again. Then lock
+  -- the records that exist.
   FOR change IN
     SELECT * FROM unnest(p_kinds, p_keys, p_threads, p_values, p_removed, p_versions) WITH ORDINALITY
       AS given (kind, key, thread_id, value, removed, version, n)
@@ -82,7 +83,7 @@ BEGIN
       RAISE EXCEPTION 'it was there, and is gone: to be tried again' USING ERRCODE = '40001';
     END IF;
   END LOOP;
-  -- A version drawn before its record was ours may be lower than one there was meanwhile.
+  -- A version drawn before its record was inserted may be lower than one that another process has given it meanwhile.
   IF made <> '{}' THEN
     SELECT v.last_value INTO drawn FROM "agentrunner".versions v;
     IF drawn <> versions[made[cardinality(made)]] OR drawn - versions[made[1]] >= cardinality(made) THEN
@@ -96,7 +97,8 @@ BEGIN
   FOR change IN
     SELECT * FROM unnest(p_kinds, p_keys, p_values, p_removed) WITH ORDINALITY AS given (kind, key, value, removed, n)
   LOOP
-    -- What has come since is another's, and was not there for us.
+    -- Skip what was inserted above, and the removal of a record that did not exist: another process may have created it
+    -- since.
     CONTINUE WHEN versions[change.n] >= 0;
     IF change.removed THEN
       DELETE FROM "agentrunner".records r WHERE r.kind = change.kind AND r.key = change.key;
@@ -115,16 +117,16 @@ BEGIN
   END IF;
 END $$;
 
--- Removes the records of threads, in the order in which `write` locks them.
+-- Deletes the records of threads, locking them in the same order as `write` does.
 CREATE FUNCTION "agentrunner".forget(p_threads TEXT[]) RETURNS VOID LANGUAGE plpgsql AS $$
 BEGIN
-  -- No more than what was locked: another that was made meanwhile would be waited for out of turn.
+  -- Only the locked records: waiting for one that was inserted meanwhile would break the order.
   WITH held AS (
     SELECT r.kind, r.key FROM "agentrunner".records r WHERE r.thread_id = ANY (p_threads) ORDER BY 1, 2 FOR UPDATE)
   DELETE FROM "agentrunner".records r USING held WHERE r.kind = held.kind AND r.key = held.key;
 END $$;
 
--- As they were, and records go with the thread.
+-- The functions of the migration before, which now delete a thread's records too.
 
 CREATE OR REPLACE FUNCTION "agentrunner".delete_thread(p_thread TEXT) RETURNS TEXT LANGUAGE plpgsql AS $$
 BEGIN
@@ -151,7 +153,7 @@ DECLARE
 BEGIN
   chosen := ARRAY(SELECT t.thread_id FROM "agentrunner".threads t
     WHERE p_any OR t.scope IS NOT DISTINCT FROM p_scope ORDER BY t.thread_id FOR UPDATE);
-  -- Looked at under the locks: no run of them begins or ends now.
+  -- Checked under the locks, so that none of their runs begins or ends meanwhile.
   chosen := ARRAY(SELECT c.thread_id FROM unnest(chosen) AS c (thread_id)
     WHERE NOT EXISTS (SELECT FROM "agentrunner".live_runs l WHERE l.thread_id = c.thread_id));
   PERFORM "agentrunner".forget(chosen);

@@ -1,31 +1,32 @@
--- Journals: a stream a run. An entry's id is `<token>-<last seq>`, so that Redis itself refuses what an owner of the
--- past appends, and what is appended twice. An owner begins with a mark, `<token>-<last seq before it>`; the run's end
--- is the mark `<token>-<CLOSED>`.
+-- Journals: one stream for each run. An entry's id is `<token>-<last seq>`, and Redis accepts only growing ids. So it
+-- refuses what a former owner appends, and what is appended twice. A new owner begins with the mark
+-- `<token>-<last seq before it>`, and the end of the run is the mark `<token>-<CLOSED>`.
 
 local CLOSED = '18446744073709551615'
 
-local function journal(thread, first) return key('journal', first .. ':' .. thread) end
+local function journal_key(thread, first) return key('journal', first .. ':' .. thread) end
 
-local function parts(id)
+local function split_entry_id(id)
   local token, seq = string.match(id, '^(%d+)-(%d+)$')
   return token, seq
 end
 
-local function newest(stream)
+-- Returns token and seq of the newest entry.
+local function read_newest(stream)
   local entry = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if entry then return parts(entry[1]) end
+  if entry then return split_entry_id(entry[1]) end
 end
 
--- The same of the newest entry but for the run's end.
-local function newest_frames(stream)
+-- Returns token and seq of the newest entry that is not the mark of the run's end.
+local function read_newest_frames(stream)
   for _, entry in ipairs(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 2)) do
-    local token, seq = parts(entry[1])
+    local token, seq = split_entry_id(entry[1])
     if seq ~= CLOSED then return token, seq end
   end
 end
 
 local function drop_journal(thread, first)
-  redis.call('UNLINK', journal(thread, first))
+  redis.call('UNLINK', journal_key(thread, first))
   redis.call('ZREM', key('journals', thread), first)
 end
 
@@ -35,11 +36,11 @@ end
 
 local function open_journal(thread, first, token)
   local journals = key('journals', thread)
-  -- Of a thread that was removed, and is there again.
+  -- Journals with these numbers are left from a thread with the same id that was deleted.
   for _, stale in ipairs(redis.call('ZRANGEBYSCORE', journals, first, '+inf')) do drop_journal(thread, stale) end
-  redis.call('XADD', journal(thread, first), token .. '-' .. digits(first - 1), 'mark', '')
+  redis.call('XADD', journal_key(thread, first), token .. '-' .. format_integer(first - 1), 'mark', '')
   local oldest = redis.call('ZRANGE', journals, 0, 0)[1]
-  while oldest and redis.call('EXISTS', journal(thread, oldest)) == 0 do
+  while oldest and redis.call('EXISTS', journal_key(thread, oldest)) == 0 do
     redis.call('ZREM', journals, oldest)
     oldest = redis.call('ZRANGE', journals, 0, 0)[1]
   end
@@ -47,11 +48,11 @@ local function open_journal(thread, first, token)
   redis.call('PERSIST', journals)
 end
 
--- From here on only the owner with this token can append.
+-- After this, only the owner with this token can append. Returns the last seq before the mark.
 local function mark_journal(thread, first, token)
-  local stream = journal(thread, first)
-  local _, last = newest_frames(stream)
-  local seq = last or digits(first - 1)
+  local stream = journal_key(thread, first)
+  local _, last = read_newest_frames(stream)
+  local seq = last or format_integer(first - 1)
   redis.call('XADD', stream, token .. '-' .. seq, 'mark', '')
   redis.call('PERSIST', stream)
   redis.call('ZADD', key('journals', thread), first, first)
@@ -60,8 +61,8 @@ local function mark_journal(thread, first, token)
 end
 
 local function close_journal(thread, first, resume)
-  local stream = journal(thread, first)
-  local token, seq = newest(stream)
+  local stream = journal_key(thread, first)
+  local token, seq = read_newest(stream)
   if token and seq ~= CLOSED then redis.call('XADD', stream, token .. '-' .. CLOSED, 'mark', '') end
   redis.call('PEXPIRE', stream, resume)
   redis.call('PEXPIRE', key('journals', thread), resume)

@@ -1,8 +1,8 @@
--- Records: a hash each, and their addresses, `<kind> NUL <key>`, in order: all, and those of a thread.
+-- Records: one hash for each, and sorted sets of their addresses, `<kind> NUL <key>`: of all, and of each thread.
 
 local function remove_record(thread, address)
   redis.call('UNLINK', key('record', address))
-  redis.call('ZREM', own('records'), address)
+  redis.call('ZREM', shared_key('records'), address)
   redis.call('ZREM', key('records', thread), address)
 end
 

@@ -1,25 +1,25 @@
-local function exists(thread) return redis.call('HEXISTS', key('thread', thread), 'created') == 1 end
+local function thread_exists(thread) return redis.call('HEXISTS', key('thread', thread), 'created') == 1 end
 
--- Given as '' for threads of all scopes, '=' for those that have none, '==' and a scope.
-local function index(whose)
-  if whose == '' then return own('threads') end
-  if whose == '=' then return own('unscoped') end
-  return key('scope', string.sub(whose, 3))
+-- The argument is '' for threads of all scopes, '=' for those without a scope, '==' and the scope for those of one.
+local function index_key(scopes)
+  if scopes == '' then return shared_key('threads') end
+  if scopes == '=' then return shared_key('unscoped') end
+  return key('scope', string.sub(scopes, 3))
 end
 
-local function scoped(scope) if scope then return key('scope', scope) end return own('unscoped') end
+local function scope_index_key(scope) if scope then return key('scope', scope) end return shared_key('unscoped') end
 
-local function list(thread, scope, at)
-  redis.call('ZADD', own('threads'), at, thread)
-  redis.call('ZADD', scoped(scope), at, thread)
+local function add_to_lists(thread, scope, at)
+  redis.call('ZADD', shared_key('threads'), at, thread)
+  redis.call('ZADD', scope_index_key(scope), at, thread)
 end
 
-local function unlist(thread, scope)
-  redis.call('ZREM', own('threads'), thread)
-  redis.call('ZREM', scoped(scope), thread)
+local function remove_from_lists(thread, scope)
+  redis.call('ZREM', shared_key('threads'), thread)
+  redis.call('ZREM', scope_index_key(scope), thread)
 end
 
-local function summary(thread)
+local function read_summary(thread)
   local row = redis.pcall('HMGET', key('thread', thread), 'name', 'agent', 'archived', 'created', 'updated', 'scope')
   if not row[4] then return false end
   return {
@@ -28,17 +28,17 @@ local function summary(thread)
   }
 end
 
--- Removes a thread that has no live run, and all it has.
-local function drop(thread)
+-- Deletes a thread that has no live run, with everything it has.
+local function delete_thread(thread)
   for _, run in ipairs(redis.call('ZRANGE', key('runs', thread), 0, -1)) do redis.call('UNLINK', key('run', run)) end
   drop_journals(thread)
   drop_records(thread)
-  unlist(thread, redis.call('HGET', key('thread', thread), 'scope'))
+  remove_from_lists(thread, redis.call('HGET', key('thread', thread), 'scope'))
   redis.call('UNLINK', key('thread', thread), key('runs', thread), key('ids', thread))
 end
 
--- Notes which message ids a run brought; `last`, its last seq, is what tells whether a later run brought them again.
-local function keep_ids(thread, last, ids)
+-- Stores the message ids that a run has. `last`, its last seq, tells `prune` whether a later run has them too.
+local function store_message_ids(thread, last, ids)
   for _, id in ipairs(ids) do redis.call('HSET', key('ids', thread), id, last) end
   return cmsgpack.pack(ids)
 end

@@ -1,17 +1,20 @@
 --@ journals leases
--- thread, the run's first seq, token, seq before the first frame, last seq, frames, ttl (0: the lease is kept elsewhere)
+-- Arguments: thread, the run's first seq, token, seq before the first frame, last seq, frames, ttl (0: the lease is in
+-- another store). Returns 'kept'; 'lost' if the lease is lost; 'gap' if the batch does not follow the last entry.
 local thread, token, before, last, ttl = ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[7]
-local stream = journal(thread, ARGV[2])
-local there = false
--- The lock says who wrote last, and how far; where it does not, the stream does.
+local stream = journal_key(thread, ARGV[2])
+local is_repeated = false
+-- The lock has the last writer and its last seq. Only if it differs, the stream must be read.
 if ttl == '0' or redis.call('GET', key('lock', thread)) ~= token .. '-' .. before then
-  local owner, seq = newest(stream)
+  local owner, seq = read_newest(stream)
   if owner ~= token or seq == CLOSED then return 'lost' end
-  -- By a first try whose answer was lost.
-  there = seq == last
-  if not there and seq ~= before then return 'gap' end
+  -- An earlier attempt whose reply was lost has appended it.
+  is_repeated = seq == last
+  if not is_repeated and seq ~= before then return 'gap' end
 end
-if not there then redis.call('XADD', stream, 'NOMKSTREAM', token .. '-' .. last, 'after', before, 'frames', ARGV[6]) end
-if ttl ~= '0' then lease(thread, token, last, ttl) end
-changed(thread, last)
+if not is_repeated then
+  redis.call('XADD', stream, 'NOMKSTREAM', token .. '-' .. last, 'after', before, 'frames', ARGV[6])
+end
+if ttl ~= '0' then set_lease(thread, token, last, ttl) end
+publish_change(thread, last)
 return 'kept'

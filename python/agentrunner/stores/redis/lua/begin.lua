@@ -1,6 +1,6 @@
 --@ journals
--- thread, the run's first seq, token, ttl: makes the journal of a run whose lease is kept elsewhere
+-- Arguments: thread, the run's first seq, token, ttl. Creates the journal of a run whose lease is in another store.
 open_journal(ARGV[1], ARGV[2], ARGV[3])
-redis.call('ZADD', own('open'), now() + ARGV[4], ARGV[1])
-changed(ARGV[1], '')
+redis.call('ZADD', shared_key('open'), now() + ARGV[4], ARGV[1])
+publish_change(ARGV[1], '')
 return 1

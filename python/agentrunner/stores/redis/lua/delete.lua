@@ -1,6 +1,6 @@
 --@ journals records threads
--- thread
-if not exists(ARGV[1]) then return 'not found' end
+-- Arguments: thread.
+if not thread_exists(ARGV[1]) then return 'not found' end
 if redis.call('EXISTS', key('live', ARGV[1])) == 1 then return 'running' end
-drop(ARGV[1])
+delete_thread(ARGV[1])
 return 'done'

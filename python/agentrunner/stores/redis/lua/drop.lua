@@ -1,5 +1,5 @@
 --@ journals
--- thread: removes the journals of a thread that was removed elsewhere
+-- Arguments: thread. Deletes the journals of a thread that was deleted in another store.
 drop_journals(ARGV[1])
-redis.call('ZREM', own('open'), ARGV[1])
+redis.call('ZREM', shared_key('open'), ARGV[1])
 return 1

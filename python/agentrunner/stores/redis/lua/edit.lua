@@ -1,7 +1,7 @@
 --@ journals threads
--- thread, field, value?
-if not exists(ARGV[1]) then return 0 end
-local value = given(ARGV[3])
+-- Arguments: thread, field, value?. Sets the field, or removes it if there is no value.
+if not thread_exists(ARGV[1]) then return 0 end
+local value = read_optional(ARGV[3])
 if value then redis.call('HSET', key('thread', ARGV[1]), ARGV[2], value)
 else redis.call('HDEL', key('thread', ARGV[1]), ARGV[2]) end
 return 1

@@ -1,13 +1,14 @@
--- thread?
-local thread = given(ARGV[1])
-local found = {}
-for _, one in ipairs(thread and {thread} or redis.call('ZRANGE', own('leases'), 0, -1)) do
-  local held = redis.call('HMGET', key('live', one), 'run', 'token', 'first', 'input', 'agent', 'stop', 'owner')
-  if held[1] then
-    held[6] = held[6] and 1 or 0
-    held[8] = redis.call('EXISTS', key('lock', one))
-    table.insert(held, 1, one)
-    found[#found + 1] = held
+-- Arguments: thread?. Returns the live runs, each with whether it is to be stopped, its owner, and whether its lock
+-- exists.
+local thread = read_optional(ARGV[1])
+local runs = {}
+for _, name in ipairs(thread and {thread} or redis.call('ZRANGE', shared_key('leases'), 0, -1)) do
+  local run = redis.call('HMGET', key('live', name), 'run', 'token', 'first', 'input', 'agent', 'stop', 'owner')
+  if run[1] then
+    run[6] = run[6] and 1 or 0
+    run[8] = redis.call('EXISTS', key('lock', name))
+    table.insert(run, 1, name)
+    runs[#runs + 1] = run
   end
 end
-return found
+return runs

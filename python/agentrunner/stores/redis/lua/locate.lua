@@ -1,14 +1,14 @@
 --@ journals
--- thread, seq
+-- Arguments: thread, seq.
 local thread, seq = ARGV[1], tonumber(ARGV[2])
 local first = redis.call('HGET', key('live', thread), 'first')
 if first and seq >= tonumber(first) then return {'live', 0, 0} end
 if seq > (tonumber(redis.call('HGET', key('thread', thread), 'head')) or 0) then return {'ahead', 0, 0} end
-local found = redis.call('ZRANGEBYSCORE', key('runs', thread), ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-if not found[1] then return {'stored', 0, 0} end
-local last = tonumber(found[2])
-first = redis.pcall('HGET', key('run', found[1]), 'first')
+local runs = redis.call('ZRANGEBYSCORE', key('runs', thread), ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+if not runs[1] then return {'stored', 0, 0} end
+local last = tonumber(runs[2])
+first = redis.pcall('HGET', key('run', runs[1]), 'first')
 first = tonumber(type(first) == 'string' and first)
 if not first or seq < first or seq == last then return {'stored', 0, 0} end
-local kept = redis.call('EXISTS', journal(thread, digits(first))) == 1
-return {kept and 'journal' or 'expired', first, last}
+local has_journal = redis.call('EXISTS', journal_key(thread, format_integer(first))) == 1
+return {has_journal and 'journal' or 'expired', first, last}

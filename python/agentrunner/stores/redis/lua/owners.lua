@@ -1,1 +1,1 @@
-return redis.call('SMEMBERS', own('owners'))
+return redis.call('SMEMBERS', shared_key('owners'))

@@ -1,2 +1,2 @@
--- cursor: some of the threads there are
-return redis.call('ZSCAN', own('threads'), ARGV[1], 'COUNT', 50)
+-- Arguments: scan cursor. Returns the next cursor and some of the threads.
+return redis.call('ZSCAN', shared_key('threads'), ARGV[1], 'COUNT', 50)

@@ -1,29 +1,30 @@
 --@ journals records threads
--- cursor, max runs?, before?, limit
-local most, before, left = tonumber(given(ARGV[2])), tonumber(given(ARGV[3])), tonumber(ARGV[4])
+-- Arguments: scan cursor, max runs?, before?, limit. Prunes some of the threads; returns the next cursor and the number
+-- of removed runs.
+local most, before, left = tonumber(read_optional(ARGV[2])), tonumber(read_optional(ARGV[3])), tonumber(ARGV[4])
 
--- How many of a thread's oldest runs go; and the last seq of the last of them.
-local function surplus(thread)
+-- Returns how many of a thread's oldest runs to remove, and the last seq of the last of them.
+local function count_surplus(thread)
   local runs, count, last = key('runs', thread), 0, nil
   local total = redis.call('ZCARD', runs)
   while count < math.min(left, total) do
     local run = redis.call('ZRANGE', runs, count, count, 'WITHSCORES')
-    local beyond = most and total - count > most
+    local is_surplus = most and total - count > most
     local created = redis.pcall('HGET', key('run', run[1]), 'created')
-    -- What cannot be read is older than anything.
+    -- A run that cannot be read counts as older than any other.
     created = tonumber(type(created) == 'string' and created) or 0
-    if not beyond and not (before and created < before) then break end
+    if not is_surplus and not (before and created < before) then break end
     count, last = count + 1, run[2]
   end
   return count, last
 end
 
-local function forget(thread, count, last)
+local function remove_oldest(thread, count, last)
   local runs = key('runs', thread)
   for _, run in ipairs(redis.call('ZRANGE', runs, 0, count - 1)) do
     local packed = redis.pcall('HGET', key('run', run), 'ids')
     for _, id in ipairs(type(packed) == 'string' and cmsgpack.unpack(packed) or {}) do
-      -- Unless a run that stays brought it too.
+      -- A run that stays may have the message too.
       local latest = redis.call('HGET', key('ids', thread), id)
       if latest and tonumber(latest) <= tonumber(last) then redis.call('HDEL', key('ids', thread), id) end
     end
@@ -35,16 +36,16 @@ local function forget(thread, count, last)
   end
   local oldest = redis.call('ZRANGE', runs, 0, 0)[1]
   if oldest then redis.pcall('HDEL', key('run', oldest), 'parent')
-  elseif redis.call('EXISTS', key('live', thread)) == 0 then drop(thread) end
+  elseif redis.call('EXISTS', key('live', thread)) == 0 then delete_thread(thread) end
 end
 
 local removed = 0
-local scanned = redis.call('ZSCAN', own('threads'), ARGV[1], 'COUNT', 50)
+local scanned = redis.call('ZSCAN', shared_key('threads'), ARGV[1], 'COUNT', 50)
 for i = 1, #scanned[2], 2 do
   local thread = scanned[2][i]
-  local count, last = surplus(thread)
+  local count, last = count_surplus(thread)
   if count > 0 then
-    forget(thread, count, last)
+    remove_oldest(thread, count, last)
     removed, left = removed + count, left - count
   end
 end

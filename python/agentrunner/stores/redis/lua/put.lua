@@ -1,37 +1,38 @@
 --@ journals threads
--- thread, name?, agent?, archived, scope?, created, updated,
--- then of each run: id, first seq, last seq, events, input, created, how many message ids, message ids...
-local thread, scope = ARGV[1], given(ARGV[5])
+-- Arguments: thread, name?, agent?, archived?, scope?, created, updated; then for each run: id, first seq, last seq,
+-- events, input, created, number of message ids, message ids...
+local thread, scope = ARGV[1], read_optional(ARGV[5])
 local row, runs = key('thread', thread), key('runs', thread)
 if redis.call('EXISTS', key('live', thread)) == 1 then return {'running'} end
 
-local new, head, i = {}, tonumber(redis.call('HGET', row, 'head')) or 0, 8
+local new_runs, head, i = {}, tonumber(redis.call('HGET', row, 'head')) or 0, 8
 while i <= #ARGV do
-  local whose = redis.call('HGET', key('run', ARGV[i]), 'thread')
-  if whose and whose ~= thread then return {'exists', ARGV[i]} end
-  if not whose then
+  local other = redis.call('HGET', key('run', ARGV[i]), 'thread')
+  if other and other ~= thread then return {'exists', ARGV[i]} end
+  if not other then
     if tonumber(ARGV[i + 1]) <= head then return {'behind', head} end
     head = tonumber(ARGV[i + 2])
-    new[#new + 1] = i
+    new_runs[#new_runs + 1] = i
   end
   i = i + 7 + ARGV[i + 6]
 end
 local parent = redis.call('ZREVRANGE', runs, 0, 0)[1]
-if not parent and #new == 0 then return {'done'} end
+if not parent and #new_runs == 0 then return {'done'} end
 
 local old = redis.call('HMGET', row, 'scope', 'ended')
-redis.call('HSET', row, 'head', digits(head), 'created', ARGV[6], 'updated', ARGV[7])
+redis.call('HSET', row, 'head', format_integer(head), 'created', ARGV[6], 'updated', ARGV[7])
 redis.call('PERSIST', row)
-for field, value in pairs({name = given(ARGV[2]), agent = given(ARGV[3]), archived = given(ARGV[4]), scope = scope}) do
+local name, agent, archived = read_optional(ARGV[2]), read_optional(ARGV[3]), read_optional(ARGV[4])
+for field, value in pairs({name = name, agent = agent, archived = archived, scope = scope}) do
   if value then redis.call('HSET', row, field, value) else redis.call('HDEL', row, field) end
 end
-if old[1] ~= scope then unlist(thread, old[1]) end
-list(thread, scope, ARGV[7])
-for _, at in ipairs(new) do
+if old[1] ~= scope then remove_from_lists(thread, old[1]) end
+add_to_lists(thread, scope, ARGV[7])
+for _, at in ipairs(new_runs) do
   local run, last, ids = ARGV[at], ARGV[at + 2], {}
   for k = at + 7, at + 6 + ARGV[at + 6] do ids[#ids + 1] = ARGV[k] end
   redis.call('HSET', key('run', run), 'thread', thread, 'first', ARGV[at + 1], 'last', last, 'events', ARGV[at + 3],
-    'input', ARGV[at + 4], 'created', ARGV[at + 5], 'ids', keep_ids(thread, last, ids))
+    'input', ARGV[at + 4], 'created', ARGV[at + 5], 'ids', store_message_ids(thread, last, ids))
   if parent then redis.call('HSET', key('run', run), 'parent', parent) end
   redis.call('ZADD', runs, last, run)
   parent = run

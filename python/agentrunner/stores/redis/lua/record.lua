@@ -1,2 +1,2 @@
--- address
+-- Arguments: address.
 return redis.call('HMGET', key('record', ARGV[1]), 'thread', 'version', 'value')

@@ -1,55 +1,55 @@
 --@ journals leases
--- thread?, owner, ttl, nonce, whether tried before, limit, owners that are gone...
-local only, owner, ttl, nonce, limit = given(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
-local gone, found, at = {}, {}, now()
+-- Arguments: thread?, owner, ttl, nonce, whether this is a retry, limit, owners that are gone...
+local only_thread, owner, ttl, nonce, limit = read_optional(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
+local gone, runs, at = {}, {}, now()
 for i = 7, #ARGV do gone[ARGV[i]] = true end
 
 local function add(thread)
-  local held = redis.call('HMGET', key('live', thread), 'run', 'token', 'first', 'input', 'agent')
-  found[#found + 1] = {thread, held[1], held[2], held[3], held[4], held[5]}
+  local live_run = redis.call('HMGET', key('live', thread), 'run', 'token', 'first', 'input', 'agent')
+  runs[#runs + 1] = {thread, live_run[1], live_run[2], live_run[3], live_run[4], live_run[5]}
 end
 
 local function take_over(thread)
   local live = key('live', thread)
-  local held = redis.call('HMGET', live, 'token', 'owner', 'first', 'stop')
-  if not held[1] then
-    redis.call('ZREM', own('leases'), thread)
+  local live_run = redis.call('HMGET', live, 'token', 'owner', 'first', 'stop')
+  if not live_run[1] then
+    redis.call('ZREM', shared_key('leases'), thread)
     return
   end
   local token = next_token()
   redis.call('HSET', live, 'token', token, 'owner', owner, 'nonce', nonce)
-  lease(thread, token, mark_journal(thread, held[3], token), ttl)
-  watch(thread, at + ttl)
-  leave(thread, held[2])
-  take(thread, owner)
-  if held[4] then
-    redis.call('SREM', own('stops'), held[1])
-    redis.call('SADD', own('stops'), token)
+  set_lease(thread, token, mark_journal(thread, live_run[3], token), ttl)
+  schedule_check(thread, at + ttl)
+  remove_from_owner(thread, live_run[2])
+  add_to_owner(thread, owner)
+  if live_run[4] then
+    redis.call('SREM', shared_key('stops'), live_run[1])
+    redis.call('SADD', shared_key('stops'), token)
   end
-  changed(thread, '')
+  publish_change(thread, '')
   add(thread)
 end
 
--- Taken over by a first try whose answer was lost.
+-- An earlier attempt whose reply was lost has taken these over.
 if ARGV[5] == '1' then
   for _, thread in ipairs(redis.call('SMEMBERS', key('owner', owner))) do
     if redis.call('HGET', key('live', thread), 'nonce') == nonce then add(thread) end
   end
 end
-if only then
-  local held = redis.call('HGET', key('live', only), 'owner')
-  if held and (gone[held] or redis.call('EXISTS', key('lock', only)) == 0) then take_over(only) end
-  return found
+if only_thread then
+  local former = redis.call('HGET', key('live', only_thread), 'owner')
+  if former and (gone[former] or redis.call('EXISTS', key('lock', only_thread)) == 0) then take_over(only_thread) end
+  return runs
 end
-for _, thread in ipairs(redis.call('ZRANGEBYSCORE', own('leases'), '-inf', at, 'LIMIT', 0, limit)) do
+for _, thread in ipairs(redis.call('ZRANGEBYSCORE', shared_key('leases'), '-inf', at, 'LIMIT', 0, limit)) do
   local left = redis.call('PTTL', key('lock', thread))
-  if left > 0 then watch(thread, at + left) else take_over(thread) end
+  if left > 0 then schedule_check(thread, at + left) else take_over(thread) end
 end
 for i = 7, #ARGV do
   for _, thread in ipairs(redis.call('SRANDMEMBER', key('owner', ARGV[i]), limit)) do
-    if #found >= limit then return found end
+    if #runs >= limit then return runs end
     if redis.call('HGET', key('live', thread), 'owner') == ARGV[i] then take_over(thread)
-    else leave(thread, ARGV[i]) end
+    else remove_from_owner(thread, ARGV[i]) end
   end
 end
-return found
+return runs

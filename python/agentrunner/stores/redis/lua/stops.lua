@@ -1,1 +1,1 @@
-return redis.call('SMEMBERS', own('stops'))
+return redis.call('SMEMBERS', shared_key('stops'))

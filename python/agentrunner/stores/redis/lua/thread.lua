@@ -1,3 +1,3 @@
 --@ journals threads
--- thread
-return summary(ARGV[1])
+-- Arguments: thread.
+return read_summary(ARGV[1])

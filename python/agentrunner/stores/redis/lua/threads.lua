@@ -1,10 +1,12 @@
 --@ journals threads
--- whose, limit, before: at? and thread, include archived, agent?
-local all, limit, at, thread, agent = index(ARGV[1]), tonumber(ARGV[2]), given(ARGV[3]), ARGV[4], given(ARGV[6])
-local found, offset, looked = {}, 0, 0
+-- Arguments: scopes, limit, time? and id of the last thread before the page, include archived, agent?. Returns
+-- whether there are more threads, time and id of the last one read, and the summaries.
+local index, limit, at, thread = index_key(ARGV[1]), tonumber(ARGV[2]), read_optional(ARGV[3]), ARGV[4]
+local include_archived, agent = ARGV[5] == '1', read_optional(ARGV[6])
+local summaries, offset, read_count = {}, 0, 0
 
--- By bytes: `<` goes by the server's locale.
-local function less(a, b)
+-- Compares bytes, where `<` would compare by the server's locale.
+local function is_less(a, b)
   for i = 1, math.min(#a, #b) do
     local left, right = string.byte(a, i), string.byte(b, i)
     if left ~= right then return left < right end
@@ -14,17 +16,19 @@ end
 
 local last = {'', ''}
 while true do
-  local page = redis.call('ZREVRANGEBYSCORE', all, at or '+inf', '-inf', 'WITHSCORES', 'LIMIT', offset, 100)
+  local page = redis.call('ZREVRANGEBYSCORE', index, at or '+inf', '-inf', 'WITHSCORES', 'LIMIT', offset, 100)
   for i = 1, #page, 2 do
-    if not at or tonumber(page[i + 1]) < tonumber(at) or less(page[i], thread) then
-      -- A bounded number at once: the server does nothing else meanwhile.
-      if #found >= limit or looked >= 1000 then return {1, last, found} end
-      looked = looked + 1
+    if not at or tonumber(page[i + 1]) < tonumber(at) or is_less(page[i], thread) then
+      -- The server does nothing else while a script runs, so the number of threads is limited.
+      if #summaries >= limit or read_count >= 1000 then return {1, last, summaries} end
+      read_count = read_count + 1
       last = {page[i + 1], page[i]}
-      local row = summary(page[i])
-      if row and (ARGV[5] == '1' or not row[4]) and (not agent or row[3] == agent) then found[#found + 1] = row end
+      local row = read_summary(page[i])
+      if row and (include_archived or not row[4]) and (not agent or row[3] == agent) then
+        summaries[#summaries + 1] = row
+      end
     end
   end
-  if #page < 200 then return {0, last, found} end
+  if #page < 200 then return {0, last, summaries} end
   offset = offset + 100
 end
