@@ -18,8 +18,8 @@ from agentrunner.stores.urls import store_from_url
 from support import backends
 from support.paths import child_environment
 from support.programs.mortal import agent, given
-from support.scripted_model import session_in
-from support.tool_ledger import UNKNOWN, ended_calls, spoken
+from support.scripted_model import load_session
+from support.tool_ledger import UNKNOWN_OUTCOME, load_finished_calls, without_reasoning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,11 +50,11 @@ async def kills(location: str, log: Path, points: list[tuple[int, str]]) -> None
     store = store_from_url(location, lease_ttl=1.0)
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
         before = Counter(log.read_text().split())
-        finished = [call for _, call in await ended_calls(store)]
+        finished = [call for _, call in await load_finished_calls(store)]
         stream = await runner.run(agent(log).resume, given("last"))
         assert [event.type async for event in stream][-1] == "RUN_FINISHED"
-        session = await session_in(store)
-        assert session.messages == spoken(await runner.threads.messages("t1"))
+        session = await load_session(store)
+        assert session.messages == without_reasoning(await runner.threads.messages("t1"))
     assert session.outcome == Completed("done")
     ran = Counter(log.read_text().split())
     assert all(ran[call] == before[call] == 1 for call in finished)
@@ -62,7 +62,8 @@ async def kills(location: str, log: Path, points: list[tuple[int, str]]) -> None
     results = {m["toolCallId"]: m["content"] for m in session.messages if m["role"] == "tool"}
     assert list(results) == ["c1", "c2", "c3", "c4"]
     assert all(
-        text == f"{call} done" or (text.startswith(UNKNOWN) and call not in finished) for call, text in results.items()
+        text == f"{call} done" or (text.startswith(UNKNOWN_OUTCOME) and call not in finished)
+        for call, text in results.items()
     )
 
 
@@ -95,14 +96,16 @@ async def test_killed_in_a_harness_that_goes_on_with_it(at: int, tmp_path: Path)
     status, said = await process(location, log, at, "after" if at % 2 else "before", "r1", "harness")
     assert status == -signal.SIGKILL or (at == HARNESS_WRITES and said == "completed done")
     async with store_closed(location) as store:
-        finished = [call for _, call in await ended_calls(store)]
+        finished = [call for _, call in await load_finished_calls(store)]
     assert await process(location, log, 0, "after", "r2", "harness") == (0, "completed done")
     ran = Counter(log.read_text().split())
     assert max(ran.values()) == 1
     assert all(ran[call] == 1 for call in finished)
     async with store_closed(location) as store:
-        session = await session_in(store)
-    lost = {m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN)}
+        session = await load_session(store)
+    lost = {
+        m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN_OUTCOME)
+    }
     assert not lost & set(finished)
     assert ran.keys() | lost == {"c1", "c2", "c3", "c4"}
 

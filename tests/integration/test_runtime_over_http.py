@@ -1,4 +1,4 @@
-"""A runtime with `OpenAIClient` in runs of a SQLite runner: what a service is asked, and what a client is shown."""
+"""A runtime with `OpenAIClient` in runs of a SQLite runner: what a service is asked, and what a client is summarize."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agentrunner.runtime.session import Session, Sessions
 from agentrunner.runtime.skills import Skill
 from support.chat_completions import END, KEY, Answer, Failure, calling, chunk, saying, service
 from support.inputs import make_input
-from support.scripted_model import run, session_in, shown
+from support.scripted_model import collect_run, load_session, summarize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -55,12 +55,12 @@ async def test_text_and_the_run_after_it(sqlite_factory: Callable[..., SqliteAge
     runner = sqlite_factory()
     with service(Answer(saying("Good morning", usage=USAGE), cut=3), Answer(saying("You are Ada"))) as said:
         async with runtime(said, config=RuntimeConfig(system_prompt="Be kind.", settings={"seed": 7})) as agent:
-            events = await run(runner, agent, make_input("t1", "r1", ["I am Ada"], protocolVersion="1.0"))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["I am Ada"], protocolVersion="1.0"))
             assert text(events) == "Good morning"
             assert events[-1]["usage"] == [{"inputTokens": 10, "outputTokens": 4, "totalTokens": 14}]
             known = await runner.threads.messages("t1")
             again = {"id": "q2", "role": "user", "content": "Who am I?"}
-            assert text(await run(runner, agent, make_input("t1", "r2", [*known, again]))) == "You are Ada"
+            assert text(await collect_run(runner, agent, make_input("t1", "r2", [*known, again]))) == "You are Ada"
     assert asked(said) == [
         [("system", "Be kind."), ("user", "I am Ada")],
         [("system", "Be kind."), ("user", "I am Ada"), ("assistant", "Good morning"), ("user", "Who am I?")],
@@ -73,7 +73,7 @@ async def test_tools_side_by_side(sqlite_factory: Callable[..., SqliteAgentRunne
     runner = sqlite_factory()
     with service(Answer(calling(*TWO, text="Let me look."), cut), Answer(saying("Sunny in both"), cut)) as said:
         async with runtime(said, tools=[Tool(weather, concurrent=True)]) as agent:
-            events = await run(runner, agent, make_input("t1", "r1", ["Weather?"]))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["Weather?"]))
     assert text(events) == "Let me look.Sunny in both"
     results = [(event["toolCallId"], event["content"]) for event in events if event["type"] == "TOOL_CALL_RESULT"]
     assert results == [("call-a", "sunny in Lisbon"), ("call-b", "sunny in Porto")]
@@ -88,7 +88,7 @@ async def test_tools_side_by_side(sqlite_factory: Callable[..., SqliteAgentRunne
         {"role": "tool", "tool_call_id": "call-a", "content": "sunny in Lisbon"},
         {"role": "tool", "tool_call_id": "call-b", "content": "sunny in Porto"},
     ]  # fmt: skip
-    session = await session_in(await runner.opened())
+    session = await load_session(await runner.opened())
     assert session.outcome == Completed("Sunny in both")
     assert session.messages == await runner.threads.messages("t1")
 
@@ -98,7 +98,7 @@ async def test_reasoning_is_shown_and_not_sent_back(sqlite_factory: Callable[...
     thinking = [chunk({"reasoning_content": "Hm, "}), chunk({"reasoning_content": "well."})]
     with service(Answer([*thinking, *calling(TWO[0])]), Answer(saying("Sunny"))) as said:
         async with runtime(said, tools=[weather]) as agent:
-            events = await run(runner, agent, make_input("t1", "r1", ["Weather?"]))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["Weather?"]))
     thought = [event["delta"] for event in events if event["type"] == "REASONING_MESSAGE_CONTENT"]
     assert "".join(thought) == "Hm, well."
     assert "Hm" not in str(said.questions)
@@ -120,13 +120,15 @@ async def test_a_service_that_fails_fails_the_run_and_not_the_thread(
     runner = sqlite_factory()
     with service(failure, Answer(saying("Here I am"))) as said:
         async with runtime(said) as agent:
-            events = await run(runner, agent, make_input("t1", "r1", ["Hello?"]))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["Hello?"]))
             assert events[-1]["type"] == "RUN_ERROR"
             assert why in events[-1]["message"]
             assert KEY not in str(events)
-            session = await session_in(await runner.opened())
+            session = await load_session(await runner.opened())
             assert session.outcome == Failed(events[-1]["message"])
-            events = await run(runner, agent, make_input("t1", "r2", [{"id": "q2", "role": "user", "content": "Now?"}]))
+            events = await collect_run(
+                runner, agent, make_input("t1", "r2", [{"id": "q2", "role": "user", "content": "Now?"}])
+            )
             assert text(events) == "Here I am"
     # What half an answer said is no part of the next question.
     assert asked(said)[1] == [("user", "Hello?"), ("user", "Now?")]
@@ -140,7 +142,7 @@ async def test_a_tool_that_fails_is_told(sqlite_factory: Callable[..., SqliteAge
     wrong = calling(("a", "look", '{"at": "it"}'), ("b", "look", '{"at": '), ("c", "fly", "{}"))
     with service(Answer(wrong), Answer(saying("I see nothing"))) as said:
         async with runtime(said, tools=[look]) as agent:
-            events = await run(runner, agent, make_input("t1", "r1", ["Look"]))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["Look"]))
     assert text(events) == "I see nothing"
     roles = [(message["role"], message.get("tool_call_id")) for message in said.questions[1]["messages"]]
     assert roles == [("user", None), ("assistant", None), ("tool", "a"), ("tool", "b"), ("tool", "c")]
@@ -173,7 +175,7 @@ async def test_an_approval(
     with service(Answer(calling(TWO[0])), Answer(saying("There you are"))) as said:
         runner = sqlite_factory()
         async with runtime(said, tools=[tool]) as agent:
-            events = await run(runner, agent, make_input("t1", "r1", ["Weather?"]))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["Weather?"]))
         (interrupt,) = events[-1]["outcome"]["interrupts"]
         assert interrupt["toolCallId"] == "call-a"
         assert interrupt["metadata"]["input"] == {"city": "Lisbon"}
@@ -184,7 +186,7 @@ async def test_an_approval(
         runner = sqlite_factory()
         async with runtime(said, tools=[tool]) as agent:
             resume = [{"interruptId": interrupt["id"], "status": "resolved", "payload": payload}]
-            events = await run(runner, agent, make_input("t1", "r2", resume=resume))
+            events = await collect_run(runner, agent, make_input("t1", "r2", resume=resume))
     assert done == ran
     assert text(events) == "There you are"
     roles = [message["role"] for message in said.questions[1]["messages"]]
@@ -204,10 +206,10 @@ async def test_a_long_thread_is_trimmed_for_the_service_alone(
         async with runtime(said, tools=[weather], context_manager=manager, config=config) as agent:
             for number, question in enumerate(("Weather?", "Sure?", "Bye!")):
                 asks = {"id": f"q{number}", "role": "user", "content": question}
-                await run(runner, agent, make_input("t1", f"r{number}", [asks]))
+                await collect_run(runner, agent, make_input("t1", f"r{number}", [asks]))
     assert [len(each["messages"]) for each in said.questions] == [2, 4, 2, 4]
     assert asked(said)[3] == [("system", "Be brief."), ("user", "Sure?"), ("assistant", "Yes"), ("user", "Bye!")]
-    session = await session_in(await runner.opened())
+    session = await load_session(await runner.opened())
     assert [message["role"] for message in session.messages] == [
         "user", "assistant", "tool", "assistant", "user", "assistant", "user", "assistant",
     ]  # fmt: skip
@@ -217,8 +219,10 @@ async def test_what_cannot_be_trimmed_is_said(sqlite_factory: Callable[..., Sqli
     runner = sqlite_factory()
     with service(Answer(saying("no"))) as said:
         async with runtime(said, context_manager=ContextWindowManager(max_tokens=20)) as agent:
-            events = await run(runner, agent, make_input("t1", "r1", ["A long question, and a longer one. " * 3]))
-        assert "max_tokens is 20" in shown(events)[-1]
+            events = await collect_run(
+                runner, agent, make_input("t1", "r1", ["A long question, and a longer one. " * 3])
+            )
+        assert "max_tokens is 20" in summarize(events)[-1]
         assert not said.questions
 
 
@@ -230,9 +234,9 @@ async def test_a_skill_the_model_takes_into_use(sqlite_factory: Callable[..., Sq
         async with runtime(said, skills=[travel]) as agent:
             agent_store = await runner.opened()
             await Sessions(agent_store).save(Session("t1", skills=[]), messages=[])
-            events = await run(runner, agent, make_input("t1", "r1", ["A trip?"]))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["A trip?"]))
             again = {"id": "q2", "role": "user", "content": "Sure?"}
-            await run(runner, agent, make_input("t1", "r2", [again]))
+            await collect_run(runner, agent, make_input("t1", "r2", [again]))
     assert text(events) == "Go"
     tools = [[tool["function"]["name"] for tool in each["tools"]] for each in said.questions]
     assert tools == [["use_skill"], ["weather"], ["weather"], ["weather"]]
@@ -262,7 +266,7 @@ async def test_the_same_over_pydantic_ai(sqlite_factory: Callable[..., SqliteAge
         async with httpx2.AsyncClient() as http:
             provider = OpenAIProvider(base_url=said.url, api_key=KEY, http_client=http)
             agent = AgentRuntime(PydanticAIClient(OpenAIChatModel("test", provider=provider)), tools=[weather])
-            events = await run(runner, agent, make_input("t1", "r1", ["Weather?"]))
+            events = await collect_run(runner, agent, make_input("t1", "r1", ["Weather?"]))
     assert text(events) == "Let me look.Sunny in both"
     assert asked(said)[1] == [
         ("user", "Weather?"), ("assistant", "Let me look."),

@@ -1,4 +1,4 @@
-"""Models that say what they are told to, and what the runtime's tests look at."""
+"""Scripted models, a store that crashes, and what tests of the runtime look at."""
 
 from __future__ import annotations
 
@@ -15,114 +15,116 @@ if TYPE_CHECKING:
     from agentrunner import AgentRunner, Store
     from agentrunner.runtime import LlmEvent
 
-Answer = list[Any]
+Response = list[Any]
 
 
-def says(*deltas: str) -> Answer:
-    """Give an answer of text."""
+def reply(*deltas: str) -> Response:
+    """Return a response of text."""
     return [*(TextDelta(delta) for delta in deltas), Finish("stop")]
 
 
-def calls(*made: tuple[str, str, Any], text: str = "") -> Answer:
-    """Give an answer that calls tools, each an id, a name and arguments: an object, or a text that is to be JSON."""
-    answer: Answer = [TextDelta(text)] if text else []
-    for name, tool, args in made:
-        given = args if isinstance(args, str) else json.dumps(args)
-        answer += [ToolCallStart(name, tool), *(ToolCallArgs(name, part) for part in (given[:3], given[3:]) if part)]
-    return [*answer, Finish("tool_calls")]
+def call_tools(*tool_calls: tuple[str, str, Any], text: str = "") -> Response:
+    """Return a response that calls tools: each an id, a name and arguments, as an object or as JSON text."""
+    response: Response = [TextDelta(text)] if text else []
+    for call_id, tool, arguments in tool_calls:
+        json_text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        deltas = [delta for delta in (json_text[:3], json_text[3:]) if delta]
+        response += [ToolCallStart(call_id, tool), *(ToolCallArgs(call_id, delta) for delta in deltas)]
+    return [*response, Finish("tool_calls")]
 
 
-class Script:
-    """A model that gives these answers one after the other. An exception in one is raised there."""
+class ScriptedModel:
+    """A model that returns these responses one after the other. An exception in a response is raised there."""
 
-    def __init__(self, *answers: Answer) -> None:
-        self._answers = list(answers)
+    def __init__(self, *responses: Response) -> None:
+        self._responses = list(responses)
         self.requests: list[LlmRequest] = []
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
         self.requests.append(request)
-        for event in self._answers.pop(0):
+        for event in self._responses.pop(0):
             if isinstance(event, BaseException):
                 raise event
             yield event
 
 
-class Model:
-    """A model whose answer follows from what it is asked: the first of these to a history without an answer, and so on.
+class StatelessModel:
+    """A model that chooses its response by the number of assistant messages in the request.
 
-    So that it says the same to the same question, whichever process asks.
+    It returns the same response to the same request, whichever process asks.
     """
 
-    def __init__(self, *answers: Answer) -> None:
-        self._answers = answers
+    def __init__(self, *responses: Response) -> None:
+        self._responses = responses
         self.requests: list[LlmRequest] = []
 
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
         self.requests.append(request)
-        for event in self._answers[sum(message["role"] == "assistant" for message in request.messages)]:
+        for event in self._responses[sum(message["role"] == "assistant" for message in request.messages)]:
             yield event
 
 
-class Crash(BaseException):
-    """What ends a process that is only played."""
+class SimulatedCrash(BaseException):
+    """Ends a process that exists only in the test."""
 
 
-class Dying:
-    """The store of a process that dies with its nth write of records, before that is done or just after it.
+class CrashingStore:
+    """The store of a process that dies at its nth write of records, before or right after the write.
 
-    Every write after it fails as well: a dead process writes nothing. After `survive()` it is the next process's.
+    Every later write fails too, because a dead process writes nothing. After `revive()` it is the next process's store.
     """
 
     def __init__(self, store: Store | None = None, *, at: int | None = None, after: bool = False) -> None:
         self._store = store or MemoryStore()
         self.log: list[list[str]] = []
-        """What kinds of records each write changed; a checkpoint's is its step."""
-        self.survive()
-        self.die(at, after)
+        """The kinds of records each write changed; for a checkpoint, its step."""
+        self.revive()
+        self.crash_at(at, after)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def die(self, at: int | None, after: bool = False) -> None:
-        """Die with the write of this number from now on."""
+    def crash_at(self, at: int | None, after: bool = False) -> None:
+        """Crash at the write of this number, counted from now on."""
         self._left, self._after = at, after
 
-    def survive(self) -> None:
+    def revive(self) -> None:
         self._left, self._after = None, False
 
     @property
-    def died(self) -> bool:
+    def has_crashed(self) -> bool:
         return self._left is not None and self._left <= 0
 
     async def write(self, changes: Any, claim: Any = None) -> list[int]:
         if self._left is not None:
             self._left -= 1
             if self._left < 0 or (self._left == 0 and not self._after):
-                raise Crash
-        written: list[int] = await self._store.write(changes, claim)
-        self.log.append([kind_of(change) for change in changes])
-        if self.died:
-            raise Crash
-        return written
+                raise SimulatedCrash
+        versions: list[int] = await self._store.write(changes, claim)
+        self.log.append([name_change(change) for change in changes])
+        if self.has_crashed:
+            raise SimulatedCrash
+        return versions
 
 
-def kind_of(change: Any) -> str:
+def name_change(change: Any) -> str:
+    """Return the step of a checkpoint that is written, and the record kind of any other change."""
     if change.kind != "checkpoint" or change.value is None:
         return str(change.kind)
     return str(json.loads(change.value)["value"]["step"])
 
 
-def steps(log: list[list[str]]) -> list[str]:
-    """Give the checkpoints of a log, in order."""
-    return [kind for kinds in log for kind in kinds if kind.startswith(("after_", "before_"))]
+def list_steps(log: list[list[str]]) -> list[str]:
+    """Return the steps of the checkpoints in a store's log, in order."""
+    return [name for names in log for name in names if name.startswith(("after_", "before_"))]
 
 
-async def session_in(store: Store, session_id: str = "t1") -> Session:
+async def load_session(store: Store, session_id: str = "t1") -> Session:
     return await Sessions(store).load(session_id)
 
 
-def told(session: Session) -> list[dict[str, Any]]:
-    """Give a session's messages but for the ids no two runs have alike."""
+def messages_without_ids(session: Session) -> list[dict[str, Any]]:
+    """Return a session's messages without the ids that differ from run to run."""
     messages = [dict(message) for message in session.messages]
     for message in messages:
         if message["role"] != "tool":
@@ -130,17 +132,19 @@ def told(session: Session) -> list[dict[str, Any]]:
     return messages
 
 
-async def run(runner: AgentRunner, agent: Any, input: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run to the end and give the events, as dicts; the runner has refused any that are out of order."""
+async def collect_run(runner: AgentRunner, agent: Any, input: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run an agent to its end and return the events as dicts. The runner refuses events that are out of order."""
     return [event.to_dict() async for event in await runner.run(agent, input)]
 
 
-def shown(events: list[dict[str, Any]]) -> list[str]:
-    """Give the kinds of events, and of errors the text."""
+def summarize(events: list[dict[str, Any]]) -> list[str]:
+    """Return the types of events, and the text of an error."""
     return [event["type"] if event["type"] != "RUN_ERROR" else event["message"] for event in events]
 
 
-def raising(error: Exception) -> Callable[..., Any]:
+def raise_when_called(error: Exception) -> Callable[..., Any]:
+    """Return a function that raises an error."""
+
     def fail(*_: Any) -> Any:
         raise error
 

@@ -1,4 +1,4 @@
-"""What a runtime's store and messages say of its tool calls."""
+"""Queries about a runtime's tool calls in its store and messages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import orjson
 
-UNKNOWN = "The outcome of this call is unknown"
+UNKNOWN_OUTCOME = "The outcome of this call is unknown"
 
 
-def spoken(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give messages without reasoning: that of an answer that broke off stays with the clients that were shown it."""
+def without_reasoning(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages without reasoning, which clients keep of a response that broke off and the session does not."""
     return [message for message in messages if message["role"] != "reasoning"]
 
 
-async def ended_calls(store: Any) -> list[tuple[str, str]]:
-    """Give the calls the ledger has a result of."""
+async def load_finished_calls(store: Any) -> list[tuple[str, str]]:
+    """Return the kind and call id of each ledger record that has a result."""
     records = await store.records("tool", "t1", None, 100)
     return [(r.kind, r.key.split("/")[1]) for r in records if orjson.loads(r.value)["value"]["result"] is not None]

@@ -17,12 +17,12 @@ from agentrunner import AgentRunner
 from agentrunner.harness import Harness, Recovery
 from agentrunner.runtime import AgentRuntime, RuntimeConfig, Tool, ToolContext
 from agentrunner.stores.urls import store_from_url
-from support.scripted_model import Model, calls, says
+from support.scripted_model import StatelessModel, call_tools, reply
 
 SCRIPT = (
-    calls(("c1", "write", {})),
-    calls(("c2", "read", {}), ("c3", "read", {}), ("c4", "write", {})),
-    says("done"),
+    call_tools(("c1", "write", {})),
+    call_tools(("c2", "read", {}), ("c3", "read", {}), ("c4", "write", {})),
+    reply("done"),
 )
 
 
@@ -35,7 +35,7 @@ def agent(log: Path, policy: Literal["allow", "ask"] = "allow") -> AgentRuntime:
         return f"{context.tool_call_id} done"
 
     tools = [Tool(note, name="read", concurrent=True), Tool(note, name="write", policy=policy)]
-    return AgentRuntime(Model(*SCRIPT), tools=tools, config=RuntimeConfig(system_prompt="Be."))
+    return AgentRuntime(StatelessModel(*SCRIPT), tools=tools, config=RuntimeConfig(system_prompt="Be."))
 
 
 def given(run_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The bus: a listener is told all, and a slow one how much it missed; nobody waits for it."""
+"""The event bus: a subscriber sees every event, or how many it missed if it is slow; the bus never waits."""
 
 from __future__ import annotations
 
@@ -13,69 +13,71 @@ from agentrunner.runtime import AgentRuntime, Missed, RuntimeEvent
 from agentrunner.runtime.bus import EventBus
 from support.inputs import make_input
 from support.loops import run_async
-from support.scripted_model import Script, calls, run, says
+from support.scripted_model import ScriptedModel, call_tools, collect_run, reply
 
 
-def event(number: int) -> RuntimeEvent:
+def make_event(number: int) -> RuntimeEvent:
     return RuntimeEvent("s", "r", {"type": "CUSTOM", "value": number})
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 8), max_size=8))
-def test_what_was_missed_is_counted(capacity: int, bursts: list[int]) -> None:
-    """Between two bursts a listener reads one; at the end, all that is left."""
+def test_a_slow_subscriber_learns_how_many_events_it_missed(capacity: int, bursts: list[int]) -> None:
+    """The subscriber reads one event between two bursts, and everything that is left at the end."""
 
     async def check() -> None:
         bus = EventBus(capacity)
-        listener = bus.subscribe()
-        said, seen = 0, 0
+        subscriber = bus.subscribe()
+        published, seen = 0, 0
 
-        async def listen() -> None:
+        async def read() -> None:
             nonlocal seen
-            one = await anext(listener)
-            if isinstance(one, Missed):
-                assert said - seen > capacity
-                seen += one.count
-                assert seen == said - capacity
+            next_event = await anext(subscriber)
+            if isinstance(next_event, Missed):
+                assert published - seen > capacity
+                seen += next_event.count
+                assert seen == published - capacity
             else:
-                assert one == event(seen)
+                assert next_event == make_event(seen)
                 seen += 1
 
         for burst in bursts:
             for _ in range(burst):
-                bus.publish(event(said))
-                said += 1
-            if seen < said:
-                await listen()
+                bus.publish(make_event(published))
+                published += 1
+            if seen < published:
+                await read()
         bus.close()
-        while seen < said:
-            await listen()
+        while seen < published:
+            await read()
         with pytest.raises(StopAsyncIteration):
-            await anext(listener)
+            await anext(subscriber)
 
     run_async(check())
 
 
-async def test_listeners_wait_for_what_comes() -> None:
+async def test_subscribers_wait_for_the_next_event() -> None:
     bus = EventBus()
-    bus.publish(event(0))
-    listeners = [asyncio.ensure_future(anext(bus.subscribe())) for _ in range(3)]
+    bus.publish(make_event(0))
+    subscribers = [asyncio.ensure_future(anext(bus.subscribe())) for _ in range(3)]
     await asyncio.sleep(0)
-    listeners[0].cancel()
+    subscribers[0].cancel()
     await asyncio.sleep(0)
-    bus.publish(event(1))
-    assert await listeners[1] == await listeners[2] == event(1)
+    bus.publish(make_event(1))
+    assert await subscribers[1] == await subscribers[2] == make_event(1)
 
 
-async def test_what_a_run_says_is_on_the_bus() -> None:
-    runtime = AgentRuntime(Script(calls(("c", "look", {})), says("done")), tools=[look])
-    listener = runtime.subscribe_events()
+async def test_the_bus_shows_a_runs_events_and_checkpoints() -> None:
+    runtime = AgentRuntime(ScriptedModel(call_tools(("c", "look", {})), reply("done")), tools=[look])
+    subscriber = runtime.subscribe_events()
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
+        events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
     await runtime.aclose()
-    heard = [one async for one in listener if isinstance(one, RuntimeEvent)]
-    assert {(one.session_id, one.run_id) for one in heard} == {("t1", "r1")}
-    assert [one.event["type"] for one in heard if one.event["type"] != "checkpoint"] == [e["type"] for e in events]
-    assert [one.event["step"] for one in heard if one.event["type"] == "checkpoint"] == [
+    published = [event async for event in subscriber if isinstance(event, RuntimeEvent)]
+    assert {(event.session_id, event.run_id) for event in published} == {("t1", "r1")}
+    assert [event.event["type"] for event in published if event.event["type"] != "checkpoint"] == [
+        e["type"] for e in events
+    ]
+    assert [event.event["step"] for event in published if event.event["type"] == "checkpoint"] == [
         "after_user_input", "before_llm", "before_tool_calls", "after_tool_calls", "before_llm",
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What clients bring: tools of their own, messages of others, and what they may not."""
+"""What clients contribute: their own tools, messages of other agents, and what the runtime refuses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from agentrunner import InMemoryAgentRunner
 from agentrunner.runtime import AgentRuntime, Completed, RuntimeConfig, Skill, Tool, WaitingForClient
 from support.inputs import make_input
-from support.scripted_model import Script, calls, run, says, session_in, shown
+from support.scripted_model import ScriptedModel, call_tools, collect_run, load_session, reply, summarize
 
 CHART = {"name": "chart", "description": "Draw.", "parameters": {"type": "object", "properties": {"n": {}}}}
 PLAIN = {"name": "plain", "description": ""}
 
 
-def brought(messages: list[dict[str, Any]], **results: str) -> list[dict[str, Any]]:
-    """Give what a client sends next: all it has, and the results of its tools."""
+def add_results(messages: list[dict[str, Any]], **results: str) -> list[dict[str, Any]]:
+    """Return what a client sends next: all its messages, and the results of its tools."""
     return [
         *messages,
         *(
@@ -27,91 +27,90 @@ def brought(messages: list[dict[str, Any]], **results: str) -> list[dict[str, An
 
 
 @pytest.mark.parametrize("version", [None, "1.0"])
-async def test_a_tool_of_the_client(version: str | None) -> None:
+async def test_a_client_runs_its_own_tools(version: str | None) -> None:
     ran = []
-    llm = Script(calls(("c1", "chart", {"n": 1}), ("c2", "look", {}), ("c3", "plain", {})), says("nice"))
+    llm = ScriptedModel(call_tools(("c1", "chart", {"n": 1}), ("c2", "look", {}), ("c3", "plain", {})), reply("nice"))
     agent = AgentRuntime(llm, tools=[Tool(lambda: ran.append(1), name="look")])
-    asked: dict[str, Any] = {"tools": [CHART, PLAIN, CHART | {"name": "look"}]}
-    asked |= {"protocolVersion": version} if version else {}
+    fields: dict[str, Any] = {"tools": [CHART, PLAIN, CHART | {"name": "look"}]}
+    fields |= {"protocolVersion": version} if version else {}
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, agent, make_input("t1", "r1", ["go"]) | asked)
+        events = await collect_run(runner, agent, make_input("t1", "r1", ["go"]) | fields)
         assert [tool.name for tool in llm.requests[0].tools] == ["look", "chart", "plain"]
         assert llm.requests[0].tools[1].parameters == CHART["parameters"]
-        # A success, which names the open calls where the peer knows the field.
+        # The run succeeds, and names the open calls if the client knows the field.
         pending = {"type": "success", "pendingToolCallIds": ["c1", "c3"]}
         assert events[-1].get("outcome") == (pending if version else None)
-        # The runtime's own tool of the same name is the runtime's.
+        # A tool that the runtime and the client both have runs in the runtime.
         assert ran == [1]
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert session.outcome == WaitingForClient(["c1", "c3"])
         messages = await runner.threads.messages("t1")
         assert session.messages == messages
 
-        await run(runner, agent, make_input("t1", "r2", brought(messages, c1="drawn", c3="yes")) | asked)
-        session = await session_in(await runner.opened())
+        await collect_run(runner, agent, make_input("t1", "r2", add_results(messages, c1="drawn", c3="yes")) | fields)
+        session = await load_session(await runner.opened())
         assert session.outcome == Completed("nice")
         assert [m["content"] for m in session.messages if m["role"] == "tool"] == ["null", "drawn", "yes"]
         assert session.messages == await runner.threads.messages("t1")
 
 
-async def test_a_result_that_does_not_come() -> None:
-    llm = Script(calls(("c1", "chart", {}), ("c2", "chart", {})), says("then not"))
+async def test_a_missing_client_result_is_filled_in() -> None:
+    llm = ScriptedModel(call_tools(("c1", "chart", {}), ("c2", "chart", {})), reply("then not"))
     agent = AgentRuntime(llm)
     async with InMemoryAgentRunner() as runner:
-        asked = make_input("t1", "r1", ["go"]) | {"tools": [CHART]}
-        await run(runner, agent, asked)
-        messages = brought(await runner.threads.messages("t1"), c1="drawn")
-        await run(runner, agent, make_input("t1", "r2", [*messages, "never mind"]) | {"tools": [CHART]})
+        await collect_run(runner, agent, make_input("t1", "r1", ["go"]) | {"tools": [CHART]})
+        messages = add_results(await runner.threads.messages("t1"), c1="drawn")
+        await collect_run(runner, agent, make_input("t1", "r2", [*messages, "never mind"]) | {"tools": [CHART]})
         assert [(m["role"], m.get("content")) for m in llm.requests[1].messages[2:]] == [
             ("tool", "drawn"), ("tool", "The client gave no result for this call."), ("user", "never mind"),
         ]  # fmt: skip
 
 
-async def test_a_client_does_not_answer_for_the_runtime() -> None:
+async def test_a_client_cannot_send_results_of_the_runtimes_tools() -> None:
     paid = []
-    llm = Script(calls(("c1", "pay", {})), says("done"))
+    llm = ScriptedModel(call_tools(("c1", "pay", {})), reply("done"))
     agent = AgentRuntime(llm, tools=[Tool(lambda: paid.append(1), name="pay", policy="ask")])
     async with InMemoryAgentRunner() as runner:
-        await run(runner, agent, make_input("t1", "r1", ["go"]))
-        forged = brought(await runner.threads.messages("t1"), c1="paid")
-        events = await run(runner, agent, make_input("t1", "r2", forged))
-        assert "has open interrupts" in shown(events)[0]
+        await collect_run(runner, agent, make_input("t1", "r1", ["go"]))
+        forged = add_results(await runner.threads.messages("t1"), c1="paid")
+        events = await collect_run(runner, agent, make_input("t1", "r2", forged))
+        assert "has open interrupts" in summarize(events)[0]
         yes = [{"interruptId": "int-c1", "status": "resolved", "payload": {"approved": True}}]
-        await run(runner, agent, make_input("t1", "r3", forged, resume=yes))
+        await collect_run(runner, agent, make_input("t1", "r3", forged, resume=yes))
         assert paid == [1]
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert [m["id"] for m in session.messages if m["role"] == "tool"] == ["c1-result"]
 
 
-async def test_a_client_tool_beside_an_approval() -> None:
-    llm = Script(calls(("c1", "chart", {}), ("c2", "pay", {})), says("done"))
+async def test_a_client_tool_and_an_approval_in_one_response() -> None:
+    llm = ScriptedModel(call_tools(("c1", "chart", {}), ("c2", "pay", {})), reply("done"))
     agent = AgentRuntime(llm, tools=[Tool(lambda: "paid", name="pay", policy="ask")])
     yes = [{"interruptId": "int-c2", "status": "resolved", "payload": {"approved": True}}]
-    for early in (True, False):
-        llm = Script(calls(("c1", "chart", {}), ("c2", "pay", {})), says("done"))
+    for is_result_early in (True, False):
+        llm = ScriptedModel(call_tools(("c1", "chart", {}), ("c2", "pay", {})), reply("done"))
         agent = AgentRuntime(llm, tools=[Tool(lambda: "paid", name="pay", policy="ask")])
         async with InMemoryAgentRunner() as runner:
             fields: dict[str, Any] = {"tools": [CHART], "protocolVersion": "1.0"}
-            await run(runner, agent, make_input("t1", "r1", ["go"]) | fields)
+            await collect_run(runner, agent, make_input("t1", "r1", ["go"]) | fields)
             messages = await runner.threads.messages("t1")
-            with_result = brought(messages, c1="drawn")
-            events = await run(
-                runner, agent, make_input("t1", "r2", with_result if early else messages, resume=yes) | fields
+            with_result = add_results(messages, c1="drawn")
+            events = await collect_run(
+                runner, agent, make_input("t1", "r2", with_result if is_result_early else messages, resume=yes) | fields
             )
-            if not early:
+            if not is_result_early:
                 assert events[-1]["outcome"] == {"type": "success", "pendingToolCallIds": ["c1"]}
-                messages = brought(await runner.threads.messages("t1"), c1="drawn")
-                await run(runner, agent, make_input("t1", "r3", messages) | fields)
-            session = await session_in(await runner.opened())
+                messages = add_results(await runner.threads.messages("t1"), c1="drawn")
+                await collect_run(runner, agent, make_input("t1", "r3", messages) | fields)
+            session = await load_session(await runner.opened())
             assert session.outcome == Completed("done")
             assert {m["toolCallId"]: m["content"] for m in session.messages if m["role"] == "tool"} == {
                 "c1": "drawn", "c2": "paid",
             }  # fmt: skip
 
 
-async def test_a_tool_nobody_has_any_more() -> None:
-    """The model calls what it was not told of, be it the client's or the runtime's."""
-    llm = Script(calls(("c1", "chart", {}), ("c2", "hidden", {})), says("sorry"))
+async def test_a_call_of_a_tool_that_was_not_offered() -> None:
+    """The model calls a client's and a skill's tool that the request did not offer."""
+    llm = ScriptedModel(call_tools(("c1", "chart", {}), ("c2", "hidden", {})), reply("sorry"))
     ran = []
     skill = Skill("s", "a skill", "Do.", [Tool(lambda: ran.append(1), name="hidden")])
     agent = AgentRuntime(llm, skills=[skill])
@@ -123,35 +122,37 @@ async def test_a_tool_nobody_has_any_more() -> None:
     assert not ran
 
 
-async def test_skills() -> None:
+async def test_the_model_activates_a_skill() -> None:
     skill = Skill("maths", "Adding up.", "Add with care.", [Tool(lambda: "2", name="add")])
-    llm = Script(calls(("c1", "use_skill", {"name": "maths"})), calls(("c2", "add", {})), says("2"))
+    llm = ScriptedModel(call_tools(("c1", "use_skill", {"name": "maths"})), call_tools(("c2", "add", {})), reply("2"))
     agent = AgentRuntime(llm, skills=[skill])
     await agent.create_session("s", skills=[])
     assert (await agent.run_turn("s", "1 + 1?")).outcome == Completed("2")
     assert [[tool.name for tool in request.tools] for request in llm.requests] == [["use_skill"], ["add"], ["add"]]
     assert "Add with care." not in llm.requests[0].messages[0]["content"]
     assert "Add with care." in llm.requests[1].messages[0]["content"]
-    # A session that names none has all of them in use.
-    llm = Script(says("hi"))
+    # In a session without a list of skills, all skills are active.
+    llm = ScriptedModel(reply("hi"))
     runtime = AgentRuntime(llm, skills=[skill])
     await runtime.create_session("s")
     await runtime.run_turn("s", "hi")
     assert "Add with care." in llm.requests[0].messages[0]["content"]
 
 
-async def test_a_question_asked_again() -> None:
+async def test_a_client_regenerates_an_answer() -> None:
     ran = []
     tools = [Tool(lambda: ran.append(1), name="look")]
-    llm = Script(says("one"), calls(("c", "look", {})), says("two"), calls(("c", "look", {})), says("better"))
+    llm = ScriptedModel(
+        reply("one"), call_tools(("c", "look", {})), reply("two"), call_tools(("c", "look", {})), reply("better")
+    )
     agent = AgentRuntime(llm, tools=tools)
     async with InMemoryAgentRunner() as runner:
-        await run(runner, agent, make_input("t1", "r1", ["a"]))
-        await run(runner, agent, make_input("t1", "r2", ["b"]))
+        await collect_run(runner, agent, make_input("t1", "r1", ["a"]))
+        await collect_run(runner, agent, make_input("t1", "r2", ["b"]))
         messages = await runner.threads.messages("t1")
-        # The client takes the answer away, and sends what is before it.
-        await run(runner, agent, make_input("t1", "r3", messages[:3]))
-        session = await session_in(await runner.opened())
+        # The client removes the answer and sends the messages before it.
+        await collect_run(runner, agent, make_input("t1", "r3", messages[:3]))
+        session = await load_session(await runner.opened())
         assert [m["content"] for m in session.messages if m["role"] != "tool" and "toolCalls" not in m] == [
             "a", "one", "b", "better",
         ]  # fmt: skip
@@ -159,31 +160,31 @@ async def test_a_question_asked_again() -> None:
         assert ran == [1, 1]
 
 
-async def test_what_others_have_said_in_the_thread() -> None:
-    tool = {"id": "x", "type": "function", "function": {"name": "foo", "arguments": "{}"}}
-    lost = {"id": "y", "type": "function", "function": {"name": "foo", "arguments": "{}"}}
-    said = [
+async def test_messages_of_other_agents_in_the_thread() -> None:
+    with_result = {"id": "x", "type": "function", "function": {"name": "foo", "arguments": "{}"}}
+    without_result = {"id": "y", "type": "function", "function": {"name": "foo", "arguments": "{}"}}
+    messages = [
         {"id": "1", "role": "system", "content": "Be."},
         "2",
-        {"id": "3", "role": "assistant", "content": "half", "toolCalls": [lost]},
-        {"id": "4", "role": "assistant", "toolCalls": [lost, tool]},
+        {"id": "3", "role": "assistant", "content": "half", "toolCalls": [without_result]},
+        {"id": "4", "role": "assistant", "toolCalls": [without_result, with_result]},
         "5",
         {"id": "6", "role": "tool", "toolCallId": "x", "content": "bar"},
         {"id": "7", "role": "tool", "toolCallId": "z", "content": "nobody asked"},
         {"id": "8", "role": "activity", "activityType": "PLAN", "content": {}},
-        {"id": "9", "role": "assistant", "toolCalls": [lost]},
+        {"id": "9", "role": "assistant", "toolCalls": [without_result]},
     ]
-    llm = Script(says("hi"))
+    llm = ScriptedModel(reply("hi"))
     async with InMemoryAgentRunner() as runner:
-        await run(runner, AgentRuntime(llm), make_input("t1", "r1", said))
-        session = await session_in(await runner.opened())
-    # No call is parted from its result, and none is without.
+        await collect_run(runner, AgentRuntime(llm), make_input("t1", "r1", messages))
+        session = await load_session(await runner.opened())
+    # Each call is followed by its result, and calls without a result are removed.
     assert [message["id"] for message in session.messages][:-1] == ["1", "2", "3", "4", "6", "5"]
     assert "toolCalls" not in session.messages[2]
     assert [call["id"] for call in session.messages[3]["toolCalls"]] == ["x"]
-    # Who does not trust clients with it takes what users say.
+    # An app that does not trust clients takes only messages of users.
     async with InMemoryAgentRunner() as runner:
-        agent = AgentRuntime(Script(says("hi")), config=RuntimeConfig(take_history=False))
-        await run(runner, agent, make_input("t1", "r1", said))
-        session = await session_in(await runner.opened())
+        agent = AgentRuntime(ScriptedModel(reply("hi")), config=RuntimeConfig(take_history=False))
+        await collect_run(runner, agent, make_input("t1", "r1", messages))
+        session = await load_session(await runner.opened())
     assert [message["id"] for message in session.messages][:-1] == ["2", "5"]

@@ -30,8 +30,16 @@ from agentrunner.stores.urls import store_from_url
 from support import backends
 from support.inputs import make_input
 from support.loops import run_async
-from support.scripted_model import Dying, Model, calls, run, says, session_in, told
-from support.tool_ledger import UNKNOWN, ended_calls, spoken
+from support.scripted_model import (
+    CrashingStore,
+    StatelessModel,
+    call_tools,
+    collect_run,
+    load_session,
+    messages_without_ids,
+    reply,
+)
+from support.tool_ledger import UNKNOWN_OUTCOME, load_finished_calls, without_reasoning
 
 CHART = {"name": "chart", "description": "Draw.", "parameters": {"type": "object", "properties": {}}}
 
@@ -69,7 +77,7 @@ class Talk:
     """A conversation, over a store whose process dies now and then."""
 
     script: list[list[list[str]]]
-    store: Dying
+    store: CrashingStore
     tools: Tools
     plan: list[tuple[int, bool]]
 
@@ -77,28 +85,28 @@ class Talk:
         ids = itertools.count(1)
         answers = []
         for turn in self.script:
-            answers += [calls(*[(f"c{next(ids)}", kind, {}) for kind in made]) for made in turn]
-            answers.append(says(f"answer {len(answers)}"))
+            answers += [call_tools(*[(f"c{next(ids)}", kind, {}) for kind in made]) for made in turn]
+            answers.append(reply(f"answer {len(answers)}"))
         self._answers = answers
         self._runs = itertools.count(1)
         self.finished: Counter[str] = Counter()
 
     def agent(self) -> AgentRuntime:
         recovery = ToolErrorRecovery(max_retries=99)
-        return AgentRuntime(Model(*self._answers), tools=self.tools.tools, error_recovery=recovery)
+        return AgentRuntime(StatelessModel(*self._answers), tools=self.tools.tools, error_recovery=recovery)
 
     async def attempt(self, runner: AgentRunner, **fields: Any) -> Session:
         """Run to the end of a run, by as many processes as that takes."""
         agent = self.agent().run
         while True:
-            self.store.survive()
+            self.store.revive()
             if self.plan:
-                self.store.die(*self.plan.pop(0))
-            await run(runner, agent, make_input("t1", f"r{next(self._runs)}", tools=[CHART], **fields))
-            if not self.store.died:
-                return await session_in(self.store)
-            self.store.survive()
-            for _, call in await ended_calls(self.store):
+                self.store.crash_at(*self.plan.pop(0))
+            await collect_run(runner, agent, make_input("t1", f"r{next(self._runs)}", tools=[CHART], **fields))
+            if not self.store.has_crashed:
+                return await load_session(self.store)
+            self.store.revive()
+            for _, call in await load_finished_calls(self.store):
                 # What had an end when the process died has run its last.
                 self.finished.setdefault(call, self.tools.ran[call])
             agent = self.agent().resume
@@ -121,7 +129,7 @@ class Talk:
                             for call in session.outcome.tool_call_ids
                         ]
                         session = await self.attempt(runner, messages=[*known, *results])
-            assert spoken(session.messages) == spoken(await runner.threads.messages("t1"))
+            assert without_reasoning(session.messages) == without_reasoning(await runner.threads.messages("t1"))
         return session
 
 
@@ -135,10 +143,12 @@ def decided(interrupt: dict[str, Any]) -> dict[str, Any]:
 
 
 async def check(script: Any, plan: list[tuple[int, bool]], idempotent: bool, store: Any, other: Any) -> None:
-    reference = await Talk(script, Dying(other), Tools(idempotent), []).whole()
-    talk = Talk(script, Dying(store), Tools(idempotent), list(plan))
+    reference = await Talk(script, CrashingStore(other), Tools(idempotent), []).whole()
+    talk = Talk(script, CrashingStore(store), Tools(idempotent), list(plan))
     session = await talk.whole()
-    lost = {m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN)}
+    lost = {
+        m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN_OUTCOME)
+    }
     for call, times in talk.finished.items():
         assert talk.tools.ran[call] == times
         assert call not in lost
@@ -147,8 +157,8 @@ async def check(script: Any, plan: list[tuple[int, bool]], idempotent: bool, sto
         assert len(talk.tools.keys) == len(talk.tools.ran)
     else:
         assert all(times == 1 for times in talk.tools.ran.values())
-    kept = [message for message in told(session) if message.get("toolCallId") not in lost]
-    assert kept == [message for message in told(reference) if message.get("toolCallId") not in lost]
+    kept = [message for message in messages_without_ids(session) if message.get("toolCallId") not in lost]
+    assert kept == [message for message in messages_without_ids(reference) if message.get("toolCallId") not in lost]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A runtime as an agent of a harness: approvals decided there, and its checkpoints kept for as long as is said."""
+"""A runtime as the agent of a harness: the harness decides its approvals and prunes its checkpoints."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from agentrunner.errors import InterruptsOpen
 from agentrunner.harness import Harness, RecordRetention
 from agentrunner.records.times import now_ms
 from agentrunner.runtime import AgentRuntime, Completed, Tool
-from support.scripted_model import Script, calls, says, session_in
+from support.scripted_model import ScriptedModel, call_tools, load_session, reply
 
 
-def agent(paid: list[str]) -> AgentRuntime:
+def make_agent(paid: list[str]) -> AgentRuntime:
     def pay(to: str) -> str:
         paid.append(to)
         return f"paid {to}"
 
-    made = calls(("c1", "pay", {"to": "bob"}), ("c2", "pay", {"to": "eve"}), text="Wait. ")
-    return AgentRuntime(Script(made, says("done"), says("you are welcome")), tools=[Tool(pay, policy="ask")])
+    response = call_tools(("c1", "pay", {"to": "bob"}), ("c2", "pay", {"to": "eve"}), text="Wait. ")
+    return AgentRuntime(
+        ScriptedModel(response, reply("done"), reply("you are welcome")), tools=[Tool(pay, policy="ask")]
+    )
 
 
-async def test_approvals_are_decided_in_the_harness() -> None:
+async def test_the_harness_decides_approvals() -> None:
     paid: list[str] = []
-    async with InMemoryAgentRunner() as runner, Harness(runner, {"bot": agent(paid)}) as harness:
+    async with InMemoryAgentRunner() as runner, Harness(runner, {"bot": make_agent(paid)}) as harness:
         result = await harness.run("pay them", thread_id="t1")
         assert (result.state, result.content) == ("waiting_for_approval", "Wait. ")
         first, second = result.approvals
@@ -34,36 +36,39 @@ async def test_approvals_are_decided_in_the_harness() -> None:
         assert (result.state, paid) == ("waiting_for_approval", [])
         result = await harness.resume(approval_id=second.approval_id, decision="reject", reason="not her")
         assert (result.state, result.content, paid) == ("completed", "done", ["ann"])
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert session.outcome == Completed("done")
         assert [m["content"] for m in session.messages if m["role"] == "tool"] == [
             "paid ann", "The user has rejected this call: not her",
         ]  # fmt: skip
         assert (await harness.run("thanks", thread_id="t1")).content == "you are welcome"
-        assert (await session_in(await runner.opened())).messages == await runner.threads.messages("t1")
+        assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
 
 
-async def test_a_run_that_waits_is_cancelled_and_the_thread_goes_on() -> None:
+async def test_the_thread_continues_after_a_waiting_run_was_cancelled() -> None:
     paid: list[str] = []
-    async with InMemoryAgentRunner() as runner, Harness(runner, {"bot": agent(paid)}) as harness:
+    async with InMemoryAgentRunner() as runner, Harness(runner, {"bot": make_agent(paid)}) as harness:
         result = await harness.run("pay them", thread_id="t1")
         assert await harness.cancel(result.run_id)
         result = await harness.run("never mind", thread_id="t1")
         assert (result.state, result.content, paid) == ("completed", "done", [])
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert [m["role"] for m in session.messages] == ["user", "assistant", "tool", "tool", "user", "assistant"]
-        # Clients had the new question before they were told of the results, and leave it where it is.
-        shown = {message["id"]: message for message in await runner.threads.messages("t1")}
-        assert shown == {message["id"]: message for message in session.messages}
+        # Clients saw the new user message before the tool results, and keep it in that place.
+        seen = {message["id"]: message for message in await runner.threads.messages("t1")}
+        assert seen == {message["id"]: message for message in session.messages}
 
 
 @pytest.mark.parametrize(("retention", "left"), [(RecordRetention(max_age=5), 1), (RecordRetention(max_age=60), 6)])
-async def test_old_checkpoints_go_and_the_last_stays(
+async def test_old_checkpoints_are_pruned_except_the_last(
     retention: RecordRetention, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = now_ms()
     monkeypatch.setattr("agentrunner.harness.retention.now_ms", lambda: now + 30_000)
-    async with InMemoryAgentRunner() as runner, Harness(runner, {"bot": agent([])}, retention=retention) as harness:
+    async with (
+        InMemoryAgentRunner() as runner,
+        Harness(runner, {"bot": make_agent([])}, retention=retention) as harness,
+    ):
         await harness.run("pay them", thread_id="t1")
         await harness.resume(thread_id="t1", decision="approve")
         store = await runner.opened()

@@ -44,7 +44,7 @@ from agentrunner.runtime.llm import (
 from agentrunner.runtime.pydantic_ai import PydanticAIClient
 from support.chat_completions import KEY, Answer, Failure, calling, saying, service
 from support.inputs import make_input
-from support.scripted_model import session_in
+from support.scripted_model import load_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -352,7 +352,7 @@ async def test_a_runtime_keeps_the_seals_and_hands_them_back(sqlite_factory: Cal
     assert sum(event["type"] == "REASONING_ENCRYPTED_VALUE" for event in events) == 2
     thoughts = [part for part in asked[1][1].parts if isinstance(part, ThinkingPart)]
     assert [(part.content, part.signature) for part in thoughts] == [("Hm.", "s1"), ("", "s2")]
-    session = await session_in(await runner.opened())
+    session = await load_session(await runner.opened())
     assert session.messages == await runner.threads.messages("t1")
     assert [message["role"] for message in session.messages] == [
         "user", "reasoning", "reasoning", "assistant", "tool", "assistant",

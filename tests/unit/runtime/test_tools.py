@@ -26,7 +26,15 @@ from agentrunner.runtime import (
 )
 from agentrunner.runtime.tools import InvalidArguments
 from support.inputs import make_input
-from support.scripted_model import Script, calls, raising, run, says, session_in, shown
+from support.scripted_model import (
+    ScriptedModel,
+    call_tools,
+    collect_run,
+    load_session,
+    raise_when_called,
+    reply,
+    summarize,
+)
 
 
 class Colour(enum.Enum):
@@ -97,7 +105,7 @@ def test_what_cannot_be_a_tool() -> None:
         with pytest.raises(TypeError, match=f"tool '{function.__name__}'"):
             Tool(function)
     with pytest.raises(ToolNameClash, match="paint"):
-        AgentRuntime(Script(), tools=[paint, Tool(paint.function)])
+        AgentRuntime(ScriptedModel(), tools=[paint, Tool(paint.function)])
 
 
 class Calculator:
@@ -110,7 +118,7 @@ class Calculator:
 
 async def result_of(one: Any, **arguments: Any) -> str:
     """Let a model call the tool, and give what it is told."""
-    runtime = AgentRuntime(Script(calls(("c", "it", arguments)), says("done")), tools=[one])
+    runtime = AgentRuntime(ScriptedModel(call_tools(("c", "it", arguments)), reply("done")), tools=[one])
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "go")
     assert result.outcome == Completed("done")
@@ -138,9 +146,11 @@ async def test_all_kinds_of_functions() -> None:
 
 
 async def test_what_does_not_fit_is_told_to_the_model() -> None:
-    llm = Script(
-        calls(("c1", "paint", {"colour": "blue", "at": []}), ("c2", "print", {}), ("c3", "paint", '{"colour": "r')),
-        says("sorry"),
+    llm = ScriptedModel(
+        call_tools(
+            ("c1", "paint", {"colour": "blue", "at": []}), ("c2", "print", {}), ("c3", "paint", '{"colour": "r')
+        ),
+        reply("sorry"),
     )
     runtime = AgentRuntime(llm, tools=[paint], error_recovery=ToolErrorRecovery("stop"))
     await runtime.create_session("s")
@@ -177,36 +187,38 @@ async def test_only_what_is_declared_safe_runs_side_by_side() -> None:
     async def change(name: str) -> str:
         return await work(name, False)
 
-    llm = Script(
-        calls(*[(n, t, {"name": n}) for n, t in [("a", "change"), ("b", "change"), ("c", "read"), ("d", "read"),
+    llm = ScriptedModel(
+        call_tools(*[(n, t, {"name": n}) for n, t in [("a", "change"), ("b", "change"), ("c", "read"), ("d", "read"),
                                                 ("e", "change")]]),
-        says("done"),
+        reply("done"),
     )  # fmt: skip
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, AgentRuntime(llm, tools=[read, change]), make_input("t1", "r1", ["go"]))
+        events = await collect_run(runner, AgentRuntime(llm, tools=[read, change]), make_input("t1", "r1", ["go"]))
     assert seen == [{"a"}, {"b"}, {"c"}, {"c", "d"}, {"e"}]
     assert [event["content"] for event in events if event["type"] == "TOOL_CALL_RESULT"] == list("abcde")
 
 
 async def test_a_tool_that_fails_is_told_and_asked_to_be_simplified() -> None:
-    llm = Script(calls(("c1", "boom", {})), calls(("c2", "fine", {})), calls(("c3", "boom", {})), says("done"))
+    llm = ScriptedModel(
+        call_tools(("c1", "boom", {})), call_tools(("c2", "fine", {})), call_tools(("c3", "boom", {})), reply("done")
+    )
     fine = Tool(lambda: "ok", name="fine")
-    boom = Tool(lambda: raising(ValueError("too hot"))(), name="boom")
+    boom = Tool(lambda: raise_when_called(ValueError("too hot"))(), name="boom")
     runtime = AgentRuntime(llm, tools=[boom, fine], error_recovery=ToolErrorRecovery(max_retries=1))
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
+        events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
         failed = [event for event in events if event["type"] == "TOOL_CALL_RESULT"]
         assert failed[0]["content"] == f"Error: too hot\n{ToolErrorRecovery().advice}"
         assert failed[0]["metadata"] == {"error": "too hot"}
-        assert shown(events)[-1] == "RUN_FINISHED"
-        session = await session_in(await runner.opened())
+        assert summarize(events)[-1] == "RUN_FINISHED"
+        session = await load_session(await runner.opened())
         assert llm.requests[1].messages[2]["error"] == "too hot"
         assert session.messages == await runner.threads.messages("t1")
 
 
 async def test_a_tool_that_goes_on_failing_ends_the_turn() -> None:
-    llm = Script(*[calls((f"c{n}", "boom", {})) for n in range(9)])
-    runtime = AgentRuntime(llm, tools=[Tool(lambda: raising(KeyError())(), name="boom")])
+    llm = ScriptedModel(*[call_tools((f"c{n}", "boom", {})) for n in range(9)])
+    runtime = AgentRuntime(llm, tools=[Tool(lambda: raise_when_called(KeyError())(), name="boom")])
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "go")
     assert result.outcome == Failed("Tool 'boom' failed: KeyError (tools failed in 4 model responses in a row)")
@@ -216,14 +228,14 @@ async def test_a_tool_that_goes_on_failing_ends_the_turn() -> None:
 async def test_a_tool_that_fails_may_stop_the_turn() -> None:
     ran = []
     after = Tool(lambda: ran.append(1), name="after")
-    llm = Script(calls(("c1", "boom", {}), ("c2", "after", {})), says("never said"), says("yes"))
-    boom = Tool(lambda: raising(ValueError("too hot"))(), name="boom")
+    llm = ScriptedModel(call_tools(("c1", "boom", {}), ("c2", "after", {})), reply("never said"), reply("yes"))
+    boom = Tool(lambda: raise_when_called(ValueError("too hot"))(), name="boom")
     runtime = AgentRuntime(llm, tools=[boom, after], error_recovery=ToolErrorRecovery("stop"))
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
-        assert shown(events)[-1] == "Tool 'boom' failed: too hot"
+        events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
+        assert summarize(events)[-1] == "Tool 'boom' failed: too hot"
         assert not ran
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert session.outcome == Failed("Tool 'boom' failed: too hot")
         # No call stays without a result: the next turn can be asked.
         assert [m["content"] for m in session.messages if m["role"] == "tool"] == [
@@ -236,7 +248,7 @@ async def test_a_tool_that_takes_too_long() -> None:
     async def slow() -> None:
         await asyncio.Event().wait()
 
-    runtime = AgentRuntime(Script(calls(("c", "slow", {})), says("done")), tools=[slow])
+    runtime = AgentRuntime(ScriptedModel(call_tools(("c", "slow", {})), reply("done")), tools=[slow])
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "go")
     assert result.session.messages[2]["metadata"]["error"] == "it took longer than 0.01 seconds"
@@ -255,7 +267,7 @@ async def test_cancelling_reaches_the_tools_and_is_not_swallowed(concurrent: boo
             cancelled.append(name)
             raise
 
-    llm = Script(calls(("a", "wait", {"name": "a"}), ("b", "wait", {"name": "b"})), says("on we go"))
+    llm = ScriptedModel(call_tools(("a", "wait", {"name": "a"}), ("b", "wait", {"name": "b"})), reply("on we go"))
     runtime = AgentRuntime(llm, tools=[wait])
     async with InMemoryAgentRunner() as runner:
         stream = await runner.run(runtime, make_input("t1", "r1", ["go"]))
@@ -263,15 +275,15 @@ async def test_cancelling_reaches_the_tools_and_is_not_swallowed(concurrent: boo
         assert await runner.stop("t1")
         assert [event.type async for event in stream][-1] == "RUN_FINISHED"
         assert sorted(cancelled) == (["a", "b"] if concurrent else ["a"])
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert session.outcome is None
         # The next message ends the turn that was stopped: what ran may have done something, what did not has not.
-        events = await run(runner, runtime, make_input("t1", "r2", ["next"]))
+        events = await collect_run(runner, runtime, make_input("t1", "r2", ["next"]))
         results = [m["content"] for m in llm.requests[1].messages if m["role"] == "tool"]
         assert results[0].startswith("The outcome of this call is unknown")
         assert results[1].startswith("The outcome" if concurrent else "This tool was not run")
-        assert shown(events)[1] == "MESSAGES_SNAPSHOT"
-        assert (await session_in(await runner.opened())).messages == await runner.threads.messages("t1")
+        assert summarize(events)[1] == "MESSAGES_SNAPSHOT"
+        assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
 
 
 async def test_a_tool_that_is_cancelled_by_itself_cancels_the_run() -> None:
@@ -280,9 +292,9 @@ async def test_a_tool_that_is_cancelled_by_itself_cancels_the_run() -> None:
         raise asyncio.CancelledError
 
     async with InMemoryAgentRunner() as runner:
-        runtime = AgentRuntime(Script(calls(("c", "odd", {})), says("never")), tools=[odd])
-        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
-        assert shown(events)[-1] == "The agent was cancelled"
+        runtime = AgentRuntime(ScriptedModel(call_tools(("c", "odd", {})), reply("never")), tools=[odd])
+        events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
+        assert summarize(events)[-1] == "The agent was cancelled"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +305,7 @@ async def test_a_tool_that_is_cancelled_by_itself_cancels_the_run() -> None:
     ],
 )
 async def test_a_policy_may_deny(policy: Any, why: str) -> None:
-    llm = Script(calls(("c1", "secret", {}), ("c2", "open", {})), says("done"))
+    llm = ScriptedModel(call_tools(("c1", "secret", {}), ("c2", "open", {})), reply("done"))
     tools = [Tool(lambda: "leaked", name="secret"), Tool(lambda: "fine", name="open", policy="deny")]
 
     def both(call, session):
@@ -310,9 +322,11 @@ async def test_a_policy_may_deny(policy: Any, why: str) -> None:
 
 async def test_a_policy_that_fails_lets_nothing_run() -> None:
     ran = []
-    for policy in (raising(ValueError("no policy")), lambda call, session: "maybe"):
+    for policy in (raise_when_called(ValueError("no policy")), lambda call, session: "maybe"):
         runtime = AgentRuntime(
-            Script(calls(("c", "it", {}))), tools=[Tool(lambda: ran.append(1), name="it")], tool_policy=policy
+            ScriptedModel(call_tools(("c", "it", {}))),
+            tools=[Tool(lambda: ran.append(1), name="it")],
+            tool_policy=policy,
         )
         await runtime.create_session("s")
         assert isinstance((await runtime.run_turn("s", "go")).outcome, Failed)

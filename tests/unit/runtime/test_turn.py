@@ -1,4 +1,4 @@
-"""One turn: the order of its steps, what clients are shown of it, and how it ends."""
+"""One turn: the order of its list_steps, what clients are summarize of it, and how it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ from agentrunner.runtime import (
     Usage,
 )
 from support.inputs import make_input
-from support.scripted_model import Dying, Script, calls, kind_of, run, says, session_in, shown, steps
+from support.scripted_model import (
+    CrashingStore,
+    ScriptedModel,
+    call_tools,
+    collect_run,
+    list_steps,
+    load_session,
+    name_change,
+    reply,
+    summarize,
+)
 
 
 def add(a: int, b: int) -> int:
@@ -53,8 +63,8 @@ async def test_the_order_of_a_turn() -> None:
 
     class Store(MemoryStore):
         async def write(self, changes, claim=None):
-            kinds = [kind_of(change) for change in changes]
-            order.extend(steps([kinds]) or [f"write {kinds[-1]}"])
+            kinds = [name_change(change) for change in changes]
+            order.extend(list_steps([kinds]) or [f"write {kinds[-1]}"])
             return await super().write(changes, claim)
 
     class Context:
@@ -62,7 +72,7 @@ async def test_the_order_of_a_turn() -> None:
             order.append(f"trim {len(messages)} {[tool.name for tool in tools]}")
             return messages
 
-    llm = Script(calls(("c1", "add", {"a": 1, "b": 2})), says("3"))
+    llm = ScriptedModel(call_tools(("c1", "add", {"a": 1, "b": 2})), reply("3"))
     async with AgentRuntime(
         llm, tools=[add], middlewares=[Noting()], context_manager=Context(), session_store=Store()
     ) as runtime:
@@ -79,7 +89,7 @@ async def test_the_order_of_a_turn() -> None:
 
 
 async def test_what_a_client_is_shown() -> None:
-    llm = Script(
+    llm = ScriptedModel(
         [
             ReasoningDelta("Hm"), ReasoningDelta("."), TextDelta("\n"), TextDelta("Let "), TextDelta("me."),
             ToolCallStart("c1", "add"), ToolCallStart("c2", "add"), ToolCallArgs("c2", '{"a":3,"b":'),
@@ -90,10 +100,10 @@ async def test_what_a_client_is_shown() -> None:
     )  # fmt: skip
     runner = InMemoryAgentRunner()
     async with runner:
-        events = await run(
+        events = await collect_run(
             runner, AgentRuntime(llm, tools=[add]), make_input("t1", "r1", ["go"], protocolVersion="1.0")
         )
-        assert shown(events) == [
+        assert summarize(events) == [
             "RUN_STARTED", "STEP_STARTED",
             "REASONING_START", "REASONING_MESSAGE_START", *["REASONING_MESSAGE_CONTENT"] * 2,
             "REASONING_MESSAGE_END", "REASONING_END",
@@ -106,7 +116,7 @@ async def test_what_a_client_is_shown() -> None:
         ]  # fmt: skip
         assert events[0]["protocolVersion"] == "1.0"
         assert events[-1]["usage"] == [{"inputTokens": 30, "outputTokens": 6, "totalTokens": 36, "reasoningTokens": 1}]
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert session.messages == await runner.threads.messages("t1")
         assert [message["role"] for message in session.messages] == [
             "user", "reasoning", "assistant", "tool", "tool", "assistant",
@@ -116,25 +126,25 @@ async def test_what_a_client_is_shown() -> None:
 
 
 async def test_the_next_run_goes_on_with_the_session() -> None:
-    llm = Script(says("one"), says("two"))
+    llm = ScriptedModel(reply("one"), reply("two"))
     runtime = AgentRuntime(llm, config=RuntimeConfig(system_prompt="Count."))
     async with InMemoryAgentRunner() as runner:
-        await run(runner, runtime, make_input("t1", "r1", ["a"]))
+        await collect_run(runner, runtime, make_input("t1", "r1", ["a"]))
         # A stock client sends all it has; one that sends only what is new is understood as well.
         both = [*await runner.threads.messages("t1"), {"id": "b", "role": "user", "content": "b"}]
-        await run(runner, runtime, make_input("t1", "r2", both))
+        await collect_run(runner, runtime, make_input("t1", "r2", both))
         assert [(m["role"], m["content"]) for m in llm.requests[1].messages] == [
             ("system", "Count."), ("user", "a"), ("assistant", "one"), ("user", "b"),
         ]  # fmt: skip
-        assert (await session_in(await runner.opened())).messages == await runner.threads.messages("t1")
+        assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
 
 
 async def test_context_and_settings_reach_the_model() -> None:
-    llm = Script(says("ok"))
+    llm = ScriptedModel(reply("ok"))
     runtime = AgentRuntime(llm, config=RuntimeConfig(system_prompt="Be.", settings={"temperature": 0}))
     async with InMemoryAgentRunner() as runner:
         given = make_input("t1", "r1", ["a"]) | {"context": [{"description": "page", "value": "home"}]}
-        await run(runner, runtime, given)
+        await collect_run(runner, runtime, given)
     assert llm.requests[0].messages[0]["content"] == "Be.\n\nContext:\n- page: home"
     assert llm.requests[0].settings == {"temperature": 0}
 
@@ -142,32 +152,32 @@ async def test_context_and_settings_reach_the_model() -> None:
 async def test_too_many_turns() -> None:
     class Tireless:
         async def stream(self, request, /):
-            for event in calls((f"c{len(request.messages)}", "add", {"a": 1, "b": 1})):
+            for event in call_tools((f"c{len(request.messages)}", "add", {"a": 1, "b": 1})):
                 yield event
 
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, AgentRuntime(Tireless(), tools=[add]), make_input("t1", "r1", ["go"]))
+        events = await collect_run(runner, AgentRuntime(Tireless(), tools=[add]), make_input("t1", "r1", ["go"]))
         assert events[-1]["message"].startswith("The turn reached max_turns (50 model requests)")
-        session = await session_in(await runner.opened())
+        session = await load_session(await runner.opened())
         assert session.outcome == Failed(events[-1]["message"])
         assert sum(message["role"] == "tool" for message in session.messages) == 50
 
 
 async def test_an_empty_answer_is_asked_for_again() -> None:
-    store = Dying()
+    store = CrashingStore()
     empty = [TextDelta(" \n"), Finish("stop")]
     async with AgentRuntime(
-        Script(empty, [ReasoningDelta("…"), Finish("stop")], says("hi")), session_store=store
+        ScriptedModel(empty, [ReasoningDelta("…"), Finish("stop")], reply("hi")), session_store=store
     ) as one:
         await one.create_session("s")
         result = await one.run_turn("s", "hello?")
     assert result.outcome == Completed("hi")
     assert [message["role"] for message in result.session.messages] == ["user", "reasoning", "assistant"]
-    assert steps(store.log) == ["after_user_input", *["before_llm"] * 3]
+    assert list_steps(store.log) == ["after_user_input", *["before_llm"] * 3]
 
 
 async def test_a_model_that_says_nothing_is_not_asked_for_ever() -> None:
-    llm = Script(*[[Finish("stop")]] * 9)
+    llm = ScriptedModel(*[[Finish("stop")]] * 9)
     runtime = AgentRuntime(llm)
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "hello?")
@@ -186,25 +196,25 @@ async def test_a_model_that_says_nothing_is_not_asked_for_ever() -> None:
     ],
 )
 async def test_a_model_that_fails(answer: list[Any], why: str) -> None:
-    llm = Script(answer, says("better now"))
+    llm = ScriptedModel(answer, reply("better now"))
     runtime = AgentRuntime(llm)
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
-        assert shown(events)[-1] == why
-        session = await session_in(await runner.opened())
+        events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
+        assert summarize(events)[-1] == why
+        session = await load_session(await runner.opened())
         assert session.outcome == Failed(why)
         assert [message["role"] for message in session.messages] == ["user"]
-        # The thread goes on, with what of the answer had been shown.
+        # The thread goes on, with what of the answer had been summarize.
         shown_so_far = await runner.threads.messages("t1")
-        events = await run(runner, runtime, make_input("t1", "r2", [*shown_so_far, "again"]))
-        assert shown(events)[-1] == "RUN_FINISHED"
+        events = await collect_run(runner, runtime, make_input("t1", "r2", [*shown_so_far, "again"]))
+        assert summarize(events)[-1] == "RUN_FINISHED"
         asked = [(m["role"], m.get("content"), m.get("toolCalls")) for m in llm.requests[1].messages]
         half = [("assistant", "half", None)] if answer[0] == TextDelta("half") else []
         assert asked == [("user", "go", None), *half, ("user", "again", None)]
 
 
 async def test_a_failed_turn_is_tried_again_from_its_checkpoint() -> None:
-    runtime = AgentRuntime(Script([LlmUnreachable("away")], says("back")))
+    runtime = AgentRuntime(ScriptedModel([LlmUnreachable("away")], reply("back")))
     await runtime.create_session("s")
     assert (await runtime.run_turn("s", "go")).outcome == Failed("away")
     result = await runtime.resume_from_checkpoint("s")
@@ -231,19 +241,19 @@ async def test_middleware_may_change_what_it_sees() -> None:
     def never() -> str:
         raise AssertionError
 
-    llm = Script(calls(("c1", "add", {"a": 1, "b": 2}), ("c2", "never", {})), says("the secret"))
+    llm = ScriptedModel(call_tools(("c1", "add", {"a": 1, "b": 2}), ("c2", "never", {})), reply("the secret"))
     async with InMemoryAgentRunner() as runner:
         runtime = AgentRuntime(llm, tools=[add, never], middlewares=[Changing()])
-        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
-        session = await session_in(await runner.opened())
+        events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
+        session = await load_session(await runner.opened())
         assert [(m["role"], m.get("content")) for m in session.messages] == [
             ("user", "GO"), ("assistant", None), ("tool", "3!"), ("tool", "There is no tool 'never'."),
             ("assistant", "the ***"),
         ]  # fmt: skip
         assert session.messages[0]["id"] == "go"
-        # Readers were shown the answer as it came; what they end with is what is kept.
+        # Readers were summarize the answer as it came; what they end with is what is kept.
         assert (await runner.threads.messages("t1"))[-1]["content"] == "the ***"
-        assert shown(events)[-3:] == ["MESSAGES_SNAPSHOT", "STEP_FINISHED", "RUN_FINISHED"]
+        assert summarize(events)[-3:] == ["MESSAGES_SNAPSHOT", "STEP_FINISHED", "RUN_FINISHED"]
     assert [request.messages[0]["content"] for request in llm.requests] == ["question 1", "question 2"]
     assert [tool.name for tool in llm.requests[0].tools] == ["add"]
     assert llm.requests[1].settings == {"temperature": 2}
@@ -255,14 +265,16 @@ async def test_middleware_that_raises_fails_the_turn(hook: str) -> None:
         pass
 
     async def fail(self, *_):
-        raise ValueError(f"{hook} says no")
+        raise ValueError(f"{hook} reply no")
 
     setattr(Failing, hook, fail)
-    runtime = AgentRuntime(Script(calls(("c1", "add", {"a": 1, "b": 2}))), tools=[add], middlewares=[Failing()])
+    runtime = AgentRuntime(
+        ScriptedModel(call_tools(("c1", "add", {"a": 1, "b": 2}))), tools=[add], middlewares=[Failing()]
+    )
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, runtime, make_input("t1", "r1", ["go"]))
-        assert shown(events)[-1] == f"{hook} says no"
-        assert (await session_in(await runner.opened())).outcome == Failed(f"{hook} says no")
+        events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
+        assert summarize(events)[-1] == f"{hook} reply no"
+        assert (await load_session(await runner.opened())).outcome == Failed(f"{hook} reply no")
 
 
 async def test_middleware_that_refuses_a_message_leaves_nothing() -> None:
@@ -271,23 +283,27 @@ async def test_middleware_that_refuses_a_message_leaves_nothing() -> None:
             raise ValueError("not this")
 
     async with InMemoryAgentRunner() as runner:
-        events = await run(runner, AgentRuntime(Script(), middlewares=[Refusing()]), make_input("t1", "r1", ["go"]))
-        assert shown(events) == ["not this"]
+        events = await collect_run(
+            runner, AgentRuntime(ScriptedModel(), middlewares=[Refusing()]), make_input("t1", "r1", ["go"])
+        )
+        assert summarize(events) == ["not this"]
         assert await runner.threads.messages("t1") == []
         with pytest.raises(SessionNotFound):
-            await session_in(await runner.opened())
+            await load_session(await runner.opened())
 
 
 async def test_call_ids_a_model_uses_again_are_made_new() -> None:
-    llm = Script(calls(("c", "add", {"a": 1, "b": 2})), calls(("c", "add", {"a": 3, "b": 4})), says("done"))
+    llm = ScriptedModel(
+        call_tools(("c", "add", {"a": 1, "b": 2})), call_tools(("c", "add", {"a": 3, "b": 4})), reply("done")
+    )
     async with InMemoryAgentRunner() as runner:
-        await run(runner, AgentRuntime(llm, tools=[add]), make_input("t1", "r1", ["go"]))
+        await collect_run(runner, AgentRuntime(llm, tools=[add]), make_input("t1", "r1", ["go"]))
         messages = await runner.threads.messages("t1")
     assert [(m["toolCallId"], m["content"]) for m in messages if m["role"] == "tool"] == [("c", "3"), ("c-2", "7")]
 
 
 async def test_without_a_runner() -> None:
-    runtime = AgentRuntime(Script(says("hi"), says("ho")))
+    runtime = AgentRuntime(ScriptedModel(reply("hi"), reply("ho")))
     session = await runtime.create_session(metadata={"user": "ann"}, messages=[{"role": "system", "content": "Be."}])
     assert (await runtime.run_turn(session.id, "a")).text == "hi"
     events = [event async for event in runtime.run_turn_stream(session.id, {"role": "user", "content": "b"})]
@@ -302,7 +318,7 @@ async def test_without_a_runner() -> None:
 
 
 async def test_a_session_has_one_turn_at_a_time() -> None:
-    runtime = AgentRuntime(Script(says("a", "b"), says("c")))
+    runtime = AgentRuntime(ScriptedModel(reply("a", "b"), reply("c")))
     await runtime.create_session("s")
     first = runtime.run_turn_stream("s", "go")
     while (await anext(first))["type"] != "TEXT_MESSAGE_CONTENT":
@@ -321,7 +337,9 @@ async def test_tools_may_know_the_run(memory_factory: Any) -> None:
         return "ok"
 
     runner: AgentRunner = memory_factory()
-    await run(
-        runner, AgentRuntime(Script(calls(("c", "look", {})), says("x")), tools=[look]), make_input("t1", "r9", ["a"])
+    await collect_run(
+        runner,
+        AgentRuntime(ScriptedModel(call_tools(("c", "look", {})), reply("x")), tools=[look]),
+        make_input("t1", "r9", ["a"]),
     )
     assert seen == ["r9"]
