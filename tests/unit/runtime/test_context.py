@@ -1,4 +1,4 @@
-"""`ContextWindowManager`: what is left of any history is one a model takes, and within the window."""
+"""`ContextWindowManager`: every trimmed history fits and is one that a model accepts."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from agentrunner.runtime.llm import ToolSpec
 TOOL = ToolSpec("look", "Look at it.", {"type": "object", "properties": {}})
 
 
-def said(role: str, content: Any, number: int = 0, **more: Any) -> dict[str, Any]:
+def make_message(role: str, content: Any, number: int = 0, **more: Any) -> dict[str, Any]:
     return {"id": f"m{number}", "role": role, "content": content, **more}
 
 
-def called(*ids: str, content: str | None = None, number: int = 0) -> dict[str, Any]:
+def make_calls(*ids: str, content: str | None = None, number: int = 0) -> dict[str, Any]:
     calls = [{"id": key, "type": "function", "function": {"name": "look", "arguments": "{}"}} for key in ids]
     return {"id": f"m{number}", "role": "assistant", "content": content, "toolCalls": calls}
 
 
-def result(key: str, content: Any = "seen", number: int = 0) -> dict[str, Any]:
+def make_result(key: str, content: Any = "seen", number: int = 0) -> dict[str, Any]:
     return {"id": f"r{number}{key}", "role": "tool", "toolCallId": key, "content": content}
 
 
-def letters(text: str) -> int:
+def count_letters(text: str) -> int:
     return len(text)
 
 
-def ids(messages: list[dict[str, Any]]) -> list[str]:
+def list_ids(messages: list[dict[str, Any]]) -> list[str]:
     return [message["id"] for message in messages]
 
 
-# Any history: also such with calls nobody answered, results nobody asked for, two calls of one id.
+# Any history, including calls without results, results without calls, and two calls with the same id.
 
 _texts = st.text("abc ", max_size=12)
 
@@ -55,19 +55,19 @@ def histories(draw: st.DrawFn, broken: bool = True) -> list[dict[str, Any]]:
             keys = [f"c{next(call_ids)}" for _ in range(draw(st.integers(1, 3)))]
             if kind == "again" and number:
                 keys[-1] = "c0"
-            history.append(called(*keys, content=draw(st.sampled_from([None, "", text])), number=number))
-            answered = draw(st.integers(0, len(keys) - 1)) if kind == "open" else len(keys)
-            for place, key in enumerate(draw(st.permutations(keys))[:answered]):
-                history.append(result(key, draw(_texts), number * 10 + place))
+            history.append(make_calls(*keys, content=draw(st.sampled_from([None, "", text])), number=number))
+            result_count = draw(st.integers(0, len(keys) - 1)) if kind == "open" else len(keys)
+            for place, key in enumerate(draw(st.permutations(keys))[:result_count]):
+                history.append(make_result(key, draw(_texts), number * 10 + place))
         elif kind == "orphan":
-            history.append(result(f"nobody{number}", text, number))
+            history.append(make_result(f"unknown{number}", text, number))
         elif kind == "activity":
             history.append({"id": f"m{number}", "role": kind, "activityType": "PLAN", "content": {}})
         elif kind == "user" and draw(st.booleans()):
             picture = {"type": "image", "source": {"type": "url", "value": "http://x"}}
-            history.append(said(kind, [{"type": "text", "text": text}, picture], number))
+            history.append(make_message(kind, [{"type": "text", "text": text}, picture], number))
         else:
-            history.append(said(kind, text, number))
+            history.append(make_message(kind, text, number))
     return history
 
 
@@ -75,13 +75,13 @@ managers = st.builds(
     ContextWindowManager,
     max_tokens=st.none() | st.integers(1, 160),
     max_messages=st.integers(1, 14),
-    count=st.just(letters),
+    count=st.just(count_letters),
     media_tokens=st.just(7),
 )
 
 
-def trimmed(manager: ContextWindowManager, history: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Give what is left; `None` where not even that fits which must be kept."""
+def trim(manager: ContextWindowManager, history: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Return the trimmed history, `None` if the required messages do not fit."""
     try:
         return manager.trim(history, [TOOL])
     except ar.ContextWindowExceeded:
@@ -89,28 +89,28 @@ def trimmed(manager: ContextWindowManager, history: list[dict[str, Any]]) -> lis
 
 
 def assert_valid(messages: list[dict[str, Any]]) -> None:
-    """Assert that a model's service takes it: a call's results behind it, all of them, and no others."""
+    """Assert that each message with calls is followed by exactly the results of its calls."""
     open_calls: list[str] = []
     for message in messages:
         if message["role"] == "tool":
             assert message["toolCallId"] in open_calls, "a result without its call"
             open_calls.remove(message["toolCallId"])
             continue
-        assert not open_calls, "a call parted from its results"
+        assert not open_calls, "a call separated from its results"
         assert message["role"] != "activity"
         if message["role"] == "assistant":
             open_calls = [call["id"] for call in message.get("toolCalls") or ()]
             assert open_calls or "toolCalls" not in message
     assert not open_calls, "a call without its results"
-    every = [call["id"] for message in messages for call in message.get("toolCalls") or ()]
-    assert len(every) == len(set(every)), "two calls of one id"
+    call_ids = [call["id"] for message in messages for call in message.get("toolCalls") or ()]
+    assert len(call_ids) == len(set(call_ids)), "two calls with the same id"
 
 
 @given(managers, histories())
-def test_what_is_left_is_valid_and_fits(manager: ContextWindowManager, history: list[dict[str, Any]]) -> None:
+def test_a_trimmed_history_is_valid_and_fits(manager: ContextWindowManager, history: list[dict[str, Any]]) -> None:
     before = copy.deepcopy(history)
-    left = trimmed(manager, history)
-    assert history == before, "what is given is not changed"
+    left = trim(manager, history)
+    assert history == before, "the arguments are not changed"
     if left is None:
         return
     assert_valid(left)
@@ -121,8 +121,8 @@ def test_what_is_left_is_valid_and_fits(manager: ContextWindowManager, history: 
     newest = [message for message in history if message["role"] == "user"][-1:]
     assert all(message in left for message in newest)
     assert manager.trim(left, [TOOL]) == left
-    # In order, and as they were, but for calls nobody answered.
-    places = [next(n for n, given in enumerate(history) if given["id"] == message["id"]) for message in left]
+    # The messages keep their order and content, except that calls without results are removed.
+    places = [next(n for n, original in enumerate(history) if original["id"] == message["id"]) for message in left]
     turns = [place for place, message in zip(places, left, strict=True) if message["role"] != "tool"]
     assert turns == sorted(turns)
     for place, message in zip(places, left, strict=True):
@@ -130,53 +130,57 @@ def test_what_is_left_is_valid_and_fits(manager: ContextWindowManager, history: 
 
 
 @given(managers, histories(broken=False))
-def test_what_is_left_out_is_the_oldest(manager: ContextWindowManager, history: list[dict[str, Any]]) -> None:
-    left = trimmed(manager, history)
+def test_the_oldest_messages_are_dropped(manager: ContextWindowManager, history: list[dict[str, Any]]) -> None:
+    left = trim(manager, history)
     if left is None:
         return
-    told = [message for message in history if message["role"] != "activity"]
-    kept, users = set(ids(left)), [message["id"] for message in told if message["role"] == "user"]
-    gone = [number for number, message in enumerate(told) if message["id"] not in kept]
-    if not gone:
+    relevant = [message for message in history if message["role"] != "activity"]
+    kept, users = set(list_ids(left)), [message["id"] for message in relevant if message["role"] == "user"]
+    dropped = [number for number, message in enumerate(relevant) if message["id"] not in kept]
+    if not dropped:
         return
-    always = {message["id"] for message in told if message["role"] in ("system", "developer")} | set(users[-1:])
-    assert all(message["id"] in always for message in told[: gone[-1]] if message["id"] in kept), "there is a gap"
+    required = {message["id"] for message in relevant if message["role"] in ("system", "developer")} | set(users[-1:])
+    assert all(message["id"] in required for message in relevant[: dropped[-1]] if message["id"] in kept), (
+        "there is a gap"
+    )
     talk = [message for message in left if message["role"] not in ("system", "developer")]
     assert not users or talk[0]["role"] == "user"
 
 
 @given(histories(), st.integers(1, 160), st.integers(0, 60), st.booleans())
-def test_more_room_shows_more(history: list[dict[str, Any]], small: int, more: int, by_messages: bool) -> None:
+def test_a_larger_window_keeps_at_least_as_much(
+    history: list[dict[str, Any]], small: int, more: int, by_messages: bool
+) -> None:
     name = "max_messages" if by_messages else "max_tokens"
-    little, much = (
-        trimmed(ContextWindowManager(**{name: size}, count=letters, media_tokens=7), history)
+    smaller, larger = (
+        trim(ContextWindowManager(**{name: size}, count=count_letters, media_tokens=7), history)
         for size in (small, small + more)
     )
-    if little is not None:
-        assert much is not None
-        assert set(ids(little)) <= set(ids(much))
+    if smaller is not None:
+        assert larger is not None
+        assert set(list_ids(smaller)) <= set(list_ids(larger))
 
 
 @given(histories(broken=False))
-def test_what_fits_is_left_alone(history: list[dict[str, Any]]) -> None:
-    told = [message for message in history if message["role"] != "activity"]
+def test_a_history_that_fits_is_unchanged(history: list[dict[str, Any]]) -> None:
+    relevant = [message for message in history if message["role"] != "activity"]
     left = ContextWindowManager(max_messages=100).trim(history)
-    assert sorted(ids(left)) == sorted(ids(told))
-    assert all(any(message is given for given in history) for message in left)
+    assert sorted(list_ids(left)) == sorted(list_ids(relevant))
+    assert all(any(message is original for original in history) for message in left)
 
 
-# Single cases.
+# Single cases
 
 LONG = [
-    said("system", "Be brief.", 0),
-    said("user", "One?", 1),
-    called("a", "b", number=2),
-    result("a", number=2),
-    result("b", number=2),
-    said("assistant", "One.", 3),
-    said("user", "Two?", 4),
-    called("c", number=5),
-    result("c", number=5),
+    make_message("system", "Be brief.", 0),
+    make_message("user", "One?", 1),
+    make_calls("a", "b", number=2),
+    make_result("a", number=2),
+    make_result("b", number=2),
+    make_message("assistant", "One.", 3),
+    make_message("user", "Two?", 4),
+    make_calls("c", number=5),
+    make_result("c", number=5),
 ]
 
 
@@ -188,14 +192,14 @@ LONG = [
         (4, ["m0", "m4", "m5", "r5c"]),
     ],
 )
-def test_by_messages(room: int, left: list[str]) -> None:
-    assert ids(ContextWindowManager(max_messages=room).trim(LONG)) == left
+def test_trimming_by_number_of_messages(room: int, left: list[str]) -> None:
+    assert list_ids(ContextWindowManager(max_messages=room).trim(LONG)) == left
 
 
-def test_what_must_be_kept_and_does_not_fit_is_an_error() -> None:
+def test_required_messages_that_do_not_fit_raise() -> None:
     with pytest.raises(ar.ContextWindowExceeded, match=r"4 messages \(max_messages is 3\)"):
         ContextWindowManager(max_messages=3).trim(LONG)
-    manager = ContextWindowManager(max_tokens=60, count=letters)
+    manager = ContextWindowManager(max_tokens=60, count=count_letters)
     with pytest.raises(ar.ContextWindowExceeded, match=r"\d+ tokens \(max_tokens is 60\)") as raised:
         manager.trim(LONG, [TOOL])
     assert isinstance(raised.value, ar.LlmContextTooLong)
@@ -203,34 +207,43 @@ def test_what_must_be_kept_and_does_not_fit_is_an_error() -> None:
 
 
 def test_a_long_turn_loses_its_oldest_calls() -> None:
-    turn = [said("user", "Look!", 0)]
+    turn = [make_message("user", "Look!", 0)]
     for number in range(1, 6):
-        turn += [called(f"c{number}", number=number), result(f"c{number}", number=number)]
-    assert ids(ContextWindowManager(max_messages=5).trim(turn)) == ["m0", "m4", "r4c4", "m5", "r5c5"]
+        turn += [make_calls(f"c{number}", number=number), make_result(f"c{number}", number=number)]
+    assert list_ids(ContextWindowManager(max_messages=5).trim(turn)) == ["m0", "m4", "r4c4", "m5", "r5c5"]
 
 
-def test_tools_take_room_too() -> None:
-    history = [said("user", "x" * 20, 0), said("assistant", "y" * 20, 1), said("user", "z" * 20, 2)]
-    manager = ContextWindowManager(max_tokens=100, count=letters)
+def test_tools_count_too() -> None:
+    history = [
+        make_message("user", "x" * 20, 0),
+        make_message("assistant", "y" * 20, 1),
+        make_message("user", "z" * 20, 2),
+    ]
+    manager = ContextWindowManager(max_tokens=100, count=count_letters)
     assert len(manager.trim(history)) == 3
     assert len(manager.trim(history, [TOOL])) == 1
 
 
-def test_pictures_cost_what_is_said() -> None:
+def test_pictures_count_as_media_tokens() -> None:
     picture = {"type": "image", "source": {"type": "data", "value": "A" * 100_000, "mimeType": "image/png"}}
     manager = ContextWindowManager(max_tokens=2000, media_tokens=1000)
-    assert manager.tokens([said("user", [picture])]) == 1004
-    assert manager.trim([said("user", [picture], 0), said("user", [picture], 1)])[0]["id"] == "m1"
+    assert manager.tokens([make_message("user", [picture])]) == 1004
+    assert manager.trim([make_message("user", [picture], 0), make_message("user", [picture], 1)])[0]["id"] == "m1"
 
 
-def test_the_newest_of_two_results_counts() -> None:
-    history = [said("user", "Look!"), called("a"), result("a", "waiting", 1), result("a", "seen", 2)]
+def test_the_newer_of_two_results_is_kept() -> None:
+    history = [
+        make_message("user", "Look!"),
+        make_calls("a"),
+        make_result("a", "waiting", 1),
+        make_result("a", "seen", 2),
+    ]
     assert [message["content"] for message in ContextWindowManager(max_messages=9).trim(history)][2:] == ["seen"]
 
 
 @pytest.mark.parametrize(
     "wrong", [{}, {"max_tokens": 0}, {"max_messages": -1}, {"max_tokens": True}, {"max_messages": 1.5}]
 )
-def test_wrong_options_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong), "or both")):
         ContextWindowManager(**wrong)

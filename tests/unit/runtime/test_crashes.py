@@ -1,4 +1,4 @@
-"""Whole conversations with crashes anywhere end as they would have without, and no finished tool is run twice."""
+"""Conversations with crashes anywhere end as they do without, and no finished tool call runs twice."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from support.tool_ledger import UNKNOWN_OUTCOME, load_finished_calls, without_re
 
 CHART = {"name": "chart", "description": "Draw.", "parameters": {"type": "object", "properties": {}}}
 
-KINDS = ("read", "write", "fail", "ask", "chart", "unheard-of")
+KINDS = ("read", "write", "fail", "ask", "chart", "unknown")
 turns = st.lists(st.lists(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3), max_size=2), min_size=1, max_size=3)
-"""Of each of the user's turns, of each of the model's, what tools it calls; an answer follows."""
+"""For each user turn, for each model response in it, the tools it calls; a final answer follows."""
 crashes = st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=6)
-"""With which write each process dies, counted from where it goes on, and whether that is still done."""
+"""For each process, the write at which it dies, counted from its start, and whether that write is done."""
 
 
 class Tools:
@@ -55,26 +55,26 @@ class Tools:
         self.ran: Counter[str] = Counter()
         self.keys: set[tuple[str, str]] = set()
         self.tools = [
-            Tool(self.done, name="read", concurrent=True, idempotent=idempotent),
-            Tool(self.done, name="write", idempotent=idempotent),
-            Tool(self.done, name="ask", policy="ask", idempotent=idempotent),
+            Tool(self.work, name="read", concurrent=True, idempotent=idempotent),
+            Tool(self.work, name="write", idempotent=idempotent),
+            Tool(self.work, name="ask", policy="ask", idempotent=idempotent),
             Tool(self.fail, idempotent=idempotent),
         ]
 
-    async def done(self, context: ToolContext, to: str = "") -> str:
+    async def work(self, context: ToolContext, to: str = "") -> str:
         self.ran[context.tool_call_id] += 1
         self.keys.add((context.tool_call_id, context.idempotency_key))
         await asyncio.sleep(0)
         return f"{context.tool_call_id} done {to}"
 
     async def fail(self, context: ToolContext) -> str:
-        await self.done(context)
+        await self.work(context)
         raise ValueError("no")
 
 
 @dataclass
-class Talk:
-    """A conversation, over a store whose process dies now and then."""
+class Conversation:
+    """A conversation over a store whose processes die as planned."""
 
     script: list[list[list[str]]]
     store: CrashingStore
@@ -83,21 +83,21 @@ class Talk:
 
     def __post_init__(self) -> None:
         ids = itertools.count(1)
-        answers = []
+        responses = []
         for turn in self.script:
-            answers += [call_tools(*[(f"c{next(ids)}", kind, {}) for kind in made]) for made in turn]
-            answers.append(reply(f"answer {len(answers)}"))
-        self._answers = answers
+            responses += [call_tools(*[(f"c{next(ids)}", kind, {}) for kind in response]) for response in turn]
+            responses.append(reply(f"answer {len(responses)}"))
+        self._responses = responses
         self._runs = itertools.count(1)
         self.finished: Counter[str] = Counter()
 
-    def agent(self) -> AgentRuntime:
+    def make_agent(self) -> AgentRuntime:
         recovery = ToolErrorRecovery(max_retries=99)
-        return AgentRuntime(StatelessModel(*self._answers), tools=self.tools.tools, error_recovery=recovery)
+        return AgentRuntime(StatelessModel(*self._responses), tools=self.tools.tools, error_recovery=recovery)
 
-    async def attempt(self, runner: AgentRunner, **fields: Any) -> Session:
-        """Run to the end of a run, by as many processes as that takes."""
-        agent = self.agent().run
+    async def complete_run(self, runner: AgentRunner, **fields: Any) -> Session:
+        """Complete one run, with as many processes as that takes."""
+        agent = self.make_agent().run
         while True:
             self.store.revive()
             if self.plan:
@@ -107,20 +107,22 @@ class Talk:
                 return await load_session(self.store)
             self.store.revive()
             for _, call in await load_finished_calls(self.store):
-                # What had an end when the process died has run its last.
+                # A call that had its result when the process died must not run again.
                 self.finished.setdefault(call, self.tools.ran[call])
-            agent = self.agent().resume
+            agent = self.make_agent().resume
 
-    async def whole(self) -> Session:
+    async def complete(self) -> Session:
         async with AgentRunner(self.store) as runner:
             for number in range(len(self.script)):
-                known = await runner.threads.messages("t1")
-                session = await self.attempt(runner, messages=[*known, f"question {number}"])
+                messages = await runner.threads.messages("t1")
+                session = await self.complete_run(runner, messages=[*messages, f"question {number}"])
                 while not isinstance(session.outcome, Completed):
-                    known = await runner.threads.messages("t1")
+                    messages = await runner.threads.messages("t1")
                     if isinstance(session.outcome, Interrupted):
-                        session = await self.attempt(
-                            runner, messages=known, resume=[decided(one) for one in session.outcome.interrupts]
+                        session = await self.complete_run(
+                            runner,
+                            messages=messages,
+                            resume=[decide(interrupt) for interrupt in session.outcome.interrupts],
                         )
                     else:
                         assert isinstance(session.outcome, WaitingForClient)
@@ -128,13 +130,13 @@ class Talk:
                             {"id": f"{call}-mine", "role": "tool", "toolCallId": call, "content": "drawn"}
                             for call in session.outcome.tool_call_ids
                         ]
-                        session = await self.attempt(runner, messages=[*known, *results])
+                        session = await self.complete_run(runner, messages=[*messages, *results])
             assert without_reasoning(session.messages) == without_reasoning(await runner.threads.messages("t1"))
         return session
 
 
-def decided(interrupt: dict[str, Any]) -> dict[str, Any]:
-    """Decide by the call's number, so that it is the same in every world."""
+def decide(interrupt: dict[str, Any]) -> dict[str, Any]:
+    """Return a decision that depends only on the call's number, so that both conversations have the same."""
     number = int(interrupt["toolCallId"][1:]) % 3
     payload: dict[str, Any] = {"approved": number != 0, "reason": "no"}
     if number == 1:
@@ -143,42 +145,42 @@ def decided(interrupt: dict[str, Any]) -> dict[str, Any]:
 
 
 async def check(script: Any, plan: list[tuple[int, bool]], idempotent: bool, store: Any, other: Any) -> None:
-    reference = await Talk(script, CrashingStore(other), Tools(idempotent), []).whole()
-    talk = Talk(script, CrashingStore(store), Tools(idempotent), list(plan))
-    session = await talk.whole()
+    reference = await Conversation(script, CrashingStore(other), Tools(idempotent), []).complete()
+    conversation = Conversation(script, CrashingStore(store), Tools(idempotent), list(plan))
+    session = await conversation.complete()
     lost = {
         m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN_OUTCOME)
     }
-    for call, times in talk.finished.items():
-        assert talk.tools.ran[call] == times
+    for call, times in conversation.finished.items():
+        assert conversation.tools.ran[call] == times
         assert call not in lost
     if idempotent:
         assert not lost
-        assert len(talk.tools.keys) == len(talk.tools.ran)
+        assert len(conversation.tools.keys) == len(conversation.tools.ran)
     else:
-        assert all(times == 1 for times in talk.tools.ran.values())
-    kept = [message for message in messages_without_ids(session) if message.get("toolCallId") not in lost]
-    assert kept == [message for message in messages_without_ids(reference) if message.get("toolCallId") not in lost]
+        assert all(times == 1 for times in conversation.tools.ran.values())
+    messages = [message for message in messages_without_ids(session) if message.get("toolCallId") not in lost]
+    assert messages == [message for message in messages_without_ids(reference) if message.get("toolCallId") not in lost]
 
 
 @pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
+def silence_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "agentrunner")
 
 
 @settings(max_examples=150, deadline=None)
 @given(turns, crashes, st.booleans())
-def test_in_memory(script: Any, plan: list[tuple[int, bool]], idempotent: bool) -> None:
+def test_crashes_with_memory(script: Any, plan: list[tuple[int, bool]], idempotent: bool) -> None:
     run_async(check(script, plan, idempotent, MemoryStore(), MemoryStore()))
 
 
 @pytest.mark.parametrize("backend", backends.SHARED)
-def test_in_stores(backend: str, tmp_path: Path) -> None:
+def test_crashes_with_shared_stores(backend: str, tmp_path: Path) -> None:
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(turns, crashes, st.booleans())
-    def over(script: Any, plan: list[tuple[int, bool]], idempotent: bool) -> None:
+    def check_conversations(script: Any, plan: list[tuple[int, bool]], idempotent: bool) -> None:
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         with backends.place(backend, folder) as location:
             run_async(check(script, plan, idempotent, store_from_url(location), MemoryStore()))
 
-    over()
+    check_conversations()

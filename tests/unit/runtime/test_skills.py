@@ -1,4 +1,4 @@
-"""Skills: what a model is told of those in use and of the others, their tools, and folders of `SKILL.md`."""
+"""Skills: the prompt for active and other skills, their tools, and folders with `SKILL.md` files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TRAVEL = Skill("travel", "Plans trips.\nUse it for journeys.", "Ask for the mont
 DINNER = Skill("dinner", "Finds restaurants.", "Never before eight.", [book, weather])
 
 
-def names(tools: list[Tool]) -> list[str]:
+def tool_names(tools: list[Tool]) -> list[str]:
     return [tool.name for tool in tools]
 
 
-def using(name: str, key: str = "c1", **result: Any) -> list[dict[str, Any]]:
-    """Give the messages of a call of `use_skill`; with an `error`, of one that failed."""
+def activate(name: str, key: str = "c1", **result: Any) -> list[dict[str, Any]]:
+    """Return the messages of a call of `use_skill`, which failed if `result` has an `error`."""
     call = {"id": key, "type": "function", "function": {"name": USE_SKILL, "arguments": f'{{"name": "{name}"}}'}}
     return [
         {"id": "m1", "role": "assistant", "toolCalls": [call]},
@@ -41,30 +41,30 @@ def using(name: str, key: str = "c1", **result: Any) -> list[dict[str, Any]]:
     ]
 
 
-def test_those_in_use_are_told_and_the_others_are_listed() -> None:
+def test_the_prompt_has_active_skills_and_lists_the_others() -> None:
     prompter = SkillPrompter([TRAVEL, DINNER])
     prompt = prompter.prompt(["travel"])
     assert "# Skill: travel\n\nAsk for the month first." in prompt
     assert "- dinner: Finds restaurants." in prompt
     assert "Never before eight." not in prompt
-    assert names(prompter.tools(["travel"])) == ["weather", USE_SKILL]
+    assert tool_names(prompter.tools(["travel"])) == ["weather", USE_SKILL]
 
 
-def test_where_all_are_in_use_there_is_no_list() -> None:
+def test_nothing_is_listed_if_all_skills_are_active() -> None:
     prompter = SkillPrompter([TRAVEL, DINNER])
     everything = prompter.find_active(None)
     assert everything == ["travel", "dinner"]
-    assert names(prompter.tools(everything)) == ["weather", "book"]
+    assert tool_names(prompter.tools(everything)) == ["weather", "book"]
     assert USE_SKILL not in prompter.prompt(everything)
     assert "Never before eight." in prompter.prompt(everything)
 
 
-def test_a_list_has_a_line_a_skill() -> None:
+def test_each_listed_skill_has_one_line() -> None:
     prompt = SkillPrompter([TRAVEL, DINNER]).prompt([])
     assert prompt.endswith("- travel: Plans trips. Use it for journeys.\n- dinner: Finds restaurants.")
 
 
-def test_no_skills_say_nothing() -> None:
+def test_without_skills_the_prompt_is_empty() -> None:
     prompter = SkillPrompter([])
     assert (prompter.prompt([]), prompter.tools([]), prompter.toolbox(()), prompter.find_active(None)) == (
         "",
@@ -74,18 +74,18 @@ def test_no_skills_say_nothing() -> None:
     )
 
 
-def test_what_the_model_takes_into_use_stays_in_use() -> None:
+def test_a_skill_that_the_model_activates_stays_active() -> None:
     prompter = SkillPrompter([TRAVEL, DINNER])
-    assert prompter.find_active(["travel"], using("dinner")) == ["travel", "dinner"]
-    assert prompter.find_active([], using("dinner", error="denied")) == []
-    assert prompter.find_active([], using("dinner")[:1]) == [], "it was not run"
-    assert prompter.find_active(["gone"], using("cooking")) == [], "skills that are no more"
-    other = using("dinner")
-    other[0]["toolCalls"][0]["function"]["arguments"] = "{"
-    assert prompter.find_active([], other) == []
+    assert prompter.find_active(["travel"], activate("dinner")) == ["travel", "dinner"]
+    assert prompter.find_active([], activate("dinner", error="denied")) == []
+    assert prompter.find_active([], activate("dinner")[:1]) == [], "the call has no result"
+    assert prompter.find_active(["gone"], activate("cooking")) == [], "neither skill exists"
+    invalid = activate("dinner")
+    invalid[0]["toolCalls"][0]["function"]["arguments"] = "{"
+    assert prompter.find_active([], invalid) == []
 
 
-async def test_the_model_is_told_which_it_may_take() -> None:
+async def test_use_skill_accepts_only_existing_skills() -> None:
     tool = SkillPrompter([TRAVEL, DINNER]).toolbox(())[USE_SKILL]
     assert tool.spec.parameters["properties"]["name"]["enum"] == ["travel", "dinner"]
     with pytest.raises(InvalidArguments):
@@ -93,14 +93,14 @@ async def test_the_model_is_told_which_it_may_take() -> None:
     assert "'dinner' is in use" in (await tool.call(tool.validate('{"name": "dinner"}'), None)).content  # type: ignore[arg-type]
 
 
-def test_all_tools_may_be_run_whatever_is_in_use() -> None:
+def test_the_toolbox_has_the_tools_of_all_skills() -> None:
     own = Tool(lambda: "now", name="now")
-    box = SkillPrompter([TRAVEL, DINNER]).toolbox([own])
-    assert sorted(box) == ["book", "now", USE_SKILL, "weather"]
-    assert box["now"] is own
+    toolbox = SkillPrompter([TRAVEL, DINNER]).toolbox([own])
+    assert sorted(toolbox) == ["book", "now", USE_SKILL, "weather"]
+    assert toolbox["now"] is own
 
 
-def test_tools_do_not_clash() -> None:
+def test_two_tools_of_one_name_are_refused() -> None:
     def other(city: str) -> str:
         return city
 
@@ -120,16 +120,16 @@ def test_tools_do_not_clash() -> None:
     ("name", "description", "instructions"),
     [("", "x", "x"), ("a b", "x", "x"), ("a" * 65, "x", "x"), ("a", " ", "x"), ("a", "x" * 1025, "x"), ("a", "x", "")],
 )
-def test_a_skill_needs_what_it_needs(name: str, description: str, instructions: str) -> None:
+def test_a_skill_with_missing_or_invalid_fields_is_refused(name: str, description: str, instructions: str) -> None:
     with pytest.raises(ar.SkillInvalid):
         Skill(name, description, instructions)
     with pytest.raises(ar.SkillInvalid, match="two skills"):
         SkillPrompter([TRAVEL, TRAVEL])
 
 
-# Folders.
+# Folders
 
-WRITTEN = """\
+SKILL_FILE = """\
 ---
 name: travel
 description: >-
@@ -144,26 +144,26 @@ license: MIT
 """
 
 
-def written(folder: Path, text: str | bytes, name: str = "travel") -> Path:
+def write_skill(folder: Path, text: str | bytes, name: str = "travel") -> Path:
     (folder / name).mkdir(parents=True)
     (folder / name / "SKILL.md").write_bytes(text if isinstance(text, bytes) else text.encode())
     return folder
 
 
-@pytest.mark.parametrize("text", [WRITTEN, WRITTEN.replace("\n", "\r\n"), "\ufeff" + WRITTEN])
-def test_a_folder_of_skills(tmp_path: Path, text: str) -> None:
-    written(tmp_path, text)
-    written(tmp_path, '---\nname: "dinner"\ndescription: "Finds: tables"\n---\nNever before eight.', "dinner")
+@pytest.mark.parametrize("text", [SKILL_FILE, SKILL_FILE.replace("\n", "\r\n"), "\ufeff" + SKILL_FILE])
+def test_skills_are_loaded_from_a_folder(tmp_path: Path, text: str) -> None:
+    write_skill(tmp_path, text)
+    write_skill(tmp_path, '---\nname: "dinner"\ndescription: "Finds: tables"\n---\nNever before eight.', "dinner")
     (tmp_path / "notes").mkdir()
     dinner, travel = load_skills(tmp_path, {"travel": [weather]})
     assert (dinner.name, dinner.description, dinner.instructions) == ("dinner", "Finds: tables", "Never before eight.")
     assert travel.description == "Plans trips: where to go, --- and when."
     assert travel.instructions == "# Travel\n\n--- is no end of anything here"
-    assert names(SkillPrompter([dinner, travel]).tools(["travel"])) == ["weather", USE_SKILL]
+    assert tool_names(SkillPrompter([dinner, travel]).tools(["travel"])) == ["weather", USE_SKILL]
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [
         ("# Travel", "must begin"),
         ("---\nname: travel\n", "must begin"),
@@ -178,11 +178,11 @@ def test_a_folder_of_skills(tmp_path: Path, text: str) -> None:
         (b"---\nname: travel\ndescription: \xff\n---\nGo.", "not UTF-8"),
     ],
 )
-def test_a_file_that_is_no_skill_is_named(tmp_path: Path, text: str | bytes, why: str) -> None:
-    with pytest.raises(ar.SkillInvalid, match=f"SKILL.md: .*{why}"):
-        load_skills(written(tmp_path, text))
+def test_an_invalid_skill_file_is_named(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(ar.SkillInvalid, match=f"SKILL.md: .*{message}"):
+        load_skills(write_skill(tmp_path, text))
 
 
-def test_tools_for_no_skill_are_an_error(tmp_path: Path) -> None:
+def test_tools_for_a_missing_skill_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ar.SkillInvalid, match=r"'dinner', but .* does not contain"):
-        load_skills(written(tmp_path, WRITTEN), {"dinner": [book]})
+        load_skills(write_skill(tmp_path, SKILL_FILE), {"dinner": [book]})

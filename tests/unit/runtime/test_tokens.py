@@ -1,6 +1,6 @@
-"""`estimate_tokens` against what OpenAI's two tokenizers say, cl100k_base and o200k_base: the larger number."""
+"""`estimate_tokens`, compared with the larger count of OpenAI's two tokenizers, cl100k_base and o200k_base."""
 
-# ruff: noqa: RUF001 - letters of other scripts are meant
+# ruff: noqa: RUF001 - the texts contain letters of other scripts on purpose
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ TEXTS: dict[str, tuple[str, int]] = {
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_estimate_is_on_the_high_side(name: str) -> None:
-    text, true = TEXTS[name]
-    assert true * 0.99 <= estimate_tokens(text) <= true * 2.4
+    text, count = TEXTS[name]
+    assert count * 0.99 <= estimate_tokens(text) <= count * 2.4
 
 
-def test_this_package_is_estimated_too() -> None:
-    # What is true of code in general is true of this: 4.3 characters a token.
+def test_source_code_is_estimated_well() -> None:
+    # Code has about 4.3 characters per token.
     source = inspect.getsource(inspect)
     assert len(source) / 4.3 <= estimate_tokens(source) <= len(source) / 2
 
 
 @given(st.text(), st.text())
-def test_more_text_is_no_fewer_tokens(text: str, more: str) -> None:
+def test_a_longer_text_never_has_fewer_tokens(text: str, more: str) -> None:
     assert estimate_tokens("") == 0
     assert (estimate_tokens(text) == 0) == (text == "")
     assert estimate_tokens(text + more) <= estimate_tokens(text) + estimate_tokens(more)

@@ -1,4 +1,4 @@
-"""Tools: what a model is told of them, how they are run, and what becomes of one that fails."""
+"""Tools: their schemas, how the runtime runs them, and what a failed call does to the turn."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def paint(
     return f"{colour} {at} {width} {schema} {_hidden}"
 
 
-def test_what_a_model_is_told() -> None:
+def test_the_model_receives_name_docstring_and_schema() -> None:
     assert paint.spec.name == "paint"
     assert paint.spec.description == "Paint a line.\n\nThrough all the points."
     schema = paint.spec.parameters
@@ -77,9 +77,9 @@ def test_what_a_model_is_told() -> None:
 
 
 def test_arguments_are_validated() -> None:
-    given = paint.validate('{"colour": "red", "at": [{"x": 1}], "schema": "b", "_hidden": true}')
-    assert paint.function(**given) == "Colour.RED [Point(x=1, y=0)] 1.5 b True"
-    for text, why in [
+    arguments = paint.validate('{"colour": "red", "at": [{"x": 1}], "schema": "b", "_hidden": true}')
+    assert paint.function(**arguments) == "Colour.RED [Point(x=1, y=0)] 1.5 b True"
+    for text, message in [
         ('{"colour": "red"}', "at: Field required"),
         ('{"colour": "blue", "at": []}', "colour: Input should be 'red'"),
         ('{"colour": "red", "at": [{"x": "one"}]}', "at.0.x: Input should be a valid integer"),
@@ -89,11 +89,11 @@ def test_arguments_are_validated() -> None:
         ("[]", "arguments: "),
         ('{"colour": "red", "at": [], "width": Infinity}', "Invalid JSON"),
     ]:
-        with pytest.raises(InvalidArguments, match=why):
+        with pytest.raises(InvalidArguments, match=message):
             paint.validate(text)
 
 
-def test_what_cannot_be_a_tool() -> None:
+def test_functions_that_cannot_be_tools() -> None:
     def star(*args: int) -> None: ...
     def double(**kwargs: int) -> None: ...
     def positional(a: int, /) -> None: ...
@@ -116,36 +116,36 @@ class Calculator:
         return a
 
 
-async def result_of(one: Any, **arguments: Any) -> str:
-    """Let a model call the tool, and give what it is told."""
-    runtime = AgentRuntime(ScriptedModel(call_tools(("c", "it", arguments)), reply("done")), tools=[one])
+async def call_tool(tool: Any, **arguments: Any) -> str:
+    """Make a model call the tool `it`, and return the result that the model receives."""
+    runtime = AgentRuntime(ScriptedModel(call_tools(("c", "it", arguments)), reply("done")), tools=[tool])
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "go")
     assert result.outcome == Completed("done")
     return str(result.session.messages[2]["content"])
 
 
-async def test_all_kinds_of_functions() -> None:
-    assert await result_of(Tool(Calculator().add, name="it"), a=1, b=2) == "3"
-    assert await result_of(Tool(Calculator(), name="it"), a=7) == "7"
-    assert await result_of(Tool(functools.partial(Calculator().add, b=1), name="it"), a=7) == "8"
+async def test_methods_partials_and_callable_objects_can_be_tools() -> None:
+    assert await call_tool(Tool(Calculator().add, name="it"), a=1, b=2) == "3"
+    assert await call_tool(Tool(Calculator(), name="it"), a=7) == "7"
+    assert await call_tool(Tool(functools.partial(Calculator().add, b=1), name="it"), a=7) == "8"
     assert Tool(functools.partial(paint.function, colour=Colour.RED)).spec.description.startswith("Paint a line.")
 
     def it(context: ToolContext, a: str = "x") -> list[Any]:
         return [a, context.session_id, context.tool_call_id, context.attempt, len(context.idempotency_key)]
 
-    assert await result_of(it) == '["x","s","c",1,32]'
+    assert await call_tool(it) == '["x","s","c",1,32]'
     assert "context" not in Tool(it).spec.parameters["properties"]
 
     async def soft() -> ToolResult:
         return ToolResult("some of it", "the rest is missing")
 
-    assert await result_of(Tool(soft, name="it")) == "some of it"
-    assert await result_of(Tool(lambda: Point(x=1), name="it")) == '{"x":1,"y":0}'
-    assert await result_of(Tool(lambda: None, name="it")) == "null"
+    assert await call_tool(Tool(soft, name="it")) == "some of it"
+    assert await call_tool(Tool(lambda: Point(x=1), name="it")) == '{"x":1,"y":0}'
+    assert await call_tool(Tool(lambda: None, name="it")) == "null"
 
 
-async def test_what_does_not_fit_is_told_to_the_model() -> None:
+async def test_the_model_is_told_about_invalid_calls() -> None:
     llm = ScriptedModel(
         call_tools(
             ("c1", "paint", {"colour": "blue", "at": []}), ("c2", "print", {}), ("c3", "paint", '{"colour": "r')
@@ -155,13 +155,13 @@ async def test_what_does_not_fit_is_told_to_the_model() -> None:
     runtime = AgentRuntime(llm, tools=[paint], error_recovery=ToolErrorRecovery("stop"))
     await runtime.create_session("s")
     assert (await runtime.run_turn("s", "go")).outcome == Completed("sorry")
-    wrong = {m["toolCallId"]: m for m in llm.requests[1].messages if m["role"] == "tool"}
-    assert wrong["c1"]["content"] == "The arguments of 'paint' do not fit: colour: Input should be 'red'"
-    assert wrong["c2"]["content"] == wrong["c2"]["error"] == "There is no tool 'print'."
-    assert "Invalid JSON" in wrong["c3"]["content"]
+    results = {m["toolCallId"]: m for m in llm.requests[1].messages if m["role"] == "tool"}
+    assert results["c1"]["content"] == "The arguments of 'paint' do not fit: colour: Input should be 'red'"
+    assert results["c2"]["content"] == results["c2"]["error"] == "There is no tool 'print'."
+    assert "Invalid JSON" in results["c3"]["content"]
 
 
-async def test_only_what_is_declared_safe_runs_side_by_side() -> None:
+async def test_only_concurrent_tools_run_at_the_same_time() -> None:
     running: set[str] = set()
     seen: list[set[str]] = []
     both = asyncio.Event()
@@ -170,7 +170,7 @@ async def test_only_what_is_declared_safe_runs_side_by_side() -> None:
         running.add(name)
         seen.append(set(running))
         if wait:
-            # Ends only if the other one runs as well.
+            # This ends only if the other call runs at the same time.
             if len(running) == 2:
                 both.set()
             await both.wait()
@@ -198,7 +198,7 @@ async def test_only_what_is_declared_safe_runs_side_by_side() -> None:
     assert [event["content"] for event in events if event["type"] == "TOOL_CALL_RESULT"] == list("abcde")
 
 
-async def test_a_tool_that_fails_is_told_and_asked_to_be_simplified() -> None:
+async def test_the_model_is_told_about_a_failed_tool_with_advice() -> None:
     llm = ScriptedModel(
         call_tools(("c1", "boom", {})), call_tools(("c2", "fine", {})), call_tools(("c3", "boom", {})), reply("done")
     )
@@ -207,16 +207,16 @@ async def test_a_tool_that_fails_is_told_and_asked_to_be_simplified() -> None:
     runtime = AgentRuntime(llm, tools=[boom, fine], error_recovery=ToolErrorRecovery(max_retries=1))
     async with InMemoryAgentRunner() as runner:
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
-        failed = [event for event in events if event["type"] == "TOOL_CALL_RESULT"]
-        assert failed[0]["content"] == f"Error: too hot\n{ToolErrorRecovery().advice}"
-        assert failed[0]["metadata"] == {"error": "too hot"}
+        results = [event for event in events if event["type"] == "TOOL_CALL_RESULT"]
+        assert results[0]["content"] == f"Error: too hot\n{ToolErrorRecovery().advice}"
+        assert results[0]["metadata"] == {"error": "too hot"}
         assert summarize(events)[-1] == "RUN_FINISHED"
         session = await load_session(await runner.opened())
         assert llm.requests[1].messages[2]["error"] == "too hot"
         assert session.messages == await runner.threads.messages("t1")
 
 
-async def test_a_tool_that_goes_on_failing_ends_the_turn() -> None:
+async def test_a_tool_that_keeps_failing_fails_the_turn() -> None:
     llm = ScriptedModel(*[call_tools((f"c{n}", "boom", {})) for n in range(9)])
     runtime = AgentRuntime(llm, tools=[Tool(lambda: raise_when_called(KeyError())(), name="boom")])
     await runtime.create_session("s")
@@ -225,10 +225,10 @@ async def test_a_tool_that_goes_on_failing_ends_the_turn() -> None:
     assert len(llm.requests) == 4
 
 
-async def test_a_tool_that_fails_may_stop_the_turn() -> None:
+async def test_a_failed_tool_stops_the_turn_if_configured() -> None:
     ran = []
     after = Tool(lambda: ran.append(1), name="after")
-    llm = ScriptedModel(call_tools(("c1", "boom", {}), ("c2", "after", {})), reply("never said"), reply("yes"))
+    llm = ScriptedModel(call_tools(("c1", "boom", {}), ("c2", "after", {})), reply("not reached"), reply("yes"))
     boom = Tool(lambda: raise_when_called(ValueError("too hot"))(), name="boom")
     runtime = AgentRuntime(llm, tools=[boom, after], error_recovery=ToolErrorRecovery("stop"))
     async with InMemoryAgentRunner() as runner:
@@ -237,13 +237,13 @@ async def test_a_tool_that_fails_may_stop_the_turn() -> None:
         assert not ran
         session = await load_session(await runner.opened())
         assert session.outcome == Failed("Tool 'boom' failed: too hot")
-        # No call stays without a result: the next turn can be asked.
+        # Every call has a result, so the provider accepts the next request.
         assert [m["content"] for m in session.messages if m["role"] == "tool"] == [
             "Error: too hot", "Not run: Tool 'boom' failed: too hot",
         ]  # fmt: skip
 
 
-async def test_a_tool_that_takes_too_long() -> None:
+async def test_a_call_over_its_timeout_fails() -> None:
     @tool(timeout=0.01)
     async def slow() -> None:
         await asyncio.Event().wait()
@@ -255,7 +255,7 @@ async def test_a_tool_that_takes_too_long() -> None:
 
 
 @pytest.mark.parametrize("concurrent", [False, True])
-async def test_cancelling_reaches_the_tools_and_is_not_swallowed(concurrent: bool) -> None:
+async def test_stopping_the_run_cancels_its_tools(concurrent: bool) -> None:
     started, cancelled = asyncio.Event(), []
 
     @tool(concurrent=concurrent)
@@ -267,7 +267,7 @@ async def test_cancelling_reaches_the_tools_and_is_not_swallowed(concurrent: boo
             cancelled.append(name)
             raise
 
-    llm = ScriptedModel(call_tools(("a", "wait", {"name": "a"}), ("b", "wait", {"name": "b"})), reply("on we go"))
+    llm = ScriptedModel(call_tools(("a", "wait", {"name": "a"}), ("b", "wait", {"name": "b"})), reply("next answer"))
     runtime = AgentRuntime(llm, tools=[wait])
     async with InMemoryAgentRunner() as runner:
         stream = await runner.run(runtime, make_input("t1", "r1", ["go"]))
@@ -277,7 +277,7 @@ async def test_cancelling_reaches_the_tools_and_is_not_swallowed(concurrent: boo
         assert sorted(cancelled) == (["a", "b"] if concurrent else ["a"])
         session = await load_session(await runner.opened())
         assert session.outcome is None
-        # The next message ends the turn that was stopped: what ran may have done something, what did not has not.
+        # The next message ends the stopped turn: started calls have an unknown outcome, the others did not run.
         events = await collect_run(runner, runtime, make_input("t1", "r2", ["next"]))
         results = [m["content"] for m in llm.requests[1].messages if m["role"] == "tool"]
         assert results[0].startswith("The outcome of this call is unknown")
@@ -286,7 +286,7 @@ async def test_cancelling_reaches_the_tools_and_is_not_swallowed(concurrent: boo
         assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
 
 
-async def test_a_tool_that_is_cancelled_by_itself_cancels_the_run() -> None:
+async def test_a_tool_that_raises_cancelled_error_cancels_the_run() -> None:
     @tool
     async def odd() -> None:
         raise asyncio.CancelledError
@@ -298,29 +298,29 @@ async def test_a_tool_that_is_cancelled_by_itself_cancels_the_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "why"),
+    ("policy", "message"),
     [
         ({"secret": "deny"}, "This call is not allowed."),
         (lambda call, session: Deny(f"not {call.name} in {session.id}"), "This call is not allowed: not secret in s"),
     ],
 )
-async def test_a_policy_may_deny(policy: Any, why: str) -> None:
+async def test_a_policy_denies_a_call(policy: Any, message: str) -> None:
     llm = ScriptedModel(call_tools(("c1", "secret", {}), ("c2", "open", {})), reply("done"))
     tools = [Tool(lambda: "leaked", name="secret"), Tool(lambda: "fine", name="open", policy="deny")]
 
-    def both(call, session):
+    def combined_policy(call, session):
         if call.name == "open":
             return "allow"
         return policy[call.name] if isinstance(policy, dict) else policy(call, session)
 
-    runtime = AgentRuntime(llm, tools=tools, tool_policy=both)
+    runtime = AgentRuntime(llm, tools=tools, tool_policy=combined_policy)
     await runtime.create_session("s")
     result = await runtime.run_turn("s", "go")
     assert result.outcome == Completed("done")
-    assert [m["content"] for m in result.session.messages if m["role"] == "tool"] == [why, "fine"]
+    assert [m["content"] for m in result.session.messages if m["role"] == "tool"] == [message, "fine"]
 
 
-async def test_a_policy_that_fails_lets_nothing_run() -> None:
+async def test_a_failing_policy_runs_no_tool() -> None:
     ran = []
     for policy in (raise_when_called(ValueError("no policy")), lambda call, session: "maybe"):
         runtime = AgentRuntime(
@@ -334,17 +334,17 @@ async def test_a_policy_that_fails_lets_nothing_run() -> None:
 
 
 @pytest.mark.parametrize(("error", "text"), [(StopIteration(), "StopIteration"), (SystemExit(2), "SystemExit 2")])
-async def test_what_would_end_more_than_the_tool(error: BaseException, text: str) -> None:
+async def test_exceptions_that_would_end_more_than_the_call(error: BaseException, text: str) -> None:
     def it() -> None:
         raise error
 
-    async def also() -> None:
+    async def it_async() -> None:
         raise error
 
-    assert (await result_of(it)).startswith(f"Error: {text}")
+    assert (await call_tool(it)).startswith(f"Error: {text}")
     text = "coroutine raised StopIteration" if isinstance(error, StopIteration) else text
-    assert (await result_of(Tool(also, name="it"))).startswith(f"Error: {text}")
+    assert (await call_tool(Tool(it_async, name="it"))).startswith(f"Error: {text}")
 
 
-async def test_what_a_tool_gives_must_be_something_a_model_can_read() -> None:
-    assert (await result_of(Tool(lambda: object(), name="it"))).startswith("Error: Unable to serialize")
+async def test_a_result_that_is_not_json_is_an_error() -> None:
+    assert (await call_tool(Tool(lambda: object(), name="it"))).startswith("Error: Unable to serialize")

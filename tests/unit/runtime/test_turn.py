@@ -1,4 +1,4 @@
-"""One turn: the order of its list_steps, what clients are summarize of it, and how it ends."""
+"""One turn: the order of its steps, the events clients see, and how it ends."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def add(a: int, b: int) -> int:
 async def test_the_order_of_a_turn() -> None:
     order: list[str] = []
 
-    class Noting(Middleware):
+    class Recording(Middleware):
         async def on_user_message(self, context, message):
             order.append(f"on_user_message {message['content']}")
 
         async def on_pre_llm(self, context, request):
             order.append(f"on_pre_llm {context.turn}")
 
-        async def on_post_llm(self, context, answer):
-            order.append(f"on_post_llm {context.turn} {answer.text}{[call.name for call in answer.calls]}")
+        async def on_post_llm(self, context, response):
+            order.append(f"on_post_llm {context.turn} {response.text}{[call.name for call in response.calls]}")
 
         async def on_tool_call(self, context, call, arguments):
             order.append(f"on_tool_call {call.name} {arguments}")
@@ -74,7 +74,7 @@ async def test_the_order_of_a_turn() -> None:
 
     llm = ScriptedModel(call_tools(("c1", "add", {"a": 1, "b": 2})), reply("3"))
     async with AgentRuntime(
-        llm, tools=[add], middlewares=[Noting()], context_manager=Context(), session_store=Store()
+        llm, tools=[add], middlewares=[Recording()], context_manager=Context(), session_store=Store()
     ) as runtime:
         await runtime.create_session("s")
         order.clear()
@@ -88,7 +88,7 @@ async def test_the_order_of_a_turn() -> None:
     ]  # fmt: skip
 
 
-async def test_what_a_client_is_shown() -> None:
+async def test_the_events_a_client_sees() -> None:
     llm = ScriptedModel(
         [
             ReasoningDelta("Hm"), ReasoningDelta("."), TextDelta("\n"), TextDelta("Let "), TextDelta("me."),
@@ -125,14 +125,14 @@ async def test_what_a_client_is_shown() -> None:
         assert [message["content"] for message in session.messages[3:5]] == ["3", "7"]
 
 
-async def test_the_next_run_goes_on_with_the_session() -> None:
+async def test_the_next_run_continues_the_session() -> None:
     llm = ScriptedModel(reply("one"), reply("two"))
     runtime = AgentRuntime(llm, config=RuntimeConfig(system_prompt="Count."))
     async with InMemoryAgentRunner() as runner:
         await collect_run(runner, runtime, make_input("t1", "r1", ["a"]))
-        # A stock client sends all it has; one that sends only what is new is understood as well.
-        both = [*await runner.threads.messages("t1"), {"id": "b", "role": "user", "content": "b"}]
-        await collect_run(runner, runtime, make_input("t1", "r2", both))
+        # A stock client sends all its messages; a client may also send only the new ones.
+        all_messages = [*await runner.threads.messages("t1"), {"id": "b", "role": "user", "content": "b"}]
+        await collect_run(runner, runtime, make_input("t1", "r2", all_messages))
         assert [(m["role"], m["content"]) for m in llm.requests[1].messages] == [
             ("system", "Count."), ("user", "a"), ("assistant", "one"), ("user", "b"),
         ]  # fmt: skip
@@ -143,13 +143,13 @@ async def test_context_and_settings_reach_the_model() -> None:
     llm = ScriptedModel(reply("ok"))
     runtime = AgentRuntime(llm, config=RuntimeConfig(system_prompt="Be.", settings={"temperature": 0}))
     async with InMemoryAgentRunner() as runner:
-        given = make_input("t1", "r1", ["a"]) | {"context": [{"description": "page", "value": "home"}]}
-        await collect_run(runner, runtime, given)
+        context = [{"description": "page", "value": "home"}]
+        await collect_run(runner, runtime, make_input("t1", "r1", ["a"]) | {"context": context})
     assert llm.requests[0].messages[0]["content"] == "Be.\n\nContext:\n- page: home"
     assert llm.requests[0].settings == {"temperature": 0}
 
 
-async def test_too_many_turns() -> None:
+async def test_a_turn_ends_at_max_turns() -> None:
     class Tireless:
         async def stream(self, request, /):
             for event in call_tools((f"c{len(request.messages)}", "add", {"a": 1, "b": 1})):
@@ -163,20 +163,20 @@ async def test_too_many_turns() -> None:
         assert sum(message["role"] == "tool" for message in session.messages) == 50
 
 
-async def test_an_empty_answer_is_asked_for_again() -> None:
+async def test_an_empty_response_is_requested_again() -> None:
     store = CrashingStore()
     empty = [TextDelta(" \n"), Finish("stop")]
     async with AgentRuntime(
         ScriptedModel(empty, [ReasoningDelta("…"), Finish("stop")], reply("hi")), session_store=store
-    ) as one:
-        await one.create_session("s")
-        result = await one.run_turn("s", "hello?")
+    ) as runtime:
+        await runtime.create_session("s")
+        result = await runtime.run_turn("s", "hello?")
     assert result.outcome == Completed("hi")
     assert [message["role"] for message in result.session.messages] == ["user", "reasoning", "assistant"]
     assert list_steps(store.log) == ["after_user_input", *["before_llm"] * 3]
 
 
-async def test_a_model_that_says_nothing_is_not_asked_for_ever() -> None:
+async def test_a_model_that_returns_only_empty_responses_fails_the_turn() -> None:
     llm = ScriptedModel(*[[Finish("stop")]] * 9)
     runtime = AgentRuntime(llm)
     await runtime.create_session("s")
@@ -186,34 +186,34 @@ async def test_a_model_that_says_nothing_is_not_asked_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("response", "message"),
     [
-        ([LlmUnreachable("the service cannot be reached")], "the service cannot be reached"),
+        ([LlmUnreachable("the provider cannot be reached")], "the provider cannot be reached"),
         ([TextDelta("half"), LlmUnreachable("the connection broke")], "the connection broke"),
         ([TextDelta("half")], "the model's response ended before it was complete; run the turn again"),
         ([ToolCallStart("c", "add"), ValueError("bug")], "bug"),
         ([ToolCallArgs("c", "{}")], "the model's response has arguments for a tool call that it has not started"),
     ],
 )
-async def test_a_model_that_fails(answer: list[Any], why: str) -> None:
-    llm = ScriptedModel(answer, reply("better now"))
+async def test_a_failing_model_fails_the_turn(response: list[Any], message: str) -> None:
+    llm = ScriptedModel(response, reply("better now"))
     runtime = AgentRuntime(llm)
     async with InMemoryAgentRunner() as runner:
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
-        assert summarize(events)[-1] == why
+        assert summarize(events)[-1] == message
         session = await load_session(await runner.opened())
-        assert session.outcome == Failed(why)
+        assert session.outcome == Failed(message)
         assert [message["role"] for message in session.messages] == ["user"]
-        # The thread goes on, with what of the answer had been summarize.
-        shown_so_far = await runner.threads.messages("t1")
-        events = await collect_run(runner, runtime, make_input("t1", "r2", [*shown_so_far, "again"]))
+        # The thread continues, with the part of the response that clients have seen.
+        messages = await runner.threads.messages("t1")
+        events = await collect_run(runner, runtime, make_input("t1", "r2", [*messages, "again"]))
         assert summarize(events)[-1] == "RUN_FINISHED"
-        asked = [(m["role"], m.get("content"), m.get("toolCalls")) for m in llm.requests[1].messages]
-        half = [("assistant", "half", None)] if answer[0] == TextDelta("half") else []
-        assert asked == [("user", "go", None), *half, ("user", "again", None)]
+        requested = [(m["role"], m.get("content"), m.get("toolCalls")) for m in llm.requests[1].messages]
+        half = [("assistant", "half", None)] if response[0] == TextDelta("half") else []
+        assert requested == [("user", "go", None), *half, ("user", "again", None)]
 
 
-async def test_a_failed_turn_is_tried_again_from_its_checkpoint() -> None:
+async def test_a_failed_turn_can_be_tried_again_from_its_checkpoint() -> None:
     runtime = AgentRuntime(ScriptedModel([LlmUnreachable("away")], reply("back")))
     await runtime.create_session("s")
     assert (await runtime.run_turn("s", "go")).outcome == Failed("away")
@@ -222,28 +222,28 @@ async def test_a_failed_turn_is_tried_again_from_its_checkpoint() -> None:
     assert [message["role"] for message in result.session.messages] == ["user", "assistant"]
 
 
-class Changing(Middleware):
+class ChangesEverything(Middleware):
     async def on_user_message(self, context, message):
         return message | {"content": message["content"].upper(), "id": "another"}
 
     async def on_pre_llm(self, context, request):
-        extra = {"id": "note", "role": "system", "content": f"question {context.turn}"}
+        extra = {"id": "note", "role": "system", "content": f"request {context.turn}"}
         return LlmRequest([extra, *request.messages], request.tools[:1], {"temperature": context.turn})
 
-    async def on_post_llm(self, context, answer):
-        return replace(answer, text=answer.text.replace("secret", "***"))
+    async def on_post_llm(self, context, response):
+        return replace(response, text=response.text.replace("secret", "***"))
 
     async def on_tool_result(self, context, call, result):
         return replace(result, content=result.content + "!")
 
 
-async def test_middleware_may_change_what_it_sees() -> None:
+async def test_middleware_can_change_what_it_sees() -> None:
     def never() -> str:
         raise AssertionError
 
     llm = ScriptedModel(call_tools(("c1", "add", {"a": 1, "b": 2}), ("c2", "never", {})), reply("the secret"))
     async with InMemoryAgentRunner() as runner:
-        runtime = AgentRuntime(llm, tools=[add, never], middlewares=[Changing()])
+        runtime = AgentRuntime(llm, tools=[add, never], middlewares=[ChangesEverything()])
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
         session = await load_session(await runner.opened())
         assert [(m["role"], m.get("content")) for m in session.messages] == [
@@ -251,33 +251,33 @@ async def test_middleware_may_change_what_it_sees() -> None:
             ("assistant", "the ***"),
         ]  # fmt: skip
         assert session.messages[0]["id"] == "go"
-        # Readers were summarize the answer as it came; what they end with is what is kept.
+        # Readers saw the original answer as it arrived, but end with the stored one.
         assert (await runner.threads.messages("t1"))[-1]["content"] == "the ***"
         assert summarize(events)[-3:] == ["MESSAGES_SNAPSHOT", "STEP_FINISHED", "RUN_FINISHED"]
-    assert [request.messages[0]["content"] for request in llm.requests] == ["question 1", "question 2"]
+    assert [request.messages[0]["content"] for request in llm.requests] == ["request 1", "request 2"]
     assert [tool.name for tool in llm.requests[0].tools] == ["add"]
     assert llm.requests[1].settings == {"temperature": 2}
 
 
 @pytest.mark.parametrize("hook", ["on_pre_llm", "on_post_llm", "on_tool_result"])
-async def test_middleware_that_raises_fails_the_turn(hook: str) -> None:
-    class Failing(Middleware):
+async def test_an_exception_in_middleware_fails_the_turn(hook: str) -> None:
+    class FailingMiddleware(Middleware):
         pass
 
     async def fail(self, *_):
-        raise ValueError(f"{hook} reply no")
+        raise ValueError(f"{hook} refuses")
 
-    setattr(Failing, hook, fail)
+    setattr(FailingMiddleware, hook, fail)
     runtime = AgentRuntime(
-        ScriptedModel(call_tools(("c1", "add", {"a": 1, "b": 2}))), tools=[add], middlewares=[Failing()]
+        ScriptedModel(call_tools(("c1", "add", {"a": 1, "b": 2}))), tools=[add], middlewares=[FailingMiddleware()]
     )
     async with InMemoryAgentRunner() as runner:
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
-        assert summarize(events)[-1] == f"{hook} reply no"
-        assert (await load_session(await runner.opened())).outcome == Failed(f"{hook} reply no")
+        assert summarize(events)[-1] == f"{hook} refuses"
+        assert (await load_session(await runner.opened())).outcome == Failed(f"{hook} refuses")
 
 
-async def test_middleware_that_refuses_a_message_leaves_nothing() -> None:
+async def test_nothing_is_stored_of_a_message_that_middleware_refuses() -> None:
     class Refusing(Middleware):
         async def on_user_message(self, context, message):
             raise ValueError("not this")
@@ -292,7 +292,7 @@ async def test_middleware_that_refuses_a_message_leaves_nothing() -> None:
             await load_session(await runner.opened())
 
 
-async def test_call_ids_a_model_uses_again_are_made_new() -> None:
+async def test_a_call_id_that_the_model_reuses_is_replaced() -> None:
     llm = ScriptedModel(
         call_tools(("c", "add", {"a": 1, "b": 2})), call_tools(("c", "add", {"a": 3, "b": 4})), reply("done")
     )
@@ -302,17 +302,17 @@ async def test_call_ids_a_model_uses_again_are_made_new() -> None:
     assert [(m["toolCallId"], m["content"]) for m in messages if m["role"] == "tool"] == [("c", "3"), ("c-2", "7")]
 
 
-async def test_without_a_runner() -> None:
+async def test_a_runtime_works_without_a_runner() -> None:
     runtime = AgentRuntime(ScriptedModel(reply("hi"), reply("ho")))
     session = await runtime.create_session(metadata={"user": "ann"}, messages=[{"role": "system", "content": "Be."}])
     assert (await runtime.run_turn(session.id, "a")).text == "hi"
     events = [event async for event in runtime.run_turn_stream(session.id, {"role": "user", "content": "b"})]
     assert (events[0]["type"], events[-1]["type"]) == ("RUN_STARTED", "RUN_FINISHED")
-    kept = await runtime.restore_session(session.id)
-    assert [message["content"] for message in kept.messages] == ["Be.", "a", "hi", "b", "ho"]
-    assert kept.metadata == {"user": "ann"}
+    restored = await runtime.restore_session(session.id)
+    assert [message["content"] for message in restored.messages] == ["Be.", "a", "hi", "b", "ho"]
+    assert restored.metadata == {"user": "ann"}
     with pytest.raises(SessionNotFound):
-        await runtime.run_turn("nobody", "a")
+        await runtime.run_turn("missing", "a")
     with pytest.raises(SessionNotFound):
         await runtime.resume_from_checkpoint(session.id, 99)
 
@@ -329,7 +329,7 @@ async def test_a_session_has_one_turn_at_a_time() -> None:
     assert (await runtime.run_turn("s", "now")).text == "c"
 
 
-async def test_tools_may_know_the_run(memory_factory: Any) -> None:
+async def test_a_tool_can_read_the_current_run(memory_factory: Any) -> None:
     seen = []
 
     def look() -> str:
