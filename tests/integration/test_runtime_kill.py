@@ -1,4 +1,4 @@
-"""kill -9 between any two steps: the next process goes on, and runs no finished tool again."""
+"""kill -9 between any two steps: the next process continues, and runs no finished tool call again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agentrunner.runtime import Completed
 from agentrunner.stores.urls import store_from_url
 from support import backends
 from support.paths import child_environment
-from support.programs.mortal import agent, given
+from support.programs.mortal import make_agent, make_run_input
 from support.scripted_model import load_session
 from support.tool_ledger import UNKNOWN_OUTCOME, load_finished_calls, without_reasoning
 
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 WRITES = 16
-"""Of records, in a whole turn of `mortal`."""
+"""Number of record writes in a complete turn of `mortal`."""
 
 
-async def process(*arguments: Any) -> tuple[int, str]:
-    """Run `mortal` to its end, and give its exit status and what it said."""
+async def run_process(*arguments: Any) -> tuple[int, str]:
+    """Run `mortal` to its end, and return its exit status and its output."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "support.programs.mortal", *map(str, arguments), stdout=asyncio.subprocess.PIPE,
         env=child_environment(),
     )  # fmt: skip
-    said, _ = await child.communicate()
+    output, _ = await child.communicate()
     assert child.returncode is not None
-    return child.returncode, said.decode().strip()
+    return child.returncode, output.decode().strip()
 
 
-async def kills(location: str, log: Path, points: list[tuple[int, str]]) -> None:
-    """Kill a process at each of the points, counted from where it goes on, and let this one end what they began."""
+async def kill_and_finish(location: str, log: Path, points: list[tuple[int, str]]) -> None:
+    """Kill one process after the other at these writes, each counted from its start, and finish the turn here."""
     log.touch()
     how = "run"
     for number, (at, when) in enumerate(points):
-        status, _ = await process(location, log, at, when, f"r{number}", how)
+        status, _ = await run_process(location, log, at, when, f"r{number}", how)
         assert status == -signal.SIGKILL
         how = "resume"
     store = store_from_url(location, lease_ttl=1.0)
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
         before = Counter(log.read_text().split())
         finished = [call for _, call in await load_finished_calls(store)]
-        stream = await runner.run(agent(log).resume, given("last"))
+        stream = await runner.run(make_agent(log).resume, make_run_input("last"))
         assert [event.type async for event in stream][-1] == "RUN_FINISHED"
         session = await load_session(store)
         assert session.messages == without_reasoning(await runner.threads.messages("t1"))
@@ -67,52 +67,52 @@ async def kills(location: str, log: Path, points: list[tuple[int, str]]) -> None
     )
 
 
-async def test_how_many_writes_a_turn_has(tmp_path: Path) -> None:
-    status, said = await process(tmp_path / "threads.db", tmp_path / "log", WRITES, "after", "r1", "run")
-    assert (status, said) == (-signal.SIGKILL, "")
-    status, said = await process(tmp_path / "other.db", tmp_path / "log", WRITES + 1, "before", "r1", "run")
-    assert (status, said) == (0, "RUN_FINISHED")
+async def test_the_number_of_writes_in_a_turn(tmp_path: Path) -> None:
+    status, output = await run_process(tmp_path / "threads.db", tmp_path / "log", WRITES, "after", "r1", "run")
+    assert (status, output) == (-signal.SIGKILL, "")
+    status, output = await run_process(tmp_path / "other.db", tmp_path / "log", WRITES + 1, "before", "r1", "run")
+    assert (status, output) == (0, "RUN_FINISHED")
 
 
 @pytest.mark.parametrize("at", range(1, WRITES + 1))
-async def test_killed_at_each_step(at: int, tmp_path: Path) -> None:
-    await kills(str(tmp_path / "threads.db"), tmp_path / "log", [(at, "before" if at % 2 else "after")])
+async def test_a_kill_at_each_step(at: int, tmp_path: Path) -> None:
+    await kill_and_finish(str(tmp_path / "threads.db"), tmp_path / "log", [(at, "before" if at % 2 else "after")])
 
 
 @pytest.mark.parametrize("backend", ["redis", "postgres"])
-async def test_killed_again_and_again(backend: str, tmp_path: Path) -> None:
+async def test_several_kills_in_one_turn(backend: str, tmp_path: Path) -> None:
     with backends.place(backend, tmp_path) as location:
-        await kills(location, tmp_path / "log", [(1, "after"), (3, "before"), (3, "after"), (2, "after")])
+        await kill_and_finish(location, tmp_path / "log", [(1, "after"), (3, "before"), (3, "after"), (2, "after")])
 
 
 HARNESS_WRITES = 30
-"""Of records, or a few less, in the same turn within a harness, with an approval for each call of `write`."""
+"""Largest number of record writes in the same turn within a harness, with an approval for each call of `write`."""
 
 
 @pytest.mark.parametrize("at", [*range(1, HARNESS_WRITES, 3), HARNESS_WRITES])
-async def test_killed_in_a_harness_that_goes_on_with_it(at: int, tmp_path: Path) -> None:
+async def test_a_harness_continues_after_a_kill(at: int, tmp_path: Path) -> None:
     location, log = tmp_path / "threads.db", tmp_path / "log"
     log.touch()
-    status, said = await process(location, log, at, "after" if at % 2 else "before", "r1", "harness")
-    assert status == -signal.SIGKILL or (at == HARNESS_WRITES and said == "completed done")
-    async with store_closed(location) as store:
+    status, output = await run_process(location, log, at, "after" if at % 2 else "before", "r1", "harness")
+    assert status == -signal.SIGKILL or (at == HARNESS_WRITES and output == "completed done")
+    async with open_store(location) as store:
         finished = [call for _, call in await load_finished_calls(store)]
-    assert await process(location, log, 0, "after", "r2", "harness") == (0, "completed done")
+    assert await run_process(location, log, 0, "after", "r2", "harness") == (0, "completed done")
     ran = Counter(log.read_text().split())
     assert max(ran.values()) == 1
     assert all(ran[call] == 1 for call in finished)
-    async with store_closed(location) as store:
+    async with open_store(location) as store:
         session = await load_session(store)
-    lost = {
+    unknown = {
         m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN_OUTCOME)
     }
-    assert not lost & set(finished)
-    assert ran.keys() | lost == {"c1", "c2", "c3", "c4"}
+    assert not unknown & set(finished)
+    assert ran.keys() | unknown == {"c1", "c2", "c3", "c4"}
 
 
 @contextlib.asynccontextmanager
-async def store_closed(location: Path) -> AsyncIterator[Any]:
-    """Give a store that is closed again."""
+async def open_store(location: Path) -> AsyncIterator[Any]:
+    """Yield an open store, and close it at the end."""
     store = store_from_url(str(location))
     await store.open()
     try:

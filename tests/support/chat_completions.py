@@ -1,4 +1,4 @@
-"""A service that speaks chat completions over real HTTP and says what a test tells it to."""
+"""A fake provider of chat completions over real HTTP, which sends the responses a test gives it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -21,134 +21,139 @@ if TYPE_CHECKING:
 
 KEY = "sk-test-0123456789abcdef"
 
-END = object()
-"""In an answer's script: the connection breaks here."""
+DISCONNECT = object()
+"""In a response's chunks: the provider closes the connection here."""
 
 
 @dataclass
-class Answer:
-    """A streamed answer: its chunks, in pieces of `cut` bytes where that is given."""
+class ChatResponse:
+    """A streamed response: its chunks, sent in parts of `split_bytes` bytes, by default one chunk at a time."""
 
     chunks: Sequence[Any]
-    cut: int | None = None
+    split_bytes: int | None = None
     line_end: str = "\n"
-    done: bool = True
+    sends_done: bool = True
     pause_after: int | None = None
-    """The chunk behind which it says nothing more until the client has gone."""
+    """Number of the chunk after which the provider waits until the client disconnects."""
 
 
 @dataclass
-class Failure:
-    """An answer that is an error."""
+class ErrorResponse:
+    """A response with an error status."""
 
     status: int
     body: Any
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Service:
-    """What was asked, and what is answered: one answer after the other, the last one again and again."""
+AnyResponse: TypeAlias = ChatResponse | ErrorResponse
 
-    def __init__(self, answers: Sequence[Answer | Failure | Callable[[dict[str, Any]], Answer | Failure]]) -> None:
-        self.answers = list(answers)
-        self.questions: list[dict[str, Any]] = []
+
+class FakeProvider:
+    """The requests it received, and the responses it sends, one after the other; the last one repeats."""
+
+    def __init__(self, responses: Sequence[AnyResponse | Callable[[dict[str, Any]], AnyResponse]]) -> None:
+        self.responses = list(responses)
+        self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.closed = 0
-        """How many streams a client left before their end."""
+        self.disconnects = 0
+        """Number of streams a client left before their end."""
         self.url = ""
 
     async def complete(self, request: Request) -> Response:
-        question = await request.json()
-        answer = self.answers[min(len(self.questions), len(self.answers) - 1)]
-        self.questions.append(question)
+        body = await request.json()
+        response = self.responses[min(len(self.requests), len(self.responses) - 1)]
+        self.requests.append(body)
         self.headers.append(dict(request.headers))
-        if callable(answer):
-            answer = answer(question)
-        if isinstance(answer, Failure):
-            if isinstance(answer.body, str):
-                return Response(answer.body, answer.status, answer.headers)
-            return JSONResponse(answer.body, answer.status, answer.headers)
-        return StreamingResponse(self._say(answer), media_type="text/event-stream")
+        if callable(response):
+            response = response(body)
+        if isinstance(response, ErrorResponse):
+            if isinstance(response.body, str):
+                return Response(response.body, response.status, response.headers)
+            return JSONResponse(response.body, response.status, response.headers)
+        return StreamingResponse(self._stream(response), media_type="text/event-stream")
 
-    async def _say(self, answer: Answer) -> AsyncIterator[bytes]:
+    async def _stream(self, response: ChatResponse) -> AsyncIterator[bytes]:
         try:
-            for number, chunk in enumerate(answer.chunks):
-                if chunk is END:
-                    raise Broken
+            for number, chunk in enumerate(response.chunks):
+                if chunk is DISCONNECT:
+                    raise Disconnect
                 data = chunk if isinstance(chunk, str) else json.dumps(chunk, ensure_ascii=False)
-                for piece in _cut(f"data: {data}{answer.line_end * 2}".encode(), answer.cut):
-                    yield piece
+                for part in _split(f"data: {data}{response.line_end * 2}".encode(), response.split_bytes):
+                    yield part
                     await asyncio.sleep(0)
-                if answer.pause_after == number:
+                if response.pause_after == number:
                     await asyncio.Event().wait()
-            if answer.done:
-                yield f"data: [DONE]{answer.line_end * 2}".encode()
+            if response.sends_done:
+                yield f"data: [DONE]{response.line_end * 2}".encode()
         except (asyncio.CancelledError, GeneratorExit):
-            self.closed += 1
+            self.disconnects += 1
             raise
 
 
-class Broken(Exception):
-    """Raised in the server to break a connection off."""
+class Disconnect(Exception):
+    """Raised in the server to close a connection."""
 
 
 @contextlib.contextmanager
-def service(*answers: Answer | Failure | Callable[[dict[str, Any]], Answer | Failure]) -> Iterator[Service]:
-    """Serve these answers; give the service, whose `url` is the base URL for a client."""
-    said = Service(answers)
-    app = Starlette(routes=[Route("/v1/chat/completions", said.complete, methods=["POST"])])
+def fake_provider(*responses: AnyResponse | Callable[[dict[str, Any]], AnyResponse]) -> Iterator[FakeProvider]:
+    """Serve these responses, and yield the provider, whose `url` is the base URL for a client."""
+    provider = FakeProvider(responses)
+    app = Starlette(routes=[Route("/v1/chat/completions", provider.complete, methods=["POST"])])
 
-    async def broken(scope: Any, receive: Any, send: Any) -> None:
-        # Uvicorn closes the connection when an app raises; that it did is what is wanted here.
-        with contextlib.suppress(Broken):
+    async def disconnecting_app(scope: Any, receive: Any, send: Any) -> None:
+        # Uvicorn closes the connection when an app raises, which is what the test wants.
+        with contextlib.suppress(Disconnect):
             await app(scope, receive, send)
             return
-        raise ConnectionAbortedError("the test breaks the connection off")
+        raise ConnectionAbortedError("the test closes the connection")
 
-    with serving(broken) as url:
-        said.url = f"{url}/v1"
-        yield said
+    with serving(disconnecting_app) as url:
+        provider.url = f"{url}/v1"
+        yield provider
 
 
-def _cut(data: bytes, size: int | None) -> Iterator[bytes]:
+def _split(data: bytes, size: int | None) -> Iterator[bytes]:
     for start in range(0, len(data), size or len(data)):
         yield data[start : start + (size or len(data))]
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """Give a chunk with one choice, or none where there is neither a delta nor a reason."""
+    """Return a chunk with one choice, or without choices if there is neither a delta nor a finish reason."""
     base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "test", **more}
     if delta is None and finish is None:
         return base | {"choices": []}
     return base | {"choices": [{"index": 0, "delta": delta or {}, "finish_reason": finish}]}
 
 
-def saying(text: str, *, finish: str = "stop", usage: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Give the chunks of a text, word by word."""
-    words = [chunk({"role": "assistant", "content": ""})]
-    words += [chunk({"content": piece}) for piece in _words(text)]
-    words.append(chunk({}, finish))
+def text_chunks(text: str, *, finish: str = "stop", usage: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return the chunks of a text, one per word."""
+    chunks = [chunk({"role": "assistant", "content": ""})]
+    chunks += [chunk({"content": word}) for word in _split_words(text)]
+    chunks.append(chunk({}, finish))
     if usage is not None:
-        words.append(chunk(usage=usage))
-    return words
+        chunks.append(chunk(usage=usage))
+    return chunks
 
 
-def call(index: int | None, id: str | None, name: str | None, arguments: Any = None) -> dict[str, Any]:
-    """Give a piece of a tool call, as it stands in a delta's `tool_calls`; what is `None` is left out."""
+def call_delta(index: int | None, id: str | None, name: str | None, arguments: Any = None) -> dict[str, Any]:
+    """Return a part of a tool call as in a delta's `tool_calls`, without the fields that are `None`."""
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
-    piece = {"index": index, "id": id, "type": "function" if id else None, "function": function}
-    return {key: value for key, value in piece.items() if value is not None}
+    fields = {"index": index, "id": id, "type": "function" if id else None, "function": function}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
-def calling(*calls: tuple[str, str, str], text: str = "") -> list[dict[str, Any]]:
-    """Give the chunks of tool calls (id, name, arguments), side by side, the arguments in two pieces."""
-    chunks = [chunk({"role": "assistant", "content": piece}) for piece in _words(text)]
-    chunks += [chunk({"tool_calls": [call(number, key, name, "")]}) for number, (key, name, _) in enumerate(calls)]
+def call_chunks(*calls: tuple[str, str, str], text: str = "") -> list[dict[str, Any]]:
+    """Return the chunks of interleaved tool calls (id, name, arguments), each with its arguments in two parts."""
+    chunks = [chunk({"role": "assistant", "content": word}) for word in _split_words(text)]
+    chunks += [
+        chunk({"tool_calls": [call_delta(number, key, name, "")]}) for number, (key, name, _) in enumerate(calls)
+    ]
     for half in (slice(None, 4), slice(4, None)):
-        pieces = [call(number, None, None, arguments[half]) for number, (_, _, arguments) in enumerate(calls)]
-        chunks.append(chunk({"tool_calls": pieces}))
+        deltas = [call_delta(number, None, None, arguments[half]) for number, (_, _, arguments) in enumerate(calls)]
+        chunks.append(chunk({"tool_calls": deltas}))
     return [*chunks, chunk({}, "tool_calls")]
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return [word if number == 0 else f" {word}" for number, word in enumerate(text.split(" "))] if text else []

@@ -1,7 +1,8 @@
-"""A process that has a turn and is killed with its nth write of records, before that is done or just after it.
+"""A process that runs a turn and kills itself at its nth write of records, before or right after the write.
 
-Its arguments: a location, the file its tools write to, which write, `before` or `after`, the AG-UI run's id, and `run`
-or `resume`, of the runtime itself, or `harness`, in which it asks for an approval. With 0 it is not killed.
+Its arguments: the store's location, the file its tools write to, the number of the write (0: never), `before` or
+`after`, the AG-UI run's id, and how it runs: `run` or `resume` for the runtime alone, or `harness` for a harness, in
+which one tool needs an approval.
 """
 
 from __future__ import annotations
@@ -26,46 +27,46 @@ SCRIPT = (
 )
 
 
-def agent(log: Path, policy: Literal["allow", "ask"] = "allow") -> AgentRuntime:
-    """Give the agent; its tools write down which calls they ran, and for the second there is a policy."""
+def make_agent(log: Path, policy: Literal["allow", "ask"] = "allow") -> AgentRuntime:
+    """Return the agent. Its tools log the calls they run; `policy` is for the tool `write`."""
 
-    async def note(context: ToolContext) -> str:
+    async def log_call(context: ToolContext) -> str:
         with log.open("a") as file:
             file.write(f"{context.tool_call_id}\n")
         return f"{context.tool_call_id} done"
 
-    tools = [Tool(note, name="read", concurrent=True), Tool(note, name="write", policy=policy)]
+    tools = [Tool(log_call, name="read", concurrent=True), Tool(log_call, name="write", policy=policy)]
     return AgentRuntime(StatelessModel(*SCRIPT), tools=tools, config=RuntimeConfig(system_prompt="Be."))
 
 
-def given(run_id: str) -> dict[str, Any]:
+def make_run_input(run_id: str) -> dict[str, Any]:
     message = {"id": "go", "role": "user", "content": "go"}
     return {"threadId": "t1", "runId": run_id, "messages": [message], "tools": [], "context": []}
 
 
-def mortal(store: Any, at: int, when: str) -> Any:
-    """Let the process be killed with a write of its store."""
+def kill_at_write(store: Any, at: int, when: str) -> Any:
+    """Make a store kill the process at a write."""
     write, left = store.write, at
 
-    async def killing(changes: Any, claim: Any = None) -> Any:
+    async def write_or_die(changes: Any, claim: Any = None) -> Any:
         nonlocal left
         left -= 1
-        mine = left == 0
-        if mine and when == "before":
+        is_last = left == 0
+        if is_last and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        written = await write(changes, claim)
-        if mine:
+        versions = await write(changes, claim)
+        if is_last:
             os.kill(os.getpid(), signal.SIGKILL)
-        return written
+        return versions
 
-    store.write = killing
+    store.write = write_or_die
     return store
 
 
-async def harnessed(store: Any, log: Path) -> None:
-    """Run, or go on with what another process had to leave; approve what is asked for; to the end."""
+async def run_in_harness(store: Any, log: Path) -> None:
+    """Run a turn to its end, or continue one whose process died, and approve every call."""
     runner = AgentRunner(store, on_concurrent_run="enqueue")
-    async with runner, Harness(runner, {"bot": agent(log, "ask")}, recovery=Recovery(max_attempts=99)) as harness:
+    async with runner, Harness(runner, {"bot": make_agent(log, "ask")}, recovery=Recovery(max_attempts=99)) as harness:
         runs = await harness.runs("t1")
         result = await (harness.wait(runs[0].run_id) if runs else harness.run("go", thread_id="t1"))
         while result.state == "waiting_for_approval":
@@ -74,12 +75,14 @@ async def harnessed(store: Any, log: Path) -> None:
 
 
 async def main(location: str, log: str, at: str, when: str, run_id: str, how: str) -> None:
-    store = mortal(store_from_url(location, lease_ttl=1.0), int(at), when)
+    store = kill_at_write(store_from_url(location, lease_ttl=1.0), int(at), when)
     if how == "harness":
-        await harnessed(store, Path(log))
+        await run_in_harness(store, Path(log))
         return
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
-        events = [event.type async for event in await runner.run(getattr(agent(Path(log)), how), given(run_id))]
+        events = [
+            event.type async for event in await runner.run(getattr(make_agent(Path(log)), how), make_run_input(run_id))
+        ]
     print(events[-1])
 
 
