@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from agentrunner._core import Event, __version__
+from agentrunner.agents import text_agent
 from agentrunner.errors import (
     AgentRunnerError,
     ContextWindowExceeded,
@@ -111,6 +112,7 @@ __all__ = [
     "expand",
     "finalize",
     "fold",
+    "text_agent",
     "verify",
 ]
 

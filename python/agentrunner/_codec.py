@@ -1,4 +1,4 @@
-"""Events between Python and JSON."""
+"""Conversions of events between Python and JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 
 def encode(event: EventLike) -> bytes:
-    """Give the JSON of an event (or of a run's input): of a model or dict without its `None` fields.
+    """Return the JSON of an event or of a run's input.
 
-    Raises `InvalidEvent` for a value JSON has no word for: NaN, infinity, a `str` that cannot be UTF-8.
+    The optional fields of `ag_ui` models that are `None` are left out.
+
+    Raises `InvalidEvent` for a value that JSON cannot express: NaN, infinity, a `str` that is not valid UTF-8.
     """
     if isinstance(event, bytes):
         return event
@@ -33,34 +35,35 @@ def encode(event: EventLike) -> bytes:
         if isinstance(event, (Event, bytearray, memoryview)):
             return bytes(event)
         if not isinstance(event, Mapping):
-            # `ag_ui` leaves optional fields that are None out; `exclude_none` would also take a snapshot that is None.
+            # Without `exclude_none`: `ag_ui` leaves out optional fields by itself, and a snapshot may be `None`.
             text: str = event.model_dump_json(by_alias=True)
             return _checked(text.encode(), lambda: event.model_dump(by_alias=True))
         return _checked(_dump(event), lambda: event)
     except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidEvent(f"an event cannot be written as JSON: {error}") from error
+        raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
 
 
 def read_cursor(text: str) -> Cursor:
-    """Give a cursor's place. Raises `InvalidCursor`."""
+    """Return the position that a cursor's text names. Raises `InvalidCursor`."""
     try:
         return _core.parse_cursor(text)
     except UnicodeEncodeError as error:
-        raise InvalidCursor(f"a cursor is digits: {error}") from None
+        raise InvalidCursor(f"a cursor consists of digits: {error}") from None
 
 
 def _dump(value: object) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        # Integers over 64 bits, which the standard library writes; what it cannot write either is refused.
+        # Integers over 64 bits: the standard library can write them, and raises for what it cannot write either.
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _checked(written: bytes, value: Any) -> bytes:
-    """Refuse NaN and infinities: both writers make `null` of them, so only where that stands the value is searched."""
+    """Return the JSON if the value has no NaN or infinity, otherwise raise `InvalidEvent`."""
+    # Both writers turn them into `null`, so only a text with `null` needs a search of the value.
     if b"null" in written and not _finite(value()):
-        raise InvalidEvent("an event cannot be written as JSON: NaN and infinities have no place in it")
+        raise InvalidEvent("the event cannot be written as JSON: it contains NaN or an infinity")
     return written
 
 
@@ -76,16 +79,16 @@ def _finite(value: object) -> bool:
 
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
-"""What may be an integer over 64 bits, of which orjson makes a float."""
+"""Digits of the shortest integer that may not fit into 64 bits; orjson turns such an integer into a float."""
 
 
 def decode(data: bytes) -> Any:
-    """Give the Python value of a JSON text known to be valid."""
+    """Return the Python value of a JSON text that is known to be valid."""
     try:
         if _LONG_NUMBER not in data.translate(_AS_ZEROS):
             return orjson.loads(data)
     except orjson.JSONDecodeError:
-        # Lone surrogates and numbers orjson refuses are kept by the standard library.
+        # The standard library keeps lone surrogates and numbers that orjson refuses.
         pass
     return json.loads(data, parse_int=_integer)
 
@@ -94,12 +97,15 @@ def _integer(text: str) -> int | float:
     try:
         return int(text)
     except ValueError:
-        # Longer than `sys.set_int_max_str_digits` allows.
+        # The number has more digits than `sys.set_int_max_str_digits` allows.
         return float(text)
 
 
 def dump(value: object) -> bytes:
-    """Give the JSON of what `decode` gave: lone surrogates and long integers as they were, `null` for infinities."""
+    """Return the JSON of a value that `decode` returned.
+
+    Lone surrogates and long integers stay as they were; infinities become `null`.
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -108,13 +114,13 @@ def dump(value: object) -> bytes:
 
 
 def to_dict(data: bytes) -> dict[str, Any]:
-    """Give an event as a dict."""
+    """Return an event as a dict."""
     value: dict[str, Any] = decode(data)
     return value
 
 
 def to_model(data: bytes) -> BaseModel:
-    """Give an event as its `ag_ui.core` model; of an unknown kind as a `BaseEvent`-less plain model is refused."""
+    """Return an event as its `ag_ui.core` model. Raises `pydantic.ValidationError` for an unknown kind."""
     model: BaseModel = _adapter().validate_json(data)
     return model
 

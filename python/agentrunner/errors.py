@@ -1,35 +1,41 @@
-"""Every exception of the package. All derive from `AgentRunnerError`."""
+"""All exceptions of the package; every one derives from `AgentRunnerError`."""
 
 
 class AgentRunnerError(Exception):
-    """Base of every error this package raises."""
+    """Base class of every error that this package raises."""
 
 
 class InvalidEvent(AgentRunnerError, ValueError):
-    """Raised when an event is refused: not JSON, not an object, no `type`, a missing or empty id, over a limit."""
+    """Raised when an event is refused: not a JSON object, no `type`, a bad id, over a limit."""
 
 
 class InvalidEventSequence(AgentRunnerError, ValueError):
-    """Raised when each event is fine but not in this order; the message names the rule, the event and the id."""
+    """Raised when events are in a forbidden order.
+
+    The message names the rule, the event and the id.
+    """
 
 
 class InvalidInput(AgentRunnerError, ValueError):
-    """Raised when a run's input is refused; nothing was started."""
+    """Raised when an argument is refused, a run's input for example; nothing was started."""
 
 
 class ThreadAlreadyRunning(AgentRunnerError, RuntimeError):
-    """Raised when the thread has a run already. The message is exactly `Thread already running`."""
+    """Raised when the thread already has a run.
+
+    The message is exactly `Thread already running`, as CopilotKit's clients expect.
+    """
 
     def __init__(self, message: str = "Thread already running") -> None:
         super().__init__(message)
 
 
 class RunAlreadyExists(AgentRunnerError, ValueError):
-    """Raised when a run id was used before, in any thread of the store; nothing was started."""
+    """Raised when a run id was used before, in any thread; nothing was started."""
 
 
 class ThreadNotFound(AgentRunnerError, LookupError):
-    """Raised when a verb names a thread the store does not have."""
+    """Raised when the store does not have the thread."""
 
 
 class LeaseLost(AgentRunnerError, RuntimeError):
@@ -37,22 +43,26 @@ class LeaseLost(AgentRunnerError, RuntimeError):
 
 
 class InvalidRecord(AgentRunnerError, ValueError):
-    """Raised when a record cannot be kept as it is asked for; nothing was written."""
+    """Raised when a record is not valid; nothing was written."""
 
 
 class RecordConflict(AgentRunnerError, RuntimeError):
-    """Raised when a record is not of the version a change expects; nothing was written. `kind` and `key` name it."""
+    """Raised when a record has another version than expected; nothing was written.
+
+    `kind` and `key` name the record.
+    """
 
     def __init__(self, kind: str, key: str) -> None:
-        super().__init__(f"the {kind} '{key}' has been changed meanwhile; nothing was written: read it again")
+        super().__init__(f"the {kind} '{key}' was changed in the meantime; nothing was written, read it again")
         self.kind = kind
         self.key = key
 
 
 class RunRefused(AgentRunnerError):
-    """Raised when the harness does not let a run in; nothing was started. `reasons` are the policy's, if it was that.
+    """Raised when the harness does not admit a run; nothing was started.
 
-    Its `code` is that of the `RUN_ERROR` the readers of such a run get, here and below.
+    `reasons` are those of the policy that refused it. Its `code`, here and in the subclasses, is that of the
+    `RUN_ERROR` that readers of such a run get.
     """
 
     code = "RUN_REFUSED"
@@ -63,39 +73,42 @@ class RunRefused(AgentRunnerError):
 
 
 class InterruptsOpen(RunRefused):
-    """Raised when a run does not answer every open interrupt of its thread, or those are being acted upon."""
+    """Raised when a run leaves an open interrupt of its thread unanswered.
+
+    It is also raised while an answer to an interrupt is being acted upon.
+    """
 
     code = "INTERRUPTS_OPEN"
 
 
 class AlreadyDecided(RunRefused):
-    """Raised when an approval has been decided otherwise, or what was decided has been done."""
+    """Raised when an approval was decided otherwise, or the decision was carried out."""
 
     code = "ALREADY_DECIDED"
 
 
 class ApprovalExpired(RunRefused):
-    """Raised when an approval is given after its time; it can only be rejected."""
+    """Raised when an approval is granted after its time; it can only be rejected."""
 
     code = "APPROVAL_EXPIRED"
 
 
 class ApprovalNotFound(RunRefused, LookupError):
-    """Raised when there is no such approval, or a run answers an interrupt its thread does not have."""
+    """Raised when there is no such approval, or no such interrupt in the thread."""
 
     code = "APPROVAL_NOT_FOUND"
 
 
 class RunNotFound(AgentRunnerError, LookupError):
-    """Raised when the harness knows no run of that id."""
+    """Raised when the harness has no run with that id."""
 
 
 class AgentNotFound(AgentRunnerError, LookupError):
-    """Raised when the harness has no agent of that name."""
+    """Raised when the harness has no agent with that name."""
 
 
 class CursorError(AgentRunnerError, ValueError):
-    """Base of what can be wrong with a cursor."""
+    """Base class of the errors about cursors."""
 
 
 class InvalidCursor(CursorError):
@@ -103,15 +116,21 @@ class InvalidCursor(CursorError):
 
 
 class CursorExpired(CursorError):
-    """Raised when the frames behind a cursor are no longer kept; connect without one. HTTP 410."""
+    """Raised when the frames after a cursor are no longer kept (HTTP 410).
+
+    Connect again without a cursor.
+    """
 
 
 class CursorAhead(CursorError):
-    """Raised when a cursor is ahead of all the thread ever had; connect without one. HTTP 409."""
+    """Raised when the thread was never as far as the cursor (HTTP 409).
+
+    Connect again without a cursor.
+    """
 
 
 class RunnerClosed(AgentRunnerError, RuntimeError):
-    """Raised when a closed runner is used, or one that belongs to another event loop."""
+    """Raised when a runner is closed, draining, or belongs to another event loop."""
 
 
 class StoreError(AgentRunnerError):
@@ -123,19 +142,19 @@ class StoreFull(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """Raised when the file is no SQLite database, or a damaged one."""
+    """Raised when the file is damaged or is not a SQLite database."""
 
 
 class StoreReadOnly(StoreError):
-    """Raised when the file may not be written."""
+    """Raised when the file must not be written."""
 
 
 class StoreTooNew(StoreError):
-    """Raised when the file was written by a newer version of this package."""
+    """Raised when a newer version of this package wrote the file."""
 
 
 class StoreForked(StoreError):
-    """Raised when a store is used in a process forked after it was opened."""
+    """Raised when a store is used in a process that was forked after it was opened."""
 
 
 class StoreClosed(StoreError):
@@ -143,7 +162,10 @@ class StoreClosed(StoreError):
 
 
 class RecordDamaged(StoreError):
-    """Raised when a record, or one it stands on, is not what was written. `kind` and `key` name it."""
+    """Raised when a record, or one that it refers to, is damaged or missing.
+
+    `kind` and `key` name the record.
+    """
 
     def __init__(self, kind: str, key: str) -> None:
         super().__init__(f"the {kind} '{key}' is damaged or missing")
@@ -152,26 +174,27 @@ class RecordDamaged(StoreError):
 
 
 class RecordTooNew(StoreTooNew):
-    """Raised when a record was written by a newer version of this package."""
+    """Raised when a newer version of this package wrote the record."""
 
 
 class SessionNotFound(AgentRunnerError, LookupError):
-    """Raised when a verb names a session, or a checkpoint of one, that the store does not have."""
+    """Raised when the store does not have the session or the checkpoint."""
 
 
 class SessionAlreadyExists(AgentRunnerError, ValueError):
-    """Raised when a session is made whose id another has; nothing was written."""
+    """Raised when another session has the id; nothing was written."""
 
 
 class LlmError(AgentRunnerError):
-    """Base of what can go wrong with a model's service. The texts name no key, and nothing of what was asked.
+    """Base class of the errors of a model service.
 
-    `status` is the service's HTTP status where there was one, `retry_after` the seconds it asked to wait, `detail` its
-    own words, which may hold what was asked: for logs, and noted below a traceback.
+    The message contains no key and nothing of the request. `status` is the service's HTTP status, if there was one,
+    `retry_after` the seconds it asked to wait. `detail` is the service's own text, which may contain the request: it is
+    meant for logs, and is added below a traceback.
     """
 
     retryable: bool = False
-    """Whether the same question may be answered later."""
+    """Whether the same request may succeed later."""
 
     def __init__(
         self,
@@ -190,13 +213,13 @@ class LlmError(AgentRunnerError):
 
 
 class LlmRateLimited(LlmError):
-    """Raised when the service takes no more questions for now."""
+    """Raised when the service accepts no more requests for now."""
 
     retryable = True
 
 
 class LlmQuotaExhausted(LlmError):
-    """Raised when the account has used up what it paid for."""
+    """Raised when the account has used up its quota."""
 
 
 class LlmOverloaded(LlmError):
@@ -206,44 +229,44 @@ class LlmOverloaded(LlmError):
 
 
 class LlmUnreachable(LlmError):
-    """Raised when the service could not be reached in time, or the connection broke before the answer was whole."""
+    """Raised when the service timed out, or the connection broke within the response."""
 
     retryable = True
 
 
 class LlmContextTooLong(LlmError):
-    """Raised when the messages and tools are more than the model takes."""
+    """Raised when the messages and tools are longer than the model accepts."""
 
 
 class ContextWindowExceeded(LlmContextTooLong):
-    """Raised when even what must be kept of a conversation is more than fits; nothing was asked."""
+    """Raised when what must be kept of a conversation does not fit; nothing was sent."""
 
 
 class LlmRefused(LlmError):
-    """Raised when the service withheld the answer for what was asked, or for what would have been said."""
+    """Raised when the service withheld a response because of its content."""
 
 
 class LlmUnauthorized(LlmError):
-    """Raised when the service does not take the key, or the key may not use the model."""
+    """Raised when the key is not valid, or may not use the model."""
 
 
 class LlmRequestInvalid(LlmError):
-    """Raised when the service does not take the question as it is: no such model, settings, a tool's schema."""
+    """Raised when the service rejects the request: its model, settings, or a tool's schema."""
 
 
 class LlmResponseInvalid(LlmError):
-    """Raised when what the service said is not of its protocol."""
+    """Raised when the response does not follow the service's protocol."""
 
     retryable = True
 
 
 class SkillInvalid(AgentRunnerError, ValueError):
-    """Raised when a skill has no proper name, description or instructions, or another has its name."""
+    """Raised when a skill has a bad name, description or instructions, or a duplicate name."""
 
 
 class ToolNameClash(AgentRunnerError, ValueError):
-    """Raised when two tools have one name, which is `name`."""
+    """Raised when two tools have the same name, which is `name`."""
 
     def __init__(self, name: str, owner: str, other: str) -> None:
-        super().__init__(f"two tools are called '{name}': one of {owner}, one of {other}")
+        super().__init__(f"two tools are called '{name}', one of {owner} and one of {other}; rename one of them")
         self.name = name

@@ -1,4 +1,4 @@
-"""Functions over events: any iterable of `ag_ui` models, dicts, JSON `bytes` or `str`, or `Event`s."""
+"""Functions on events: any iterable of `ag_ui` models, dicts, JSON as `bytes` or `str`, or `Event`s."""
 
 from __future__ import annotations
 
@@ -17,27 +17,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What a client holds after replaying events."""
+    """The messages and the state that a client holds after replaying events."""
 
     messages: list[dict[str, Any]]
-    """AG-UI messages in the order the client shows them, as dicts of the wire's field names."""
+    """AG-UI messages in the order in which the client shows them, as dicts with the wire's field names."""
     state: Any
     """The shared state, any JSON value; `{}` where no event set one."""
 
 
 def compact(events: Iterable[EventLike]) -> list[Event]:
-    """Give a shorter stream that replays to the same messages and state.
+    """Return a shorter stream that replays to the same messages and state.
 
-    The deltas of a message or tool call become one, in the place where it started; state events become one snapshot.
-    Faithful, idempotent, and unknown kinds pass unchanged. Raises `InvalidEvent`.
+    The deltas of a message or tool call become one delta, in the place where it started, and state events become one
+    snapshot. Compacting twice changes nothing more, and events of unknown kinds pass unchanged.
+
+    Args:
+        events: The events of one or more runs.
+
+    Returns:
+        The compacted events.
+
+    Raises:
+        InvalidEvent: An event is not valid.
+
+    Example::
+
+        stored = compact(events)
+
     """
     return _core.compact(events)
 
 
 def fold(events: Iterable[EventLike]) -> Folded:
-    """Give the messages and the state a client holds after replaying the events (`@ag-ui/client` 1.0.0).
+    """Return the messages and the state that a client holds after replaying the events.
 
-    Chunks are expanded first. Raises `InvalidEvent`, and `InvalidEventSequence` for chunks that cannot be expanded.
+    It does as `@ag-ui/client` 1.0.0 does. Chunks are expanded first.
+
+    Args:
+        events: The events of one or more runs.
+
+    Returns:
+        Messages and state.
+
+    Raises:
+        InvalidEvent: An event is not valid.
+        InvalidEventSequence: A chunk cannot be expanded.
+
+    Example::
+
+        print(fold(events).messages)
+
     """
     messages, state = _core.fold(events)
     return Folded(decode(messages), decode(state))
@@ -46,22 +75,65 @@ def fold(events: Iterable[EventLike]) -> Folded:
 def finalize(
     events: Iterable[EventLike], *, stop_requested: bool = False, interruption_message: str | None = None
 ) -> list[Event]:
-    """Give the events that end a run cut short: what is open is closed, and a terminal event written.
+    """Return the events that end a run that was cut short.
 
-    `RUN_FINISHED` if a stop was requested, else `RUN_ERROR` (code `INCOMPLETE_STREAM`) with the interruption's message.
-    Nothing for a run that has its terminal event. Raises `InvalidEvent`.
+    They close what is open, and end with `RUN_FINISHED` if a stop was requested, otherwise with `RUN_ERROR` (code
+    `INCOMPLETE_STREAM`).
+
+    Args:
+        events: The events of the run so far.
+        stop_requested: Whether the run was stopped on request.
+        interruption_message: The message of the `RUN_ERROR`, and of the results of tool calls that have none.
+
+    Returns:
+        The events to append; none if the run has its terminal event.
+
+    Raises:
+        InvalidEvent: An event is not valid.
+
+    Example::
+
+        events += finalize(events, stop_requested=True)
+
     """
     return _core.finalize(events, stop_requested, interruption_message)
 
 
 def verify(events: Iterable[EventLike]) -> None:
-    """Raise `InvalidEventSequence` at the first event AG-UI's `verifyEvents` (1.0.0) would refuse."""
+    """Check the order of events by the rules of AG-UI's `verifyEvents` (1.0.0).
+
+    Args:
+        events: The events of one or more runs.
+
+    Raises:
+        InvalidEvent: An event is not valid.
+        InvalidEventSequence: An event is not allowed in its place; the message names the rule, the event and the id.
+
+    Example::
+
+        verify(events)
+
+    """
     _core.verify(events)
 
 
 def expand(events: Iterable[EventLike]) -> list[Event]:
-    """Give the events with each `*_CHUNK` written as the START, CONTENT (or ARGS) and END it stands for.
+    """Return the events with each `*_CHUNK` replaced by the START, CONTENT (or ARGS) and END it stands for.
 
-    Raises `InvalidEventSequence` for a chunk that does not say what it belongs to.
+    Args:
+        events: The events of one or more runs.
+
+    Returns:
+        The expanded events.
+
+    Raises:
+        InvalidEvent: An event is not valid.
+        InvalidEventSequence: A chunk does not name the message or tool call that it belongs to.
+
+    Example::
+
+        for event in expand(events):
+            print(event.type)
+
     """
     return _core.expand(events)

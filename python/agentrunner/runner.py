@@ -20,17 +20,24 @@ from agentrunner.running.maintenance import Maintenance
 from agentrunner.running.recording import RecordingLimits
 from agentrunner.running.stats import Stats
 from agentrunner.running.table import RunTable
+from agentrunner.stores.urls import store_from_url
 from agentrunner.threads import Threads
-from agentrunner.types import OnConcurrentRun, Retention
+from agentrunner.types import OnConcurrentRun, Retention, RunnerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import Unpack
 
     from ag_ui.core import RunAgentInput
 
     from agentrunner.stores import Store
+    from agentrunner.stores.backends import StoreOptions
     from agentrunner.types import Agent
+
+    class UrlOptions(RunnerOptions, StoreOptions, total=False):
+        """The options of the runner, and those of the store that the URL names."""
+
 
 MIB = 1 << 20
 
@@ -82,7 +89,7 @@ class AgentRunner:
         self._cache = CompactedCache()
         self.stats = Stats(self._table.live_runs)
         """Counters of what the runner has done."""
-        self.threads = Threads(self)
+        self.threads = Threads(self.open, self.snapshot)
         """Verbs for threads: list, get, messages, events, state, rename, archive, delete, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
         self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run)
@@ -90,6 +97,34 @@ class AgentRunner:
         self._opening: asyncio.Future[None] | None = None
         self._is_closed = False
         self._is_draining = False
+
+    @staticmethod
+    def from_url(url: str, **options: Unpack[UrlOptions]) -> AgentRunner:
+        """Make a runner for the store that a URL names.
+
+        Args:
+            url: `memory:`, the path of a SQLite file or `sqlite:///path`, `redis://…`, `rediss://…`,
+                `postgresql://…`, or `postgres://…`.
+            **options: Options of `AgentRunner` and of the store, such as `retention` and `lease_ttl`.
+
+        Returns:
+            The runner, which is not open yet.
+
+        Raises:
+            ImportError: The store's client library is not installed; the text has the command that installs it.
+            TypeError: Neither the runner nor the store has such an option.
+            ValueError: The scheme is unknown, or an option is not valid.
+
+        Example::
+
+            async with AgentRunner.from_url("postgresql://app@db/app", lease_ttl=20.0) as runner:
+                print(await runner.threads.list())
+
+        """
+        store_options: dict[str, Any] = {**options}
+        names = RunnerOptions.__annotations__.keys() & store_options.keys()
+        runner_options: dict[str, Any] = {name: store_options.pop(name) for name in names}
+        return AgentRunner(store_from_url(url, **store_options), **runner_options)
 
     # Opening and closing
 

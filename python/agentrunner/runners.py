@@ -5,18 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from agentrunner.runner import AgentRunner
-from agentrunner.stores.memory import MIB, MemoryStore
+from agentrunner.stores.memory import MemoryStore
 from agentrunner.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     import os
+    from typing import Unpack
 
     from agentrunner.stores import Store
-    from agentrunner.types import OnConcurrentRun, Retention
+    from agentrunner.types import RunnerOptions
+
+MIB = 1 << 20
 
 
 class SqliteAgentRunner(AgentRunner):
-    """An `AgentRunner` on one SQLite file; the options are those of `SqliteStore` and `AgentRunner`."""
+    """An `AgentRunner` on one SQLite file, which the processes of one machine may share.
+
+    Args:
+        path: The file; it is created if it does not exist.
+        durability: `balanced` survives the death of the process at any time, and a power cut but for the last events
+            of live runs. `strict` waits for the disk with every batch.
+        lease_ttl: Seconds after which the runs of a silent process are taken over.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+        **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
+
+    Raises:
+        ValueError: An option is not valid, or the path is `:memory:`.
+
+    Example::
+
+        async with SqliteAgentRunner("threads.db") as runner:
+            print(await runner.threads.list())
+
+    """
 
     def __init__(
         self,
@@ -25,12 +46,10 @@ class SqliteAgentRunner(AgentRunner):
         durability: Literal["balanced", "strict"] = "balanced",
         lease_ttl: float = 10.0,
         resume_window: float = 300.0,
-        on_concurrent_run: OnConcurrentRun = "reject",
-        retention: Retention | None = None,
-        **limits: int,
+        **options: Unpack[RunnerOptions],
     ) -> None:
         store = SqliteStore(path, durability=durability, lease_ttl=lease_ttl, resume_window=resume_window)
-        super().__init__(store, on_concurrent_run=on_concurrent_run, retention=retention, **limits)
+        super().__init__(store, **options)
         self.path = store.path
 
     def __repr__(self) -> str:
@@ -38,7 +57,24 @@ class SqliteAgentRunner(AgentRunner):
 
 
 class InMemoryAgentRunner(AgentRunner):
-    """An `AgentRunner` that keeps threads in memory; the options are those of `MemoryStore` and `AgentRunner`."""
+    """An `AgentRunner` that keeps threads in this process's memory, up to a limit.
+
+    Args:
+        max_threads: Number of threads kept at most; the least recently used is dropped first.
+        max_runs_per_thread: Number of stored runs kept at most of one thread; its oldest is dropped first.
+        max_bytes: Bytes of compacted events kept at most.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+        **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
+
+    Raises:
+        ValueError: An option is not valid.
+
+    Example::
+
+        async with InMemoryAgentRunner(max_threads=100) as runner:
+            print(await runner.threads.list())
+
+    """
 
     def __init__(
         self,
@@ -47,9 +83,7 @@ class InMemoryAgentRunner(AgentRunner):
         max_runs_per_thread: int = 100,
         max_bytes: int = 512 * MIB,
         resume_window: float = 300.0,
-        on_concurrent_run: OnConcurrentRun = "reject",
-        retention: Retention | None = None,
-        **limits: int,
+        **options: Unpack[RunnerOptions],
     ) -> None:
         store = MemoryStore(
             max_threads=max_threads,
@@ -57,13 +91,29 @@ class InMemoryAgentRunner(AgentRunner):
             max_bytes=max_bytes,
             resume_window=resume_window,
         )
-        super().__init__(store, on_concurrent_run=on_concurrent_run, retention=retention, **limits)
+        super().__init__(store, **options)
 
 
 class PostgresAgentRunner(AgentRunner):
-    """An `AgentRunner` on PostgreSQL; the options are those of `PostgresStore` and `AgentRunner`.
+    """An `AgentRunner` on PostgreSQL, which processes on many machines may share.
 
-    Raises `ImportError`, saying how to install it, where psycopg is missing.
+    Args:
+        dsn: The address, as libpq reads it.
+        schema: The database schema of the tables; it is created if it does not exist.
+        lease_ttl: Seconds after which the runs of a silent process are taken over.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+        pool_size: Number of connections at most, at least 2.
+        **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
+
+    Raises:
+        ImportError: psycopg is not installed; the text has the command that installs it.
+        ValueError: An option is not valid.
+
+    Example::
+
+        async with PostgresAgentRunner("postgresql://app@db/app", schema="agents") as runner:
+            print(await runner.threads.list())
+
     """
 
     def __init__(
@@ -74,27 +124,41 @@ class PostgresAgentRunner(AgentRunner):
         lease_ttl: float = 10.0,
         resume_window: float = 300.0,
         pool_size: int = 8,
-        on_concurrent_run: OnConcurrentRun = "reject",
-        retention: Retention | None = None,
-        **limits: int,
+        **options: Unpack[RunnerOptions],
     ) -> None:
         from agentrunner.stores.postgres import PostgresStore
 
         store = PostgresStore(
             dsn, schema=schema, lease_ttl=lease_ttl, resume_window=resume_window, pool_size=pool_size
         )  # fmt: skip
-        super().__init__(store, on_concurrent_run=on_concurrent_run, retention=retention, **limits)
+        super().__init__(store, **options)
         self.schema = schema
 
     def __repr__(self) -> str:
-        # Not the address: it may hold a password.
+        # Without the address, which may hold a password.
         return f"PostgresAgentRunner(schema={self.schema!r})"
 
 
 class RedisAgentRunner(AgentRunner):
-    """An `AgentRunner` on Redis; the options are those of `RedisStore` and `AgentRunner`.
+    """An `AgentRunner` on Redis, which processes on many machines may share.
 
-    Raises `ImportError`, saying how to install it, where redis-py is missing.
+    Args:
+        url: The address, `redis://…` or `rediss://…`.
+        prefix: The beginning of every key, so that several applications can share one Redis.
+        lease_ttl: Seconds after which the runs of a silent process are taken over.
+        resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
+        history: A store for finished runs, PostgreSQL for example; `None` keeps them in Redis too.
+        **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
+
+    Raises:
+        ImportError: redis-py is not installed; the text has the command that installs it.
+        ValueError: An option is not valid.
+
+    Example::
+
+        async with RedisAgentRunner("redis://localhost:6379/0") as runner:
+            print(await runner.threads.list())
+
     """
 
     def __init__(
@@ -105,18 +169,16 @@ class RedisAgentRunner(AgentRunner):
         lease_ttl: float = 10.0,
         resume_window: float = 300.0,
         history: Store | None = None,
-        on_concurrent_run: OnConcurrentRun = "reject",
-        retention: Retention | None = None,
-        **limits: int,
+        **options: Unpack[RunnerOptions],
     ) -> None:
         from agentrunner.stores.redis import RedisStore
 
         store = RedisStore(
             url, prefix=prefix, lease_ttl=lease_ttl, resume_window=resume_window, history=history
         )  # fmt: skip
-        super().__init__(store, on_concurrent_run=on_concurrent_run, retention=retention, **limits)
+        super().__init__(store, **options)
         self.prefix = prefix
 
     def __repr__(self) -> str:
-        # Not the address: it may hold a password.
+        # Without the address, which may hold a password.
         return f"RedisAgentRunner(prefix={self.prefix!r})"

@@ -1,4 +1,4 @@
-"""The verbs over threads."""
+"""The verbs for threads."""
 
 from __future__ import annotations
 
@@ -10,21 +10,34 @@ from agentrunner.events import Folded, fold
 from agentrunner.types import ANY_SCOPE, AnyScope
 
 if TYPE_CHECKING:
-    # `list` is a verb in this class.
+    # `list` is a verb of this class.
     import builtins
+    from collections.abc import Awaitable, Callable
 
     from agentrunner._core import Event
-    from agentrunner.runner import AgentRunner
+    from agentrunner.reading.stream import OpeningStream
+    from agentrunner.stores import Store
     from agentrunner.types import ThreadSummary
 
-PAGE = 512 * 1024
+MAX_LIST = 10_000
+"""Greatest number of threads that one `list` returns."""
 
 
 class Threads:
-    """What is kept of threads, and what is done to them: `runner.threads`."""
+    """What a runner keeps of its threads, and what can be done to them: `runner.threads`.
 
-    def __init__(self, runner: AgentRunner) -> None:
-        self._runner = runner
+    Every verb may raise `StoreError`, and `RunnerClosed` once the runner is closed.
+
+    Example::
+
+        for thread in await runner.threads.list(limit=20):
+            print(thread.updated, thread.name or thread.thread_id)
+
+    """
+
+    def __init__(self, open: Callable[[], Awaitable[Store]], snapshot: Callable[[str], OpeningStream]) -> None:
+        self._open = open
+        self._snapshot = snapshot
 
     async def list(
         self,
@@ -35,51 +48,178 @@ class Threads:
         agent_id: str | None = None,
         scope: str | AnyScope | None = ANY_SCOPE,
     ) -> list[ThreadSummary]:
-        """Give threads with a stored run or a live one, the most recently updated first; `before`: the last one seen.
+        """Return threads that have a stored run or a live one, the most recently updated first.
 
-        `scope`: only those of that scope; with `None` those that have none.
-        Raises `InvalidInput` for a limit outside 1 to 10,000.
+        Args:
+            limit: How many at most, from 1 to 10,000.
+            before: The last thread of the previous page; `None` returns the first page.
+            include_archived: Whether archived threads are listed too.
+            agent_id: List only threads of this agent.
+            scope: List only threads of this scope; `None` lists those without one.
+
+        Returns:
+            The threads.
+
+        Raises:
+            InvalidInput: The limit is out of range.
+
+        Example::
+
+            page = await runner.threads.list(limit=20)
+            next_page = await runner.threads.list(limit=20, before=page[-1])
+
         """
-        if not 1 <= limit <= 10_000:
-            raise InvalidInput(f"limit must be from 1 to 10000, not {limit}")
-        behind = (before.updated_at, before.thread_id) if before else None
-        return await (await self._runner.opened()).threads(limit, behind, include_archived, agent_id, scope)
+        if not 1 <= limit <= MAX_LIST:
+            raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit}")
+        position = (before.updated_at, before.thread_id) if before else None
+        return await (await self._open()).threads(limit, position, include_archived, agent_id, scope)
 
     async def get(self, thread_id: str) -> ThreadSummary:
-        """Give one thread, also one whose first run is live. Raises `ThreadNotFound`."""
-        return await (await self._runner.opened()).thread(thread_id)
+        """Return one thread, also one whose first run is live.
+
+        Args:
+            thread_id: The thread.
+
+        Returns:
+            The thread as `list` shows it.
+
+        Raises:
+            ThreadNotFound: The store has no such thread.
+
+        Example::
+
+            print((await runner.threads.get("t1")).running)
+
+        """
+        return await (await self._open()).thread(thread_id)
 
     async def events(self, thread_id: str) -> builtins.list[Event]:
-        """Give the thread's compacted events: its stored runs, and of a live one what is durable. Unknown: none."""
-        stream = await self._runner.snapshot(thread_id)
-        return [event async for event in stream]
+        """Return the thread's compacted events: of its stored runs, and what is durable of a live one.
+
+        Args:
+            thread_id: The thread. An unknown one has no events.
+
+        Returns:
+            The events in their order.
+
+        Example::
+
+            types = [event.type for event in await runner.threads.events("t1")]
+
+        """
+        return [event async for event in self._snapshot(thread_id)]
 
     async def folded(self, thread_id: str) -> Folded:
-        """Give the messages and the state a client holds after replaying the thread."""
+        """Return the messages and the state that a client holds after replaying the thread.
+
+        Args:
+            thread_id: The thread. An unknown one has no messages, and `{}` as state.
+
+        Returns:
+            Messages and state.
+
+        Example::
+
+            folded = await runner.threads.folded("t1")
+            print(folded.messages, folded.state)
+
+        """
         events = await self.events(thread_id)
-        # Off the loop: a long thread takes longer than other tasks should wait.
+        # In a thread: to fold a long thread takes longer than the event loop may be held up.
         return await asyncio.to_thread(fold, events)
 
     async def messages(self, thread_id: str) -> builtins.list[dict[str, Any]]:
-        """Give the thread's messages, as a client shows them. Unknown thread: none."""
+        """Return the thread's messages as a client shows them.
+
+        Args:
+            thread_id: The thread. An unknown one has none.
+
+        Returns:
+            AG-UI messages as dicts with the wire's field names.
+
+        Example::
+
+            print([message["content"] for message in await runner.threads.messages("t1")])
+
+        """
         return (await self.folded(thread_id)).messages
 
     async def state(self, thread_id: str) -> Any:
-        """Give the thread's shared state; `{}` where nothing set one."""
+        """Return the thread's shared state.
+
+        Args:
+            thread_id: The thread.
+
+        Returns:
+            Any JSON value; `{}` if no event has set one.
+
+        Example::
+
+            print(await runner.threads.state("t1"))
+
+        """
         return (await self.folded(thread_id)).state
 
     async def rename(self, thread_id: str, name: str | None) -> None:
-        """Name the thread, or with `None` take its name away. Raises `ThreadNotFound`."""
-        await (await self._runner.opened()).rename(thread_id, name)
+        """Set the thread's name.
+
+        Args:
+            thread_id: The thread.
+            name: The name; `None` removes it.
+
+        Raises:
+            ThreadNotFound: The store has no such thread.
+
+        Example::
+
+            await runner.threads.rename("t1", "Holiday plans")
+
+        """
+        await (await self._open()).rename(thread_id, name)
 
     async def archive(self, thread_id: str, archived: bool = True) -> None:
-        """Mark the thread as archived, or no longer. Raises `ThreadNotFound`."""
-        await (await self._runner.opened()).archive(thread_id, archived)
+        """Mark the thread as archived, or as no longer archived.
+
+        Args:
+            thread_id: The thread.
+            archived: Whether it is archived from now on.
+
+        Raises:
+            ThreadNotFound: The store has no such thread.
+
+        Example::
+
+            await runner.threads.archive("t1")
+
+        """
+        await (await self._open()).archive(thread_id, archived)
 
     async def delete(self, thread_id: str) -> None:
-        """Remove the thread and all it has, for good. Raises `ThreadNotFound`, `ThreadAlreadyRunning`."""
-        await (await self._runner.opened()).delete(thread_id)
+        """Remove the thread and everything that belongs to it, for good.
+
+        Args:
+            thread_id: The thread.
+
+        Raises:
+            ThreadNotFound: The store has no such thread.
+            ThreadAlreadyRunning: The thread has a live run; stop it first.
+
+        Example::
+
+            await runner.threads.delete("t1")
+
+        """
+        await (await self._open()).delete(thread_id)
 
     async def clear(self, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
-        """Remove every thread that has no live run, for good; with `scope` only those of that scope."""
-        await (await self._runner.opened()).clear(scope)
+        """Remove every thread that has no live run, for good.
+
+        Args:
+            scope: Remove only threads of this scope; `None` removes those without one.
+
+        Example::
+
+            await runner.threads.clear(scope="alice")
+
+        """
+        await (await self._open()).clear(scope)

@@ -1,10 +1,11 @@
-"""What users hand in and get back."""
+"""What users pass to the package and get back from it."""
 
 from __future__ import annotations
 
+import datetime
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -31,17 +32,18 @@ class AnyScope(enum.Enum):
 
 
 ANY_SCOPE: Final = AnyScope.ANY_SCOPE
-"""Threads of any scope, where `None` means those that have none."""
+"""Threads of any scope, whereas `None` means threads without one."""
 
 
 class AgentObject(Protocol):
-    """An agent: its `run` yields the events of a run. What `ag-ui-langgraph`, `ag-ui-adk` and others already are.
+    """An agent: its `run` yields the events of a run, as the agents of `ag-ui-langgraph` and others do.
 
-    If it has `abort_run()`, that is called when the run is stopped; if it has `agent_id`, the thread list shows it.
+    If it has `abort_run()`, the runner calls that when the run is stopped. If it has `agent_id`, the thread list
+    shows it.
     """
 
     def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:
-        """Yield the events of the run, `RUN_STARTED` first."""
+        """Yield the events of the run; the runner adds `RUN_STARTED` and `RUN_FINISHED` where they are missing."""
         ...
 
 
@@ -53,23 +55,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long finished runs are kept. A thread's oldest go first, so that what is left of it is a whole chain."""
+    """How long finished runs are kept. A thread's oldest runs go first, so that the rest stays a complete chain.
+
+    Args:
+        max_age: Seconds since a run's end after which it is removed; `None` keeps runs of any age.
+        max_runs: Number of newest runs that a thread keeps; `None` keeps all.
+
+    Raises:
+        ValueError: `max_age` is negative, or `max_runs` is not a positive integer.
+
+    Example::
+
+        runner = SqliteAgentRunner("threads.db", retention=Retention(max_age=30 * 24 * 3600.0))
+
+    """
 
     max_age: float | None = None
-    """Seconds since a run's end; `None`: of any age."""
     max_runs: int | None = None
-    """How many runs a thread keeps, its newest; `None`: all."""
 
     def __post_init__(self) -> None:
         if self.max_age is not None and not self.max_age >= 0:
-            raise ValueError(f"max_age is a number of seconds, not {self.max_age!r}")
+            raise ValueError(f"max_age must be a number of seconds, not {self.max_age!r}")
         if self.max_runs is not None and (not isinstance(self.max_runs, int) or self.max_runs < 1):
-            raise ValueError(f"max_runs is a positive integer, not {self.max_runs!r}")
+            raise ValueError(f"max_runs must be a positive integer, not {self.max_runs!r}")
+
+
+class RunnerOptions(TypedDict, total=False):
+    """The keyword options of `AgentRunner`, which all its subclasses take too."""
+
+    on_concurrent_run: OnConcurrentRun
+    retention: Retention | None
+    max_event_bytes: int
+    max_id_bytes: int
+    live_window_bytes: int
+    max_pending_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadSummary:
-    """A thread as a list shows it. Times are milliseconds since 1970."""
+    """A thread as a list shows it."""
 
     thread_id: str
     name: str | None
@@ -77,10 +101,24 @@ class ThreadSummary:
     archived: bool
     running: bool
     runs: int
-    """How many runs are stored."""
+    """Number of stored runs."""
     created_at: int
-    """When its first run ended; while that is live, when it began."""
+    """Milliseconds since 1970 until its first run ended; until that run began, while it is live."""
     updated_at: int
-    """When its last run ended; while the first is live, when that began."""
+    """Milliseconds since 1970 until its last run ended; until its first run began, while that is live."""
     scope: str | None = None
-    """Whose it is."""
+    """Owner of the thread, if it has one."""
+
+    @property
+    def created(self) -> datetime.datetime:
+        """The time `created_at`, in UTC."""
+        return _as_datetime(self.created_at)
+
+    @property
+    def updated(self) -> datetime.datetime:
+        """The time `updated_at`, in UTC."""
+        return _as_datetime(self.updated_at)
+
+
+def _as_datetime(milliseconds: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)

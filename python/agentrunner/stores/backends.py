@@ -26,6 +26,9 @@ class StoreOptions(TypedDict, total=False):
     history: Store | None
     schema: str
     pool_size: int
+    max_threads: int
+    max_runs_per_thread: int
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

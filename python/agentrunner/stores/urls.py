@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from agentrunner.stores.backends import StoreOptions
     from agentrunner.stores.protocol import Store
 
+MEMORY_LOCATION = "memory:"
+
 
 def store_from_url(location: str, **options: Unpack[StoreOptions]) -> Store:
     """Return the store at a location; it is not opened yet.
 
     Args:
-        location: The path of a SQLite file, or a URL: `redis://…`, `rediss://…`, `postgresql://…`, `postgres://…`.
-            `?prefix=` (Redis) and `?schema=` (PostgreSQL) set the options of these names and override `options`;
-            the client library gets all other parameters of the query.
+        location: The path of a SQLite file or `sqlite:///path`; `redis://…`, `rediss://…`, `postgresql://…`,
+            `postgres://…`; or `memory:`. `?prefix=` (Redis) and `?schema=` (PostgreSQL) set the options of these names
+            and override `options`; the client library gets all other parameters of the query.
         **options: Options of the store's class, such as `lease_ttl` and `resume_window`, both in seconds.
 
     Returns:
-        A `SqliteStore`, `RedisStore` or `PostgresStore`.
+        A `SqliteStore`, `RedisStore`, `PostgresStore` or `MemoryStore`.
 
     Raises:
         ImportError: The backend's client library is not installed; the text has the command that installs it.
@@ -36,8 +38,13 @@ def store_from_url(location: str, **options: Unpack[StoreOptions]) -> Store:
         runner = AgentRunner(store_from_url("postgresql://app@db/app?schema=agents", lease_ttl=20))
 
     """
-    backend = find_backend(location)
     store_options: dict[str, Any] = {**options}
+    if location == MEMORY_LOCATION:
+        from agentrunner.stores.memory import MemoryStore
+
+        return MemoryStore(**store_options)
+    location = location.removeprefix("sqlite:///")
+    backend = find_backend(location)
     if backend.schemes:
         url = urlsplit(location)
         query = parse_qsl(url.query, keep_blank_values=True)
