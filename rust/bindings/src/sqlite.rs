@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use agentrunner_core::error::{Error, Result};
 use agentrunner_core::frames::Cursor;
-use agentrunner_core::sqlite::{self as core, Durability, Place};
+use agentrunner_core::sqlite::{self as core, Durability, Position};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -113,8 +113,8 @@ impl SqliteStore {
     }
 }
 
-fn whose(any_scope: bool, scope: Option<String>) -> core::Whose {
-    if any_scope { core::Whose::Everyones } else { core::Whose::Only(scope) }
+fn whose(any_scope: bool, scope: Option<String>) -> core::ScopeFilter {
+    if any_scope { core::ScopeFilter::Any } else { core::ScopeFilter::Only(scope) }
 }
 
 /// The fields of `ThreadSummary`, in order.
@@ -201,7 +201,7 @@ impl SqliteStore {
         message_ids: Vec<String>,
         scope: Option<String>,
     ) -> PyResult<()> {
-        let convert = |claimed: core::Claimed| (Claim::from(claimed.claim), claimed.known);
+        let convert = |claimed: core::Claimed| (Claim::from(claimed.claim), claimed.known_ids);
         self.call(ticket, convert, |store, done| {
             store.claim(thread_id, run_id, input, agent_id, message_ids, scope, done);
         })
@@ -253,15 +253,16 @@ impl SqliteStore {
         until: Option<u64>,
         limit: usize,
     ) -> PyResult<()> {
-        let convert = |page: core::Page| (Frames::from(page.bytes), page.next.map(|next| (next.seq, next.index)));
+        let convert =
+            |page: core::HistoryPage| (Frames::from(page.bytes), page.next.map(|next| (next.seq, next.index)));
         self.call(ticket, convert, |store, done| store.history(thread_id, cursor(after), until, limit, done))
     }
 
     fn locate(&self, ticket: u64, thread_id: String, after: (u64, Option<u64>)) -> PyResult<()> {
-        let convert = |place: Place| match place {
-            Place::Stored => ("stored", 0, 0),
-            Place::Journal(first_seq, last_seq) => ("journal", first_seq, last_seq),
-            Place::Live => ("live", 0, 0),
+        let convert = |place: Position| match place {
+            Position::Stored => ("stored", 0, 0),
+            Position::Journal(first_seq, last_seq) => ("journal", first_seq, last_seq),
+            Position::Live => ("live", 0, 0),
         };
         self.call(ticket, convert, |store, done| store.locate(thread_id, cursor(after), done))
     }

@@ -3,20 +3,24 @@ mod copy;
 mod deadlines;
 mod finish;
 mod history;
+mod index;
 mod inspect;
+mod journal;
 mod lease;
 mod prune;
 mod records;
+mod runs;
 mod schema;
+mod sql;
 mod store;
 mod threads;
+mod types;
 mod wal_rewrite;
 mod worker;
+mod writer;
 
-pub use copy::StoredRun;
-pub use history::{Page, Place};
-pub use inspect::Report;
-pub use prune::Retention;
-pub use records::{Change, Record};
-pub use store::{Claim, Claimed, Durability, JournalPage, LiveRun, SqliteStore};
-pub use threads::{ThreadRow, Whose};
+pub use store::SqliteStore;
+pub use types::{
+    Change, Claim, Claimed, Durability, HistoryPage, JournalPage, LiveRun, Position, Record, Report, Retention,
+    ScopeFilter, StoredRun, ThreadRow,
+};

@@ -1,24 +1,28 @@
-//! Moments that something lasts until, as the file has them: by the boot's clock, which no step of the wall clock moves.
+//! Deadlines of leases and journals, by the monotonic clock, so that a step of the wall clock moves none of them.
 use rusqlite::{Connection, params};
 
-use super::schema::store_error;
+use super::sql::store_error;
 use crate::clock;
 use crate::error::Result;
 
-/// What is above this is by the boot's clock, in milliseconds from here. The first version wrote the wall clock's time
-/// and may still be running on the same file: it takes these for far off, and leaves what they are about to us.
-pub const STEADY: i64 = 1 << 60;
+/// The base of a deadline: a deadline above it is by the monotonic clock, in milliseconds from here.
+///
+/// Version 0.1.0 wrote wall clock times and may still run on the same file. It reads these as times in the far future
+/// and leaves the leases and journals they belong to alone.
+pub const MONOTONIC_BASE_MS: i64 = 1 << 60;
 
-/// The moment so many milliseconds from now.
+/// Return the deadline so many milliseconds from now.
 pub fn in_ms(milliseconds: i64) -> i64 {
-    STEADY + clock::now_ms() + milliseconds
+    MONOTONIC_BASE_MS + clock::now_ms() + milliseconds
 }
 
-/// After a boot, has what was to last for some time from now on last so long from the file's first use.
-pub fn begin_boot(db: &Connection, resume_ms: i64) -> Result<()> {
-    let begin = || -> rusqlite::Result<()> {
-        let same = "SELECT 1 FROM boot WHERE id = ?1 AND id <> ''";
-        if db.prepare(same)?.exists([clock::boot_id()])? {
+/// After a boot, extend all deadlines of journals: the monotonic clock has started again, so they would mean nothing.
+///
+/// Each journal then lasts for `resume_ms` from the file's first use.
+pub fn adopt_boot(db: &Connection, resume_ms: i64) -> Result<()> {
+    let adopt = || -> rusqlite::Result<()> {
+        let same_boot = "SELECT 1 FROM boot WHERE id = ?1 AND id <> ''";
+        if db.prepare(same_boot)?.exists([clock::boot_id()])? {
             return Ok(());
         }
         let write = db.unchecked_transaction()?;
@@ -27,16 +31,17 @@ pub fn begin_boot(db: &Connection, resume_ms: i64) -> Result<()> {
         write.execute("UPDATE journal_expiry SET expires_at = ?1", params![in_ms(resume_ms)])?;
         write.commit()
     };
-    begin().map_err(store_error)
+    adopt().map_err(store_error)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::sql;
     use super::*;
 
     #[test]
-    fn to_the_first_version_they_are_far_off() {
-        assert!(in_ms(0) > super::super::schema::now_ms() * 1000);
-        assert!(in_ms(i64::from(u32::MAX)) > in_ms(0), "no overflow");
+    fn version_0_1_0_reads_a_deadline_as_the_far_future() {
+        assert!(in_ms(0) > sql::now_ms() * 1000);
+        assert!(in_ms(i64::from(u32::MAX)) > in_ms(0), "it must not overflow");
     }
 }

@@ -4,45 +4,48 @@ use std::io::{BufWriter, Write};
 use rusqlite::blob::ZeroBlob;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::lease::lost;
-use super::schema::{now_ms, store_error};
-use super::store::{Claim, set_run_state, signed};
-use super::{deadlines, history};
+use super::lease::lease_lost;
+use super::sql::{now_ms, set_run_state, store_error, to_sql};
+use super::types::Claim;
+use super::{deadlines, index};
 use crate::error::Result;
 use crate::recorder::Recorder;
 
-/// A run's events over this many bytes are written in parts.
-const LARGE: usize = 1 << 20;
+/// The size from which on a run's events are written in slices.
+const LARGE_RUN_BYTES: usize = 1 << 20;
+/// How much of a large run is in memory at a time.
+const BUFFER_BYTES: usize = 256 << 10;
 
+/// End a run under its claim.
 pub(super) fn finish_run(
     db: &Connection,
     claim: &Claim,
     recorder: &Recorder,
-    stored: bool,
+    is_stored: bool,
     resume_ms: i64,
 ) -> Result<()> {
-    let deleted = db
+    let deleted_rows = db
         .prepare_cached("DELETE FROM live_runs WHERE thread_id = ?1 AND token = ?2")
         .and_then(|mut delete| delete.execute(params![claim.thread_id, claim.token]))
         .map_err(store_error)?;
-    if deleted == 0 {
-        return Err(lost(claim));
+    if deleted_rows == 0 {
+        return Err(lease_lost(claim));
     }
-    history::index_new_rows(db)?;
-    write_finish(db, claim, recorder, stored, resume_ms).map_err(store_error)
+    index::index_new_rows(db)?;
+    write_finish(db, claim, recorder, is_stored, resume_ms).map_err(store_error)
 }
 
 fn write_finish(
     db: &Connection,
     claim: &Claim,
     recorder: &Recorder,
-    stored: bool,
+    is_stored: bool,
     resume_ms: i64,
 ) -> rusqlite::Result<()> {
     let now = now_ms();
     let thread_id = &claim.thread_id;
     set_run_state(db, thread_id, None, now)?;
-    let (first_seq, last_seq) = (signed(claim.first_seq), signed(recorder.last_seq()));
+    let (first_seq, last_seq) = (to_sql(claim.first_seq), to_sql(recorder.last_seq()));
     if last_seq >= first_seq {
         db.prepare_cached("INSERT OR REPLACE INTO journal_expiry VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             thread_id,
@@ -52,30 +55,26 @@ fn write_finish(
         ])?;
     }
     let mut created_at = now;
-    if stored {
+    if is_stored {
         let last: Option<(String, i64)> = db
             .prepare_cached("SELECT run_id, created_at FROM agent_runs WHERE thread_id = ?1 ORDER BY id DESC LIMIT 1")?
             .query_row([thread_id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        // The TypeScript runner orders by time alone: time must not run backwards along the chain.
+        // The TypeScript runner orders runs by time alone, so the times must not decrease along the chain.
         created_at = last.as_ref().map_or(now, |(_, earlier)| now.max(*earlier));
         let id = insert_run(db, claim, last.as_ref().map(|(run, _)| run.as_str()), recorder, created_at)?;
-        db.prepare_cached(
-            "INSERT INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 1)",
-        )?
-        .execute(params![id, thread_id, first_seq, last_seq])?;
-        history::mark_indexed(db, id)?;
-        history::add_message_ids(db, thread_id, recorder.message_ids())?;
+        index::index_own_run(db, id, thread_id, first_seq, last_seq)?;
+        index::add_message_ids(db, thread_id, recorder.message_ids())?;
     }
-    history::touch_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, stored, created_at)?;
-    if !stored {
-        // A first run that leaves nothing leaves the thread to whoever comes next.
+    index::update_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, is_stored, created_at)?;
+    if !is_stored {
+        // A first run that stores nothing leaves no thread, so any scope may use its id next.
         db.prepare_cached("DELETE FROM threads WHERE thread_id = ?1 AND runs = 0")?.execute([thread_id])?;
     }
     Ok(())
 }
 
-/// Stores the run's row; gives its id.
+/// Store the run's row; return its id.
 fn insert_run(
     db: &Connection,
     claim: &Claim,
@@ -92,19 +91,19 @@ fn insert_run(
         .execute(params![claim.thread_id, claim.run_id, parent_run_id, events, claim.input, created_at])?;
         Ok(db.last_insert_rowid())
     };
-    if bytes <= LARGE {
+    if bytes <= LARGE_RUN_BYTES {
         return insert(&recorder.compacted());
     }
-    // In parts, as a blob: bound as one text it would be in memory three times over. The TypeScript runner reads both.
+    // Bound as one text, a large run would be in memory three times. The TypeScript runner reads a blob as well.
     let id = insert(&ZeroBlob(bytes as u64))?;
     let blob = db.blob_open("main", "agent_runs", "events", id, false)?;
-    let mut blob = BufWriter::with_capacity(LARGE / 4, blob);
-    let mut written = Ok(());
-    recorder.write_compacted(|part| {
-        if written.is_ok() {
-            written = blob.write_all(part.as_bytes());
+    let mut blob = BufWriter::with_capacity(BUFFER_BYTES, blob);
+    let mut outcome = Ok(());
+    recorder.write_compacted(|slice| {
+        if outcome.is_ok() {
+            outcome = blob.write_all(slice.as_bytes());
         }
     });
-    written.and_then(|()| blob.flush()).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    outcome.and_then(|()| blob.flush()).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     Ok(id)
 }

@@ -1,39 +1,18 @@
-//! What `agentrunner doctor` looks at, and mends.
+//! The inspection and repair of a file, for `agentrunner doctor`.
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
-use super::history::{cut_journal, head_seq, index_new_rows};
+use super::index::{head_seq, index_new_rows};
+use super::journal::cut_journal;
 use super::lease::live_runs;
-use super::schema::{now_ms, store_error};
+use super::sql::{now_ms, store_error};
 use super::store::SqliteStore;
+use super::types::Report;
 use crate::error::Result;
 use crate::stored_run;
 
-/// The state of a file.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// What SQLite's own check says: `ok`, or what is damaged.
-    pub integrity: String,
-    /// Threads with runs.
-    pub threads: i64,
-    /// Stored runs.
-    pub runs: i64,
-    /// Stored runs another writer added.
-    pub foreign_runs: i64,
-    /// Rows whose events cannot be read: thread and run.
-    pub corrupt: Vec<(String, String)>,
-    /// Runs whose parent is missing: thread and run. They are shown all the same.
-    pub orphans: Vec<(String, String)>,
-    /// Threads marked as running without a lease that can be read: nothing else would ever free them.
-    pub stuck: Vec<String>,
-    /// Live runs whose owner is gone: thread and run. The next runner that opens the file ends them.
-    pub dead: Vec<(String, String)>,
-    /// Records, of threads and of none.
-    pub records: i64,
-}
-
 impl SqliteStore {
-    /// Looks the whole file over; with `fix`, gives orphans the run before them as parent and frees stuck threads.
+    /// Inspect the whole file. With `fix`, set missing parents to the run before and free stuck threads.
     pub fn inspect(&self, fix: bool, done: impl FnOnce(Result<Report>) + Send + 'static) {
         let leases = self.leases.clone();
         let work = move |db: &Connection| {
@@ -41,10 +20,10 @@ impl SqliteStore {
             let mut report = inspect(db).map_err(store_error)?;
             let live = live_runs(db, None, |_, _, _| true)?;
             report.stuck.retain(|thread_id| !live.iter().any(|run| run.claim.thread_id == *thread_id));
-            let dead = leases.dead(db, None)?;
+            let dead = leases.find_dead(db, None)?;
             report.dead = dead.into_iter().map(|run| (run.claim.thread_id, run.claim.run_id)).collect();
             if fix {
-                mend(db, &report).map_err(store_error)?;
+                repair(db, &report).map_err(store_error)?;
             }
             Ok(report)
         };
@@ -54,21 +33,21 @@ impl SqliteStore {
 
 fn inspect(db: &Connection) -> rusqlite::Result<Report> {
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let lines: Vec<String> =
+    let messages: Vec<String> =
         db.prepare("PRAGMA integrity_check")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let pairs = |sql: &str| -> rusqlite::Result<Vec<(String, String)>> {
-        db.prepare(sql)?.query_map([], |row| Ok((named(row, 0)?, named(row, 1)?)))?.collect()
+        db.prepare(sql)?.query_map([], |row| Ok((read_name(row, 0)?, read_name(row, 1)?)))?.collect()
     };
     let mut corrupt = Vec::new();
     let mut statement = db.prepare("SELECT thread_id, run_id, events FROM agent_runs ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if !row.get_ref(2)?.as_bytes().is_ok_and(stored_run::is_readable) {
-            corrupt.push((named(row, 0)?, named(row, 1)?));
+            corrupt.push((read_name(row, 0)?, read_name(row, 1)?));
         }
     }
     Ok(Report {
-        integrity: lines.join("; "),
+        integrity: messages.join("; "),
         threads: count("SELECT count(*) FROM threads WHERE runs > 0")?,
         runs: count("SELECT count(*) FROM agent_runs")?,
         foreign_runs: count("SELECT count(*) FROM run_index WHERE NOT own")?,
@@ -81,14 +60,14 @@ fn inspect(db: &Connection) -> rusqlite::Result<Report> {
             .prepare(
                 "SELECT thread_id FROM run_state WHERE is_running <> 0 UNION SELECT thread_id FROM live_runs ORDER BY 1",
             )?
-            .query_map([], |row| named(row, 0))?
+            .query_map([], |row| read_name(row, 0))?
             .collect::<rusqlite::Result<_>>()?,
         dead: Vec::new(),
         records: count("SELECT count(*) FROM records")?,
     })
 }
 
-fn mend(db: &Connection, report: &Report) -> rusqlite::Result<()> {
+fn repair(db: &Connection, report: &Report) -> rusqlite::Result<()> {
     for (thread_id, run_id) in &report.orphans {
         db.execute(
             "UPDATE agent_runs SET parent_run_id = (SELECT run_id FROM agent_runs AS earlier
@@ -102,7 +81,7 @@ fn mend(db: &Connection, report: &Report) -> rusqlite::Result<()> {
             "UPDATE run_state SET is_running = 0, current_run_id = NULL, updated_at = ?2 WHERE thread_id = ?1",
             params![thread_id, now_ms()],
         )?;
-        // A lease that cannot be read, and what its run has said so far.
+        // A lease that cannot be read goes, and with it the raw frames of its run.
         if db.execute("DELETE FROM live_runs WHERE thread_id = ?1", [thread_id])? > 0 {
             cut_journal(db, thread_id, head_seq(db, thread_id)? + 1)?;
         }
@@ -110,8 +89,8 @@ fn mend(db: &Connection, report: &Report) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// A name as far as it can be read.
-fn named(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
+/// Read a name, even one that is not valid UTF-8.
+fn read_name(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
     Ok(match row.get_ref(index)? {
         ValueRef::Text(name) | ValueRef::Blob(name) => String::from_utf8_lossy(name).into_owned(),
         other => format!("{other:?}"),

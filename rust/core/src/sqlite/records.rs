@@ -1,47 +1,18 @@
-//! The store's verbs for records: small things kept beside the runs, changed by comparing and setting.
+//! The store's verbs for records: small values kept beside the runs, changed by compare and set.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::schema::store_error;
-use super::store::{Claim, SqliteStore};
+use super::sql::store_error;
+use super::store::SqliteStore;
+use super::types::{Change, Claim, Record};
 use crate::error::{Error, Result};
 
-/// A record. Its kind and its key are its address, one in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// What it is.
-    pub kind: String,
-    /// Which one of them.
-    pub key: String,
-    /// The thread it goes with.
-    pub thread_id: String,
-    /// Higher than all there were in the file before it.
-    pub version: i64,
-    /// Any bytes.
-    pub value: Vec<u8>,
-}
-
-/// What is to become of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// What it is.
-    pub kind: String,
-    /// Which one of them.
-    pub key: String,
-    /// The thread it goes with, always the same.
-    pub thread_id: String,
-    /// `None` removes it.
-    pub value: Option<Vec<u8>>,
-    /// Which it must have for this; 0: there must be none; `None`: whatever there is.
-    pub version: Option<i64>,
-}
-
 impl SqliteStore {
-    /// The record, if there is one.
+    /// Return a record, if it exists.
     pub fn record(&self, kind: String, key: String, done: impl FnOnce(Result<Option<Record>>) + Send + 'static) {
         self.read(move |db| find(db, &kind, &key).map_err(store_error), done);
     }
 
-    /// Records of a kind, of a thread, or all, in the order of their addresses' bytes behind one of these.
+    /// Return records of a kind, of a thread, or all, in the byte order of their addresses, after one of these.
     pub fn records(
         &self,
         kind: Option<String>,
@@ -51,13 +22,15 @@ impl SqliteStore {
         done: impl FnOnce(Result<Vec<Record>>) + Send + 'static,
     ) {
         let work = move |db: &Connection| {
-            page(db, kind.as_deref(), thread_id.as_deref(), after.unwrap_or_default(), limit).map_err(store_error)
+            read_page(db, kind.as_deref(), thread_id.as_deref(), after.unwrap_or_default(), limit).map_err(store_error)
         };
         self.read(work, done);
     }
 
-    /// Makes all the changes, or none; gives the new versions, 0 for what is removed. With a claim only while that holds
-    /// its thread. Errors: `LeaseLost`; `RecordConflict` for a version that is not the expected one, or another thread.
+    /// Make all the changes or none; return the new versions, 0 for a removed record.
+    ///
+    /// With a claim, only while it holds its thread. Errors: `LeaseLost`; `RecordConflict` for another version than the
+    /// expected one, or another thread.
     pub fn write_records(
         &self,
         changes: Vec<Change>,
@@ -81,7 +54,7 @@ fn find(db: &Connection, kind: &str, key: &str) -> rusqlite::Result<Option<Recor
         .optional()
 }
 
-fn page(
+fn read_page(
     db: &Connection,
     kind: Option<&str>,
     thread_id: Option<&str>,
@@ -95,19 +68,19 @@ fn page(
             std::cmp::Ordering::Equal => {}
         }
     }
-    let mut bound: Vec<&dyn ToSql> = vec![&after_kind, &after_key, &limit];
+    let mut parameters: Vec<&dyn ToSql> = vec![&after_kind, &after_key, &limit];
     if let Some(thread_id) = &thread_id {
-        bound.push(thread_id);
+        parameters.push(thread_id);
     }
-    db.prepare_cached(&page_sql(kind.is_some(), thread_id.is_some()))?.query_map(&*bound, read_row)?.collect()
+    db.prepare_cached(&page_sql(kind.is_some(), thread_id.is_some()))?.query_map(&*parameters, read_row)?.collect()
 }
 
 fn page_sql(of_kind: bool, of_thread: bool) -> String {
-    let behind = if of_kind { "kind = ?1 AND key > ?2" } else { "(kind, key) > (?1, ?2)" };
-    // Said which: it would rather look through all threads' of that kind.
+    let after = if of_kind { "kind = ?1 AND key > ?2" } else { "(kind, key) > (?1, ?2)" };
+    // Without the index named, SQLite would search the records of that kind of all threads.
     let (index, thread) = if of_thread { ("INDEXED BY records_thread", "AND thread_id = ?4") } else { ("", "") };
     format!(
-        "SELECT kind, key, thread_id, version, value FROM records {index} WHERE {behind} {thread}
+        "SELECT kind, key, thread_id, version, value FROM records {index} WHERE {after} {thread}
          ORDER BY kind, key LIMIT ?3"
     )
 }
@@ -117,25 +90,25 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Record> {
 }
 
 fn apply(db: &Connection, change: Change) -> Result<i64> {
-    let kept: Option<(String, i64)> = db
+    let existing: Option<(String, i64)> = db
         .prepare_cached("SELECT thread_id, version FROM records WHERE kind = ?1 AND key = ?2")
         .and_then(|mut find| {
             find.query_row([&change.kind, &change.key], |row| Ok((row.get(0)?, row.get(1)?))).optional()
         })
         .map_err(store_error)?;
-    let strange = kept.as_ref().is_some_and(|(thread_id, _)| *thread_id != change.thread_id);
-    if strange || change.version.is_some_and(|version| version != kept.map_or(0, |(_, version)| version)) {
+    let is_other_thread = existing.as_ref().is_some_and(|(thread_id, _)| *thread_id != change.thread_id);
+    if is_other_thread || change.version.is_some_and(|version| version != existing.map_or(0, |(_, version)| version)) {
         return Err(Error::RecordConflict(change.kind, change.key));
     }
-    set(db, &change).map_err(store_error)
+    write(db, &change).map_err(store_error)
 }
 
-fn set(db: &Connection, Change { kind, key, thread_id, value, .. }: &Change) -> rusqlite::Result<i64> {
+fn write(db: &Connection, Change { kind, key, thread_id, value, .. }: &Change) -> rusqlite::Result<i64> {
     let Some(value) = value else {
         db.prepare_cached("DELETE FROM records WHERE kind = ?1 AND key = ?2")?.execute([kind, key])?;
         return Ok(0);
     };
-    // One counter for all: what is made again at an address is not taken for what was there before.
+    // One counter serves all records, so a record created again is never taken for the one that was removed.
     let version: i64 = db
         .prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'record' RETURNING value")?
         .query_row([], |row| row.get(0))?;
@@ -147,8 +120,8 @@ fn set(db: &Connection, Change { kind, key, thread_id, value, .. }: &Change) -> 
     Ok(version)
 }
 
-/// Removes a thread's records.
-pub(super) fn forget(db: &Connection, thread_id: &str) -> rusqlite::Result<()> {
+/// Remove a thread's records.
+pub(super) fn remove_records(db: &Connection, thread_id: &str) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM records WHERE thread_id = ?1")?.execute([thread_id])?;
     Ok(())
 }
@@ -169,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_read_their_part_of_an_index() {
+    fn a_page_reads_only_its_part_of_an_index() {
         let db = file();
         for (of_kind, of_thread, index) in [
             (false, false, "SEARCH records USING PRIMARY KEY ((kind,key)>(?,?))"),
@@ -186,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_never_used_again() {
+    fn a_version_is_never_reused() {
         let db = file();
         assert_eq!(apply(&db, change("a", Some(b"1"), Some(0))), Ok(1));
         assert_eq!(apply(&db, change("a", None, Some(1))), Ok(0));
@@ -200,18 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn order_is_by_bytes() {
+    fn records_are_ordered_by_their_bytes() {
         let db = file();
         for key in ["\u{10000}", "b", "\u{ffff}", "a/2", "a", "a/10"] {
             apply(&db, change(key, Some(b""), None)).unwrap();
         }
         let keys = |after: &str| -> Vec<String> {
             let after = ("kind".into(), after.into());
-            page(&db, Some("kind"), Some("t"), after, 9).unwrap().into_iter().map(|record| record.key).collect()
+            read_page(&db, Some("kind"), Some("t"), after, 9).unwrap().into_iter().map(|record| record.key).collect()
         };
         assert_eq!(keys(""), ["a", "a/10", "a/2", "b", "\u{ffff}", "\u{10000}"]);
         assert_eq!(keys("b"), ["\u{ffff}", "\u{10000}"]);
-        assert!(page(&db, Some("kind"), None, ("later".into(), String::new()), 9).unwrap().is_empty());
-        assert_eq!(page(&db, Some("kind"), None, ("before".into(), "z".into()), 2).unwrap().len(), 2);
+        assert!(read_page(&db, Some("kind"), None, ("later".into(), String::new()), 9).unwrap().is_empty());
+        assert_eq!(read_page(&db, Some("kind"), None, ("before".into(), "z".into()), 2).unwrap().len(), 2);
     }
 }

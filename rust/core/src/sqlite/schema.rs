@@ -1,10 +1,11 @@
-//! The file: pragmas, tables, migrations.
+//! The file's pragmas, tables and migrations.
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::sql::store_error;
 use crate::error::{Error, Result};
 
 /// The three tables of the TypeScript runner, as it writes them (docs/spec/reference-runners.md §3.3).
@@ -20,7 +21,7 @@ CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_
 INSERT OR IGNORE INTO schema_version VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000);
 ";
 
-/// Ours, in order: the position in this list is `PRAGMA user_version`.
+/// The migrations of our own tables, in order. `PRAGMA user_version` is how many of them a file has had.
 const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE live_runs (thread_id TEXT PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, token INTEGER NOT NULL,
@@ -51,11 +52,11 @@ INSERT INTO threads (thread_id, agent_id, head_seq, created_at, updated_at)
   SELECT thread_id, agent_id, first_seq - 1, strftime('%s', 'now') * 1000, strftime('%s', 'now') * 1000
   FROM live_runs WHERE true ON CONFLICT DO NOTHING;
 ",
-    // When the oldest run that is kept ended; `NULL` where none was removed: then that is the thread's `created_at`.
+    // `oldest_at` is when the oldest stored run ended. It is NULL while no run was removed; `created_at` holds then.
     "
 ALTER TABLE threads ADD COLUMN oldest_at INTEGER;
 ",
-    // By whose clock `expires_at` is, of leases and journals, since it is not the wall clock's time any more.
+    // The boot by whose monotonic clock `expires_at` of leases and journals is. Before, it was a wall clock time.
     "
 CREATE TABLE boot (id TEXT NOT NULL);
 ",
@@ -67,54 +68,29 @@ INSERT INTO counters VALUES ('record', 0);
 ",
 ];
 
-/// How long another process is waited for.
+/// How long a statement waits for a lock of another process.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often, and with which pause, switching to write-ahead logging is tried while another process does the same.
+const JOURNAL_MODE_TRIES: u32 = 100;
+const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(20);
 
-/// An error of SQLite, sorted by what a user can do about it.
-#[allow(clippy::needless_pass_by_value, reason = "it stands in map_err everywhere")]
-pub fn store_error(error: rusqlite::Error) -> Error {
-    let text = error.to_string();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => {
-            Error::StoreFull(format!("{text}: free some space; what was acknowledged before is kept"))
-        }
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            Error::StoreCorrupt(format!("{text}: `agentrunner doctor` tells what can be read"))
-        }
-        Some(ErrorCode::ReadOnly) => Error::StoreReadOnly(text),
-        _ if is_unreadable(&error) => {
-            Error::StoreCorrupt(format!("{text}: `agentrunner doctor` tells what can be read"))
-        }
-        _ => Error::Store(text),
-    }
-}
-
-/// Whether a row has something else than is ever written there.
-pub fn is_unreadable(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
-    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
-}
-
-/// Milliseconds since 1970 by the system's clock, as the TypeScript runner writes them.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A connection with our pragmas.
+/// Open a connection with our pragmas.
 pub fn connect(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| named(path, store_error(error)))?;
-    configure(&connection).map_err(|error| named(path, store_error(error)))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| with_path(path, store_error(error)))?;
+    configure(&connection).map_err(|error| with_path(path, store_error(error)))?;
     if connection.is_readonly("main").unwrap_or(false) {
-        return Err(Error::StoreReadOnly(format!("{}: the file may not be written", path.display())));
+        return Err(Error::StoreReadOnly(format!(
+            "{}: the file is read-only; open it as a user who may write it",
+            path.display()
+        )));
     }
     Ok(connection)
 }
 
-/// The error, saying which file.
-#[allow(clippy::needless_pass_by_value, reason = "it stands in map_err")]
-fn named(path: &Path, error: Error) -> Error {
+/// Name the file in an error.
+#[allow(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
+fn with_path(path: &Path, error: Error) -> Error {
     let text = format!("{}: {error}", path.display());
     match error {
         Error::StoreFull(_) => Error::StoreFull(text),
@@ -127,24 +103,24 @@ fn named(path: &Path, error: Error) -> Error {
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
-    // Another process may be changing the mode at this moment; then SQLite answers busy without waiting.
+    // While another process changes the mode, SQLite returns busy at once and ignores the timeout.
     let mut mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
-    for _ in 0..100 {
+    for _ in 0..JOURNAL_MODE_TRIES {
         if !matches!(&mode, Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(JOURNAL_MODE_PAUSE);
         mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
     }
     if mode? != "wal" {
         return Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-            Some("write-ahead logging is not possible here (a network file system?)".into()),
+            Some("write-ahead logging is not possible here; is this a network file system?".into()),
         ));
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
-    // The writer does it: of a checkpoint that SQLite starts by itself nobody hears that it failed.
+    // The writer checkpoints. The failure of a checkpoint that SQLite starts by itself is reported to no one.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
@@ -152,12 +128,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Brings the file's tables up to date; refuses a file of a newer version.
+/// Bring the file's tables up to date; refuse a file of a newer version.
 pub fn migrate(connection: &Connection, path: &Path) -> Result<()> {
     let run = || -> rusqlite::Result<std::result::Result<(), i64>> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let known = i64::try_from(MIGRATIONS.len()).expect("few");
+        let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
         if version > known {
             return Ok(Err(version));
         }
@@ -173,10 +149,10 @@ pub fn migrate(connection: &Connection, path: &Path) -> Result<()> {
     if !matches!(outcome, Ok(Ok(()))) {
         let _ = connection.execute_batch("ROLLBACK");
     }
-    match outcome.map_err(|error| named(path, store_error(error)))? {
+    match outcome.map_err(|error| with_path(path, store_error(error)))? {
         Ok(()) => Ok(()),
         Err(version) => Err(Error::StoreTooNew(format!(
-            "{}: the file has schema {version}, this version knows {}; update agentrunner",
+            "{}: the file has schema {version}, but this version knows only {}; update agentrunner",
             path.display(),
             MIGRATIONS.len()
         ))),

@@ -1,94 +1,64 @@
 //! The store's verbs for threads: list, rename, archive, delete, clear.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::history::{head_seq, index_new_rows, thread_exists};
-use super::records;
-use super::schema::{now_ms, store_error};
-use super::store::{SqliteStore, exists};
+use super::index::{head_seq, index_new_rows, thread_exists};
+use super::records::remove_records;
+use super::sql::{exists, now_ms, store_error, thread_not_found};
+use super::store::SqliteStore;
+use super::types::{ScopeFilter, ThreadRow};
 use crate::error::{Error, Result};
 
-/// A thread as the list shows it; times in milliseconds since 1970.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ThreadRow {
-    /// The thread.
-    pub thread_id: String,
-    /// Its name, if it was given one.
-    pub name: Option<String>,
-    /// The agent of its last run, where known.
-    pub agent_id: Option<String>,
-    /// Whether it is archived.
-    pub archived: bool,
-    /// Whether a run is live.
-    pub running: bool,
-    /// How many runs are stored.
-    pub runs: i64,
-    /// When its first run ended; while that is live, when it began.
-    pub created_at: i64,
-    /// When its last run ended; while the first is live, when that began.
-    pub updated_at: i64,
-    /// Whose it is.
-    pub scope: Option<String>,
-}
-
-/// Whose threads a verb is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
-    /// All.
-    Everyones,
-    /// Those of one scope, or those of none.
-    Only(Option<String>),
-}
-
-/// Everything a thread has, by table; records apart, which may also be a thread's that is none.
+/// The tables with a thread's data. Records are apart, because they may belong to a thread that has no row.
 const TABLES: &[&str] =
     &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "threads"];
 
 impl SqliteStore {
-    /// Threads with a stored run or a live one, the most recently updated first; `before` is the `(updated_at, thread_id)`
-    /// of the last one of the page before.
+    /// List threads with a stored run or a live one, the most recently updated first.
+    ///
+    /// `before` is the `(updated_at, thread_id)` of the last thread of the page before.
     pub fn threads(
         &self,
         limit: u32,
         before: Option<(i64, String)>,
         include_archived: bool,
         agent_id: Option<String>,
-        whose: Whose,
+        scope: ScopeFilter,
         done: impl FnOnce(Result<Vec<ThreadRow>>) + Send + 'static,
     ) {
         let work = move |db: &Connection| {
-            let (at, thread) = before.unwrap_or((i64::MAX, String::new()));
-            list(db, limit, at, &thread, include_archived, agent_id.as_deref(), &whose).map_err(store_error)
+            let (time, thread) = before.unwrap_or((i64::MAX, String::new()));
+            list(db, limit, time, &thread, include_archived, agent_id.as_deref(), &scope).map_err(store_error)
         };
-        self.ensure_indexed(work, done);
+        self.read_indexed(work, done);
     }
 
-    /// The thread, also one whose first run is live. Error: `ThreadNotFound`.
+    /// Return a thread, also one whose first run is live. Error: `ThreadNotFound`.
     pub fn thread(&self, thread_id: String, done: impl FnOnce(Result<ThreadRow>) + Send + 'static) {
         let work = move |db: &Connection| match find(db, &thread_id).map_err(store_error)? {
             Some(row) => Ok(row),
-            None => Err(not_found(&thread_id)),
+            None => Err(thread_not_found(&thread_id)),
         };
-        self.ensure_indexed(work, done);
+        self.read_indexed(work, done);
     }
 
-    /// Gives the thread a name, or takes it away. Error: `ThreadNotFound`.
+    /// Set the thread's name, or remove it. Error: `ThreadNotFound`.
     pub fn rename(&self, thread_id: String, name: Option<String>, done: impl FnOnce(Result<()>) + Send + 'static) {
         let sql = "UPDATE threads SET name = ?2 WHERE thread_id = ?1";
         self.write(true, move |db| update(db, sql, &thread_id, name), done);
     }
 
-    /// Marks the thread as archived or not. Error: `ThreadNotFound`.
+    /// Archive the thread, or undo that. Error: `ThreadNotFound`.
     pub fn archive(&self, thread_id: String, archived: bool, done: impl FnOnce(Result<()>) + Send + 'static) {
         let sql = "UPDATE threads SET archived = ?2 WHERE thread_id = ?1";
         self.write(true, move |db| update(db, sql, &thread_id, archived), done);
     }
 
-    /// Removes the thread and all it has. Errors: `ThreadNotFound`, `ThreadAlreadyRunning`.
+    /// Remove the thread with all its data. Errors: `ThreadNotFound`, `ThreadAlreadyRunning`.
     pub fn delete(&self, thread_id: String, done: impl FnOnce(Result<()>) + Send + 'static) {
         let work = move |db: &Connection| {
             index_new_rows(db)?;
             if !thread_exists(db, &thread_id)? {
-                return Err(not_found(&thread_id));
+                return Err(thread_not_found(&thread_id));
             }
             if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)? {
                 return Err(Error::ThreadAlreadyRunning);
@@ -97,31 +67,32 @@ impl SqliteStore {
                 let sql = format!("DELETE FROM {table} WHERE thread_id = ?1");
                 db.prepare_cached(&sql).and_then(|mut delete| delete.execute([&thread_id])).map_err(store_error)?;
             }
-            records::forget(db, &thread_id).map_err(store_error)
+            remove_records(db, &thread_id).map_err(store_error)
         };
         self.write(true, work, done);
     }
 
-    /// Removes every thread of those that has no live run.
-    pub fn clear(&self, whose: Whose, done: impl FnOnce(Result<()>) + Send + 'static) {
+    /// Remove every thread of a scope that has no live run.
+    pub fn clear(&self, scope: ScopeFilter, done: impl FnOnce(Result<()>) + Send + 'static) {
         let work = move |db: &Connection| {
             index_new_rows(db)?;
-            let (chosen, scope) = match &whose {
-                Whose::Everyones => ("", None),
-                // A thread without a row of its own has no scope. The rows go last: they tell whose the rest is.
-                Whose::Only(None) => {
+            let (condition, scope) = match &scope {
+                ScopeFilter::Any => ("", None),
+                // A thread without a row has no scope. The rows are deleted last, because the other tables need them
+                // to tell the scope of their threads.
+                ScopeFilter::Only(None) => {
                     ("AND thread_id NOT IN (SELECT thread_id FROM threads WHERE scope IS NOT NULL)", None)
                 }
-                Whose::Only(scope) => {
+                ScopeFilter::Only(scope) => {
                     ("AND thread_id IN (SELECT thread_id FROM threads WHERE scope = ?1)", scope.as_ref())
                 }
             };
-            let live = "thread_id NOT IN (SELECT thread_id FROM live_runs)";
-            let there = "thread_id IN (SELECT thread_id FROM threads)";
+            let not_live = "thread_id NOT IN (SELECT thread_id FROM live_runs)";
+            let has_row = "thread_id IN (SELECT thread_id FROM threads)";
             let scope: &[&dyn ToSql] = if scope.is_some() { &[&scope] } else { &[] };
             let delete = |sql: String| db.execute(&sql, scope).map(|_| ()).map_err(store_error);
-            delete(format!("DELETE FROM records WHERE {live} AND {there} {chosen}"))?;
-            TABLES.iter().try_for_each(|table| delete(format!("DELETE FROM {table} WHERE {live} {chosen}")))
+            delete(format!("DELETE FROM records WHERE {not_live} AND {has_row} {condition}"))?;
+            TABLES.iter().try_for_each(|table| delete(format!("DELETE FROM {table} WHERE {not_live} {condition}")))
         };
         self.write(true, work, done);
     }
@@ -130,23 +101,23 @@ impl SqliteStore {
 fn list(
     db: &Connection,
     limit: u32,
-    at: i64,
-    thread: &str,
+    before_time: i64,
+    before_thread: &str,
     include_archived: bool,
     agent_id: Option<&str>,
-    whose: &Whose,
+    filter: &ScopeFilter,
 ) -> rusqlite::Result<Vec<ThreadRow>> {
-    let scope = if let Whose::Only(Some(scope)) = whose { Some(scope) } else { None };
-    db.prepare_cached(&list_sql(whose))?
-        .query_map(params![at, thread, include_archived, agent_id, limit, scope], read_row)?
+    let scope = if let ScopeFilter::Only(Some(scope)) = filter { Some(scope) } else { None };
+    db.prepare_cached(&list_sql(filter))?
+        .query_map(params![before_time, before_thread, include_archived, agent_id, limit, scope], read_row)?
         .collect()
 }
 
-fn list_sql(whose: &Whose) -> String {
-    // In words that let the index of scopes be used.
-    let chosen = if *whose == Whose::Everyones { "?6 IS NULL" } else { "scope IS ?6" };
+fn list_sql(filter: &ScopeFilter) -> String {
+    // `IS` matches NULL as well as a scope, and lets SQLite use the index of scopes for both.
+    let condition = if *filter == ScopeFilter::Any { "?6 IS NULL" } else { "scope IS ?6" };
     format!(
-        "SELECT {COLUMNS} FROM threads WHERE {chosen} AND (updated_at, thread_id) < (?1, ?2)
+        "SELECT {COLUMNS} FROM threads WHERE {condition} AND (updated_at, thread_id) < (?1, ?2)
            AND (?3 OR NOT archived) AND (?4 IS NULL OR agent_id = ?4) ORDER BY updated_at DESC, thread_id DESC LIMIT ?5"
     )
 }
@@ -157,7 +128,7 @@ fn find(db: &Connection, thread_id: &str) -> rusqlite::Result<Option<ThreadRow>>
         .optional()
 }
 
-/// What [`read_row`] reads.
+/// The columns [`read_row`] reads.
 const COLUMNS: &str = "thread_id, name, agent_id, archived,
     EXISTS (SELECT 1 FROM live_runs WHERE live_runs.thread_id = threads.thread_id), runs, created_at, updated_at, scope";
 
@@ -175,24 +146,24 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
     })
 }
 
-/// Refuses, as if it were not there, a thread of another scope. One that a TypeScript runner is at has none.
+/// Refuse a thread of another scope, as if it did not exist. A thread that a TypeScript runner runs has no scope.
 pub(super) fn check_scope(db: &Connection, thread_id: &str, scope: Option<&str>) -> Result<()> {
-    let found: Option<Option<String>> = db
+    let owner: Option<Option<String>> = db
         .prepare_cached("SELECT scope FROM threads WHERE thread_id = ?1")
         .and_then(|mut statement| statement.query_row([thread_id], |row| row.get(0)).optional())
         .map_err(store_error)?;
-    let same = match found {
-        Some(found) => found.as_deref() == scope,
+    let is_allowed = match owner {
+        Some(owner) => owner.as_deref() == scope,
         None => {
             scope.is_none()
                 || !exists(db, "SELECT 1 FROM run_state WHERE thread_id = ?1 AND is_running <> 0", thread_id)?
         }
     };
-    if same { Ok(()) } else { Err(not_found(thread_id)) }
+    if is_allowed { Ok(()) } else { Err(thread_not_found(thread_id)) }
 }
 
-/// Makes a new thread's row with the claim of its first run: whose it is holds from then on.
-pub(super) fn begin(
+/// Create a new thread's row with the claim of its first run. Its scope is fixed from then on.
+pub(super) fn create_thread(
     db: &Connection,
     thread_id: &str,
     agent_id: Option<&str>,
@@ -209,14 +180,10 @@ pub(super) fn begin(
 fn update(db: &Connection, sql: &str, thread_id: &str, value: impl rusqlite::ToSql) -> Result<()> {
     index_new_rows(db)?;
     if !thread_exists(db, thread_id)? {
-        return Err(not_found(thread_id));
+        return Err(thread_not_found(thread_id));
     }
     db.prepare_cached(sql).and_then(|mut update| update.execute(params![thread_id, value])).map_err(store_error)?;
     Ok(())
-}
-
-fn not_found(thread_id: &str) -> Error {
-    Error::ThreadNotFound(format!("there is no thread '{thread_id}'"))
 }
 
 #[cfg(test)]
@@ -224,15 +191,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listing_a_scope_reads_its_part_of_an_index() {
+    fn a_list_reads_only_its_part_of_an_index() {
         let db = Connection::open_in_memory().unwrap();
         super::super::schema::migrate(&db, std::path::Path::new("memory")).unwrap();
-        for (whose, index) in [
-            (Whose::Only(Some("a".into())), "INDEX threads_scope (scope=? AND"),
-            (Whose::Only(None), "INDEX threads_scope (scope=? AND"),
-            (Whose::Everyones, "INDEX threads_updated ("),
+        for (filter, index) in [
+            (ScopeFilter::Only(Some("a".into())), "INDEX threads_scope (scope=? AND"),
+            (ScopeFilter::Only(None), "INDEX threads_scope (scope=? AND"),
+            (ScopeFilter::Any, "INDEX threads_updated ("),
         ] {
-            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", list_sql(&whose))).unwrap();
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", list_sql(&filter))).unwrap();
             let steps = plan.query_map([rusqlite::types::Null; 6], |row| row.get::<_, String>(3)).unwrap();
             let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>().unwrap();
             assert!(steps[0].contains(index), "{steps:?}");

@@ -1,0 +1,198 @@
+//! The store's verbs for live runs: claim, append, renew, finish, stop, recover.
+use std::sync::{Arc, Mutex};
+
+use rusqlite::{Connection, params};
+
+use super::index::{head_seq, index_new_rows};
+use super::lease::{Leases, live_runs};
+use super::sql::{exists, from_sql, next_token, now_ms, refuse_running, set_run_state, store_error, to_sql};
+use super::store::SqliteStore;
+use super::types::{Claim, Claimed, LiveRun};
+use super::{finish, journal, threads};
+use crate::error::{Error, Result};
+use crate::log::Batch;
+use crate::recorder::Recorder;
+
+impl SqliteStore {
+    /// Claim the thread for a run.
+    ///
+    /// Errors: `ThreadNotFound` for a thread of another scope, `ThreadAlreadyRunning`, `RunAlreadyExists`.
+    #[allow(clippy::too_many_arguments, reason = "each is a field of the claim")]
+    pub fn claim(
+        &self,
+        thread_id: String,
+        run_id: String,
+        input: String,
+        agent_id: Option<String>,
+        message_ids: Vec<String>,
+        scope: Option<String>,
+        done: impl FnOnce(Result<Claimed>) + Send + 'static,
+    ) {
+        let leases = self.leases.clone();
+        let work = move |db: &Connection| {
+            index_new_rows(db)?;
+            threads::check_scope(db, &thread_id, scope.as_deref())?;
+            refuse_running(db, &thread_id)?;
+            if exists(db, "SELECT 1 FROM agent_runs WHERE run_id = ?1", &run_id)?
+                || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run_id)?
+            {
+                return Err(Error::RunAlreadyExists(run_id));
+            }
+            let known_ids = known_ids(db, &thread_id, message_ids)?;
+            threads::create_thread(db, &thread_id, agent_id.as_deref(), scope.as_deref()).map_err(store_error)?;
+            let claim = insert_claim(db, thread_id, run_id, input, agent_id, &leases);
+            Ok(Claimed { claim: claim.map_err(store_error)?, known_ids })
+        };
+        self.write(false, work, done);
+    }
+
+    /// Make a batch durable and extend the lease. Error: `LeaseLost` if the thread has another owner now.
+    pub fn append(
+        &self,
+        claim: &Claim,
+        batch: Arc<Batch>,
+        barrier: bool,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let (claim, leases) = (claim.clone(), self.leases.clone());
+        let work = move |db: &Connection| {
+            leases.extend(db, &claim)?;
+            journal::drop_unreadable(db, &claim.thread_id, batch.first_seq)?;
+            let mut insert = db
+                .prepare_cached("INSERT INTO journal (thread_id, first_seq, count, frames) VALUES (?1, ?2, ?3, ?4)")
+                .map_err(store_error)?;
+            insert
+                .execute(params![claim.thread_id, to_sql(batch.first_seq), to_sql(batch.count), batch.bytes])
+                .map_err(store_error)?;
+            Ok(())
+        };
+        self.write(barrier, work, done);
+    }
+
+    /// Extend leases; return for each claim whether it is still held.
+    pub fn renew(&self, claims: Vec<Claim>, done: impl FnOnce(Result<Vec<bool>>) + Send + 'static) {
+        let leases = self.leases.clone();
+        let work = move |db: &Connection| {
+            let extend = |claim: &Claim| match leases.extend(db, claim) {
+                Ok(()) => Ok(true),
+                Err(Error::LeaseLost(_)) => Ok(false),
+                Err(error) => Err(error),
+            };
+            claims.iter().map(extend).collect()
+        };
+        self.write(false, work, done);
+    }
+
+    /// End the run: store its row and message ids and drop its lease, in one transaction.
+    ///
+    /// Without `is_stored` no row is stored, as for a run that recorded nothing of its own. The run is written on the
+    /// store's thread. Error: `LeaseLost` if the claim no longer holds.
+    pub fn finish(
+        &self,
+        claim: &Claim,
+        recorder: Arc<Mutex<Recorder>>,
+        is_stored: bool,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let claim = claim.clone();
+        let resume_ms = self.resume_ms;
+        let work = move |db: &Connection| {
+            let recorder = recorder.lock().expect("no thread panics while it holds this lock");
+            finish::finish_run(db, &claim, &recorder, is_stored, resume_ms)
+        };
+        self.write(true, work, done);
+    }
+
+    /// Request that the thread's run stops, in whichever process it lives; with `run_id`, only that run.
+    ///
+    /// Returns false if there is no such run, or its stop was requested before.
+    pub fn request_stop(
+        &self,
+        thread_id: String,
+        run_id: Option<String>,
+        done: impl FnOnce(Result<bool>) + Send + 'static,
+    ) {
+        let work = move |db: &Connection| {
+            let sql = "UPDATE live_runs SET stop_requested = 1
+                       WHERE thread_id = ?1 AND run_id = coalesce(?2, run_id) AND stop_requested = 0";
+            db.execute(sql, params![thread_id, run_id]).map(|changed| changed > 0).map_err(store_error)
+        };
+        self.write(false, work, done);
+    }
+
+    /// Return the live runs of all owners, or of one thread.
+    pub fn live(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<LiveRun>>) + Send + 'static) {
+        self.read(move |db| live_runs(db, thread_id.as_deref(), |_, _, _| true), done);
+    }
+
+    /// Return the fencing tokens of the live runs whose stop was requested.
+    pub fn stops(&self, done: impl FnOnce(Result<Vec<i64>>) + Send + 'static) {
+        let work = |db: &Connection| {
+            let mut statement = db.prepare_cached(
+                "SELECT token FROM live_runs WHERE stop_requested <> 0 AND typeof(token) = 'integer'",
+            )?;
+            statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
+        };
+        self.read(move |db| work(db).map_err(store_error), done);
+    }
+
+    /// Take over the runs whose owners are gone, or silent past their lease, each under a new token.
+    ///
+    /// The caller must replay the journal of each, end it and finish it. Expired journals are removed as well.
+    pub fn recover(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<Claim>>) + Send + 'static) {
+        let (writer, leases) = (Arc::downgrade(&self.writer), self.leases.clone());
+        let reader_leases = leases.clone();
+        let take_over = move |result: Result<(bool, Option<String>)>| match (result, writer.upgrade()) {
+            (Err(error), _) => done(Err(error)),
+            (Ok((false, _)), _) => done(Ok(Vec::new())),
+            (Ok(_), None) => done(Err(Error::StoreClosed)),
+            (Ok((true, thread_id)), Some(writer)) => {
+                let work = move |db: &Connection| {
+                    let claims = leases.take_over(db, thread_id.as_deref())?;
+                    journal::drop_expired_journal(db).map_err(store_error)?;
+                    Ok(claims)
+                };
+                writer.submit(false, work, done);
+            }
+        };
+        // The reader looks first: most often there is nothing to do, and no live run waits for the writer.
+        let has_work = move |db: &Connection| {
+            let has_dead = !reader_leases.find_dead(db, thread_id.as_deref())?.is_empty();
+            Ok((has_dead || journal::expired_journal(db).map_err(store_error)?.is_some(), thread_id))
+        };
+        self.read(has_work, take_over);
+    }
+}
+
+/// Return those of the ids that the thread has already.
+fn known_ids(db: &Connection, thread_id: &str, ids: Vec<String>) -> Result<Vec<String>> {
+    let mut known_ids = Vec::new();
+    let sql = "SELECT 1 FROM message_ids WHERE thread_id = ?1 AND message_id = ?2";
+    let mut statement = db.prepare_cached(sql).map_err(store_error)?;
+    for id in ids {
+        if statement.exists(params![thread_id, id]).map_err(store_error)? {
+            known_ids.push(id);
+        }
+    }
+    Ok(known_ids)
+}
+
+fn insert_claim(
+    db: &Connection,
+    thread_id: String,
+    run_id: String,
+    input: String,
+    agent_id: Option<String>,
+    leases: &Leases,
+) -> rusqlite::Result<Claim> {
+    let (owner, expires_at) = leases.new_lease();
+    let token = next_token(db)?;
+    let first_seq = head_seq(db, &thread_id)? + 1;
+    db.prepare_cached(
+        "INSERT INTO live_runs (thread_id, run_id, token, owner, expires_at, input, agent_id, first_seq)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![thread_id, run_id, token, owner, expires_at, input, agent_id, first_seq])?;
+    set_run_state(db, &thread_id, Some(&run_id), now_ms())?;
+    Ok(Claim { thread_id, run_id, token, first_seq: from_sql(first_seq), input, agent_id })
+}

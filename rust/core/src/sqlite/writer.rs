@@ -1,0 +1,249 @@
+//! The one writer of a file, with its group commit: jobs that wait at the same time share a transaction.
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::schema;
+use super::sql::store_error;
+use super::types::Durability;
+use super::wal_rewrite;
+use super::worker::{Done, Job, Worker};
+use crate::error::{Error, Result};
+
+/// How many jobs share a transaction at most.
+const BATCH_JOBS: usize = 512;
+/// How many pages of the log wait at most to be copied into the file, while no reader needs them.
+const CHECKPOINT_PAGES: u64 = 4000;
+/// How many pages the log has at most before it is restarted: 32 MiB.
+const LONG_WAL_PAGES: u64 = 8000;
+/// How long restarting the log waits for readers, and how long after a failed try there is another.
+const RESTART_WAIT: Duration = Duration::from_millis(100);
+const RESTART_RETRY: Duration = Duration::from_secs(1);
+const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
+/// How often a commit reaches the disk at least with `balanced`.
+const SYNC_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Start the writer on a connection.
+pub fn start_writer(connection: Connection, path: PathBuf, durability: Durability) -> Worker {
+    Worker::start("agentrunner-writer", move |jobs| Writer::new(connection, path, durability).run(&jobs))
+}
+
+struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    durability: Durability,
+    /// Whether the connection syncs on each commit (`PRAGMA synchronous = FULL`).
+    syncs_commits: bool,
+    last_sync: Instant,
+    /// Whether there are commits since the last sync.
+    has_unsynced: bool,
+    /// Whether a sync has failed, and the log was not written again since.
+    has_failed_sync: Cell<bool>,
+    /// When restarting the log may be tried next, and the pause after that if a reader is in the way.
+    next_restart: Instant,
+    restart_retry: Duration,
+}
+
+impl Writer {
+    fn new(connection: Connection, path: PathBuf, durability: Durability) -> Self {
+        Self {
+            connection,
+            path,
+            durability,
+            syncs_commits: false,
+            last_sync: Instant::now(),
+            has_unsynced: false,
+            has_failed_sync: Cell::new(false),
+            next_restart: Instant::now(),
+            restart_retry: RESTART_RETRY,
+        }
+    }
+
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Some(first) = self.next(jobs) {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_JOBS
+                && let Ok(job) = jobs.try_recv()
+            {
+                batch.push(job);
+            }
+            self.commit(batch);
+            self.checkpoint();
+        }
+        self.close();
+    }
+
+    /// Wait for the next job. Commits that are not on the disk are synced meanwhile, when their time has come.
+    fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
+        while self.has_unsynced {
+            match jobs.recv_timeout(SYNC_INTERVAL.saturating_sub(self.last_sync.elapsed())) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        jobs.recv().ok()
+    }
+
+    fn sync(&mut self) {
+        if let Err(error) = self.repair_failed_sync().and_then(|()| self.commit_counter()) {
+            let _ = self.execute("ROLLBACK");
+            self.reconnect(&error);
+        } else {
+            self.has_unsynced = false;
+        }
+        self.last_sync = Instant::now();
+    }
+
+    /// Commit a counter's own value. SQLite does not sync a commit that writes nothing.
+    fn commit_counter(&mut self) -> Result<()> {
+        self.set_sync(true)?;
+        self.execute("BEGIN IMMEDIATE")?;
+        self.execute("UPDATE counters SET value = value WHERE name = 'token'")?;
+        self.execute("COMMIT")
+    }
+
+    /// Write the log again after a failed sync. Until then nothing may be committed on top of pages that can be lost.
+    fn repair_failed_sync(&self) -> Result<()> {
+        if self.has_failed_sync.get() {
+            wal_rewrite::rewrite_wal(&self.connection, &self.path)?;
+            self.has_failed_sync.set(false);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) {
+        if !self.has_failed_sync.get()
+            && let Err(error) = self.checkpoint_if_due()
+        {
+            self.note_error(error);
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) -> rusqlite::Result<()> {
+        let (pages, checkpointed) = wal_rewrite::wal_pages(&self.connection)?;
+        if pages >= LONG_WAL_PAGES && Instant::now() >= self.next_restart {
+            return self.restart_wal();
+        }
+        if pages.saturating_sub(checkpointed) >= CHECKPOINT_PAGES {
+            self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Restart the log from its beginning.
+    ///
+    /// Under constant reads and writes SQLite never finds a moment for that, and the log would grow without end. Other
+    /// connections are made to wait for one, but the writer does not wait for a reader that stays.
+    fn restart_wal(&mut self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(RESTART_WAIT)?;
+        let is_blocked = self
+            .connection
+            .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
+            .and_then(|mut checkpoint| checkpoint.query_row([], |row| row.get::<_, bool>(0)));
+        self.connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+        if is_blocked? {
+            self.next_restart = Instant::now() + self.restart_retry;
+            self.restart_retry = (self.restart_retry * 2).min(RESTART_RETRY_MAX);
+        } else {
+            self.restart_retry = RESTART_RETRY;
+        }
+        Ok(())
+    }
+
+    /// Copy the log into the file, because one file is easier to back up than a file and its log.
+    ///
+    /// This does not wait for readers of other processes, because no process could write meanwhile.
+    fn close(self) {
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        if self.repair_failed_sync().is_ok() && self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok()
+        {
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Job>) {
+        let is_synced = self.durability == Durability::Strict
+            || batch.iter().any(|job| job.barrier)
+            || self.last_sync.elapsed() >= SYNC_INTERVAL;
+        // The order matters: no transaction may begin while pages under it can still be lost.
+        let transaction = self
+            .repair_failed_sync()
+            .and_then(|()| self.set_sync(is_synced))
+            .and_then(|()| self.execute("BEGIN IMMEDIATE"));
+        if let Err(error) = transaction {
+            for job in batch {
+                job.refuse(&error);
+            }
+            self.reconnect(&error);
+            return;
+        }
+        let mut dones = Vec::with_capacity(batch.len());
+        for job in batch {
+            dones.push(self.run_job(job));
+        }
+        let outcome = self.execute("COMMIT");
+        if let Err(error) = &outcome {
+            let _ = self.execute("ROLLBACK");
+            self.reconnect(error);
+        } else if is_synced {
+            self.last_sync = Instant::now();
+            self.has_unsynced = false;
+        } else {
+            self.has_unsynced = true;
+        }
+        for done in dones {
+            done(outcome.clone());
+        }
+    }
+
+    /// Run a job in a savepoint, so that its failure does not undo the other jobs of the batch.
+    fn run_job(&self, job: Job) -> Done {
+        let savepoint = self.execute("SAVEPOINT job");
+        let is_refused = savepoint.is_err();
+        let (keep, done) = (job.work)(savepoint.map(|()| &self.connection));
+        if is_refused {
+            return done;
+        }
+        let end = if keep { Ok(()) } else { self.execute("ROLLBACK TO job") };
+        match end.and_then(|()| self.execute("RELEASE job")) {
+            Ok(()) => done,
+            Err(error) => Box::new(move |_| done(Err(error))),
+        }
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        let outcome = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        outcome.map(|_| ()).map_err(|error| self.note_error(error))
+    }
+
+    /// Convert an error of SQLite, and remember whether a sync failed.
+    fn note_error(&self, error: rusqlite::Error) -> Error {
+        self.has_failed_sync.set(self.has_failed_sync.get() || wal_rewrite::is_failed_sync(&error));
+        store_error(error)
+    }
+
+    fn set_sync(&mut self, syncs_commits: bool) -> Result<()> {
+        if syncs_commits != self.syncs_commits {
+            self.connection
+                .pragma_update(None, "synchronous", if syncs_commits { "FULL" } else { "NORMAL" })
+                .map_err(store_error)?;
+            self.syncs_commits = syncs_commits;
+        }
+        Ok(())
+    }
+
+    /// Open the connection again, because after a failed write or sync its cached pages cannot be trusted.
+    fn reconnect(&mut self, error: &Error) {
+        if matches!(error, Error::Store(_))
+            && let Ok(connection) = schema::connect(&self.path)
+        {
+            self.connection = connection;
+            self.syncs_commits = false;
+        }
+    }
+}
