@@ -21,8 +21,8 @@ import_exception!(agentrunner.errors, StoreTooNew);
 import_exception!(agentrunner.errors, StoreForked);
 import_exception!(agentrunner.errors, StoreClosed);
 
-/// The exception for an error, with its words.
-#[allow(clippy::needless_pass_by_value, reason = "it stands in map_err everywhere")]
+/// Convert an error to its exception, with the same text.
+#[allow(clippy::needless_pass_by_value, reason = "it is passed to map_err everywhere")]
 pub fn to_py(error: Error) -> PyErr {
     let text = error.to_string();
     match error {

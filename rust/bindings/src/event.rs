@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::errors::to_py;
 
-/// One event: its JSON and its place in the thread.
+/// One event: its JSON and its cursor.
 #[pyclass(frozen, eq, hash, module = "agentrunner")]
 #[derive(PartialEq, Eq, Hash)]
 pub struct Event {
@@ -19,12 +19,13 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event outside any thread.
-    pub fn of(json: &str) -> Self {
+    /// Create an event outside any thread.
+    pub fn without_cursor(json: &str) -> Self {
         Self { json: json.into(), cursor: None }
     }
 
-    fn decoded<'py>(&self, py: Python<'py>, function: &str) -> PyResult<Bound<'py, PyAny>> {
+    /// Call a function of Python's codec with the event's JSON.
+    fn call_codec<'py>(&self, py: Python<'py>, function: &str) -> PyResult<Bound<'py, PyAny>> {
         py.import("agentrunner._codec")?.getattr(function)?.call1((PyBytes::new(py, self.json.as_bytes()),))
     }
 }
@@ -52,11 +53,11 @@ impl Event {
     }
 
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.decoded(py, "to_dict")
+        self.call_codec(py, "to_dict")
     }
 
     fn model<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.decoded(py, "to_model")
+        self.call_codec(py, "to_model")
     }
 
     fn __repr__(&self) -> String {
@@ -67,11 +68,11 @@ impl Event {
     }
 }
 
-/// Frames ready for SSE, shared by all readers at the same place.
+/// Frames ready for SSE, shared by all readers at the same cursor.
 #[pyclass(frozen, module = "agentrunner")]
 pub struct Frames {
     bytes: Arc<Vec<u8>>,
-    /// Made once, however many readers ask.
+    /// The values below are computed once, however many readers ask for them.
     python: PyOnceLock<Py<PyBytes>>,
     legacy: PyOnceLock<Py<PyBytes>>,
     events: PyOnceLock<Py<PyList>>,
@@ -105,11 +106,11 @@ impl Frames {
     }
 
     fn for_legacy_clients(&self, py: Python<'_>) -> Py<PyBytes> {
-        let made = self.legacy.get_or_init(py, || match py.detach(|| legacy::rewrite_frames(&self.bytes)) {
+        let bytes = self.legacy.get_or_init(py, || match py.detach(|| legacy::rewrite_frames(&self.bytes)) {
             None => self.__bytes__(py),
             Some(bytes) => PyBytes::new(py, &bytes).unbind(),
         });
-        made.clone_ref(py)
+        bytes.clone_ref(py)
     }
 
     fn page(&self, offset: usize, limit: usize) -> (Self, usize) {
@@ -119,7 +120,7 @@ impl Frames {
     }
 
     fn events(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
-        let made = self.events.get_or_try_init(py, || {
+        let events = self.events.get_or_try_init(py, || {
             let mut events = Vec::new();
             for frame in frames::iter_any(&self.bytes) {
                 let (cursor, json) = frame.map_err(to_py)?;
@@ -127,17 +128,17 @@ impl Frames {
             }
             PyList::new(py, events).map(Bound::unbind)
         });
-        made.map(|events| events.clone_ref(py))
+        events.map(|events| events.clone_ref(py))
     }
 }
 
 impl Frames {
-    /// The frames' bytes.
+    /// Return the frames' bytes.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The same, to be kept.
+    /// Return a shared reference to the frames' bytes.
     pub fn shared(&self) -> Arc<Vec<u8>> {
         self.bytes.clone()
     }

@@ -1,4 +1,4 @@
-//! The functions over events, and the helpers of stores written in Python.
+//! Functions over events, and helpers for stores written in Python.
 use std::collections::HashSet;
 
 use agentrunner_core::chunks::Expander;
@@ -16,10 +16,10 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use crate::errors::{InvalidEvent, to_py};
 use crate::event::{Event, Frames};
 
-/// Calls `each` with the JSON of every event of an iterable; what is no `bytes` is encoded by Python.
+/// Call `each` with the JSON of every event of an iterable; anything but `bytes` is encoded by Python.
 fn each_json(events: &Bound<'_, PyAny>, mut each: impl FnMut(&[u8]) -> PyResult<()>) -> PyResult<()> {
     if events.is_instance_of::<PyBytes>() || events.is_instance_of::<PyString>() || events.is_instance_of::<PyDict>() {
-        return Err(InvalidEvent::new_err("an iterable of events is expected, not one event"));
+        return Err(InvalidEvent::new_err("expected an iterable of events, not one event"));
     }
     for item in events.try_iter()? {
         let item = item?;
@@ -33,12 +33,12 @@ fn each_json(events: &Bound<'_, PyAny>, mut each: impl FnMut(&[u8]) -> PyResult<
     Ok(())
 }
 
-/// Calls `each` with every event of an iterable, as it is recorded: without optional nulls.
-fn each(events: &Bound<'_, PyAny>, mut each: impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
-    each_json(events, |json| each_of(json, &mut each))
+/// Call `each` with every event of an iterable, normalized as a recorder does it.
+fn each_event(events: &Bound<'_, PyAny>, mut each: impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
+    each_json(events, |json| with_normalized(json, &mut each))
 }
 
-fn each_of(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
+fn with_normalized(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
     let event = CoreEvent::parse(json).map_err(to_py)?;
     let normalized = event.normalize();
     if normalized.len() == event.json().len() {
@@ -55,24 +55,24 @@ pub fn compact(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
         if compactor.push_delta(json) {
             return Ok(());
         }
-        each_of(json, &mut |event| {
+        with_normalized(json, &mut |event| {
             compactor.push(event);
             Ok(())
         })
     })?;
     let mut compacted = Vec::new();
-    compactor.emit(|json| compacted.push(Event::of(json)));
+    compactor.emit(|json| compacted.push(Event::without_cursor(json)));
     Ok(compacted)
 }
 
 #[pyfunction]
 pub fn expand(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
     let (mut expander, mut all, mut out) = (Expander::new(), Vec::new(), Vec::new());
-    each(events, |event| {
+    each_event(events, |event| {
         if expander.push(event, &mut out)? {
-            all.extend(out.drain(..).map(|json| Event::of(&json)));
+            all.extend(out.drain(..).map(|json| Event::without_cursor(&json)));
         } else {
-            all.push(Event::of(event.json()));
+            all.push(Event::without_cursor(event.json()));
         }
         Ok(())
     })?;
@@ -82,7 +82,7 @@ pub fn expand(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
 #[pyfunction]
 pub fn verify(events: &Bound<'_, PyAny>) -> PyResult<()> {
     let mut lifecycle = Lifecycle::new();
-    // As it came: a null where the protocol wants nothing is one of the rules.
+    // The events are not normalized, because one of the rules is about optional fields that are null.
     each_json(events, |json| CoreEvent::parse(json).and_then(|event| lifecycle.check(&event)).map_err(to_py))
 }
 
@@ -94,18 +94,18 @@ pub fn finalize(
     interruption_message: Option<&str>,
 ) -> PyResult<Vec<Event>> {
     let mut lifecycle = Lifecycle::new();
-    each(events, |event| {
+    each_event(events, |event| {
         lifecycle.note(event);
         Ok(())
     })?;
     let ending = Ending { stop_requested, interruption_message, ..Ending::default() };
-    Ok(lifecycle.finalize(&ending).iter().map(|json| Event::of(json)).collect())
+    Ok(lifecycle.finalize(&ending).iter().map(|json| Event::without_cursor(json)).collect())
 }
 
 #[pyfunction]
 pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     let (mut fold, mut expander, mut out) = (Fold::new(), Expander::new(), Vec::new());
-    each(events, |event| {
+    each_event(events, |event| {
         if expander.push(event, &mut out)? {
             for json in out.drain(..) {
                 fold.push(&CoreEvent::parse_str(&json)?);
@@ -118,7 +118,7 @@ pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound
     Ok((PyBytes::new(py, fold.messages().as_bytes()), PyBytes::new(py, fold.state().as_bytes())))
 }
 
-/// Input JSON, minified; thread id; run id; its messages' ids.
+/// Return the input minified, its thread id, its run id and its messages' ids, each id once.
 #[pyfunction]
 pub fn check_input(input: &[u8], id_bytes: usize) -> PyResult<(String, String, String, Vec<String>)> {
     let (input, thread_id, run_id) = dedup::check_input(input, id_bytes).map_err(to_py)?;
@@ -155,7 +155,7 @@ pub fn run_message_ids(events: &[u8]) -> Vec<String> {
     dedup::summarize_run(events).1
 }
 
-/// `RUN_STARTED`, events before the messages, the messages, the state, the events that follow.
+/// A snapshot's `RUN_STARTED`, the events before the messages, the messages, the state, and the events that follow.
 type Snapshot<'py> = (
     Bound<'py, PyBytes>,
     Vec<Bound<'py, PyBytes>>,
@@ -166,13 +166,13 @@ type Snapshot<'py> = (
 
 #[pyfunction]
 pub fn snapshot<'py>(py: Python<'py>, frames: Vec<PyRef<'_, Frames>>) -> PyResult<Option<Snapshot<'py>>> {
-    let pieces: Vec<_> = frames.iter().map(|frames| frames.shared()).collect();
+    let pages: Vec<_> = frames.iter().map(|frames| frames.shared()).collect();
     drop(frames);
-    let made = py.detach(|| snapshots::snapshot(pieces.iter().map(|piece| piece.as_slice()))).map_err(to_py)?;
+    let snapshot = py.detach(|| snapshots::snapshot(pages.iter().map(|page| page.as_slice()))).map_err(to_py)?;
     let bytes = |json: &String| PyBytes::new(py, json.as_bytes());
     let all = |events: &[String]| events.iter().map(bytes).collect();
-    Ok(made.map(|made| {
-        let state = made.state.as_ref().map(bytes);
-        (bytes(&made.started), all(&made.before), bytes(&made.messages), state, all(&made.events))
+    Ok(snapshot.map(|snapshot| {
+        let state = snapshot.state.as_ref().map(bytes);
+        (bytes(&snapshot.started), all(&snapshot.before), bytes(&snapshot.messages), state, all(&snapshot.events))
     }))
 }

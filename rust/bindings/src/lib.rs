@@ -1,17 +1,23 @@
-//! `agentrunner._core`: a table of contents. What the verbs do is said in `agentrunner-core`; what they are in Python, in
-//! `_core.pyi`.
-#![allow(clippy::needless_pass_by_value, reason = "arguments come from Python by value")]
+//! `agentrunner._core`: the core's verbs for Python, without logic of its own.
+//!
+//! The crate `agentrunner-core` documents what the verbs do, and `_core.pyi` documents them for Python.
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 passes arguments by value")]
 use pyo3::prelude::*;
 
+mod claim;
+mod completions;
 mod errors;
 mod event;
 mod functions;
 mod owner;
 mod recorder;
+mod rows;
 mod sqlite;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::claim::Claim;
     #[pymodule_export]
     use crate::event::{Event, Frames};
     #[pymodule_export]
@@ -24,7 +30,7 @@ mod _core {
     #[pymodule_export]
     use crate::recorder::{Batch, Recorder};
     #[pymodule_export]
-    use crate::sqlite::{Claim, SqliteStore};
+    use crate::sqlite::SqliteStore;
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 

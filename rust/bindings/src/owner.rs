@@ -1,8 +1,8 @@
-//! Who holds a lease, for stores written in Python.
+//! The owner of a lease, for stores written in Python.
 use agentrunner_core::owner;
 use pyo3::prelude::*;
 
-/// One opened store of this process, alive until it is dropped.
+/// The owner of one open store of this process, alive until it is dropped.
 #[pyclass(frozen, module = "agentrunner")]
 pub struct Owner(owner::Owner);
 

@@ -12,7 +12,9 @@ use pyo3::types::PyBytes;
 use crate::errors::to_py;
 use crate::event::Frames;
 
-/// Frames to be committed together.
+const UNPOISONED: &str = "no thread panics while it holds this lock";
+
+/// Frames that are committed together.
 #[pyclass(frozen, module = "agentrunner")]
 pub struct Batch(pub Arc<CoreBatch>);
 
@@ -42,8 +44,8 @@ impl Batch {
     }
 
     fn after(&self, seq: u64, limit: usize) -> Vec<u8> {
-        let skipped = frames::length_of(&self.0.bytes, (seq + 1).saturating_sub(self.0.first_seq));
-        let rest = &self.0.bytes[skipped..];
+        let skipped_bytes = frames::length_of(&self.0.bytes, (seq + 1).saturating_sub(self.0.first_seq));
+        let rest = &self.0.bytes[skipped_bytes..];
         rest[..frames::cut(rest, limit).unwrap_or(rest.len())].to_vec()
     }
 }
@@ -53,20 +55,20 @@ impl Batch {
 pub struct Recorder {
     core: Arc<Mutex<CoreRecorder>>,
     log: Arc<Mutex<RunLog>>,
-    /// What was read last, and from where: most readers are at the same place.
+    /// The last read and its cursor, because most readers are at the same cursor.
     last_read: Mutex<Option<(u64, u64, Py<Frames>)>>,
 }
 
 impl Recorder {
     fn core(&self) -> MutexGuard<'_, CoreRecorder> {
-        self.core.lock().expect("never poisoned")
+        self.core.lock().expect(UNPOISONED)
     }
 
     fn log(&self) -> MutexGuard<'_, RunLog> {
-        self.log.lock().expect("never poisoned")
+        self.log.lock().expect(UNPOISONED)
     }
 
-    /// The recorder itself, for the store's thread.
+    /// Return the core's recorder, for the store's thread.
     pub fn shared(&self) -> Arc<Mutex<CoreRecorder>> {
         self.core.clone()
     }
@@ -119,13 +121,13 @@ impl Recorder {
     }
 
     fn read(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<(Option<Py<Frames>>, Option<u64>)> {
-        if let Some((from, to, frames)) = &*self.last_read.lock().expect("never poisoned")
+        if let Some((from, to, frames)) = &*self.last_read.lock().expect(UNPOISONED)
             && *from == after
             && (*to == self.log().published() || frames.get().as_slice().len() >= limit)
         {
             return Ok((Some(frames.clone_ref(py)), Some(*to)));
         }
-        // No lock is held while Python makes an object.
+        // The lock is released before Python creates an object, because that can run any code.
         let read = self.log().read(after, limit);
         match read {
             Read::Nothing => Ok((None, Some(after))),
@@ -133,8 +135,9 @@ impl Recorder {
             Read::Frames(bytes, last) => {
                 let frames = Py::new(py, Frames::from(bytes))?;
                 let cached = Some((after, last, frames.clone_ref(py)));
-                let before = std::mem::replace(&mut *self.last_read.lock().expect("never poisoned"), cached);
-                drop(before);
+                let replaced = std::mem::replace(&mut *self.last_read.lock().expect(UNPOISONED), cached);
+                // Dropped after the lock is released, because dropping a Python object can run any code too.
+                drop(replaced);
                 Ok((Some(frames), Some(last)))
             }
         }

@@ -1,0 +1,46 @@
+//! A claim as Python sees it.
+use agentrunner_core::sqlite as core;
+use pyo3::prelude::*;
+
+/// The right to write a thread's run.
+#[pyclass(frozen, get_all, eq, module = "agentrunner")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claim {
+    thread_id: String,
+    run_id: String,
+    token: i64,
+    first_seq: u64,
+    input: String,
+    agent_id: Option<String>,
+}
+
+#[pymethods]
+impl Claim {
+    #[new]
+    #[pyo3(signature = (thread_id, run_id, token, first_seq, input, agent_id=None))]
+    fn new(
+        thread_id: String,
+        run_id: String,
+        token: i64,
+        first_seq: u64,
+        input: String,
+        agent_id: Option<String>,
+    ) -> Self {
+        Self { thread_id, run_id, token, first_seq, input, agent_id }
+    }
+}
+
+impl From<core::Claim> for Claim {
+    fn from(claim: core::Claim) -> Self {
+        let core::Claim { thread_id, run_id, token, first_seq, input, agent_id } = claim;
+        Self { thread_id, run_id, token, first_seq, input, agent_id }
+    }
+}
+
+impl Claim {
+    /// Return the core's claim.
+    pub fn core(&self) -> core::Claim {
+        let Self { thread_id, run_id, token, first_seq, input, agent_id } = self.clone();
+        core::Claim { thread_id, run_id, token, first_seq, input, agent_id }
+    }
+}
