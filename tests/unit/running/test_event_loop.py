@@ -1,4 +1,4 @@
-"""What the event loop sees: nothing blocked, nothing left behind, every reader served, waiters in order."""
+"""The event loop of a runner: nothing blocks it, nothing is left after closing, every reader is served."""
 
 import asyncio
 import gc
@@ -12,96 +12,19 @@ import warnings
 from pathlib import Path
 
 import pytest
-import uvloop
 
 import agentrunner
-from agentrunner import InMemoryAgentRunner, RunnerClosed, SqliteAgentRunner, ThreadAlreadyRunning
-from agentrunner.running import driver
-
-EAGER = getattr(asyncio, "eager_task_factory", None)
-"""Eager tasks come with Python 3.12; below, that loop is not run."""
-
-
-def eager_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(EAGER)
-    return loop
-
-
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop} | ({"eager": eager_loop} if EAGER else {})
-
-
-@pytest.fixture(params=LOOPS)
-def go(request):
-    def run(main):
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as loop:
-            return loop.run(main)
-
-    return run
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def make(request, tmp_path):
-    def build(**options):
-        if request.param == "memory":
-            return InMemoryAgentRunner(**options)
-        return SqliteAgentRunner(tmp_path / "threads.db", **options)
-
-    return build
-
-
-def given(thread: str, run: str) -> dict:
-    return {"threadId": thread, "runId": run, "messages": []}
-
-
-def started(about) -> dict:
-    return {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
-
-
-def finished(about) -> dict:
-    return {"type": "RUN_FINISHED", "threadId": about.thread_id, "runId": about.run_id}
-
-
-def talker(count: int, every: int = 0):
-    """An agent with a message of so many deltas."""
-
-    async def agent(about):
-        yield started(about)
-        yield {"type": "TEXT_MESSAGE_START", "messageId": f"m-{about.run_id}", "role": "assistant"}
-        delta = b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"m-%s","delta":"0123456789"}' % about.run_id.encode()
-        for n in range(count):
-            yield delta
-            if every and n % every == 0:
-                await asyncio.sleep(0)
-        yield {"type": "TEXT_MESSAGE_END", "messageId": f"m-{about.run_id}"}
-        yield finished(about)
-
-    return agent
-
-
-class Waiting:
-    """An agent that starts and waits until it is let go."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.cancelled = 0
-
-    async def run(self, about):
-        yield started(about)
-        try:
-            await self.go.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        yield finished(about)
-
-
-async def collect(stream) -> list:
-    return [event async for event in stream]
-
-
-def types(events) -> list[str]:
-    return [event.type for event in events]
+from agentrunner import InMemoryAgentRunner, RunnerClosed, SqliteAgentRunner
+from support.event_loops import (
+    Waiting,
+    collect,
+    count,
+    finished,
+    given,
+    started,
+    talker,
+    types,
+)
 
 
 def test_each_loop_runs_stops_and_replays(go, make):
@@ -233,97 +156,6 @@ def test_a_thousand_readers_get_everything(go, make):
     go(main())
 
 
-def test_reject(go, make):
-    async def main():
-        async with make() as runner:
-            waiting = Waiting()
-            stream = await runner.run(waiting, given("t", "r1"))
-            with pytest.raises(ThreadAlreadyRunning, match=r"^Thread already running$"):
-                await runner.run(waiting, given("t", "r2"))
-            waiting.go.set()
-            await collect(stream)
-            await collect(await runner.run(talker(1), given("t", "r2")))
-
-    go(main())
-
-
-def test_supersede_keeps_what_was_said(go, make):
-    async def main():
-        async with make(on_concurrent_run="supersede") as runner:
-            waiting = Waiting()
-            first = await runner.run(waiting, given("t", "r1"))
-            second = await runner.run(talker(1), given("t", "r2"))
-            assert types(await collect(first)) == ["RUN_STARTED", "RUN_FINISHED"]
-            await collect(second)
-            assert waiting.cancelled == 1
-            history = await runner.threads.events("t")
-            assert [event.to_dict()["runId"] for event in history if "RUN" in event.type] == ["r1", "r1", "r2", "r2"]
-
-    go(main())
-
-
-def test_waiters_are_served_in_order_and_may_leave(go, make):
-    async def main():
-        order = []
-
-        async def agent(about):
-            order.append(about.run_id)
-            yield started(about)
-            yield finished(about)
-
-        async with make(on_concurrent_run="enqueue") as runner:
-            waiting = Waiting()
-            first = await runner.run(waiting, given("t", "r0"))
-            queue = []
-            for n in range(1, 6):
-                queue.append(asyncio.create_task(runner.run(agent, given("t", f"r{n}"))))
-                await asyncio.sleep(0)
-            gone = queue.pop(2)
-            gone.cancel()
-            waiting.go.set()
-            streams = await asyncio.gather(*queue)
-            for stream in [first, *streams]:
-                await collect(stream)
-            assert gone.cancelled()
-            assert order == ["r1", "r2", "r4", "r5"]
-
-    go(main())
-
-
-@pytest.mark.parametrize("busy", [False, True])
-def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, monkeypatch, busy):
-    monkeypatch.setattr(driver, "STOP_GRACE_SECONDS", 0.05)
-
-    async def main():
-        release = asyncio.Event()
-        ended = asyncio.Event()
-
-        async def deaf(about):
-            try:
-                yield started(about)
-                while not release.is_set():
-                    try:
-                        await (asyncio.sleep(0.005) if busy else release.wait())
-                    except asyncio.CancelledError:
-                        continue
-            finally:
-                ended.set()
-
-        async with make() as runner:
-            try:
-                stream = await runner.run(deaf, given("t", "r1"))
-                await anext(stream)
-                assert await runner.stop("t")
-                assert types(await collect(stream)) == ["RUN_FINISHED"]
-                assert len(await collect(await runner.run(talker(1), given("t", "r2")))) == 5
-            finally:
-                release.set()
-            await ended.wait()
-            assert len(await runner.threads.events("t")) == 7
-
-    go(main())
-
-
 class Watchdog:
     """Measures by how much the loop is late."""
 
@@ -345,13 +177,6 @@ class Watchdog:
 
     def p99(self) -> float:
         return statistics.quantiles(self.lags, n=100)[98]
-
-
-async def count(stream) -> int:
-    total = 0
-    async for _ in stream:
-        total += 1
-    return total
 
 
 @pytest.mark.alone
@@ -425,47 +250,6 @@ def test_a_million_events_stay_out_of_memory(tmp_path: Path):
         [sys.executable, "-c", MEMORY, tmp_path / "threads.db"], capture_output=True, text=True, check=True, timeout=50
     )
     assert int(ran.stdout) < 64 * 1024, f"{int(ran.stdout) // 1024} MiB"
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "memory"])
-def test_an_agent_may_be_quiet_for_longer_than_the_lease(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("agentrunner.running.maintenance.RECOVERY_POLL_SECONDS", 0.01)
-    monkeypatch.setattr("agentrunner.running.maintenance.STOP_POLL_SECONDS", 0.01)
-
-    async def main():
-        runner = (
-            InMemoryAgentRunner() if kind == "memory" else SqliteAgentRunner(tmp_path / "threads.db", lease_ttl=0.6)
-        )
-        monkeypatch.setattr(runner._store, "lease_ttl", 0.6)
-        rounds, release = 0, asyncio.Event()
-        recover = runner._store.recover
-
-        async def counted(thread_id=None):
-            nonlocal rounds
-            rounds += 1
-            return await recover(thread_id)
-
-        monkeypatch.setattr(runner._store, "recover", counted)
-
-        async def quiet(about):
-            yield started(about)
-            await release.wait()
-            yield finished(about)
-
-        async with runner:
-            stream = await runner.run(quiet, given("t", "r"))
-            await anext(stream)
-            end = time.monotonic() + 2 * 0.6
-            while time.monotonic() < end:
-                await asyncio.sleep(0.01)
-            looked = rounds
-            while rounds < looked + 3:
-                await asyncio.sleep(0.01)
-            assert await runner.is_running("t")
-            release.set()
-            assert [event.type for event in await collect(stream)] == ["RUN_FINISHED"]
-
-    asyncio.run(main())
 
 
 def test_a_claim_whose_caller_is_cancelled_is_given_back(tmp_path):

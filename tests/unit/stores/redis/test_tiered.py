@@ -29,18 +29,6 @@ if TYPE_CHECKING:
     from agentrunner._core import Claim
 
 
-@pytest.fixture
-def location(tmp_path: Path) -> Iterator[str]:
-    with backends.place("redis", tmp_path) as location:
-        yield location
-
-
-@pytest.fixture
-def client(location: str) -> redis.asyncio.Redis:
-    """A connection of the test's own, that looks at what the store wrote."""
-    return redis.asyncio.Redis.from_url(backends.REDIS)
-
-
 class OverAnother(StoreConformance):
     @pytest.fixture(autouse=True)
     def _place(self, tmp_path: Path) -> Iterator[None]:

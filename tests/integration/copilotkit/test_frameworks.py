@@ -1,0 +1,114 @@
+"""Agents of pydantic-ai and LangGraph, read by published clients."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agentrunner import SqliteAgentRunner
+from support.copilotkit import Client, fine
+from support.copilotkit_server import (
+    Served,
+    said,
+    served_by,
+    user,
+)
+from support.nodejs import needs_node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = needs_node
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The agents of tests/real_agents.py, served."""
+    with warnings.catch_warnings():
+        # langchain and langgraph deprecate what ag-ui-langgraph and they themselves call.
+        warnings.simplefilter("ignore")
+        from support import real_agents
+
+        agents = real_agents.agents()
+    with served_by(SqliteAgentRunner(tmp_path_factory.mktemp("real") / "t.db"), **agents) as server:
+        yield server
+
+
+REAL = ("http-1.0.0", "http-0.0.59", "core-auto")
+
+
+@pytest.mark.parametrize("kind", REAL)
+@pytest.mark.parametrize("agent", ["scripted", "test-model"])
+def test_pydantic_ai(real, node, kind, agent, thread):
+    client = Client(node, kind, real.url, thread, agent)
+    assert fine(client.run("Lisbon"))
+    question, call, result, answer = client.messages
+    city = "Lisbon" if agent == "scripted" else "a"
+    assert question == user("Lisbon")
+    assert json.loads(call["toolCalls"][0]["function"]["arguments"]) == {"city": city}
+    assert (result["role"], result["content"]) == ("tool", f"sunny in {city}")
+    assert result["toolCallId"] == call["toolCalls"][0]["id"]
+    assert answer["content"] == (f"It is sunny in {city}" if agent == "scripted" else '{"weather":"sunny in a"}')
+    if agent == "scripted":
+        # Its second run reads the first from the client's messages.
+        assert fine(client.run("Porto"))
+        assert said(*client.messages)[-1] == "It is sunny in Porto"
+        assert len(client.messages) == 8
+    fresh = Client(node, kind, real.url, thread, agent)
+    assert fine(fresh.connect())
+    assert fresh.held == client.held
+    assert fine(client.connect())
+    assert client.held == fresh.held
+
+
+@pytest.mark.parametrize("approved", [True, False])
+@pytest.mark.parametrize("kind", REAL)
+# ag-ui-langgraph calls what LangGraph 1 deprecates.
+@pytest.mark.filterwarnings("ignore:.*get_config_jsonschema")
+def test_langgraph_asks_and_goes_on(real, node, kind, approved, thread):
+    client = Client(node, kind, real.url, thread, "langgraph")
+    seen = client.run("milk")
+    assert fine(seen)
+    assert seen["outcomes"] == ["interrupt"]
+    [asked] = client.view()["pendingInterrupts"]
+    assert "Order milk?" in json.dumps(asked)
+
+    fresh = Client(node, kind, real.url, thread, "langgraph")
+    assert fine(fresh.connect())
+    assert fresh.held == client.held
+    answer = [{"interruptId": asked["id"], "status": "resolved", "payload": {"approved": approved}}]
+    seen = fresh.run(resume=answer)
+    assert fine(seen)
+    assert fresh.view()["pendingInterrupts"] == []
+    outcome = "milk ordered" if approved else "nothing ordered"
+    roles = [(message["role"], message.get("content", "")) for message in fresh.messages]
+    assert roles == [
+        ("user", "milk"), ("assistant", "I ask first."), ("tool", outcome), ("assistant", f"Done: {outcome}"),
+    ]  # fmt: skip
+    [call] = fresh.messages[1]["toolCalls"]
+    assert json.loads(call["function"]["arguments"]) == {"item": "milk"}
+
+    last = Client(node, kind, real.url, thread, "langgraph")
+    seen = last.connect()
+    assert fine(seen)
+    assert seen["outcomes"] == [None, None]
+    assert last.held == fresh.held
+    assert fine(last.connect())
+    assert last.held == fresh.held
+
+
+@pytest.mark.filterwarnings("ignore:.*get_config_jsonschema")
+def test_langgraph_runs_do_not_meet(real, node, thread):
+    clients = {item: Client(node, "http-1.0.0", real.url, f"{thread} {item}", "langgraph") for item in "abcdef"}
+    assert fine(*(run.join() for run in [client.running(item) for item, client in clients.items()]))
+    answers = []
+    for client in clients.values():
+        [asked] = client.view()["pendingInterrupts"]
+        answers.append([{"interruptId": asked["id"], "status": "resolved", "payload": {"approved": True}}])
+    runs = [client.running(resume=answer) for client, answer in zip(clients.values(), answers, strict=True)]
+    assert fine(*(run.join() for run in runs))
+    for item, client in clients.items():
+        assert [one.get("content") for one in client.messages][2:] == [f"{item} ordered", f"Done: {item} ordered"]

@@ -1,0 +1,152 @@
+"""Published clients reconnect to a thread, or use it at the same time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agentrunner import InMemoryAgentRunner, SqliteAgentRunner
+from support.copilotkit import KINDS, Client, Gate, fine
+from support.copilotkit_server import (
+    each_kind,
+    everything,
+    said,
+    served_by,
+    told,
+    user,
+)
+from support.events import text_message
+from support.nodejs import needs_node
+
+if TYPE_CHECKING:
+    pass
+pytestmark = needs_node
+
+
+@each_kind
+def test_a_reconnect_doubles_nothing(served, node, kind, thread):
+    served.stage.play(thread, *everything(1))
+    served.stage.play(thread, *everything(2))
+    client = Client(node, kind, served.url, thread)
+    assert fine(client.run("hi"))
+    # The one that ran, then again; and with a run in between that it did not see.
+    for _ in range(2):
+        assert fine(client.connect())
+        assert client.held == ([user("hi"), *told(1)], {"run": 1, "seats": [1, 2]}, [])
+    other = Client(node, kind, served.url, thread)
+    assert fine(other.connect(), other.run("more"))
+    for _ in range(2):
+        assert fine(client.connect())
+        assert client.held == other.held
+        assert client.held == ([user("hi"), *told(1), user("more"), *told(2)], {"run": 2, "seats": [1, 2]}, [])
+
+
+@pytest.mark.parametrize("reader_kind", ["its own", "fresh"])
+@each_kind
+def test_a_reconnect_during_a_run_doubles_nothing(served, node, kind, reader_kind, thread):
+    """Cut off within reasoning, text, arguments, behind the result, and come back."""
+    script: list[Any] = []
+    gates = []
+    for event in everything(1):
+        script.append(event)
+        if event["type"].endswith(("_CONTENT", "_ARGS", "_RESULT", "_SNAPSHOT")):
+            gates.append((Gate(), event))
+            script.append(gates[-1][0])
+    served.stage.play(thread, *script)
+    client = Client(node, kind, served.url, thread)
+    run = client.running("hi")
+    if reader_kind == "fresh":
+        reader = Client(node, kind, served.url, thread)
+        gates[0][0].wait()
+        under_way = reader.connecting()
+    else:
+        reader, under_way = client, run
+    for gate, event in gates:
+        gate.wait()
+        given = event.get("delta") or event.get("snapshot") or event.get("content")
+        reader.until(given if isinstance(given, str) else json.dumps(given, separators=(",", ":")))
+        reader.ask("detach")
+        under_way.join()
+        under_way = reader.connecting()
+        gate.open()
+    assert fine(under_way.join())
+    assert reader.held == ([user("hi"), *told(1)], {"run": 1, "seats": [1, 2]}, [])
+    if reader is not client:
+        assert fine(run.join())
+        assert client.held == reader.held
+
+
+# Two at once
+
+
+BUSY = 'HTTP 409: {"error":"Thread lock denied","code":"agent_thread_locked","message":"Thread already running"}'
+
+
+@each_kind
+def test_a_busy_thread_is_refused_visibly(served, node, kind, thread):
+    gate = Gate()
+    served.stage.play(thread, gate)
+    served.stage.play(thread, *everything(2))
+    client = Client(node, kind, served.url, thread)
+    run = client.running("hi")
+    gate.wait()
+    other = Client(node, kind, served.url, thread)
+    seen = other.run("me too")
+    if kind.startswith("core"):
+        assert seen["reported"][-1] == ["agent_run_failed", BUSY]
+    else:
+        assert seen["refused"] == BUSY
+        assert seen["status"] == 409
+        assert seen["payload"] == json.loads(BUSY.removeprefix("HTTP 409: "))
+    assert not gate.cancelled.is_set()
+    gate.open()
+    assert fine(run.join())
+    # The message is still the client's: its next run carries it.
+    assert fine(other.run("please"))
+    assert [message.id for message in served.stage.inputs[thread][-1].messages] == ["me too", "please"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("core")])
+def test_what_only_the_client_has_survives_a_reconnect(in_memory, node, kind, thread):
+    """A message whose run was refused, in the middle of a chat that went on elsewhere; the core begins with none."""
+    client, other = (Client(node, kind, in_memory.url, thread) for _ in range(2))
+    gate = Gate()
+    assert fine(client.run("hi"), other.connect())
+    in_memory.stage.play(thread, gate)
+    run = other.running("more")
+    gate.wait()
+    assert client.run("me too")["status"] == 409
+    connect = client.connecting()
+    client.until("more")
+    gate.open()
+    assert fine(run.join(), connect.join())
+    assert sorted(said(*client.messages)) == ["Hello", "hi", "me too", "more"]
+    assert said(*client.messages)[:3] == ["hi", "Hello", "me too"]
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+def test_a_run_waits_for_its_turn_where_the_server_says_so(node, store, tmp_path):
+    sqlite = store == "sqlite"
+    options: dict[str, Any] = {"on_concurrent_run": "enqueue"}
+    runner = SqliteAgentRunner(tmp_path / "t.db", **options) if sqlite else InMemoryAgentRunner(**options)
+    with served_by(runner) as server:
+        for kind in KINDS:
+            gate = Gate()
+            server.stage.play(kind, *text_message("m1", "first"), gate)
+            server.stage.play(kind, *text_message("m2", "second"))
+            client, other = (Client(node, kind, server.url, kind) for _ in range(2))
+            run = client.running("hi")
+            gate.wait()
+            waiting = other.running(f"me too, {kind}")
+            server.spy.wait(f"me too, {kind}", 1)
+            assert other.view()["isRunning"]
+            assert len(server.stage.inputs[kind]) == 1
+            gate.open()
+            assert fine(run.join(), waiting.join())
+            assert said(*client.messages) == ["hi", "first"]
+            assert said(*other.messages) == [f"me too, {kind}", "second"]
+            fresh = Client(node, kind, server.url, kind)
+            assert fine(fresh.connect())
+            assert said(*fresh.messages) == ["hi", "first", f"me too, {kind}", "second"]

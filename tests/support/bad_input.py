@@ -1,0 +1,13 @@
+"""Inputs that are nested deep, and threads that must stay as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Give an event so many levels deep, its own object counted."""
+    value: Any = 1
+    for _ in range(depth - 1):
+        value = [value]
+    return {"type": "CUSTOM", "name": "deep", "value": value}

@@ -1,0 +1,91 @@
+"""What a harness run gives its agent, and which inputs it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agentrunner import InvalidInput, RunAlreadyExists, ThreadAlreadyRunning, ThreadNotFound
+from agentrunner.harness import AgentNotFound, Harness
+from support.agents import Gate, agent_with
+from support.events import run_finished, run_started, text_message
+from support.inputs import make_input
+
+hello = agent_with(*text_message("m1", "Hel", "lo"))
+
+
+async def test_the_agent_is_given_what_was_said_before(runner):
+    seen = []
+
+    async def agent(input):
+        seen.append(input)
+        yield run_started(input.thread_id, input.run_id)
+        for event in text_message(f"m-{input.run_id}", "Yes."):
+            yield event
+        yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": len(seen)}}
+        yield run_finished(input.thread_id, input.run_id)
+
+    async with Harness(runner, {"a": agent}) as harness:
+        await harness.run("One?", thread_id="t", run_id="r1")
+        await harness.run([{"id": "u2", "role": "user", "content": "Two?"}], thread_id="t", run_id="r2")
+        await harness.run(make_input("t", "r3", ["u2", "Three?"], state={"mine": 1}))
+        assert [[m.content for m in given.messages] for given in seen] == [
+            ["One?"],
+            ["One?", "Yes.", "Two?"],
+            ["One?", "Yes.", "Two?", "Yes.", "Three?"],
+        ]
+        assert [given.state for given in seen] == [{}, {"n": 1}, {"mine": 1}]
+        messages = await runner.threads.messages("t")
+        assert [m["content"] for m in messages] == ["One?", "Yes.", "Two?", "Yes.", "Three?", "Yes."]
+
+
+async def test_what_is_said_before_a_turn_in_the_queue_is_given_too(runner_factory):
+    runner = runner_factory(on_concurrent_run="enqueue")
+    gate, seen = Gate((), text_message("m1", "First.")), []
+
+    async def second(input):
+        seen.append([m.content for m in input.messages])
+        yield run_started(input.thread_id, input.run_id)
+        yield run_finished(input.thread_id, input.run_id)
+
+    async with Harness(runner, {"gate": gate, "second": second}) as harness:
+        first = asyncio.ensure_future(harness.run("1", agent="gate", thread_id="t"))
+        await gate.reached.wait()
+        after = asyncio.ensure_future(harness.run("2", agent="second", thread_id="t"))
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(first, after)
+        assert seen == [["1", "First.", "2"]]
+
+
+async def test_input_that_is_none_starts_nothing(memory_factory):
+    runner = memory_factory()
+    async with Harness(runner, {"a": hello, "b": hello}) as harness:
+        for wrong in ([{"role": "user"}], {"threadId": 5}, make_input(thread="t", messages=[{"id": "x"}])):
+            with pytest.raises(InvalidInput):
+                await harness.run(wrong, agent="a")
+        with pytest.raises(InvalidInput):
+            await harness.run(make_input("t", "r"), agent="a", thread_id="other")
+        with pytest.raises(AgentNotFound):
+            await harness.run("hi")
+        with pytest.raises(AgentNotFound):
+            await harness.run("hi", agent="c")
+        assert await harness.runs() == []
+        assert await runner.threads.list() == []
+
+
+async def test_what_the_runner_refuses_is_refused(runner):
+    gate = Gate()
+    async with Harness(runner, {"a": gate, "b": hello}) as harness:
+        running = asyncio.ensure_future(harness.run("hi", agent="a", thread_id="t", scope="me"))
+        await gate.reached.wait()
+        with pytest.raises(ThreadAlreadyRunning):
+            await harness.run("hi", agent="b", thread_id="t", scope="me")
+        with pytest.raises(ThreadNotFound):
+            await harness.run("hi", agent="b", thread_id="t", scope="you")
+        gate.open()
+        result = await running
+        with pytest.raises(RunAlreadyExists):
+            await harness.run("hi", agent="b", thread_id="t2", run_id=result.run_id)
+        assert len(await harness.runs()) == 1
