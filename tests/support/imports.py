@@ -6,10 +6,10 @@ import ast
 from pathlib import Path
 
 LAYERS = (
-    ("types", "errors", "events", "_codec", "_core"),
+    ("types", "errors", "events", "agents", "_codec", "_core"),
     ("stores", "records"),
     ("reading", "running"),
-    ("runner", "runners", "threads", "agentrunner", "testing", "text"),
+    ("runner", "runners", "threads", "agentrunner", "testing"),
     ("harness", "runtime"),
     ("server",),
     ("demo",),

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.house_style import RULES, Violation, find_violations
 from support.paths import ROOT
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ALLOWED = {
-    "class-name": 14,
-    "constant-name": 60,
-    "field-words": 5,
-    "file-length": 24,
-    "function-participle": 230,
-    "local-name": 560,
-    "summary-length": 900,
-    "summary-stop": 6,
-    "summary-verb": 490,
-    "underscore": 8,
-    "words": 150,
+    "class-name": 8,
+    "constant-name": 2,
+    "file-length": 15,
+    "function-participle": 150,
+    "local-name": 320,
+    "summary-length": 560,
+    "summary-stop": 1,
+    "summary-verb": 160,
+    "words": 70,
 }
 """How many violations of a rule are left from before the rule; the numbers only go down."""
 
@@ -35,5 +38,29 @@ def violations() -> dict[str, list[Violation]]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_rule_holds_everywhere(rule: str, violations: dict[str, list[Violation]]) -> None:
-    found = violations[rule]
-    assert len(found) <= ALLOWED.get(rule, 0), "\n" + "\n".join(map(str, found))
+    broken = violations[rule]
+    assert len(broken) <= ALLOWED.get(rule, 0), "\n" + "\n".join(map(str, broken))
+
+
+BROKEN = '''
+"""Say what this module does"""
+import conftest
+from conftest import asked
+
+LIMIT = 3
+"""A limit."""
+
+class Store:
+    def settled(self, found):
+        """Give the outcome of a settlement, whatever somebody may think that it should have been, at length."""
+        return found._secret
+'''
+
+
+def test_violations_are_found(tmp_path: Path) -> None:
+    for folder in ("python/agentrunner", "tests"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "module.py").write_text(BROKEN)
+    (tmp_path / "python/agentrunner/other.py").write_text("LIMIT = 4\nclass Store: ...\n" + "\n" * 400)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    assert {violation.rule for violation in find_violations(tmp_path)} == set(RULES)
