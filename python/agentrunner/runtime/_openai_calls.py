@@ -1,4 +1,4 @@
-"""Assembly of tool calls from chat completion chunks, even if a provider departs from the documentation."""
+"""Assembly of tool calls from chat completion chunks, whatever form a provider sends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _PartialCall:
     args: list[str] = field(default_factory=list)
 
     def is_complete(self) -> bool:
-        """Return whether the arguments are a complete JSON object, so that nothing can follow them."""
+        """Return whether the arguments are a complete JSON object, which nothing can follow."""
         try:
             return isinstance(json.loads("".join(self.args)), dict)
         except ValueError:

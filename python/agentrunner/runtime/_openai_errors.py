@@ -52,7 +52,7 @@ def translate_error(error: openai.OpenAIError, model: str) -> LlmError:
 
 
 def _classify(status: int | None, codes: str, text: str, *, has_retry_after: bool) -> tuple[type[LlmError], str]:
-    """Return the class and the text of the error for a status, the provider's codes and its text."""
+    """Return the error's class and text for a status and the provider's codes and text."""
     is_too_long, is_refused = _TOO_LONG.search(text), _REFUSED.search(text)
     if status in (401, 403) and not is_refused:
         return LlmUnauthorized, "the provider of the model '{model}' does not accept the API key"

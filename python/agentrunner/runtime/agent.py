@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 
 
 class AgentRuntime:
-    """An agent that asks a model and runs its tool calls. Pass it to a runner, or use it without one.
+    """An agent that asks a model and runs its tool calls.
 
-    Within a runner, each thread has one session, which is stored in the runner's store and written only while the run
-    holds the thread's lease. Without a runner (`create_session`, `run_turn` and the other methods for sessions), the
-    sessions are in `session_store`, which `async with` opens and closes.
+    Pass it to a runner, or use it without one. Within a runner, each thread has one session, which is stored in the
+    runner's store and written only while the run holds the thread's lease. Without a runner (`create_session`,
+    `run_turn` and the other methods for sessions), the sessions are in `session_store`, which `async with` opens and
+    closes.
 
     Args:
         llm: The client of the model.
@@ -151,10 +152,10 @@ class AgentRuntime:
         return self._turns.run(input, self._find_sessions(input.thread_id), TurnStarter.start_run)
 
     def resume(self, input: RunAgentInput) -> Events:
-        """Continue a run whose process died, from the session's last checkpoint; the harness calls this.
+        """Continue a run whose process died, from the session's last checkpoint.
 
-        Input that the session does not have yet is added first. If the turn has its outcome already, the events
-        repeat it.
+        The harness calls this. Input that the session does not have yet is added first. If the turn has its outcome
+        already, the events repeat it.
 
         Args:
             input: The input of the run that is continued.
@@ -172,9 +173,9 @@ class AgentRuntime:
         return self._turns.run(input, self._find_sessions(input.thread_id), TurnStarter.resume_run)
 
     async def check_answers(self, thread_id: str, entries: Sequence[ResumeEntry], store: Store) -> None:
-        """Check decisions on a session's open interrupts before they count; the harness calls this.
+        """Check decisions on a session's open interrupts before they count.
 
-        The decisions need not cover all open interrupts. Nothing is changed.
+        The harness calls this. The decisions need not cover all open interrupts. Nothing is changed.
 
         Args:
             thread_id: Id of the thread, which is the session's.

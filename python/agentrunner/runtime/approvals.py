@@ -161,7 +161,10 @@ async def ask_policy(policy: ToolPolicy | None, tool: Tool, call: ToolCall, sess
 
 
 async def ask_handler(handler: ApprovalHandler | None, request: ApprovalRequest) -> Decision | None:
-    """Return the approval handler's decision, `None` to wait for the client. Raises what the handler raises."""
+    """Return the approval handler's decision, `None` to wait for the client.
+
+    Raises what the handler raises.
+    """
     if handler is None:
         return None
     returned = handler(request)

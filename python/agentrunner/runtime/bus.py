@@ -1,4 +1,4 @@
-"""The event bus: it shows what happens in all sessions to any number of subscribers and waits for none."""
+"""The event bus: it shows all sessions' events to any number of subscribers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class Missed:
 
 
 class EventBus:
-    """A ring buffer of the last events, from which every subscriber reads at its own speed."""
+    """A buffer of the last events, from which every subscriber reads at its own speed.
+
+    A slow subscriber misses events; the runs never wait for it.
+    """
 
     def __init__(self, capacity: int = 1024) -> None:
         if capacity < 1:
@@ -52,7 +55,7 @@ class EventBus:
         self._wake()
 
     def publish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Tell all subscribers that a checkpoint was written."""
+        """Show all subscribers that a checkpoint was written."""
         event = {
             "type": "checkpoint", "step": checkpoint.step, "number": checkpoint.number, "turn": checkpoint.turn,
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a turn, written before each step that costs money or changes something outside."""
+"""Checkpoints: a turn's state before each step that costs money or has side effects."""
 
 from __future__ import annotations
 

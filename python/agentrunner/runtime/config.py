@@ -51,7 +51,7 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class ToolErrorRecovery:
-    """What a turn does after one of its tools failed.
+    """The reaction of a turn to a failed tool.
 
     Example:
         agent = AgentRuntime(llm, tools=[charge], error_recovery=ToolErrorRecovery(action="stop"))

@@ -1,4 +1,4 @@
-"""Context trimming: which of a session's messages a model receives when it cannot take them all."""
+"""Context trimming: the messages a model receives when it cannot take them all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROMPT_ROLES = ("system", "developer")
 
 @dataclass(slots=True)
 class _Unit:
-    """Messages that are kept or dropped together: tool calls, their results and the reasoning that led to them."""
+    """Messages that are kept or dropped together: tool calls, their results and reasoning."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
 

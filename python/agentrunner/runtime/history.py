@@ -1,4 +1,4 @@
-"""Comparison of a run's messages with a session's: which are new, and which the session lacks."""
+"""Comparison of a run's messages with those of its session."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def complete_results(
     client_results: dict[str, dict[str, Any]],
     entries: dict[str, LedgerEntry],
 ) -> list[dict[str, Any]]:
-    """Return a result for each call at the session's end that has none, so that the next turn can start.
+    """Return a result for each call at the session's end that has none.
 
-    A result says what is known about the call. Without it, the model's provider would refuse the conversation, because
-    each call must be followed by its result.
+    The result says what is known about the call. Without it, the model's provider would refuse the conversation,
+    because each call must be followed by its result.
     """
     client_call_ids = {call.id for call in calls if call.client}
     messages = []

@@ -1,4 +1,7 @@
-"""The ledger of tool calls: each call is written down before it runs, so that no crash makes it run twice unnoticed."""
+"""The ledger of tool calls: each call is written down before it runs.
+
+After a crash, the ledger shows which calls may have run, so that none runs twice by mistake.
+"""
 
 from __future__ import annotations
 

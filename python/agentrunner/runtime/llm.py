@@ -1,4 +1,4 @@
-"""The seam between the runtime and any model: a request goes out, a stream of events comes back."""
+"""The seam between the runtime and any model: a request, and a stream of events."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "other"]
-"""Why a response ended: the model was done, it wants its tools run, it hit a limit, or the provider's own reason.
+"""Why a response ended.
 
-If the provider withholds a response, the client raises `LlmRefused` instead.
+The model was done, it wants its tools run, it hit a limit, or the provider has a reason of its own. If the provider
+withholds a response, the client raises `LlmRefused` instead.
 """
 
 
@@ -30,9 +31,10 @@ class LlmRequest:
     """One request to a model."""
 
     messages: list[dict[str, Any]]
-    """Messages in AG-UI's wire form: `role`, `content` (text, or a list of parts), `toolCalls`, `toolCallId`, `error` …
+    """Messages in AG-UI's wire form.
 
-    A client skips `activity` messages, which are for people, and `reasoning` messages that its model cannot take back.
+    A message has `role`, `content` (text, or a list of parts), `toolCalls`, `toolCallId`, `error` and so on. A client
+    skips `activity` messages, which are for people, and `reasoning` messages that its model cannot take back.
     """
     tools: list[ToolSpec] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=dict)

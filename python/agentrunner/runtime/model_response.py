@@ -1,4 +1,4 @@
-"""A model's response: as AG-UI events while it arrives, and as messages once it is complete."""
+"""A model's response: AG-UI events while it arrives, messages once it is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client for models behind the chat completions protocol, OpenAI's or any other provider's."""
+"""A client for models behind the chat completions protocol, of any provider."""
 
 from __future__ import annotations
 

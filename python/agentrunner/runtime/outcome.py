@@ -15,7 +15,10 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The turn cannot continue. The session keeps the messages and tool results from before the failure."""
+    """The turn cannot continue.
+
+    The session keeps the messages and tool results from before the failure.
+    """
 
     error: str
 
@@ -30,7 +33,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class WaitingForClient:
-    """The turn waits for results of tools that run in the client, which come with the next run."""
+    """The turn waits for results of the client's tools, which come with the next run."""
 
     tool_call_ids: list[str]
 

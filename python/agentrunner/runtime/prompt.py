@@ -1,4 +1,4 @@
-"""Model requests: what a model receives of a session, and how a checkpoint stores the request."""
+"""Model requests: how they are built from a session and stored in a checkpoint."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ContextManager(Protocol):
 
 
 def render_message(message: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a session's message as the model receives it, `None` if the model does not receive it."""
+    """Return a session's message as the model receives it, `None` if it does not."""
     if message.get("role") == "activity":
         return None
     metadata = message.get("metadata") or {}
@@ -67,7 +67,7 @@ def render_message(message: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def list_client_tools(session: Session, own_names: Iterable[str]) -> list[ToolSpec]:
-    """Return the client's tools, except those that have the name of one of the runtime's tools."""
+    """Return the client's tools, except those with the name of one of the runtime's."""
     names = set(own_names)
     specs = []
     for tool in session.client_input.get("tools") or []:
@@ -135,10 +135,11 @@ class Prompter:
         return self._build_system_message(session, skills), {spec.name: spec for spec in specs}
 
     def pack(self, request: LlmRequest, session: Session) -> dict[str, Any]:
-        """Return a request as a checkpoint stores it, with references instead of what is known already.
+        """Return a request in the short form that a checkpoint stores.
 
-        Messages of the session are stored as ranges `[from, to]` of their numbers, the system message as its id, and
-        tools as their names. Settings that equal the runtime's are not stored.
+        What the session or the runtime has already is stored as a reference. Messages of the session are stored as
+        ranges `[from, to]` of their numbers, the system message as its id, and tools as their names. Settings that
+        equal the runtime's are not stored.
         """
         system, tools = self._find_references(session)
         numbers = {message["id"]: number for number, message in enumerate(session.messages)}

@@ -164,7 +164,7 @@ class PydanticAIClient:
 
 
 class _CallIds:
-    """The ids of a response's tool calls by the index of their part, and which calls have arguments."""
+    """The ids of a response's tool calls by the index of their part."""
 
     def __init__(self) -> None:
         self._ids: dict[int, str] = {}
@@ -210,7 +210,7 @@ def _convert_event(event: messages.ModelResponseStreamEvent, calls: _CallIds) ->
 
 
 def _pack_signature(part: messages.ThinkingPart) -> str:
-    """Return the `encryptedValue` from which `AGUIAdapter.load_messages` restores the reasoning's signature."""
+    """Return the `encryptedValue` from which `AGUIAdapter` restores the signature."""
     signature = {
         "id": part.id, "signature": part.signature,
         "provider_name": part.provider_name, "provider_details": part.provider_details,
@@ -219,9 +219,10 @@ def _pack_signature(part: messages.ThinkingPart) -> str:
 
 
 def _strip_untrusted(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message without the fields that pydantic-ai would trust as its own, which any client can have written.
+    """Return a message without the fields that pydantic-ai would trust as its own.
 
-    Only the runtime itself stores reasoning messages, so their `encryptedValue` stays.
+    Any client can have written such fields. Only the runtime itself stores reasoning messages, so their
+    `encryptedValue` stays.
     """
     stripped = {"id": "", **message}
     if message.get("role") != "reasoning":

@@ -1,4 +1,4 @@
-"""The AG-UI events around a turn: a run's start, the messages its clients lack, and its end."""
+"""The AG-UI events around a turn: the run's start, its messages, and its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start_events(input: RunAgentInput, start: TurnStart) -> Iterator[dict[str, A
 
 
 def end_events(input: RunAgentInput, session: Session, requests: Sequence[Usage]) -> Iterator[dict[str, Any]]:
-    """Iterate over the events after a turn's own, which tell its outcome and what its model requests cost."""
+    """Iterate over the events after a turn's own: its outcome and its token usage."""
     usage = sum_usage(requests)
     cost = {"usage": usage} if usage else {}
     finished: dict[str, Any] = {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id, **cost}
@@ -68,7 +68,7 @@ def _snapshot(session: Session) -> dict[str, Any]:
 
 
 def _replay_messages(session: Session) -> Iterator[dict[str, Any]]:
-    """Iterate over events with all messages. If only the final answer was not streamed yet, stream it."""
+    """Iterate over events with all messages, and stream the final answer if there is one."""
     last = session.messages[-1] if session.messages else {}
     if not isinstance(session.outcome, Completed) or last.get("role") != "assistant" or not last.get("content"):
         yield _snapshot(session)

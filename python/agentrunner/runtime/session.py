@@ -25,7 +25,7 @@ PAGE_MESSAGES = 1000
 
 
 def extend_digest(digest: str, value: bytes) -> str:
-    """Return the digest of a session's messages after one more, given the stored bytes of that message."""
+    """Return the digest of a session's messages after one more, from its stored bytes."""
     return checksum(digest.encode() + value)
 
 
@@ -95,7 +95,10 @@ class Session:
         return {call["id"] for message in self.messages for call in message.get("toolCalls") or ()}
 
     def to_change(self, version: int) -> Change:
-        """Return the change that writes the session without its messages, if its record has this version."""
+        """Return the change that writes the session, if its record has this version.
+
+        The messages have records of their own; this one has their number.
+        """
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "version"}
         values |= {"messages": len(self.messages), "outcome": outcome_to_json(self.outcome)}
         values["given"] = values.pop("client_input")
@@ -103,7 +106,10 @@ class Session:
 
 
 class Sessions:
-    """The sessions of a store. With a claim, writes succeed only while the claim holds the thread."""
+    """The sessions of a store.
+
+    With a claim, writes succeed only while the claim holds the thread.
+    """
 
     def __init__(self, store: Store, claim: Claim | None = None, bus: EventBus | None = None) -> None:
         self.store = store

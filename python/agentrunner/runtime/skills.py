@@ -55,10 +55,11 @@ class Skill:
 
 
 class SkillPrompter:
-    """Adds skills to model requests: the active skills' instructions and tools, and a list of the others.
+    """Adds the active skills' instructions and tools to model requests.
 
-    The model activates a listed skill with the tool `use_skill`. Raises `SkillInvalid` if two skills have the same
-    name, and `ToolNameClash` if two tools have. Skills may share a tool if it is the same `Tool` or function.
+    The other skills are listed, and the model activates a listed skill with the tool `use_skill`. Raises `SkillInvalid`
+    if two skills have the same name, and `ToolNameClash` if two tools have. Skills may share a tool if it is the same
+    `Tool` or function.
     """
 
     def __init__(self, skills: Iterable[Skill]) -> None:
@@ -91,9 +92,10 @@ class SkillPrompter:
         return by_name
 
     def find_active(self, names: Iterable[str] | None, messages: Iterable[Mapping[str, Any]] = ()) -> list[str]:
-        """Return the names of the active skills: `names` (`None`: all) and those the model has activated.
+        """Return the names of the active skills.
 
-        Names of skills that no longer exist are skipped.
+        These are `names` (`None`: all) and the skills that the model has activated in `messages`. Names of skills that
+        no longer exist are skipped.
         """
         if names is None:
             return list(self.skills)

@@ -120,7 +120,7 @@ class CallPolicy:
         return PendingCall(call, tool, arguments)
 
     async def _ask_for_decision(self, call: ToolCall, key: str) -> Decision | None:
-        """Return the handler's decision; if there is none, note that the call waits for a client's."""
+        """Return the handler's decision, or note that the call waits for a client's."""
         arguments = orjson.loads(call.arguments or "{}")
         request = ApprovalRequest(make_interrupt_id(call.id), self._session.id, call, arguments, key)
         decision = await ask_handler(self._handler, request)

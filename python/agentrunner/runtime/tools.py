@@ -64,7 +64,9 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """Where a tool is called. A parameter annotated with this type receives it; the model does not see the parameter.
+    """The session, run and attempt of a tool call.
+
+    A parameter annotated with this type receives it, and the model does not see that parameter.
 
     Example:
         async def charge(order: str, context: ToolContext) -> str:
@@ -87,9 +89,10 @@ class _Schema(GenerateJsonSchema):
 
 
 class Tool:
-    """A function as a tool. The model receives its name, its docstring and the schema of its parameters.
+    """A function that a model can call.
 
-    A sync function runs in a thread, which a cancelled run does not wait for; an async function runs on the event loop.
+    The model receives its name, its docstring and the schema of its parameters. A sync function runs in a thread, which
+    a cancelled run does not wait for; an async function runs on the event loop.
 
     Args:
         function: The function to call. Every parameter must be usable as a keyword argument.
@@ -261,8 +264,8 @@ def make_tool(function: Tool | Callable[..., Any]) -> Tool:
 def tools_by_name(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
     """Return tools by name. Raises `TypeError` and `ToolNameClash`."""
     by_name: dict[str, Tool] = {}
-    for function in tools:
-        one = make_tool(function)
-        if by_name.setdefault(one.name, one) is not one:
-            raise ToolNameClash(one.name, "the runtime", "the runtime")
+    for each in tools:
+        tool = make_tool(each)
+        if by_name.setdefault(tool.name, tool) is not tool:
+            raise ToolNameClash(tool.name, "the runtime", "the runtime")
     return by_name

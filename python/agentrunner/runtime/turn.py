@@ -35,7 +35,7 @@ logger = logging.getLogger("agentrunner")
 
 @dataclass(frozen=True, slots=True)
 class TurnResources:
-    """What all turns of a runtime share."""
+    """The objects and options that all turns of a runtime share."""
 
     llm: LlmClient
     prompter: Prompter
@@ -53,7 +53,10 @@ class _TurnFailed(Exception):
 
 
 class Turn:
-    """A user's turn. Each of its states is a checkpoint, so it continues after a crash as it does without one."""
+    """A user's turn.
+
+    Each of its states is a checkpoint, so it continues after a crash as it does without one.
+    """
 
     def __init__(
         self,
@@ -79,9 +82,10 @@ class Turn:
         """Tokens of each model request in this turn."""
 
     async def events(self) -> Events:
-        """Continue from the checkpoint to the outcome, and iterate over the AG-UI events except `RUN_*`.
+        """Continue from the checkpoint to the outcome, and iterate over the AG-UI events.
 
-        Raises `RecordConflict`, `LeaseLost` and `StoreError`. The turn then has no outcome and can be continued.
+        `RUN_*` events are not among them. Raises `RecordConflict`, `LeaseLost` and `StoreError`. The turn then has no
+        outcome and can be continued.
         """
         try:
             while self._session.outcome is None:
@@ -121,7 +125,10 @@ class Turn:
         approvals: dict[str, int] | None = None,
         **checkpoint_fields: Any,
     ) -> None:
-        """Store messages, an outcome and, if there is a `step`, a checkpoint that has the last one's other fields."""
+        """Store messages, an outcome and, with a `step`, a checkpoint.
+
+        Fields that are not passed have the values of the last checkpoint.
+        """
         checkpoint = None
         if step is not None:
             last = self._checkpoint
@@ -198,7 +205,7 @@ class Turn:
             yield {"type": "MESSAGES_SNAPSHOT", "messages": session.messages}
 
     def _mark_calls(self, response: ModelResponse, request: LlmRequest) -> Iterator[ToolCall]:
-        """Iterate over the calls, with whether the tool is the client's and whether the model was offered it."""
+        """Iterate over the calls, marked as the client's and as offered to the model."""
         offered = {spec.name for spec in request.tools}
         client_tools = {spec.name for spec in list_client_tools(self._session, self._resources.tools)}
         for call in response.calls:

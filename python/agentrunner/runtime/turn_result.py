@@ -23,7 +23,7 @@ class TurnResult:
 
     @property
     def text(self) -> str:
-        """The model's answer or the reason of a failure; empty while the turn waits for an approval or a client."""
+        """The model's answer or the reason of a failure; empty while the turn waits."""
         match self.outcome:
             case Completed(text):
                 return text

@@ -32,7 +32,7 @@ class TurnRunner:
         self._busy_sessions: set[tuple[int, str]] = set()
 
     async def run(self, input: RunAgentInput, sessions: Sessions, start: Start, *, must_exist: bool = False) -> Events:
-        """Run a turn and iterate over its events, from `RUN_STARTED` to `RUN_FINISHED` or `RUN_ERROR`.
+        """Run a turn and iterate over its events, `RUN_STARTED` and `RUN_FINISHED` included.
 
         `start` chooses how the turn starts, for example `TurnStarter.start_run`. With `must_exist`, a missing session
         raises `SessionNotFound`.

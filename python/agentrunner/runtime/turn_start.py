@@ -1,4 +1,4 @@
-"""The start of a turn: what a run's input adds to its session, and from which checkpoint the turn continues."""
+"""The start of a turn: a run's input is added to its session."""
 
 from __future__ import annotations
 
@@ -69,9 +69,10 @@ class TurnStarter:
         return await self._add_messages(session)
 
     async def resume_run(self) -> TurnStart:
-        """Continue the turn of a run whose process died, or start it if the session does not have its input yet.
+        """Continue the turn of a run whose process died.
 
-        Raises what `AgentRuntime.run` raises.
+        If the session does not have the run's input yet, the turn starts with it. Raises what `AgentRuntime.run`
+        raises.
         """
         session = await self._sessions.find(self._input.thread_id)
         if self._input.resume:
@@ -155,12 +156,12 @@ class TurnStarter:
         return messages
 
     async def _are_interrupts_closed(self, outcome: Interrupted) -> bool:
-        """Return whether a harness has closed all of the interrupts, for example by cancelling its run."""
+        """Return whether a harness has closed all of the interrupts, as a cancelled run does."""
         ids = [interrupt["id"] for interrupt in outcome.interrupts]
         return await is_every_interrupt_closed(self._sessions.store, self._input.thread_id, ids)
 
     def _must_check_expiry(self) -> bool:
-        """Return whether decisions must not be late; a harness has accepted its run's decisions in time already."""
+        """Return whether to refuse late decisions; a harness has checked its run's already."""
         try:
             run = current_run()
         except LookupError:
