@@ -53,7 +53,8 @@ class AgentRuntime:
         middlewares: Hooks that see and change each step of a turn, called in this order.
         approval_handler: Decides calls that need an approval. Without one, the run is interrupted and its client
             decides.
-        tool_policy: Decides which calls run, which need an approval and which are refused.
+        tool_policy: Decides which calls run, which need an approval and which are refused: a mapping by tool name, or
+            a function of the call and its session.
         context_manager: Trims the conversation to what the model takes, such as `ContextWindowManager`.
         session_store: Store of the sessions without a runner; by default in memory.
         skills: Skills the model can use.
@@ -68,7 +69,7 @@ class AgentRuntime:
     Example:
         agent = AgentRuntime(OpenAIClient("gpt-5-mini"), tools=[weather])
         async with SqliteAgentRunner("threads.db") as runner:
-            async for event in runner.run(input, agent):
+            async for event in runner.run(agent, input):
                 print(event)
     """
 
@@ -146,7 +147,7 @@ class AgentRuntime:
                 session is unchanged.
 
         Example:
-            async for event in runner.run(input, agent):
+            async for event in runner.run(agent, input):
                 print(event)
         """
         return self._turns.run(input, self._find_sessions(input.thread_id), TurnStarter.start_run)

@@ -35,9 +35,12 @@ class Deny:
     reason: str = ""
 
 
-Verdict: TypeAlias = Policy | Deny | None
-"""A policy's verdict on one call; `None`: the tool's own policy decides."""
-ToolPolicy: TypeAlias = Mapping[str, Policy] | Callable[[ToolCall, Session], Verdict | Awaitable[Verdict]]
+Verdict: TypeAlias = Policy | Deny | bool | None
+"""A policy's verdict on one call.
+
+`True` means `allow`, `False` means `deny`, and `None` leaves the verdict to the tool's own policy.
+"""
+ToolPolicy: TypeAlias = Mapping[str, Policy | bool] | Callable[[ToolCall, Session], Verdict | Awaitable[Verdict]]
 """A policy for all calls: a mapping by tool name, or a function, sync or async, of the call and its session."""
 
 
@@ -143,7 +146,7 @@ def build_interrupt(request: ApprovalRequest, expires_seconds: float | None, che
     return interrupt
 
 
-async def ask_policy(policy: ToolPolicy | None, tool: Tool, call: ToolCall, session: Session) -> Policy | Deny:
+async def ask_tool_policy(policy: ToolPolicy | None, tool: Tool, call: ToolCall, session: Session) -> Policy | Deny:
     """Return the policy's verdict on a call, or the tool's own policy.
 
     Raises what the policy raises, and `ValueError` for a value that is not a verdict.
@@ -154,9 +157,15 @@ async def ask_policy(policy: ToolPolicy | None, tool: Tool, call: ToolCall, sess
     elif policy is not None:
         returned = policy(call, session)
         verdict = await returned if inspect.isawaitable(returned) else returned
-    verdict = tool.policy if verdict is None else verdict
+    if verdict is None:
+        return tool.policy
+    if isinstance(verdict, bool):
+        return "allow" if verdict else "deny"
     if verdict not in ("allow", "ask", "deny") and not isinstance(verdict, Deny):
-        raise ValueError(f"a tool policy must return 'allow', 'ask', 'deny', a Deny or None, not {verdict!r}")
+        raise ValueError(
+            f"the tool policy returned {verdict!r} for a call of '{call.name}'; it must return 'allow', 'ask', 'deny',"
+            " a Deny, a bool or None"
+        )
     return verdict
 
 
@@ -173,6 +182,7 @@ async def ask_handler(handler: ApprovalHandler | None, request: ApprovalRequest)
 
 
 def read_decisions(
+    session: Session,
     entries: Sequence[ResumeEntry],
     waiting: Interrupted,
     calls: Sequence[ToolCall],
@@ -190,10 +200,13 @@ def read_decisions(
     if len(entries_by_id) < len(entries):
         raise InvalidInput("the run's resume decides the same interrupt twice; decide each interrupt once")
     if unknown := entries_by_id.keys() - open_interrupts.keys():
-        raise ApprovalNotFound(f"the thread has no open interrupt with the id {', '.join(sorted(unknown))}")
+        raise ApprovalNotFound(
+            f"thread '{session.id}' has no open interrupt {', '.join(sorted(unknown))}; connect to see the open ones"
+        )
     if undecided := open_interrupts.keys() - entries_by_id.keys():
         raise InterruptsOpen(
-            f"the run's resume must decide every open interrupt of the thread; missing: {', '.join(sorted(undecided))}"
+            f"the run's resume must decide every open interrupt of thread '{session.id}'; it does not decide"
+            f" {', '.join(sorted(undecided))}"
         )
     tool_names = {call.id: call.name for call in calls}
     return {

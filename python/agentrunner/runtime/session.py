@@ -29,6 +29,10 @@ def extend_digest(digest: str, value: bytes) -> str:
     return checksum(digest.encode() + value)
 
 
+def _missing_session(session_id: str) -> SessionNotFound:
+    return SessionNotFound(f"there is no session '{session_id}' in the store; create it with create_session")
+
+
 @dataclass(slots=True)
 class Session:
     """A conversation. Only the runtime changes it."""
@@ -134,13 +138,13 @@ class Sessions:
         """Return a session. Raises `SessionNotFound`, and what `find` raises."""
         session = await self.find(session_id)
         if session is None:
-            raise SessionNotFound(f"there is no session '{session_id}' in the store; create it with create_session")
+            raise _missing_session(session_id)
         return session
 
     async def check_exists(self, session_id: str) -> None:
         """Raise `SessionNotFound` if there is no such session."""
         if await kinds.SESSION.find(self.store, session_id) is None:
-            raise SessionNotFound(f"there is no session '{session_id}' in the store; create it with create_session")
+            raise _missing_session(session_id)
 
     async def _read_messages(self, session_id: str, count: int) -> tuple[list[dict[str, Any]], str]:
         """Return a session's first messages and their digest."""

@@ -15,7 +15,7 @@ from agentrunner.runtime.approvals import (
     Deny,
     action_key,
     ask_handler,
-    ask_policy,
+    ask_tool_policy,
     build_interrupt,
     make_interrupt_id,
     read_stored_decision,
@@ -106,7 +106,7 @@ class CallPolicy:
         except InvalidArguments as error:
             return ResolvedCall(call, ToolResult(str(error), str(error)), is_failure=True)
         if entry is None and decision is None:
-            verdict = await ask_policy(self._policy, tool, call, self._session)
+            verdict = await ask_tool_policy(self._policy, tool, call, self._session)
             if verdict == "deny" or isinstance(verdict, Deny):
                 return ResolvedCall(call, _refuse("This call is not allowed", getattr(verdict, "reason", "")))
             if verdict == "ask" and (key := action_key(tool, call.arguments)) not in self.approvals:

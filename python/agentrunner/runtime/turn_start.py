@@ -45,7 +45,7 @@ class TurnStart:
 
 
 class TurnStarter:
-    """Adds one run's input to its session."""
+    """Adds one run's input to its session, and finds the checkpoint to continue from."""
 
     def __init__(self, resources: TurnResources, sessions: Sessions, input: RunAgentInput) -> None:
         self._resources = resources
@@ -82,9 +82,10 @@ class TurnStarter:
         return await self._continue(session)
 
     async def start_from_checkpoint(self, number: int | None) -> TurnStart:
-        """Remove what came after a checkpoint, by default the last, and continue from it.
+        """Continue from a checkpoint, by default the last.
 
-        Raises `SessionNotFound`, `RecordDamaged` and `RecordTooNew`.
+        With a number, or if the turn failed, everything after the checkpoint is removed first. Raises
+        `SessionNotFound`, `RecordDamaged` and `RecordTooNew`.
         """
         session = await self._sessions.load(self._input.thread_id)
         checkpoint = await self._sessions.load_checkpoint(session, number)
@@ -131,7 +132,7 @@ class TurnStarter:
         client_results = find_client_results(session, calls, self._messages)
         entries = await Ledger(self._sessions, session.id).find_entries(call for call in calls if not call.client)
         results = complete_results(session, calls, client_results, entries)
-        new_messages = await self._select_new_messages(session, stored_session)
+        new_messages = await self._take_new_messages(session, stored_session)
         count = None if new_messages or client_results else find_regeneration_point(session, self._messages)
         truncation = await self._sessions.plan_truncation(session, count) if count is not None else {}
         checkpoint = await self._sessions.save(
@@ -141,7 +142,7 @@ class TurnStarter:
         )  # fmt: skip
         return TurnStart(session, checkpoint, count is not None or len(results) > len(client_results))
 
-    async def _select_new_messages(self, session: Session, stored_session: Session | None) -> list[dict[str, Any]]:
+    async def _take_new_messages(self, session: Session, stored_session: Session | None) -> list[dict[str, Any]]:
         """Return the messages the session takes over, as middleware leaves them."""
         take_history = self._resources.config.take_history
         messages = select_new_messages(session, self._messages, take_history=take_history)
@@ -173,7 +174,8 @@ class TurnStarter:
         decided_ids = {entry.interrupt_id for entry in entries}
         if session is None or not decided_ids <= {make_interrupt_id(call_id) for call_id in session.call_ids()}:
             raise ApprovalNotFound(
-                f"thread '{self._input.thread_id}' has no open interrupts with the ids {', '.join(sorted(decided_ids))}"
+                f"thread '{self._input.thread_id}' has no open interrupt {', '.join(sorted(decided_ids))};"
+                " connect to see the open ones"
             )
         outcome = session.outcome
         if not isinstance(outcome, Interrupted) or (
@@ -183,7 +185,9 @@ class TurnStarter:
             return await self._continue(session)
         checkpoint = await self._sessions.load_checkpoint(session)
         tools, config = self._resources.tools, self._resources.config
-        decisions = read_decisions(entries, outcome, checkpoint.calls, tools, check_expiry=self._must_check_expiry())
+        decisions = read_decisions(
+            session, entries, outcome, checkpoint.calls, tools, check_expiry=self._must_check_expiry()
+        )
         client_results = find_client_results(session, checkpoint.calls, self._messages)
         calls = []
         approvals = dict(session.approvals)

@@ -320,6 +320,16 @@ async def test_a_policy_denies_a_call(policy: Any, message: str) -> None:
     assert [m["content"] for m in result.session.messages if m["role"] == "tool"] == [message, "fine"]
 
 
+@pytest.mark.parametrize(("verdict", "result"), [(True, "ran"), (False, "This call is not allowed.")])
+async def test_a_policy_may_return_a_bool(verdict: bool, result: str) -> None:
+    for policy in ({"it": verdict}, lambda call, session: verdict):
+        llm = ScriptedModel(call_tools(("c", "it", {})), reply("done"))
+        runtime = AgentRuntime(llm, tools=[Tool(lambda: "ran", name="it", policy="ask")], tool_policy=policy)
+        await runtime.create_session("s")
+        session = (await runtime.run_turn("s", "go")).session
+        assert [m["content"] for m in session.messages if m["role"] == "tool"] == [result]
+
+
 async def test_a_failing_policy_runs_no_tool() -> None:
     ran = []
     for policy in (raise_when_called(ValueError("no policy")), lambda call, session: "maybe"):
