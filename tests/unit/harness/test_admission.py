@@ -1,64 +1,25 @@
-"""Which agent a run is for, and whether it is let in."""
+"""Admission: which runs may begin, and what a refused run is told."""
 
 from __future__ import annotations
 
 import pytest
 
-from agentrunner.harness import AgentNotFound, Harness, Router, RunRefused
+from agentrunner.harness import (
+    ApprovalNotFound,
+    Harness,
+    InterruptsOpen,
+    RunRefused,
+)
 from support.agents import agent_with
 from support.events import text_message
-from support.harness import Asking
+from support.harness import Asking, run_to_refusal
 from support.inputs import make_input
 from support.streams import collect
 
 AGENTS = {name: agent_with(*text_message(f"m-{name}", name)) for name in ("a", "b", "c")}
 
 
-async def says(harness, words="hi"):
-    return (await harness.run(words)).content
-
-
-async def test_the_rule_then_the_choice_then_the_default(memory_factory):
-    asked = []
-
-    def rule(input):
-        return "a" if input.messages[-1].content == "by rule" else None
-
-    async def choose(input, agents):
-        asked.append(agents)
-        if input.messages[-1].content == "broken":
-            raise RuntimeError("the model is down")
-        return {"by choice": "b", "nonsense": "z"}.get(input.messages[-1].content)
-
-    async with Harness(memory_factory(), AGENTS, router=Router(rule, choose, "c")) as harness:
-        assert await says(harness, "by rule") == "a"
-        assert asked == []
-        assert await says(harness, "by choice") == "b"
-        assert list(asked[0]) == ["a", "b", "c"]
-        for words in ("whatever", "nonsense", "broken"):
-            assert await says(harness, words) == "c"
-        assert (await harness.run("by rule", agent="b")).content == "b"
-
-
-async def test_an_agent_that_is_not_there(memory_factory):
-    runner = memory_factory()
-
-    async def rule(input):
-        return "z"
-
-    with pytest.raises(AgentNotFound):
-        Harness(runner, AGENTS, router=Router(default="z"))
-    async with Harness(runner, AGENTS, router=Router(rule)) as harness:
-        with pytest.raises(AgentNotFound, match="'z'"):
-            await harness.run("hi")
-    async with Harness(runner, AGENTS, router=Router()) as harness:
-        with pytest.raises(AgentNotFound):
-            await harness.run("hi")
-    async with Harness(runner, {"only": AGENTS["a"]}, router=Router()) as harness:
-        assert await says(harness) == "a"
-
-
-async def test_the_policy_refuses_with_reasons(runner):
+async def test_policy_refuses_with_reasons(runner):
     requests = []
 
     async def policy(request):
@@ -89,7 +50,7 @@ async def test_the_policy_refuses_with_reasons(runner):
         ]  # fmt: skip
 
 
-async def test_the_policy_is_asked_about_answers_too(runner):
+async def test_policy_is_asked_about_answers_too(runner):
     agent = Asking()
 
     def policy(request):
@@ -102,5 +63,34 @@ async def test_the_policy_is_asked_about_answers_too(runner):
         assert event["code"] == "RUN_REFUSED"
         assert len(await harness.approvals()) == 1
         assert agent.answered == []
-        # Who decides by the harness itself has been let in by whoever called it.
+        # The policy is not asked about decisions of the application itself.
         assert (await harness.resume(thread_id="t", decision="approve")).state == "completed"
+
+
+async def test_open_interrupts_block_new_input(runner):
+    async with Harness(runner, {"a": Asking(), "b": agent_with()}) as harness:
+        await harness.run("hi", agent="a", thread_id="t", run_id="r")
+        before = await collect(await runner.connect("t"))
+        for name in ("a", "b"):
+            with pytest.raises(InterruptsOpen, match="'r/i1'"):
+                await harness.run("more", agent=name, thread_id="t", run_id="r2")
+        with pytest.raises(InterruptsOpen):
+            await run_to_refusal(harness, "t", "r2", messages=["more"])
+        with pytest.raises(ApprovalNotFound, match="'i2'"):
+            await run_to_refusal(harness, "t", "r2", resume=[{"interruptId": "i2", "status": "cancelled"}])
+        with pytest.raises(ApprovalNotFound):
+            await run_to_refusal(harness, "other", "r2", resume=[{"interruptId": "i1", "status": "cancelled"}])
+        # Nothing of the refused runs is stored, so that their id can be used.
+        assert await collect(await runner.connect("t")) == before
+        assert len(await harness.runs()) == 1
+        assert (await harness.run("hi", agent="b", thread_id="t2", run_id="r2")).state == "completed"
+
+
+async def test_only_the_agent_that_asked_is_answered(runner):
+    async with Harness(runner, {"a": Asking(), "b": agent_with()}) as harness:
+        await harness.run("hi", agent="a", thread_id="t")
+        agent = harness.agents["b"].clone()
+        entries = [{"interruptId": "i1", "status": "cancelled"}]
+        await collect(await runner.run(agent, make_input("t", "r2", resume=entries)))
+        assert isinstance(agent.refusal, ApprovalNotFound)
+        assert isinstance(agent.refusal, RunRefused)

@@ -1,4 +1,4 @@
-"""What a harness run gives its agent, and which inputs it refuses."""
+"""The agent's input: what the caller passed, and the thread's messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agentrunner import InvalidInput, RunAlreadyExists, ThreadAlreadyRunning, ThreadNotFound
+from agentrunner import InvalidInput
 from agentrunner.harness import AgentNotFound, Harness
 from support.agents import Gate, agent_with
 from support.events import run_finished, run_started, text_message
@@ -15,7 +15,7 @@ from support.inputs import make_input
 hello = agent_with(*text_message("m1", "Hel", "lo"))
 
 
-async def test_the_agent_is_given_what_was_said_before(runner):
+async def test_agent_gets_earlier_messages(runner):
     seen = []
 
     async def agent(input):
@@ -30,17 +30,17 @@ async def test_the_agent_is_given_what_was_said_before(runner):
         await harness.run("One?", thread_id="t", run_id="r1")
         await harness.run([{"id": "u2", "role": "user", "content": "Two?"}], thread_id="t", run_id="r2")
         await harness.run(make_input("t", "r3", ["u2", "Three?"], state={"mine": 1}))
-        assert [[m.content for m in given.messages] for given in seen] == [
+        assert [[m.content for m in each.messages] for each in seen] == [
             ["One?"],
             ["One?", "Yes.", "Two?"],
             ["One?", "Yes.", "Two?", "Yes.", "Three?"],
         ]
-        assert [given.state for given in seen] == [{}, {"n": 1}, {"mine": 1}]
+        assert [each.state for each in seen] == [{}, {"n": 1}, {"mine": 1}]
         messages = await runner.threads.messages("t")
         assert [m["content"] for m in messages] == ["One?", "Yes.", "Two?", "Yes.", "Three?", "Yes."]
 
 
-async def test_what_is_said_before_a_turn_in_the_queue_is_given_too(runner_factory):
+async def test_agent_gets_messages_from_while_it_was_queued(runner_factory):
     runner = runner_factory(on_concurrent_run="enqueue")
     gate, seen = Gate((), text_message("m1", "First.")), []
 
@@ -59,7 +59,7 @@ async def test_what_is_said_before_a_turn_in_the_queue_is_given_too(runner_facto
         assert seen == [["1", "First.", "2"]]
 
 
-async def test_input_that_is_none_starts_nothing(memory_factory):
+async def test_invalid_input_starts_nothing(memory_factory):
     runner = memory_factory()
     async with Harness(runner, {"a": hello, "b": hello}) as harness:
         for wrong in ([{"role": "user"}], {"threadId": 5}, make_input(thread="t", messages=[{"id": "x"}])):
@@ -73,19 +73,3 @@ async def test_input_that_is_none_starts_nothing(memory_factory):
             await harness.run("hi", agent="c")
         assert await harness.runs() == []
         assert await runner.threads.list() == []
-
-
-async def test_what_the_runner_refuses_is_refused(runner):
-    gate = Gate()
-    async with Harness(runner, {"a": gate, "b": hello}) as harness:
-        running = asyncio.ensure_future(harness.run("hi", agent="a", thread_id="t", scope="me"))
-        await gate.reached.wait()
-        with pytest.raises(ThreadAlreadyRunning):
-            await harness.run("hi", agent="b", thread_id="t", scope="me")
-        with pytest.raises(ThreadNotFound):
-            await harness.run("hi", agent="b", thread_id="t", scope="you")
-        gate.open()
-        result = await running
-        with pytest.raises(RunAlreadyExists):
-            await harness.run("hi", agent="b", thread_id="t2", run_id=result.run_id)
-        assert len(await harness.runs()) == 1

@@ -1,4 +1,4 @@
-"""What is removed: old checkpoints and runs, and conversations that begin anew."""
+"""Retention: old checkpoints and harness runs are removed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import asyncio
 
 import pytest
 
-from agentrunner import ThreadNotFound
 from agentrunner.harness import Harness, RecordRetention, RunNotFound
 from agentrunner.records import kinds
 from agentrunner.stores import Change
-from support.agents import Gate, agent_with
+from support.agents import agent_with
 from support.events import text_message
-from support.harness import Asking
+from support.harness import Asking, record_keys
 
 hello = agent_with(*text_message("m", "hello"))
-
-
-async def kept(store, kind):
-    return [record.key for record in await store.records(kind, None, None, 100) if record.kind == kind]
 
 
 async def checkpoints(store, session, ages):
@@ -26,7 +21,13 @@ async def checkpoints(store, session, ages):
         await store.write([kinds.CHECKPOINT.change(f"{session}/{number:08d}", session, {"created_at": age})])
 
 
-async def test_runs_beyond_their_number_go_with_all_they_have(runner):
+def _now():
+    from agentrunner.records.times import now_ms
+
+    return now_ms()
+
+
+async def test_runs_beyond_the_count_are_removed_with_their_records(runner):
     agent = Asking()
     async with Harness(runner, {"a": agent, "b": hello}, retention=RecordRetention(max_count=2)) as harness:
         store = await runner.opened()
@@ -42,12 +43,12 @@ async def test_runs_beyond_their_number_go_with_all_they_have(runner):
             with pytest.raises(RunNotFound):
                 await harness.run_record(gone)
         assert await harness.approvals(state=None) == []
-        assert await kept(store, "segment") == []
+        assert await record_keys(store, "segment") == []
         assert len(await harness.runs("other")) == 1
         assert await harness.prune() == 0
 
 
-async def test_what_has_not_ended_stays(runner):
+async def test_run_that_has_not_ended_stays(runner):
     async with Harness(runner, {"a": Asking(), "b": hello}, retention=RecordRetention(max_age=0)) as harness:
         await harness.run("hi", agent="a", thread_id="t", run_id="waiting")
         await harness.run("hi", agent="b", thread_id="t2", run_id="ended")
@@ -58,13 +59,7 @@ async def test_what_has_not_ended_stays(runner):
         assert len(await harness.approvals()) == 1
 
 
-def _now():
-    from agentrunner.records.times import now_ms
-
-    return now_ms()
-
-
-async def test_of_checkpoints_the_last_stays(runner):
+async def test_last_checkpoint_of_a_session_stays(runner):
     async with Harness(runner, {"a": hello}, retention=RecordRetention(max_age=60)) as harness:
         store, now = await runner.opened(), _now()
         await checkpoints(store, "old", [now - 90_000, now - 80_000, now - 70_000])
@@ -72,22 +67,22 @@ async def test_of_checkpoints_the_last_stays(runner):
         await store.write([Change("checkpoint", "strange/1", "strange", b"no json")])
         await store.write([Change("checkpoint", "strange/2", "strange", b"[]")])
         assert await harness.prune() == 3
-        assert await kept(store, "checkpoint") == [
+        assert await record_keys(store, "checkpoint") == [
             "old/00000002", "strange/1", "strange/2", "young/00000001", "young/00000002",
         ]  # fmt: skip
 
 
-async def test_of_checkpoints_so_many_stay(runner, monkeypatch):
+async def test_checkpoints_beyond_the_count_are_removed(runner, monkeypatch):
     monkeypatch.setattr("agentrunner.harness.maintenance.MAINTENANCE_SECONDS", 1000)
     async with Harness(runner, {"a": hello}, retention=RecordRetention(max_count=2)) as harness:
         store = await runner.opened()
         await checkpoints(store, "s", [0] * 250)
         await checkpoints(store, "s2", [0])
         assert await harness.prune() == 248
-        assert await kept(store, "checkpoint") == ["s/00000248", "s/00000249", "s2/00000000"]
+        assert await record_keys(store, "checkpoint") == ["s/00000248", "s/00000249", "s2/00000000"]
 
 
-async def test_checkpoints_of_a_run_that_waits_stay(runner):
+async def test_checkpoints_of_a_waiting_run_stay(runner):
     async with Harness(runner, {"a": Asking()}, retention=RecordRetention(max_count=1)) as harness:
         store = await runner.opened()
         await harness.run("hi", thread_id="t")
@@ -95,38 +90,14 @@ async def test_checkpoints_of_a_run_that_waits_stay(runner):
         assert await harness.prune() == 0
         await harness.cancel((await harness.runs())[0].run_id)
         assert await harness.prune() == 2
-        assert await kept(store, "checkpoint") == ["t/00000002"]
+        assert await record_keys(store, "checkpoint") == ["t/00000002"]
 
 
-async def test_without_retention_all_is_kept(runner):
+async def test_everything_stays_without_retention(runner):
     async with Harness(runner, {"a": hello}) as harness:
         await harness.run("hi", run_id="r")
         assert await harness.prune() == 0
         assert len(await harness.runs()) == 1
-
-
-async def test_a_conversation_begins_anew(runner):
-    agent, gate = Asking(), Gate(text_message("m", "so far"))
-    async with Harness(runner, {"a": agent, "gate": gate, "b": hello}, max_concurrent_runs=1) as harness:
-        store = await runner.opened()
-        await harness.run("hi", agent="b", thread_id="t", run_id="r0")
-        await harness.run("hi", agent="a", thread_id="t", run_id="r1")
-        await harness.run("hi", agent="b", thread_id="other", run_id="o")
-        await store.write([Change("session", "t", "t", b"{}"), Change("session", "other", "other", b"{}")])
-        await harness.restart_conversation("t")
-        assert await runner.threads.messages("t") == []
-        assert [run.run_id for run in await harness.runs()] == ["o"]
-        assert await harness.approvals(state=None) == []
-        assert await kept(store, "session") == ["other"]
-        running = asyncio.ensure_future(harness.run("hi", agent="gate", thread_id="t", run_id="r2"))
-        await gate.reached.wait()
-        await harness.restart_conversation("t")
-        assert (await running).state == "cancelled"
-        assert await runner.threads.messages("t") == []
-        assert [run.run_id for run in await harness.runs()] == ["o"]
-        assert (await harness.run("new", agent="b", thread_id="t")).state == "completed"
-        with pytest.raises(ThreadNotFound):
-            await harness.restart_conversation("never")
 
 
 def test_options_are_checked():

@@ -1,9 +1,8 @@
-"""Run slots: first in, first out, given back once, over processes where the store is shared."""
+"""Run slots: first in, first out, given back once, shared between processes."""
 
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 from agentrunner import AgentRunner, _core
 from agentrunner.harness import Harness
@@ -13,13 +12,13 @@ from agentrunner.records import kinds
 from agentrunner.stores.urls import store_from_url
 from support.agents import Gate, agent_with
 from support.events import text_message
-from support.harness import states, told, until
+from support.harness import drain_listeners, listen, states, until
 
 hello = agent_with(*text_message("m", "hello"))
 
 
 class Gates:
-    """Agents by the run's id; notes in what order they began."""
+    """An agent with a gate for each run id; `began` is the order in which the runs began."""
 
     def __init__(self) -> None:
         self.gates: dict[str, Gate] = {}
@@ -35,8 +34,8 @@ class Gates:
         self.gates.setdefault(run, Gate()).open()
 
 
-async def begun(harness, run_id):
-    """Start a run and wait until it is on record."""
+async def start_queued(harness, run_id):
+    """Start a run and wait until it has a record."""
     running = asyncio.ensure_future(harness.run("hi", run_id=run_id))
     while run_id not in [run.run_id for run in await harness.runs()]:
         await asyncio.sleep(0.001)
@@ -46,8 +45,8 @@ async def begun(harness, run_id):
 async def test_runs_wait_for_their_turn_first_in_first_out(runner):
     agent = Gates()
     async with Harness(runner, {"a": agent}, max_concurrent_runs=2) as harness:
-        seen = told(harness)
-        running = [await begun(harness, f"r{n}") for n in range(6)]
+        seen = listen(harness)
+        running = [await start_queued(harness, f"r{n}") for n in range(6)]
         await until(lambda: len(agent.began) == 2)
         assert [run.run_id for run in await harness.runs(state="running")] == ["r0", "r1"]
         assert [run.run_id for run in await harness.runs(state="queued")] == ["r2", "r3", "r4", "r5"]
@@ -55,16 +54,16 @@ async def test_runs_wait_for_their_turn_first_in_first_out(runner):
             agent.open(f"r{n}")
             await running[n]
         assert agent.began == [f"r{n}" for n in range(6)]
-        await harness._state.bus.drain()
+        await drain_listeners(harness)
         assert states(seen, "r5") == ["running", "completed"]
         created = {e.run_id: e for e in seen if e.type == "run.created"}
         assert created["r5"].seq == 1
 
 
-async def test_a_waiting_run_is_cancelled_without_ever_having_begun(runner):
+async def test_queued_run_is_cancelled_before_it_begins(runner):
     agent = Gates()
     async with Harness(runner, {"a": agent}, max_concurrent_runs=1) as harness:
-        first, second, third = [await begun(harness, f"r{n}") for n in range(3)]
+        first, second, third = [await start_queued(harness, f"r{n}") for n in range(3)]
         assert await harness.cancel("r1")
         assert (await second).state == "cancelled"
         agent.open("r0")
@@ -74,7 +73,7 @@ async def test_a_waiting_run_is_cancelled_without_ever_having_begun(runner):
         assert (await harness.run_record("r1")).state == "cancelled"
 
 
-async def test_a_slot_is_given_back_however_the_run_ends(runner):
+async def test_slot_is_free_however_the_run_ends(runner):
     async def stubborn(input):
         yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
         try:
@@ -103,7 +102,7 @@ async def test_a_slot_is_given_back_however_the_run_ends(runner):
         assert (await harness.run("hi", agent="hello")).state == "completed"
 
 
-async def test_two_harnesses_share_their_slots(location):
+async def test_two_harnesses_share_slots(location):
     stores = store_from_url(location), store_from_url(location)
     agent = Gates()
     async with AgentRunner(stores[0]) as one, AgentRunner(stores[1]) as two:  # noqa: SIM117 - they end in this order
@@ -112,13 +111,13 @@ async def test_two_harnesses_share_their_slots(location):
             Harness(two, {"a": agent}, max_concurrent_runs=2) as second,
             Harness(two, {"a": agent}, max_concurrent_runs=1, name="another") as apart,
         ):
-            running = [await begun((first, second)[n % 2], f"r{n}") for n in range(5)]
+            running = [await start_queued((first, second)[n % 2], f"r{n}") for n in range(5)]
             await until(lambda: len(agent.began) == 2)
-            other = await begun(apart, "other")
+            other = await start_queued(apart, "other")
             await until(lambda: "other" in agent.began)
             agent.open("other")
             await other
-            # A run of the other process is cancelled from here.
+            # A run of one process is cancelled from the other.
             assert await first.cancel("r3")
             assert (await running[3]).state == "cancelled"
             for n, following in ((1, "r2"), (0, "r4"), (2, "r4"), (4, "r4")):
@@ -130,7 +129,7 @@ async def test_two_harnesses_share_their_slots(location):
             assert kinds.SLOTS.decode(record)["held"] == kinds.SLOTS.decode(record)["line"] == []
 
 
-async def test_what_owners_that_are_gone_held_is_free(runner):
+async def test_slots_of_dead_owners_are_free(runner):
     store = await runner.opened()
     gone, mine = str(_core.Owner()), Liveness(store)
     held = {"held": [["a", gone], ["b", mine.owner_id]], "line": [["c", gone]]}
@@ -146,7 +145,7 @@ async def test_what_owners_that_are_gone_held_is_free(runner):
     assert kinds.SLOTS.decode(await kinds.SLOTS.find(store, "default"))["held"] == []
 
 
-async def test_who_is_next_need_not_ask_when_it_was_given_the_slot(runner):
+async def test_freed_slot_goes_to_the_next_in_line_at_once(runner):
     store = await runner.opened()
     owners = Liveness(store)
     slots = SharedSlots(store, owners, "s", 1)
@@ -154,13 +153,13 @@ async def test_who_is_next_need_not_ask_when_it_was_given_the_slot(runner):
     assert not await slots.enter("b")
     assert not await slots.enter("c")
     await slots.leave("a")
-    # `b` is told nothing yet, and `c` may not overtake it.
+    # `b` does not know it yet, and `c` must not overtake it.
     assert not await slots.enter("d")
     assert [run for run, _ in kinds.SLOTS.decode(await kinds.SLOTS.find(store, "s"))["held"]] == ["b"]
     assert [run for run, _ in kinds.SLOTS.decode(await kinds.SLOTS.find(store, "s"))["line"]] == ["c", "d"]
 
 
-async def test_local_slots_are_given_back_once():
+async def test_local_slot_is_given_back_once():
     slots = LocalSlots(1)
     assert await slots.enter("a")
     assert not await slots.enter("b")
@@ -176,25 +175,3 @@ async def test_local_slots_are_given_back_once():
     assert not await slots.enter("d")
     await slots.leave("c")
     await slots.wait_for_turn("d")
-
-
-async def test_a_silent_owner_of_another_host_is_gone_after_a_while(location, monkeypatch):
-    store = store_from_url(location)
-    await store.open()
-    try:
-        now = 1000.0
-        # Only this module's clock: the event loop needs its own for its timeouts.
-        monkeypatch.setattr("agentrunner.harness.liveness.time", SimpleNamespace(monotonic=lambda: now))
-        owners, elsewhere = Liveness(store), "other/boot/pid/time|1|2|3"
-        await store.write([kinds.HEARTBEAT.change(elsewhere, "", {"at": 0})])
-        assert not await owners.is_gone(elsewhere)
-        now += store.lease_ttl * 1.9
-        assert not await owners.is_gone(elsewhere)
-        await store.write([kinds.HEARTBEAT.change(elsewhere, "", {"at": 0})])
-        now += store.lease_ttl
-        assert not await owners.is_gone(elsewhere)
-        now += store.lease_ttl * 2.1
-        assert await owners.is_gone(elsewhere)
-        assert not await owners.is_gone(owners.owner_id)
-    finally:
-        await store.aclose()

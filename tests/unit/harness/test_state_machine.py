@@ -1,4 +1,4 @@
-"""A harness's whole life in random order against a small model, its process crashing at any write."""
+"""A harness in random operations against a small model, its process crashing at any write."""
 
 from __future__ import annotations
 
@@ -34,38 +34,38 @@ SLOTS = 2
 
 @dataclass
 class Thread:
-    """What the model knows of a thread."""
+    """What the model knows about a thread."""
 
     name: str
     runs: int = 0
     waiting: str | None = None
-    """The run that waits, as far as anybody was told."""
+    """The waiting run, as far as a caller was told."""
     decided: dict[str, str] = field(default_factory=dict)
-    """By approval, what somebody was told was decided."""
+    """The decision that a caller was told, by approval."""
 
 
 class World:
-    """What is outside of the processes: what tools have done, how often agents began."""
+    """What is outside the processes: payments by tools, and starts of agents."""
 
     def __init__(self) -> None:
         self.paid: list[str] = []
         self.begun: dict[str, int] = {}
-        """By run and the answers it got, how often an agent was started."""
+        """Starts of the agent by run and the answers it got."""
 
     async def agent(self, input):
-        """Ask twice, pay for each time it may, by a ledger."""
+        """Ask, and pay for each approval once, by a ledger."""
         run = current_run()
         answers = input.resume or ()
-        asked = answers[0].interrupt_id if answers else None
-        key = f"{input.thread_id}/{asked or input.run_id}"
+        answered = answers[0].interrupt_id if answers else None
+        key = f"{input.thread_id}/{answered or input.run_id}"
         self.begun[key] = self.begun.get(key, 0) + 1
         yield run_started(input.thread_id, input.run_id)
         for event in text_message(f"{input.run_id}-m", "Well, ", "now."):
             yield event
         if answers and answers[0].payload["approved"]:
-            await self.pay(run, f"{input.thread_id}/{asked}")
-        # The words of a run say what it does: whether it asks, how often.
-        rest = int(input.forwarded_props["asks"]) - (int(asked.rpartition("-")[2]) + 1 if asked else 0)
+            await self.pay(run, f"{input.thread_id}/{answered}")
+        # The input says how often the run asks.
+        rest = int(input.forwarded_props["asks"]) - (int(answered.rpartition("-")[2]) + 1 if answered else 0)
         if rest > 0:
             number = int(input.forwarded_props["asks"]) - rest
             name = f"{input.forwarded_props['name']}-{number}"
@@ -83,8 +83,8 @@ class World:
         self.paid.append(key)
 
 
-class Resumed:
-    """The same agent, with checkpoints: what it is given when it goes on is what it was given."""
+class Resumable:
+    """The same agent with checkpoints: `resume` gets the same input as `run`."""
 
     def __init__(self, world: World) -> None:
         self.run = self.resume = world.agent
@@ -93,7 +93,7 @@ class Resumed:
 class Machine(RuleBasedStateMachine):
     backend: ClassVar[str]
     folder: ClassVar[Any]
-    made: ClassVar[int] = 0
+    worlds: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,26 +102,26 @@ class Machine(RuleBasedStateMachine):
         self.known = {name: Thread(name) for name in ("t0", "t1")}
         self.place: Any = None
 
-    def go(self, coroutine):
+    def run_async(self, coroutine):
         return self.loop.run(asyncio.wait_for(coroutine, 20))
 
     @initialize()
     def begin(self) -> None:
-        type(self).made += 1
+        type(self).worlds += 1
         if self.backend == "memory":
             memory = MemoryStore()
             self.make = lambda: memory
         else:
-            folder = self.folder / str(self.made)
+            folder = self.folder / str(self.worlds)
             folder.mkdir()
             self.place = backends.place(self.backend, folder)
             location = self.place.__enter__()
             self.make = lambda: store_from_url(location)
-        self.go(self.start())
+        self.run_async(self.start())
 
     def teardown(self) -> None:
         if hasattr(self, "harness"):
-            self.go(self.stop())
+            self.run_async(self.stop())
         self.loop.close()
         if self.place is not None:
             self.place.__exit__(None, None, None)
@@ -129,12 +129,14 @@ class Machine(RuleBasedStateMachine):
     async def start(self) -> None:
         self.store = Mortal(self.make())
         self.runner = AgentRunner(self.store)
-        recovery = Recovery(max_attempts=MAX_ATTEMPTS)
         self.harness = Harness(
-            self.runner, {"a": self.world.agent, "b": Resumed(self.world)}, max_concurrent_runs=SLOTS, recovery=recovery
-        )  # fmt: skip
+            self.runner,
+            {"a": self.world.agent, "b": Resumable(self.world)},
+            max_concurrent_runs=SLOTS,
+            recovery=Recovery(max_attempts=MAX_ATTEMPTS),
+        )
         await self.harness.open()
-        # What was recovered goes on to its end, or to its next question.
+        # Recovered runs continue to their end or to their next question.
         for run in await self.harness.runs():
             if run.state in ("queued", "running", "resuming"):
                 await self.harness.wait(run.run_id)
@@ -147,12 +149,12 @@ class Machine(RuleBasedStateMachine):
         await crash(self.harness, self.runner, self.store)
         await self.start()
 
-    def mortal(self, dies: int | None, made: bool) -> None:
+    def mortal(self, dies: int | None, writes_last: bool) -> None:
         if dies is not None:
-            self.store.dies_at, self.store.made = self.store.writes + dies, made
+            self.store.dies_at, self.store.writes_last = self.store.writes + dies, writes_last
 
     async def survive(self) -> None:
-        """Begin a new life if this one has ended."""
+        """Start a new process if this one has died."""
         if self.store.dead:
             await self.crash()
         self.store.dies_at = None
@@ -160,22 +162,22 @@ class Machine(RuleBasedStateMachine):
     dying = st.sampled_from([None, 1, 2, 2, 3, 4, 5])
     names = st.sampled_from(["t0", "t1"])
 
-    # The moves
+    # Operations
 
-    @rule(name=names, agent=st.sampled_from("ab"), asks=st.integers(0, 2), dies=dying, made=st.booleans())
-    def run(self, name: str, agent: str, asks: int, dies: int | None, made: bool) -> None:
+    @rule(name=names, agent=st.sampled_from("ab"), asks=st.integers(0, 2), dies=dying, writes_last=st.booleans())
+    def run(self, name: str, agent: str, asks: int, dies: int | None, writes_last: bool) -> None:
         async def work() -> None:
             thread = self.known[name]
             thread.runs += 1
             run_id = f"{name}-r{thread.runs}"
             before = await self.waiting(name)
-            given = {
+            fields = {
                 "threadId": name, "runId": run_id, "messages": [],
                 "forwardedProps": {"asks": asks, "name": run_id},
             }  # fmt: skip
-            self.mortal(dies, made)
+            self.mortal(dies, writes_last)
             try:
-                result = await self.harness.run(given, agent=agent)
+                result = await self.harness.run(fields, agent=agent)
             except InterruptsOpen:
                 assert before
             except AgentRunnerError:
@@ -187,19 +189,19 @@ class Machine(RuleBasedStateMachine):
                     assert result.content == "Well, now."
             await self.survive()
 
-        self.go(work())
+        self.run_async(work())
 
     @rule(
-        name=names, decision=st.sampled_from(["approve", "reject"]), dies=dying, made=st.booleans(),
+        name=names, decision=st.sampled_from(["approve", "reject"]), dies=dying, writes_last=st.booleans(),
     )  # fmt: skip
-    def decide(self, name: str, decision: Any, dies: int | None, made: bool) -> None:
+    def decide(self, name: str, decision: Any, dies: int | None, writes_last: bool) -> None:
         async def work() -> None:
             thread = self.known[name]
             approvals = await self.harness.approvals(name, state=None)
             if not approvals:
                 return
             approval = approvals[-1]
-            self.mortal(dies, made)
+            self.mortal(dies, writes_last)
             try:
                 result = await self.harness.resume(approval_id=approval.approval_id, decision=decision)
             except AlreadyDecided:
@@ -214,14 +216,14 @@ class Machine(RuleBasedStateMachine):
                     thread.decided[approval.approval_id] = decision
             await self.survive()
 
-        self.go(work())
+        self.run_async(work())
 
-    @rule(name=names, dies=dying, made=st.booleans())
-    def cancel(self, name: str, dies: int | None, made: bool) -> None:
+    @rule(name=names, dies=dying, writes_last=st.booleans())
+    def cancel(self, name: str, dies: int | None, writes_last: bool) -> None:
         async def work() -> None:
             waiting = await self.waiting(name)
             for run in waiting:
-                self.mortal(dies, made)
+                self.mortal(dies, writes_last)
                 try:
                     assert await self.harness.cancel(run)
                 except AgentRunnerError:
@@ -230,7 +232,7 @@ class Machine(RuleBasedStateMachine):
                     assert (await self.harness.run_record(run)).state == "cancelled"
                 await self.survive()
 
-        self.go(work())
+        self.run_async(work())
 
     @rule(name=names)
     def restart_conversation(self, name: str) -> None:
@@ -241,7 +243,7 @@ class Machine(RuleBasedStateMachine):
                 assert await self.store.records(None, name, None, 10) == []
                 assert await self.runner.threads.events(name) == []
 
-        self.go(work())
+        self.run_async(work())
 
     @rule(crashes=st.booleans())
     def restart(self, crashes: bool) -> None:
@@ -252,22 +254,22 @@ class Machine(RuleBasedStateMachine):
                 await self.stop()
                 await self.start()
 
-        self.go(work())
+        self.run_async(work())
 
-    # What always holds
+    # Invariants
 
     async def waiting(self, name: str) -> list[str]:
         return [run.run_id for run in await self.harness.runs(name, state="waiting_for_approval")]
 
     @invariant()
-    def all_is_in_order(self) -> None:
+    def everything_is_in_order(self) -> None:
         if not hasattr(self, "harness"):
             return
 
         async def work() -> None:
             runs = await self.harness.runs()
             store = self.store
-            # At rest a run has ended, or waits for something that is open.
+            # At rest a run has ended, or waits for an open approval.
             open_ones = {each.approval_id for each in await self.harness.approvals()}
             active = [mark.key for mark in await store.records("active", None, None, 1000) if mark.kind == "active"]
             assert sorted(active) == sorted(run.run_id for run in runs if not run.ended)
@@ -278,7 +280,7 @@ class Machine(RuleBasedStateMachine):
                 self.check_events(run)
             assert all(sum(run.waits_for[-1:] == [name] for run in runs) <= 1 for name in open_ones)
             assert await store.live() == []
-            # Nothing is left of what is over: no intents, no slots.
+            # Ended runs leave no intents and no slots.
             assert [each for each in await store.records("intent", None, None, 10) if each.kind == "intent"] == []
             slots = await store.record("slots", "default")
             if slots is not None:
@@ -287,7 +289,7 @@ class Machine(RuleBasedStateMachine):
                     for _, owner in kinds.SLOTS.decode(slots)["held"]
                     if owner == self.harness._state.liveness.owner_id
                 ] == []
-            # Nothing is paid twice, or that was not allowed, or was refused.
+            # Nothing is paid twice, without an approval, or after a rejection.
             assert len(self.world.paid) == len(set(self.world.paid))
             for thread in self.known.values():
                 approvals = {each.approval_id: each for each in await self.harness.approvals(thread.name, state=None)}
@@ -298,10 +300,10 @@ class Machine(RuleBasedStateMachine):
                         assert f"{thread.name}/{approval.interrupt_id}" not in self.world.paid
             assert all(count <= MAX_ATTEMPTS for count in self.world.begun.values())
 
-        self.go(work())
+        self.run_async(work())
 
     def check_events(self, run: Any) -> None:
-        """Its events are numbered in order, its states follow each other, each approval is resolved once."""
+        """Check that events are numbered, states follow each other, approvals resolve once."""
         assert [e.seq for e in run.events] == sorted({e.seq for e in run.events})
         state = "queued"
         for event in run.events:
@@ -314,7 +316,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("backend", backends.ALL)
-def test_a_harnesss_life(backend, tmp_path):
+def test_random_operations(backend, tmp_path):
     backends.needs(backend)
     logging.disable(logging.CRITICAL)
     machine = type("Machine", (Machine,), {"backend": backend, "folder": tmp_path})

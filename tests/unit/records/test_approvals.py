@@ -36,7 +36,7 @@ def new_approval(interrupt_id: str = "i1", *, created_at: int = 1000, expires_at
     )  # fmt: skip
 
 
-def decided(approval: Approval) -> Approval:
+def with_decision(approval: Approval) -> Approval:
     return replace(approval, decision="approve", decided_at=2000, status="resolved", payload={"approved": True})
 
 
@@ -52,8 +52,8 @@ async def test_an_approval_is_read_as_it_was_written() -> None:
     stored = await load_approval(store, "r/i1")
     assert stored == approval
     assert await kinds.OPEN_APPROVAL.find(store, "r/i1") is not None
-    await store.write(approval_changes(decided(stored)))
-    assert await load_approval(store, "r/i1") == decided(approval)
+    await store.write(approval_changes(with_decision(stored)))
+    assert await load_approval(store, "r/i1") == with_decision(approval)
     assert await kinds.OPEN_APPROVAL.find(store, "r/i1") is None
     with pytest.raises(ApprovalNotFound, match="'r/i2'"):
         await load_approval(store, "r/i2")
@@ -64,13 +64,13 @@ def test_states_depend_on_the_decision_and_the_time() -> None:
     approval = new_approval(expires_at=5000)
     assert (approval.state(4999), approval.state(5000)) == ("open", "expired")
     assert new_approval().state(10**15) == "open"
-    assert decided(approval).state(10**15) == "approved"
+    assert with_decision(approval).state(10**15) == "approved"
     assert replace(approval, decision="withdrawn").state(0) == "withdrawn"
-    assert (approval.open, decided(approval).open, approval.message) == (True, False, "May I?")
+    assert (approval.open, with_decision(approval).open, approval.message) == (True, False, "May I?")
 
 
 def test_times_can_be_read_as_datetimes_in_utc() -> None:
-    approval = decided(new_approval(created_at=0, expires_at=60_000))
+    approval = with_decision(new_approval(created_at=0, expires_at=60_000))
     assert approval.created_at_utc == datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     assert approval.expires_at_utc == datetime.datetime(1970, 1, 1, 0, 1, tzinfo=datetime.UTC)
     assert approval.decided_at_utc == datetime.datetime(1970, 1, 1, 0, 0, 2, tzinfo=datetime.UTC)
@@ -80,7 +80,7 @@ def test_times_can_be_read_as_datetimes_in_utc() -> None:
 async def test_approvals_are_listed_by_state_the_oldest_first() -> None:
     expired = new_approval("i0", created_at=3, expires_at=4)
     store = await store_with(new_approval("i2", created_at=2), new_approval("i1", created_at=1), expired,
-                             decided(new_approval("i3")))  # fmt: skip
+                             with_decision(new_approval("i3")))  # fmt: skip
 
     async def names(state: str | None) -> list[str]:
         return [approval.interrupt_id for approval in await list_approvals(store, "t", state)]  # type: ignore[arg-type]
@@ -95,32 +95,32 @@ async def test_approvals_are_listed_by_state_the_oldest_first() -> None:
 async def test_open_interrupts_are_those_without_a_decision() -> None:
     interrupts = [{"id": "i1"}, {"id": "i2"}, {"id": "unknown"}]
     assert await find_open_interrupts(MemoryStore(), "r", interrupts) is None
-    store = await store_with(decided(new_approval("i1")), new_approval("i2"))
+    store = await store_with(with_decision(new_approval("i1")), new_approval("i2"))
     assert await find_open_interrupts(store, "r", interrupts) == [{"id": "i2"}, {"id": "unknown"}]
     assert await find_open_interrupts(store, "another", interrupts) is None
 
 
 async def test_all_is_answered_when_nothing_is_open() -> None:
-    store = await store_with(decided(new_approval("i1")), new_approval("i2"))
+    store = await store_with(with_decision(new_approval("i1")), new_approval("i2"))
     assert not await is_every_interrupt_answered(store, "t", ["i1"])
-    await store.write(approval_changes(decided(await load_approval(store, "r/i2"))))
+    await store.write(approval_changes(with_decision(await load_approval(store, "r/i2"))))
     assert await is_every_interrupt_answered(store, "t", ["i1", "i2"])
     assert not await is_every_interrupt_answered(store, "t", ["i1", "unknown"])
 
 
 async def test_interrupts_are_closed_if_they_have_approvals_and_none_is_open() -> None:
-    store = await store_with(decided(new_approval("i1")), new_approval("i2"))
+    store = await store_with(with_decision(new_approval("i1")), new_approval("i2"))
     assert await is_every_interrupt_closed(store, "t", ["i1"])
     assert not await is_every_interrupt_closed(store, "t", ["i1", "i2"])
     assert not await is_every_interrupt_closed(MemoryStore(), "t", ["i1"])
 
 
 def test_accepted_answers_are_those_of_one_run() -> None:
-    def nested() -> tuple[bool, bool]:
+    def accept_in_a_copy() -> tuple[bool, bool]:
         accept_answers("r")
         return has_accepted_answers("r"), has_accepted_answers("another")
 
-    assert contextvars.copy_context().run(nested) == (True, False)
+    assert contextvars.copy_context().run(accept_in_a_copy) == (True, False)
     assert not has_accepted_answers("r")
 
 

@@ -1,0 +1,134 @@
+"""Results: the text of the agent, or readable errors."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from ag_ui.core import (
+    EventType,
+    RunFinishedEvent,
+    RunStartedEvent,
+    TextMessageContentEvent,
+    TextMessageEndEvent,
+    TextMessageStartEvent,
+)
+
+from agentrunner.harness import Harness, RunResult
+from support.agents import agent_with, scripted_agent
+from support.events import run_finished, run_started, text_message, tool_call
+from support.harness import drain_listeners, listen, states
+
+
+def as_bytes(events):
+    return [orjson.dumps(event) for event in events]
+
+
+MODELS = [
+    RunStartedEvent(thread_id="t", run_id="r"),
+    TextMessageStartEvent(message_id="m1", role="assistant"),
+    TextMessageContentEvent(message_id="m1", delta="Hel"),
+    TextMessageContentEvent(message_id="m1", delta="lo"),
+    TextMessageEndEvent(message_id="m1"),
+    RunFinishedEvent(thread_id="t", run_id="r"),
+]
+
+DICTS = [run_started("t", "r"), *text_message("m1", "Hel", "lo"), run_finished("t", "r")]
+
+ODD_BYTES = [
+    b'{ "delta": "lo", "type" :"TEXT_MESSAGE_CONTENT","messageId":"m1"}' if b'"lo"' in e else e for e in as_bytes(DICTS)
+]
+
+CHUNKS = [
+    run_started("t", "r"),
+    {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m1", "delta": "Hel"},
+    {"type": EventType.TEXT_MESSAGE_CHUNK, "messageId": "m1", "delta": "lo"},
+    run_finished("t", "r"),
+]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [DICTS, MODELS, as_bytes(DICTS), [e.decode() for e in as_bytes(DICTS)], ODD_BYTES, CHUNKS],
+    ids=["dicts", "models", "bytes", "str", "odd bytes", "chunks"],
+)
+async def test_result_is_the_text_in_any_form_of_event(memory_factory, events):
+    runner = memory_factory()
+    async with Harness(runner, {"a": scripted_agent(events)}) as harness:
+        seen = listen(harness)
+        result = await harness.run("hi", thread_id="t", run_id="r")
+        assert result == RunResult("r", "t", "a", "completed", "Hello")
+        await drain_listeners(harness)
+        assert [(e.seq, e.type) for e in seen] == [
+            (1, "run.created"),
+            (2, "run.state.changed"),
+            (3, "output.delta"),
+            (4, "output.delta"),
+            (5, "run.state.changed"),
+        ]
+        assert [e.data for e in seen if e.type == "output.delta"] == [
+            {"text": "Hel", "message_id": "m1"},
+            {"text": "lo", "message_id": "m1"},
+        ]
+        assert states(seen) == ["running", "completed"]
+
+
+@pytest.mark.parametrize("events", [text_message("m", "x"), [run_started("t", "r"), *text_message("m", "x")]])
+async def test_agent_without_run_finished_completes(runner, events):
+    async with Harness(runner, {"agent": scripted_agent(events)}) as harness:
+        result = await harness.run("hi", thread_id="t", run_id="r")
+        assert (result.state, result.content, result.error) == ("completed", "x", None)
+        assert (await harness.run_record("r")).state == "completed"
+
+
+async def test_failing_agent_gives_a_readable_result(runner):
+    async def broken(input):
+        yield run_started(input.thread_id, input.run_id)
+        for event in text_message("m1", "I "):
+            yield event
+        raise RuntimeError("no more milk")
+
+    async def lost(input):
+        raise KeyError
+        yield
+
+    failing = [run_started("t", "r"), {"type": "RUN_ERROR", "message": "the model is down"}]
+    disorderly = [run_started("t3", "r3"), {"type": "TEXT_MESSAGE_END", "messageId": "never"}]
+    early = [run_started("t4", "r4"), text_message("m", "x")[0], run_finished("t4", "r4")]
+    agents = {
+        "broken": broken, "lost": lost, "failing": scripted_agent(failing),
+        "disorderly": scripted_agent(disorderly), "early": scripted_agent(early), "none": lambda _: None,
+    }  # fmt: skip
+    async with Harness(runner, agents, max_concurrent_runs=1) as harness:
+        result = await harness.run("hi", agent="broken")
+        assert (result.state, result.error, result.content) == ("failed", "no more milk", "I ")
+        assert (await harness.run_record(result.run_id)).error == "no more milk"
+        assert (await harness.run("hi", agent="lost")).error == "KeyError"
+        result = await harness.run("hi", agent="failing", thread_id="t", run_id="r")
+        assert (result.state, result.error) == ("failed", "the model is down")
+        for number, name in ((3, "disorderly"), (4, "early")):
+            result = await harness.run("hi", agent=name, thread_id=f"t{number}", run_id=f"r{number}")
+            assert result.state == "failed"
+            assert result.error
+        result = await harness.run("hi", agent="none")
+        assert result.error == "the agent 'none' must return an async iterator of events, not NoneType"
+        assert {run.state for run in await harness.runs()} == {"failed"}
+
+
+async def test_result_without_text_has_the_errors_of_the_tools(memory_factory):
+    runner = memory_factory()
+    failed = tool_call("c1", "look", "{}", result="Error: no such city")
+    other = tool_call("c2", "look", "{}", result='{"error": "too far"}')
+    agents = {
+        "silent": agent_with(*failed, *other, *tool_call("c3", "look", "{}", result="fine")),
+        "polite": agent_with(*failed, *text_message("m", "Sorry.")),
+        "marked": agent_with(*tool_call("c4", "look"), {
+            "type": "TOOL_CALL_RESULT", "toolCallId": "c4", "messageId": "r4", "content": "gone",
+            "metadata": {"isError": True},
+        }),
+    }  # fmt: skip
+    async with Harness(runner, agents) as harness:
+        result = await harness.run("hi", agent="silent")
+        assert (result.state, result.content) == ("completed", 'Error: no such city\n{"error": "too far"}')
+        assert (await harness.wait(result.run_id)).content == result.content
+        assert (await harness.run("hi", agent="polite")).content == "Sorry."
+        assert (await harness.run("hi", agent="marked")).content == "gone"
