@@ -185,13 +185,14 @@ class JournalRest:
 class LiveTail:
     """The raw frames of a live run after a sequence number, as they come."""
 
-    __slots__ = ("_live", "_store", "after", "has_waited", "is_done")
+    __slots__ = ("_live", "_recorder", "_store", "after", "has_waited", "is_done")
 
     is_replay = False
 
     def __init__(self, store: Store, live: LiveRun, after: int) -> None:
         self._store = store
         self._live = live
+        self._recorder = live.recorder
         self.after = after
         """Sequence number of the last event that was read."""
         self.is_done = False
@@ -199,26 +200,25 @@ class LiveTail:
 
     async def read(self, page_bytes: int) -> Frames:
         """Return the next frames, about `page_bytes` of them; wait for them while the run is live."""
-        live = self._live
         self.has_waited = False
         while True:
-            frames, reached = live.recorder.read(self.after, page_bytes)
+            frames, reached = self._recorder.read(self.after, page_bytes)
             if reached is None:
                 return await self._read_journal(page_bytes)
             if frames is not None:
                 self.after = reached
                 return frames
-            if live.is_closed:
+            if self._live.is_closed:
                 self.is_done = True
                 return NO_FRAMES
-            await live.changed()
+            await self._live.changed()
             self.has_waited = True
 
     async def _read_journal(self, page_bytes: int) -> Frames:
         """Return frames that have left the memory of the live run."""
         thread_id = self._live.claim.thread_id
         # Up to what is published: after that the journal may hold frames of a later run.
-        page = await self._store.journal(thread_id, self.after, self._live.recorder.published, page_bytes)
+        page = await self._store.journal(thread_id, self.after, self._recorder.published, page_bytes)
         events = page.frames.events()
         if not events or events[-1].seq is None:
             raise CursorExpired(

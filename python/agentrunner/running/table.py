@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from agentrunner.running.driver import Driver
 from agentrunner.running.follower import Follower
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import Coroutine
 
     from agentrunner._core import Claim
     from agentrunner.errors import StoreError
@@ -23,6 +22,28 @@ if TYPE_CHECKING:
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner")
+
+
+class JoinedRun:
+    """A context that holds a thread's live run, if there is one.
+
+    A run of another process is followed at least until the exit.
+    """
+
+    __slots__ = ("_live", "_table", "_thread_id")
+
+    def __init__(self, table: RunTable, thread_id: str) -> None:
+        self._table = table
+        self._thread_id = thread_id
+        self._live: LiveRun | None = None
+
+    async def __aenter__(self) -> LiveRun | None:
+        self._live = await self._table.join(self._thread_id)
+        return self._live
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.leave()
 
 
 class RunTable:
@@ -63,18 +84,12 @@ class RunTable:
 
     # Runs of other processes
 
-    @contextlib.asynccontextmanager
-    async def joined(self, thread_id: str) -> AsyncIterator[LiveRun | None]:
-        """Enter with the thread's live run, or `None`. One of another process is followed at least until the exit."""
-        live = await self._find_or_follow(thread_id)
-        try:
-            yield live
-        finally:
-            if live is not None:
-                live.leave()
+    def joined(self, thread_id: str) -> JoinedRun:
+        """Return a context for `async with` that holds the thread's live run."""
+        return JoinedRun(self, thread_id)
 
-    async def _find_or_follow(self, thread_id: str) -> LiveRun | None:
-        """Return the thread's live run, joined by one reader."""
+    async def join(self, thread_id: str) -> LiveRun | None:
+        """Return the thread's live run with one more reader, who must call `leave`; `None` if there is none."""
         live = self.live_runs.get(thread_id)
         if live is not None and not live.is_closed:
             live.join()

@@ -173,12 +173,18 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
 
         Threads with a live run stay, and so does `keep`.
         """
+        if self._is_within_limits():
+            # Without this every finished run would list all threads.
+            return
         for thread in list(self.values()):
-            if len(self) <= self._max_threads and self.size <= self._max_bytes:
+            if self._is_within_limits():
                 return
             if thread.claim is None and thread is not keep:
                 self.remove(thread)
                 self._warn()
+
+    def _is_within_limits(self) -> bool:
+        return len(self) <= self._max_threads and self.size <= self._max_bytes
 
     def _drop(self, thread: MemoryThread) -> None:
         del self[thread.thread_id]
