@@ -1,4 +1,7 @@
-"""Interrupts in a stream of frames: a replay offers only those that are still open (docs/spec/agui.md §6.4)."""
+"""Interrupts in a stream of frames: a replay offers only those that are still open.
+
+The rules are in docs/spec/agui.md §6.4.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 HELD_BACK_BYTES = 16 * 1024
-"""Bytes held back at most until an answer to an interrupt is found; with more, a second reader looks for it."""
+"""Bytes held back at most after an interrupt. With more, a second reader looks for the answer."""
 
 
 class FrameSource(Protocol):
@@ -29,34 +32,34 @@ class FrameSource(Protocol):
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the next frames exist already, so that reading them does not wait for a live run."""
+        """Whether the next frames exist already, so that reading them does not wait."""
 
     def pages(self) -> AsyncGenerator[Frames, None]:
-        """Iterate over the frames in batches."""
+        """Iterate over the frames, everything that is new at once."""
 
 
 async def hide_answered_interrupts(
     source: FrameSource, store: Store, follow: Callable[[str], Awaitable[FrameSource]]
 ) -> AsyncGenerator[Frames, None]:
-    """Yield the frames of a source; remove the outcome from each replayed interrupt that is answered.
+    """Yield the frames of a source without the interrupts that have been answered since.
 
-    With approvals in the store, those that are decided are answered. Without them it is as the clients see it: an
-    interrupt is answered by a later run that finished or is live, but not by one that failed. `follow` opens a source
-    of the frames after a cursor.
+    A RUN_FINISHED whose interrupts are all answered loses its outcome. If the store has approvals, an interrupt is
+    answered when it is decided; otherwise, as for clients, when a later run has finished or is live, but not when that
+    failed. `follow` opens a source of the frames after a cursor.
     """
     question: bytes | None = None
-    """Frame of the last interrupt, held back with all that follows until it is known whether it is answered."""
+    """Frame of the last interrupt, held back until it is known whether it is answered."""
     held = bytearray()
-    async with contextlib.aclosing(source.pages()) as batches:
-        async for batch in batches:
-            data = bytes(batch)
+    async with contextlib.aclosing(source.pages()) as pages:
+        async for page in pages:
+            data = bytes(page)
             if question is None and b'"interrupt"' not in data:
                 del data
-                yield batch
-                # While it waits for the next batch, a reader must not keep this one in memory.
-                del batch
+                yield page
+                # While it waits for the next page, a reader must not keep this one in memory.
+                del page
                 continue
-            del batch
+            del page
             ready = bytearray()
             for frame in split_frames(data):
                 event = _read_run_event(frame)
@@ -81,19 +84,21 @@ async def hide_answered_interrupts(
 
 
 async def finish_answered_run(
-    batches: AsyncGenerator[Frames, None], store: Store, input: RunAgentInput
+    pages: AsyncGenerator[Frames, None], store: Store, input: RunAgentInput
 ) -> AsyncGenerator[Frames, None]:
-    """Yield the frames of a run with answers; if it fails and all is answered, a finished run follows.
+    """Yield the frames of a run with answers, and end its interrupts if it fails.
+
+    If the run fails although all is answered, the frames of a finished run follow.
 
     For a client its interrupts are open until a run finishes, even if the answer has arrived, and meanwhile the client
     starts no other run.
     """
     has_failed = False
-    async with contextlib.aclosing(batches):
-        async for batch in batches:
-            has_failed = _ends_with_error(bytes(batch))
-            yield batch
-            del batch
+    async with contextlib.aclosing(pages):
+        async for page in pages:
+            has_failed = _ends_with_error(bytes(page))
+            yield page
+            del page
     if has_failed and await _is_all_answered(store, input):
         ids = {"threadId": input.thread_id, "runId": input.run_id}
         outcome = {"type": "cancelled"}
@@ -128,12 +133,12 @@ async def _hide_answered(
 
 
 async def _is_answered_later(frames: bytes, follow: Callable[[str], Awaitable[FrameSource]]) -> bool:
-    """Return whether an answer comes after these frames; read ahead to find it, without keeping anything."""
+    """Read ahead after these frames, and return whether an answer comes."""
     is_live = _ends_in_live_run(frames)
     source = await follow(_find_last_cursor(frames))
-    async with contextlib.aclosing(source.pages()) as batches:
-        async for batch in batches:
-            for frame in split_frames(bytes(batch)):
+    async with contextlib.aclosing(source.pages()) as pages:
+        async for page in pages:
+            for frame in split_frames(bytes(page)):
                 event = _read_run_event(frame)
                 if event is not None:
                     if event["type"] == "RUN_FINISHED":

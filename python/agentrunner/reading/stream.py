@@ -108,6 +108,8 @@ class EventStream:
         """Iterate over the stream as `Frames`, everything that is new at once."""
         while (frames := await self._read(PAGE_BYTES)) is not None:
             yield frames
+            # A reader that waits for the next page must not keep this one alive.
+            del frames
 
     pieces = pages
     """Older name of `pages`."""

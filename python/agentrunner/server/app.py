@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class AgentApp(Starlette):
-    """The ASGI app that `create_app` returns: serve it by itself, or mount it into another app.
+    """The ASGI app that `create_app` returns, to serve by itself or to mount into another.
 
     Example:
         agents = create_app(runner, {"default": agent})

@@ -40,7 +40,10 @@ class Principal:
 
 
 Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal | None] | None]
-"""Function that returns the principal of a request, or `None` to answer 401. It may raise `starlette.HTTPException`."""
+"""Function that returns the principal of a request, or `None` to answer 401.
+
+It may be a coroutine function, and may raise `starlette.HTTPException`.
+"""
 
 
 async def authenticate_request(request: Request, authenticate: Authenticate | None) -> Principal | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Read the body of a request. Raises `ApiError` if it is compressed, too large or too slow."""
+    """Read the body of a request. Raises `ApiError` for one that breaks the limits."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() not in ("", "identity"):
         # A few compressed bytes can expand to gigabytes, and the size is known only after expanding them.

@@ -51,9 +51,10 @@ class AppContext:
         return principal is None or summary.scope == principal.scope
 
     async def drain(self) -> None:
-        """Refuse new runs, wait `shutdown_seconds` for the live ones, end the rest and close the runner.
+        """Refuse new runs, let the live ones end, and close the runner.
 
-        The readers of a run that is ended get a `RUN_ERROR` with the code `INTERRUPTED`, and their streams end.
+        Runs that are still live after `shutdown_seconds` are ended: their readers get a `RUN_ERROR` with the code
+        `INTERRUPTED`, and their streams end.
         """
         await self.runner.drain(self.shutdown_seconds)
         if self.harness is not None:

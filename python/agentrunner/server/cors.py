@@ -1,4 +1,7 @@
-"""Cross-origin requests: the original's rules (docs/spec/http.md §4.10), and a guard for servers without CORS."""
+"""Cross-origin requests: CORS, and a guard against the pages of other sites.
+
+The rules are the original's (docs/spec/http.md §4.10).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cors:
-    """The origins whose pages may use the server from a browser: by default all, without credentials.
+    """The origins whose pages may use the server: by default all, without credentials.
 
     Args:
         origin: One origin, several, or a function that takes the origin of a request and returns the one to allow;
@@ -41,7 +44,7 @@ class Cors:
     max_age: int | None = None
 
     def resolve_origin(self, origin: str | None) -> str | None:
-        """Return `Access-Control-Allow-Origin` for a request of an origin; `None`: send no such header."""
+        """Return the `Access-Control-Allow-Origin` for an origin; `None`: send no such header."""
         allowed = self._find_allowed(origin)
         # Browsers refuse the wildcard together with credentials.
         return origin if self.credentials and allowed == "*" else allowed or None

@@ -1,4 +1,4 @@
-"""From a request to its response: find the handler, call it, and log and count what came of it."""
+"""From a request to its response: routing, errors, CORS, metrics and the access log."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ logger = logging.getLogger("agentrunner.server")
 access_logger = logging.getLogger("agentrunner.access")
 
 UNMATCHED = "unmatched"
-"""Route name, in metrics and logs, of a request that was refused before its route was known."""
+"""Route name, in metrics and logs, of a request that was refused early."""
 CLIENT_CLOSED_REQUEST = 499
-"""Status, in metrics and logs, of a request whose client left before it had sent all of it; nginx's number."""
+"""Status, in metrics and logs, of a request that its client did not finish, as in nginx."""
 
 
 class Dispatcher:

@@ -1,4 +1,7 @@
-"""Single-route requests: every route through one `POST` of `{method, params, body}` (docs/spec/http.md §4.3)."""
+"""Single-route requests: every route through one `POST` of `{method, params, body}`.
+
+The rules are in docs/spec/http.md §4.3.
+"""
 
 from __future__ import annotations
 

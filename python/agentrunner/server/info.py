@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.server")
 
 THREAD_ENDPOINTS = {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
-"""Abilities of the thread routes; with `mutations` the stock thread list renames, archives and deletes."""
+"""Abilities of the thread routes.
+
+With `mutations` the stock thread list renames, archives and deletes threads.
+"""
 NO_THREAD_ENDPOINTS = dict.fromkeys(THREAD_ENDPOINTS, False)
 
 

@@ -56,7 +56,10 @@ SCRIPTS = (
     "actions.js",
     "start.js",
 )
-"""Scripts in their order on the page. They share one scope; what runs while the page loads comes after what it uses."""
+"""Scripts in their order on the page.
+
+They share one scope; what runs while the page loads comes after what it uses.
+"""
 
 
 @cache

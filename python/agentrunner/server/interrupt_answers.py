@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = "~"
 CONTINUATION = "answer"
-"""Follows the asking run's id and the separator. It never varies, so the store accepts one of several answers."""
+"""Last part of a continuing run's id. It never varies, so a store accepts only one answer."""
 
 
 async def start_run(runner: AgentRunner, agent: Agent, input: RunAgentInput, **options: Any) -> EventStream:
@@ -47,7 +47,7 @@ async def stop_run(runner: AgentRunner, thread_id: str, run_id: str | None) -> b
 
 
 def _has_answers(input: RunAgentInput) -> bool:
-    """Return whether the input answers interrupts, by `resume` or by `ag-ui-langgraph`'s older `command.resume`."""
+    """Return whether the input answers interrupts, in AG-UI's way or `ag-ui-langgraph`'s."""
     if input.resume:
         return True
     command = input.forwarded_props.get("command") if isinstance(input.forwarded_props, dict) else None
@@ -55,7 +55,7 @@ def _has_answers(input: RunAgentInput) -> bool:
 
 
 async def _find_last_run(runner: AgentRunner, thread_id: str) -> str | None:
-    """Return the id of the thread's last run; `None` if it failed or was stopped, as such a run asks nothing."""
+    """Return the id of the thread's last run; `None` if that run failed and so asks nothing."""
     events = await runner.threads.events(thread_id)
     last = events[-1].to_dict() if events else {}
     return last.get("runId") if last.get("type") == "RUN_FINISHED" else None

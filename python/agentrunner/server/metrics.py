@@ -50,7 +50,10 @@ class Metrics:
 
 
 class _RunnerMetrics(Collector):
-    """The counters of a runner, read on each scrape: counting them twice would slow down every commit."""
+    """The counters of a runner, read on each scrape.
+
+    Counting them in Prometheus' objects as well would slow down every commit.
+    """
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats

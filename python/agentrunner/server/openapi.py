@@ -1,4 +1,4 @@
-"""The description of the routes as OpenAPI 3.1, for people and for the tests that try all it allows."""
+"""The description of the routes as OpenAPI 3.1, for people and for the fuzz tests."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class RouteTable:
         raise KeyError(name)
 
     def match(self, path: str) -> RouteMatch | None:
-        """Return the rows whose pattern the last segments of a path fit; `None` for an unknown path."""
+        """Return the rows that the last segments of a path match; `None` for an unknown path."""
         segments = split_path(path)
         for pattern, rows in self._paths:
             tail = segments[-len(pattern) :]

@@ -1,4 +1,4 @@
-"""Run, connect, stop and suggest: what a client does with an agent (docs/spec/http.md §4.4 to 4.6)."""
+"""Run, connect, stop and suggest (docs/spec/http.md §4.4 to 4.6)."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ async def run_agent(context: AppContext, request: ApiRequest) -> Response:
         agent_id=request.agent_id, scope=request.scope, headers=request.forwarded_headers,
     )  # fmt: skip
     with _translate_errors("Failed to run agent"):
-        batches = await stream_when_started(starting, request.http, context.limits)
+        pages = await stream_when_started(starting, request.http, context.limits)
     if run_input.resume:
-        batches = finish_answered_run(batches, await context.runner.open(), run_input)
-    return EventStreamResponse(batches, context.limits, legacy=_is_legacy_client(run_input))
+        pages = finish_answered_run(pages, await context.runner.open(), run_input)
+    return EventStreamResponse(pages, context.limits, legacy=_is_legacy_client(run_input))
 
 
 async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
-    """Stream a thread: from its start, after a cursor, or to a client that has some of its messages."""
+    """Stream a thread from its start, after a cursor, or after the messages a client has."""
     _find_agent(context, request)
     run_input, content = _read_input(request)
     thread_id = run_input.thread_id
@@ -88,8 +88,8 @@ async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
                 raise
             raise ThreadNotFound from None
     follow = partial(context.runner.connect, thread_id)
-    batches = hide_answered_interrupts(stream, await context.runner.open(), follow)
-    return EventStreamResponse(batches, context.limits, legacy=_is_legacy_client(run_input))
+    pages = hide_answered_interrupts(stream, await context.runner.open(), follow)
+    return EventStreamResponse(pages, context.limits, legacy=_is_legacy_client(run_input))
 
 
 async def stop_run(context: AppContext, request: ApiRequest) -> Response:
@@ -116,23 +116,23 @@ async def suggest(context: AppContext, request: ApiRequest) -> Response:
     run_input, _ = _read_input(request)
     if context.runner.is_draining:
         raise ServerShuttingDown
-    batches = _run_unstored(_clone_agent(agent), run_input, request)
+    pages = _run_unstored(_clone_agent(agent), run_input, request)
     with _translate_errors("Failed to run agent"):
-        await anext(batches)
-    return EventStreamResponse(batches, context.limits, legacy=_is_legacy_client(run_input))
+        await anext(pages)
+    return EventStreamResponse(pages, context.limits, legacy=_is_legacy_client(run_input))
 
 
 async def _run_unstored(agent: Agent, input: RunAgentInput, request: ApiRequest) -> AsyncGenerator[Frames, None]:
-    """Yield an empty batch when the run has started, then its frames."""
+    """Yield an empty page when the run has started, then its frames."""
     async with InMemoryAgentRunner() as runner:
         stream = await runner.run(
             agent, input, agent_id=request.agent_id, scope=request.scope, headers=request.forwarded_headers
         )
         yield _core.Frames(b"")
         try:
-            async for batch in stream.pages():
-                yield batch
-                del batch
+            async for page in stream.pages():
+                yield page
+                del page
         finally:
             await runner.stop(input.thread_id)
 
@@ -145,7 +145,8 @@ def _find_agent(context: AppContext, request: ApiRequest) -> Agent:
 
 
 def _clone_agent(agent: Agent) -> Agent:
-    """Return the agent's clone, if it can be cloned: `ag-ui-langgraph`'s agents keep a run's state on themselves."""
+    """Return a clone of the agent, or the agent if it cannot be cloned."""
+    # The agents of `ag-ui-langgraph` keep the state of a run on themselves, so each run needs its own.
     clone = getattr(agent, "clone", None)
     if clone is None:
         return agent

@@ -1,4 +1,4 @@
-"""Routes for operators, beside the route table: health, metrics, the API description and the inspector."""
+"""Routes for operators: health, metrics, the API description and the inspector."""
 
 from __future__ import annotations
 

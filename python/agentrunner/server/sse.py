@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.server")
 
 CHUNK_BYTES = 64 * 1024
-"""Bytes passed to the ASGI server at once, which may have to keep them for a client that does not read."""
+"""Bytes passed to the ASGI server at once, which keeps them if the client does not read."""
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 ABORT_EXTENSION = "agentrunner.abort"
 """ASGI extension of `server.uvicorn_server`: a function that cuts the connection."""
 UNSENT_BYTES_EXTENSION = "agentrunner.unsent_bytes"
-"""ASGI extension of `server.uvicorn_server`: a function that returns the bytes the client has not taken yet."""
+"""ASGI extension of `server.uvicorn_server`: a function that counts the unread bytes."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -49,9 +49,9 @@ class EventStreamResponse(Response):
     than AG-UI 1.0.
     """
 
-    def __init__(self, batches: AsyncGenerator[Frames, None], limits: Limits, *, legacy: bool = False) -> None:
+    def __init__(self, pages: AsyncGenerator[Frames, None], limits: Limits, *, legacy: bool = False) -> None:
         super().__init__()
-        self._batches = batches
+        self._pages = pages
         self._limits = limits
         self._legacy = legacy
         self.raw_headers = list(HEADERS)
@@ -63,25 +63,25 @@ class EventStreamResponse(Response):
             headers.append((b"connection", b"keep-alive"))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-            await _StreamWriter(self._batches, self._limits, self._legacy, scope, receive, send).write()
+            await _StreamWriter(self._pages, self._limits, self._legacy, scope, receive, send).write()
         except AgentRunnerError as error:
             # The response stays without its end: the client must see a broken connection, not the end of the run.
             logger.warning("a stream is cut off: %s", error)
         finally:
-            await self._batches.aclose()
+            await self._pages.aclose()
 
 
 class _StreamWriter:
     def __init__(
         self,
-        batches: AsyncGenerator[Frames, None],
+        pages: AsyncGenerator[Frames, None],
         limits: Limits,
         legacy: bool,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
-        self._batches = batches
+        self._pages = pages
         self._limits = limits
         self._legacy = legacy
         self._scope = scope
@@ -89,7 +89,7 @@ class _StreamWriter:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        # One batch at a time: a comment in the middle of a frame would break it.
+        # One page at a time: a comment in the middle of a frame would break it.
         self._turn = asyncio.Lock()
         self._last_progress = self._loop.time()
         self._is_gone = False
@@ -99,10 +99,10 @@ class _StreamWriter:
         watcher = self._loop.create_task(self._watch_for_disconnect())
         timer = self._loop.create_task(self._watch_the_time())
         try:
-            async for batch in self._batches:
-                data = batch.for_legacy_clients() if self._legacy else bytes(batch)
-                # While it waits for the next batch, a reader must not keep this one in memory.
-                del batch
+            async for page in self._pages:
+                data = page.for_legacy_clients() if self._legacy else bytes(page)
+                # While it waits for the next page, a reader must not keep this one in memory.
+                del page
                 async with self._turn:
                     for start in range(0, len(data), CHUNK_BYTES):
                         await self._send_chunk(data if len(data) <= CHUNK_BYTES else data[start : start + CHUNK_BYTES])

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from agentrunner.server.limits import Limits
 
 DISCONNECT_POLL_SECONDS = 0.25
-"""Seconds between checks whether the client of a run that waits for its start is still connected."""
+"""Seconds between checks whether the client of a waiting run is still connected."""
 
 
 async def stream_when_started(
     starting: Coroutine[Any, Any, EventStream], http: Request, limits: Limits
 ) -> AsyncGenerator[Frames, None]:
-    """Return the frames of a run as soon as it has started, so that an error can still set the status.
+    """Return the frames of a run once it has started, so that an error can set the status.
 
     If the start takes longer than the first keep-alive comment may, the response begins at once, and the rest of the
     wait happens in its stream. If the client leaves during the wait, the start is cancelled.
@@ -58,6 +58,6 @@ async def _stream_after_wait(started: asyncio.Future[EventStream]) -> AsyncGener
         return
     finally:
         started.cancel()
-    async for batch in stream.pages():
-        yield batch
-        del batch
+    async for page in stream.pages():
+        yield page
+        del page

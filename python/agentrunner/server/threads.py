@@ -1,4 +1,4 @@
-"""The thread routes: what the stock thread list reads and changes (docs/spec/http.md §4.8)."""
+"""The thread routes, which the stock thread list uses (docs/spec/http.md §4.8)."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ async def _check_visible(context: AppContext, request: ApiRequest) -> None:
 
 
 def _read_change(request: ApiRequest) -> dict[str, Any]:
-    """Return the body of a changing request, an object; clients always put an `agentId` into it."""
+    """Return the JSON object of a changing request. Raises `ApiError` if it is invalid."""
     change = load_json_object(request.body)
     if change is None:
         raise ApiError(400, {"error": "Invalid request body"})

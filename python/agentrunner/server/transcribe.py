@@ -1,4 +1,4 @@
-"""`/transcribe`: passes a recording to the application's transcription service (docs/spec/http.md §4.9)."""
+"""`/transcribe`: passes a recording to the transcription service (docs/spec/http.md §4.9)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _to_api_error(error: TranscriptionError) -> ApiError:
 
 
 def _check_mime_type(mime_type: str) -> str:
-    """Return the type to pass on. Raises `TranscriptionError` for a type that is not supported."""
+    """Return the type to pass on. Raises `TranscriptionError` for an unsupported one."""
     base = mime_type.split(";")[0].strip()
     if base in ("", "application/octet-stream"):
         # Browsers that send no type record WebM.

@@ -1,4 +1,4 @@
-"""Speech to text: what an application implements to offer `/transcribe` (docs/spec/http.md §4.9)."""
+"""Speech to text: what an application implements to offer `/transcribe`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app on uvicorn, with what an app alone cannot do: shut down in order, and cut off a stalled client."""
+"""The app on uvicorn, with an orderly shutdown, and without stalled clients."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 KERNEL_UNSENT_BYTES = 64 * 1024
-"""Bytes the kernel buffers for a client before they are sent; with more, a stalled client is noticed late."""
+"""Bytes the kernel buffers for a client. With more, a stalled client is noticed late."""
 LAST_READS_SECONDS = 5
 """Seconds that readers have for what is still unread when all runs have ended."""
 
 
 class AbortableProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that lets the app cut a connection: closing it would wait for a client that reads nothing."""
+    """HTTP/1.1 that lets the app cut a connection.
+
+    Closing it would wait for a client that reads nothing.
+    """
 
     stalled_seconds = 30.0
 
@@ -52,7 +55,7 @@ class AbortableProtocol(HttpToolsProtocol):
         self._abort_if_stalled(None)
 
     def _abort_if_stalled(self, previous: int | None) -> None:
-        """Cut the connection if the client reads none of what is unsent, which it would keep in memory."""
+        """Cut the connection if the client reads nothing; the unsent bytes would stay in memory."""
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent == previous:
             self.transport.abort()
@@ -68,7 +71,7 @@ class UvicornServer(uvicorn.Server):
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse new runs, end the live ones, let their readers finish, then close the connections."""
+        """Refuse new runs, end the live ones, let readers finish, and close the connections."""
         context = self._app.context
         draining = asyncio.ensure_future(context.runner.drain(context.shutdown_seconds))
         while not (draining.done() or self.force_exit):

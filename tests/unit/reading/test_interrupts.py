@@ -33,8 +33,8 @@ asking_agent = scripted_agent(
 
 async def replay(runner: AgentRunner, *, legacy: bool = False) -> list[tuple[str, dict[str, Any]]]:
     """Return the cursors and events that a new reader of the thread gets."""
-    batches = hide_answered_interrupts(await runner.connect("t1"), await runner.opened(), partial(runner.connect, "t1"))
-    data = b"".join([batch.for_legacy_clients() if legacy else bytes(batch) async for batch in batches])
+    pages = hide_answered_interrupts(await runner.connect("t1"), await runner.opened(), partial(runner.connect, "t1"))
+    data = b"".join([page.for_legacy_clients() if legacy else bytes(page) async for page in pages])
     return frames_of(data)
 
 
@@ -81,21 +81,21 @@ async def test_little_of_a_long_answer_is_held_back(runner: AgentRunner) -> None
 
         async def pages(self) -> AsyncIterator[Frames]:
             nonlocal taken
-            async for batch in stream.pages():
-                taken += len(batch)
-                yield batch
+            async for page in stream.pages():
+                taken += len(page)
+                yield page
 
-    batches = hide_answered_interrupts(
+    pages = hide_answered_interrupts(
         CountedStream(),  # type: ignore[arg-type]
         await runner.opened(),
         partial(runner.connect, "t1"),
     )
-    received = bytes(await anext(batches))
+    received = bytes(await anext(pages))
     while b"RUN_FINISHED" not in received:
-        received += bytes(await anext(batches))
+        received += bytes(await anext(pages))
     assert b"outcome" not in received
     assert taken < 3 * PAGE_BYTES
-    await batches.aclose()
+    await pages.aclose()
 
 
 @pytest.mark.parametrize("words", ["hello", 'the event "RUN_FINISHED" ends a run', '"RUN_', 'a "RUN_ERROR"'])
@@ -106,14 +106,14 @@ async def test_an_interrupt_that_a_live_run_answers_is_not_offered_whatever_its_
     await collect(await runner.run(asking_agent, make_input(run="r0")))
     stream = await runner.run(gate, make_input(run="r1"))
     await gate.reached.wait()
-    batches = hide_answered_interrupts(await runner.connect("t1"), await runner.opened(), partial(runner.connect, "t1"))
+    pages = hide_answered_interrupts(await runner.connect("t1"), await runner.opened(), partial(runner.connect, "t1"))
     received = b""
     while b"TEXT_MESSAGE_CONTENT" not in received:
-        received += bytes(await anext(batches))
+        received += bytes(await anext(pages))
     assert b"outcome" not in received
     gate.open()
     await collect(stream)
-    await batches.aclose()
+    await pages.aclose()
 
 
 @pytest.mark.parametrize("words", ["hello", 'the event "RUN_FINISHED" ends a run', '"RUN_STARTED"'])

@@ -15,6 +15,13 @@ from support.agents import Gate, agent_with
 from support.events import text_message
 from support.inputs import make_input
 from support.streams import collect
+from support.thread_requests import (
+    UNKNOWN_THREAD,
+    authenticate_by_name,
+    build_resource_envelope,
+    build_thread_requests,
+    send,
+)
 from support.wire import client, until
 
 if TYPE_CHECKING:
@@ -23,69 +30,19 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from agentrunner import AgentRunner
-NOT_THERE = (404, b'{"error":"Thread not found"}')
 ID = "x" * 8
 
 
-def by_name(request: Request) -> Principal | None:
-    """Return the principal that the request names."""
-    name = request.headers.get("x-user")
-    return Principal(name) if name else None
-
-
 def app_of(runner: AgentRunner, agent: Any = None, **options: Any) -> Any:
-    options = {"authenticate": by_name, "mode": "both"} | options
+    options = {"authenticate": authenticate_by_name, "mode": "both"} | options
     return create_app(runner, {"default": agent or agent_with(*text_message("m", "hello"))}, **options)
 
 
-async def told(answer: httpx.Response) -> tuple[int, bytes]:
+async def status_and_body(answer: httpx.Response) -> tuple[int, bytes]:
     return answer.status_code, answer.content
 
 
-CURSOR = {"last-event-id": "1"}
-
-
-def _resource(path: str, verb: str, body: Any = None) -> dict[str, Any]:
-    return {"method": "resource/request", "params": {"path": path, "httpMethod": verb}, "body": body}
-
-
-def ways(thread: str, run: str) -> dict[str, tuple[str, str, Any, dict[str, str]]]:
-    """Return requests by name: method, path, body, headers."""
-    asked = make_input(thread, run)
-    agent, both = {"agentId": "default"}, {"agentId": "default", "threadId": thread}
-    behind = asked | {"lastSeenEventId": "1"}
-    found: dict[str, tuple[str, str, Any, dict[str, str]]] = {
-        "run": ("POST", "/agent/default/run", asked, {}),
-        "run plain": ("POST", "/", asked, {}),
-        "run plain by agent": ("POST", "/default", asked, {}),
-        "run single": ("POST", "/", {"method": "agent/run", "params": agent, "body": asked}, {}),
-        "connect": ("POST", "/agent/default/connect", asked, CURSOR),
-        "connect by body": ("POST", "/agent/default/connect", behind, {}),
-        "connect far ahead": ("POST", "/agent/default/connect", asked, {"last-event-id": "999999"}),
-        "connect by a bad cursor": ("POST", "/agent/default/connect", asked, {"last-event-id": "no"}),
-        "connect single": ("POST", "/", {"method": "agent/connect", "params": agent, "body": behind}, {}),
-        "stop": ("POST", f"/agent/default/stop/{thread}", {}, {}),
-        "stop one": ("POST", f"/agent/default/stop/{thread}", {"runId": "r1"}, {}),
-        "stop single": ("POST", "/", {"method": "agent/stop", "params": both}, {}),
-    }
-    verbs = [
-        ("GET", "/messages", None), ("GET", "/events", None), ("GET", "/state", None),
-        ("PATCH", "", {"name": "mine now"}), ("PATCH", "", {"archived": True}), ("PATCH", "", {}),
-        ("POST", "/archive", {}), ("DELETE", "", {}),
-    ]  # fmt: skip
-    for verb, rest, body in verbs:
-        name = f"{verb} {rest} {body}"
-        found[name] = (verb, f"/threads/{thread}{rest}", body, {})
-        found[f"{name} single"] = ("POST", "/", _resource(f"/threads/{thread}{rest}", verb, body), {})
-    return found
-
-
-async def ask(http: httpx.AsyncClient, way: tuple[str, str, Any, dict[str, str]]) -> httpx.Response:
-    method, path, body, headers = way
-    return await http.request(method, path, json=body, headers=headers)
-
-
-def said(answer: httpx.Response) -> tuple[int, bytes, list[tuple[str, str]]]:
+def comparable(answer: httpx.Response) -> tuple[int, bytes, list[tuple[str, str]]]:
     return answer.status_code, answer.content, sorted(answer.headers.items())
 
 
@@ -94,9 +51,9 @@ async def test_authenticate_may_be_a_function_or_a_coroutine_function(
 ) -> None:
     async def later(request: Request) -> Principal | None:
         await asyncio.sleep(0)
-        return by_name(request)
+        return authenticate_by_name(request)
 
-    for authenticate in (by_name, later):
+    for authenticate in (authenticate_by_name, later):
         app = app_of(memory_factory(), authenticate=authenticate)
         async with client(app) as http:
             refused = await http.get("/threads")
@@ -107,8 +64,8 @@ async def test_authenticate_may_be_a_function_or_a_coroutine_function(
 
 async def test_every_route_but_health_requires_authentication(runner: AgentRunner) -> None:
     async with client(app_of(runner, inspector=True)) as http:
-        for name, way in ways("t", "r").items():
-            assert (await ask(http, way)).status_code == 401, name
+        for name, way in build_thread_requests("t", "r").items():
+            assert (await send(http, way)).status_code == 401, name
         for path in ("/info", "/threads", "/inspector-metadata", "/metrics"):
             assert (await http.get(path)).status_code == 401, path
         for path in ("/threads/clear", "/transcribe", "/threads/subscribe", "/agent/default/suggest"):
@@ -166,22 +123,22 @@ def test_a_scope_must_be_a_non_empty_string(scope: Any) -> None:
 async def test_the_thread_of_another_scope_looks_like_an_unknown_thread(runner: AgentRunner) -> None:
     app = app_of(runner)
     async with client(app, **{"x-user": "ann"}) as ann, client(app, **{"x-user": "bob"}) as bob:
-        assert (await ask(ann, ways("annsannsx", "r1")["run"])).status_code == 200
+        assert (await send(ann, build_thread_requests("annsannsx", "r1")["run"])).status_code == 200
         assert (await ann.patch("/threads/annsannsx", json={"name": "private"})).status_code == 200
         before = await everything(ann, "annsannsx")
-        anns, missing = ways("annsannsx", "r2"), ways("nobody-sx", "r3")
+        anns, missing = build_thread_requests("annsannsx", "r2"), build_thread_requests("nobody-sx", "r3")
         for name, way in anns.items():
-            answer = await ask(bob, way)
-            assert (answer.status_code, answer.content) == NOT_THERE, name
+            answer = await send(bob, way)
+            assert (answer.status_code, answer.content) == UNKNOWN_THREAD, name
             if not name.startswith("run"):
-                assert said(await ask(bob, missing[name])) == said(answer), name
-        nothing = await ask(bob, ("POST", "/agent/default/connect", make_input("annsannsx", "r4"), {}))
-        nowhere = await ask(bob, ("POST", "/agent/default/connect", make_input("nobody-sx", "r4"), {}))
-        assert said(nothing) == said(nowhere)
+                assert comparable(await send(bob, missing[name])) == comparable(answer), name
+        nothing = await send(bob, ("POST", "/agent/default/connect", make_input("annsannsx", "r4"), {}))
+        nowhere = await send(bob, ("POST", "/agent/default/connect", make_input("nobody-sx", "r4"), {}))
+        assert comparable(nothing) == comparable(nowhere)
         assert (nothing.status_code, nothing.content) == (200, b"")
         assert await everything(ann, "annsannsx") == before
-        for name, way in ways("annsannsx", "r5").items():
-            assert (await ask(ann, way)).status_code != 401, name
+        for name, way in build_thread_requests("annsannsx", "r5").items():
+            assert (await send(ann, way)).status_code != 401, name
 
 
 async def everything(http: httpx.AsyncClient, thread: str) -> list[bytes]:
@@ -201,19 +158,20 @@ async def test_a_busy_thread_of_another_scope_looks_like_an_unknown_thread(
     gate = Gate([{"type": "STATE_SNAPSHOT", "snapshot": {"secret": "of ann"}}])
     app = app_of(runner, gate)
     async with client(app, **{"x-user": "ann"}) as ann, client(app, **{"x-user": "bob"}) as bob:
-        running = asyncio.create_task(ask(ann, ways("busybusyx", "r1")["run"]))
+        running = asyncio.create_task(send(ann, build_thread_requests("busybusyx", "r1")["run"]))
         await gate.reached.wait()
         # With that policy, another run of Ann's waits for its turn; Bob must not have to wait behind it.
-        waiting = asyncio.create_task(ask(ann, ways("busybusyx", "r2")["run"])) if policy == "enqueue" else None
+        second = build_thread_requests("busybusyx", "r2")["run"]
+        waiting = asyncio.create_task(send(ann, second)) if policy == "enqueue" else None
         if waiting is not None:
             await until(lambda: runner._claiming.has_waiting_runs)
-        missing = ways("nobody-sx", "r9")
-        for name, way in ways("busybusyx", "r3").items():
-            answer = await ask(bob, way)
-            assert (answer.status_code, answer.content) == NOT_THERE, name
+        missing = build_thread_requests("nobody-sx", "r9")
+        for name, way in build_thread_requests("busybusyx", "r3").items():
+            answer = await send(bob, way)
+            assert (answer.status_code, answer.content) == UNKNOWN_THREAD, name
             if not name.startswith("run"):
-                assert said(await ask(bob, missing[name])) == said(answer), name
-        nothing = await ask(bob, ("POST", "/agent/default/connect", make_input("busybusyx", "r4"), {}))
+                assert comparable(await send(bob, missing[name])) == comparable(answer), name
+        nothing = await send(bob, ("POST", "/agent/default/connect", make_input("busybusyx", "r4"), {}))
         assert (nothing.status_code, nothing.content) == (200, b"")
         assert (await bob.get("/threads")).json() == {"threads": [], "nextCursor": None}
         assert (await bob.post("/threads/clear")).status_code == 204
@@ -230,16 +188,19 @@ async def test_list_and_clear_reach_only_the_callers_threads(runner: AgentRunner
     async with client(app, **{"x-user": "ann"}) as ann, client(app, **{"x-user": "bob"}) as bob:
         for name, http in (("ann", ann), ("bob", bob)):
             for number in range(3):
-                way = ways(f"{name}-{number}-{ID}", f"{name}-r{number}")["run"]
-                assert (await ask(http, way)).status_code == 200
+                way = build_thread_requests(f"{name}-{number}-{ID}", f"{name}-r{number}")["run"]
+                assert (await send(http, way)).status_code == 200
         page = (await ann.get("/threads", params={"limit": 2})).json()
         assert [thread["id"][:5] for thread in page["threads"]] == ["ann-2", "ann-1"]
         assert {thread["createdById"] for thread in page["threads"]} == {"ann"}
         # With Ann's cursor, Bob still gets only his own threads.
         others = (await bob.get("/threads", params={"limit": 9, "cursor": page["nextCursor"]})).json()
         assert all(thread["id"].startswith("bob-") for thread in others["threads"])
-        for way in (("POST", "/threads/clear", {}, {}), ("POST", "/", _resource("/threads/clear", "POST"), {})):
-            assert (await ask(ann, way)).status_code == 204
+        for way in (
+            ("POST", "/threads/clear", {}, {}),
+            ("POST", "/", build_resource_envelope("/threads/clear", "POST"), {}),
+        ):
+            assert (await send(ann, way)).status_code == 204
             assert (await ann.get("/threads")).json()["threads"] == []
             assert len((await bob.get("/threads")).json()["threads"]) == 3
 
@@ -248,9 +209,9 @@ async def test_a_thread_without_a_scope_is_invisible_to_every_principal(runner: 
     await collect(await runner.run(agent_with(*text_message("m", "hello")), make_input("nobodysxx", "r1")))
     app = app_of(runner)
     async with client(app, **{"x-user": "bob"}) as bob:
-        for name, way in ways("nobodysxx", "r2").items():
-            answer = await ask(bob, way)
-            assert (answer.status_code, answer.content) == NOT_THERE, name
+        for name, way in build_thread_requests("nobodysxx", "r2").items():
+            answer = await send(bob, way)
+            assert (answer.status_code, answer.content) == UNKNOWN_THREAD, name
         await bob.post("/threads/clear")
     assert [thread.thread_id for thread in await runner.threads.list()] == ["nobodysxx"]
 
@@ -258,15 +219,17 @@ async def test_a_thread_without_a_scope_is_invisible_to_every_principal(runner: 
 async def test_the_run_id_of_another_scope_reveals_no_thread(runner: AgentRunner) -> None:
     app = app_of(runner)
     async with client(app, **{"x-user": "ann"}) as ann, client(app, **{"x-user": "bob"}) as bob:
-        assert (await ask(ann, ways("annsannsx", "the-run")["run"])).status_code == 200
-        assert (await ask(bob, ways("bobs-bobx", "a-run")["run"])).status_code == 200
-        theirs = await ask(bob, ways("bobs-bobx", "the-run")["run"])
-        own = await ask(bob, ways("bobs-bobx", "a-run")["run"])
+        assert (await send(ann, build_thread_requests("annsannsx", "the-run")["run"])).status_code == 200
+        assert (await send(bob, build_thread_requests("bobs-bobx", "a-run")["run"])).status_code == 200
+        theirs = await send(bob, build_thread_requests("bobs-bobx", "the-run")["run"])
+        own = await send(bob, build_thread_requests("bobs-bobx", "a-run")["run"])
         assert theirs.status_code == own.status_code == 409
         assert theirs.content.replace(b"the-run", b"a-run") == own.content
         # For an unknown thread the response must not reveal whether the run id is taken.
         for run in ("the-run", "a-run", "new-run"):
-            assert await told(await ask(bob, ways("annsannsx", run)["run"])) == NOT_THERE
+            assert (
+                await status_and_body(await send(bob, build_thread_requests("annsannsx", run)["run"])) == UNKNOWN_THREAD
+            )
 
 
 async def test_a_scope_sees_its_threads_again_when_another_server_opens_the_file(
@@ -274,9 +237,9 @@ async def test_a_scope_sees_its_threads_again_when_another_server_opens_the_file
 ) -> None:
     app = app_of(sqlite_factory())
     async with client(app, **{"x-user": "ann"}) as ann:
-        assert (await ask(ann, ways("annsannsx", "r1")["run"])).status_code == 200
+        assert (await send(ann, build_thread_requests("annsannsx", "r1")["run"])).status_code == 200
     again = app_of(sqlite_factory())
     async with client(again, **{"x-user": "ann"}) as ann, client(again, **{"x-user": "bob"}) as bob:
         assert [thread["id"] for thread in (await ann.get("/threads")).json()["threads"]] == ["annsannsx"]
-        for name, way in ways("annsannsx", "r2").items():
-            assert await told(await ask(bob, way)) == NOT_THERE, name
+        for name, way in build_thread_requests("annsannsx", "r2").items():
+            assert await status_and_body(await send(bob, way)) == UNKNOWN_THREAD, name

@@ -34,7 +34,7 @@ def runner(memory_factory: Callable[..., AgentRunner]) -> AgentRunner:
     return memory_factory()
 
 
-def padded(size: int, run: str = "r1") -> bytes:
+def pad_input(size: int, run: str = "r1") -> bytes:
     """Return a run's input of exactly this many bytes."""
     body = json.dumps(make_input(run=run)).encode()
     return body + b" " * (size - len(body))
@@ -44,17 +44,17 @@ async def test_a_body_may_be_as_long_as_the_limit_and_no_byte_longer(runner: Age
     async with client(app_of(runner, limits=Limits(body_bytes=1000))) as http:
         for path in ("/agent/default/run", "/agent/default/connect", "/agent/default/stop/t", "/threads/clear", "/"):
             for size, refused in ((1000, False), (1001, True)):
-                answer = await http.post(path, content=padded(size, f"{path}{size}"))
+                answer = await http.post(path, content=pad_input(size, f"{path}{size}"))
                 assert (answer.status_code == 413) == refused, path
                 assert not refused or answer.json() == TOO_LARGE
-        answer = await http.request("DELETE", "/threads/t", content=padded(1001))
+        answer = await http.request("DELETE", "/threads/t", content=pad_input(1001))
         assert (answer.status_code, answer.json()) == (413, TOO_LARGE)
 
 
 async def test_a_body_in_chunks_is_counted_as_it_arrives(runner: AgentRunner) -> None:
     async with served(app_of(runner, limits=Limits(body_bytes=1000))) as address, connected(address) as wire:
-        said = request("POST", "/agent/default/run", **{"transfer-encoding": "chunked"})
-        await wire.send(said.replace(b"content-length: 0\r\n", b""))
+        head = request("POST", "/agent/default/run", **{"transfer-encoding": "chunked"})
+        await wire.send(head.replace(b"content-length: 0\r\n", b""))
         # The response arrives while the endless body is still being sent.
         answering = asyncio.create_task(wire.answer())
         while not answering.done():

@@ -1,4 +1,4 @@
-"""`connect`: replaying and following a thread, resuming after a cursor, and clients that have messages."""
+"""`connect`: replaying and following a thread, and clients that have messages."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def three_runs(client: Client) -> list[Answer]:
     return [await client.post(RUN, make_input(run=f"r{n}", messages=[f"u{n}"])) for n in range(3)]
 
 
-async def connected(client: Client, thread: str = "t1", **fields: Any) -> Answer:
+async def connect(client: Client, thread: str = "t1", **fields: Any) -> Answer:
     return await client.post(CONNECT, make_input(thread, "c", **fields))
 
 
 async def test_a_thread_is_replayed_run_by_run(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
     ran = [event for answer in await three_runs(client) for event in answer.events()]
-    replay = await connected(client)
+    replay = await connect(client)
     assert event_types(replay.events()).count("RUN_STARTED") == 3
     assert event_types(replay.events()).count("TEXT_MESSAGE_CONTENT") == 3
     assert fold(replay.events()) == fold(ran)
@@ -57,7 +57,7 @@ async def test_a_thread_is_replayed_run_by_run(runner: AgentRunner) -> None:
 
 
 async def test_the_replay_has_the_headers_of_a_stream(runner: AgentRunner) -> None:
-    answer = await connected(client_of(runner, {"default": talk}))
+    answer = await connect(client_of(runner, {"default": talk}))
     assert answer.headers == {
         "content-type": "text/event-stream",
         "cache-control": "no-cache",
@@ -68,7 +68,7 @@ async def test_the_replay_has_the_headers_of_a_stream(runner: AgentRunner) -> No
 
 @pytest.mark.parametrize("thread", ["unknown", "", "x" * 100_000, "\0", "a/b"])
 async def test_an_unknown_thread_has_no_events(thread: str, runner: AgentRunner) -> None:
-    answer = await connected(client_of(runner, {"default": talk}), thread)
+    answer = await connect(client_of(runner, {"default": talk}), thread)
     assert (answer.events(), answer.body) == ([], b"")
     assert await runner.threads.list() == []
 
@@ -79,7 +79,7 @@ async def test_connecting_never_runs_the_agent(memory_factory: MemoryFactory) ->
         yield
 
     runner = memory_factory()
-    assert (await connected(client_of(runner, {"default": never}))).body == b""
+    assert (await connect(client_of(runner, {"default": never}))).body == b""
     assert not await runner.is_running("t1")
 
 
@@ -87,7 +87,7 @@ async def test_the_route_of_any_agent_replays_the_thread(runner: AgentRunner) ->
     client = client_of(runner, {"default": talk, "other": talk})
     await three_runs(client)
     other = await client.post("/agent/other/connect", make_input(run="c"))
-    assert other.events() == (await connected(client)).events()
+    assert other.events() == (await connect(client)).events()
 
 
 async def test_a_run_that_failed_is_replayed_with_its_error(runner: AgentRunner) -> None:
@@ -97,14 +97,14 @@ async def test_a_run_that_failed_is_replayed_with_its_error(runner: AgentRunner)
 
     client = client_of(runner, {"default": failing})
     await client.post(RUN, make_input())
-    assert (await connected(client)).events()[-1]["message"] == "boom"
+    assert (await connect(client)).events()[-1]["message"] == "boom"
 
 
 async def test_a_deleted_thread_has_no_events(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
     await three_runs(client)
     await client.send("DELETE", "/threads/t1", {})
-    assert (await connected(client)).events() == []
+    assert (await connect(client)).events() == []
 
 
 async def test_a_live_run_is_followed_to_its_end(runner: AgentRunner) -> None:
@@ -171,14 +171,14 @@ def user(name: str) -> dict[str, Any]:
 async def test_a_client_with_messages_gets_one_snapshot_of_the_thread(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
     await three_runs(client)
-    replayed = fold((await connected(client)).events())
-    answer = await connected(client, messages=[user("u0")])
+    replayed = fold((await connect(client)).events())
+    answer = await connect(client, messages=[user("u0")])
     assert event_types(answer.events()) == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "STATE_SNAPSHOT", "RUN_FINISHED"]
     assert fold(answer.events()) == replayed
     # After a lost connection the client starts over: a reader can resume only after the last frame of a snapshot.
     cursors = [cursor for cursor, _ in answer.frames()]
     assert cursors[:-1] == [""] * 3
-    assert (await connected(client, lastSeenEventId=cursors[-1])).events() == []
+    assert (await connect(client, lastSeenEventId=cursors[-1])).events() == []
 
 
 async def test_messages_that_only_the_client_has_keep_their_position(runner: AgentRunner) -> None:
@@ -192,7 +192,7 @@ async def test_messages_that_only_the_client_has_keep_their_position(runner: Age
         (["u1", "m1"], ["u1", "m1"]),
         (["m1"], ["u1", "m1"]),
     ):
-        answer = await connected(client, messages=[user(name) for name in messages])
+        answer = await connect(client, messages=[user(name) for name in messages])
         assert [message["id"] for message in fold(answer.events()).messages] == expected
 
 
@@ -220,7 +220,7 @@ async def test_a_client_with_messages_follows_a_live_run_without_duplicates(runn
 
 
 async def test_a_client_with_messages_of_an_unknown_thread_gets_no_events(runner: AgentRunner) -> None:
-    answer = await connected(client_of(runner, {"default": talk}), messages=[user("u1")])
+    answer = await connect(client_of(runner, {"default": talk}), messages=[user("u1")])
     assert answer.events() == []
 
 
@@ -243,7 +243,7 @@ async def test_messages_may_be_nested_as_deeply_as_those_of_a_run(
 async def test_messages_of_any_content_come_back(extra: dict[str, Any], runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
     await three_runs(client)
-    answer = await connected(client, messages=[user("x") | extra], protocolVersion="1.0")
+    answer = await connect(client, messages=[user("x") | extra], protocolVersion="1.0")
     (first, *_) = fold(answer.events()).messages
     assert first["id"] == "x"
     assert {key: first[key] for key in extra if key in first} == {key: v for key, v in extra.items() if key in first}
@@ -268,10 +268,10 @@ async def test_a_replay_offers_only_open_interrupts(then: list[str], asks: bool,
     await client.post(RUN, make_input(run="r0", protocolVersion="1.0"))
     for number, name in enumerate(then):
         await client.post(f"/agent/{name}/run", make_input(run=f"n{number}", protocolVersion="1.0"))
-    answer = await connected(client, protocolVersion="1.0")
+    answer = await connect(client, protocolVersion="1.0")
     (ended,) = [event for event in answer.events() if event["type"] == "RUN_FINISHED" and event["runId"] == "r0"]
     assert ("outcome" in ended) == asks
     if then == ["asks"]:
         assert answer.events()[-1]["outcome"]["interrupts"][0]["id"] == "i-n0"
-    plain = (await connected(client, protocolVersion="1.0")).frames()
+    plain = (await connect(client, protocolVersion="1.0")).frames()
     assert [cursor for cursor, _ in plain] == [cursor for cursor, _ in answer.frames()]

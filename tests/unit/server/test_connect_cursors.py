@@ -41,7 +41,7 @@ async def three_runs(client: Client) -> list[Answer]:
     return [await client.post(RUN, make_input(run=f"r{n}", messages=[f"u{n}"])) for n in range(3)]
 
 
-async def connected(client: Client, thread: str = "t1", **fields: Any) -> Answer:
+async def connect(client: Client, thread: str = "t1", **fields: Any) -> Answer:
     return await client.post(CONNECT, make_input(thread, "c", **fields))
 
 
@@ -53,25 +53,25 @@ def by_body(cursor: str) -> dict[str, Any]:
     return {"content": make_input(run="c", lastSeenEventId=cursor)}
 
 
-@pytest.mark.parametrize("given", [by_header, by_body])
-async def test_a_reader_resumes_after_any_frame_of_a_replay(given: Any, runner: AgentRunner) -> None:
+@pytest.mark.parametrize("carry", [by_header, by_body])
+async def test_a_reader_resumes_after_any_frame_of_a_replay(carry: Any, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
     await three_runs(client)
-    replay = (await connected(client)).frames()
+    replay = (await connect(client)).frames()
     assert len(replay) == 30
     for at, (cursor, _) in enumerate(replay, 1):
-        assert (await client.post(CONNECT, **given(cursor))).frames() == replay[at:], cursor
+        assert (await client.post(CONNECT, **carry(cursor))).frames() == replay[at:], cursor
 
 
-@pytest.mark.parametrize("given", [by_header, by_body])
-async def test_a_reader_resumes_after_any_frame_of_a_run(given: Any, runner: AgentRunner) -> None:
+@pytest.mark.parametrize("carry", [by_header, by_body])
+async def test_a_reader_resumes_after_any_frame_of_a_run(carry: Any, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
     runs = [answer.frames() for answer in await three_runs(client)]
-    replay = (await connected(client)).frames()
+    replay = (await connect(client)).frames()
     length = len(replay) // 3
     for number, raw in enumerate(runs, 1):
         for at, (cursor, _) in enumerate(raw, 1):
-            rest = (await client.post(CONNECT, **given(cursor))).frames()
+            rest = (await client.post(CONNECT, **carry(cursor))).frames()
             assert rest == raw[at:] + replay[number * length :], cursor
 
 
@@ -103,7 +103,7 @@ async def test_a_reader_resumes_after_any_frame_of_a_live_run(runner: AgentRunne
 async def test_the_cursor_in_the_header_wins_over_the_body(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
     await three_runs(client)
-    replay = (await connected(client)).frames()
+    replay = (await connect(client)).frames()
     content = make_input(run="c", lastSeenEventId=replay[-1][0])
     answer = await client.post(CONNECT, content, headers={"last-event-id": replay[-3][0]})
     assert answer.frames() == replay[-2:]
@@ -112,9 +112,9 @@ async def test_the_cursor_in_the_header_wins_over_the_body(runner: AgentRunner) 
 @pytest.mark.parametrize("cursor", [None, "", "0", "00", "0.0"])
 async def test_an_empty_cursor_means_the_start_of_the_thread(cursor: str | None, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": talk})
-    assert (await connected(client, lastSeenEventId=cursor)).events() == []
+    assert (await connect(client, lastSeenEventId=cursor)).events() == []
     await three_runs(client)
-    assert (await connected(client, lastSeenEventId=cursor)).frames() == (await connected(client)).frames()
+    assert (await connect(client, lastSeenEventId=cursor)).frames() == (await connect(client)).frames()
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ async def test_an_invalid_cursor_is_refused(cursor: str, runner: AgentRunner) ->
     client = client_of(runner, {"default": agent_with(*text_message("m1", "x"))})
     await client.post(RUN, make_input())
     for thread in ("t1", "unknown"):
-        answer = await connected(client, thread, lastSeenEventId=cursor)
+        answer = await connect(client, thread, lastSeenEventId=cursor)
         assert answer.status == 400
         assert (answer.json()["error"], answer.json()["code"]) == ("Invalid cursor", "cursor_invalid")
 
 
 @pytest.mark.parametrize("cursor", [0, 1, 1.5, True, False, [], {}, ["1"]])
 async def test_a_cursor_must_be_a_string(cursor: Any, runner: AgentRunner) -> None:
-    answer = await connected(client_of(runner, {"default": talk}), lastSeenEventId=cursor)
+    answer = await connect(client_of(runner, {"default": talk}), lastSeenEventId=cursor)
     assert answer.status == 400
     assert json.loads(answer.json()["details"])[0]["path"] == ["lastSeenEventId"]
 
@@ -145,7 +145,7 @@ async def test_a_cursor_must_be_a_string(cursor: Any, runner: AgentRunner) -> No
 async def test_a_cursor_ahead_of_the_thread_is_refused(cursor: str, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": agent_with(*text_message("m1", "x"))})
     assert len((await client.post(RUN, make_input())).events()) == 5
-    answer = await connected(client, lastSeenEventId=cursor)
+    answer = await connect(client, lastSeenEventId=cursor)
     assert (answer.status, answer.json()["code"]) == (409, "cursor_ahead")
 
 
@@ -154,11 +154,11 @@ async def test_a_cursor_ahead_of_a_live_run_is_refused(runner: AgentRunner) -> N
     client = client_of(runner, {"default": gate})
     async with client.open("POST", RUN, make_input()) as run:
         await run.until(b"TEXT_MESSAGE_END")
-        answer = await connected(client, lastSeenEventId="5")
+        answer = await connect(client, lastSeenEventId="5")
         assert (answer.status, answer.json()["code"]) == (409, "cursor_ahead")
         gate.open()
         await run.answer()
-    assert event_types((await connected(client, lastSeenEventId="4")).events()) == ["RUN_FINISHED"]
+    assert event_types((await connect(client, lastSeenEventId="4")).events()) == ["RUN_FINISHED"]
 
 
 @pytest.mark.parametrize("cursor", ["1", "1.0", "5", "1000"])
@@ -166,7 +166,7 @@ async def test_a_cursor_of_a_deleted_thread_is_refused(cursor: str, runner: Agen
     client = client_of(runner, {"default": agent_with(*text_message("m1", "x"))})
     await client.post(RUN, make_input())
     await client.send("DELETE", "/threads/t1", {})
-    answer = await connected(client, lastSeenEventId=cursor)
+    answer = await connect(client, lastSeenEventId=cursor)
     assert (answer.status, answer.json()) == (404, {"error": "Thread not found"})
 
 
@@ -176,18 +176,18 @@ async def test_a_cursor_whose_events_are_deleted_is_refused(runner_factory: Fact
     raw = [cursor for answer in runs for cursor, _ in answer.frames()]
 
     async def is_expired(cursor: str) -> bool:
-        answer = await connected(client, lastSeenEventId=cursor)
+        answer = await connect(client, lastSeenEventId=cursor)
         return answer.status == 410 and answer.json()["code"] == "cursor_expired"
 
     while not await is_expired(raw[1]):
         await asyncio.sleep(0.01)
-    replay = (await connected(client)).frames()
+    replay = (await connect(client)).frames()
     for at, (cursor, _) in enumerate(replay, 1):
         # Compacted events are kept as long as the thread.
-        assert (await connected(client, lastSeenEventId=cursor)).frames() == replay[at:]
+        assert (await connect(client, lastSeenEventId=cursor)).frames() == replay[at:]
 
 
 @pytest.mark.parametrize("cursor", ["x\nid: 1", "1\r\n", "1\n"])
 async def test_a_cursor_with_a_line_end_is_refused(cursor: str, memory_factory: MemoryFactory) -> None:
-    answer = await connected(client_of(memory_factory(), {"default": talk}), lastSeenEventId=cursor)
+    answer = await connect(client_of(memory_factory(), {"default": talk}), lastSeenEventId=cursor)
     assert (answer.status, answer.json()["code"]) == (400, "cursor_invalid")

@@ -103,8 +103,8 @@ async def test_a_preflight_has_the_configured_headers(memory_factory: MemoryFact
         expose_headers=["x-c", "x-d"], max_age=600,
     )  # fmt: skip
     answer = await serving(memory_factory, cors).send("OPTIONS", "/info", headers=from_page(PAGE))
-    said = {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
-    assert said == {
+    cors_headers = {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+    assert cors_headers == {
         "access-control-allow-origin": PAGE,
         "access-control-allow-credentials": "true",
         "access-control-allow-methods": "GET, POST",
@@ -168,8 +168,8 @@ async def test_the_allowed_origin(
     for method, path in (("GET", "/info"), ("GET", "/nothing"), ("OPTIONS", "/info")):
         answer = await client.send(method, path, headers=from_page(asks))
         assert answer.headers.get("access-control-allow-origin") == expected
-        said = answer.headers.get("access-control-allow-credentials")
-        assert said == ("true" if credentials and expected is not None else None)
+        allows = answer.headers.get("access-control-allow-credentials")
+        assert allows == ("true" if credentials and expected is not None else None)
         # A cache must not send the response for one origin to another.
         assert ("Origin" in vary(answer)) == (expected not in (None, "*"))
 

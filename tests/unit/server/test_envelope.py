@@ -1,4 +1,4 @@
-"""Single-route requests: envelopes, the routes they reach, and the errors for a broken one."""
+"""Single-route requests: envelopes, the routes they reach, and their errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def envelope(method: Any, params: Any = None, **more: Any) -> dict[str, Any]:
     return {"method": method} | ({"params": params} if params is not None else {}) | more
 
 
-def refused(answer: Answer, status: int, message: str) -> bool:
+def is_refused(answer: Answer, status: int, message: str) -> bool:
     return answer.status == status and answer.json() == {"error": "invalid_request", "message": message}
 
 
@@ -106,7 +106,7 @@ async def test_an_envelope_without_a_json_content_type_is_refused(content_type: 
     headers = {} if content_type is None else {"content-type": content_type}
     pieces = [json.dumps(envelope("info")).encode()]
     answer = await single.send("POST", "/", headers=headers, pieces=pieces)
-    assert refused(answer, 415, "Single-route endpoint expects JSON payloads")
+    assert is_refused(answer, 415, "Single-route endpoint expects JSON payloads")
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "x, application/json"])
@@ -122,12 +122,12 @@ async def test_an_envelope_with_a_json_content_type_is_read(content_type: str, s
     ],
 )  # fmt: skip
 async def test_an_envelope_must_be_a_json_object(content: bytes, single: Client) -> None:
-    assert refused(await single.post("/", content), 400, "Invalid JSON payload")
+    assert is_refused(await single.post("/", content), 400, "Invalid JSON payload")
 
 
 @pytest.mark.parametrize("content", [{}, {"method": None}, {"method": ""}, {"params": {}}, {"Method": "info"}])
 async def test_an_envelope_without_a_method(content: Any, single: Client) -> None:
-    assert refused(await single.post("/", content), 400, "Missing method field")
+    assert is_refused(await single.post("/", content), 400, "Missing method field")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_an_envelope_without_a_method(content: Any, single: Client) -> Non
     ["x", "agent/Run", " info", "info ", "agent/run/", "threads/list", "toString", "__proto__", "ü", "x" * 999],
 )
 async def test_an_unknown_method(method: str, single: Client) -> None:
-    assert refused(await single.post("/", envelope(method)), 400, f"Unsupported method '{method}'")
+    assert is_refused(await single.post("/", envelope(method)), 400, f"Unsupported method '{method}'")
 
 
 @pytest.mark.parametrize("method", [1, True, ["info"], {"info": 1}, 1.5])
@@ -149,31 +149,31 @@ async def test_a_method_must_be_a_string(method: Any, single: Client) -> None:
 @pytest.mark.parametrize("agent_id", [None, "", "  ", "\t\n", 1, True, [], {}, ["default"]])
 async def test_an_envelope_without_an_agent(method: str, agent_id: Any, single: Client) -> None:
     answer = await single.post("/", envelope(method, {"agentId": agent_id, "threadId": "t"}, body=make_input()))
-    assert refused(answer, 400, "Missing or invalid parameter 'agentId'")
+    assert is_refused(answer, 400, "Missing or invalid parameter 'agentId'")
 
 
 @pytest.mark.parametrize("params", [None, [], "default", 1, True, {}])
 async def test_an_envelope_without_params(params: Any, single: Client) -> None:
     answer = await single.post("/", {"method": "agent/run", "params": params, "body": make_input()})
-    assert refused(answer, 400, "Missing or invalid parameter 'agentId'")
+    assert is_refused(answer, 400, "Missing or invalid parameter 'agentId'")
 
 
 @pytest.mark.parametrize("thread_id", [None, "", " ", 1, {}])
 async def test_a_stop_without_a_thread(thread_id: Any, single: Client) -> None:
     answer = await single.post("/", envelope("agent/stop", {"agentId": "default", "threadId": thread_id}))
-    assert refused(answer, 400, "Missing or invalid parameter 'threadId'")
+    assert is_refused(answer, 400, "Missing or invalid parameter 'threadId'")
 
 
 @pytest.mark.parametrize("method", ["agent/run", "agent/suggest", "agent/connect", "transcribe"])
 @pytest.mark.parametrize("more", [{}, {"body": None}])
 async def test_an_envelope_without_a_body(method: str, more: dict[str, Any], single: Client) -> None:
     answer = await single.post("/", envelope(method, FOR_AGENT, **more))
-    assert refused(answer, 400, "Missing request body for JSON handler")
+    assert is_refused(answer, 400, "Missing request body for JSON handler")
 
 
 async def test_a_stop_whose_body_is_null(single: Client) -> None:
     answer = await single.post("/", envelope("agent/stop", {"agentId": "default", "threadId": "t"}, body=None))
-    assert refused(answer, 400, "Missing request body for JSON handler")
+    assert is_refused(answer, 400, "Missing request body for JSON handler")
 
 
 @pytest.mark.parametrize("agent_id", ["zzz", " default", "default ", "Default", "a/b", "\u0000", "é", "x" * 100_000])
@@ -214,8 +214,8 @@ async def test_an_envelope_reaches_the_thread_routes(runner: AgentRunner) -> Non
     for thread in ("t/ü", "other"):
         await client.post("/", envelope("agent/run", FOR_AGENT, body=make_input(thread, run=f"of {thread}")))
 
-    async def ask(*asked: Any, **more: Any) -> Any:
-        answer = await client.post("/", asking(*asked, **more))
+    async def ask(*args: Any, **more: Any) -> Any:
+        answer = await client.post("/", asking(*args, **more))
         assert answer.status == 200, answer
         return answer.json()
 
@@ -246,7 +246,7 @@ async def test_an_envelope_reaches_the_thread_routes(runner: AgentRunner) -> Non
     ],
 )  # fmt: skip
 async def test_a_resource_path_must_be_relative_to_the_server(path: str, single: Client) -> None:
-    assert refused(await single.post("/", asking(path)), 400, "Resource path must be Runtime-relative")
+    assert is_refused(await single.post("/", asking(path)), 400, "Resource path must be Runtime-relative")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ async def test_a_resource_request_needs_a_method_of_the_route(
 )  # fmt: skip
 async def test_a_resource_request_needs_its_params(params: Any, missing: str, single: Client) -> None:
     answer = await single.post("/", envelope("resource/request", params))
-    assert refused(answer, 400, f"Missing or invalid parameter '{missing}'")
+    assert is_refused(answer, 400, f"Missing or invalid parameter '{missing}'")
 
 
 # The endpoint itself

@@ -44,36 +44,38 @@ NEVER = [
 ]
 
 
-async def seen(memory_factory: MemoryFactory, headers: Any, policy: ForwardHeaders | None = None) -> Mapping[str, str]:
+async def see_headers(
+    memory_factory: MemoryFactory, headers: Any, policy: ForwardHeaders | None = None
+) -> Mapping[str, str]:
     """Return the headers that an agent sees."""
-    found: list[Mapping[str, str]] = []
+    seen: list[Mapping[str, str]] = []
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
-        found.append(current_run().headers)
+        seen.append(current_run().headers)
         async for event in agent_with()(input):
             yield event
 
     client = client_of(memory_factory(), {"default": agent}, forward_headers=policy)
     assert (await client.post("/agent/default/run", make_input(), headers=headers)).status == 200
-    return found[0]
+    return seen[0]
 
 
 @pytest.mark.parametrize("name", ALLOWED)
 async def test_a_forwarded_header(name: str, memory_factory: MemoryFactory) -> None:
     for written in (name, name.upper(), name.title()):
-        assert await seen(memory_factory, {written: "v"}) == {name: "v"}
+        assert await see_headers(memory_factory, {written: "v"}) == {name: "v"}
 
 
 @pytest.mark.parametrize("name", [*DENIED, *NEVER])
 async def test_a_header_that_is_not_forwarded(name: str, memory_factory: MemoryFactory) -> None:
     for written in (name, name.upper(), name.title()):
-        assert await seen(memory_factory, {written: "v", "x-other": "w"}) == {"x-other": "w"}
+        assert await see_headers(memory_factory, {written: "v", "x-other": "w"}) == {"x-other": "w"}
 
 
 @pytest.mark.parametrize("name", DENIED)
 async def test_the_default_denylist_can_be_turned_off(name: str, memory_factory: MemoryFactory) -> None:
     policy = ForwardHeaders(use_default_denylist=False)
-    assert await seen(memory_factory, {name: "v", "cookie": "c"}, policy) == {name: "v"}
+    assert await see_headers(memory_factory, {name: "v", "cookie": "c"}, policy) == {name: "v"}
 
 
 GIVEN = {"authorization": "a", "x-one": "1", "x-two": "2", "x-internal-a": "3", "x-request-id": "4", "cookie": "5"}
@@ -110,20 +112,23 @@ GIVEN = {"authorization": "a", "x-one": "1", "x-two": "2", "x-internal-a": "3", 
     ],
 )
 async def test_a_custom_policy(policy: ForwardHeaders, names: list[str], memory_factory: MemoryFactory) -> None:
-    assert await seen(memory_factory, GIVEN, policy) == {name: GIVEN[name] for name in names}
+    assert await see_headers(memory_factory, GIVEN, policy) == {name: GIVEN[name] for name in names}
 
 
 async def test_a_repeated_header_is_forwarded_with_all_values(memory_factory: MemoryFactory) -> None:
-    assert await seen(memory_factory, [("X-A", "1"), ("x-b", "2"), ("x-a", "3")]) == {"x-a": "1, 3", "x-b": "2"}
+    assert await see_headers(memory_factory, [("X-A", "1"), ("x-b", "2"), ("x-a", "3")]) == {"x-a": "1, 3", "x-b": "2"}
 
 
 @pytest.mark.parametrize("value", ["", " ", "Bearer a.b.c", "a, b", "ü", "\xff", "x" * 10_000, '"q"', "a=b; c"])
 async def test_a_value_is_forwarded_unchanged(value: str, memory_factory: MemoryFactory) -> None:
-    assert await seen(memory_factory, {"x-a": value, "authorization": value}) == {"x-a": value, "authorization": value}
+    assert await see_headers(memory_factory, {"x-a": value, "authorization": value}) == {
+        "x-a": value,
+        "authorization": value,
+    }
 
 
 async def test_a_request_without_headers_forwards_none(memory_factory: MemoryFactory) -> None:
-    assert await seen(memory_factory, {}) == {}
+    assert await see_headers(memory_factory, {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -140,11 +145,11 @@ async def test_a_request_without_headers_forwards_none(memory_factory: MemoryFac
 async def test_headers_and_scope_reach_the_agent_on_every_route(
     mode: Any, path: str, content: Any, runner: AgentRunner
 ) -> None:
-    found: list[Any] = []
+    seen: list[Any] = []
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
         run = current_run()
-        found.append((dict(run.headers), run.scope, run.run_id))
+        seen.append((dict(run.headers), run.scope, run.run_id))
         async for event in agent_with()(input):
             yield event
 
@@ -154,21 +159,21 @@ async def test_headers_and_scope_reach_the_agent_on_every_route(
     client = client_of(runner, {"default": agent}, mode=mode, authenticate=who)
     headers = {"authorization": "token", "x-tenant": "t", "cookie": "c"}
     assert (await client.post(path, content, headers=headers)).status == 200
-    assert found == [({"authorization": "token", "x-tenant": "t"}, "user of token", "r1")]
+    assert seen == [({"authorization": "token", "x-tenant": "t"}, "user of token", "r1")]
 
 
 async def test_each_run_has_its_own_headers(runner: AgentRunner) -> None:
-    found: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
-        found[input.run_id] = dict(current_run().headers), current_run().scope
+        seen[input.run_id] = dict(current_run().headers), current_run().scope
         async for event in agent_with()(input):
             yield event
 
     client = client_of(runner, {"default": agent})
     for n in range(3):
         await client.post("/agent/default/run", make_input(run=f"r{n}"), headers={"x-n": str(n)})
-    assert found == {f"r{n}": ({"x-n": str(n)}, None) for n in range(3)}
+    assert seen == {f"r{n}": ({"x-n": str(n)}, None) for n in range(3)}
 
 
 async def test_headers_are_not_stored(runner: AgentRunner) -> None:

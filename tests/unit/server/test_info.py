@@ -135,15 +135,15 @@ async def test_capabilities_that_are_not_json_are_left_out(capabilities: Any, me
 
 
 async def test_transcription_is_announced_if_there_is_a_service(memory_factory: MemoryFactory) -> None:
-    said = await info(memory_factory, {"default": Agent()}, transcriber=Scribe())
-    assert said["audioFileTranscriptionEnabled"] is True
+    response = await info(memory_factory, {"default": Agent()}, transcriber=Scribe())
+    assert response["audioFileTranscriptionEnabled"] is True
 
 
 @pytest.mark.parametrize("mode", ["multi-route", "both"])
 async def test_info_by_its_path_announces_the_thread_routes(mode: str, memory_factory: MemoryFactory) -> None:
-    said = await info(memory_factory, {"default": Agent()}, mode=mode)
-    assert "singleRoute" not in said
-    assert said["threadEndpoints"]["list"] is True
+    response = await info(memory_factory, {"default": Agent()}, mode=mode)
+    assert "singleRoute" not in response
+    assert response["threadEndpoints"]["list"] is True
 
 
 async def test_info_runs_and_stores_nothing(memory_factory: MemoryFactory) -> None:

@@ -32,8 +32,8 @@ async def asking(input: Any) -> Any:
             yield event
         yield run_finished(input.thread_id, input.run_id)
     else:
-        asked = {"type": "interrupt", "interrupts": [{"id": "i1", "reason": "confirmation"}]}
-        yield run_finished(input.thread_id, input.run_id, outcome=asked)
+        outcome = {"type": "interrupt", "interrupts": [{"id": "i1", "reason": "confirmation"}]}
+        yield run_finished(input.thread_id, input.run_id, outcome=outcome)
 
 
 def events(answer: Any) -> list[dict[str, Any]]:
@@ -64,15 +64,15 @@ async def test_an_answer_sent_twice_is_accepted_once(runner: AgentRunner) -> Non
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "run_input",
     [make_input(), make_input("t2", **ANSWER), make_input("t1", "r0", **ANSWER)],
     ids=["no answer", "to another thread's run", "to a run before the last"],
 )
-async def test_a_used_run_id_without_an_answer_is_refused(runner: AgentRunner, asked: dict[str, Any]) -> None:
+async def test_a_used_run_id_without_an_answer_is_refused(runner: AgentRunner, run_input: dict[str, Any]) -> None:
     async with client(create_app(runner, {"default": asking})) as http:
         for run in ("r0", "r1"):
             events(await http.post(RUN, json=make_input("t1", run)))
-        refused = await http.post(RUN, json=asked)
+        refused = await http.post(RUN, json=run_input)
     assert (refused.status_code, refused.json()["code"]) == (409, "agent_run_exists")
 
 

@@ -35,10 +35,10 @@ def is_not_found(answer: Answer) -> bool:
     return answer.status == 404 and answer.json() == {"error": "Not found"}
 
 
-def match(path: str) -> tuple[str, str, str] | None:
-    """Return the name of the route that a path belongs to, and the ids of the agent and of the thread in it."""
-    found = ROUTES.match(path)
-    return (found.name, found.agent_id, found.thread_id) if found is not None else None
+def find_route(path: str) -> tuple[str, str, str] | None:
+    """Return the name of the route that a path belongs to, and the ids in the path."""
+    match = ROUTES.match(path)
+    return (match.name, match.agent_id, match.thread_id) if match is not None else None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The route table: paths, ids in them and methods (the tests of the original's two routers)."""
+"""The route table: paths, ids in them and methods (the original's router tests)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def is_not_found(answer: Answer) -> bool:
 PATHS = [row.path for row in ROUTES.rows]
 
 
-def match(path: str) -> tuple[str, str, str] | None:
-    """Return the name of the route that a path belongs to, and the ids of the agent and of the thread in it."""
-    found = ROUTES.match(path)
-    return (found.name, found.agent_id, found.thread_id) if found is not None else None
+def find_route(path: str) -> tuple[str, str, str] | None:
+    """Return the name of the route that a path belongs to, and the ids in the path."""
+    match = ROUTES.match(path)
+    return (match.name, match.agent_id, match.thread_id) if match is not None else None
 
 
 def fill(path: str) -> str:
@@ -51,7 +51,7 @@ def fill(path: str) -> str:
     return path.replace("{agentId}", "a").replace("{threadId}", "t")
 
 
-def expected(path: str) -> tuple[str, str, str]:
+def expect_match(path: str) -> tuple[str, str, str]:
     (name,) = {row.name for row in ROUTES.rows if row.path == path}
     return name, "a" if "{agentId}" in path else "", "t" if "{threadId}" in path else ""
 
@@ -59,20 +59,20 @@ def expected(path: str) -> tuple[str, str, str]:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("before", ["", "/", "/api", "/api/v1/copilotkit", "/info", "/threads/x", "/agent/x/run"])
 def test_a_route_is_found_by_its_last_segments(path: str, before: str) -> None:
-    assert match(before + fill(path)) == expected(path)
+    assert find_route(before + fill(path)) == expect_match(path)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_empty_segments_do_not_count(path: str) -> None:
-    assert match(fill(path) + "/") == expected(path)
-    assert match(fill(path).replace("/", "//")) == expected(path)
+    assert find_route(fill(path) + "/") == expect_match(path)
+    assert find_route(fill(path).replace("/", "//")) == expect_match(path)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_segments_are_case_sensitive(path: str) -> None:
-    found = match(fill(path).upper())
-    assert found is None or found[0] == "threads/update", "only the id may be in any case"
-    assert match(fill(path).title().replace("/T/", "/t/")) is None
+    upper = find_route(fill(path).upper())
+    assert upper is None or upper[0] == "threads/update", "only the id may be in any case"
+    assert find_route(fill(path).title().replace("/T/", "/t/")) is None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_segments_are_case_sensitive(path: str) -> None:
     ],
 )  # fmt: skip
 def test_no_route(path: str) -> None:
-    assert match(path) is None
+    assert find_route(path) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_no_route(path: str) -> None:
     ],
 )
 def test_the_first_route_of_the_table_wins(path: str, route: tuple[str, str, str] | None) -> None:
-    assert match(path) == route
+    assert find_route(path) == route
 
 
 IDS = {

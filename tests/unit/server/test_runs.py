@@ -127,8 +127,8 @@ async def test_a_legacy_client_gets_only_what_it_can_read(verb: str, runner: Age
         await client.post(RUN, make_input(protocolVersion="1.0"))
     kinds = ["RUN_STARTED", "OF_THE_FUTURE", *event_types(text_message("m1", "x")), "RUN_FINISHED"]
     for version, expected in (({"protocolVersion": "1.0"}, kinds), ({}, [kinds[0], *kinds[2:]])):
-        asked = make_input(f"t1{'' if verb == 'connect' else version}", f"r {verb} {version}", **version)
-        answer = await client.post(f"/agent/default/{verb}", asked)
+        run_input = make_input(f"t1{'' if verb == 'connect' else version}", f"r {verb} {version}", **version)
+        answer = await client.post(f"/agent/default/{verb}", run_input)
         assert event_types(answer.events()) == expected
 
 
@@ -136,13 +136,13 @@ async def test_the_agent_gets_the_input(memory_factory: MemoryFactory) -> None:
     agent = Asked()
     client = client_of(memory_factory(), {"default": agent})
     tool = {"name": "t", "description": "d", "parameters": {"type": "object"}}
-    asked = make_input(
+    run_input = make_input(
         messages=["hi"], state={"n": [1, None]}, tools=[tool], context=[{"description": "d", "value": "v"}],
         forwardedProps={"a": {"b": None}}, parentRunId="r0",
     )  # fmt: skip
-    assert (await client.post(RUN, asked)).status == 200
+    assert (await client.post(RUN, run_input)).status == 200
     (got,) = agent.inputs
-    assert json.loads(got.model_dump_json(by_alias=True, exclude_unset=True)) == asked
+    assert json.loads(got.model_dump_json(by_alias=True, exclude_unset=True)) == run_input
 
 
 async def test_concurrent_runs_of_one_agent_are_separate(runner: AgentRunner) -> None:
@@ -155,18 +155,18 @@ async def test_concurrent_runs_of_one_agent_are_separate(runner: AgentRunner) ->
 
 async def test_each_run_gets_a_clone_of_an_agent_that_can_be_cloned(memory_factory: MemoryFactory) -> None:
     class Cloned(Asked):
-        made: list[Cloned] = []  # noqa: RUF012 - noted once for all
+        clones: list[Cloned] = []  # noqa: RUF012 - noted once for all
 
         def clone(self) -> Cloned:
-            Cloned.made.append(Cloned())
-            return Cloned.made[-1]
+            Cloned.clones.append(Cloned())
+            return Cloned.clones[-1]
 
     agent = Cloned()
     client = client_of(memory_factory(), {"default": agent})
     for n in range(2):
         await client.post(RUN, make_input(run=f"r{n}"))
     await client.post("/agent/default/suggest", make_input())
-    assert [len(one.inputs) for one in Cloned.made] == [1, 1, 1]
+    assert [len(one.inputs) for one in Cloned.clones] == [1, 1, 1]
     assert not agent.inputs
 
 

@@ -29,9 +29,9 @@ RUN = "/agent/default/run"
 
 def issues(body: dict[str, Any]) -> list[Any]:
     assert body["error"] == "Invalid request body"
-    found: list[Any] = json.loads(body["details"])
-    assert all(set(issue) == {"code", "path", "message"} for issue in found)
-    return found
+    content: list[Any] = json.loads(body["details"])
+    assert all(set(issue) == {"code", "path", "message"} for issue in content)
+    return content
 
 
 MISSING = object()
@@ -53,18 +53,18 @@ async def test_a_field_of_a_wrong_type_is_refused(
     verb: str, field: str, value: Any, memory_factory: MemoryFactory
 ) -> None:
     runner = memory_factory()
-    asked = make_input() | {field: value}
+    run_input = make_input() | {field: value}
     if value is MISSING:
-        del asked[field]
-    answer = await client_of(runner, {"default": AGENT}).post(f"/agent/default/{verb}", asked)
+        del run_input[field]
+    answer = await client_of(runner, {"default": AGENT}).post(f"/agent/default/{verb}", run_input)
     if verb == "connect" and value == "":
         # No run is started, and connecting to such a thread is an empty stream.
         assert answer.events() == []
         return
     assert answer.status == 400
-    found = issues(answer.json())
+    problems = issues(answer.json())
     # The runner refuses an empty id, with a message instead of a path.
-    assert value == "" or {issue["path"][0] for issue in found} == {field}
+    assert value == "" or {issue["path"][0] for issue in problems} == {field}
     assert await runner.threads.list() == []
 
 
@@ -170,10 +170,10 @@ async def test_the_last_of_duplicate_keys_wins(runner: AgentRunner) -> None:
     ],
 )  # fmt: skip
 async def test_an_optional_field_may_be_null(field: str, value: Any, seen: Any, runner: AgentRunner) -> None:
-    asked = make_input(protocolVersion="1.0") | {field: value}
+    run_input = make_input(protocolVersion="1.0") | {field: value}
     if value is MISSING:
-        del asked[field]
-    answer = await client_of(runner, {"default": AGENT}).post(RUN, asked)
+        del run_input[field]
+    answer = await client_of(runner, {"default": AGENT}).post(RUN, run_input)
     assert event_types(answer.events()) == STREAM
     # Clients refuse an optional field that is null.
     assert answer.events()[0]["input"].get(field, MISSING) == seen

@@ -59,8 +59,8 @@ async def test_stopping_another_run_ends_nothing(runner: AgentRunner) -> None:
         await gate.reached.wait()
         for name in ("r2", "R1", "r1 ", " r1", "x" * 100_000, "\0", "'; DROP TABLE threads"):
             answer = await client.post(STOP, {"runId": name})
-            said = {"stopped": False, "message": f"Run '{name}' is not the active run for thread 't1'."}
-            assert (answer.status, answer.json()) == (200, said)
+            content = {"stopped": False, "message": f"Run '{name}' is not the active run for thread 't1'."}
+            assert (answer.status, answer.json()) == (200, content)
         assert await runner.is_running("t1")
         gate.open()
         assert event_types((await run.answer()).events()) == ["RUN_STARTED", "RUN_FINISHED"]

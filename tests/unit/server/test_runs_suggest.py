@@ -178,10 +178,10 @@ async def test_a_suggestion_that_fails_ends_in_order(
 
 @pytest.mark.parametrize("headers", [{}, {"x-a": "1"}])
 async def test_a_refused_suggestion_does_not_run(headers: Any, memory_factory: MemoryFactory) -> None:
-    asked: list[Any] = []
+    inputs: list[Any] = []
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
-        asked.append(input)
+        inputs.append(input)
         yield
 
     client = client_of(memory_factory(), {"default": agent})
@@ -190,4 +190,4 @@ async def test_a_refused_suggestion_does_not_run(headers: Any, memory_factory: M
     assert (await client.post(SUGGEST, {"threadId": "t"}, headers=headers)).status == 400
     assert (await client.post(SUGGEST, make_input("x" * 1025), headers=headers)).status == 400
     assert (await client.get(SUGGEST, headers=headers)).status == 405
-    assert asked == []
+    assert inputs == []

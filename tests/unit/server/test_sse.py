@@ -1,4 +1,4 @@
-"""The event stream of a response: keep-alive comments, and clients that leave or stop reading."""
+"""The stream of a response: keep-alive comments, and clients that leave or stall."""
 
 from __future__ import annotations
 

@@ -79,4 +79,4 @@ async def test_a_client_that_leaves_while_its_run_waits_starts_nothing(runner_fa
         gate.open()
         await first.answer()
     assert event_types((await client.post(RUN, make_input(run="r3"))).events()) == STREAM
-    assert [asked.run_id for asked in agent.inputs] == ["r3"]
+    assert [each.run_id for each in agent.inputs] == ["r3"]

@@ -68,7 +68,7 @@ def spoken(data: bytes = b"sound", mime_type: Any = "audio/wav", **more: Any) ->
     return {"audio": base64.b64encode(data).decode(), "mimeType": mime_type} | more
 
 
-def refused(answer: Answer, status: int, error: str, *, retryable: bool = False) -> str:
+def read_error(answer: Answer, status: int, error: str, *, retryable: bool = False) -> str:
     """Check an error response and return its message."""
     body = answer.json()
     assert (answer.status, body["error"], body["retryable"]) == (status, error, retryable)
@@ -78,10 +78,10 @@ def refused(answer: Answer, status: int, error: str, *, retryable: bool = False)
     return message
 
 
-@pytest.mark.parametrize("given", [{"content": spoken()}, form(file(b"x")), {"content": b"{"}, {"content": None}])
-async def test_without_a_service_transcription_is_refused(given: Any, memory_factory: MemoryFactory) -> None:
-    answer = await client_of(memory_factory(), {"default": agent_with()}).post("/transcribe", **given)
-    assert refused(answer, 503, "service_not_configured") == "Transcription service is not configured"
+@pytest.mark.parametrize("options", [{"content": spoken()}, form(file(b"x")), {"content": b"{"}, {"content": None}])
+async def test_without_a_service_transcription_is_refused(options: Any, memory_factory: MemoryFactory) -> None:
+    answer = await client_of(memory_factory(), {"default": agent_with()}).post("/transcribe", **options)
+    assert read_error(answer, 503, "service_not_configured") == "Transcription service is not configured"
 
 
 # Forms
@@ -107,20 +107,20 @@ async def test_a_form_without_a_type_is_taken_as_webm(mime_type: str | None, cli
 
 @pytest.mark.parametrize("mime_type", ["text/plain", "video/mp4", "audio/midi", "audio/", "AUDIO", "application/json"])
 async def test_a_form_with_another_type_is_refused(mime_type: str, client: Client, scribe: Scribe) -> None:
-    message = refused(await client.post("/transcribe", **form(file(b"x", mime_type))), 400, "invalid_audio_format")
+    message = read_error(await client.post("/transcribe", **form(file(b"x", mime_type))), 400, "invalid_audio_format")
     assert all(part in message for part in (mime_type, *SUPPORTED))
     assert not scribe.heard
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         form(), form(file(b"x", name="file")), form(('Content-Disposition: form-data; name="audio"', b"text")),
         form(file(b"x", name="Audio")), form(('Content-Disposition: form-data; name="other"', b"1")),
     ],
 )  # fmt: skip
-async def test_a_form_without_a_recording_is_refused(given: Any, client: Client) -> None:
-    message = refused(await client.post("/transcribe", **given), 400, "invalid_request")
+async def test_a_form_without_a_recording_is_refused(options: Any, client: Client) -> None:
+    message = read_error(await client.post("/transcribe", **options), 400, "invalid_request")
     assert "'audio'" in message
 
 
@@ -143,7 +143,7 @@ async def test_a_form_that_cannot_be_read_is_refused(
     content: bytes, content_type: str, client: Client, scribe: Scribe
 ) -> None:
     answer = await client.post("/transcribe", content, headers={"content-type": content_type})
-    refused(answer, 400, "invalid_request")
+    read_error(answer, 400, "invalid_request")
     assert not scribe.heard
 
 
@@ -205,25 +205,26 @@ async def test_json_with_a_generic_type_is_taken_as_webm(client: Client) -> None
 
 @pytest.mark.parametrize("mime_type", ["text/plain", "video/webm", "audio/x-wav", "audio"])
 async def test_json_with_another_type_is_refused(mime_type: str, client: Client) -> None:
-    refused(await client.post("/transcribe", spoken(mime_type=mime_type)), 400, "invalid_audio_format")
+    read_error(await client.post("/transcribe", spoken(mime_type=mime_type)), 400, "invalid_audio_format")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff", b"[" * 1_000_000])
 async def test_a_request_must_be_an_object(content: bytes, client: Client) -> None:
     assert (
-        refused(await client.post("/transcribe", content), 400, "invalid_request") == "Request body must be valid JSON"
+        read_error(await client.post("/transcribe", content), 400, "invalid_request")
+        == "Request body must be valid JSON"
     )
 
 
 @pytest.mark.parametrize("audio", [None, "", 1, True, [], {}, ["c291bmQ="]])
 async def test_audio_must_be_a_non_empty_string(audio: Any, client: Client) -> None:
     answer = await client.post("/transcribe", {"audio": audio, "mimeType": "audio/wav"})
-    assert "'audio'" in refused(answer, 400, "invalid_request")
+    assert "'audio'" in read_error(answer, 400, "invalid_request")
 
 
 @pytest.mark.parametrize("mime_type", [None, "", 1, True, [], {}])
 async def test_a_mime_type_must_be_a_non_empty_string(mime_type: Any, client: Client) -> None:
-    assert "'mimeType'" in refused(
+    assert "'mimeType'" in read_error(
         await client.post("/transcribe", spoken(mime_type=mime_type)), 400, "invalid_request"
     )
 
@@ -231,14 +232,14 @@ async def test_a_mime_type_must_be_a_non_empty_string(mime_type: Any, client: Cl
 @pytest.mark.parametrize("audio", ["!", "a", "c291bmQ", "ab=c", "c2 91", "ü", "data:audio/wav;base64,!", ",!", "\0"])
 async def test_invalid_base64_is_refused(audio: str, client: Client, scribe: Scribe) -> None:
     answer = await client.post("/transcribe", {"audio": audio, "mimeType": "audio/wav"})
-    assert refused(answer, 400, "invalid_request") == "Failed to decode base64 audio data"
+    assert read_error(answer, 400, "invalid_request") == "Failed to decode base64 audio data"
     assert not scribe.heard
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "audio/wav", "application/octet-stream"])
 async def test_a_body_that_is_neither_a_form_nor_json(content_type: str, client: Client) -> None:
     answer = await client.post("/transcribe", json.dumps(spoken()).encode(), headers={"content-type": content_type})
-    assert "multipart/form-data" in refused(answer, 400, "invalid_request")
+    assert "multipart/form-data" in read_error(answer, 400, "invalid_request")
 
 
 # Errors of the service
@@ -263,8 +264,8 @@ async def test_each_error_code_has_its_status(code: Any, message: str | None, me
     scribe = Scribe(TranscriptionError(code, message))
     client = client_of(memory_factory(), {"default": agent_with()}, transcriber=scribe)
     status, retryable = CODES[code]
-    said = refused(await client.post("/transcribe", spoken()), status, code, retryable=retryable)
-    assert message is None or said == message
+    words = read_error(await client.post("/transcribe", spoken()), status, code, retryable=retryable)
+    assert message is None or words == message
 
 
 @pytest.mark.parametrize(
@@ -272,5 +273,5 @@ async def test_each_error_code_has_its_status(code: Any, message: str | None, me
 )
 async def test_any_other_error_is_not_revealed(error: Exception, memory_factory: MemoryFactory) -> None:
     client = client_of(memory_factory(), {"default": agent_with()}, transcriber=Scribe(error))
-    said = refused(await client.post("/transcribe", spoken()), 500, "provider_error", retryable=True)
-    assert "secret" not in said
+    words = read_error(await client.post("/transcribe", spoken()), 500, "provider_error", retryable=True)
+    assert "secret" not in words

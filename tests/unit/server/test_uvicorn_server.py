@@ -32,7 +32,7 @@ def runner(memory_factory: Callable[..., AgentRunner]) -> AgentRunner:
     return memory_factory()
 
 
-def padded(size: int, run: str = "r1") -> bytes:
+def pad_input(size: int, run: str = "r1") -> bytes:
     """Return a run's input of exactly this many bytes."""
     body = json.dumps(make_input(run=run)).encode()
     return body + b" " * (size - len(body))
@@ -79,6 +79,6 @@ async def test_errors_are_the_same_over_a_real_connection(runner: AgentRunner) -
         served(app_of(runner, limits=Limits(body_bytes=1000))) as (host, port),
         httpx.AsyncClient(base_url=f"http://{host}:{port}") as http,
     ):
-        answer = await http.post("/agent/default/run", content=padded(2000))
+        answer = await http.post("/agent/default/run", content=pad_input(2000))
         assert (answer.status_code, answer.json()) == (413, TOO_LARGE)
         assert (await http.get("/info")).status_code == 200
