@@ -11,7 +11,7 @@ from agentrunner import _core
 from agentrunner._codec import encode, read_cursor
 from agentrunner.errors import InvalidEvent, InvalidInput, RunnerClosed
 from agentrunner.reading.compacted_cache import CompactedCache
-from agentrunner.reading.plan import ReadingPlan
+from agentrunner.reading.plan import START, ReadingPlan
 from agentrunner.reading.stream import EventStream, opens_stream
 from agentrunner.running.claiming import Claiming, NewRun
 from agentrunner.running.current import Run
@@ -397,7 +397,8 @@ class AgentRunner:
                 elif known:
                     sources = await plan.after_messages(known)
                 else:
-                    sources = plan.whole_thread()
+                    # From the start as well: a store that cannot be read must fail here, not in the stream.
+                    sources = await plan.after_cursor(START)
                 if sources is not None:
                     return EventStream(sources, live)
             await asyncio.sleep(0)

@@ -41,10 +41,6 @@ class ReadingPlan:
         self._live = live
         """The thread's live run; the caller holds it while the plan is made."""
 
-    def whole_thread(self) -> list[Source]:
-        """Return the sources for all stored runs, and then the live run from its beginning."""
-        return [self._history(START), *self._from_live_prefix()]
-
     def live_run(self, live: LiveRun, after: int) -> list[Source]:
         """Return the sources for a live run after a sequence number."""
         return [LiveTail(self._store, live, after), LastWord(live)]
