@@ -1,4 +1,4 @@
-// A browser with the inspector open, what the scenarios do with it, and a line to the server that can be cut.
+// A browser with the inspector open, the steps that scenarios share, and a proxy that cuts connections.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { chromium } from "playwright-core";
@@ -19,30 +19,30 @@ export async function inspector(url, { width = 1280, height = 800, scheme = "lig
   const row = (text) => page.locator("#events .row:visible", { hasText: text });
   return {
     browser, page, complaints, row,
-    /** With SHOTS, a folder, in the environment: what the page looks like now. */
+    /** Takes a screenshot, if the environment variable SHOTS names a folder. */
     shot: (name) => process.env.SHOTS && page.screenshot({ path: `${process.env.SHOTS}/${process.argv[2]}-${++shots}-${name}.png` }),
     key: (...keys) => keys.reduce((before, key) => before.then(() => page.keyboard.press(key)), Promise.resolve()),
     until: (condition, argument) => page.waitForFunction(condition, argument),
     sees: (text) => page.locator("#talk").getByText(text).first().waitFor(),
     status: (text) => page.locator("#items .item.run").last().getByText(text, { exact: true }).waitFor(),
-    /** Says something to an agent, as a user would. */
+    /** Sends a message to an agent, as a user would. */
     async send(text, agent) {
       await page.locator("#items .intro, #items .item").first().waitFor();
       if (agent) await page.selectOption("#agent", agent);
       await page.fill("#message", text);
       await page.press("#message", "Enter");
     },
-    /** Waits until the last run is over, and its two forms are known. */
+    /** Waits until the last run has ended and its raw and compacted counts are known. */
     settled: () => page.waitForFunction(() => document.querySelector("#stop").hidden && document.querySelector("#saved").textContent
       && /\d/.test(document.querySelector("#form-compacted b").textContent) && !document.querySelector("#items .item.run:last-of-type .running, #items .ghost")),
     texts: (selector) => page.locator(selector).allTextContents(),
-    /** Waits until the elements' texts are these. */
+    /** Waits until the elements have these texts. */
     reads: (selector, texts) => page.waitForFunction(([selector, texts]) => JSON.stringify([...document.querySelectorAll(selector)].map((one) => one.textContent)) === texts,
       [selector, JSON.stringify(texts)]).catch(async () => assert.deepEqual(await page.locator(selector).allTextContents(), texts)),
   };
 }
 
-/** A proxy before the server: `cut()` breaks every connection; `refuse` may answer a request in the server's place. */
+/** A proxy in front of the server: `cut()` breaks every connection; `refuse` may answer a request instead of it. */
 export async function wire(to) {
   const sockets = new Set(), target = new URL(to);
   const line = { refuse: () => null, connects: [] };

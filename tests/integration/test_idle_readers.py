@@ -1,4 +1,4 @@
-"""Readers that stop reading, and readers that vanish: the others, the runs and the server do not notice.
+"""Readers that stop reading or vanish: other readers and the runs do not notice.
 
 `benches/idle_readers.py` measures the same at full size.
 """
@@ -40,13 +40,13 @@ BURSTS, BURST = 6, 40
 PADDING = "x" * 1000
 LOOK = make_input("t", "look", protocolVersion="1.0")
 ALL = ["1.0", *(str(n) for n in range(2, 2 + BURSTS * BURST))]
-"""The cursors a reader gets that came when the run had its first event."""
+"""Cursors of a reader that connected when the run had its first event."""
 SMALL = 4096
-"""Of the kernel's buffers, so that a reader that does not read is soon one that is waited for."""
+"""Bytes of the kernel's buffers: so few that a reader that does not read is noticed soon."""
 
 
 class Bursts:
-    """An agent that says its next events when it is told to, and ends when that is said."""
+    """An agent that sends its next events when the test says so, and ends likewise."""
 
     def __init__(self) -> None:
         self._said: asyncio.Queue[list[dict[str, Any]] | None] = asyncio.Queue()
@@ -65,7 +65,7 @@ class Bursts:
         yield run_finished(input.thread_id, input.run_id)
 
 
-def numbered(first: int, count: int, padding: str = PADDING) -> list[dict[str, Any]]:
+def number_events(first: int, count: int, padding: str = PADDING) -> list[dict[str, Any]]:
     return [{"type": "CUSTOM", "name": str(n), "value": padding} for n in range(first, first + count)]
 
 
@@ -75,17 +75,17 @@ def runner(memory_factory: Callable[..., AgentRunner]) -> AgentRunner:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a path would take one more
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib would open one more
 
 
 def left() -> tuple[int, int]:
-    """How many tasks and descriptors there are."""
+    """Return the number of tasks and of descriptors."""
     gc.collect()
     return len(asyncio.all_tasks()), descriptors()
 
 
 def cursors(data: bytes) -> list[str]:
-    """The cursors of the whole frames in what a reader has seen."""
+    """Return the cursors of the whole frames that a reader has seen."""
     return [frame.split(b"\n", 1)[0][4:].decode() for frame in data.split(b"\n\n")[:-1]]
 
 
@@ -99,7 +99,7 @@ async def reader(wires: contextlib.AsyncExitStack, address: Any, *, idle: bool =
     return wire
 
 
-async def test_readers_that_do_not_read_cost_the_others_nothing_and_may_resume(
+async def test_readers_that_stop_reading_do_not_slow_down_others_and_may_resume(
     runner: AgentRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "agentrunner.server")
@@ -114,22 +114,22 @@ async def test_readers_that_do_not_read_cost_the_others_nothing_and_may_resume(
             idle = [await reader(wires, address, idle=True) for _ in range(IDLE)]
             held: list[int] = []
             for burst in range(BURSTS):
-                agent.say(numbered(burst * BURST, BURST))
-                # Nobody waits for those that do not read: the next burst comes when all others have this one.
+                agent.say(number_events(burst * BURST, BURST))
+                # The idle readers hold up none: the next burst is sent when all others have this one.
                 last = b'"name":"%d"' % ((burst + 1) * BURST - 1)
                 await asyncio.gather(*(wire.until_seen(last) for wire in reading))
                 held.extend(one.transport.get_write_buffer_size() for one in app.state.connections)
             for wire in reading:
                 assert cursors(wire.seen) == ALL
-            # What the server holds of one: less than a chunk over what makes it wait.
+            # The server holds less than a chunk more than the amount that makes it wait.
             assert 64 * 1024 <= max(held) <= 160 * 1024
             await until(lambda: len(app.state.connections) == READERS - IDLE)
             assert sum("read nothing" in record.message for record in caplog.records) == IDLE
-            # The peers have their ends open still, unread: only those are left here.
+            # The idle clients still have their ends open, unread: only those are left here.
             assert descriptors() == before[1] + 2 * (READERS - IDLE) + IDLE
             await until(lambda: len(asyncio.all_tasks()) - before[0] == TASKS * (READERS - IDLE))
             await asyncio.gather(*(resumes(wires, address, wire) for wire in idle[: IDLE // 2]))
-            agent.say(numbered(BURSTS * BURST, BURST))
+            agent.say(number_events(BURSTS * BURST, BURST))
             agent.end()
             for wire in reading:
                 assert (await wire.rest()).count(b"RUN_FINISHED") == 1
@@ -140,7 +140,7 @@ async def test_readers_that_do_not_read_cost_the_others_nothing_and_may_resume(
 
 
 async def resumes(wires: contextlib.AsyncExitStack, address: Any, wire: Wire) -> None:
-    """Read what has come before the connection was cut, and go on behind it on another one."""
+    """Read what arrived before the connection was cut, and resume on another one."""
     wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         await wire.rest()
@@ -154,11 +154,11 @@ async def resumes(wires: contextlib.AsyncExitStack, address: Any, wire: Wire) ->
 
 
 TASKS = 3
-"""Of a connection that streams: the one that writes, one that sees the client leave, one that minds the time."""
+"""Tasks of a streaming connection: the writer, the disconnect watcher and the timer."""
 
 
-async def test_a_client_that_never_takes_the_end_of_its_answer_keeps_no_descriptor(runner: AgentRunner) -> None:
-    app = create_app(runner, {"default": agent_with(*numbered(0, 200))}, limits=Limits(stalled_seconds=0.2))
+async def test_a_client_that_never_reads_the_end_of_its_response_is_cut_off(runner: AgentRunner) -> None:
+    app = create_app(runner, {"default": agent_with(*number_events(0, 200))}, limits=Limits(stalled_seconds=0.2))
     async with served(app, send_buffer=SMALL) as address:
         ends = []
         before = descriptors()
@@ -167,12 +167,12 @@ async def test_a_client_that_never_takes_the_end_of_its_answer_keeps_no_descript
                 for method, path in (("POST", "/agent/default/run"), ("GET", "/threads/t0/events")):
                     wire = await wires.enter_async_context(connected(address, receive_buffer=SMALL))
                     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-                    asked = make_input(f"t{number}", f"r{number}", protocolVersion="1.0")
-                    await wire.ask(method, path, asked if method == "POST" else None, connection=closing)
+                    request_bytes = make_input(f"t{number}", f"r{number}", protocolVersion="1.0")
+                    await wire.ask(method, path, request_bytes if method == "POST" else None, connection=closing)
                     ends.append(wire)
                     await until(lambda: app.state.connections)
                     await until(lambda: not app.state.connections)
-            # Their ends are open still; they may read what there is, and then see that it was cut.
+            # The clients' ends are still open: they can read the rest, and then see that the connection was cut.
             assert descriptors() == before + len(ends)
             for wire in ends:
                 wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -182,8 +182,8 @@ async def test_a_client_that_never_takes_the_end_of_its_answer_keeps_no_descript
 
 
 @pytest.mark.parametrize("closing", [False, True])
-def test_a_client_that_takes_a_little_at_a_time_gets_the_end_of_its_answer(closing: bool) -> None:
-    """A server's side of a connection, and a clock, by hand: what is left of the answer at each look."""
+def test_a_slow_client_gets_the_end_of_its_response(closing: bool) -> None:
+    """Drive the protocol by hand, with the unread bytes at each of its checks."""
 
     class Transport:
         aborted = False
@@ -218,7 +218,7 @@ def test_a_client_that_takes_a_little_at_a_time_gets_the_end_of_its_answer(closi
 
 
 class Held:
-    """An ASGI server's side of one response: it takes so many messages, and then waits as for a client that stalls."""
+    """An ASGI server that takes some messages, and then waits as for a stalled client."""
 
     def __init__(self, takes: int) -> None:
         self.takes = takes
@@ -232,13 +232,13 @@ class Held:
         self.sent.append(message)
 
     async def receive(self) -> dict[str, str]:
-        # Told at once, where uvicorn's transports take a turn of the loop: both are cancelled in the same one.
+        # Uvicorn reports a disconnect one turn of the loop later; here both tasks are cancelled in the same turn.
         await self.aborted.wait()
         return {"type": "http.disconnect"}
 
 
 @pytest.mark.parametrize("takes", [1, 2, 3])
-async def test_a_client_that_stalls_is_dropped_at_an_event_at_a_comment_and_at_the_end(takes: int) -> None:
+async def test_a_stalled_client_is_dropped_at_an_event_at_a_comment_and_at_the_end(takes: int) -> None:
     over, closed = asyncio.Event(), False
     if takes == 3:
         over.set()
@@ -255,7 +255,7 @@ async def test_a_client_that_stalls_is_dropped_at_an_event_at_a_comment_and_at_t
     server = Held(takes)
     limits = Limits(keep_alive_seconds=0.05, stalled_seconds=0.1)
     response = EventStreamResponse(pieces(), limits)  # type: ignore[arg-type]
-    # Ends by itself, and is not seen as cancelled: nobody has cancelled it.
+    # The response ends by itself, and its task does not count as cancelled.
     await response(server.scope, server.receive, server.send)  # type: ignore[arg-type]
     assert server.aborted.is_set()
     assert closed
@@ -263,7 +263,7 @@ async def test_a_client_that_stalls_is_dropped_at_an_event_at_a_comment_and_at_t
     assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
 
 
-async def test_a_client_that_takes_a_little_at_a_time_is_not_dropped_until_it_stops() -> None:
+async def test_a_slow_client_is_dropped_only_when_it_stops_reading() -> None:
     async def pieces() -> AsyncIterator[Frames]:
         yield Frames(b"id: 1\ndata: {}\n\n")
 
@@ -278,11 +278,11 @@ async def test_a_client_that_takes_a_little_at_a_time_is_not_dropped_until_it_st
     response = EventStreamResponse(pieces(), Limits(stalled_seconds=0.1))  # type: ignore[arg-type]
     await response(server.scope, server.receive, server.send)  # type: ignore[arg-type]
     assert server.aborted.is_set()
-    # While there was less each time nobody was impatient.
+    # As long as the unread bytes became fewer, the client was not dropped.
     assert looks > 20
 
 
-async def test_a_stream_that_is_cancelled_from_outside_stays_cancelled() -> None:
+async def test_a_response_that_the_server_cancels_stays_cancelled() -> None:
     async def pieces() -> AsyncIterator[Frames]:
         yield Frames(b"id: 1\ndata: {}\n\n")
         await asyncio.Event().wait()
@@ -297,13 +297,13 @@ async def test_a_stream_that_is_cancelled_from_outside_stays_cancelled() -> None
 
 
 @pytest.mark.parametrize("verb", ["run", "connect"])
-async def test_clients_that_vanish_at_any_byte_leave_the_runs_and_nothing_else(
+async def test_clients_that_vanish_at_any_byte_leave_only_their_runs(
     verb: str, runner: AgentRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     clients, events, dice = 200, 30, random.Random(7)  # noqa: S311
 
     async def agent(input: Any) -> AsyncIterator[Any]:
-        async for event in agent_with(*numbered(0, events, "x" * 100))(input):
+        async for event in agent_with(*number_events(0, events, "x" * 100))(input):
             yield event
             await asyncio.sleep(0)
 
@@ -315,13 +315,13 @@ async def test_clients_that_vanish_at_any_byte_leave_the_runs_and_nothing_else(
             thread = f"t{number}" if verb == "run" else f"t{number % 10}"
             if verb == "connect" and number < 10:
                 await runner.run(agent, make_input(thread, f"r{number}"))
-            asked = request_of(verb, thread, f"r{number}")
-            # From the first byte of the request to the last of the answer.
-            at = dice.randrange(1, len(asked) + 5000)
+            request_bytes = request_of(verb, thread, f"r{number}")
+            # Somewhere from the first byte of the request to the last of the response.
+            at = dice.randrange(1, len(request_bytes) + 5000)
             async with connected(address) as wire:
-                await wire.send(asked[:at])
+                await wire.send(request_bytes[:at])
                 with contextlib.suppress(asyncio.IncompleteReadError):
-                    await wire.reader.readexactly(max(0, at - len(asked)))
+                    await wire.reader.readexactly(max(0, at - len(request_bytes)))
                 wire.vanish()
 
         await asyncio.gather(*(one(number) for number in range(clients)))
@@ -340,7 +340,7 @@ def request_of(verb: str, thread: str, run: str) -> bytes:
     return request("POST", f"/agent/default/{verb}", make_input(thread, run, protocolVersion="1.0"))
 
 
-async def test_a_client_that_leaves_before_its_runs_turn_takes_the_run_with_it(
+async def test_a_client_that_leaves_before_its_runs_turn_cancels_the_run(
     memory_factory: Callable[..., AgentRunner],
 ) -> None:
     runner, agent = memory_factory(on_concurrent_run="enqueue"), Bursts()

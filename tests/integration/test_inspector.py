@@ -1,4 +1,4 @@
-"""The inspector in a real browser: scenarios of `browser/inspector.mjs`, each against a server of its own."""
+"""The inspector in a real browser: the scenarios of `browser/scenarios/`."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from support import nodejs
 
-pytest.importorskip("uvicorn", reason="uvicorn is not installed: the inspector was not tried")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed, so the inspector is not tested")
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,10 +22,10 @@ from support.bookings import Bookings, booking_harness
 from support.paths import BROWSER
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MISSING = [name for name, found in (("node", shutil.which("node")), ("chromium", CHROMIUM)) if not found]
+MISSING = [name for name, path in (("node", shutil.which("node")), ("chromium", CHROMIUM)) if not path]
 
 pytestmark = pytest.mark.skipif(
-    bool(MISSING), reason=f"{' and '.join(MISSING)} not installed: the inspector was not tried in a browser"
+    bool(MISSING), reason=f"{' and '.join(MISSING)} not installed, so the inspector is not tested in a browser"
 )
 
 
@@ -47,7 +47,7 @@ def text(message_id, *deltas):
 
 
 async def default(run):
-    """22 events: some of each kind."""
+    """Send 22 events, some of each kind."""
     started, finished = ends(run)
     yield started
     think, call = f"think-{run.run_id}", f"call-{run.run_id}"
@@ -71,7 +71,7 @@ async def default(run):
 
 
 async def slow(run):
-    """Go on until it is stopped."""
+    """Run until it is stopped."""
     yield ends(run)[0]
     message_id = f"text-{run.run_id}"
     yield {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"}
@@ -83,7 +83,7 @@ async def slow(run):
 
 
 async def asks(run):
-    """Ask, then say what was answered."""
+    """End with a question; with its answer, repeat the answer."""
     started, finished = ends(run)
     yield started
     if run.resume:
@@ -91,8 +91,8 @@ async def asks(run):
             yield event
         yield finished
     else:
-        asked = {"id": f"ask-{run.run_id}", "reason": "confirmation", "message": "Shall I?"}
-        yield finished | {"outcome": {"type": "interrupt", "interrupts": [asked]}}
+        interrupt = {"id": f"ask-{run.run_id}", "reason": "confirmation", "message": "Shall I?"}
+        yield finished | {"outcome": {"type": "interrupt", "interrupts": [interrupt]}}
 
 
 def _json(value):
@@ -102,14 +102,14 @@ def _json(value):
 
 
 async def fails(run):
-    """Break in the middle of a word."""
+    """Fail in the middle of a message."""
     yield ends(run)[0]
     yield {"type": "TEXT_MESSAGE_START", "messageId": f"text-{run.run_id}", "role": "assistant"}
     raise ValueError("it broke")
 
 
 async def burst(run):
-    """10,000 events, 302 when compacted."""
+    """Send 10,000 events, which are 302 when compacted."""
     started, finished = ends(run)
     yield started
     for number in range(100):
@@ -123,7 +123,7 @@ BAD = '<img src=x onerror="window.pwned=1">'
 
 
 async def hostile(run):
-    """Markup wherever there is room for it."""
+    """Send markup in every field that can hold text."""
     started, _ = ends(run)
     yield started
     message_id, call = f"text-{run.run_id}", f"call-{run.run_id}"
@@ -151,7 +151,7 @@ def sesame(request):
 
 @pytest.fixture
 def serve(tmp_path):
-    """Serve an app in a thread of its own; give its address."""
+    """Return a function that serves an app in a thread and returns its address."""
     running = []
 
     def start(app):
@@ -187,8 +187,8 @@ def browse(scenario, url):
 @pytest.mark.parametrize(
     "scenario",
     [
-        "empty_page_then_a_run",
-        "a_slow_run_is_seen_live_and_stopped",
+        "the_first_run_on_an_empty_page",
+        "a_slow_run_is_shown_live_and_stopped",
         "a_reloaded_page_follows_the_run",
         "a_run_is_replayed",
         "raw_and_compacted",
@@ -200,9 +200,9 @@ def browse(scenario, url):
         "hostile_content_stays_text",
         "ten_thousand_events",
         "a_narrow_screen",
-        "the_page_folds_as_the_client_does",
-        "a_cut_line_is_mended",
-        "what_the_server_no_longer_keeps_is_said",
+        "the_page_folds_events_like_the_client",
+        "a_cut_connection_is_resumed",
+        "expired_events_are_reported",
     ],
 )
 def test_inspector(serve, tmp_path, scenario):
@@ -215,10 +215,10 @@ def test_inspector(serve, tmp_path, scenario):
         ("an_approval_is_given", None),
         ("an_approval_is_edited", None),
         ("an_approval_is_refused", None),
-        ("what_is_ticked_is_not_asked_again", None),
+        ("a_remembered_approval_is_not_requested_again", None),
         ("two_approvals_are_answered_together", None),
-        ("an_approval_is_answered_elsewhere", None),
-        ("a_run_fails_behind_its_approval", None),
+        ("another_client_answers_an_approval", None),
+        ("a_run_fails_after_its_approval", None),
         ("an_approval_expires", 4),
     ],
 )
@@ -228,11 +228,11 @@ def test_approvals(serve, tmp_path, scenario, expires):
     browse(scenario, serve(create_app(runner, harness, inspector=True, shutdown_seconds=0)))
 
 
-def test_a_token_is_asked_for(serve, tmp_path):
-    browse("a_token_is_asked_for", serve(app_in(tmp_path, authenticate=sesame)))
+def test_a_token_is_requested(serve, tmp_path):
+    browse("a_token_is_requested", serve(app_in(tmp_path, authenticate=sesame)))
 
 
 def test_under_a_mount(serve, tmp_path):
     app = app_in(tmp_path)
     outer = Starlette(routes=[Mount("/some/where", app)], lifespan=app.lifespan)
-    browse("empty_page_then_a_run", f"{serve(outer)}some/where/")
+    browse("the_first_run_on_an_empty_page", f"{serve(outer)}some/where/")

@@ -1,4 +1,4 @@
-"""Several server processes on one store: whatever a client wants of a thread, any of them does."""
+"""Several server processes on one store: each of them serves every thread."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Client:
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30)
 
     @contextlib.asynccontextmanager
-    async def stream(self, verb: str, asked: dict[str, Any], after: str = "", agent: str = "default") -> Any:
+    async def stream(self, verb: str, run_input: dict[str, Any], after: str = "", agent: str = "default") -> Any:
         headers = {"last-event-id": after} if after else {}
-        async with self.http.stream("POST", f"/agent/{agent}/{verb}", json=asked, headers=headers) as answer:
+        async with self.http.stream("POST", f"/agent/{agent}/{verb}", json=run_input, headers=headers) as answer:
             assert answer.status_code == 200, await answer.aread()
             yield frames_of(answer)
 
-    async def read(self, verb: str, asked: dict[str, Any], **options: str) -> list[tuple[str, dict[str, Any]]]:
+    async def read(self, verb: str, run_input: dict[str, Any], **options: str) -> list[tuple[str, dict[str, Any]]]:
         """Read a stream to its end."""
-        async with self.stream(verb, asked, **options) as frames:
+        async with self.stream(verb, run_input, **options) as frames:
             return [frame async for frame in frames]
 
     async def stop(self, thread: str, run: str) -> bool:
@@ -60,7 +60,7 @@ async def frames_of(answer: httpx.Response) -> AsyncIterator[tuple[str, dict[str
 
 @contextlib.asynccontextmanager
 async def servers(location: str, folder: Path, count: int, **options: float) -> AsyncIterator[list[Client]]:
-    """Start so many on one store, and give a client of each."""
+    """Start servers on one store, and yield a client of each."""
     started = [Server(location, folder / f"log{number}", **options) for number in range(count)]
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(server) for server in started))
@@ -85,7 +85,7 @@ async def test_any_server_connects_to_a_run_lists_it_and_stops_it(location: str,
                 refused = await there.http.post("/agent/default/run", json=make_input("t", "second", **ENDLESS))
                 assert (refused.status_code, refused.json()["code"]) == (409, "agent_thread_locked")
                 assert (await there.http.delete("/threads/t")).status_code == 409
-                # What follows the prefix comes as it is said, in the other process too.
+                # Events after the prefix arrive as they happen, in the other process as well.
                 while "." in late[-1][0] or int(late[-1][0]) < 100:
                     late.append(await anext(joined))
                 assert not await there.stop("t", "another run")
@@ -110,13 +110,13 @@ async def test_any_server_connects_to_a_run_lists_it_and_stops_it(location: str,
         assert await here.running() == {}
 
 
-async def test_a_reader_that_comes_from_the_runs_own_server_is_not_ahead(location: str, tmp_path: Path) -> None:
+async def test_a_reader_that_changes_servers_is_not_ahead(location: str, tmp_path: Path) -> None:
     async with servers(location, tmp_path, 2) as (here, there):
         async with here.stream("run", make_input("t", "r", **ENDLESS)) as run:
             async for cursor, _ in run:
                 if int(cursor) % 20:
                     continue
-                # What its own server has shown may not have come to the other yet.
+                # The other server may not have read yet what the run's own server has sent.
                 async with there.stream("connect", make_input("t", "look", **ENDLESS), cursor) as frames:
                     assert (await anext(frames))[0] == str(int(cursor) + 1)
                 if int(cursor) > 500:
@@ -127,17 +127,17 @@ async def test_a_reader_that_comes_from_the_runs_own_server_is_not_ahead(locatio
         assert (ahead.status_code, ahead.json()["code"]) == (409, "cursor_ahead")
 
 
-async def test_a_question_of_one_server_is_answered_at_another_once(location: str, tmp_path: Path) -> None:
+async def test_a_question_is_answered_once_whichever_server_gets_the_answers(location: str, tmp_path: Path) -> None:
     async with servers(location, tmp_path, 2) as (here, there):
-        asked = make_input("t", "r", protocolVersion="1.0")
-        question = (await here.read("run", asked, agent="asking"))[-1][1]["outcome"]
+        run_input = make_input("t", "r", protocolVersion="1.0")
+        question = (await here.read("run", run_input, agent="asking"))[-1][1]["outcome"]
         (interrupt,) = question["interrupts"]
         replayed = await there.read("connect", make_input("t", "look", protocolVersion="1.0"), agent="asking")
         assert replayed[-1][1]["outcome"] == question
         answer = {"resume": [{"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": True}}]}
-        # The stock client sends the answer under the id of the run that asked; both servers get it at once.
+        # The stock client sends the answer under the asking run's id; both servers get it at the same time.
         answers = await asyncio.gather(
-            *(client.http.post("/agent/asking/run", json=asked | answer) for client in (there, here))
+            *(client.http.post("/agent/asking/run", json=run_input | answer) for client in (there, here))
         )
         taken = [answer for answer in answers if answer.status_code == 200]
         assert sorted(answer.status_code for answer in answers) == [200, 409]
@@ -151,7 +151,7 @@ async def test_a_question_of_one_server_is_answered_at_another_once(location: st
             assert [message["content"] for message in messages] == ["r-question resolved"]
 
 
-async def test_a_server_that_is_killed_leaves_its_threads_to_the_others(location: str, tmp_path: Path) -> None:
+async def test_the_threads_of_a_killed_server_are_repaired_by_the_others(location: str, tmp_path: Path) -> None:
     async with servers(location, tmp_path, 2) as (here, there):
         async with here.stream("run", make_input("t", "r1", **ENDLESS)) as run:
             own = [await anext(run) for _ in range(20)]
@@ -160,7 +160,7 @@ async def test_a_server_that_is_killed_leaves_its_threads_to_the_others(location
             with contextlib.suppress(httpx.HTTPError):
                 own += [frame async for frame in run]
         followed = await following
-        # Nobody has seen what is not there.
+        # No reader has seen an event that is not stored.
         assert followed[: len(own) - 1] == own[1:]
         assert [cursor for cursor, _ in followed] == [str(n + 2) for n in range(len(followed))]
         assert followed[-1][1]["code"] == "INTERRUPTED"
@@ -173,7 +173,7 @@ async def test_a_server_that_is_killed_leaves_its_threads_to_the_others(location
         assert await there.running() == {"t": False}
 
 
-async def test_a_server_that_is_told_to_end_tells_the_readers_at_the_others(location: str, tmp_path: Path) -> None:
+async def test_a_stopping_server_tells_the_readers_at_the_others(location: str, tmp_path: Path) -> None:
     async with servers(location, tmp_path, 2, shutdown=0.2) as (here, there):
         async with here.stream("run", make_input("t", "r1", **ENDLESS)) as run:
             own = [await anext(run) for _ in range(20)]

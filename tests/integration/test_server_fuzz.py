@@ -1,4 +1,4 @@
-"""Whatever is sent is answered, as it is described; and whatever an agent says arrives as it was said, and no more."""
+"""Random requests get the responses that OpenAPI describes; random events arrive unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agentrunner import AgentRunner
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
-"""How many random requests are tried of each operation, beside those at its limits."""
+"""Random requests to each operation, beside those at its limits."""
 EVENTS = 100_000
 RUNS = 10
 
@@ -53,18 +53,18 @@ def url() -> Iterator[str]:
 @settings(
     max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
-def test_what_is_described_is_what_happens(case: Any, url: str) -> None:
+def test_responses_are_as_described(case: Any, url: str) -> None:
     run_id = case.body.get("runId") if isinstance(case.body, dict) else None
     if isinstance(run_id, str) and 0 < len(run_id) <= 1024:
-        # A run id is used once.
+        # A run id can be used only once.
         fresh = str(uuid.uuid4())
         case.body["runId"] = run_id[: 1024 - len(fresh)] + fresh
     without = []
     if case.operation.path.endswith(("/connect", "/stop/{threadId}")):
-        # What cannot be there needs no checking: these answer an id that is too long as one that is unknown.
+        # These routes answer an id that is too long like an unknown one, with success.
         without.append(negative_data_rejection)
     if (case.query or {}).get("cursor") or (case.headers or {}).get("Last-Event-ID") or _last_seen(case.body):
-        # No description tells which cursors there are.
+        # OpenAPI cannot describe which cursors exist.
         without.append(positive_data_acceptance)
     answer = case.call_and_validate(base_url=url, timeout=10, excluded_checks=without)
     assert answer.status_code not in range(500, 600)
@@ -82,13 +82,11 @@ async def test_the_description_is_served(memory_factory: Callable[..., AgentRunn
     assert all(path.startswith("/api/") for path in described["paths"])
 
 
-# What an agent says cannot be taken for a frame
+# No event of an agent can be taken for a frame
 
 
 @pytest.mark.parametrize("seed", range(RUNS))
-async def test_what_an_agent_says_arrives_and_no_frame_more(
-    seed: int, memory_factory: Callable[..., AgentRunner]
-) -> None:
+async def test_random_events_arrive_unchanged(seed: int, memory_factory: Callable[..., AgentRunner]) -> None:
     dice = Dice(seed)
     events = dice.events(EVENTS // RUNS)
 
@@ -98,26 +96,26 @@ async def test_what_an_agent_says_arrives_and_no_frame_more(
             yield dice.written(event)
         yield run_finished(input.thread_id, input.run_id)
 
-    asked = make_input(f"t{seed}\n\ndata: {{}}", "r\r\nid: 7", protocolVersion="1.0")
-    begun = run_started(asked["threadId"], asked["runId"], input=asked)
-    said = [begun, *events, run_finished(asked["threadId"], asked["runId"])]
+    run_input = make_input(f"t{seed}\n\ndata: {{}}", "r\r\nid: 7", protocolVersion="1.0")
+    begun = run_started(run_input["threadId"], run_input["runId"], input=run_input)
+    sent = [begun, *events, run_finished(run_input["threadId"], run_input["runId"])]
     app = create_app(memory_factory(), {"default": agent})
     async with client(app) as http:
-        frames = parsed((await http.post("/agent/default/run", json=asked)).content)
-        assert len(frames) == len(said), frames[-1]
-        assert [cursor for cursor, _ in frames] == [str(number + 1) for number in range(len(said))]
-        assert [json.loads(data) for _, data in frames] == said
-        again = parsed((await http.post("/agent/default/connect", json=asked)).content)
-        short = [event.to_dict() for event in compact([json.dumps(event) for event in said])]
-        assert len(short) < len(said)
-        assert [cursor for cursor, _ in again] == [f"{len(said)}.{number}" for number in range(len(short))]
+        frames = parsed((await http.post("/agent/default/run", json=run_input)).content)
+        assert len(frames) == len(sent), frames[-1]
+        assert [cursor for cursor, _ in frames] == [str(number + 1) for number in range(len(sent))]
+        assert [json.loads(data) for _, data in frames] == sent
+        again = parsed((await http.post("/agent/default/connect", json=run_input)).content)
+        short = [event.to_dict() for event in compact([json.dumps(event) for event in sent])]
+        assert len(short) < len(sent)
+        assert [cursor for cursor, _ in again] == [f"{len(sent)}.{number}" for number in range(len(short))]
         assert [json.loads(data) for _, data in again] == short
-        # Read on from the middle of it.
+        # Resume in the middle of the replay.
         for cursor in (len(short) // 2, len(short) - 1):
-            headers = {"last-event-id": f"{len(said)}.{cursor}"}
-            rest = parsed((await http.post("/agent/default/connect", json=asked, headers=headers)).content)
+            headers = {"last-event-id": f"{len(sent)}.{cursor}"}
+            rest = parsed((await http.post("/agent/default/connect", json=run_input, headers=headers)).content)
             assert rest == again[cursor + 1 :]
-        assert (await http.get(f"/threads/{quote(asked['threadId'])}/events")).json()["events"] == short
+        assert (await http.get(f"/threads/{quote(run_input['threadId'])}/events")).json()["events"] == short
 
 
 @pytest.mark.parametrize(
@@ -128,6 +126,6 @@ async def test_what_an_agent_says_arrives_and_no_frame_more(
         b"\n\n", b"id: 1\ndata: {}\n\n\n", b": x\n\n", b"id: 1\ndata: {}",
     ],
 )  # fmt: skip
-def test_the_parser_takes_no_frame_that_says_more(body: bytes) -> None:
+def test_the_parser_of_the_tests_accepts_no_malformed_frame(body: bytes) -> None:
     with pytest.raises(AssertionError):
         parsed(body)

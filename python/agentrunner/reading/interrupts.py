@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 HELD_BACK_BYTES = 16 * 1024
-"""Bytes held back at most after an interrupt. With more, a second reader looks for the answer."""
+"""Bytes held back after an interrupt. With more, a second reader looks for its answer."""
 
 
 class FrameSource(Protocol):
