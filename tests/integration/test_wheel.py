@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_the_wheel_works_in_a_clean_environment_without_rust(tmp_path: Path) -> 
     (wheel,) = wheels()
     assert "-cp311-abi3-" in wheel.name
     assert wheel.stat().st_size <= 6 * 1024 * 1024
+    # The inspector's page is joined from these files when it is served.
+    assert "agentrunner/server/inspector/page.html" in zipfile.ZipFile(wheel).namelist()
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     # Only what the environment and the system bring: no cargo.
