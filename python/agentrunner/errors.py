@@ -186,11 +186,11 @@ class SessionAlreadyExists(AgentRunnerError, ValueError):
 
 
 class LlmError(AgentRunnerError):
-    """Base class of the errors of a model service.
+    """Base class of the errors of a model's provider.
 
-    The message contains no key and nothing of the request. `status` is the service's HTTP status, if there was one,
-    `retry_after` the seconds it asked to wait. `detail` is the service's own text, which may contain the request: it is
-    meant for logs, and is added below a traceback.
+    The message contains no key and nothing of the request. `status` is the provider's HTTP status, if there was one,
+    `retry_after` the seconds it asked to wait. `detail` is the provider's own text, which may contain the request: it
+    is meant for logs, and is added below a traceback.
     """
 
     retryable: bool = False
@@ -209,11 +209,11 @@ class LlmError(AgentRunnerError):
         self.retry_after = retry_after
         self.detail = detail
         if detail:
-            self.add_note(f"the service said: {detail}")
+            self.add_note(f"the provider said: {detail}")
 
 
 class LlmRateLimited(LlmError):
-    """Raised when the service accepts no more requests for now."""
+    """Raised when the provider accepts no more requests for now."""
 
     retryable = True
 
@@ -223,13 +223,13 @@ class LlmQuotaExhausted(LlmError):
 
 
 class LlmOverloaded(LlmError):
-    """Raised when the service is overloaded or has failed."""
+    """Raised when the provider is overloaded or has failed."""
 
     retryable = True
 
 
 class LlmUnreachable(LlmError):
-    """Raised when the service timed out, or the connection broke within the response."""
+    """Raised when the provider timed out, or the connection broke within the response."""
 
     retryable = True
 
@@ -243,7 +243,7 @@ class ContextWindowExceeded(LlmContextTooLong):
 
 
 class LlmRefused(LlmError):
-    """Raised when the service withheld a response because of its content."""
+    """Raised when the provider withheld a response because of its content."""
 
 
 class LlmUnauthorized(LlmError):
@@ -251,11 +251,11 @@ class LlmUnauthorized(LlmError):
 
 
 class LlmRequestInvalid(LlmError):
-    """Raised when the service rejects the request: its model, settings, or a tool's schema."""
+    """Raised when the provider rejects the request: its model, settings, or a tool's schema."""
 
 
 class LlmResponseInvalid(LlmError):
-    """Raised when the response does not follow the service's protocol."""
+    """Raised when the response does not follow the provider's protocol."""
 
     retryable = True
 
@@ -268,5 +268,6 @@ class ToolNameClash(AgentRunnerError, ValueError):
     """Raised when two tools have the same name, which is `name`."""
 
     def __init__(self, name: str, owner: str, other: str) -> None:
-        super().__init__(f"two tools are called '{name}', one of {owner} and one of {other}; rename one of them")
+        owners = f"two tools of {owner} are" if owner == other else f"a tool of {owner} and one of {other} are both"
+        super().__init__(f"{owners} called '{name}'; rename one of them")
         self.name = name

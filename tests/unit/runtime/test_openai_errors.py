@@ -75,7 +75,7 @@ async def test_error_texts_contain_no_key_and_nothing_of_the_request() -> None:
         assert "Hello" not in str(raised.value)
         logged = "".join(traceback.format_exception(raised.value))
         assert KEY not in logged
-        assert "the service said:" in logged
+        assert "the provider said:" in logged
 
 
 async def test_an_unsupported_parameter_is_named() -> None:

@@ -106,11 +106,11 @@ def test_two_tools_of_one_name_are_refused() -> None:
 
     clash = Skill("walk", "Walks.", "Slowly.", [Tool(other, name="weather")])
     with pytest.raises(
-        ar.ToolNameClash, match="'weather': one of the skill 'travel', one of the skill 'walk'"
+        ar.ToolNameClash, match="skill 'travel' and one of the skill 'walk' are both called 'weather'"
     ) as raised:
         SkillPrompter([TRAVEL, clash])
     assert raised.value.name == "weather"
-    with pytest.raises(ar.ToolNameClash, match="one of the runtime, one of the skill 'travel'"):
+    with pytest.raises(ar.ToolNameClash, match="a tool of the runtime and one of the skill 'travel'"):
         SkillPrompter([TRAVEL]).toolbox([Tool(other, name="weather")])
     with pytest.raises(ar.ToolNameClash, match=USE_SKILL):
         SkillPrompter([Skill("walk", "Walks.", "Slowly.", [Tool(other, name=USE_SKILL)])])

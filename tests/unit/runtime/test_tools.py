@@ -104,7 +104,7 @@ def test_functions_that_cannot_be_tools() -> None:
     for function in (star, double, positional, nowhere, opaque, callback):
         with pytest.raises(TypeError, match=f"tool '{function.__name__}'"):
             Tool(function)
-    with pytest.raises(ToolNameClash, match="paint"):
+    with pytest.raises(ToolNameClash, match="two tools of the runtime are called 'paint'"):
         AgentRuntime(ScriptedModel(), tools=[paint, Tool(paint.function)])
 
 
