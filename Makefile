@@ -8,8 +8,10 @@ export PIP_QUIET := 1
 
 PORT ?= 8000
 TORTURE ?= --seed 1
+FUZZ_SECONDS ?= 20
+FUZZ_TARGETS := scan event patch compact
 
-.PHONY: serve demo test test-fast lint bench torture wheel build fmt clean
+.PHONY: serve demo test test-fast lint bench fuzz torture wheel build fmt clean
 
 serve: build ## Set up everything and serve demo agents at http://127.0.0.1:8000/, with threads in threads.db.
 	$(BIN)/agentrunner serve agentrunner.demo.agents:agents --db threads.db --port $(PORT) --inspector
@@ -36,6 +38,15 @@ lint: build ## Check the code without running it.
 bench: build ## Print the README's table of measurements.
 	$(BIN)/python -m benches
 
+fuzz: ## Run each fuzz target for FUZZ_SECONDS, where cargo-fuzz and a nightly compiler are installed.
+	@if cargo fuzz --version >/dev/null 2>&1 && cargo +nightly --version >/dev/null 2>&1; then \
+	  for target in $(FUZZ_TARGETS); do \
+	    cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	  done; \
+	else \
+	  echo "fuzz: $(FUZZ_TARGETS) were not run, because cargo-fuzz or a nightly compiler is missing"; \
+	fi
+
 torture: build ## Run the fault campaigns in full, for hours, and write docs/torture.md; `make torture TORTURE="--only kill"`.
 	$(BIN)/pip install --group torture
 	PYTHONPATH=tests $(BIN)/python -m campaigns.torture $(TORTURE)
@@ -60,4 +71,4 @@ fmt: build
 	cargo fmt
 
 clean:
-	rm -rf target dist $(VENV) tests/*/node_modules tests/node/*/node_modules examples/react/node_modules examples/react/dist
+	rm -rf target rust/fuzz/target dist $(VENV) tests/*/node_modules tests/node/*/node_modules examples/react/node_modules examples/react/dist

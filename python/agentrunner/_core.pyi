@@ -1,4 +1,7 @@
-"""The native core: one file's worth of verbs over bytes, strings, integers and opaque handles."""
+"""The native core: verbs over bytes, strings, integers and opaque handles.
+
+A store's verb takes a ticket and returns at once; `SqliteStore.completions()` returns its result.
+"""
 
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -36,27 +39,36 @@ _Cursor: TypeAlias = tuple[int, int | None]
 
 @final
 class Event:
-    """One AG-UI event: its JSON (`bytes(event)`, exactly as recorded) and its place in its thread."""
+    """One AG-UI event: its JSON (`bytes(event)`, exactly as recorded) and its cursor."""
 
     @property
     def type(self) -> str:
-        """The kind, as the wire names it; any string."""
+        """The event's type as the wire names it; any string."""
     @property
     def seq(self) -> int | None:
-        """Its number in the thread; of a compacted event the one its form goes up to; `None` outside a thread."""
+        """The event's sequence number, or the one its compacted run goes up to.
+
+        `None` outside a thread.
+        """
     @property
     def cursor(self) -> str | None:
-        """What `connect(after=)` takes to go on behind this event; `None` outside a thread."""
+        """The cursor with which `connect(after=)` resumes after this event; `None` outside a thread."""
     def __bytes__(self) -> bytes: ...
     def __hash__(self) -> int: ...
     def to_dict(self) -> dict[str, Any]:
-        """Give the event as a dict of the wire's field names."""
+        """Return the event as a dict with the wire's field names."""
     def model(self) -> BaseModel:
-        """Give the event as its `ag_ui.core` model. Raises `pydantic.ValidationError` for an unknown kind."""
+        """Return the event as its `ag_ui.core` model.
+
+        Raises `pydantic.ValidationError` for an unknown kind.
+        """
 
 @final
 class Frames:
-    """SSE frames, `id: <cursor>`, `data: <event>`; `bytes(frames)` is made once for all readers."""
+    """SSE frames: `id: <cursor>` and `data: <event>`.
+
+    `bytes(frames)` is computed once for all readers.
+    """
 
     def __new__(cls, data: bytes) -> Frames: ...
     def __len__(self) -> int: ...
@@ -64,16 +76,19 @@ class Frames:
     def for_legacy_clients(self) -> bytes:
         """Return the frames as `@ag-ui/client` 0.0.59 can read them; computed once.
 
-        This is `bytes(frames)` itself where that client can read every frame.
+        This is `bytes(frames)` itself if that client can read every frame.
         """
     def page(self, offset: int, limit: int) -> tuple[Frames, int]:
-        """Return about `limit` bytes of frames from `offset` on, and the next page's offset."""
+        """Return about `limit` bytes of frames from `offset` on, and the next page's offset.
+
+        A page has at least one frame.
+        """
     def events(self) -> list[Event]:
-        """Give the frames' events; the same list each time."""
+        """Return the frames' events; the same list each time."""
 
 @final
 class Batch:
-    """Raw frames to be made durable together; `bytes(batch)` are the frames."""
+    """Raw frames that one commit makes durable; `bytes(batch)` are the frames."""
 
     def __new__(cls, data: bytes, first_seq: int, count: int) -> Batch: ...
     @property
@@ -85,11 +100,11 @@ class Batch:
     def __bytes__(self) -> bytes: ...
     def __len__(self) -> int: ...
     def after(self, seq: int, limit: int) -> bytes:
-        """Give the frames behind a sequence number, about `limit` bytes."""
+        """Return the frames after a sequence number, about `limit` bytes."""
 
 @final
 class Recorder:
-    """One run being recorded: expanded, verified, its input filled and stripped, compacted, framed."""
+    """One run being recorded: its events are expanded, verified, compacted and framed."""
 
     def __new__(
         cls,
@@ -105,30 +120,37 @@ class Recorder:
         pending_bytes: int,
     ) -> Recorder: ...
     def accept(self, event: bytes) -> int:
-        """Take in an event. 0: go on; 1: start a commit if none is under way; 2: wait for it.
+        """Record an event; return 0 to continue, 1 to start a commit, 2 to wait for one.
 
-        Raises `InvalidEvent`, `InvalidEventSequence`; nothing of the event is then recorded.
+        A commit is started only if none is under way. Raises `InvalidEvent` and `InvalidEventSequence`; nothing of the
+        event is then recorded.
         """
     def finalize(self, *, stop_requested: bool = False, message: str | None = None, code: str | None = None) -> None:
-        """End the run in order, if it has no end yet."""
+        """End the run in order, unless it has ended."""
     def take(self) -> tuple[Batch, bool] | None:
-        """Take what waits to be committed, and whether a barrier is in it; `None` while a commit is under way."""
+        """Take the pending frames for a commit, and whether a barrier is among them.
+
+        `None` if nothing is pending or a commit is under way.
+        """
     def publish(self) -> None:
-        """Let readers see the batch taken: it is durable."""
+        """Show readers the batch that was taken, which is durable now."""
     def replay(self, frames: Frames) -> None:
-        """Take in frames that are durable already. Raises `StoreCorrupt` for a gap."""
+        """Record frames that are durable already; raise `StoreCorrupt` for a gap or damage."""
     def read(self, after: int, limit: int) -> tuple[Frames | None, int | None]:
-        """Give published frames behind a sequence number, and the last one's; `(None, None)`: they are in the store."""
+        """Return published frames after a sequence number, and the last one's number.
+
+        `(None, after)` if no frame is new, `(None, None)` if the next frame must be read from the store.
+        """
     def prefix(self, skip: int) -> tuple[Frames, int]:
-        """Give the run so far compacted, from a frame on, and the sequence number it goes up to."""
+        """Return the run so far as compacted frames from `skip` on, and the number they go up to."""
     def compacted(self) -> bytes:
-        """Give the compacted events as a JSON array; other threads run meanwhile."""
+        """Return the compacted events as a JSON array, without holding the GIL."""
     @property
     def message_ids(self) -> list[str]:
-        """The message ids the run brought."""
+        """The ids of the messages the run added."""
     @property
     def recorded(self) -> int:
-        """How many events are recorded."""
+        """The number of events recorded."""
     @property
     def last_seq(self) -> int:
         """The sequence number of the last event recorded."""
@@ -137,10 +159,10 @@ class Recorder:
         """The sequence number of the newest event readers may see."""
     @property
     def ended(self) -> bool:
-        """Whether the last event is terminal."""
+        """Whether a terminal event is recorded."""
     @property
     def failed(self) -> bool:
-        """Whether it is a `RUN_ERROR`."""
+        """Whether the terminal event is a `RUN_ERROR`."""
 
 @final
 class Claim:
@@ -164,25 +186,29 @@ class Claim:
 
 @final
 class Owner:
-    """Who holds a lease: host, boot, process and one opened store in it (`str(owner)`); alive until let go of."""
+    """The owner of leases: one open store of a process, host and boot (`str(owner)`).
+
+    It is alive until it is garbage-collected.
+    """
 
     def __new__(cls) -> Owner: ...
     @staticmethod
     def is_gone(owner: str) -> bool:
-        """Say whether an owner is known to be gone; false where only its lease's end can tell."""
+        """Return whether an owner is known to be gone; false if only its lease can tell."""
 
 @final
 class SqliteStore:
-    """One SQLite file. A verb takes a ticket and returns at once; `completions()` gives what came of it."""
+    """One SQLite file; a verb takes a ticket, and `completions()` returns its result."""
 
     def __new__(
         cls, path: str | PathLike[str], *, strict: bool, lease_ms: int, resume_ms: int, free_stuck: bool
     ) -> SqliteStore: ...
     def fileno(self) -> int:
-        """Give the descriptor that is readable when there are completions."""
+        """Return the descriptor that is readable when there are completions."""
     def completions(self) -> list[tuple[int, Any, BaseException | None]]:
-        """Give ticket, value and error of each verb that has completed."""
-    def close(self) -> None: ...
+        """Return the ticket, the value and the error of each verb that has completed."""
+    def close(self) -> None:
+        """Wait for the queued verbs, then close the file."""
     def claim(
         self,
         ticket: int,
@@ -228,36 +254,54 @@ class SqliteStore:
     def write(self, ticket: int, changes: Sequence[tuple[Any, ...]], claim: Claim | None) -> None: ...
     def inspect(self, ticket: int, fix: bool) -> None: ...
 
-def compact(events: Iterable[Any]) -> list[Event]: ...
-def expand(events: Iterable[Any]) -> list[Event]: ...
-def verify(events: Iterable[Any]) -> None: ...
-def finalize(events: Iterable[Any], stop_requested: bool, interruption_message: str | None) -> list[Event]: ...
+def compact(events: Iterable[Any]) -> list[Event]:
+    """Return the compacted events."""
+
+def expand(events: Iterable[Any]) -> list[Event]:
+    """Return the events with each `*_CHUNK` event expanded."""
+
+def verify(events: Iterable[Any]) -> None:
+    """Raise `InvalidEventSequence` for the first event that is not in order."""
+
+def finalize(events: Iterable[Any], stop_requested: bool, interruption_message: str | None) -> list[Event]:
+    """Return the events that end the run in order; none if it has ended."""
+
 def fold(events: Iterable[Any]) -> tuple[bytes, bytes]:
-    """Give the messages and the state as JSON."""
+    """Return the messages and the state a client ends with, as JSON."""
 
 def check_input(input: bytes, id_bytes: int) -> tuple[str, str, str, list[str]]:
-    """Give a run's input minified, its thread id, run id and message ids. Raises `InvalidInput`."""
+    """Return a run's input minified, its thread id, run id and message ids.
+
+    Raises `InvalidInput` for an input that is refused.
+    """
 
 def parse_cursor(text: str) -> _Cursor:
-    """Raise `InvalidCursor` for what is none."""
+    """Return a cursor's two numbers; raise `InvalidCursor` for any other text."""
 
 def recompact(frames: Sequence[Frames], seq: int, skip: int) -> Frames:
-    """Give a run's form compacted up to a sequence number, made again from its raw frames."""
+    """Compute again the compacted frames of a run up to a sequence number."""
 
 def run_frames(events: bytes, seq: int, skip: int) -> Frames:
-    """Give a stored run's events as frames. Raises `InvalidEvent` for what cannot be read."""
+    """Return a stored run's events as frames.
+
+    Raises `InvalidEvent` or `StoreCorrupt` for events that cannot be read.
+    """
 
 def run_message_ids(events: bytes) -> list[str]:
-    """Give the message ids a stored run's events add to its thread; none for what cannot be read."""
+    """Return the message ids a stored run's events add; none if they cannot be read."""
 
 def snapshot(frames: Sequence[Frames]) -> tuple[bytes, list[bytes], bytes, bytes | None, list[bytes]] | None:
-    """Give a thread, all its runs in order, as a reader takes it over who may hold some of it; `None`: no events.
+    """Return the snapshot of a thread for a reader who may hold a part of it.
 
-    In the order in which it is sent: the last run's RUN_STARTED without its input (a thread without any gets one, with
-    the ids of its RUN_FINISHED or empty ones); events, none unless messages were ever moved or dropped, that sweep away
-    what is held; the thread's messages, a JSON array, for a MESSAGES_SNAPSHOT; its state for a STATE_SNAPSHOT, `None`
-    where no event set or changed it; the run's end as recorded, or what opens again what is open. Behind these the
-    rest of a live run goes on as it comes.
+    `frames` are those of all runs in order. The parts are returned in the order in which they are sent:
 
-    Raises `StoreCorrupt`, `InvalidEvent`, `InvalidEventSequence` for what cannot be read.
+    - the last run's RUN_STARTED without its input; a thread without one gets one, with the ids of its RUN_FINISHED or
+      empty ones;
+    - events that sweep away what the reader holds; none unless messages were ever moved or dropped;
+    - the thread's messages, a JSON array, for a MESSAGES_SNAPSHOT;
+    - its state for a STATE_SNAPSHOT; `None` if no event set or changed it;
+    - the run's end as recorded, or the events that open again what is open. After these the rest of a live run follows.
+
+    Returns `None` if there are no events. Raises `StoreCorrupt`, `InvalidEvent` or `InvalidEventSequence` for frames
+    that cannot be read.
     """

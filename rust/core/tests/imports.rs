@@ -85,7 +85,7 @@ fn find_circle(imports: &Imports, path: &mut Vec<String>, done: &mut BTreeSet<St
     let module = path.last().unwrap().clone();
     for import in imports.get(&module).into_iter().flatten() {
         if let Some(at) = path.iter().position(|earlier| earlier == import) {
-            return Some([&path[at..], &[import.clone()]].concat().join(" → "));
+            return Some([&path[at..], std::slice::from_ref(import)].concat().join(" → "));
         }
         if !done.contains(import) {
             path.push(import.clone());
