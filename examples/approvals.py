@@ -98,9 +98,7 @@ async def decide(approval_id: str, body: Decision) -> Any:
     """Decide on an approval and return the agent's next output; open pages show it too."""
     edited = {"items": body.items} if body.decision == "edit" else None
     try:
-        result = await harness.resume(
-            approval_id=approval_id, decision=body.decision, edited_input=edited, reason=body.reason
-        )
+        result = await harness.decide(approval_id, body.decision, edited_input=edited, reason=body.reason)
     except ApprovalNotFound as error:
         raise HTTPException(404, str(error)) from error
     except RunRefused as error:

@@ -1,4 +1,4 @@
-"""The README's custom store keeps the protocol, and what it acknowledged outlives its process."""
+"""The example of a custom store follows the protocol and survives kills."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.streams import collect
 EXAMPLES = ROOT / "examples"
 
 sys.path.insert(0, str(EXAMPLES))
-from custom_store import LogStore  # noqa: E402 - an example is no module of ours
+from custom_store import LogStore  # noqa: E402 - `examples` is not a package
 
 if TYPE_CHECKING:
     from agentrunner import Store
@@ -46,10 +46,10 @@ CHILD = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])
 from agentrunner import AgentRunner
-from custom_store import LogStore  # noqa: E402 - an example is no module of ours
+from custom_store import LogStore  # noqa: E402 - `examples` is not a package
 
-async def agent(given):
-    yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
+async def agent(input):
+    yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
     yield {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"}
     n = 0
     while True:
@@ -66,7 +66,7 @@ asyncio.run(main())
 """
 
 
-async def test_killed_it_loses_nothing_shown(tmp_path: Path) -> None:
+async def test_kill_loses_nothing_that_was_shown(tmp_path: Path) -> None:
     path = tmp_path / "threads.log"
     for n in range(3):
         child = subprocess.Popen(
@@ -78,7 +78,7 @@ async def test_killed_it_loses_nothing_shown(tmp_path: Path) -> None:
             shown = int(child.stdout.readline())
         child.send_signal(signal.SIGKILL)
         rest, _ = child.communicate()
-        # The last line may be torn.
+        # The kill may have cut the last line.
         shown = max([shown, *(int(line) for line in rest.split("\n")[:-1])])
         async with AgentRunner(LogStore(path)) as runner:
             raw = (await runner._store.journal("t", 0, None, 1 << 24)).frames.events()
@@ -89,7 +89,7 @@ async def test_killed_it_loses_nothing_shown(tmp_path: Path) -> None:
             agentrunner.verify(await runner.threads.events("t"))
 
 
-async def test_a_torn_line_was_told_to_nobody(tmp_path: Path) -> None:
+async def test_incomplete_last_line_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "threads.log"
     async with AgentRunner(LogStore(path)) as runner:
         await collect(await runner.run(agent_with(), make_input("t", "r1")))
@@ -102,14 +102,14 @@ async def test_a_torn_line_was_told_to_nobody(tmp_path: Path) -> None:
         assert (await runner.threads.get("t")).runs == 3
 
 
-async def test_one_process_has_it(tmp_path: Path) -> None:
+async def test_second_process_cannot_open_it(tmp_path: Path) -> None:
     async with AgentRunner(LogStore(tmp_path / "threads.log")) as runner:
         with pytest.raises(StoreError, match="open elsewhere"):
             await LogStore(tmp_path / "threads.log").open()
         await collect(await runner.run(agent_with(), make_input("t", "r1")))
 
 
-async def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+async def test_log_that_cannot_be_written_closes_the_store(tmp_path: Path) -> None:
     async with AgentRunner(LogStore(tmp_path / "threads.log")) as runner:
         await collect(await runner.run(agent_with(), make_input("t", "r1")))
         with Path("/dev/full").open("ab", buffering=0) as full, runner._store._log as _:
