@@ -10,7 +10,7 @@ from agentrunner.errors import (
     RunRefused,
 )
 from agentrunner.harness.harness import Harness
-from agentrunner.harness.listeners import Subscription
+from agentrunner.harness.listeners import ListenerSubscription as Subscription
 from agentrunner.harness.types import (
     RecordRetention,
     Recovery,

@@ -50,8 +50,8 @@ class LiveAttempt(Protocol):
 class HarnessState:
     """Options, live attempts, tasks and store of one harness, which its parts share.
 
-    `on_open` is awaited once, as soon as the store can be used: the parts that recovery needs import this module, so
-    that it cannot import them.
+    `on_open` is awaited once, as soon as the store is open. It recovers, and recovery imports this module, which for
+    that reason cannot call it by itself.
     """
 
     store: Store

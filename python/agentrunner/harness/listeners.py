@@ -19,7 +19,7 @@ BACKLOG_EVENTS = 10_000
 """Events that are kept for a slow listener; after that the oldest are dropped."""
 
 
-class Subscription(Generic[T]):
+class ListenerSubscription(Generic[T]):
     """A listener that is called for every event until `close()`.
 
     Example:
@@ -86,18 +86,18 @@ class Bus(Generic[T]):
     """All listeners to the same events; true while there are any."""
 
     def __init__(self) -> None:
-        self._subscriptions: tuple[Subscription[T], ...] = ()
+        self._subscriptions: tuple[ListenerSubscription[T], ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self._subscriptions)
 
-    def subscribe(self, listener: Callable[[T], Any]) -> Subscription[T]:
+    def subscribe(self, listener: Callable[[T], Any]) -> ListenerSubscription[T]:
         """Call a listener for every event from now on."""
-        subscription = Subscription(listener, self)
+        subscription = ListenerSubscription(listener, self)
         self._subscriptions += (subscription,)
         return subscription
 
-    def remove(self, subscription: Subscription[T]) -> None:
+    def remove(self, subscription: ListenerSubscription[T]) -> None:
         """Drop a subscription."""
         self._subscriptions = tuple(each for each in self._subscriptions if each is not subscription)
 

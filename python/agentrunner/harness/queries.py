@@ -12,7 +12,7 @@ from agentrunner.records.harness_runs import RunRecord, load_run
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
-    from agentrunner.harness.listeners import Subscription
+    from agentrunner.harness.listeners import ListenerSubscription
     from agentrunner.harness.types import Listener, RunResult
     from agentrunner.records.approvals import Approval, ApprovalState
     from agentrunner.records.harness_runs import HarnessEvent, RunState
@@ -97,7 +97,7 @@ class HarnessQueries:
         store = await self._state.open()
         return await replay(store, await load_run(store, run_id), after)
 
-    def subscribe(self, listener: Listener) -> Subscription[HarnessEvent]:
+    def subscribe(self, listener: Listener) -> ListenerSubscription[HarnessEvent]:
         """Call a listener for all events of harness runs in this process from now on.
 
         The listener is called in order by a task of its own: no run waits for it, and what it raises is logged. A sync

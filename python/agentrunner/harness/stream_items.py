@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.harness.event_kinds import result_text
-from agentrunner.harness.listeners import Subscription
+from agentrunner.harness.listeners import ListenerSubscription
 from agentrunner.harness.types import ItemKind, ItemListener, Listeners, StreamItem
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def _item(attempt: SupervisedRun, kind: ItemKind, event: dict[str, Any]) -> Stre
 
 async def dispatch(stream: AsyncIterator[StreamItem], listeners: Listeners) -> None:
     """Call each listener with the items of its kind, and wait a moment for the last."""
-    by_kind: dict[str, list[Subscription[StreamItem]]] = {}
+    by_kind: dict[str, list[ListenerSubscription[StreamItem]]] = {}
     for kind, value in listeners.items():
         of_kind: list[ItemListener] = list(value) if isinstance(value, (list, tuple)) else [value]  # type: ignore[list-item]
-        by_kind[kind] = [Subscription(listener) for listener in of_kind]
+        by_kind[kind] = [ListenerSubscription(listener) for listener in of_kind]
     async for item in stream:
         for subscription in by_kind.get(item.kind, ()):
             subscription.offer(item)

@@ -47,7 +47,7 @@ async def test_agent_of_a_harness_has_the_attributes_of_the_original(memory_fact
             await asyncio.Event().wait()
 
     def function(input):
-        """Say hello."""
+        """Greet the user."""
         return hello(input)
 
     fancy, runner = Fancy(), memory_factory()
@@ -55,7 +55,7 @@ async def test_agent_of_a_harness_has_the_attributes_of_the_original(memory_fact
         wrapped = harness.agents["fancy"]
         assert (wrapped.description, wrapped.get_capabilities(), wrapped.__name__) == ("does it all", {"x": 1}, "Fancy")
         assert (harness.agents["function"].description, harness.agents["function"].__name__) == (
-            "Say hello.",
+            "Greet the user.",
             "function",
         )
         assert not hasattr(wrapped, "nothing")
