@@ -15,7 +15,7 @@ from agentrunner.runtime import AgentRuntime, tool
 from agentrunner.stores import Change, Record
 from support.fixtures import fixture_lines
 from support.harness import Asking
-from support.scripted_model import Script, says
+from support.scripted_model import ScriptedModel, reply
 
 LATER_ATTEMPT = "052f83c3-97c8-43b1-be50-88086b521cb6"
 
@@ -119,7 +119,7 @@ async def test_a_harness_continues_what_0_1_0_left_waiting() -> None:
         return "paid"
 
     store = await store_of_0_1_0("records-0.1.0-waiting")
-    agents = {"a": Asking(rounds=0), "rt": AgentRuntime(Script(says("done")), tools=[pay])}
+    agents = {"a": Asking(rounds=0), "rt": AgentRuntime(ScriptedModel(reply("done")), tools=[pay])}
     async with AgentRunner(store) as runner, Harness(runner, agents) as harness:
         assert [approval.approval_id for approval in await harness.approvals()] == ["r/i1", "q/int-c1"]
         result = await harness.decide("q/int-c1", "approve", by="ann")
