@@ -1,4 +1,4 @@
-"""`Event` and `Frames`, and the way of an event of every kind from its model to its model."""
+"""`Event`, `Frames`, and the round trip of every kind of event from model to model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def event(**fields: Any) -> Event:
 # Event
 
 
-def test_an_event_gives_its_kind_and_bytes() -> None:
+def test_an_event_has_a_type_and_bytes() -> None:
     one = event()
     assert one.type == "CUSTOM"
     assert bytes(one) == b'{"type":"CUSTOM","name":"x","value":1}'
@@ -40,15 +40,15 @@ def test_an_event_gives_its_kind_and_bytes() -> None:
     assert one.model() == core.CustomEvent(name="x", value=1)
 
 
-def test_an_event_outside_a_thread_has_no_place() -> None:
+def test_an_event_outside_a_thread_has_no_cursor() -> None:
     assert (event().seq, event().cursor) == (None, None)
 
 
-def test_an_event_of_a_thread_has_its_place() -> None:
+def test_an_event_of_a_thread_has_a_cursor() -> None:
     assert [(e.type, e.seq, e.cursor) for e in Frames(FRAMES).events()] == [("A", 3, "3"), ("B", 5, "5.1")]
 
 
-def test_a_dict_is_the_callers_to_change() -> None:
+def test_the_caller_may_change_the_dict_of_an_event() -> None:
     one = event()
     one.to_dict()["value"] = 2
     assert one.to_dict()["value"] == 1
@@ -63,7 +63,7 @@ def test_events_are_equal_by_their_bytes() -> None:
     assert len({event(), event(), event(value=2)}) == 2
 
 
-def test_an_event_shows_what_it_is() -> None:
+def test_the_repr_of_an_event() -> None:
     assert repr(event()) == 'Event({"type":"CUSTOM","name":"x","value":1})'
     assert repr(Frames(FRAMES).events()[1]) == 'Event({"type":"B","n":2}, cursor="5.1")'
 
@@ -75,7 +75,7 @@ def test_an_event_cannot_be_made_or_changed() -> None:
         event().type = "OTHER"  # type: ignore[misc]
 
 
-def test_an_unknown_kind_has_no_model_but_all_else() -> None:
+def test_an_unknown_kind_has_everything_but_a_model() -> None:
     (new,) = compact([b'{"type":"NEW","x":[1.0]}'])
     assert (new.type, new.to_dict()) == ("NEW", {"type": "NEW", "x": [1.0]})
     with pytest.raises(ValidationError):
@@ -103,12 +103,12 @@ def test_a_kind_written_with_escapes_is_understood() -> None:
     ],
     ids=lambda value: ascii(value)[:30],
 )
-def test_a_dict_has_what_json_can_say(written: bytes, value: Any) -> None:
+def test_a_dict_keeps_every_json_value(written: bytes, value: Any) -> None:
     (one,) = compact([b'{"type":"CUSTOM","name":"x","value":%s}' % written])
     assert repr(one.to_dict()["value"]) == repr(value)
 
 
-def test_what_is_folded_keeps_big_integers() -> None:
+def test_fold_keeps_big_integers() -> None:
     snapshot = {"type": "STATE_SNAPSHOT", "snapshot": {"n": 2**70 + 1}}
     patch = {"type": "STATE_DELTA", "delta": [{"op": "copy", "from": "/n", "path": "/m"}]}
     for events in ([snapshot, patch], compact([snapshot, patch])):
@@ -118,7 +118,7 @@ def test_what_is_folded_keeps_big_integers() -> None:
 # Frames
 
 
-def test_frames_give_bytes_and_events() -> None:
+def test_frames_have_bytes_and_events() -> None:
     frames = Frames(FRAMES)
     assert bytes(frames) == FRAMES
     assert len(frames) == len(FRAMES)
@@ -126,7 +126,7 @@ def test_frames_give_bytes_and_events() -> None:
     assert frames.events() is frames.events()
 
 
-def test_a_frame_without_a_cursor_is_an_event_nothing_goes_on_behind() -> None:
+def test_a_frame_without_a_cursor_is_an_event_without_one() -> None:
     (event,) = Frames(b'data: {"type":"A"}\n\n').events()
     assert (event.type, event.seq, event.cursor) == ("A", None, None)
 
@@ -144,7 +144,7 @@ def test_damaged_frames_are_refused(data: bytes) -> None:
         Frames(data).events()
 
 
-async def test_a_stream_gives_the_same_as_frames_and_as_events(runner: AgentRunner) -> None:
+async def test_a_stream_yields_the_same_as_frames_and_as_events(runner: AgentRunner) -> None:
     await collect(await runner.run(agent_with(*text_message("m1", "a", "b")), make_input()))
     events = [e async for e in await runner.connect("t1")]
     data = b"".join([piece async for piece in (await runner.connect("t1")).frames()])
@@ -154,7 +154,7 @@ async def test_a_stream_gives_the_same_as_frames_and_as_events(runner: AgentRunn
     assert data == b"".join(b"id: %s\ndata: %s\n\n" % (str(e.cursor).encode(), bytes(e)) for e in events)
 
 
-# Every kind there is a model of
+# Every kind that has a model
 
 MODELS: list[BaseModel] = [
     core.RunStartedEvent(thread_id="t1", run_id="r1", parent_run_id="r0", protocol_version="1.0"),
@@ -191,7 +191,7 @@ MODELS: list[BaseModel] = [
 ]
 
 
-def test_there_is_a_model_of_every_kind() -> None:
+def test_every_kind_has_a_model() -> None:
     assert {model.type for model in MODELS} == set(core.EventType)  # type: ignore[attr-defined]
     assert len(MODELS) == 31
 
@@ -219,5 +219,5 @@ SINGLE = [model for model in MODELS if "RUN_" not in model.type or "SUBAGENT" in
 @pytest.mark.parametrize("model", SINGLE, ids=lambda model: model.type.value)
 def test_a_model_survives_compaction_alone(model: Any) -> None:
     made = [e.model() for e in compact([model])]
-    # A delta loses what belongs to one delta; a patch with no snapshot before it stays.
+    # Compaction drops the fields of single deltas and keeps a patch without a snapshot before it.
     assert made == [model]

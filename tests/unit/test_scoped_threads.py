@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def elsewhere(path: Path, script: str) -> list[list[Any]]:
-    """Run SQL on the file in a process of its own; give what its last statement gives."""
+    """Run SQL on the file in another process; return the rows of the last statement."""
     code = (
         "import json, sqlite3, sys\n"
         "path, script = json.loads(sys.stdin.read())\n"
@@ -78,7 +78,7 @@ async def test_pages_of_a_scope(runner: AgentRunner, scope: str | None) -> None:
     assert times == sorted(times, reverse=True)
 
 
-async def test_lists_by_scope_and_all_else(runner: AgentRunner) -> None:
+async def test_lists_by_scope_and_all_other_filters(runner: AgentRunner) -> None:
     for thread, scope, agent_id in (("a1", ALICE, "x"), ("a2", ALICE, "y"), ("b1", BOB, "x")):
         await collect(await runner.run(agent_with(), make_input(thread, thread), scope=scope, agent_id=agent_id))
     await runner.threads.archive("a2")
@@ -109,7 +109,7 @@ async def test_clears_by_scope(runner: AgentRunner, chosen: dict[str, Any], left
     for thread, scope in (("a1", ALICE), ("b1", BOB), ("n1", None)):
         assert bool(await runner.threads.events(thread)) == (thread in left)
         if thread not in left:
-            # Its id and its run's are free, for any scope.
+            # The ids of the thread and of its run are free for any scope.
             await run_whole(runner, thread, f"{thread}-run", "other" if scope else None)
     gate.open()
     await collect(stream)
@@ -177,7 +177,7 @@ async def test_two_processes_and_a_crash_in_the_first_run(tmp_path: Path) -> Non
                 await runner.run(agent_with(), make_input("t1", "r2"), scope=ALICE)
             other.send_signal(signal.SIGKILL)
             other.wait()
-            # Neither before the dead run is recovered nor after.
+            # Neither before nor after the dead run is recovered.
             await refused(runner, "t1", "r2", BOB)
             await run_whole(runner, "t1", "r2", ALICE)
             thread = await runner.threads.get("t1")
@@ -192,7 +192,7 @@ async def test_a_file_of_the_version_before(tmp_path: Path) -> None:
     with peer("runs", path, "10") as other:
         assert told(other, "run live r2")
         other.send_signal(signal.SIGKILL)
-    # As that version left it: no scopes, a row for what a run without events was, none for a live first run.
+    # That version knew no scopes, kept a row for a run without events, and had none for a live first run.
     elsewhere(
         path,
         "DROP INDEX threads_scope; ALTER TABLE threads DROP COLUMN scope;"
@@ -224,7 +224,7 @@ async def test_threads_of_a_typescript_runner_have_no_scope(tmp_path: Path) -> N
         thread = await runner.threads.get("mine")
         assert (thread.scope, thread.runs) == (ALICE, 2)
         await refused(runner, "theirs", "r2", ALICE)
-        # Its first run is live over there: that too is nobody's business.
+        # The thread's first run is live in the TypeScript runner; other scopes must not learn that either.
         await refused(runner, "busy", "r2", ALICE)
         with pytest.raises(ThreadAlreadyRunning):
             await runner.run(agent_with(), make_input("busy", "r2"))
@@ -233,7 +233,7 @@ async def test_threads_of_a_typescript_runner_have_no_scope(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("scope", [ALICE, None])
-async def test_the_file_keeps_no_row_of_a_run_that_leaves_nothing(tmp_path: Path, scope: str | None) -> None:
+async def test_the_file_keeps_no_row_of_a_run_without_events(tmp_path: Path, scope: str | None) -> None:
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
         await collect(await runner.run(failing_at_once, make_input("t1", "r1"), scope=scope))

@@ -32,7 +32,7 @@ async def test_another_scopes_thread_is_not_found(runner: AgentRunner, other: st
     await run_whole(runner, "t1", "r1", ALICE)
     before = await runner.threads.get("t1")
     await refused(runner, "t1", "r2", other)
-    # Not even that the run id is taken is told.
+    # The error must not even reveal that the run id is taken.
     await refused(runner, "t1", "r1", other)
     assert await runner.threads.get("t1") == before
     await run_whole(runner, "t1", "r2", ALICE)
@@ -55,7 +55,7 @@ async def test_a_running_thread_is_not_found_by_another_scope(runner_factory: Fa
 
 
 @pytest.mark.parametrize("running", [True, False])
-async def test_nobody_waits_in_the_queue_of_another_scope(
+async def test_a_run_never_waits_for_a_run_of_another_scope(
     runner_factory: Factory, running: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = runner_factory(on_concurrent_run="enqueue")
@@ -87,7 +87,7 @@ async def test_nobody_waits_in_the_queue_of_another_scope(
     assert (await runner.threads.get("t1")).runs == 2
 
 
-async def test_its_own_scope_gets_the_usual_answers(runner: AgentRunner) -> None:
+async def test_the_own_scope_gets_the_usual_errors(runner: AgentRunner) -> None:
     await run_whole(runner, "other", "taken", ALICE)
     gate = Gate()
     stream = await runner.run(gate, make_input("t1", "r1"), scope=ALICE)
@@ -100,7 +100,7 @@ async def test_its_own_scope_gets_the_usual_answers(runner: AgentRunner) -> None
         await runner.run(agent_with(), make_input("t1", "taken"), scope=ALICE)
 
 
-async def test_a_thread_without_a_scope_is_for_those_without(runner: AgentRunner) -> None:
+async def test_a_thread_without_a_scope_is_for_runs_without_one(runner: AgentRunner) -> None:
     await run_whole(runner, "t1", "r1")
     await refused(runner, "t1", "r2", ALICE)
     gate = Gate()
@@ -114,14 +114,14 @@ async def test_a_thread_without_a_scope_is_for_those_without(runner: AgentRunner
 
 
 @pytest.mark.parametrize("owner", [ALICE, None])
-async def test_a_first_run_that_leaves_nothing_leaves_the_thread_to_anybody(
+async def test_after_a_first_run_without_events_any_scope_may_use_the_thread(
     runner: AgentRunner, owner: str | None
 ) -> None:
     ended = await collect(await runner.run(failing_at_once, make_input("t1", "r1"), scope=owner))
     assert [event["type"] for event in ended] == ["RUN_ERROR"]
     with pytest.raises(ThreadNotFound):
         await runner.threads.get("t1")
-    # Whoever had a place in it loses nothing by that.
+    # A cursor of the vanished run is still accepted.
     assert await collect(await runner.connect("t1", after="1")) == []
     stream = await runner.run(agent_with(), make_input("t1", "r2"), scope=BOB)
     assert [event.seq async for event in stream] == [2, 3]
@@ -129,14 +129,14 @@ async def test_a_first_run_that_leaves_nothing_leaves_the_thread_to_anybody(
     await refused(runner, "t1", "r3", owner)
 
 
-async def test_a_later_run_that_leaves_nothing_leaves_the_thread_its_scope(runner: AgentRunner) -> None:
+async def test_a_later_run_without_events_does_not_change_the_scope(runner: AgentRunner) -> None:
     await run_whole(runner, "t1", "r1", ALICE)
     await collect(await runner.run(failing_at_once, make_input("t1", "r2"), scope=ALICE))
     await refused(runner, "t1", "r3", BOB)
     assert (await runner.threads.get("t1")).scope == ALICE
 
 
-async def test_a_name_does_not_outlive_a_first_run_that_leaves_nothing(runner: AgentRunner) -> None:
+async def test_a_name_is_dropped_with_a_first_run_without_events(runner: AgentRunner) -> None:
     reached, go = asyncio.Event(), asyncio.Event()
 
     async def silent(_: Any) -> Any:
@@ -156,7 +156,7 @@ async def test_a_name_does_not_outlive_a_first_run_that_leaves_nothing(runner: A
     assert (thread.name, thread.archived, thread.agent_id) == (None, False, None)
 
 
-async def test_deleted_it_is_free_for_another_scope(runner: AgentRunner) -> None:
+async def test_a_deleted_thread_is_free_for_another_scope(runner: AgentRunner) -> None:
     await run_whole(runner, "t1", "r1", ALICE)
     await runner.threads.delete("t1")
     await run_whole(runner, "t1", "r1", BOB)
@@ -164,7 +164,7 @@ async def test_deleted_it_is_free_for_another_scope(runner: AgentRunner) -> None
     await refused(runner, "t1", "r2", ALICE)
 
 
-async def test_of_two_scopes_that_start_at_once_one_wins(runner: AgentRunner) -> None:
+async def test_one_of_two_scopes_that_start_at_once_wins(runner: AgentRunner) -> None:
     for n in range(20):
         outcomes = await asyncio.gather(
             *(runner.run(agent_with(), make_input(f"t{n}", f"{scope}{n}"), scope=scope) for scope in (ALICE, BOB)),
@@ -177,7 +177,7 @@ async def test_of_two_scopes_that_start_at_once_one_wins(runner: AgentRunner) ->
 
 
 @pytest.mark.parametrize("scope", ["", "x" * 1025, "ü" * 513, "\ud800"])
-async def test_a_scope_that_is_refused(runner: AgentRunner, scope: str) -> None:
+async def test_an_invalid_scope_is_refused(runner: AgentRunner, scope: str) -> None:
     with pytest.raises(InvalidInput):
         await runner.run(agent_with(), make_input("t1", "r1"), scope=scope)
     with pytest.raises(ThreadNotFound):
@@ -198,7 +198,7 @@ async def test_a_scope_with_a_nul_is_a_scope_or_refused(runner: AgentRunner) -> 
     try:
         await run_whole(runner, "t2", "r2", "a\0b")
     except InvalidInput:
-        # PostgreSQL has no text with one.
+        # PostgreSQL cannot store text with a NUL.
         assert await names(runner) == {"t1"}
     else:
         assert (await runner.threads.get("t2")).scope == "a\0b"

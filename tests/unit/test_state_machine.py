@@ -1,4 +1,4 @@
-"""A thread's whole life in random order against a small model, on both stores."""
+"""Random actions on a thread are compared with a small model of it, on both stores."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ SETTINGS = settings(
 
 
 class Agent:
-    """Yields what it is handed; an exception is raised."""
+    """An agent that yields what it is given, and raises an exception that it is given."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue = asyncio.Queue()
@@ -40,7 +40,7 @@ class Agent:
 
 
 class Reader:
-    """Collects a stream; `behind` is how many of the thread's raw events it began after, if it began exactly there."""
+    """Collects a stream that began exactly after `behind` of the thread's raw events, or anywhere for `None`."""
 
     def __init__(self, stream: agentrunner.EventStream, behind: int | None) -> None:
         self.events: list[agentrunner.Event] = []
@@ -112,7 +112,7 @@ class Thread(RuleBasedStateMachine):
         self.readers = []
         agentrunner.verify(self.raw)
 
-    # The moves
+    # Actions
 
     @precondition(lambda self: self.agent is None)
     @rule(news=st.integers(0, 2))
@@ -225,7 +225,7 @@ class Thread(RuleBasedStateMachine):
         self.runner = self.make()
         self.early = await self.runner.connect("t", str(len(self.raw)))
 
-    # What always holds
+    # Invariants
 
     @precondition(lambda self: self.agent is not None)
     @rule()

@@ -1,4 +1,4 @@
-"""Long compacted forms come in parts, the same ones whatever is still held of them."""
+"""Long compacted runs come in slices, whether they are still cached or not."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ async def pages(stream: EventStream) -> list[bytes]:
 
 
 def forget(runner: AgentRunner) -> None:
-    """Let go of the forms held, as when others are read."""
+    """Empty the cache, as it happens when other long runs are read."""
     runner._cache._runs.clear()
     runner._cache._bytes = 0
 
 
-async def test_a_long_stored_run_comes_in_parts(runner: AgentRunner) -> None:
+async def test_a_long_stored_run_comes_in_slices(runner: AgentRunner) -> None:
     stream = await runner.run(agent_with(*LONG_TEXT), make_input("t1", "r1"))
     async for _ in stream.frames():
         pass
@@ -42,7 +42,7 @@ async def test_a_long_stored_run_comes_in_parts(runner: AgentRunner) -> None:
     assert len(events) == 3 * LENGTH + 2
     last_seq = events[-1].seq
     assert [event.cursor for event in events] == [f"{last_seq}.{n}" for n in range(len(events))]
-    # From a cursor in the middle it is the rest of the same.
+    # A cursor in the middle returns the rest of the same events.
     rest = [event async for event in await runner.connect("t1", after=events[1000].cursor)]
     assert [bytes(event) for event in rest] == [bytes(event) for event in events[1001:]]
 
@@ -69,7 +69,7 @@ async def test_a_late_reader_of_a_long_live_run(runner: AgentRunner, held: bool)
     assert whole[0].count(b"\ndata: ") == 3 * LENGTH + 5
 
 
-async def test_who_joins_a_little_later_is_given_the_form_that_is_there(runner: AgentRunner) -> None:
+async def test_a_reader_that_joins_later_shares_the_compacted_run(runner: AgentRunner) -> None:
     gate = Gate(LONG_TEXT)
     await runner.run(gate.run, make_input("t1", "r1"))
     await gate.reached.wait()
@@ -98,14 +98,14 @@ async def rest_of(reader: Any) -> list[bytes]:
     return [part async for part in reader]
 
 
-def test_what_is_bytes_is_bounded() -> None:
-    forms = CompactedCache(max_bytes=1000)
+def test_the_cache_is_bounded() -> None:
+    cache = CompactedCache(max_bytes=1000)
     for n in range(10):
-        forms.put(("t", "history", n, 0), Frames(b"x" * 400))
-    assert forms._bytes == 800
-    assert [key[2] for key in forms._runs] == [8, 9]
-    assert forms.get(("t", "history", 8, 0)) is not None
-    forms.put(("t", "history", 8, 0), Frames(b"x" * 500))
-    forms.put(("t", "history", 10, 0), Frames(b"x" * 5000))
-    assert [key[2] for key in forms._runs] == [10]
-    assert forms._bytes == 5000
+        cache.put(("t", "history", n, 0), Frames(b"x" * 400))
+    assert cache._bytes == 800
+    assert [key[2] for key in cache._runs] == [8, 9]
+    assert cache.get(("t", "history", 8, 0)) is not None
+    cache.put(("t", "history", 8, 0), Frames(b"x" * 500))
+    cache.put(("t", "history", 10, 0), Frames(b"x" * 5000))
+    assert [key[2] for key in cache._runs] == [10]
+    assert cache._bytes == 5000

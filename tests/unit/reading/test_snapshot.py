@@ -1,4 +1,4 @@
-"""`connect(known=)`: a reader that comes back with its messages."""
+"""`connect(known=)`: a reader that reconnects with its messages."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RESULT = {"type": "TOOL_CALL_RESULT", "messageId": "x", "toolCallId": "c", "cont
 OWN: dict[str, Any] = {"id": "own", "role": "user", "content": "and?"}
 
 
-async def test_a_message_only_the_reader_has_stays_where_others_were_moved(runner: AgentRunner) -> None:
-    # The result is put behind its call: whoever held the text already has it in another place.
+async def test_a_message_that_only_the_reader_has_keeps_its_place(runner: AgentRunner) -> None:
+    # The snapshot puts the result after its call; a reader that had the text before has it in another place.
     whole = await collect(
         await runner.run(agent_with(*CALL, *text_message("m", "hello"), RESULT), make_input("t", "r"))
     )
@@ -37,11 +37,11 @@ async def taken_up(runner: AgentRunner, known: list[Any]) -> list[dict[str, Any]
     return fold(await collect(await runner.connect("t", known=known))).messages
 
 
-async def test_it_can_be_read_event_by_event(runner: AgentRunner) -> None:
+async def test_a_snapshot_can_be_read_event_by_event(runner: AgentRunner) -> None:
     await collect(await runner.run(agent_with(*text_message("m", "hello")), make_input("t", "r", ["hi"])))
     events = [event async for event in await runner.connect("t", known=[OWN])]
     assert [event.type for event in events] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
-    # A reader that got but a part begins again: only the last event can be gone on behind.
+    # Only the last event has a cursor, so a reader that got a part of the snapshot starts again.
     assert [event.cursor is None for event in events] == [True, True, False]
     assert [event async for event in await runner.connect("t", events[-1].cursor)] == []
 

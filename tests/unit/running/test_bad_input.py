@@ -92,7 +92,7 @@ async def test_an_id_of_one_kib_is_not_too_long(runner: AgentRunner, name: str) 
 @pytest.mark.parametrize(
     "cursor", ["", ".", "1.", ".1", "1.2.3", "-1", " 1", "1e3", "٣", "9" * 40, "\0", "\ud800", "1\n2"]
 )
-async def test_a_cursor_that_is_none_is_refused(runner: AgentRunner, cursor: str) -> None:
+async def test_an_invalid_cursor_is_refused(runner: AgentRunner, cursor: str) -> None:
     await collect(await runner.run(agent_with(), make_input()))
     with pytest.raises(InvalidCursor):
         await runner.connect("t1", after=cursor)
@@ -200,7 +200,7 @@ async def test_an_event_out_of_sequence_ends_the_run_with_the_rule(
     await collect(await runner.run(agent_with(), make_input(run="r2")))
 
 
-async def test_what_is_no_agent_ends_the_run(runner: AgentRunner, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_agent_without_an_iterator_ends_the_run(runner: AgentRunner, caplog: pytest.LogCaptureFixture) -> None:
     for n, agent in enumerate([lambda _: 7, lambda _: [run_started()], object()]):
         events = await collect(await runner.run(agent, make_input(run=f"r{n}")))
         assert event_types(events) == ["RUN_ERROR"]

@@ -32,7 +32,7 @@ def test_reject(go, make):
     go(main())
 
 
-def test_supersede_keeps_what_was_said(go, make):
+def test_supersede_keeps_the_events_of_the_stopped_run(go, make):
     async def main():
         async with make(on_concurrent_run="supersede") as runner:
             waiting = Waiting()
@@ -47,7 +47,7 @@ def test_supersede_keeps_what_was_said(go, make):
     go(main())
 
 
-def test_waiters_are_served_in_order_and_may_leave(go, make):
+def test_waiting_runs_start_in_order_and_may_be_cancelled(go, make):
     async def main():
         order = []
 
@@ -110,7 +110,7 @@ def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, m
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
-def test_an_agent_may_be_quiet_for_longer_than_the_lease(kind, tmp_path, monkeypatch):
+def test_an_agent_may_be_silent_for_longer_than_the_lease(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("agentrunner.running.maintenance.RECOVERY_POLL_SECONDS", 0.01)
     monkeypatch.setattr("agentrunner.running.maintenance.STOP_POLL_SECONDS", 0.01)
 

@@ -1,4 +1,4 @@
-"""A runner that is about to close gives its runs their time, and takes no more."""
+"""A draining runner lets its live runs end and refuses new ones."""
 
 from __future__ import annotations
 

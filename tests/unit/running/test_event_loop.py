@@ -47,7 +47,7 @@ def test_each_loop_runs_stops_and_replays(go, make):
     go(main())
 
 
-def test_current_run_is_known_inside_only(go, make):
+def test_current_run_raises_outside_a_run(go, make):
     async def main():
         found = []
 
@@ -75,7 +75,7 @@ def left_behind() -> tuple[set[int], int, int]:
 
 def test_closing_leaves_nothing(go, make):
     async def main():
-        await asyncio.to_thread(int)  # the pool has its thread before anything is counted
+        await asyncio.to_thread(int)  # starts the thread of the pool before threads are counted
         await use()
         gc.collect()
         tasks, before = asyncio.all_tasks(), left_behind()
@@ -85,7 +85,7 @@ def test_closing_leaves_nothing(go, make):
         after = left_behind()
         assert asyncio.all_tasks() == tasks
         assert len(after[0]) <= len(before[0])
-        # The loop's own pool may have grown: its threads are the ones Python knows.
+        # Only threads that Python knows may be new: the pool of the loop may have grown.
         assert after[1] - after[2] == before[1] - before[2]
 
     async def use():
@@ -115,7 +115,7 @@ def test_an_unclosed_runner_warns(go, make):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del runner, task
-            await asyncio.sleep(0)  # the loop lets go of what it called last
+            await asyncio.sleep(0)  # the loop drops its reference to the last callback
             gc.collect()
         assert [str(found.message).startswith("unclosed") for found in caught] == [True]
         assert caught[0].category is ResourceWarning
@@ -123,7 +123,7 @@ def test_an_unclosed_runner_warns(go, make):
     go(main())
 
 
-def test_a_run_goes_on_without_readers(go, make):
+def test_a_run_continues_without_readers(go, make):
     async def main():
         async with make() as runner:
             waiting = Waiting()
@@ -157,7 +157,7 @@ def test_a_thousand_readers_get_everything(go, make):
 
 
 class Watchdog:
-    """Measures by how much the loop is late."""
+    """Measures how late the event loop is."""
 
     EVERY = 0.001
 
@@ -200,10 +200,10 @@ def test_nothing_blocks_the_loop(kind, tmp_path):
                     counts = await asyncio.gather(*map(count, [*readers, await runner.connect("long")]))
                 assert counts == [200_003, 200_003, 200_003, 5_000]
                 worst.append(watchdog.p99())
-            # 5 ms is the aim, and 3 to 4.5 measured on two quiet cores; twice that leaves room for others' work.
+            # The goal is 5 ms, and two idle cores take 3 to 4.5; twice the goal leaves room for other processes.
             assert statistics.median(worst) <= 0.010, worst
 
-    # A full collection of Python's garbage takes 10 ms and more by itself, whoever is at work.
+    # A full garbage collection by itself takes 10 ms or more.
     gc.disable()
     try:
         asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Finished runs are removed in their time, a thread's oldest first, and what is left is whole."""
+"""Retention removes a thread's oldest runs first, and the rest stays a complete chain."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_max_runs(runner_factory: Callable[..., AgentRunner]) -> None:
     messages = await runner.threads.messages("t1")
     assert [message["id"] for message in messages] == ["u3", "m3", "u4", "m4"]
     assert (await runner.threads.get("t2")).runs == 1
-    # What a client still has of the removed runs it may bring again.
+    # A client may send the messages of removed runs again.
     await collect(await runner.run(agent_with(), make_input("t1", "r5", ["u0", "u4", "u5"])))
     await until(pruned)
     assert "u0" in [message["id"] for message in await runner.threads.messages("t1")]
@@ -70,12 +70,12 @@ async def test_max_age(runner_factory: Callable[..., AgentRunner]) -> None:
         return not await runner.threads.list()
 
     await until(nothing_left)
-    # The ids are free again, and the place of the next run is behind what was.
+    # The ids are free again, and sequence numbers continue after the removed runs.
     stream = await runner.run(agent_with(), make_input("t2", "live"))
     assert event_types(await collect(stream)) == ["RUN_STARTED", "RUN_FINISHED"]
 
 
 @pytest.mark.parametrize("wrong", [{"max_age": -1}, {"max_age": float("nan")}, {"max_runs": 0}, {"max_runs": 1.5}])
-def test_what_is_no_retention(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="is a"):
+def test_an_invalid_retention_raises_value_error(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be a"):
         Retention(**wrong)

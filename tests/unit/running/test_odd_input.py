@@ -27,13 +27,13 @@ ODD = [
 ]  # fmt: skip
 
 
-async def test_an_id_with_a_nul_is_kept_or_refused(runner: AgentRunner) -> None:
+async def test_an_id_with_a_nul_character_is_kept_or_refused(runner: AgentRunner) -> None:
     odd = "nul\0id"
     for given in (make_input(odd, "r1"), make_input("t", odd), make_input("m", "r2", messages=[odd])):
         try:
             await collect(await runner.run(agent_with(), given))
         except InvalidInput:
-            # PostgreSQL has no text with one.
+            # PostgreSQL cannot store text with a NUL.
             assert given["threadId"] not in {thread.thread_id for thread in await runner.threads.list()}
         else:
             started = (await runner.threads.events(given["threadId"]))[0].to_dict()

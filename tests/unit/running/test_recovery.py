@@ -1,4 +1,4 @@
-"""What a runner asks of its store to take over what others left behind."""
+"""A runner recovers threads of dead processes with few requests to its store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-async def test_of_many_refused_at_once_each_asks_once(runner_factory: Callable[..., AgentRunner]) -> None:
+async def test_many_refused_runs_each_claim_once(runner_factory: Callable[..., AgentRunner]) -> None:
     runner = runner_factory()
     store = await runner.opened()
     gate = Gate()

@@ -1,4 +1,4 @@
-"""The figures of a runner: each is exactly what happened."""
+"""The counters of a runner are exact."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_how_runs_end(runner: AgentRunner) -> None:
     assert runner.stats.runs_active == 0
 
 
-async def test_a_run_that_was_refused_is_none(runner: AgentRunner) -> None:
+async def test_a_refused_run_is_not_counted(runner: AgentRunner) -> None:
     gate = Gate()
     stream = await runner.run(gate, make_input("t1", "r1"))
     await gate.reached.wait()
@@ -76,7 +76,7 @@ async def test_a_run_that_was_refused_is_none(runner: AgentRunner) -> None:
     assert ended(runner) == (1, 0, 0)
 
 
-async def test_runs_that_closing_ends(runner: AgentRunner) -> None:
+async def test_runs_ended_by_closing_count_as_failed(runner: AgentRunner) -> None:
     gate = Gate()
     await runner.run(gate, make_input("t1", "r1"))
     await gate.reached.wait()
@@ -91,12 +91,12 @@ async def test_events_and_commits(runner: AgentRunner) -> None:
     assert stats.events == len(whole) == 7
     assert 1 <= stats.commits <= 7
     check_commits(stats)
-    # Chunks are counted as what they stand for, and what is left open is closed and counted.
+    # Chunks count as the events they are expanded to; so do the ends of what was left open.
     chunk = {"type": "TEXT_MESSAGE_CHUNK", "messageId": "n", "delta": "x"}
     more = await collect(await runner.run(scripted_agent([run_started("t1", "r2"), chunk]), make_input("t1", "r2")))
     assert stats.events == 7 + len(more)
     check_commits(stats)
-    # Reading is not recording.
+    # Reading records nothing.
     before = stats.events, stats.commits
     await collect(await runner.connect("t1"))
     assert (stats.events, stats.commits) == before
@@ -118,7 +118,7 @@ async def test_what_could_not_be_committed_is_not_counted(runner: AgentRunner, m
     ("seconds", "bucket"),
     [(0.0, 0), (0.0005, 0), (0.00051, 1), (0.001, 1), (0.03, 6), (1.0, 10), (1.01, 11), (1e9, 11)],
 )
-def test_the_class_of_a_commit(seconds: float, bucket: int) -> None:
+def test_the_bucket_of_a_commit(seconds: float, bucket: int) -> None:
     stats = Stats({})
     stats.count_commit(3, seconds)
     stats.count_commit(4, seconds)
@@ -136,7 +136,7 @@ async def test_readers_are_counted_while_the_run_is_live(runner: AgentRunner) ->
     assert runner.stats.readers == 10
     del streams[5:]
     assert runner.stats.readers == 5
-    # One that is being waited on, and is cut off.
+    # A reader that waits for an event and is cancelled.
     reading = asyncio.create_task(collect(streams.pop()))
     while not runner._table.live_runs["t1"]._waiters:
         await asyncio.sleep(0)
@@ -147,7 +147,7 @@ async def test_readers_are_counted_while_the_run_is_live(runner: AgentRunner) ->
     while runner.stats.readers > 4:
         await asyncio.sleep(0)
     assert runner.stats.readers == 4
-    # One that is left early.
+    # A reader that leaves early.
     async for _ in streams.pop():
         break
     while runner.stats.readers > 3:
@@ -160,7 +160,7 @@ async def test_readers_are_counted_while_the_run_is_live(runner: AgentRunner) ->
     assert runner.stats.readers == 0
 
 
-async def test_a_snapshot_is_no_reader(runner: AgentRunner) -> None:
+async def test_a_snapshot_does_not_count_as_a_reader(runner: AgentRunner) -> None:
     gate = Gate()
     stream = await runner.run(gate, make_input("t1", "r1"))
     await gate.reached.wait()
@@ -170,7 +170,7 @@ async def test_a_snapshot_is_no_reader(runner: AgentRunner) -> None:
     await collect(stream)
 
 
-async def test_a_lease_that_is_lost(runner: AgentRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_lease_is_counted(runner: AgentRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(after=text_message("m", "x"))
     stream = await runner.run(gate, make_input("t1", "r1"))
     await gate.reached.wait()
@@ -202,12 +202,12 @@ async def test_a_run_of_another_process_is_followed_and_recovered(tmp_path: Path
             other.wait()
             assert (await collect(streams[0]))[-1]["code"] == "INTERRUPTED"
             assert stats.recoveries == 1
-            # It was not started here; its end was written here: the message closed, and the error.
+            # The run was started elsewhere, but its last two events were written here.
             assert (stats.runs_started, ended(runner)) == (0, (0, 0, 0))
             assert (stats.events, stats.commits, stats.readers) == (2, 1, 0)
 
 
-async def test_nobody_follows_when_the_last_reader_is_gone(tmp_path: Path) -> None:
+async def test_a_run_is_no_longer_followed_after_its_last_reader_left(tmp_path: Path) -> None:
     with peer("runs", tmp_path / "threads.db", "10") as other:
         assert told(other, "run t1 r1")
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:

@@ -16,12 +16,12 @@ def exported():
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    # A process has one for good; no other test looks at spans.
+    # A process can set only one provider; no other test looks at spans.
     trace.set_tracer_provider(provider)
     return exporter
 
 
-async def test_a_run_is_a_span_under_the_caller_s_and_over_the_agent_s(runner, exported):
+async def test_the_span_of_a_run_is_between_those_of_caller_and_agent(runner, exported):
     exported.clear()
     tracer = trace.get_tracer("test")
 
