@@ -46,12 +46,12 @@ def make_run_input(run_id: str) -> dict[str, Any]:
 
 def kill_at_write(store: Any, at: int, when: str) -> Any:
     """Make a store kill the process at a write."""
-    write, left = store.write, at
+    write, writes_left = store.write, at
 
     async def write_or_die(changes: Any, claim: Any = None) -> Any:
-        nonlocal left
-        left -= 1
-        is_last = left == 0
+        nonlocal writes_left
+        writes_left -= 1
+        is_last = writes_left == 0
         if is_last and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         versions = await write(changes, claim)

@@ -136,17 +136,21 @@ async def test_a_crash_at_any_write(at: int, after: bool, idempotent: bool) -> N
         assert without_reasoning(session.messages) == without_reasoning(await runner.threads.messages("t1"))
     assert session.outcome == Completed("all done")
     assert all(tools.ran[call] == ran_before[call] == 1 for call in finished_calls)
-    lost = [
+    unknown_calls = [
         m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN_OUTCOME)
     ]
     if idempotent:
-        assert not lost
+        assert not unknown_calls
         assert all(len(keys) == 1 for keys in tools.keys.values())
     else:
         assert max(tools.ran.values()) == 1
-        assert not set(lost) & set(finished_calls)
-    kept = [message for message in messages_without_ids(session) if message.get("toolCallId") not in lost]
-    assert kept == [message for message in messages_without_ids(reference) if message.get("toolCallId") not in lost]
+        assert not set(unknown_calls) & set(finished_calls)
+    known_messages = [
+        message for message in messages_without_ids(session) if message.get("toolCallId") not in unknown_calls
+    ]
+    assert known_messages == [
+        message for message in messages_without_ids(reference) if message.get("toolCallId") not in unknown_calls
+    ]
 
 
 @pytest.mark.parametrize("number", range(1, 12))

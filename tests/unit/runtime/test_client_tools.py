@@ -170,7 +170,7 @@ async def test_messages_of_other_agents_in_the_thread() -> None:
         {"id": "4", "role": "assistant", "toolCalls": [without_result, with_result]},
         "5",
         {"id": "6", "role": "tool", "toolCallId": "x", "content": "bar"},
-        {"id": "7", "role": "tool", "toolCallId": "z", "content": "nobody asked"},
+        {"id": "7", "role": "tool", "toolCallId": "z", "content": "no such call"},
         {"id": "8", "role": "activity", "activityType": "PLAN", "content": {}},
         {"id": "9", "role": "assistant", "toolCalls": [without_result]},
     ]

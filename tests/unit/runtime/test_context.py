@@ -57,8 +57,8 @@ def histories(draw: st.DrawFn, broken: bool = True) -> list[dict[str, Any]]:
                 keys[-1] = "c0"
             history.append(make_calls(*keys, content=draw(st.sampled_from([None, "", text])), number=number))
             result_count = draw(st.integers(0, len(keys) - 1)) if kind == "open" else len(keys)
-            for place, key in enumerate(draw(st.permutations(keys))[:result_count]):
-                history.append(make_result(key, draw(_texts), number * 10 + place))
+            for index, key in enumerate(draw(st.permutations(keys))[:result_count]):
+                history.append(make_result(key, draw(_texts), number * 10 + index))
         elif kind == "orphan":
             history.append(make_result(f"unknown{number}", text, number))
         elif kind == "activity":
@@ -109,42 +109,42 @@ def assert_valid(messages: list[dict[str, Any]]) -> None:
 @given(managers, histories())
 def test_a_trimmed_history_is_valid_and_fits(manager: ContextWindowManager, history: list[dict[str, Any]]) -> None:
     before = copy.deepcopy(history)
-    left = trim(manager, history)
+    trimmed = trim(manager, history)
     assert history == before, "the arguments are not changed"
-    if left is None:
+    if trimmed is None:
         return
-    assert_valid(left)
-    assert len(left) <= (manager.max_messages or 0)
-    assert manager.max_tokens is None or manager.tokens(left, [TOOL]) <= manager.max_tokens
+    assert_valid(trimmed)
+    assert len(trimmed) <= (manager.max_messages or 0)
+    assert manager.max_tokens is None or manager.tokens(trimmed, [TOOL]) <= manager.max_tokens
     prompts = [message for message in history if message["role"] in ("system", "developer")]
-    assert [message for message in left if message["role"] in ("system", "developer")] == prompts
+    assert [message for message in trimmed if message["role"] in ("system", "developer")] == prompts
     newest = [message for message in history if message["role"] == "user"][-1:]
-    assert all(message in left for message in newest)
-    assert manager.trim(left, [TOOL]) == left
+    assert all(message in trimmed for message in newest)
+    assert manager.trim(trimmed, [TOOL]) == trimmed
     # The messages keep their order and content, except that calls without results are removed.
-    places = [next(n for n, original in enumerate(history) if original["id"] == message["id"]) for message in left]
-    turns = [place for place, message in zip(places, left, strict=True) if message["role"] != "tool"]
+    indexes = [next(n for n, original in enumerate(history) if original["id"] == message["id"]) for message in trimmed]
+    turns = [index for index, message in zip(indexes, trimmed, strict=True) if message["role"] != "tool"]
     assert turns == sorted(turns)
-    for place, message in zip(places, left, strict=True):
-        assert {**message, "toolCalls": 0} == {**history[place], "toolCalls": 0}
+    for index, message in zip(indexes, trimmed, strict=True):
+        assert {**message, "toolCalls": 0} == {**history[index], "toolCalls": 0}
 
 
 @given(managers, histories(broken=False))
 def test_the_oldest_messages_are_dropped(manager: ContextWindowManager, history: list[dict[str, Any]]) -> None:
-    left = trim(manager, history)
-    if left is None:
+    trimmed = trim(manager, history)
+    if trimmed is None:
         return
     relevant = [message for message in history if message["role"] != "activity"]
-    kept, users = set(list_ids(left)), [message["id"] for message in relevant if message["role"] == "user"]
-    dropped = [number for number, message in enumerate(relevant) if message["id"] not in kept]
+    kept_ids, users = set(list_ids(trimmed)), [message["id"] for message in relevant if message["role"] == "user"]
+    dropped = [number for number, message in enumerate(relevant) if message["id"] not in kept_ids]
     if not dropped:
         return
     required = {message["id"] for message in relevant if message["role"] in ("system", "developer")} | set(users[-1:])
-    assert all(message["id"] in required for message in relevant[: dropped[-1]] if message["id"] in kept), (
+    assert all(message["id"] in required for message in relevant[: dropped[-1]] if message["id"] in kept_ids), (
         "there is a gap"
     )
-    talk = [message for message in left if message["role"] not in ("system", "developer")]
-    assert not users or talk[0]["role"] == "user"
+    conversation = [message for message in trimmed if message["role"] not in ("system", "developer")]
+    assert not users or conversation[0]["role"] == "user"
 
 
 @given(histories(), st.integers(1, 160), st.integers(0, 60), st.booleans())
@@ -164,9 +164,9 @@ def test_a_larger_window_keeps_at_least_as_much(
 @given(histories(broken=False))
 def test_a_history_that_fits_is_unchanged(history: list[dict[str, Any]]) -> None:
     relevant = [message for message in history if message["role"] != "activity"]
-    left = ContextWindowManager(max_messages=100).trim(history)
-    assert sorted(list_ids(left)) == sorted(list_ids(relevant))
-    assert all(any(message is original for original in history) for message in left)
+    trimmed = ContextWindowManager(max_messages=100).trim(history)
+    assert sorted(list_ids(trimmed)) == sorted(list_ids(relevant))
+    assert all(any(message is original for original in history) for message in trimmed)
 
 
 # Single cases
@@ -185,15 +185,15 @@ LONG = [
 
 
 @pytest.mark.parametrize(
-    ("room", "left"),
+    ("max_messages", "kept_ids"),
     [
         (9, ["m0", "m1", "m2", "r2a", "r2b", "m3", "m4", "m5", "r5c"]),
         (8, ["m0", "m4", "m5", "r5c"]),
         (4, ["m0", "m4", "m5", "r5c"]),
     ],
 )
-def test_trimming_by_number_of_messages(room: int, left: list[str]) -> None:
-    assert list_ids(ContextWindowManager(max_messages=room).trim(LONG)) == left
+def test_trimming_by_number_of_messages(max_messages: int, kept_ids: list[str]) -> None:
+    assert list_ids(ContextWindowManager(max_messages=max_messages).trim(LONG)) == kept_ids
 
 
 def test_required_messages_that_do_not_fit_raise() -> None:

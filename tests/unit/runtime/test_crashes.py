@@ -148,19 +148,21 @@ async def check(script: Any, plan: list[tuple[int, bool]], idempotent: bool, sto
     reference = await Conversation(script, CrashingStore(other), Tools(idempotent), []).complete()
     conversation = Conversation(script, CrashingStore(store), Tools(idempotent), list(plan))
     session = await conversation.complete()
-    lost = {
+    unknown_calls = {
         m["toolCallId"] for m in session.messages if m["role"] == "tool" and m["content"].startswith(UNKNOWN_OUTCOME)
     }
     for call, times in conversation.finished.items():
         assert conversation.tools.ran[call] == times
-        assert call not in lost
+        assert call not in unknown_calls
     if idempotent:
-        assert not lost
+        assert not unknown_calls
         assert len(conversation.tools.keys) == len(conversation.tools.ran)
     else:
         assert all(times == 1 for times in conversation.tools.ran.values())
-    messages = [message for message in messages_without_ids(session) if message.get("toolCallId") not in lost]
-    assert messages == [message for message in messages_without_ids(reference) if message.get("toolCallId") not in lost]
+    messages = [message for message in messages_without_ids(session) if message.get("toolCallId") not in unknown_calls]
+    assert messages == [
+        message for message in messages_without_ids(reference) if message.get("toolCallId") not in unknown_calls
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -59,9 +59,11 @@ async def test_the_thread_continues_after_a_waiting_run_was_cancelled() -> None:
         assert seen == {message["id"]: message for message in session.messages}
 
 
-@pytest.mark.parametrize(("retention", "left"), [(RecordRetention(max_age=5), 1), (RecordRetention(max_age=60), 6)])
+@pytest.mark.parametrize(
+    ("retention", "remaining"), [(RecordRetention(max_age=5), 1), (RecordRetention(max_age=60), 6)]
+)
 async def test_old_checkpoints_are_pruned_except_the_last(
-    retention: RecordRetention, left: int, monkeypatch: pytest.MonkeyPatch
+    retention: RecordRetention, remaining: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = now_ms()
     monkeypatch.setattr("agentrunner.harness.retention.now_ms", lambda: now + 30_000)
@@ -73,7 +75,7 @@ async def test_old_checkpoints_are_pruned_except_the_last(
         await harness.resume(thread_id="t1", decision="approve")
         store = await runner.opened()
         await harness.prune()
-        assert len(await store.records("checkpoint", "t1", None, 100)) == left
+        assert len(await store.records("checkpoint", "t1", None, 100)) == remaining
         assert (await harness.run("thanks", thread_id="t1")).content == "you are welcome"
         await harness.restart_conversation("t1")
         assert await store.records("session", "t1", None, 100) == []
