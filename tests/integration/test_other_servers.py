@@ -1,4 +1,4 @@
-"""The app under another server, and inside another app."""
+"""The app run by Hypercorn, and mounted in a FastAPI app."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def listens(host: str, port: int) -> bool:
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
-async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callable[..., AgentRunner]) -> None:
+async def test_hypercorn_can_serve_the_app(version: str, memory_factory: Callable[..., AgentRunner]) -> None:
     from hypercorn.asyncio import serve as run_hypercorn
     from hypercorn.config import Config
 
@@ -41,7 +41,7 @@ async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callabl
     config.bind, config.loglevel, config.graceful_timeout = ["127.0.0.1:0"], "WARNING", 1
     (listening,) = config.create_sockets().insecure_sockets
     host, port = listening.getsockname()
-    # Hypercorn closes what it is given by number; it has a copy.
+    # Hypercorn closes the descriptor that it is given, so it gets a copy.
     config.bind = [f"fd://{listening.dup().detach()}"]
     listening.close()
     ending = asyncio.Event()
@@ -61,7 +61,7 @@ async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callabl
                 async for piece in stream.aiter_bytes():
                     if b"first" in piece:
                         break
-            # That one has left; the run goes on, and a second one reads it to its end.
+            # The first reader has left; the run continues, and a second reader reads it to its end.
             assert await runner.is_running("t")
             live = next(iter(runner._table.live_runs.values()))
             async with http.stream("POST", "/agent/default/connect", json=make_input("t", "r2")) as stream:
@@ -87,7 +87,7 @@ async def test_hypercorn_serves_it_as_well(version: str, memory_factory: Callabl
 
 
 @pytest.mark.parametrize(("mounted_at", "old_spelling"), [("/agents", False), ("/deep/down", True)])
-def test_inside_a_fastapi_app(mounted_at: str, old_spelling: bool) -> None:
+def test_mounted_in_a_fastapi_app(mounted_at: str, old_spelling: bool) -> None:
     from fastapi import FastAPI
 
     runner = InMemoryAgentRunner()
@@ -113,7 +113,7 @@ def test_inside_a_fastapi_app(mounted_at: str, old_spelling: bool) -> None:
     assert runner.is_closed
 
 
-async def test_a_lifespan_that_ends_ends_the_runs(memory_factory: Callable[..., AgentRunner]) -> None:
+async def test_the_end_of_the_lifespan_ends_the_runs(memory_factory: Callable[..., AgentRunner]) -> None:
     gate, runner = Gate(), memory_factory()
     app = create_app(runner, {"default": gate}, shutdown_seconds=0)
     async with app.lifespan(app):

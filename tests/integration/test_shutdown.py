@@ -1,4 +1,4 @@
-"""`agentrunner serve` when it is told to end, or killed."""
+"""`agentrunner serve` when it is stopped or killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def quick(input):
     yield finished(input)
 
 async def counting(input):
-    # Ends when a file named after its thread is there.
+    # Ends when a file with the name of its thread exists.
     yield started(input)
     yield {"type": "TEXT_MESSAGE_START", "messageId": input.run_id, "role": "assistant"}
     number = 0
@@ -71,7 +71,7 @@ agents = {"default": quick, "counting": counting, "bulky": bulky}
 
 
 class Process:
-    """`agentrunner serve` in a folder, its log kept in a file there."""
+    """`agentrunner serve` in a folder, with its log in a file there."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.log = folder / f"log-{time.monotonic_ns()}"
@@ -84,12 +84,12 @@ class Process:
                 cwd=folder, stderr=log, stdout=log,
             )  # fmt: skip
         wait(lambda: self.child.poll() is not None or b"running on http" in self.log.read_bytes())
-        found = re.search(r"running on (http://[\d.:]+)", self.log.read_text())
-        assert found, self.log.read_text()
-        self.http = httpx.Client(base_url=found[1], timeout=30)
+        match = re.search(r"running on (http://[\d.:]+)", self.log.read_text())
+        assert match, self.log.read_text()
+        self.http = httpx.Client(base_url=match[1], timeout=30)
 
     def logged(self) -> list[dict[str, Any]]:
-        """Every line of the log, each of which is a JSON object."""
+        """Return all lines of the log, each a JSON object."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         assert all({"asctime", "levelname", "name", "message"} <= line.keys() for line in lines)
         return lines
@@ -103,7 +103,7 @@ def wait(condition: Callable[[], Any], seconds: float = 120) -> None:
 
 
 class Reader(threading.Thread):
-    """A client that reads a stream to its end, when it may."""
+    """A client that reads a stream to its end, once it is allowed to."""
 
     def __init__(
         self, process: Process, agent: str, verb: str, thread: str, run: str = "look", after: str = ""
@@ -131,22 +131,22 @@ class Reader(threading.Thread):
 
     def frames(self) -> list[tuple[str, dict[str, Any]]]:
         assert self.failure is None, self.failure
-        found = []
+        frames = []
         for frame in self.data.decode().split("\n\n")[:-1]:
             cursor, data = frame.split("\n")
-            found.append((cursor.removeprefix("id: "), json.loads(data.removeprefix("data: "))))
-        return found
+            frames.append((cursor.removeprefix("id: "), json.loads(data.removeprefix("data: "))))
+        return frames
 
     def events(self) -> list[dict[str, Any]]:
         return [event for _, event in self.frames()]
 
 
-def said(events: list[dict[str, Any]]) -> str:
+def text_of(events: list[dict[str, Any]]) -> str:
     return "".join(event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")
 
 
-def stored(folder: Path, *threads: str) -> dict[str, list[dict[str, Any]]]:
-    """Reopen the file and give each thread's events."""
+def read_stored_events(folder: Path, *threads: str) -> dict[str, list[dict[str, Any]]]:
+    """Reopen the file and return the events of each thread."""
 
     async def read() -> dict[str, list[dict[str, Any]]]:
         async with SqliteAgentRunner(folder / "threads.db") as runner:
@@ -164,22 +164,22 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Callable[..., Process]]:
-    """Start servers in the folder; killed when the test ends, if they live still."""
-    made: list[Process] = []
+    """Return a function that starts servers in the folder; those left are killed at the end."""
+    processes: list[Process] = []
 
     def begin(*options: str) -> Process:
-        made.append(Process(folder, *options))
-        return made[-1]
+        processes.append(Process(folder, *options))
+        return processes[-1]
 
     yield begin
-    for process in made:
+    for process in processes:
         process.http.close()
         process.child.kill()
         process.child.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_told_to_end_lets_runs_end_and_tells_their_readers(
+def test_a_stopping_server_lets_runs_end_and_tells_their_readers(
     number: signal.Signals, folder: Path, start: Callable[..., Process]
 ) -> None:
     server = start("--shutdown-seconds", "1.5")
@@ -209,13 +209,13 @@ def test_a_server_that_is_told_to_end_lets_runs_end_and_tells_their_readers(
         assert int(refused.headers["retry-after"]) > 0
     (folder / "finishing").touch()
     (folder / "bulky").touch()
-    # What has been sent already can be read as well: nobody is cut off in the middle.
+    # A slow reader can read what has been sent already: its stream is not cut in the middle.
     readers["endless"].join()
     readers["bulky"].may_read.set()
     for reader in [*readers.values(), *late.values()]:
         reader.join()
     assert server.child.wait() == 0
-    # The grace of the runs, of the connections, and what a busy machine adds; without an end it would be for ever.
+    # The grace of the runs and of the connections, and what a busy machine adds.
     assert time.monotonic() - told_at < 1.5 + 5 + 30
 
     ends = {name: reader.events() for name, reader in readers.items()}
@@ -225,17 +225,17 @@ def test_a_server_that_is_told_to_end_lets_runs_end_and_tells_their_readers(
     assert [event.get("name") for event in ends["bulky"]] == [None, *map(str, range(160)), None]
     for name, reader in readers.items():
         assert [cursor for cursor, _ in reader.frames()] == [str(n + 1) for n in range(len(reader.frames()))], name
-    again = stored(folder, *readers)
+    again = read_stored_events(folder, *readers)
     for name, events in again.items():
-        assert said(events) == said(ends[name])
+        assert text_of(events) == text_of(ends[name])
         assert event_types(events)[-1] == event_types(ends[name])[-1]
     for name, reader in late.items():
-        assert said(reader.events()) == said(ends[name])
+        assert text_of(reader.events()) == text_of(ends[name])
         assert reader.events()[-1] == ends[name][-1]
     assert not [line for line in server.logged() if line["levelname"] in ("ERROR", "CRITICAL")]
 
 
-def test_a_second_interrupt_waits_for_nothing(folder: Path, start: Callable[..., Process]) -> None:
+def test_a_second_interrupt_ends_the_server_at_once(folder: Path, start: Callable[..., Process]) -> None:
     server = start("--shutdown-seconds", "600")
     reader = Reader(server, "counting", "run", "endless", "r1")
     reader.may_read.set()
@@ -245,13 +245,13 @@ def test_a_second_interrupt_waits_for_nothing(folder: Path, start: Callable[...,
     server.child.send_signal(signal.SIGINT)
     assert server.child.wait(timeout=120) == 0
     reader.join()
-    events = stored(folder, "endless")["endless"]
+    events = read_stored_events(folder, "endless")["endless"]
     assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "INTERRUPTED")
-    assert said(events) == said(reader.events())
+    assert text_of(events) == text_of(reader.events())
     assert not [line for line in server.logged() if line["levelname"] in ("ERROR", "CRITICAL")]
 
 
-def test_a_server_that_is_killed_is_right_again_when_it_is_started(folder: Path, start: Callable[..., Process]) -> None:
+def test_a_killed_server_is_repaired_when_it_is_started_again(folder: Path, start: Callable[..., Process]) -> None:
     server = start()
     done = Reader(server, "counting", "run", "done", "r0")
     (folder / "done").touch()
@@ -277,18 +277,18 @@ def test_a_server_that_is_killed_is_right_again_when_it_is_started(folder: Path,
     events = again.http.get("/threads/cut/events").json()["events"]
     assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "INTERRUPTED")
     for reader in readers:
-        # Nobody has seen what is not there.
-        assert said(events).startswith(said(reader.events()))
-    # A reader goes on where it was, by the cursor it has.
+        # No reader has seen an event that is not stored.
+        assert text_of(events).startswith(text_of(reader.events()))
+    # A reader resumes after its last cursor.
     seen = readers[0].frames()
     rest = Reader(again, "counting", "connect", "cut", after=seen[-1][0])
     rest.may_read.set()
     rest.join()
     assert rest.status == 200
-    assert said(readers[0].events() + rest.events()) == said(events)
+    assert text_of(readers[0].events() + rest.events()) == text_of(events)
     assert rest.events()[-1] == events[-1]
     assert [cursor for cursor, _ in seen + rest.frames()] == [str(n + 1) for n in range(len(seen) + len(rest.frames()))]
-    # And the thread is free.
+    # The thread accepts another run.
     (folder / "cut").touch()
     more = Reader(again, "counting", "run", "cut", "r2")
     more.may_read.set()
