@@ -44,16 +44,16 @@ async def hide_answered_interrupts(
     """Yield the frames of a source without the interrupts that have been answered since.
 
     A RUN_FINISHED whose interrupts are all answered loses its outcome. If the store has approvals, an interrupt is
-    answered when it is decided; otherwise, as for clients, when a later run has finished or is live, but not when that
-    failed. `follow` opens a source of the frames after a cursor.
+    answered when it is decided. Otherwise a later run answers it, as clients see it, if that run has finished or is
+    live; a failed run does not. `follow` opens a source of the frames after a cursor.
     """
-    question: bytes | None = None
+    interrupt_frame: bytes | None = None
     """Frame of the last interrupt, held back until it is known whether it is answered."""
-    held = bytearray()
+    held_back = bytearray()
     async with contextlib.aclosing(source.pages()) as pages:
         async for page in pages:
             data = bytes(page)
-            if question is None and b'"interrupt"' not in data:
+            if interrupt_frame is None and b'"interrupt"' not in data:
                 del data
                 yield page
                 # While it waits for the next page, a reader must not keep this one in memory.
@@ -64,23 +64,23 @@ async def hide_answered_interrupts(
             for frame in split_frames(data):
                 event = _read_run_event(frame)
                 if event is not None and event["type"] == "RUN_FINISHED":
-                    if question is not None:
-                        ready += replace_interrupts(question, []) + held
-                        question, held = None, bytearray()
+                    if interrupt_frame is not None:
+                        ready += replace_interrupts(interrupt_frame, []) + held_back
+                        interrupt_frame, held_back = None, bytearray()
                     if _has_interrupts(event):
-                        question = frame
+                        interrupt_frame = frame
                         continue
-                (ready if question is None else held).extend(frame)
-            if question is not None and (not source.is_replaying or len(held) > HELD_BACK_BYTES):
-                ready += await _hide_answered(question, bytes(held), source, store, follow) + held
-                question, held = None, bytearray()
+                (ready if interrupt_frame is None else held_back).extend(frame)
+            if interrupt_frame is not None and (not source.is_replaying or len(held_back) > HELD_BACK_BYTES):
+                ready += await _hide_answered(interrupt_frame, bytes(held_back), source, store, follow) + held_back
+                interrupt_frame, held_back = None, bytearray()
             if ready:
                 filtered = Frames(bytes(ready))
                 del data, ready
                 yield filtered
                 del filtered
-    if question is not None:
-        yield Frames(question + bytes(held))
+    if interrupt_frame is not None:
+        yield Frames(interrupt_frame + bytes(held_back))
 
 
 async def finish_answered_run(
@@ -88,10 +88,8 @@ async def finish_answered_run(
 ) -> AsyncGenerator[Frames, None]:
     """Yield the frames of a run with answers, and end its interrupts if it fails.
 
-    If the run fails although all is answered, the frames of a finished run follow.
-
-    For a client its interrupts are open until a run finishes, even if the answer has arrived, and meanwhile the client
-    starts no other run.
+    If the run fails although all is answered, the frames of a finished run follow. For a client its interrupts are open
+    until a run finishes, even if the answer has arrived, and meanwhile the client starts no other run.
     """
     has_failed = False
     async with contextlib.aclosing(pages):
@@ -108,14 +106,14 @@ async def finish_answered_run(
 
 
 async def _hide_answered(
-    question: bytes,
-    held: bytes,
+    interrupt_frame: bytes,
+    held_back: bytes,
     source: FrameSource,
     store: Store,
     follow: Callable[[str], Awaitable[FrameSource]],
 ) -> bytes:
     """Return the frame of a RUN_FINISHED with only those of its interrupts that are open."""
-    event = _read_event(question)
+    event = _read_event(interrupt_frame)
     interrupts = [each for each in event["outcome"].get("interrupts") or () if isinstance(each, dict)]
     try:
         still_open = await find_open_interrupts(store, str(event.get("runId")), interrupts)
@@ -124,12 +122,12 @@ async def _hide_answered(
         logger.exception("cannot read the approvals of run '%s'; its interrupts are offered", event.get("runId"))
         still_open = None
     if still_open is not None:
-        return replace_interrupts(question, still_open)
+        return replace_interrupts(interrupt_frame, still_open)
     if source.is_replaying:
-        is_answered = await _is_answered_later(question + held, follow)
+        is_answered = await _is_answered_later(interrupt_frame + held_back, follow)
     else:
-        is_answered = _ends_in_live_run(held)
-    return replace_interrupts(question, []) if is_answered else question
+        is_answered = _ends_in_live_run(held_back)
+    return replace_interrupts(interrupt_frame, []) if is_answered else interrupt_frame
 
 
 async def _is_answered_later(frames: bytes, follow: Callable[[str], Awaitable[FrameSource]]) -> bool:
