@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 
 class AppendsUnderAnyToken(MemoryStore):
-    caught_by = "test_a_claim_of_an_earlier_run_is_fenced"
+    caught_by = "test_a_claim_of_an_earlier_run_raises_LeaseLost"
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         self._threads[claim.thread_id].journals[-1].batches.append(batch)
 
 
 class FinishesUnderAnyToken(MemoryStore):
-    caught_by = "test_a_made_up_claim_is_fenced"
+    caught_by = "test_a_claim_with_another_token_raises_LeaseLost"
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await super().finish(self._threads.get_claim(claim.thread_id) or claim, recorder, stored)
 
 
 class RenewsAnything(MemoryStore):
-    caught_by = "test_an_ended_run_writes_no_more"
+    caught_by = "test_an_append_after_finish_raises_LeaseLost"
 
     async def renew(self, claims: list[Claim]) -> list[bool]:
         return [True for _ in claims]
 
 
 class LetsTwoWin(MemoryStore):
-    caught_by = "test_of_many_claims_at_once_one_wins"
+    caught_by = "test_of_many_claims_on_a_thread_exactly_one_wins"
 
     async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
         if self._threads.get_claim(thread_id):
@@ -55,7 +55,7 @@ class LetsTwoWin(MemoryStore):
 
 
 class UsesRunIdsAgain(MemoryStore):
-    caught_by = "test_a_run_id_is_used_once"
+    caught_by = "test_a_run_id_that_was_used_raises_RunAlreadyExists"
 
     async def claim(self, thread_id: str, run_id: str, *asked: Any) -> tuple[Claim, list[str]]:
         self._threads.thread_by_run.pop(run_id, None)
@@ -63,7 +63,7 @@ class UsesRunIdsAgain(MemoryStore):
 
 
 class LetsAnybodyIn(MemoryStore):
-    caught_by = "test_another_scopes_thread_is_not_found"
+    caught_by = "test_a_claim_on_another_scopes_thread_raises_ThreadNotFound"
 
     async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
         thread = self._threads.get(thread_id)
@@ -73,7 +73,7 @@ class LetsAnybodyIn(MemoryStore):
 class TellsOfOthersThreads(MemoryStore):
     """Looks whether a thread runs before it looks whose it is."""
 
-    caught_by = "test_another_scopes_live_thread_is_not_found"
+    caught_by = "test_a_claim_on_another_scopes_running_thread_raises_ThreadNotFound"
 
     async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
         if self._threads.get_claim(thread_id):
@@ -82,7 +82,7 @@ class TellsOfOthersThreads(MemoryStore):
 
 
 class KnowsNoMessages(MemoryStore):
-    caught_by = "test_known_message_ids_are_told"
+    caught_by = "test_a_claim_returns_the_message_ids_that_the_thread_has"
 
     async def claim(self, *asked: Any) -> tuple[Claim, list[str]]:
         claim, _ = await super().claim(*asked)
@@ -92,7 +92,7 @@ class KnowsNoMessages(MemoryStore):
 class KeepsAtTheEnd(MemoryStore):
     """Says a batch is kept while it only waits to be."""
 
-    caught_by = "test_what_is_appended_is_there"
+    caught_by = "test_what_was_appended_can_be_read_at_once"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -112,7 +112,7 @@ class KeepsAtTheEnd(MemoryStore):
 class EndsInTwoSteps(MemoryStore):
     """Lets go of the lease, and keeps the run a moment later."""
 
-    caught_by = "test_a_run_ends_in_one_step"
+    caught_by = "test_a_run_ends_in_one_atomic_step"
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         self._threads.require_claim(claim).claim = None
@@ -124,7 +124,7 @@ class EndsInTwoSteps(MemoryStore):
 class CountsWhatIsStored(MemoryStore):
     """Gives the sequence numbers of a run that was not stored out again."""
 
-    caught_by = "test_an_unstored_run_leaves_the_history"
+    caught_by = "test_finish_without_storing_changes_no_history"
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await super().finish(claim, recorder, stored)
@@ -135,7 +135,7 @@ class CountsWhatIsStored(MemoryStore):
 class SkipsARun(MemoryStore):
     """Goes on one run too far behind a page."""
 
-    caught_by = "test_pages_of_whole_runs"
+    caught_by = "test_a_page_of_history_has_whole_runs"
 
     async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
         page = await super().history(thread_id, after, until, limit)
@@ -143,28 +143,28 @@ class SkipsARun(MemoryStore):
 
 
 class ReadsIntoTheNextRun(MemoryStore):
-    caught_by = "test_until_a_later_run"
+    caught_by = "test_the_journal_until_a_number_omits_later_runs"
 
     async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         return await super().journal(thread_id, after, None, limit)
 
 
 class NeverTellsOfChanges(MemoryStore):
-    caught_by = "test_changed_comes_back"
+    caught_by = "test_changed_returns_within_about_a_second"
 
     async def changed(self, thread_id: str, after: int) -> None:
         await asyncio.Event().wait()
 
 
 class StopsWhateverRuns(MemoryStore):
-    caught_by = "test_only_the_run_that_is_meant"
+    caught_by = "test_request_stop_with_a_run_id_marks_only_that_run"
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         return await super().request_stop(thread_id, None)
 
 
 class TakesAnyCursor(MemoryStore):
-    caught_by = "test_of_an_unknown_thread"
+    caught_by = "test_a_cursor_of_an_unknown_thread_is_ahead"
 
     async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
         try:
@@ -176,7 +176,7 @@ class TakesAnyCursor(MemoryStore):
 class PagesByTimeAlone(MemoryStore):
     """Leaves out what was updated in the same millisecond as a page's last thread."""
 
-    caught_by = "test_lists_pages_newest_first"
+    caught_by = "test_threads_are_listed_newest_first_in_pages"
 
     async def threads(self, limit: int, before: tuple[int, str] | None, *chosen: Any) -> list[ThreadSummary]:
         return await super().threads(limit, before and (before[0], ""), *chosen)
@@ -185,7 +185,7 @@ class PagesByTimeAlone(MemoryStore):
 class DeletesHalf(MemoryStore):
     """Leaves a deleted thread's message ids."""
 
-    caught_by = "test_a_thread_is_deleted"
+    caught_by = "test_delete_removes_everything_a_thread_has"
 
     async def delete(self, thread_id: str) -> None:
         known = self._threads.require(thread_id).message_ids
@@ -197,7 +197,7 @@ class DeletesHalf(MemoryStore):
 
 
 class PutsOneByOne(MemoryStore):
-    caught_by = "test_a_run_of_another_thread_is_refused"
+    caught_by = "test_put_with_a_run_id_of_another_thread_raises_RunAlreadyExists"
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         for run in runs:
@@ -207,7 +207,7 @@ class PutsOneByOne(MemoryStore):
 class PrunesFromTheMiddle(MemoryStore):
     """Takes what is old, wherever in the chain it is."""
 
-    caught_by = "test_what_is_older_goes"
+    caught_by = "test_prune_removes_runs_that_ended_before_a_time"
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed = 0
@@ -219,28 +219,28 @@ class PrunesFromTheMiddle(MemoryStore):
 
 
 class WritesUnderAnyClaim(MemoryStore):
-    caught_by = "test_a_lost_claim_writes_no_records"
+    caught_by = "test_a_write_with_a_lost_claim_raises_LeaseLost"
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         return await super().write(changes)
 
 
 class ComparesNothing(MemoryStore):
-    caught_by = "test_compared_and_set"
+    caught_by = "test_a_change_with_a_version_needs_that_version"
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         return await super().write([change._replace(version=None) for change in changes], claim)
 
 
 class WritesOneByOne(MemoryStore):
-    caught_by = "test_all_or_none"
+    caught_by = "test_one_conflict_undoes_all_changes_of_a_write"
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         return [version for change in changes for version in await super(WritesOneByOne, self).write([change], claim)]
 
 
 class LooksAndWritesLater(MemoryStore):
-    caught_by = "test_of_two_that_change_a_record_one_does"
+    caught_by = "test_of_two_writes_for_one_version_exactly_one_wins"
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         for change in changes:
@@ -254,7 +254,7 @@ class LooksAndWritesLater(MemoryStore):
 class CountsEachRecordsVersions(MemoryStore):
     """Begins again with 1 where a record was removed."""
 
-    caught_by = "test_a_version_never_comes_back"
+    caught_by = "test_a_version_is_never_used_again"
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         kept = await self.record(changes[0].kind, changes[0].key)
@@ -263,7 +263,7 @@ class CountsEachRecordsVersions(MemoryStore):
 
 
 class LeavesRecordsBehind(MemoryStore):
-    caught_by = "test_records_go_with_their_thread"
+    caught_by = "test_records_are_deleted_with_their_thread"
 
     async def prune(self, *asked: Any) -> int:
         kept = await self.records(None, None, None, 1000)
@@ -277,7 +277,7 @@ class LeavesRecordsBehind(MemoryStore):
 class ClearsWhatIsNobodys(MemoryStore):
     """Takes a record for its thread's though there is none."""
 
-    caught_by = "test_records_without_a_thread"
+    caught_by = "test_a_records_thread_need_not_exist"
 
     async def clear(self, scope: str | AnyScope | None) -> None:
         await super().clear(scope)
@@ -287,7 +287,7 @@ class ClearsWhatIsNobodys(MemoryStore):
 
 
 class PagesByKeyAlone(MemoryStore):
-    caught_by = "test_pages"
+    caught_by = "test_records_are_returned_in_order_and_in_pages"
 
     async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
@@ -297,7 +297,7 @@ class PagesByKeyAlone(MemoryStore):
 
 
 class KeepsText(MemoryStore):
-    caught_by = "test_any_bytes"
+    caught_by = "test_a_value_may_be_any_bytes"
 
     async def write(self, changes: list[Change], claim: Claim | None = None) -> list[int]:
         text = [change._replace(value=(change.value or b"").decode("utf-8", "replace").encode()) for change in changes]
@@ -307,14 +307,14 @@ class KeepsText(MemoryStore):
 class RecoversTheLiving(SqliteStore):
     """Takes over runs whose owners live."""
 
-    caught_by = "test_there_is_nothing_to_recover"
+    caught_by = "test_recover_leaves_runs_whose_owner_is_alive"
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
         return [claim for claim, _ in await self.live(thread_id)]
 
 
 class RecoversUnderTheSameToken(SqliteStore):
-    caught_by = "test_a_run_left_behind_is_recovered"
+    caught_by = "test_recover_takes_over_a_run_whose_owner_is_gone"
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
         live = {claim.thread_id: claim for claim, _ in await self.live(thread_id)}
@@ -324,7 +324,7 @@ class RecoversUnderTheSameToken(SqliteStore):
 class RecoversForAll(SqliteStore):
     """Gives a run that is left behind to everyone who asks."""
 
-    caught_by = "test_one_process_recovers_a_run"
+    caught_by = "test_of_many_processes_exactly_one_recovers_a_run"
     taken: ClassVar[dict[str, list[Claim]]] = {}
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
@@ -335,7 +335,7 @@ class RecoversForAll(SqliteStore):
 class ClaimsWhatWasLeft(SqliteStore):
     """Takes a thread whose owner is gone, and what was shown of its run is lost."""
 
-    caught_by = "test_a_claim_does_not_take_over"
+    caught_by = "test_a_claim_does_not_take_over_a_run"
 
     async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
         from agentrunner.testing.writer import Writer
@@ -348,7 +348,7 @@ class ClaimsWhatWasLeft(SqliteStore):
 class RenewsNothing(SqliteStore):
     """Says a lease is extended and leaves it."""
 
-    caught_by = "test_renewing_and_appending_keep_a_lease"
+    caught_by = "test_renew_and_append_extend_the_lease"
 
     async def renew(self, claims: list[Claim]) -> list[bool]:
         live = [claim for claim, _ in await self.live()]
@@ -358,7 +358,7 @@ class RenewsNothing(SqliteStore):
 class ForgetsWhenClosed(SqliteStore):
     """Answers as if it were open."""
 
-    caught_by = "test_a_closed_store_says_so"
+    caught_by = "test_every_method_of_a_closed_store_raises_StoreClosed"
 
     async def stops(self) -> list[int]:
         return await super().stops() if self._core else []
@@ -369,7 +369,7 @@ BROKEN: list[Any] = [found for found in list(globals().values()) if hasattr(foun
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 def test_a_broken_store_fails(broken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentrunner.testing.journals.SOON", 1.5)
+    monkeypatch.setattr("agentrunner.testing.journals.CHANGED_SECONDS", 1.5)
     in_memory = issubclass(broken, MemoryStore)
 
     class Conformance(StoreConformance):

@@ -1,6 +1,6 @@
-"""The conformance suite of the `Store` protocol, for authors of stores; it comes with the package.
+"""The conformance suite of the `Store` protocol, for authors of stores.
 
-A store's author writes one test file and runs `pytest`::
+Write one test file and run `pytest`::
 
     # test_my_store.py
     import pytest
@@ -15,37 +15,38 @@ A store's author writes one test file and runs `pytest`::
         def make_store(self, **options):
             return MyStore(self.path, **options)
 
-`make_store` gives a store that is not opened yet, on a backing that is new in each test. Called again in the same test
-it gives another on the same backing, as another process would open it; a store that is not `shared` is closed first.
-Its `options` are two, in seconds: `lease_ttl`, asked of every store that outlives its process, which one without leases
-may ignore; and `resume_window`. `durable = False` in the class is for a store that keeps nothing once it is closed.
+`make_store` returns a store that is not opened yet. In each test, the first store is empty. A second store of the same
+test has the same threads, as if another process had opened them; if the store is not `shared`, the first is closed
+before. `options` may have two keys, both in seconds. `lease_ttl` may be ignored by a store without leases, which no
+other process can open. `resume_window` is for every store. Set `durable = False` in the class for a store that keeps
+nothing after it is closed.
 
-A test's docstring is a rule of the protocol; what fails says which rule is broken, what was found, and what to do. What
-only binds stores that processes share, or durable ones, is skipped for others and says so. A test that takes longer
-than a minute has met a verb that hangs. The suite itself needs no pytest: each test is a plain method.
+The docstring of each test is a rule of the protocol. A failed test tells which rule is broken, what was found, and what
+to do. Rules for shared or durable stores are skipped for others. A test that takes longer than a minute has called a
+method that hangs. The suite does not need pytest: each test is a plain method.
 """
 
-from agentrunner.testing.claims import Claims
-from agentrunner.testing.copies import Copies
-from agentrunner.testing.cursors import Cursors
-from agentrunner.testing.finishes import Finishes
-from agentrunner.testing.inspection import Inspecting
-from agentrunner.testing.journals import Journals
-from agentrunner.testing.leases import Leases
-from agentrunner.testing.limits import Limits
-from agentrunner.testing.pruning import Pruning
-from agentrunner.testing.records import Records
-from agentrunner.testing.recovery import Recovery
-from agentrunner.testing.runners import Runners
-from agentrunner.testing.scopes import Scopes
-from agentrunner.testing.stops import Stops
-from agentrunner.testing.threads import Threads
+from agentrunner.testing.claims import ClaimTests
+from agentrunner.testing.copies import CopyTests
+from agentrunner.testing.cursors import CursorTests
+from agentrunner.testing.finishes import FinishTests
+from agentrunner.testing.inspection import InspectionTests
+from agentrunner.testing.journals import JournalTests
+from agentrunner.testing.leases import LeaseTests
+from agentrunner.testing.limits import LimitTests
+from agentrunner.testing.pruning import PruneTests
+from agentrunner.testing.records import RecordTests
+from agentrunner.testing.recovery import RecoveryTests
+from agentrunner.testing.runners import RunnerTests
+from agentrunner.testing.scopes import ScopeTests
+from agentrunner.testing.stops import StopTests
+from agentrunner.testing.threads import ThreadTests
 
 __all__ = ["StoreConformance"]
 
 
 class StoreConformance(
-    Claims, Scopes, Leases, Finishes, Journals, Cursors, Stops, Recovery, Threads, Records, Copies, Pruning, Inspecting,
-    Limits, Runners,
+    ClaimTests, ScopeTests, LeaseTests, FinishTests, JournalTests, CursorTests, StopTests, RecoveryTests, ThreadTests,
+    RecordTests, CopyTests, PruneTests, InspectionTests, LimitTests, RunnerTests,
 ):  # fmt: skip
-    """Every rule of the protocol. Subclass it, give `make_store`, and let pytest find it."""
+    """Every rule of the protocol; subclass it and implement `make_store`."""

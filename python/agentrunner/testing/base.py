@@ -1,4 +1,4 @@
-"""What every chapter stands on: the store under test, and tests that run their coroutine themselves."""
+"""The base of all conformance tests: the store under test, and how a test runs."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
     Test = Callable[..., Coroutine[Any, Any, None]]
 
-SECONDS = 60.0
-"""How long a test may take before a verb of it is held to hang."""
+TEST_SECONDS = 60.0
+"""Seconds that a test may take; a longer one has called a method that hangs."""
 
 
-class Chapter:
-    """Tests of one part of the protocol. A test's docstring is the rule it holds the store to.
+class ConformanceTests:
+    """Tests of one part of the protocol; the docstring of a test is the rule that it checks.
 
-    A test is an `async def` that asks for an opened store, or opens its own; for pytest it is a plain method.
+    A test is an `async def` that takes an opened store, or opens its own. For pytest it becomes a plain method.
     """
 
     durable = True
-    """Whether a store made again in the same test has what the one before it kept."""
+    """Whether a second store of the same test has the threads that the first has stored."""
 
     def make_store(self, **options: Any) -> Store:
-        """Give a store, not opened yet, on the backing of this one test; see `agentrunner.testing`."""
-        raise NotImplementedError("a conformance test needs `make_store`, which gives the store to be tested")
+        """Return a store that is not opened yet; all stores of one test share their threads."""
+        raise NotImplementedError("a conformance test needs `make_store`, which returns the store to be tested")
 
     @asynccontextmanager
-    async def opened(self, **options: Any) -> AsyncIterator[Store]:
-        """Open a store for a while: beside one that is open it stands for another process."""
+    async def open_store(self, **options: Any) -> AsyncIterator[Store]:
+        """Open a store; beside one that is open, it stands for another process."""
         store = self.make_store(**options)
         await store.open()
         try:
@@ -46,13 +46,13 @@ class Chapter:
             await store.aclose()
 
     def runner(self, **options: Any) -> AgentRunner:
-        """Give a runner over a store of its own."""
+        """Return a runner over a store of its own."""
         return AgentRunner(self.make_store(), **options)
 
     def needs_durable(self) -> None:
-        """Leave the test where nothing is kept once a store is closed."""
+        """Skip the test for a store that keeps nothing after it is closed."""
         if not self.durable:
-            raise SkipTest("binds stores that keep threads after they are closed")
+            raise SkipTest("only for stores that keep threads after they are closed")
 
     def __init_subclass__(cls) -> None:
         for name, test in list(vars(cls).items()):
@@ -61,37 +61,37 @@ class Chapter:
 
 
 def needs_shared(store: Store) -> None:
-    """Leave the test where no other process can be."""
+    """Skip the test for a store that no other process can open."""
     if not store.shared:
-        raise SkipTest("binds stores that processes share")
+        raise SkipTest("only for stores that processes share")
 
 
-def _plain(test: Test) -> Callable[[Chapter], None]:
-    """Give a method that needs no plugin: it runs the test on a loop of its own."""
+def _plain(test: Test) -> Callable[[ConformanceTests], None]:
+    """Return a method that runs the test in an event loop of its own, without a plugin."""
     asks_for_store = "store" in inspect.signature(test).parameters
 
-    async def run(self: Chapter) -> None:
-        async with asyncio.timeout(SECONDS):
+    async def run(self: ConformanceTests) -> None:
+        async with asyncio.timeout(TEST_SECONDS):
             if asks_for_store:
-                async with self.opened() as store:
+                async with self.open_store() as store:
                     await test(self, store)
             else:
                 await test(self)
 
     @functools.wraps(test)
-    def method(self: Chapter) -> None:
+    def method(self: ConformanceTests) -> None:
         try:
             asyncio.run(run(self))
         except SkipTest:
             raise
         except TimeoutError as error:
-            error.add_note(f"A verb has not returned for {SECONDS:g} s.")
-            error.add_note(f"The rule: {test.__doc__}")
+            error.add_note(f"A method has not returned for {TEST_SECONDS:g} s.")
+            error.add_note(f"The rule: {inspect.cleandoc(test.__doc__ or '')}")
             raise
         except Exception as error:
-            error.add_note(f"The rule: {test.__doc__}")
+            error.add_note(f"The rule: {inspect.cleandoc(test.__doc__ or '')}")
             raise
 
-    # Else pytest would take the store for a fixture.
+    # Without this signature, pytest would look for a fixture called `store`.
     method.__signature__ = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)])  # type: ignore[attr-defined]
     return method

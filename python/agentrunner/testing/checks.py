@@ -1,4 +1,4 @@
-"""What a test says when a rule is broken: what to do, and what was found. It needs no pytest."""
+"""Assertions whose errors tell the store's author what to do; they need no pytest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _Repr(reprlib.Repr):
-    def repr_Claim(self, claim: Claim, level: int) -> str:  # noqa: N802 - found by the class's name
+    def repr_Claim(self, claim: Claim, level: int) -> str:
         return f"<claim {claim.token} of {claim.thread_id!r} for {claim.run_id!r}>"
 
 
@@ -22,21 +22,23 @@ _short.maxlist = _short.maxtuple = _short.maxset = _short.maxdict = 20
 
 
 def check(held: object, advice: str) -> None:
-    """Fail with the advice unless something holds."""
+    """Fail with the advice unless the condition is true."""
     __tracebackhide__ = True
     if not held:
         raise AssertionError(advice)
 
 
-def equal(found: object, expected: object, advice: str) -> None:
-    """Fail with the advice, and with both values, unless they are equal."""
+def check_equal(actual: object, expected: object, advice: str) -> None:
+    """Fail with the advice and both values unless they are equal."""
     __tracebackhide__ = True
-    if found != expected:
-        raise AssertionError(f"{advice}\n  found:    {_short.repr(found)}\n  expected: {_short.repr(expected)}")
+    if actual != expected:
+        raise AssertionError(f"{advice}\n  found:    {_short.repr(actual)}\n  expected: {_short.repr(expected)}")
 
 
-async def refused(errors: type[Exception] | tuple[type[Exception], ...], verb: Awaitable[Any], advice: str) -> None:
-    """Fail with the advice unless the verb raises one of the errors."""
+async def check_raises(
+    errors: type[Exception] | tuple[type[Exception], ...], verb: Awaitable[Any], advice: str
+) -> None:
+    """Fail with the advice unless awaiting the call raises one of the errors."""
     __tracebackhide__ = True
     names = " or ".join(error.__name__ for error in (errors if isinstance(errors, tuple) else (errors,)))
     try:

@@ -1,4 +1,4 @@
-"""Claiming a thread."""
+"""Tests for `claim`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agentrunner.errors import RunAlreadyExists, ThreadAlreadyRunning, ThreadNotFound
-from agentrunner.testing.base import Chapter, needs_shared
-from agentrunner.testing.checks import check, equal, refused
-from agentrunner.testing.writer import begin, claim, history, raw, whole
+from agentrunner.testing.base import ConformanceTests, needs_shared
+from agentrunner.testing.checks import check, check_equal, check_raises
+from agentrunner.testing.writer import begin, claim, history, read_journal, store_run
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
@@ -17,103 +17,125 @@ if TYPE_CHECKING:
 RACERS = 20
 
 
-class Claims(Chapter):
-    """A thread has one live run at most, and a run id is used once."""
+class ClaimTests(ConformanceTests):
+    """A thread has at most one live run, and a run id is used once."""
 
-    async def test_a_claim_says_what_was_claimed(self, store: Store) -> None:
-        """A claim carries the thread, the run, its input and agent as given, and begins behind all the thread had."""
+    async def test_a_claim_has_what_was_asked_for(self, store: Store) -> None:
+        """A claim has the thread, run, input and agent that were asked for, unchanged.
+
+        Its first sequence number follows the thread's last one.
+        """
         first, known = await store.claim("t", "r1", '{"a": [1,  "ü"]}', "agent", ["m1"], None)
-        equal(
+        check_equal(
             (first.thread_id, first.run_id, first.input, first.agent_id, first.first_seq),
             ("t", "r1", '{"a": [1,  "ü"]}', "agent", 1),
-            "give the claim what was asked for, the input byte for byte, and the first sequence number 1",
+            "return the claim what was asked for, the input byte for byte, and the first sequence number 1",
         )
-        equal(known, [], "a new thread knows no message ids")
-        equal(await store.live("t"), [(first, False)], "`live` gives the same claim, with no stop asked for")
-        equal(await store.live(), [(first, False)], "`live` without a thread gives those of all threads")
+        check_equal(known, [], "a new thread has no message ids")
+        check_equal(await store.live("t"), [(first, False)], "`live` returns the same claim, not marked to be stopped")
+        check_equal(await store.live(), [(first, False)], "`live` without a thread id returns the runs of all threads")
 
-    async def test_a_running_thread_is_not_claimed_again(self, store: Store) -> None:
-        """A thread that has a live run is refused: `ThreadAlreadyRunning`, changing nothing."""
+    async def test_a_second_claim_on_a_thread_raises_ThreadAlreadyRunning(self, store: Store) -> None:
+        """A claim on a thread that has a live run raises `ThreadAlreadyRunning`.
+
+        It changes nothing.
+        """
         first = await begin(store, "t", "r1")
-        await refused(ThreadAlreadyRunning, claim(store, "t", "r2"), "look for a live run and take the thread as one")
-        await refused(ThreadAlreadyRunning, claim(store, "t", "r1"), "the live run's own id is refused all the same")
-        equal(await store.live("t"), [(first.claim, False)], "a refused claim leaves the live run as it is")
+        await check_raises(
+            ThreadAlreadyRunning, claim(store, "t", "r2"), "check for a live run and take the thread in one step"
+        )
+        await check_raises(
+            ThreadAlreadyRunning, claim(store, "t", "r1"), "the live run's own id is refused all the same"
+        )
+        check_equal(await store.live("t"), [(first.claim, False)], "a refused claim leaves the live run as it is")
         await first.end()
-        await whole(store, "t", "r2")
-        equal((await store.thread("t")).runs, 2, "a refused claim does not use up its run id")
+        await store_run(store, "t", "r2")
+        check_equal((await store.thread("t")).runs, 2, "a refused claim does not use up its run id")
 
-    async def test_a_run_id_is_used_once(self, store: Store) -> None:
-        """A run id used before, in this thread or any other, live or stored, raises `RunAlreadyExists`."""
-        await whole(store, "old", "stored")
+    async def test_a_run_id_that_was_used_raises_RunAlreadyExists(self, store: Store) -> None:
+        """A claim with a run id that was used in any thread raises `RunAlreadyExists`.
+
+        It makes no difference whether that run is live or stored.
+        """
+        await store_run(store, "old", "stored")
         live = await begin(store, "busy", "live")
         for run_id in ("stored", "live"):
             for thread_id in ("old", "new"):
-                await refused(RunAlreadyExists, claim(store, thread_id, run_id), "keep run ids unique over all threads")
-        await refused(ThreadNotFound, store.thread("new"), "a refused claim does not make its thread")
-        equal(await store.live("old"), [], "a refused claim takes no lease")
+                await check_raises(
+                    RunAlreadyExists, claim(store, thread_id, run_id), "keep run ids unique over all threads"
+                )
+        await check_raises(ThreadNotFound, store.thread("new"), "a refused claim does not make its thread")
+        check_equal(await store.live("old"), [], "a refused claim takes no lease")
         await live.end()
-        await refused(RunAlreadyExists, claim(store, "new", "live"), "the id stays used when the run has ended")
+        await check_raises(RunAlreadyExists, claim(store, "new", "live"), "the id stays used when the run has ended")
 
-    async def test_a_thread_that_runs_is_told_before_a_run_id_that_is_used(self, store: Store) -> None:
-        """Of a thread that has a live run `ThreadAlreadyRunning` is raised, whatever the run id."""
-        await whole(store, "old", "used")
+    async def test_ThreadAlreadyRunning_comes_before_RunAlreadyExists(self, store: Store) -> None:
+        """If both the thread is running and the run id is used, `ThreadAlreadyRunning` is raised."""
+        await store_run(store, "old", "used")
         await begin(store, "t", "r")
-        await refused(ThreadAlreadyRunning, claim(store, "t", "used"), "a runner waits for the thread; it may be free")
+        await check_raises(
+            ThreadAlreadyRunning, claim(store, "t", "used"), "a runner waits for the thread; it may be free"
+        )
 
-    async def test_numbers_go_on_where_the_last_run_ended(self, store: Store) -> None:
-        """Sequence numbers are dense over a thread, and each claim's token is greater than all before it."""
-        first = await whole(store, "t", "r1")
+    async def test_a_run_begins_right_after_the_run_before_it(self, store: Store) -> None:
+        """A thread's sequence numbers have no gaps, and each new token is greater than all before."""
+        first = await store_run(store, "t", "r1")
         second = await begin(store, "t", "r2")
-        equal(second.claim.first_seq, first.recorder.last_seq + 1, "a run begins right behind the one before it")
+        check_equal(second.claim.first_seq, first.recorder.last_seq + 1, "a run begins right after the one before it")
         check(second.claim.token > first.claim.token, "a later claim's fencing token must be greater")
         other = await begin(store, "other", "r3")
-        equal(other.claim.first_seq, 1, "each thread counts for itself")
-        check(other.claim.token != second.claim.token, "tokens of live runs differ: `stops` tells runs by them")
+        check_equal(other.claim.first_seq, 1, "each thread counts for itself")
+        check(other.claim.token != second.claim.token, "tokens of live runs must differ: `stops` names runs by them")
 
-    async def test_known_message_ids_are_told(self, store: Store) -> None:
-        """A claim gives those of its message ids the thread knows: of its stored runs, whoever said them."""
-        await whole(store, "t", "r1", ["u1", "u2"])
-        await whole(store, "other", "r2", ["u3"])
-        given, known = await claim(store, "t", "r3", ["u0", "u1", "u2", "u3", "m-r1", "m-r2"])
-        equal(sorted(known), ["m-r1", "u1", "u2"], "keep the message ids a run brought when it is finished, by thread")
-        equal([live for live, _ in await store.live("t")], [given], "the claim is made all the same")
+    async def test_a_claim_returns_the_message_ids_that_the_thread_has(self, store: Store) -> None:
+        """A claim returns those of its message ids that the thread's stored runs already have."""
+        await store_run(store, "t", "r1", ["u1", "u2"])
+        await store_run(store, "other", "r2", ["u3"])
+        new_claim, known = await claim(store, "t", "r3", ["u0", "u1", "u2", "u3", "m-r1", "m-r2"])
+        check_equal(
+            sorted(known), ["m-r1", "u1", "u2"], "keep the message ids a run brought when it is finished, by thread"
+        )
+        check_equal([live for live, _ in await store.live("t")], [new_claim], "the claim is made all the same")
 
-    async def test_of_many_claims_at_once_one_wins(self, store: Store) -> None:
-        """Of claims that race for a thread exactly one is given; the others raise `ThreadAlreadyRunning`."""
+    async def test_of_many_claims_on_a_thread_exactly_one_wins(self, store: Store) -> None:
+        """Of claims that race for a thread, one wins; the others raise `ThreadAlreadyRunning`."""
         for n in range(5):
             claims = (claim(store, f"t{n}", f"r{n}-{racer}") for racer in range(RACERS))
             await _one_won(await asyncio.gather(*claims, return_exceptions=True), store, ThreadAlreadyRunning)
 
-    async def test_of_many_claims_from_two_stores_one_wins(self, store: Store) -> None:
-        """Of claims that race for a thread from several processes exactly one is given."""
+    async def test_of_many_claims_from_two_processes_exactly_one_wins(self, store: Store) -> None:
+        """Of claims from several processes that race for a thread, exactly one wins."""
         needs_shared(store)
-        async with self.opened() as other:
+        async with self.open_store() as other:
             for n in range(5):
                 claims = (claim((store, other)[racer % 2], f"t{n}", f"r{n}-{racer}") for racer in range(RACERS))
                 await _one_won(await asyncio.gather(*claims, return_exceptions=True), store, ThreadAlreadyRunning)
 
-    async def test_of_many_claims_for_one_run_id_one_wins(self, store: Store) -> None:
-        """Of claims that race for a run id, each in its own thread, exactly one is given."""
+    async def test_of_many_claims_with_one_run_id_exactly_one_wins(self, store: Store) -> None:
+        """Of claims in several threads that race for a run id, exactly one wins."""
         for n in range(5):
             claims = (claim(store, f"t{n}-{racer}", f"r{n}") for racer in range(RACERS))
             await _one_won(await asyncio.gather(*claims, return_exceptions=True), store, RunAlreadyExists)
 
-    async def test_what_was_not_kept_leaves_its_run_id_free(self, store: Store) -> None:
-        """A run that is finished without being stored leaves its run id, and a new thread, to anybody."""
+    async def test_a_run_that_was_not_stored_leaves_its_run_id_free(self, store: Store) -> None:
+        """After a run ends without being stored, its run id is free.
+
+        If it was the thread's only run, the thread is free too, for any scope.
+        """
         unstored = await begin(store, "t", "r", ["u1"], scope="alice")
         await unstored.end(stored=False)
-        equal(await history(store, "t"), [], "with `stored` false nothing of the run goes to the history")
-        await refused(ThreadNotFound, store.thread("t"), "a thread without a run is not there")
+        check_equal(await history(store, "t"), [], "with `stored` false nothing of the run goes to the history")
+        await check_raises(ThreadNotFound, store.thread("t"), "a thread without a run is not there")
         again, known = await claim(store, "t", "r", ["u1"], scope="bob")
-        equal(known, [], "the message ids of a run that is not stored are not known")
-        equal(again.first_seq, unstored.recorder.last_seq + 1, "numbers that were shown are not used again")
-        equal((await raw(store, "t", again.first_seq - 1)), [], "the new run has no frames yet")
+        check_equal(known, [], "the message ids of a run that is not stored are not known")
+        check_equal(again.first_seq, unstored.recorder.last_seq + 1, "numbers that were shown are not used again")
+        check_equal((await read_journal(store, "t", again.first_seq - 1)), [], "the new run has no frames yet")
 
 
 async def _one_won(outcomes: list[tuple[Claim, list[str]] | BaseException], store: Store, error: type) -> None:
     winners = [outcome[0] for outcome in outcomes if not isinstance(outcome, BaseException)]
-    equal(len(winners), 1, f"one claim in {len(outcomes)} must win: check and take in one atomic step")
+    check_equal(len(winners), 1, f"one claim in {len(outcomes)} must win: check and take in one atomic step")
     losers = {type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)}
-    equal(losers, {error}, "every claim that does not win must raise this")
+    check_equal(losers, {error}, "every claim that does not win must raise this")
     live = [claim for claim, _ in await store.live(winners[0].thread_id)]
-    equal(live, winners, "the run that is live is the winner's")
+    check_equal(live, winners, "the run that is live is the winner's")

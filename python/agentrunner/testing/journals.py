@@ -1,68 +1,75 @@
-"""Raw frames, read and followed."""
+"""Tests for `journal` and `changed`."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from agentrunner.testing.base import Chapter, needs_shared
-from agentrunner.testing.checks import check, equal
-from agentrunner.testing.writer import Writer, begin, lines, raw, text, whole
+from agentrunner.testing.base import ConformanceTests, needs_shared
+from agentrunner.testing.checks import check, check_equal
+from agentrunner.testing.writer import Writer, begin, lines, read_journal, store_run, text
 
 if TYPE_CHECKING:
     from agentrunner.stores import Store
 
-SOON = 15.0
-"""Seconds for what is to take one at most: a machine may be busy."""
+CHANGED_SECONDS = 15.0
+"""Seconds within which `changed` must return, on a busy machine."""
 
 
-class Journals(Chapter):
-    """The journal gives raw frames as they were appended; `changed` says when there may be more."""
+class JournalTests(ConformanceTests):
+    """`journal` returns raw frames as they were appended; `changed` wakes followers."""
 
-    async def test_pages_of_any_size(self, store: Store) -> None:
-        """A page has about `limit` bytes, at least a frame if there is one; pages in turn give everything once."""
+    async def test_a_page_of_the_journal_has_about_limit_bytes(self, store: Store) -> None:
+        """A page has about `limit` bytes, and at least one frame if there is any.
+
+        The pages together have every frame once.
+        """
         writer = await begin(store, "t", "r")
         for n in range(10):
             await writer.write(*text(f"m{n}", *"abcdefgh"))
-        everything = lines(await raw(store, "t"))
-        equal(len(everything), 101, "give every frame that was appended")
+        everything = lines(await read_journal(store, "t"))
+        check_equal(len(everything), 101, "return every frame that was appended")
         for limit in (1, 100, 1000, 10_000):
-            equal(lines(await raw(store, "t", limit=limit)), everything, f"pages of {limit} bytes skip or double")
+            check_equal(
+                lines(await read_journal(store, "t", limit=limit)),
+                everything,
+                f"pages of {limit} bytes skip or repeat frames",
+            )
         small = await store.journal("t", 0, None, 1)
-        equal(len(small.frames.events()), 1, "a page over its limit is ended behind a frame")
+        check_equal(len(small.frames.events()), 1, "a page over its limit ends after a frame")
         page = await store.journal("t", 0, None, 1000)
         check(len(bytes(page.frames)) < 2000, "a page is about `limit` bytes, not the whole run")
 
-    async def test_behind_any_number(self, store: Store) -> None:
-        """The journal gives exactly the frames behind a sequence number, wherever batches begin."""
+    async def test_the_journal_begins_right_after_any_sequence_number(self, store: Store) -> None:
+        """The journal returns exactly the frames after a number, wherever batches begin."""
         writer = await begin(store, "t", "r")
         await writer.write(*text("m1", *"abc"))
         await writer.write(*text("m2", *"abc"))
-        everything = lines(await raw(store, "t"))
+        everything = lines(await read_journal(store, "t"))
         for after in range(len(everything) + 2):
-            equal(lines(await raw(store, "t", after)), everything[after:], f"begin right behind {after}")
+            check_equal(lines(await read_journal(store, "t", after)), everything[after:], f"begin right after {after}")
 
-    async def test_until_a_later_run(self, store: Store) -> None:
-        """`until` leaves out every run that begins after it: a reader of one run is given nothing of the next."""
+    async def test_the_journal_until_a_number_omits_later_runs(self, store: Store) -> None:
+        """`until` omits every run that begins after it, for the readers of one run."""
         for n in range(3):
-            await whole(store, "t", f"r{n}")
+            await store_run(store, "t", f"r{n}")
         for until, last in ((1, 5), (5, 5), (6, 10), (10, 10), (11, 15)):
-            found = [event.seq for event in await raw(store, "t", 0, until)]
-            equal(found[:until], list(range(1, until + 1)), f"give every frame up to {until}")
-            check(len(found) <= last, f"give nothing of a run that begins after {until}")
+            seqs = [event.seq for event in await read_journal(store, "t", 0, until)]
+            check_equal(seqs[:until], list(range(1, until + 1)), f"return every frame up to {until}")
+            check(len(seqs) <= last, f"return nothing of a run that begins after {until}")
 
-    async def test_the_live_token_is_told(self, store: Store) -> None:
-        """A page says the live run's token at the moment of reading, or none where no run is live."""
-        equal((await store.journal("t", 0, None, 100)).live_token, None, "an unknown thread has no live run")
+    async def test_a_page_has_the_token_of_the_live_run(self, store: Store) -> None:
+        """A page has the live run's token at the moment of reading, or `None`."""
+        check_equal((await store.journal("t", 0, None, 100)).live_token, None, "an unknown thread has no live run")
         first = await begin(store, "t", "r1")
-        equal((await store.journal("t", 0, None, 100)).live_token, first.claim.token, "the live run's token")
+        check_equal((await store.journal("t", 0, None, 100)).live_token, first.claim.token, "the live run's token")
         await first.end()
-        equal((await store.journal("t", 0, None, 100)).live_token, None, "the run has ended")
+        check_equal((await store.journal("t", 0, None, 100)).live_token, None, "the run has ended")
         second = await begin(store, "t", "r2")
-        equal((await store.journal("t", 0, None, 100)).live_token, second.claim.token, "the live run's token")
+        check_equal((await store.journal("t", 0, None, 100)).live_token, second.claim.token, "the live run's token")
 
-    async def test_the_token_and_the_frames_are_of_one_moment(self, store: Store) -> None:
-        """Frames that come with a run's token are that run's, or an earlier one's: never a later one's."""
+    async def test_frames_and_token_are_read_at_the_same_moment(self, store: Store) -> None:
+        """A page has frames of the run with its token and of earlier runs, never of a later one."""
         run_of: dict[int, int] = {}
         done = asyncio.Event()
 
@@ -84,14 +91,14 @@ class Journals(Chapter):
         done.set()
         await asyncio.gather(*looking)
 
-    async def test_changed_comes_back(self, store: Store) -> None:
-        """`changed` returns within about a second though nothing has changed, of an unknown thread too."""
+    async def test_changed_returns_within_about_a_second(self, store: Store) -> None:
+        """`changed` returns within about a second even if nothing changes."""
         await begin(store, "t", "r")
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(CHANGED_SECONDS):
             await asyncio.gather(store.changed("t", 1), store.changed("unknown", 0), store.changed("t", 900))
 
-    async def test_a_cancelled_follower_costs_the_others_nothing(self, store: Store) -> None:
-        """Who stops waiting in `changed` leaves the others waiting."""
+    async def test_cancelling_one_follower_does_not_affect_others(self, store: Store) -> None:
+        """If one follower in `changed` is cancelled, the others are woken all the same."""
         writer = await begin(store, "t", "r")
         waiting = [asyncio.ensure_future(_follow(store, "t", 3)) for _ in range(10)]
         await asyncio.sleep(0)
@@ -100,33 +107,33 @@ class Journals(Chapter):
         await asyncio.gather(*waiting[::2], return_exceptions=True)
         await writer.write(*text("m"))
         for followed in await asyncio.gather(*waiting[1::2]):
-            equal(followed, [1, 2, 3], "wake those who still wait")
+            check_equal(followed, [1, 2, 3], "wake those who still wait")
 
-    async def test_a_run_is_followed_to_its_end(self, store: Store) -> None:
-        """Who waits with `changed` and reads sees every frame of the run, and that it has ended."""
-        await self._followed(store, store)
+    async def test_a_follower_reads_a_run_to_its_end(self, store: Store) -> None:
+        """A follower that uses `changed` reads every frame of the run, and learns of its end."""
+        await self._check_followed(store, store)
 
-    async def test_a_run_is_followed_from_another_process(self, store: Store) -> None:
-        """A run of another process is followed the same way."""
+    async def test_a_follower_in_another_process_reads_a_run_to_its_end(self, store: Store) -> None:
+        """A follower in another process reads every frame too, and learns of the run's end."""
         needs_shared(store)
-        async with self.opened() as other:
-            await self._followed(store, other)
+        async with self.open_store() as other:
+            await self._check_followed(store, other)
 
-    async def _followed(self, store: Store, reader: Store) -> None:
+    async def _check_followed(self, store: Store, reader: Store) -> None:
         writer = await begin(store, "t", "r")
         following = [asyncio.ensure_future(_follow(reader, "t", 152)) for _ in range(3)]
         for n in range(30):
             await writer.write(*text(f"m{n}", "a", "b", "c"))
         await writer.end()
         for followed in await asyncio.gather(*following):
-            equal(followed, list(range(1, 153)), "every frame once, in order, the last one too")
+            check_equal(followed, list(range(1, 153)), "every frame once, in order, the last one too")
         while (await reader.journal("t", 152, None, 1)).live_token is not None:
             await reader.changed("t", 152)
 
-    async def test_the_end_of_a_silent_run_is_a_change(self, store: Store) -> None:
-        """`changed` returns when the live run has ended, or is another, though there are no new frames."""
+    async def test_changed_returns_when_a_run_ends_without_new_frames(self, store: Store) -> None:
+        """`changed` returns when the live run has ended, even if there are no new frames."""
         writer = await begin(store, "t", "r")
-        waiting = asyncio.ensure_future(_gone(store, writer))
+        waiting = asyncio.ensure_future(_wait_until_replaced(store, writer))
         await writer.finish()
         await waiting
 
@@ -141,6 +148,6 @@ async def _follow(store: Store, thread_id: str, last: int) -> list[int | None]:
     return seen
 
 
-async def _gone(store: Store, writer: Writer) -> None:
+async def _wait_until_replaced(store: Store, writer: Writer) -> None:
     while (await store.journal("t", 1, None, 1)).live_token == writer.claim.token:
         await store.changed("t", 1)

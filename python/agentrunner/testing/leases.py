@@ -1,4 +1,4 @@
-"""Appending under a claim, and what becomes of a claim that is no longer the newest."""
+"""Tests for `append` and `renew`, and for claims that are not the newest."""
 
 from __future__ import annotations
 
@@ -9,43 +9,45 @@ from unittest import SkipTest
 
 from agentrunner import _core
 from agentrunner.errors import LeaseLost
-from agentrunner.testing.base import Chapter, needs_shared
-from agentrunner.testing.checks import check, equal, refused
-from agentrunner.testing.writer import Writer, begin, history, lines, raw, recovered, text, whole
+from agentrunner.testing.base import ConformanceTests, needs_shared
+from agentrunner.testing.checks import check, check_equal, check_raises
+from agentrunner.testing.writer import Writer, begin, history, lines, read_journal, store_run, text, wait_and_recover
 
 if TYPE_CHECKING:
     from agentrunner.stores import Store
 
 FENCED = "check the fencing token in the same atomic step that writes"
-TTL = 1.0
+RENEWED_TTL = 1.0
 
 
-class Leases(Chapter):
-    """Only the newest claim writes; what an append has returned from is there."""
+class LeaseTests(ConformanceTests):
+    """Only the newest claim writes, and what `append` has stored is there."""
 
-    async def test_what_is_appended_is_there(self, store: Store) -> None:
-        """What `append` has returned from can be read from the journal at once, byte for byte."""
+    async def test_what_was_appended_can_be_read_at_once(self, store: Store) -> None:
+        """When `append` returns, the journal has the batch, byte for byte."""
         writer = await begin(store, "t", "r")
         for n in range(5):
             await writer.write(*text(f"m{n}", "one", "two ü\u0000\u2028"))
             frames, _ = writer.recorder.read(0, 1 << 20)
             check(frames, "the recorder must have what was appended")
-            equal(
-                lines(await raw(store, "t")), lines(frames.events() if frames else []), "keep a batch before it returns"
+            check_equal(
+                lines(await read_journal(store, "t")),
+                lines(frames.events() if frames else []),
+                "store a batch before `append` returns",
             )
 
-    async def test_what_is_appended_outlives_the_store(self) -> None:
-        """What `append` has returned from is durable: it is there when the store is opened again."""
+    async def test_what_was_appended_is_there_after_the_store_is_reopened(self) -> None:
+        """When `append` returns, the batch is durable."""
         self.needs_durable()
-        async with self.opened(lease_ttl=0.3) as store:
+        async with self.open_store(lease_ttl=0.3) as store:
             writer = await begin(store, "t", "r")
             await writer.write(*text("m", "one"))
-            before = lines(await raw(store, "t"))
-        async with self.opened() as again:
-            equal(lines(await raw(again, "t")), before, "write a batch down before `append` returns")
+            before = lines(await read_journal(store, "t"))
+        async with self.open_store() as again:
+            check_equal(lines(await read_journal(again, "t")), before, "write a batch down before `append` returns")
 
-    async def test_runs_that_append_at_once_are_kept_apart(self, store: Store) -> None:
-        """Appends of many runs at once are each kept whole and in their run's order."""
+    async def test_simultaneous_appends_of_many_runs_are_kept_apart(self, store: Store) -> None:
+        """Simultaneous appends of many runs are stored whole, each in the order of its run."""
         writers = [await begin(store, f"t{n}", f"r{n}") for n in range(20)]
 
         async def talk(writer: Writer) -> None:
@@ -55,94 +57,97 @@ class Leases(Chapter):
 
         await asyncio.gather(*map(talk, writers))
         for writer in writers:
-            events = await raw(store, writer.claim.thread_id)
-            equal([event.seq for event in events], list(range(1, 33)), "number a thread's events densely, from 1")
-            said = {event.to_dict()["delta"] for event in events if event.type == "TEXT_MESSAGE_CONTENT"}
-            equal(said, {writer.claim.run_id}, "keep the frames of a run with its own thread")
+            events = await read_journal(store, writer.claim.thread_id)
+            check_equal([event.seq for event in events], list(range(1, 33)), "number a thread's events densely, from 1")
+            deltas = {event.to_dict()["delta"] for event in events if event.type == "TEXT_MESSAGE_CONTENT"}
+            check_equal(deltas, {writer.claim.run_id}, "keep the frames of a run with its own thread")
 
-    async def test_an_ended_run_writes_no_more(self, store: Store) -> None:
-        """After `finish` the claim is worth nothing: an append raises `LeaseLost` and `renew` gives false."""
-        writer = await whole(store, "t", "r")
-        before = lines(await raw(store, "t"))
+    async def test_an_append_after_finish_raises_LeaseLost(self, store: Store) -> None:
+        """After `finish`, an append with the claim raises `LeaseLost`, and `renew` returns false."""
+        writer = await store_run(store, "t", "r")
+        before = lines(await read_journal(store, "t"))
         late = _core.Batch(b"id: 6\ndata: {}\n\n", 6, 1)
-        await refused(LeaseLost, store.append(writer.claim, late, False), FENCED)
-        equal(await store.renew([writer.claim]), [False], "a run that has ended holds nothing")
-        equal(lines(await raw(store, "t")), before, "a refused append must write nothing")
+        await check_raises(LeaseLost, store.append(writer.claim, late, False), FENCED)
+        check_equal(await store.renew([writer.claim]), [False], "a run that has ended holds nothing")
+        check_equal(lines(await read_journal(store, "t")), before, "a refused append must write nothing")
 
-    async def test_a_claim_of_an_earlier_run_is_fenced(self, store: Store) -> None:
-        """A claim that is not the newest is told so and writes nothing: `append` and `finish` raise `LeaseLost`."""
+    async def test_a_claim_of_an_earlier_run_raises_LeaseLost(self, store: Store) -> None:
+        """`append` and `finish` with an older claim raise `LeaseLost` and write nothing."""
         old = await begin(store, "t", "r1")
         zombie = Writer(store, old.claim)
         await old.end()
         new = await begin(store, "t", "r2")
-        await _fenced(store, zombie, new)
+        await _check_fenced(store, zombie, new)
         await new.end()
-        equal((await store.thread("t")).runs, 2, "the newest claim finishes its run as if nothing had been")
+        check_equal((await store.thread("t")).runs, 2, "the newest claim finishes its run as if nothing had been")
 
-    async def test_a_made_up_claim_is_fenced(self, store: Store) -> None:
-        """It is the token that counts: a claim like the live one but for its token writes nothing."""
+    async def test_a_claim_with_another_token_raises_LeaseLost(self, store: Store) -> None:
+        """A claim that equals the live one except for its token writes nothing."""
         live = await begin(store, "t", "r")
         for token in (live.claim.token - 1, live.claim.token + 1):
             forged = _core.Claim("t", "r", token, live.claim.first_seq, live.claim.input)
-            await _fenced(store, Writer(store, forged), live)
+            await _check_fenced(store, Writer(store, forged), live)
         await live.end()
 
-    async def test_who_was_taken_over_is_fenced(self, store: Store) -> None:
-        """Once a silent owner's run was recovered, its old claim writes nothing, though it lives on in its process."""
+    async def test_the_former_owner_of_a_recovered_run_raises_LeaseLost(self, store: Store) -> None:
+        """After a silent owner's run was recovered, its old claim writes nothing.
+
+        The owner may still be alive in its process.
+        """
         needs_shared(store)
-        async with self.opened(lease_ttl=0.3) as silent:
+        async with self.open_store(lease_ttl=0.3) as silent:
             zombie = await begin(silent, "t", "r")
-            (taken,) = await recovered(store, "t")
+            (taken,) = await wait_and_recover(store, "t")
             check(taken.token > zombie.claim.token, "`recover` must give a new, greater token")
             successor = await Writer(store, taken).replay()
-            await _fenced(silent, zombie, successor)
+            await _check_fenced(silent, zombie, successor)
             await successor.end()
-            await _fenced(silent, zombie, await begin(store, "t", "r2"))
+            await _check_fenced(silent, zombie, await begin(store, "t", "r2"))
 
-    async def test_renewing_and_appending_keep_a_lease(self, store: Store) -> None:
-        """`renew` and `append` each extend the lease; nobody recovers a run whose owner speaks within `lease_ttl`."""
+    async def test_renew_and_append_extend_the_lease(self, store: Store) -> None:
+        """`renew` and `append` each extend the lease, so that no other process recovers the run."""
         needs_shared(store)
-        async with self.opened(lease_ttl=TTL) as owner:
+        async with self.open_store(lease_ttl=RENEWED_TTL) as owner:
             renewed, appending = await begin(owner, "renewed", "r1"), await begin(owner, "appending", "r2")
             spoke = began = time.monotonic()
-            while spoke - began < 2 * TTL:
-                equal(await owner.renew([renewed.claim]), [True], "`renew` says true for a lease that is held")
+            while spoke - began < 2 * RENEWED_TTL:
+                check_equal(await owner.renew([renewed.claim]), [True], "`renew` returns true for a lease that is held")
                 await appending.write({"type": "CUSTOM", "name": "n", "value": 1})
                 quiet, spoke = time.monotonic() - spoke, time.monotonic()
-                if quiet > TTL / 2:
+                if quiet > RENEWED_TTL / 2:
                     raise SkipTest(f"not run: this machine paused for {quiet:.1f} s, too long to tell")
-                equal(await store.recover(), [], "a lease that was extended in time must not be taken over")
+                check_equal(await store.recover(), [], "a lease that was extended in time must not be taken over")
                 await asyncio.sleep(0.05)
 
-    async def test_renews_several_at_once(self, store: Store) -> None:
-        """`renew` answers for each claim in turn, of any thread, known or not."""
+    async def test_renew_answers_for_each_claim_in_order(self, store: Store) -> None:
+        """`renew` returns a value for each claim, in order, for unknown threads too."""
         live = await begin(store, "live", "r1")
-        ended = await whole(store, "ended", "r2")
+        ended = await store_run(store, "ended", "r2")
         unknown = _core.Claim("unknown", "r3", live.claim.token, 1, "{}")
         claims = [ended.claim, live.claim, unknown]
-        equal(await store.renew(claims), [False, True, False], "answer in the order asked")
-        equal(await store.renew([]), [], "nothing asked, nothing answered")
+        check_equal(await store.renew(claims), [False, True, False], "answer in the order of the claims")
+        check_equal(await store.renew([]), [], "no claims, no answers")
 
-    async def test_a_silent_owner_loses_its_run(self, store: Store) -> None:
-        """A lease that is not renewed for `lease_ttl` seconds ends: another process may recover the run then."""
+    async def test_a_lease_ends_after_lease_ttl(self, store: Store) -> None:
+        """A lease that is not renewed for `lease_ttl` seconds ends, and the run can be recovered."""
         needs_shared(store)
-        async with self.opened(lease_ttl=0.3) as silent:
-            equal(silent.lease_ttl, 0.3, "`lease_ttl` says what was asked for, in seconds")
+        async with self.open_store(lease_ttl=0.3) as silent:
+            check_equal(silent.lease_ttl, 0.3, "`lease_ttl` is the option's value, in seconds")
             writer = await begin(silent, "t", "r")
-            (taken,) = await recovered(store)
-            equal((taken.thread_id, taken.run_id), ("t", "r"), "recover the run whose lease has ended")
-            equal(await silent.renew([writer.claim]), [False], "a lease that was taken over is not renewed")
+            (taken,) = await wait_and_recover(store)
+            check_equal((taken.thread_id, taken.run_id), ("t", "r"), "recover the run whose lease has ended")
+            check_equal(await silent.renew([writer.claim]), [False], "a lease that was taken over is not renewed")
 
 
-async def _fenced(store: Store, zombie: Writer, live: Writer) -> None:
-    """See that the zombie's every verb is refused and that nothing is changed by it."""
+async def _check_fenced(store: Store, zombie: Writer, live: Writer) -> None:
+    """Check that every method with the zombie's claim raises and changes nothing."""
     thread_id = zombie.claim.thread_id
-    before = lines(await raw(live.store, thread_id)), lines(await history(live.store, thread_id))
+    before = lines(await read_journal(live.store, thread_id)), lines(await history(live.store, thread_id))
     batch = _core.Batch(b'id: 900\ndata: {"type":"CUSTOM","name":"late","value":1}\n\n', 900, 1)
-    await refused(LeaseLost, store.append(zombie.claim, batch, True), FENCED)
+    await check_raises(LeaseLost, store.append(zombie.claim, batch, True), FENCED)
     for stored in (True, False):
-        await refused(LeaseLost, store.finish(zombie.claim, zombie.recorder, stored), FENCED)
-    equal(await store.renew([zombie.claim]), [False], "`renew` says false for a claim that is not the newest")
-    after = lines(await raw(live.store, thread_id)), lines(await history(live.store, thread_id))
-    equal(after, before, "a refused verb must write nothing")
-    equal(await live.store.live(thread_id), [(live.claim, False)], "the live run stays as it is")
+        await check_raises(LeaseLost, store.finish(zombie.claim, zombie.recorder, stored), FENCED)
+    check_equal(await store.renew([zombie.claim]), [False], "`renew` returns false for a claim that is not the newest")
+    after = lines(await read_journal(live.store, thread_id)), lines(await history(live.store, thread_id))
+    check_equal(after, before, "a refused verb must write nothing")
+    check_equal(await live.store.live(thread_id), [(live.claim, False)], "the live run stays as it is")

@@ -1,4 +1,4 @@
-"""Threads as another store kept them, to be put into the one under test: no run of theirs was ever live here."""
+"""Threads from another store, for tests that put them into the store under test."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import orjson
 
 from agentrunner.errors import StoreError
 from agentrunner.stores import StoredRun
-from agentrunner.testing.writer import given, text
+from agentrunner.testing.writer import make_run_input, text
 from agentrunner.types import ThreadSummary
 
 if TYPE_CHECKING:
     from agentrunner.stores import Store
 
 
-def summary(
+def make_summary(
     thread_id: str,
     *,
     name: str | None = None,
@@ -23,12 +23,12 @@ def summary(
     scope: str | None = None,
     updated_at: int = 1000,
 ) -> ThreadSummary:
-    """Give a thread as a copy brings it."""
+    """Return the summary of a copied thread."""
     return ThreadSummary(thread_id, name, agent_id, False, False, 0, 500, updated_at, scope)
 
 
-def kept_runs(*run_ids: str, first_seq: int = 1, created_at: int = 1000) -> list[StoredRun]:
-    """Give runs of five events each, one behind the other; each has a message, `m-<run id>`."""
+def make_runs(*run_ids: str, first_seq: int = 1, created_at: int = 1000) -> list[StoredRun]:
+    """Return runs of five events, one after the other, each with one message, `m-<run id>`."""
     runs: list[StoredRun] = []
     for n, run_id in enumerate(run_ids):
         events = [
@@ -38,16 +38,16 @@ def kept_runs(*run_ids: str, first_seq: int = 1, created_at: int = 1000) -> list
         ]
         parent = run_ids[n - 1] if n else None
         first = first_seq + 5 * n
-        asked = orjson.dumps(given("t", run_id)).decode()
-        runs.append(StoredRun(run_id, parent, first, first + 4, orjson.dumps(events), asked, created_at + n))
+        run_input = orjson.dumps(make_run_input("t", run_id)).decode()
+        runs.append(StoredRun(run_id, parent, first, first + 4, orjson.dumps(events), run_input, created_at + n))
     return runs
 
 
 async def put_damaged(store: Store) -> bool:
-    """Put a run between two others whose events cannot be read; false where the store does not take it."""
-    good, bad, last = kept_runs("r1", "r2", "r3")
+    """Put a run that cannot be read between two others; return whether the store takes it."""
+    good, bad, last = make_runs("r1", "r2", "r3")
     try:
-        await store.put(summary("t"), [good, bad._replace(events=b"no JSON"), last])
+        await store.put(make_summary("t"), [good, bad._replace(events=b"no JSON"), last])
     except StoreError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Runs written and read by hand, verb by verb: what a runner does, with nothing between the test and the store."""
+"""Runs that a test writes and reads itself, method by method, without a runner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMITS = {"event_bytes": 64 * MIB, "id_bytes": MIB, "window_bytes": MIB, "pendin
 
 
 def text(message_id: str, *deltas: str) -> list[dict[str, Any]]:
-    """Give the events of a message."""
+    """Return the events of a text message."""
     return [
         {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"},
         *({"type": "TEXT_MESSAGE_CONTENT", "messageId": message_id, "delta": delta} for delta in deltas),
@@ -29,8 +29,8 @@ def text(message_id: str, *deltas: str) -> list[dict[str, Any]]:
     ]
 
 
-def given(thread_id: str, run_id: str, message_ids: Iterable[str] = ()) -> dict[str, Any]:
-    """Give a run's input with a message of the user's for each id."""
+def make_run_input(thread_id: str, run_id: str, message_ids: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a run's input with one user message for each id."""
     messages = [{"id": message_id, "role": "user", "content": "said"} for message_id in message_ids]
     return {"threadId": thread_id, "runId": run_id, "messages": messages, "tools": [], "context": []}
 
@@ -45,13 +45,13 @@ async def claim(
     scope: str | None = None,
 ) -> tuple[Claim, list[str]]:
     """Claim a thread for a run whose input has these messages."""
-    asked = list(message_ids)
-    run_input = orjson.dumps(given(thread_id, run_id, asked)).decode()
-    return await store.claim(thread_id, run_id, run_input, agent_id, asked, scope)
+    ids = list(message_ids)
+    run_input = orjson.dumps(make_run_input(thread_id, run_id, ids)).decode()
+    return await store.claim(thread_id, run_id, run_input, agent_id, ids, scope)
 
 
 class Writer:
-    """A run under its claim. What a method has returned from is in the store."""
+    """A run that a test writes under its claim; each method returns when the store has it."""
 
     def __init__(self, store: Store, claim: Claim, known: Iterable[str] = ()) -> None:
         self.store = store
@@ -73,18 +73,18 @@ class Writer:
             self.recorder.publish()
 
     async def end(self, *, stored: bool = True) -> None:
-        """End the run in order, with whatever is open, and finish it."""
+        """End the run in order, closing what is open, and finish it."""
         if not self.recorder.ended:
             self.recorder.finalize(stop_requested=True)
         await self._append()
         await self.finish(stored=stored)
 
     async def finish(self, *, stored: bool = True) -> None:
-        """Only finish it: what is recorded is appended already."""
+        """Finish the run, whose events have all been appended."""
         await self.store.finish(self.claim, self.recorder, stored)
 
     async def replay(self) -> Self:
-        """Take in what is in the journal of a run that was taken over."""
+        """Replay the journal of a run that was taken over."""
         while True:
             page = await self.store.journal(self.claim.thread_id, self.recorder.last_seq, None, MIB)
             if not len(page.frames):
@@ -99,31 +99,33 @@ async def begin(store: Store, thread_id: str, run_id: str, message_ids: Iterable
     return writer
 
 
-async def whole(store: Store, thread_id: str, run_id: str, message_ids: Iterable[str] = (), **who: Any) -> Writer:
-    """Store a whole run of five events, with a message of the agent's, `m-<run id>`."""
+async def store_run(store: Store, thread_id: str, run_id: str, message_ids: Iterable[str] = (), **who: Any) -> Writer:
+    """Store a whole run of five events with one assistant message, `m-<run id>`."""
     writer = await begin(store, thread_id, run_id, message_ids, **who)
     await writer.write(*text(f"m-{run_id}", "word"), {"type": "RUN_FINISHED", "threadId": thread_id, "runId": run_id})
     await writer.finish()
     return writer
 
 
-async def recovered(store: Store, thread_id: str | None = None) -> list[Claim]:
-    """Recover until there is something: at once where the store sees that an owner is gone, or when its lease ends."""
-    while not (claims := await store.recover(thread_id)):  # noqa: ASYNC110 - there is nothing to be woken by
+async def wait_and_recover(store: Store, thread_id: str | None = None) -> list[Claim]:
+    """Call `recover` until it returns a run, at the latest when its lease has ended."""
+    while not (claims := await store.recover(thread_id)):  # noqa: ASYNC110 - nothing tells when a lease ends
         await asyncio.sleep(0.02)
     return claims
 
 
-async def raw(store: Store, thread_id: str, after: int = 0, until: int | None = None, limit: int = MIB) -> list[Event]:
+async def read_journal(
+    store: Store, thread_id: str, after: int = 0, until: int | None = None, limit: int = MIB
+) -> list[Event]:
     """Read the journal page by page."""
-    found: list[Event] = []
+    all_events: list[Event] = []
     while True:
         events = (await store.journal(thread_id, after, until, limit)).frames.events()
         if not events:
-            return found
+            return all_events
         last = events[-1].seq
-        check(last is not None and last > after, "journal must give raw frames behind `after`, or none")
-        found += events
+        check(last is not None and last > after, "return only raw frames after `after`")
+        all_events += events
         after = last or after
 
 
@@ -131,16 +133,16 @@ async def history(
     store: Store, thread_id: str, after: Cursor = (0, None), until: int | None = None, limit: int = MIB
 ) -> list[Event]:
     """Read the stored runs page by page."""
-    found: list[Event] = []
+    all_events: list[Event] = []
     position: Cursor | None = after
     while position is not None:
         page = await store.history(thread_id, position, until, limit)
-        found += page.frames.events()
-        check(page.next is None or page.next > position, "history's `next` must be a place behind the page's last run")
+        all_events += page.frames.events()
+        check(page.next is None or page.next > position, "`next` must be after the page's last run")
         position = page.next
-    return found
+    return all_events
 
 
 def lines(events: Iterable[Event]) -> list[tuple[str | None, bytes]]:
-    """Give events as cursor and JSON, to be compared."""
+    """Return the cursor and the JSON of each event, for comparisons."""
     return [(event.cursor, bytes(event)) for event in events]

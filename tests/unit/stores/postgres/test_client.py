@@ -23,7 +23,7 @@ from agentrunner import (
 )
 from agentrunner.stores.postgres import PostgresStore
 from agentrunner.stores.urls import store_from_url
-from agentrunner.testing.writer import Writer, begin, claim, raw, text, whole
+from agentrunner.testing.writer import Writer, begin, claim, read_journal, store_run, text
 from agentrunner.testing.writer import history as stored
 from support import backends
 from support.postgres import Lost, database, opened, until
@@ -47,7 +47,7 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
         started = {"type": "RUN_STARTED", "threadId": "t", "runId": "r1"}
         await lost.of('".append_one(', writer.write(started))
         await writer.write(*text("m", "word"))
-        assert [event.seq for event in await raw(store, "t")] == [1, 2, 3, 4]
+        assert [event.seq for event in await read_journal(store, "t")] == [1, 2, 3, 4]
         assert await lost.of("stop_call =", other.request_stop("t", None)) is True
         assert await other.request_stop("t", None) is False
         writer.recorder.finalize(stop_requested=True)
@@ -68,7 +68,7 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
         assert await other.renew([taken]) == [True]
         assert await other.recover() == []
 
-        await whole(store, "t", "r4")
+        await store_run(store, "t", "r4")
         assert await lost.of('".prune_thread(', store.prune(1, None, 10)) == 0
         [left] = await store.runs("t", 0, 1)
         assert (left.run_id, left.parent_run_id) == ("r4", None)
@@ -85,7 +85,7 @@ async def test_what_passes_is_tried_again(fresh: str, state: str) -> None:
     async with opened(fresh) as store, database(store) as execute:
         await failing(execute, state, times=3)
         await begin(store, "t", "r")
-        assert len(await raw(store, "t")) == 1
+        assert len(await read_journal(store, "t")) == 1
 
 
 async def failing(execute: Callable[..., Any], state: str, times: int = 1_000_000) -> None:
@@ -110,7 +110,7 @@ async def test_what_does_not_pass_is_said_at_once(fresh: str, state: str, kind: 
             await writer.write({"type": "RUN_STARTED", "threadId": "t", "runId": "r"})
         assert type(raised.value) is kind
         assert await execute('SELECT last_value FROM "agentrunner".failures') == [(1,)]
-        assert await raw(store, "t") == []
+        assert await read_journal(store, "t") == []
 
 
 async def test_a_session_that_may_not_write(fresh: str) -> None:
@@ -140,12 +140,13 @@ async def test_a_server_that_is_not_there() -> None:
 
 async def test_cancelled_calls_leave_no_trace(location: str) -> None:
     async with opened(location, pool_size=2) as store, database(store) as execute:
-        writer = await whole(store, "t", "r")
+        writer = await store_run(store, "t", "r")
         for n in range(40):
             calls = [
                 asyncio.ensure_future(call)
                 for call in (
-                    stored(store, "t"), raw(store, "t"), store.threads(9, None, True, None, None), store.recover(),
+                    stored(store, "t"), read_journal(store, "t"),
+                    store.threads(9, None, True, None, None), store.recover(),
                     store.claim(f"t{n}", f"r{n}", "{}", None, [], None), store.renew([writer.claim]),
                 )
             ]  # fmt: skip
@@ -168,7 +169,7 @@ async def test_cancelled_calls_leave_no_trace(location: str) -> None:
 
 async def test_what_was_begun_for_who_is_cancelled_is_done(location: str) -> None:
     async with opened(location) as store, database(store) as execute:
-        await whole(store, "t", "r")
+        await store_run(store, "t", "r")
         async with await psycopg.AsyncConnection.connect(backends.POSTGRES) as other:
             await other.execute(f'SELECT 1 FROM "{store.schema}".threads FOR UPDATE')  # noqa: S608
             renaming = asyncio.create_task(store.rename("t", "named"))

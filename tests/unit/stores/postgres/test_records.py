@@ -12,7 +12,7 @@ import pytest
 from agentrunner import RecordConflict, ThreadSummary
 from agentrunner.stores import Change
 from agentrunner.stores.postgres import records
-from agentrunner.testing.stored_threads import kept_runs
+from agentrunner.testing.stored_threads import make_runs
 from agentrunner.testing.writer import begin
 from agentrunner.types import ANY_SCOPE
 from support import backends
@@ -101,7 +101,7 @@ async def test_many_that_write_and_remove_do_not_wait_in_a_circle(location: str)
 
         async def removes() -> None:
             for n in range(20):
-                await store.put(ThreadSummary("t0", None, None, False, False, 1, 1, 1), kept_runs(f"r{n}"))
+                await store.put(ThreadSummary("t0", None, None, False, False, 1, 1, 1), make_runs(f"r{n}"))
                 await dice.choice([store, other]).clear(ANY_SCOPE)
 
         await asyncio.gather(*(writes() for _ in range(8)), removes())

@@ -17,7 +17,7 @@ from agentrunner import (
 )
 from agentrunner._core import Batch
 from agentrunner.stores.postgres import history, listener, runs, threads
-from agentrunner.testing.writer import Writer, begin, claim, raw, recovered
+from agentrunner.testing.writer import Writer, begin, claim, read_journal, wait_and_recover
 from agentrunner.testing.writer import history as stored
 from support.events import event_types
 from support.postgres import database, opened, plan, until
@@ -122,9 +122,9 @@ async def test_one_statement_appends_for_all_and_says_what_came_of_each(location
         outcomes = await store._commit_appends(given)
         kinds = [next((kind for kind in (LeaseLost, StoreError) if isinstance(each, kind)), None) for each in outcomes]
         assert kinds == [None, None, None, StoreError, None, StoreError, LeaseLost]
-        assert [event.seq for event in await raw(store, "b")] == [1, 2, 3]
-        assert [event.seq for event in await raw(store, "a")] == [1]
-        assert await raw(store, "c") == []
+        assert [event.seq for event in await read_journal(store, "b")] == [1, 2, 3]
+        assert [event.seq for event in await read_journal(store, "a")] == [1]
+        assert await read_journal(store, "c") == []
 
 
 async def test_frames_past_their_window_go_a_few_at_a_time(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ async def test_a_run_of_many_megabytes(location: str) -> None:
         await writer.end()
         events = await stored(store, "t")
         assert sum(len(bytes(event)) for event in events) > 18_000_000
-        assert events[1].to_dict() == (await raw(store, "t"))[1].to_dict()
+        assert events[1].to_dict() == (await read_journal(store, "t"))[1].to_dict()
 
 
 @pytest.mark.parametrize("damaged", [b"\0\xff", b"", b'id: 9\ndata: {"type":"CUSTOM"}\n\n', b"id: 3\ndata: {\n\n"])
@@ -167,10 +167,10 @@ async def test_a_damaged_journal_costs_what_cannot_be_read_of_it(location: str, 
         # Who could not read it for another reason does not cut it.
         with pytest.raises(StoreError, match="do not follow"):
             await gone.append(writer.claim, Batch(b'id: 3\ndata: {"type":"CUSTOM"}\n\n', 3, 1), False)
-        assert len(await raw(gone, "t")) == 5
+        assert len(await read_journal(gone, "t")) == 5
         await execute('UPDATE "agentrunner".journal SET frames = %s WHERE first_seq = 3', damaged)
     async with opened(location) as store:
-        [left] = await recovered(store)
+        [left] = await wait_and_recover(store)
         writer = Writer(store, left)
         with contextlib.suppress(StoreCorrupt, InvalidEvent):
             while len(frames := (await store.journal("t", writer.recorder.last_seq, None, 1)).frames):
@@ -179,5 +179,5 @@ async def test_a_damaged_journal_costs_what_cannot_be_read_of_it(location: str, 
         await writer.end()
         events = await stored(store, "t")
         assert event_types(events) == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
-        assert event_types(await raw(store, "t")) == event_types(events)
+        assert event_types(await read_journal(store, "t")) == event_types(events)
         assert (await begin(store, "t", "r2")).claim.first_seq == 4

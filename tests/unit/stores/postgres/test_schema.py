@@ -1,4 +1,4 @@
-"""The schema on PostgreSQL: made by many at once, upgraded while others serve, refused when it is newer."""
+"""The PostgreSQL schema: created by many processes at once, upgraded beside a serving one, refused if newer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import sys
 import uuid
 from asyncio.subprocess import PIPE
-from typing import TYPE_CHECKING
+from importlib import resources
 
 import psycopg
 import pytest
@@ -18,13 +18,11 @@ from agentrunner import (
 from agentrunner.stores import Change
 from agentrunner.stores.postgres import PostgresStore, schema
 from agentrunner.stores.urls import store_from_url
-from agentrunner.testing.writer import Writer, begin, lines, recovered, text, whole
+from agentrunner.testing.writer import Writer, begin, lines, store_run, text, wait_and_recover
 from agentrunner.testing.writer import history as stored
 from support import backends
 from support.postgres import database, opened
 
-if TYPE_CHECKING:
-    pass
 pytestmark = pytest.mark.postgres
 
 
@@ -32,7 +30,7 @@ async def test_processes_that_open_a_new_schema_at_once(fresh: str) -> None:
     stores = [store_from_url(fresh) for _ in range(6)]
     await asyncio.gather(*(store.open() for store in stores))
     for n, store in enumerate(stores):
-        await whole(store, "t", f"r{n}")
+        await store_run(store, "t", f"r{n}")
     assert (await stores[0].thread("t")).runs == 6
     for store in stores:
         await store.aclose()
@@ -49,7 +47,7 @@ async def test_a_schema_that_was_made_for_us(fresh: str) -> None:
     async with database(PostgresStore("", schema=fresh.rpartition("=")[2])) as execute:
         await execute('CREATE SCHEMA "agentrunner"')
     async with opened(fresh) as store:
-        await whole(store, "t", "r")
+        await store_run(store, "t", "r")
 
 
 async def test_a_database_that_is_not_in_utf_8_is_refused() -> None:
@@ -69,16 +67,16 @@ async def test_a_schema_of_the_version_before_is_upgraded(fresh: str, monkeypatc
     with monkeypatch.context() as before:
         before.setattr(schema, "migrations", lambda: first)
         async with opened(fresh) as store:
-            await whole(store, "t", "r1", ["u1"], scope="alice")
+            await store_run(store, "t", "r1", ["u1"], scope="alice")
             await begin(store, "live", "r2")
             kept = lines(await stored(store, "t"))
     async with opened(fresh) as store, database(store) as execute:
         assert await execute('SELECT version FROM "agentrunner".schema_version') == [(len(schema.migrations()),)]
         assert lines(await stored(store, "t")) == kept
         await store.write([Change("kind", "a", "t", b"1"), Change("kind", "b", "live", b"2")])
-        [taken] = await recovered(store)
+        [taken] = await wait_and_recover(store)
         await (await Writer(store, taken).replay()).end()
-        await whole(store, "t", "r3", scope="alice")
+        await store_run(store, "t", "r3", scope="alice")
         assert (await store.thread("t")).runs == 2
         # The functions that were there know of records now.
         await store.delete("t")
@@ -136,3 +134,16 @@ asyncio.run(main())
 def test_names_that_are_no_schema(name: str) -> None:
     with pytest.raises(ValueError, match="schema"):
         PostgresStore("", schema=name)
+
+
+def test_migration_files_are_numbered_without_gaps() -> None:
+    files = resources.files("agentrunner.stores.postgres").joinpath("migrations").iterdir()
+    names = sorted(file.name for file in files if file.name.endswith(".sql"))
+    assert [name.partition("_")[0] for name in names] == [f"{n:04}" for n in range(1, len(names) + 1)]
+
+
+def test_the_migrations_of_0_1_0_keep_their_places() -> None:
+    # A schema that 0.1.0 has created has version 2: these two must come first, in this order.
+    threads_and_runs, records, *_ = schema.migrations()
+    assert 'CREATE TABLE "agentrunner".threads' in threads_and_runs
+    assert 'CREATE TABLE "agentrunner".records' in records

@@ -15,7 +15,7 @@ from agentrunner import (
     ThreadSummary,
 )
 from agentrunner.stores.postgres import PostgresStore
-from agentrunner.testing.writer import Writer, claim, raw, text, whole
+from agentrunner.testing.writer import Writer, claim, read_journal, store_run, text
 from agentrunner.testing.writer import history as stored
 from agentrunner.types import ANY_SCOPE
 from support import backends
@@ -62,7 +62,7 @@ async def test_the_runner(location: str) -> None:
 @pytest.mark.parametrize("odd", ["\0", "a\0", "a\ud800"])
 async def test_what_cannot_be_kept_is_refused_and_never_found(location: str, odd: str) -> None:
     async with opened(location) as store:
-        await whole(store, "a", "r0")
+        await store_run(store, "a", "r0")
         for attempt in (
             store.claim(odd, "r", "{}", None, [], None),
             store.claim("t", odd, "{}", None, [], None),
@@ -80,7 +80,7 @@ async def test_what_cannot_be_kept_is_refused_and_never_found(location: str, odd
         assert not await store.request_stop(odd, None)
         assert not await store.request_stop("a", odd)
         assert (await store.locate(odd, (0, None))).kind == "stored"
-        assert await raw(store, odd) == await stored(store, odd) == []
+        assert await read_journal(store, odd) == await stored(store, odd) == []
         for scope, agent_id in ((odd, None), (None, odd)):
             assert await store.threads(9, None, True, agent_id, scope) == []
         await store.changed(odd, 0)
