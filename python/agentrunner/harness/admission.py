@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ENDING_SECONDS = 5.0
 """Seconds a live process has to write how a harness run ended whose thread is free."""
-SETTLE_POLL_SECONDS = 0.005
+ENDING_POLL_SECONDS = 0.005
 """Seconds between reads of the record of such a harness run."""
 
 
@@ -55,7 +55,7 @@ class Admission:
     changes: list[Change] = field(default_factory=list)
     """Changes to write besides the harness run and its intent."""
     abandoned: list[RunRecord] = field(default_factory=list)
-    """Other harness runs of the thread that were left behind and are failed with this."""
+    """Other unfinished harness runs of the thread, which are failed with this."""
     is_new: bool = False
     """Whether the harness run begins with this."""
     published: int = 0
@@ -107,7 +107,7 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
     abandoned: list[RunRecord] = []
     waiting: RunRecord | None = None
     async for mark in kinds.ACTIVE_RUN.iterate(store, thread_id):
-        record = await _read_settled(state, store, mark.key)
+        record = await _read_once_written(state, store, mark.key)
         if record is None or record.ended:
             continue
         if record.state in ("waiting_for_approval", "resuming"):
@@ -128,7 +128,7 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
     return admission
 
 
-async def _read_settled(state: HarnessState, store: Store, run_id: str) -> RunRecord | None:
+async def _read_once_written(state: HarnessState, store: Store, run_id: str) -> RunRecord | None:
     """Return a harness run once no live process is about to write how it ended."""
     deadline = time.monotonic() + ENDING_SECONDS
     while True:
@@ -137,7 +137,7 @@ async def _read_settled(state: HarnessState, store: Store, run_id: str) -> RunRe
             return record
         if not await state.is_handled(run_id, record.owner) or time.monotonic() > deadline:
             return record
-        await asyncio.sleep(SETTLE_POLL_SECONDS)
+        await asyncio.sleep(ENDING_POLL_SECONDS)
 
 
 async def _admit_new(state: HarnessState, candidate: Candidate) -> Admission:

@@ -112,7 +112,7 @@ class Harness(HarnessQueries):
     async def open(self) -> Store:
         """Open the harness unless it is open, and recover runs whose process is gone.
 
-        Every other method does this first.
+        All methods but `subscribe` and `aclose` do this first.
 
         Returns:
             The runner's store.
@@ -241,7 +241,7 @@ class Harness(HarnessQueries):
         """Cancel a thread's harness runs and remove the thread with all that belongs to it.
 
         Args:
-            thread_id: Thread to remove; the next run on it begins anew.
+            thread_id: Thread to remove; the next run on it starts a new conversation.
 
         Raises:
             ThreadNotFound: There is no such thread.

@@ -1,4 +1,4 @@
-"""Call listeners in order, each in a task of its own, so that none delays a run."""
+"""Call listeners in order, each in a separate task, so that none delays a run."""
 
 from __future__ import annotations
 

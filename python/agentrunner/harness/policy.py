@@ -1,4 +1,4 @@
-"""The policy's word on a run: admitted, or refused with reasons."""
+"""Ask the policy whether a run is admitted."""
 
 from __future__ import annotations
 

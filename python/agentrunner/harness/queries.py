@@ -100,7 +100,7 @@ class HarnessQueries:
     def subscribe(self, listener: Listener) -> ListenerSubscription[HarnessEvent]:
         """Call a listener for all events of harness runs in this process from now on.
 
-        The listener is called in order by a task of its own: no run waits for it, and what it raises is logged. A sync
+        The listener is called in order, in a separate task: no run waits for it, and what it raises is logged. A sync
         listener is called on the event loop.
 
         Args:
@@ -122,7 +122,10 @@ class HarnessQueries:
             state: `open` by default; `None` returns the approvals in any state.
 
         Returns:
-            The approvals; those that cannot be read are logged and left out.
+            The approvals; decided ones that cannot be read are logged and left out.
+
+        Raises:
+            RecordDamaged: An open approval cannot be read.
 
         Example:
             for approval in await harness.approvals():

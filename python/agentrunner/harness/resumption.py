@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def spawn_resume(
     state: HarnessState, record: RunRecord, intent: Intent, *, is_recovery: bool = False
 ) -> asyncio.Task[SupervisedRun | None]:
-    """Run `resume_run` in a task of its own, and mark the harness run as busy from now on."""
+    """Run `resume_run` in a task, and mark the harness run as busy until it has ended."""
 
     async def resume() -> SupervisedRun | None:
         with busy:

@@ -1,4 +1,4 @@
-"""Admission: which runs may begin, and what a refused run is told."""
+"""Admission: which runs may begin, and what error a refused run gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy: what it may return, and what a run is told that it refuses."""
+"""The policy: what it may return, and the error of a run that it refuses."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ class Thread:
     name: str
     runs: int = 0
     waiting: str | None = None
-    """The waiting run, as far as a caller was told."""
+    """The waiting run, as far as callers know."""
     decided: dict[str, str] = field(default_factory=dict)
-    """The decision that a caller was told, by approval."""
+    """The decisions that callers know of, by approval."""
 
 
 class World:
