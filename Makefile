@@ -21,7 +21,7 @@ demo: build ## Set up everything and take the tour, on SQLite.
 
 test: build wheel ## Set up everything and run the tests.
 	cargo test --release --workspace --exclude agentrunner-python
-	$(BIN)/pytest -m "not alone" --numprocesses auto --dist loadfile
+	$(BIN)/pytest -m "not alone" --numprocesses auto --dist worksteal
 	$(BIN)/pytest -m alone
 
 test-fast: build ## Pass the tests that need no server, no node and no other program: in memory and on SQLite, under a minute.

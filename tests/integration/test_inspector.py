@@ -179,7 +179,6 @@ def browse(scenario, url):
         env=os.environ | {"CHROMIUM": CHROMIUM},
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
     )
     assert done.returncode == 0, done.stderr
 

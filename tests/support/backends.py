@@ -24,6 +24,11 @@ SHARED = ("sqlite", "redis", "postgres")
 """The stores several processes may share; each is named by a location, as `store_from_url` takes it."""
 ALL = ("memory", *SHARED)
 
+in_memory = pytest.mark.parametrize("runner_factory", ["memory"], indirect=True)
+"""Runs a test with the fixture `runner` in memory only: what it checks is decided before any store is asked."""
+embedded = pytest.mark.parametrize("runner_factory", ["memory", "sqlite"], indirect=True)
+"""Runs a test with the fixture `runner` in memory and on SQLite: one store that writes is enough for what it checks."""
+
 REDIS = os.environ.get("AGENTRUNNER_TEST_REDIS", "redis://127.0.0.1:6379/0")
 POSTGRES = os.environ.get("AGENTRUNNER_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis.asyncio
 
-from support import backends
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
@@ -40,7 +38,6 @@ class Server:
     def __init__(self, folder: Path) -> None:
         program = shutil.which("redis-server")
         if program is None:
-            backends.NOT_RUN["there is no redis-server"] += 1
             pytest.skip("not run: there is no redis-server")
         self._program = program
         self._folder = folder

@@ -13,6 +13,7 @@ from agentrunner import (
     InvalidInput,
 )
 from support.agents import agent_with, scripted_agent
+from support.backends import embedded, in_memory
 from support.bad_input import nested
 from support.events import event_types, run_finished, run_started, text_message
 from support.inputs import make_input
@@ -61,6 +62,7 @@ INPUTS: dict[str, Any] = {
 }
 
 
+@embedded
 @pytest.mark.parametrize("given", INPUTS.values(), ids=INPUTS.keys())
 async def test_an_input_is_refused_and_nothing_is_written(runner: AgentRunner, given: Any) -> None:
     await collect(await runner.run(agent_with(*text_message("m", "x")), make_input("other", "o1")))
@@ -89,6 +91,7 @@ async def test_an_id_of_one_kib_is_not_too_long(runner: AgentRunner, name: str) 
 # Cursors
 
 
+@in_memory
 @pytest.mark.parametrize(
     "cursor", ["", ".", "1.", ".1", "1.2.3", "-1", " 1", "1e3", "٣", "9" * 40, "\0", "\ud800", "1\n2"]
 )
@@ -136,6 +139,7 @@ EVENTS: dict[str, Any] = {
 }
 
 
+@embedded
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS.keys())
 async def test_an_event_is_refused_and_what_came_before_is_kept(
     runner_factory: Callable[..., AgentRunner], event: Any
@@ -167,6 +171,7 @@ async def test_an_event_is_refused_and_what_came_before_is_kept(
     assert event_types(await runner.threads.events("other"))[-1] == "RUN_FINISHED"
 
 
+@in_memory
 @pytest.mark.parametrize(
     ("before", "event", "rule"),
     [

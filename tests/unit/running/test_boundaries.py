@@ -15,6 +15,7 @@ from ag_ui.core import (
 
 from agentrunner import verify
 from support.agents import Gate, failing_at_once, scripted_agent
+from support.backends import in_memory
 from support.events import event_types, run_finished, run_started, text_message
 from support.inputs import make_input
 from support.streams import collect
@@ -43,6 +44,7 @@ async def run_and_check(runner: AgentRunner, events: Sequence[Any]) -> list[dict
     return live
 
 
+@in_memory
 @pytest.mark.parametrize(
     ("events", "types"),
     [

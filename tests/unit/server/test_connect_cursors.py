@@ -10,6 +10,7 @@ import pytest
 
 from support.agents import Gate, agent_with
 from support.asgi import client_of, frames_of
+from support.backends import in_memory
 from support.events import event_types, text_message, tool_call
 from support.inputs import make_input
 
@@ -117,6 +118,7 @@ async def test_an_empty_cursor_means_the_start_of_the_thread(cursor: str | None,
     assert (await connect(client, lastSeenEventId=cursor)).frames() == (await connect(client)).frames()
 
 
+@in_memory
 @pytest.mark.parametrize(
     "cursor",
     [
@@ -134,6 +136,7 @@ async def test_an_invalid_cursor_is_refused(cursor: str, runner: AgentRunner) ->
         assert (answer.json()["error"], answer.json()["code"]) == ("Invalid cursor", "cursor_invalid")
 
 
+@in_memory
 @pytest.mark.parametrize("cursor", [0, 1, 1.5, True, False, [], {}, ["1"]])
 async def test_a_cursor_must_be_a_string(cursor: Any, runner: AgentRunner) -> None:
     answer = await connect(client_of(runner, {"default": talk}), lastSeenEventId=cursor)

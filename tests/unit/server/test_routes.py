@@ -14,6 +14,7 @@ from agentrunner.server.routes import ROUTES
 from agentrunner.server.routing import ApiRoute, RouteTable
 from support.agents import agent_with
 from support.asgi import Answer, Client, client_of
+from support.backends import embedded, in_memory
 from support.events import event_types, text_message
 from support.inputs import make_input
 
@@ -184,6 +185,7 @@ async def test_an_id_with_a_nul_is_reached_or_refused(runner: AgentRunner) -> No
         assert (await client.get("/threads/t%00/events")).status == 404
 
 
+@in_memory
 @pytest.mark.parametrize("agent_id", [*KEPT, "x" * 1024])
 async def test_an_agent_with_any_id_is_reached_by_its_path(agent_id: str, runner: AgentRunner) -> None:
     client = client_of(runner, {agent_id: AGENT})
@@ -194,6 +196,7 @@ async def test_an_agent_with_any_id_is_reached_by_its_path(agent_id: str, runner
     assert thread.agent_id == agent_id
 
 
+@embedded
 @pytest.mark.parametrize("length", [1025, 65_536, 1_000_000])
 @pytest.mark.parametrize(
     ("method", "path"),

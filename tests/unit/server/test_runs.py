@@ -11,6 +11,7 @@ import pytest
 from agentrunner import current_run
 from support.agents import Gate, agent_with, scripted_agent
 from support.asgi import Client, client_of, frames_of
+from support.backends import embedded
 from support.events import event_types, run_started, text_message, tool_call
 from support.inputs import make_input
 
@@ -191,6 +192,7 @@ async def failing_at_once(input: RunAgentInput) -> AsyncIterator[Any]:
     yield
 
 
+@embedded
 @pytest.mark.parametrize(
     ("agent", "kinds", "message"),
     [

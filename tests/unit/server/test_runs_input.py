@@ -9,6 +9,7 @@ import pytest
 
 from support.agents import agent_with
 from support.asgi import client_of
+from support.backends import in_memory
 from support.events import event_types, text_message
 from support.inputs import make_input
 
@@ -135,6 +136,7 @@ async def test_numbers_that_json_parsers_round_are_accepted(runner: AgentRunner)
             assert event_types((await client.get(f"/threads/t{n}/events")).json()["events"])[-1] == "RUN_FINISHED"
 
 
+@in_memory
 @pytest.mark.parametrize(("levels", "status"), [(126, 200), (127, 200), (128, 400), (200, 400), (1_000, 400)])
 @pytest.mark.parametrize("field", ["state", "forwardedProps", "messages", "unknown"])
 async def test_nesting_is_accepted_up_to_a_limit(levels: int, status: int, field: str, runner: AgentRunner) -> None:
@@ -158,6 +160,7 @@ async def test_the_last_of_duplicate_keys_wins(runner: AgentRunner) -> None:
     assert [thread.thread_id for thread in await runner.threads.list()] == ["t1"]
 
 
+@in_memory
 @pytest.mark.parametrize(
     ("field", "value", "seen"),
     [

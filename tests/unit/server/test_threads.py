@@ -9,6 +9,7 @@ import pytest
 from agentrunner import fold
 from support.agents import Gate, agent_with
 from support.asgi import client_of
+from support.backends import embedded, in_memory
 from support.events import event_types, run_started, text_message, tool_call
 from support.inputs import make_input
 
@@ -59,6 +60,7 @@ async def test_messages_have_flat_tool_calls(runner: AgentRunner) -> None:
     }
 
 
+@embedded
 @pytest.mark.parametrize(
     "message",
     [
@@ -100,6 +102,7 @@ async def test_the_contents_of_a_live_thread_are_current(runner: AgentRunner) ->
         await run.answer()
 
 
+@embedded
 @pytest.mark.parametrize(
     ("snapshot", "shown"),
     [({"n": 1}, {"n": 1}), ({}, None), ([], []), ([1], [1]), (None, None), ("x", "x"), (0, 0), ({"a": None},
@@ -170,6 +173,7 @@ async def test_a_thread_is_archived_and_unarchived(runner: AgentRunner) -> None:
     assert (answer.json()["archived"], answer.json()["name"]) == (True, "both")
 
 
+@embedded
 @pytest.mark.parametrize("content", [None, b"", {}, {"agentId": "default"}, {"other": 1}, {"archived": None}])
 async def test_a_change_that_changes_nothing(content: Any, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
@@ -225,6 +229,7 @@ async def test_clear_deletes_all_threads_that_are_not_running(content: Any, runn
 CHANGES = [("PATCH", "/threads/t1"), ("DELETE", "/threads/t1"), ("POST", "/threads/t1/archive")]
 
 
+@in_memory
 @pytest.mark.parametrize(("method", "path"), CHANGES)
 @pytest.mark.parametrize(
     "content", [b"{", b"x", b"\xff", b"null", b"[]", b"1", b'"x"', b"{}{}", b'{"name":"\\ud800"}', b"[" * 1_000_000]

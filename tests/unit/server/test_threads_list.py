@@ -11,6 +11,7 @@ import pytest
 
 from support.agents import Gate, agent_with
 from support.asgi import client_of
+from support.backends import in_memory
 from support.events import text_message
 from support.inputs import make_input
 
@@ -128,6 +129,7 @@ def cursor_of(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
+@in_memory
 @pytest.mark.parametrize(
     "cursor",
     [
