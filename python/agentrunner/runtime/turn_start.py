@@ -130,7 +130,7 @@ class TurnStarter:
             )
         calls = await self._load_unfinished_calls(session)
         client_results = find_client_results(session, calls, self._messages)
-        entries = await Ledger(self._sessions, session.id).find_entries(call for call in calls if not call.client)
+        entries = await Ledger(self._sessions, session.id).find_entries([call for call in calls if not call.client])
         results = complete_results(session, calls, client_results, entries)
         new_messages = await self._take_new_messages(session, stored_session)
         count = None if new_messages or client_results else find_regeneration_point(session, self._messages)
