@@ -7,15 +7,15 @@ import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from agentrunner import _core
-from agentrunner._codec import encode, read_cursor
-from agentrunner.errors import InvalidEvent, InvalidInput, RunnerClosed
+from agentrunner._codec import read_cursor
+from agentrunner.errors import RunnerClosed
 from agentrunner.reading.compacted_cache import CompactedCache
 from agentrunner.reading.plan import START, ReadingPlan
 from agentrunner.reading.stream import EventStream, opens_stream
 from agentrunner.running.claiming import Claiming, NewRun
 from agentrunner.running.current import Run
 from agentrunner.running.driver import Driver
+from agentrunner.running.inputs import check_scope, read_input
 from agentrunner.running.maintenance import Maintenance
 from agentrunner.running.recording import RecordingLimits
 from agentrunner.running.stats import Stats
@@ -26,7 +26,6 @@ from agentrunner.types import OnConcurrentRun, Retention, RunnerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
     from typing import Unpack
 
     from ag_ui.core import RunAgentInput
@@ -132,9 +131,7 @@ class AgentRunner:
         await self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
@@ -166,11 +163,6 @@ class AgentRunner:
         Raises:
             RunnerClosed: `aclose()` was called, or the runner belongs to another event loop.
             StoreError: The store could not be opened.
-
-        Example::
-
-            store = await runner.open()
-
         """
         loop = asyncio.get_running_loop()
         if self._is_closed:
@@ -204,7 +196,7 @@ class AgentRunner:
         Threads can be read until `aclose()`.
 
         Args:
-            seconds: How long the live runs may take to end by themselves.
+            seconds: Time the live runs have to end by themselves.
 
         Example::
 
@@ -223,11 +215,6 @@ class AgentRunner:
         """End this process's live runs with `RUN_ERROR` (code `INTERRUPTED`), write everything, close the store.
 
         It may be called twice.
-
-        Example::
-
-            await runner.aclose()
-
         """
         if self._is_closed:
             return
@@ -278,24 +265,22 @@ class AgentRunner:
 
         """
         if scope is not None:
-            self._check_scope(scope)
-        model, text, thread_id, run_id, message_ids = self._read_input(input)
+            check_scope(scope, self._limits.id_bytes)
+        checked = read_input(input, self._limits.id_bytes)
+        thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.open()
         name = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
-        new_run = NewRun(thread_id, run_id, text, name, message_ids, scope)
+        new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
         claim, known_message_ids = await self._claiming.claim(new_run)
         driver = Driver(claim, self._limits.new_recorder(claim, known_message_ids), store, self.stats)
-        stream = EventStream(
-            ReadingPlan(store, self._cache, thread_id, driver).live_run(driver, claim.first_seq - 1), driver
-        )
-        self._table.start(driver, agent, Run(thread_id, run_id, model, scope, headers or {}, store, claim), self.stats)
+        plan = ReadingPlan(store, self._cache, thread_id, driver)
+        stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
+        run = Run(thread_id, run_id, checked.model, scope, headers or {}, store, claim)
+        self._table.start(driver, agent, run, self.stats)
         return stream
 
     async def is_running(self, thread_id: str) -> bool:
         """Return whether the thread has a live run, in any process, for which no stop was requested.
-
-        Raises:
-            StoreError: The store could not be read.
 
         Example::
 
@@ -338,21 +323,9 @@ class AgentRunner:
         return self._table.driver(thread_id)
 
     async def recover(self, thread_id: str | None = None) -> bool:
-        """End and store the runs whose process is gone; the runner does it once a second by itself.
+        """End the runs of one thread, or of all, whose process is gone; return whether there were any.
 
-        Args:
-            thread_id: Only this thread's; `None` looks at all threads.
-
-        Returns:
-            Whether a run was recovered.
-
-        Raises:
-            StoreError: The store could not be read or written.
-
-        Example::
-
-            await runner.recover("t1")
-
+        The runner does it once a second by itself.
         """
         await self.open()
         return await self._maintenance.recover(thread_id)
@@ -424,24 +397,3 @@ class AgentRunner:
         store = await self.open()
         async with self._table.joined(thread_id) as live:
             return EventStream(await ReadingPlan(store, self._cache, thread_id, live).as_of_now())
-
-    # Inputs
-
-    def _read_input(self, input: RunAgentInput | Mapping[str, Any]) -> tuple[RunAgentInput, str, str, str, list[str]]:
-        """Return the input as a model and as JSON, its thread id, run id and message ids."""
-        from ag_ui.core import RunAgentInput
-
-        try:
-            model = input if isinstance(input, RunAgentInput) else RunAgentInput.model_validate(input)
-            data = encode(model)
-        except (ValueError, InvalidEvent) as error:
-            raise InvalidInput(f"the run's input is refused, and nothing was started: {error}") from error
-        return (model, *_core.check_input(data, self._limits.id_bytes))
-
-    def _check_scope(self, scope: str) -> None:
-        try:
-            size = len(scope.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"a scope must be valid text: {error}") from error
-        if not 0 < size <= self._limits.id_bytes:
-            raise InvalidInput(f"a scope must have from 1 to {self._limits.id_bytes} bytes, not {size}")

@@ -31,7 +31,7 @@ class Threads:
     Example::
 
         for thread in await runner.threads.list(limit=20):
-            print(thread.updated, thread.name or thread.thread_id)
+            print(thread.updated_at_utc, thread.name or thread.thread_id)
 
     """
 

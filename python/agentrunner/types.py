@@ -110,13 +110,13 @@ class ThreadSummary:
     """Owner of the thread, if it has one."""
 
     @property
-    def created(self) -> datetime.datetime:
-        """The time `created_at`, in UTC."""
+    def created_at_utc(self) -> datetime.datetime:
+        """The time `created_at` as a `datetime` in UTC."""
         return _as_datetime(self.created_at)
 
     @property
-    def updated(self) -> datetime.datetime:
-        """The time `updated_at`, in UTC."""
+    def updated_at_utc(self) -> datetime.datetime:
+        """The time `updated_at` as a `datetime` in UTC."""
         return _as_datetime(self.updated_at)
 
 

@@ -160,6 +160,6 @@ async def test_the_state_of_a_runner() -> None:
 async def test_a_thread_summary_has_its_times_as_datetimes(runner: AgentRunner) -> None:
     await collect(await runner.run(agent_with(*TEXT), make_input()))
     thread = await runner.threads.get("t1")
-    assert thread.created.tzinfo is not None
-    assert round(thread.created.timestamp() * 1000) == thread.created_at
-    assert round(thread.updated.timestamp() * 1000) == thread.updated_at
+    assert thread.created_at_utc.tzinfo is not None
+    assert round(thread.created_at_utc.timestamp() * 1000) == thread.created_at
+    assert round(thread.updated_at_utc.timestamp() * 1000) == thread.updated_at
