@@ -36,7 +36,7 @@ class NotRun(Exception):
 
 @dataclass
 class Context:
-    """What a campaign is given."""
+    """The inputs of a campaign."""
 
     backend: Backend
     location: str
@@ -51,15 +51,15 @@ class Context:
     mutation: str | None = None
     """Which guard the children drop; `None` for a campaign in earnest."""
     patience: float = 1.0
-    """What limits of time are stretched by, where the machine has other work."""
+    """The factor that time limits are multiplied by on a busy machine."""
 
 
 @dataclass
 class Outcome:
-    """What came of a campaign."""
+    """The result of a campaign."""
 
     figures: dict[str, int | float | str] = field(default_factory=dict)
-    """What was counted, in the words of the report."""
+    """The counts, by their names in the report."""
     failures: list[str] = field(default_factory=list)
     """The first failures, in words."""
     recovery_seconds: list[float] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Campaign:
     promise: str
     """The row of the table in docs/spec/durability.md."""
     bar: str
-    """What the figures must be for the promise to hold: then there are no failures."""
+    """The figures with which the promise holds; then there are no failures."""
     backends: tuple[Backend, ...]
     small: int
     """Rounds that take a few seconds."""
@@ -98,7 +98,7 @@ class Campaign:
 
 
 def campaigns() -> list[Campaign]:
-    """Give every campaign there is, by name."""
+    """Return all campaigns, ordered by name."""
     found: list[Campaign] = []
     for module in pkgutil.iter_modules([str(HERE)]):
         if module.name.startswith("test_"):
@@ -124,7 +124,7 @@ def start(module: str, *arguments: object, mutation: str | None = None, **option
 
 
 def complete_lines(log: Path) -> Iterator[bytes]:
-    """Give a log's lines without their ends; a last one that was cut off is left out."""
+    """Yield a log's lines without their ends, and skip a last line that was cut off."""
     if log.exists():
         for line in log.read_bytes().splitlines(keepends=True):
             if line.endswith(b"\n"):

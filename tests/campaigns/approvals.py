@@ -48,7 +48,7 @@ class Racing:
         return decider
 
     async def round(self, number: int) -> None:
-        """Have something asked, decided by both at once, and one of them killed meanwhile or not."""
+        """Request an approval that both processes decide at once, and perhaps kill one of them."""
         dice, thread, run = self.context.random, f"t{number}", f"r{number}"
         while len(self._deciders) < 2:
             self._deciders.append(await self.start())
@@ -101,7 +101,7 @@ class Racing:
             self._deciders.remove(decider)
 
     def payments(self, thread: str) -> list[tuple[int, int]]:
-        """Give what was paid for a thread: how much, and by which process."""
+        """Return the payments for a thread: how much, and by which process."""
         lines = [line.split() for line in complete_lines(self.notes)]
         return [(int(amount), int(pid)) for name, amount, pid in lines if name == thread.encode()]
 

@@ -54,7 +54,7 @@ ENDLESS = 64 << 20
 
 
 class Attack:
-    """What is thrown at one runner and one server."""
+    """The hostile input for one runner and one server."""
 
     def __init__(self, runner: SqliteAgentRunner, url: str, seed: str) -> None:
         self.runner = runner

@@ -31,7 +31,7 @@ class Campaigning:
         self.newest_token = 0
 
     async def round(self, number: int, size: int) -> None:
-        """Let so many of them claim one thread at the same time; the winner lets go of it."""
+        """Claim one thread in several processes at once, and release it in the winner."""
         thread = HOT if number % 2 else f"t{number}-{size}"
         asked = self.context.random.sample(self.processes[:size], size)
         for n, each in enumerate(asked):
@@ -56,7 +56,7 @@ class Campaigning:
         self.newest_token = token
 
     async def race(self, size: int, count: int) -> None:
-        """Let them claim one thread and let go of it as fast as they can: never do two hold it at a time."""
+        """Claim and release one thread in all processes as fast as they can; two never hold it at once."""
         for n, each in enumerate(self.processes[:size]):
             each.ask("race", HOT, f"race-{size}-{n}", count)
         held = []

@@ -108,7 +108,7 @@ def shown(value: Any) -> str:
 
 
 def judged(question: dict[str, Any], answer: dict[str, Any]) -> list[str]:
-    """Say what a damaged row has cost that it should not have."""
+    """Return what a damaged row cost beyond what it may cost."""
     if "sql" not in question:
         return []
     wrong = []

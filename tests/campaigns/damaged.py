@@ -64,7 +64,7 @@ class Patient:
         self.refused = 0
         """How many verbs raised an error of ours."""
         self.corrupt: list[tuple[str, str]] = []
-        """What the report names."""
+        """The damage's name in the report."""
         self.integrity = ""
         self.seconds = 0.0
 

@@ -78,7 +78,7 @@ async def leave(context: Context, server: Server, outcome: Outcome, number: int)
 
 
 async def read(server: Server, thread: str) -> None:
-    """Have a run of its own for a client that stays."""
+    """Run the agent for a client that stays until the end."""
     given = run_input(thread, f"{thread}-run", forwardedProps={"turns": TURNS})
     async with asked(server.port, "POST", "/agent/default/run", given) as answer:
         assert [frame async for frame in answer.frames()]

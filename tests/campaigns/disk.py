@@ -53,7 +53,7 @@ def shim() -> Path:
 
 
 def behind(watch: Path, *, log: Path | None = None, control: Path | None = None) -> dict[str, str]:
-    """Give the environment of a child whose files that begin with `watch` are on such a disk."""
+    """Return the environment of a child whose files that begin with `watch` are on this disk."""
     variables = {"LD_PRELOAD": str(shim()), "DISK_WATCH": str(watch)}
     if log is not None:
         variables["DISK_LOG"] = str(log)
@@ -80,29 +80,29 @@ def mark(log: int, thread: int, seq: int, data: bytes) -> None:
 
 
 class Control:
-    """What is to fail, as the child's disk reads it at every call."""
+    """The calls that fail, which the child's disk reads at every call."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
             self._block = memoryview(mmap.mmap(file.fileno(), CONTROL.size)).cast("q")
 
     def fail(self, kind: int, after: int, times: int, error: int = errno.EIO) -> None:
-        """Let so many calls of a kind go well, and fail as many after them."""
+        """Fail a number of calls of one kind after a number of successful ones."""
         self._block[1:4] = memoryview(struct.pack("=3q", after, times, error)).cast("q")
         self._block[0] = kind
 
     def fill(self, room: int) -> None:
-        """Let the files grow by so many bytes and no more."""
+        """Limit how many bytes the files may still grow by."""
         self._block[4] = room
 
     def clear(self) -> None:
-        """Have a good disk again."""
+        """Repair the disk: no call fails any more."""
         self._block[0] = 0
         self._block[4] = -1
         self._block[9] = 0
 
     def seen(self, kind: int) -> int:
-        """Give how many calls of a kind there were."""
+        """Return the number of calls of one kind so far."""
         return self._block[SEEN[kind]]
 
     @property

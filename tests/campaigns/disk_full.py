@@ -56,7 +56,7 @@ def full_disk(folder: Path) -> dict[str, str]:
 
 
 def mountable() -> bool:
-    """Say whether a process may have a file system of its own here."""
+    """Return whether a process may mount a file system here."""
     mount = "mount -t tmpfs -o size=1m tmpfs /tmp && mount -o remount,size=2m /tmp"
     tried = shutil.which("unshare") and subprocess.run([*OWN, "sh", "-c", mount], capture_output=True, check=False)
     return bool(tried) and tried.returncode == 0

@@ -36,11 +36,11 @@ class Shimmed:
         self._control.fill(room)
 
     def free(self) -> None:
-        """Have space again."""
+        """Free the disk space again."""
         self._control.clear()
 
     def full_since(self) -> float | None:
-        """Give when it was full first, by the monotonic clock."""
+        """Return the monotonic time at which the disk was first full."""
         return self._control.failed_at
 
 
@@ -91,7 +91,7 @@ async def live(life: Life, place: Shimmed | Mounted, room: int) -> None:
 
 
 async def fill_by_a_run(life: Life, runner: SqliteAgentRunner) -> None:
-    """Let a run go on until there is no room: who reads it, and who came later, are to be told."""
+    """Run until the disk is full; early and late readers must both be told."""
     stream = await life.verb("run", runner.run(endless, {"threadId": "a", "runId": "a1", "messages": []}))
     if stream is None:
         return

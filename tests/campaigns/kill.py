@@ -55,7 +55,7 @@ class Round:
         self.followed = context.random.random() < 0.5
 
     async def go(self, child: Process) -> None:
-        """Let the child run agents, kill it, and look at what it left."""
+        """Run agents in the child, kill it, and check what it left behind."""
         for thread in self.threads:
             child.ask("run", thread, f"{thread}-run", 100_000, 0.001)
         _, begun = await child.answer()

@@ -33,7 +33,7 @@ WINDOW = 8 << 10
 
 @dataclass
 class Reading:
-    """What one reader got."""
+    """The frames that one reader got."""
 
     after: str | None
     live: int
@@ -130,7 +130,7 @@ def _kind(after: str | None) -> str:
 
 
 def folded(frames: list[bytes]) -> tuple[object, object]:
-    """Give the messages and the state a reader of these frames has."""
+    """Return the messages and the state that a reader of these frames has."""
     return fold(frame[frame.index(b"data: ") + 6 : -2] for frame in frames)
 
 

@@ -36,7 +36,7 @@ class Round:
         self.killed_at: dict[str, float] = {}
 
     async def kill(self, number: int, together: asyncio.Barrier) -> None:
-        """Let a child on another host run agents, and kill it when all of them do."""
+        """Run agents in a child on another host, and kill it once all of them run."""
         log = self.context.folder / f"log{number}"
         async with process(
             "support.programs.elsewhere", "support.programs.child", self.context.location, log, TTL

@@ -1,4 +1,4 @@
-"""What befalls a store on a bad disk, and what must hold of it; for the children of `io_faults` and `disk_full`."""
+"""A store on a bad disk, and what it must keep; for the children of `io_faults` and `disk_full`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HANG = 20.0
 
 @dataclass
 class Told:
-    """What came of a life."""
+    """The result of one process's life."""
 
     wrong: list[str] = field(default_factory=list)
     errors: int = 0
@@ -47,11 +47,11 @@ class Life:
         self.shown: dict[str, list[Shown]] = {}
 
     def runner(self) -> SqliteAgentRunner:
-        """Give a runner of its own, not open yet."""
+        """Return a new runner that is not open yet."""
         return SqliteAgentRunner(self.path, resume_window=1e6)
 
     async def verb(self, name: str, answer: Awaitable[Any]) -> Any:
-        """Give what a verb gives, `None` if it raises."""
+        """Return a call's result, or `None` if it raises."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(HANG):

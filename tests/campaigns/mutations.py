@@ -73,7 +73,7 @@ def doctor_sees_no_rows() -> None:
 
 @mutation
 def line_breaks_as_they_are() -> None:
-    """Let a line break in what an agent says be one in the stream."""
+    """Write line breaks of an agent's text into the stream as they are."""
     from agentrunner.reading.stream import EventStream
 
     frames = EventStream.frames
@@ -113,7 +113,7 @@ def publish_before_commit() -> None:
 
 @mutation
 def skip_a_frame_on_reconnect() -> None:
-    """Let a reader that comes back to a live run go on one event too late."""
+    """Resume a reader of a live run one event too late."""
     from agentrunner.reading.plan import ReadingPlan
 
     live_run = ReadingPlan.live_run
@@ -351,7 +351,7 @@ def do_twice_what_is_asked_again() -> None:
 
 @mutation
 def forget_cursors() -> None:
-    """Give a reader that comes back all there is."""
+    """Send everything to a reader that comes back."""
     from agentrunner.runner import AgentRunner
 
     connect = AgentRunner.connect

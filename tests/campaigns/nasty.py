@@ -1,4 +1,4 @@
-"""What is thrown in `hostile`: events, inputs, cursors, bytes and requests that are none."""
+"""Invalid events, inputs, cursors, bytes and requests for the campaign `hostile`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Nasty(Dice):
         return self.choice(bad)
 
     def mangled(self) -> bytes:
-        """Give an event, frames or a run, with something wrong in it."""
+        """Return an event, frames or a run with a mistake in it."""
         event = json.dumps(self.events(1)[0]).encode()
         frames = b"id: 1\ndata: " + event + b"\n\n"
         data = self.choice([event, b"[" + event + b"]", frames, frames * 2, self.randbytes(60), b"id: 1.0\ndata: "])

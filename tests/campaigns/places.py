@@ -1,4 +1,4 @@
-"""What a campaign is given: a place for threads that is its own, a folder, its own chance."""
+"""The context of a campaign: an empty location for threads, a folder, seeded randomness."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def context(
     mutation: str | None = None,
     patience: float = 1.0,
 ) -> Iterator[Context]:
-    """Give all a campaign needs; what it left behind is gone at the end."""
+    """Yield a campaign's context, and remove what the campaign left behind."""
     # Chance of its own: what one campaign draws changes nothing for the next.
     chance = random.Random(f"{seed}/{campaign.name}/{backend}")  # noqa: S311 - to be the same each time
     with tempfile.TemporaryDirectory(prefix="campaign-", ignore_cleanup_errors=True) as name:

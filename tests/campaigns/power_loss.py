@@ -26,10 +26,10 @@ BARRIERS = {"RUN_STARTED", "TOOL_CALL_RESULT", "RUN_FINISHED", "RUN_ERROR"}
 CUTS = 200
 """How many cuts are made of one recording."""
 LOST_MS = 250
-"""What `balanced` may lose of a running run, in milliseconds of it."""
+"""Milliseconds of a running run that `balanced` may lose."""
 DEAF = "syncs_are_not_seen"
 LATE_MS = 250
-"""What a busy machine may add, being late with a thread or a sync."""
+"""Milliseconds that a busy machine may add by running a thread or a sync late."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ async def examine_records(path: Path, written: int, strict: bool, what: str, out
 
 
 async def journal(runner: AgentRunner, thread: str) -> list[Event]:
-    """Give a thread's raw events."""
+    """Return a thread's raw events."""
     events: list[Event] = []
     while page := (await runner._store.journal(thread, len(events), None, 1 << 20)).frames.events():
         events += page

@@ -22,7 +22,7 @@ WRITES = 60
 
 
 def talkative(chance: random.Random) -> Any:
-    """Give an agent that talks long between tool calls, in bursts and with pauses."""
+    """Return an agent with long texts between its tool calls, in bursts and with pauses."""
 
     async def agent(given: Any) -> AsyncIterator[dict[str, Any]]:
         ids = {"threadId": given.thread_id, "runId": given.run_id}
@@ -67,7 +67,7 @@ async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) 
 
 
 def kept(n: int) -> dict[str, bytes]:
-    """Give the records there are after this write, the first being 0: others come and go as `last` counts on."""
+    """Return the records after a write, counted from 0; others come and go as `last` grows."""
     last = {f"k{m % 5}": m for m in range(n + 1)}
     return {"last": b"%d" % n} | {key: b"%d" % m * 999 for key, m in last.items() if m // 5 % 2 == 0}
 

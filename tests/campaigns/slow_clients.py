@@ -97,7 +97,7 @@ class Crowd:
     outcome: Outcome
 
     async def connect(self, thread: str) -> Reader:
-        """Let a client come that reads."""
+        """Connect a client that reads."""
         return await self.post("/agent/default/connect", run_input(thread, "look"))
 
     async def post(self, path: str, given: dict[str, Any]) -> Reader:
@@ -111,7 +111,7 @@ class Crowd:
         return reader
 
     async def stalled(self, thread: str, count: int) -> list[Reader]:
-        """Let clients come that read no more than the beginning."""
+        """Connect clients that read only the beginning."""
         readers = [await self.connect(thread) for _ in range(count)]
         for reader in readers:
             reader.transport.pause_reading()
@@ -139,7 +139,7 @@ class Crowd:
 
 
 async def delays(readers: list[Reader], seconds: float) -> list[float]:
-    """Give how long deliveries to these take, in ms, sorted."""
+    """Return the delivery times to these clients in milliseconds, sorted."""
     for reader in readers:
         reader.delays = []
     await asyncio.sleep(seconds)
@@ -200,7 +200,7 @@ async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
 
 
 async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
-    """Let clients stall in the middle of what a long run had when they came, while it is live and afterwards."""
+    """Stall clients in the middle of a long run's past events, while it is live and afterwards."""
     outcome, thread = crowd.outcome, f"long-{kibibytes}"
     props = {"kibibytes": kibibytes, "wait": True}
     first = await crowd.post("/agent/bulky/run", run_input(thread, f"{thread}-run", forwardedProps=props))

@@ -37,7 +37,7 @@ SHOWN = 24
 """How many samples stand in the report."""
 MIB = 1 << 20
 GROWTH = {"resident": 5 * MIB, "tasks": 30, "descriptors": 15}
-"""What the medians of the second and of the last quarter may be apart, or 5 %. What is left in the end is counted."""
+"""The allowed difference between the medians of the second and the last quarter, or 5 %."""
 WARM = 60
 """Seconds after which a server has all the memory it needs: in a shorter soak it may take thrice as much more."""
 WAL = 48 * MIB
@@ -52,7 +52,7 @@ SIP = 4096
 
 
 async def visit(port: int, name: str, outcome: Outcome, dice: random.Random, store: Store, until: float) -> None:
-    """Have one thread after the other: use it, compare it, remove it."""
+    """Use, compare and remove one thread after the other."""
     writes = int(name) < WRITERS
     try:
         for number in itertools.count():
@@ -139,7 +139,7 @@ def judge_log(sizes: list[int], outcome: Outcome) -> None:
 
 
 def shown(values: list[int], unit: int) -> str:
-    """Give some of the values, evenly, as text."""
+    """Return some of the values, evenly spaced, as text."""
     return " ".join(f"{value / unit:.3g}" for value in values[:: max(1, len(values) // SHOWN)])
 
 

@@ -104,7 +104,7 @@ async def test_what_was_held_by_a_clock_ahead_is_taken_over_in_time(path: Path, 
 
 @asynccontextmanager
 async def left_behind(path: Path, owner: dict[str, str], expires_at: int | None = None) -> AsyncIterator[SqliteStore]:
-    """Give a store beside a live run whose lease looks as `owner` and `expires_at` have it; nobody renews it."""
+    """Yield a store with a live run whose lease is `owner` and `expires_at`, and is not renewed."""
     async with process("support.programs.peer", "runs", path, TTL) as peer:
         assert await peer.told("run", "t", "r") == BEGUN
         peer.stop()

@@ -1,4 +1,4 @@
-"""What a peer of the older generation gets (`Frames.legacy`), judged by the real schemas of both generations."""
+"""Frames for legacy clients, checked with the real schemas of both generations."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ def read(frames: bytes) -> dict[int, bytes]:
 
 
 def judged(events: list[bytes]) -> tuple[list[bool], list[bool]]:
-    """What 0.0.59 accepts, and 1.0.0."""
+    """Check which events 0.0.59 accepts, and 1.0.0."""
     (answer,) = ask("schemas.mjs", [b'{"events":[' + b",".join(events) + b"]}"])
     return answer["old"], answer["new"]
 

@@ -42,7 +42,7 @@ def location(tmp_path: Path) -> Iterator[str]:
 
 
 async def talkative(given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-    """Say enough for many commits, each event another."""
+    """Yield enough different events for many commits."""
     yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
     for n in range(20):
         for event in [

@@ -35,7 +35,7 @@ def runs(events: list[Any]) -> list[list[bytes]]:
 
 
 def taken_over(before: list[list[bytes]], live: list[bytes]) -> list[bytes]:
-    """What a returning reader is sent first: the thread's stored runs and its live one, as far as it has come."""
+    """The first frames of a returning reader: the stored runs, and the live run so far."""
     made = snapshot([framed([bytes(event) for event in compact(run)]) for run in [*before, live]])
     assert made is not None
     started, before, messages, state, events = made
@@ -97,7 +97,7 @@ def test_a_client_that_holds_any_beginning_ends_with_the_whole(name: str, client
 
 @pytest.mark.parametrize("client", ["old", "new"])
 def test_a_plain_replay_doubles_what_is_held(client: str) -> None:
-    """What this is for; and the clients tell right from wrong."""
+    """Check that the snapshot is needed, and that these clients notice a wrong one."""
     text = [
         {"type": "RUN_STARTED", "threadId": "t", "runId": "r"},
         {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"},

@@ -1,4 +1,4 @@
-"""What of the reference's bounded thread store our `MemoryStore` keeps."""
+"""The limits of the reference's bounded thread store that `MemoryStore` keeps."""
 
 from __future__ import annotations
 

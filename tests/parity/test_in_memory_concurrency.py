@@ -58,7 +58,7 @@ async def test_throws_thread_already_running_by_default(runner: AgentRunner) -> 
 
 
 async def superseding(runner: AgentRunner) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Give what the readers of run 1, of run 2, and of the thread while run 2 is live see."""
+    """Return what the readers of run 1, of run 2, and of the thread during run 2 see."""
     old, new = Gate([text_message("m1", "old")[0]]), Gate(text_message("live-1", "new"))
     first = await runner.run(old, make_input(run="r1"))
     await old.reached.wait()

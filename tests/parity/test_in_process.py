@@ -26,7 +26,7 @@ def opaque(name: str, count: int, kind: str = "message") -> list[dict[str, Any]]
 
 
 def ids(events: list[dict[str, Any]]) -> list[str]:
-    """Give the ids of the opaque events, in order."""
+    """Return the ids of the opaque events, in order."""
     return [event["id"] for event in events if "id" in event]
 
 

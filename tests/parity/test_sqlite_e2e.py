@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def replay(runner: AgentRunner, thread: str = "t1") -> list[dict[str, Any]]:
-    """Give the messages a client that never saw the thread ends with."""
+    """Return the messages that a client new to the thread ends with."""
     return fold(await collect(await runner.connect(thread))).messages
 
 

@@ -169,14 +169,14 @@ class Echo:
 
 
 def value_of(answer: Answer) -> Any:
-    """Give a body as a value: a stream as its events."""
+    """Return a body as a value, and a stream as its events."""
     if answer.headers.get("content-type") == "text/event-stream":
         return [event for _, event in frames_of(answer.body)]
     return json.loads(answer.body) if answer.body else None
 
 
 def differences(theirs: Any, ours: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Give each place where two values differ, with what is there in ours."""
+    """Yield each place where two values differ, with the value there in ours."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in theirs.keys() | ours.keys():
             yield from differences(theirs.get(key, EXTRA), ours.get(key, MISSING), f"{place}.{key}")
@@ -188,7 +188,7 @@ def differences(theirs: Any, ours: Any, place: str) -> Iterator[tuple[str, Any]]
 
 
 def compared(pair: Pair, ours: Answer) -> dict[str, Any]:
-    """Give where an answer differs; of its headers those the trace names."""
+    """Yield where a response differs, in its headers only those the trace names."""
     named = {name: ours.headers.get(name, MISSING) for name in pair.answer.headers}
     return dict(
         [

@@ -1,1 +1,1 @@
-"""What tests, campaigns and their child processes share."""
+"""Helpers that tests, campaigns and their child processes share."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def scripted_agent(events: Iterable[Any]) -> Callable[[RunAgentInput], AsyncIterator[Any]]:
-    """Give an agent that yields exactly these events."""
+    """Return an agent that yields exactly these events."""
     script = list(events)
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
@@ -31,7 +31,7 @@ async def failing_at_once(input: RunAgentInput) -> AsyncIterator[Any]:
 
 
 def agent_with(*events: Any) -> Callable[[RunAgentInput], AsyncIterator[Any]]:
-    """Give an agent that yields these events between the RUN_STARTED and RUN_FINISHED of whatever run it is in."""
+    """Return an agent that yields these events between its run's RUN_STARTED and RUN_FINISHED."""
 
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
         yield run_started(input.thread_id, input.run_id)

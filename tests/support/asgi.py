@@ -31,11 +31,11 @@ class Answer:
         return json.loads(self.body)
 
     def events(self) -> list[dict[str, Any]]:
-        """Give the events of a stream."""
+        """Return the events of a stream."""
         return [event for _, event in self.frames()]
 
     def frames(self) -> list[tuple[str, dict[str, Any]]]:
-        """Give cursor and event of each frame of a stream; the cursor is "" where a frame has none."""
+        """Return the cursor and event of each frame of a stream; "" is the cursor of a frame without one."""
         assert self.status == 200, self
         assert self.headers["content-type"] == "text/event-stream", self
         return frames_of(self.body)
@@ -223,5 +223,5 @@ class Client:
 
 
 def client_of(runner: AgentRunner, agents: Mapping[str, Any], **options: Any) -> Client:
-    """Give a client of an app made with these options."""
+    """Return a client of an app made with these options."""
     return Client(create_app(runner, agents, **options))

@@ -40,7 +40,7 @@ SPARE_BYTES = 4 << 20
 
 @cache
 def missing(backend: str) -> str | None:
-    """Say what is not there that the backend's tests need; asked once."""
+    """Return why the backend's tests cannot run here, or `None`; checked once."""
     if backend not in ("redis", "postgres"):
         return None
     if find_spec(f"agentrunner.stores.{backend}") is None:
@@ -63,7 +63,7 @@ def needs(backend: str) -> None:
 
 @contextmanager
 def place(backend: str, folder: Path) -> Iterator[str]:
-    """Give a location nobody else uses, for this process and its children; what was written there goes at the end."""
+    """Yield an unused location for this process and its children, and remove it afterwards."""
     needs(backend)
     name = f"agentrunner-test-{uuid.uuid4().hex[:12]}"
     if backend == "redis":

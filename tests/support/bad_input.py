@@ -6,7 +6,7 @@ from typing import Any
 
 
 def nested(depth: int) -> dict[str, Any]:
-    """Give an event so many levels deep, its own object counted."""
+    """Return an event of this many levels, including its own object."""
     value: Any = 1
     for _ in range(depth - 1):
         value = [value]

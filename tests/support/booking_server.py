@@ -59,13 +59,13 @@ def served(folder: Path, **options: Any) -> Iterator[Served]:
 
 @contextlib.asynccontextmanager
 async def harness_at(location: str, bookings: Bookings) -> AsyncIterator[Any]:
-    """Give a harness of this process's own over the same threads: what Python decides by."""
+    """Yield a harness of this process over the same threads, for decisions in Python."""
     async with AgentRunner(store_from_url(location)) as runner, booking_harness(runner, bookings) as harness:
         yield harness
 
 
 def asked_of(client: Client, message: str = "please book") -> dict[str, Any]:
-    """Have a client's run ask; give the interrupt."""
+    """Run until the agent asks for an approval, and return the interrupt."""
     seen = client.run(message)
     assert fine(seen)
     assert seen["outcomes"] == ["interrupt"]
@@ -82,20 +82,20 @@ def args(bookings: Bookings) -> list[dict[str, Any]]:
 
 
 def result(client: Client) -> str:
-    """Give what the tool said, as the client holds it."""
+    """Return the tool's result as the client holds it."""
     [found] = [message["content"] for message in client.messages if message["role"] == "tool"]
     return found
 
 
 def fresh(node: Node, kind: str, url: str, thread: str) -> Client:
-    """Give a client that has just connected."""
+    """Return a client that has just connected."""
     client = Client(node, kind, url, thread)
     assert fine(client.connect())
     return client
 
 
 def fresh_or_cut(node: Node, kind: str, url: str, thread: str) -> Client:
-    """Give a client that has connected, also to what has failed."""
+    """Return a client that has connected, perhaps to a thread whose run failed."""
     client = Client(node, kind, url, thread)
     assert "refused" not in client.connect()
     return client

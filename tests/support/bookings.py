@@ -88,7 +88,7 @@ class Bookings:
 
 
 def runtime(bookings: Bookings, *, expires: float | None = None) -> AgentRuntime:
-    """Give the agent; `expires`: seconds for which it waits to be allowed to."""
+    """Return the agent; its approvals expire after `expires` seconds."""
     booking = tool(name="book", policy="ask")(bookings.book)
     return AgentRuntime(Model(), tools=[booking], config=RuntimeConfig(approval_expires=expires))
 
@@ -96,5 +96,5 @@ def runtime(bookings: Bookings, *, expires: float | None = None) -> AgentRuntime
 def booking_harness(
     runner: AgentRunner, bookings: Bookings, *, expires: float | None = None, **options: Any
 ) -> Harness:
-    """Give a harness with the agent."""
+    """Return a harness with the agent."""
     return Harness(runner, {"default": runtime(bookings, expires=expires)}, **options)

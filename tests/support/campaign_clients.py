@@ -1,4 +1,4 @@
-"""What clients do all day: runs, late readers, stops, approvals, lists; and what of it is there in the end."""
+"""Clients that run agents, connect late, stop, approve and list threads, and check the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Client:
         self.outcome.count(act.__name__)
 
     async def talk(self) -> None:
-        """Have a run, and read it at another server as well."""
+        """Run the agent, and read the run at another server as well."""
         await self._both("default", {"turns": self._dice.randint(1, 20), "pause": LONGEST / 20})
 
     async def say_much(self) -> None:
@@ -58,7 +58,7 @@ class Client:
         self.ended(run, running.result())
 
     async def stop(self) -> None:
-        """Have a run that does not end by itself, and stop it by way of another server."""
+        """Start a run that does not end by itself, and stop it at another server."""
         run = self._next()
         running = asyncio.create_task(self.visitor.run("default", run, forwardedProps={"pause": 0.01}))
         await asyncio.sleep(self._dice.uniform(0, LONGEST))

@@ -1,4 +1,4 @@
-"""What readers were shown, compared with what is stored."""
+"""Comparison of what readers were shown with what is stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Shown(NamedTuple):
 
 
 def readers(log: Path) -> dict[tuple[str, str], list[Shown]]:
-    """What each reader wrote down: by its kind and thread."""
+    """Return what each reader logged, by its kind and thread."""
     found = collections.defaultdict(list)
     for line in complete_lines(log):
         kind, thread, cursor, at, event = line.split(b"\t", 4)
@@ -38,12 +38,12 @@ def readers(log: Path) -> dict[tuple[str, str], list[Shown]]:
 
 
 def shown(events: Iterable[Event]) -> list[Shown]:
-    """What a reader of this process saw."""
+    """Return what a reader in this process saw."""
     return [Shown(event.cursor or "", bytes(event)) for event in events]
 
 
 async def journal(runner: AgentRunner, thread: str) -> list[Event]:
-    """Give a thread's raw events, all its runs'."""
+    """Return the raw events of all runs of a thread."""
     store = await runner.opened()
     events: list[Event] = []
     while page := (await store.journal(thread, events[-1].seq or 0 if events else 0, None, MIB)).frames.events():
@@ -90,7 +90,7 @@ def compare(outcome: Outcome, who: str, told: Sequence[Shown], raw: Sequence[Eve
 
 
 def _form(raw: Sequence[Event], upto: int) -> list[Shown]:
-    """Give the form of a run compacted up to a sequence number."""
+    """Return a run compacted up to a sequence number."""
     frames = b"".join(b"id: %d\ndata: %s\n\n" % (event.seq, bytes(event)) for event in raw[:upto])
     return shown(_core.recompact([_core.Frames(frames)], upto, 0).events())
 

@@ -26,7 +26,7 @@ _ids = itertools.count()
 
 
 def fine(*seen: dict[str, Any]) -> bool:
-    """Say whether runs and connects went as they should, for the caller and for the subscribers."""
+    """Return whether the caller and the subscribers saw runs and connects succeed."""
     return all("refused" not in one and not one["reported"] and not one["runErrors"] for one in seen)
 
 
@@ -156,7 +156,7 @@ class Client:
         self.ask("until", text=part)
 
     def view(self) -> dict[str, Any]:
-        """Give what the client holds: messages, state, pendingInterrupts, isRunning, errors."""
+        """Return what the client holds: messages, state, pendingInterrupts, isRunning, errors."""
         return self.ask("view")
 
     @property
@@ -165,7 +165,7 @@ class Client:
 
     @property
     def held(self) -> tuple[Any, Any, Any]:
-        """Give messages, state and pending interrupts: what two clients of a thread agree about."""
+        """Messages, state and pending interrupts, on which all clients of a thread agree."""
         view = self.view()
         return view["messages"], view["state"], view["pendingInterrupts"]
 

@@ -49,7 +49,7 @@ class Spy:
         await self._app(scope, heard, send)
 
     def bodies(self, part: str) -> list[Any]:
-        """Give the bodies posted whose path or content has a text."""
+        """Return the posted bodies whose path or content contains a text."""
         return [body for _, path, body in self._asked if part in path or part in json.dumps(body)]
 
     def wait(self, part: str, count: int) -> None:
@@ -84,7 +84,7 @@ def reasoning(message: str, *deltas: str) -> list[dict[str, Any]]:
 
 
 def everything(n: int) -> list[dict[str, Any]]:
-    """Give one of each kind a client makes something of; `n` keeps the ids of runs apart."""
+    """Return an event of each kind that clients read; `n` keeps the ids of runs apart."""
     return [
         {"type": "STEP_STARTED", "stepName": "plan"},
         *reasoning(f"think{n}", "let me ", "see"),
@@ -104,7 +104,7 @@ def everything(n: int) -> list[dict[str, Any]]:
 
 
 def told(n: int) -> list[dict[str, Any]]:
-    """Give the messages that `everything(n)` is to a client."""
+    """Return the messages that `everything(n)` leaves in a client."""
     call = {"id": f"call{n}", "type": "function", "function": {"name": "book", "arguments": '{"n":1}'}}
     return [
         {"id": f"think{n}", "role": "reasoning", "content": "let me see"},
@@ -121,7 +121,7 @@ def user(message: str) -> dict[str, Any]:
 
 
 def said(*messages: dict[str, Any]) -> list[Any]:
-    """Give what messages say, without their ids."""
+    """Return messages without their ids."""
     return [message.get("content") or message["toolCalls"][0]["function"] for message in messages]
 
 

@@ -34,7 +34,7 @@ class Database:
             self.port: int = free.getsockname()[1]
 
     def command(self) -> list[str]:
-        """What starts it."""
+        """Return the command that starts the server."""
         raise NotImplementedError
 
     async def ask(self) -> None:
@@ -130,7 +130,7 @@ class Postgres(Database):
 
 
 def found(program: str) -> str:
-    """Give a program's path, also where Debian hides PostgreSQL's. Raises `NotRun`."""
+    """Return a program's path, also in Debian's PostgreSQL folder. Raises `NotRun`."""
     hidden = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
     path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(reversed(hidden)))
     if path is None:

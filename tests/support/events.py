@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def event_types(events: Iterable[Any]) -> list[str]:
-    """Give the kinds of events: dicts or `Event`s."""
+    """Return the types of events, which are dicts or `Event`s."""
     return [event["type"] if isinstance(event, dict) else event.type for event in events]
 
 
 def event_dicts(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Give `Event`s as dicts."""
+    """Return `Event`s as dicts."""
     return [event.to_dict() for event in events]
 
 
@@ -29,7 +29,7 @@ def run_finished(thread: str = "t1", run: str = "r1", **fields: Any) -> dict[str
 
 
 def text_message(message: str, *deltas: str, role: str = "assistant") -> list[dict[str, Any]]:
-    """Give the events of a text message."""
+    """Return the events of a text message."""
     return [
         {"type": "TEXT_MESSAGE_START", "messageId": message, "role": role},
         *({"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": delta} for delta in deltas),
@@ -38,7 +38,7 @@ def text_message(message: str, *deltas: str, role: str = "assistant") -> list[di
 
 
 def tool_call(call: str, name: str, *args: str, result: str | None = None) -> list[dict[str, Any]]:
-    """Give the events of a tool call, with its result if that is said; the result's message id is `<call>-result`."""
+    """Return the events of a tool call, and of its `result` in the message `<call>-result`."""
     events: list[dict[str, Any]] = [
         {"type": "TOOL_CALL_START", "toolCallId": call, "toolCallName": name},
         *({"type": "TOOL_CALL_ARGS", "toolCallId": call, "delta": delta} for delta in args),

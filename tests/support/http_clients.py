@@ -62,7 +62,7 @@ class Answer:
 
 
 def request(method: str, path: str, body: Any = None, **headers: str) -> bytes:
-    """Give the bytes of a request; a body is sent as JSON."""
+    """Return the bytes of a request with a JSON body."""
     data = b"" if body is None else json.dumps(body).encode()
     said = {"host": "localhost", "content-type": "application/json", "content-length": str(len(data))}
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in (said | headers).items()]
@@ -98,7 +98,7 @@ async def told(port: int, method: str, path: str, body: Any = None, **headers: s
 
 
 def run_input(thread: str, run: str, **fields: Any) -> dict[str, Any]:
-    """Give a run's input, as a client of today sends it."""
+    """Return a run's input as a current client sends it."""
     return {
         "threadId": thread, "runId": run, "state": {}, "messages": [], "tools": [], "context": [],
         "forwardedProps": {}, "protocolVersion": "1.0", **fields,
@@ -106,11 +106,11 @@ def run_input(thread: str, run: str, **fields: Any) -> dict[str, Any]:
 
 
 def cursor_of(frame: bytes) -> str:
-    """Give a frame's cursor; empty where it has none."""
+    """Return a frame's cursor, empty if it has none."""
     return frame[4 : frame.index(b"\n")].decode() if frame.startswith(b"id: ") else ""
 
 
 def event_of(frame: bytes) -> dict[str, Any]:
-    """Give a frame's event."""
+    """Return a frame's event."""
     found: dict[str, Any] = json.loads(frame[frame.index(b"data: ") + 6 :])
     return found

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def make_input(thread: str = "t1", run: str = "r1", messages: Sequence[Any] = (), **fields: Any) -> dict[str, Any]:
-    """Give a run's input; a message given as `str` is a user's, its id and content that string."""
+    """Return a run's input; a `str` becomes a user's message with that id and content."""
     given = [{"id": m, "role": "user", "content": m} if isinstance(m, str) else m for m in messages]
     return {
         "threadId": thread, "runId": run, "state": {}, "messages": given,

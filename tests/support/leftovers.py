@@ -1,4 +1,4 @@
-"""What clients that are gone have left behind in a server."""
+"""A check that clients which left have left nothing behind in a server."""
 
 from __future__ import annotations
 

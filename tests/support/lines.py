@@ -1,4 +1,4 @@
-"""What children share: they read lines from stdin and say lines on stdout."""
+"""The protocol of child processes: they read lines from stdin and print lines on stdout."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Side:
         self.followed: dict[str, asyncio.Future[float]] = {}
 
     def run(self, thread: str, turns: int) -> None:
-        """Let it run an agent, which the other one follows."""
+        """Run an agent in this process, which the other process follows."""
         loop = asyncio.get_running_loop()
         self.begun[thread], self.ended[thread] = loop.create_future(), loop.create_future()
         self.other.followed[thread] = loop.create_future()
@@ -75,7 +75,7 @@ class Pair:
         self.sides[0].other, self.sides[1].other = self.sides[1], self.sides[0]
 
     def start(self, thread: str) -> list[asyncio.Future[float]]:
-        """Let a run begin in each process; give when each will have begun."""
+        """Start a run in each process, and return a future of each start."""
         for side in self.sides:
             side.run(f"{thread}-{side.name}", self.context.random.randint(10, 40))
         return [side.begun[f"{thread}-{side.name}"] for side in self.sides]

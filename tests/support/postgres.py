@@ -31,7 +31,7 @@ async def opened(location: str, **options: Any) -> AsyncIterator[PostgresStore]:
 
 @asynccontextmanager
 async def database(store: PostgresStore) -> AsyncIterator[Callable[..., Any]]:
-    """Give what runs a statement in the store's schema, past the store."""
+    """Yield a function that runs a statement in the store's schema, without the store."""
     async with await psycopg.AsyncConnection.connect(backends.POSTGRES, autocommit=True) as connection:
 
         async def execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -47,7 +47,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def plan(store: PostgresStore, statement: str, **values: Any) -> str:
-    """Say how the server would run a statement: its steps and the indexes they use."""
+    """Return the server's plan of a statement: its steps and the indexes they use."""
     statement = statement.replace('"agentrunner"', f'"{store.schema}"')
     async with await psycopg.AsyncConnection.connect(backends.POSTGRES) as connection:
         cursor = await connection.execute("EXPLAIN " + statement, {"is_retry": False, **values})

@@ -34,7 +34,7 @@ class Process:
             self.child.stdin.flush()
 
     async def answer(self) -> list[str]:
-        """Give the words of the next line it says; none when it has ended."""
+        """Return the words of the next line it prints, and no words after its end."""
         return (await self._answers.readline()).decode().split()
 
     async def told(self, *words: object) -> list[str]:
@@ -48,7 +48,7 @@ class Process:
         os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def go_on(self) -> None:
-        """Let it go on after a stop."""
+        """Continue the process after a stop."""
         self.child.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:

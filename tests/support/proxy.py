@@ -57,7 +57,7 @@ class Proxy:
             await self._changed.wait_for(lambda: self.lost > lost)
 
     async def hand_on(self, answers: int) -> None:
-        """Let so many answers through."""
+        """Pass on a number of responses."""
         enough = self._handed_on + answers
         async with self._changed:
             await self._changed.wait_for(lambda: self._handed_on >= enough)
@@ -119,7 +119,7 @@ class Way:
 
 @contextlib.asynccontextmanager
 async def proxy(location: str) -> AsyncIterator[Proxy]:
-    """Give a way to the server of a store's location, whose own `location` is that store's over it."""
+    """Yield a proxy to the server of a store's location; its `location` is the store's through it."""
     made = Proxy(location)
     async with await asyncio.start_server(made.connected, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]

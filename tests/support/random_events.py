@@ -1,4 +1,4 @@
-"""What agents may say, thrown at random: texts that look like frames, events of every kind, written in every way."""
+"""Random events of every kind, as dicts, models and JSON, with texts that look like frames."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Dice(Random):
         return found
 
     def written(self, event: dict[str, Any]) -> Any:
-        """Give an event in one of the ways agents have."""
+        """Return an event as a dict, a model or JSON, as agents do."""
         plain = json.dumps(event, ensure_ascii=True)
         way = self.randrange(4)
         if way == 0:

@@ -94,7 +94,7 @@ def order(item: str, runtime: ToolRuntime[Any, Any]) -> Command[Any]:
 
 
 def langgraph() -> LangGraphAgent:
-    """Give the agent: it keeps a run's state on itself, so that each run needs a clone."""
+    """Return the agent, which keeps a run's state on itself, so that each run needs a clone."""
     graph = create_agent(Offline(), [order], checkpointer=InMemorySaver())
     return LangGraphAgent(
         name="shop", graph=graph, emit_interrupt_outcome=True, enable_legacy_on_interrupt_event=False,
@@ -103,7 +103,7 @@ def langgraph() -> LangGraphAgent:
 
 
 def agents() -> dict[str, Any]:
-    """Give all of them, by the id they are served under."""
+    """Return all agents by the id they are served under."""
     return {
         "scripted": _pydantic(FunctionModel(stream_function=_script)),
         "test-model": _pydantic(TestModel()),

@@ -64,7 +64,7 @@ class Server:
         self._process.send_signal(number)
 
     async def client(self) -> redis.asyncio.Redis:
-        """Give a connection, once it answers."""
+        """Return a connection once the server answers."""
         client = redis.asyncio.Redis.from_url(self.url)
         while True:
             with contextlib.suppress(redis.exceptions.RedisError):

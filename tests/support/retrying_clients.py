@@ -20,7 +20,7 @@ PAUSE = 0.05
 
 
 class GivenUp(Exception):
-    """What was promised did not come."""
+    """Raised when something promised has not happened in time."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Reading:
         return event if event.get("type") in ("RUN_FINISHED", "RUN_ERROR") else None
 
     def has(self, run: str) -> bool:
-        """Say whether the run's beginning was read."""
+        """Return whether the run's beginning was read."""
         began = b'"runId":"%s' % run.encode()
         return any(began in frame and b"RUN_STARTED" in frame for frame in self.frames)
 

@@ -53,7 +53,7 @@ class Server:
         return self
 
     async def figures(self) -> dict[str, int]:
-        """What it holds: `resident` (bytes), `descriptors`, `tasks`, `connections`."""
+        """Return what the server holds: `resident` bytes, `descriptors`, `tasks`, `connections`."""
         self.child.send_signal(signal.SIGUSR1)
         return await self._line()
 

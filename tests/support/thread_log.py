@@ -24,7 +24,7 @@ class Run(NamedTuple):
 
 
 def split(data: bytes) -> list[bytes]:
-    """Give the frames in some bytes, each with the empty line at its end."""
+    """Return the frames in some bytes, each with the empty line at its end."""
     return [frame + b"\n\n" for frame in data.split(b"\n\n")[:-1]]
 
 
@@ -61,15 +61,15 @@ class ThreadLog:
         return cls(frames, runs)
 
     def raw(self, first: int, last: int) -> Sequence[bytes]:
-        """Give the raw frames from one sequence number to another."""
+        """Return the raw frames from one sequence number to another."""
         return self.frames[first - 1 : last]
 
     def run_of(self, seq: int) -> Run:
-        """Give the run a sequence number is in."""
+        """Return the run that a sequence number is in."""
         return self.runs[bisect_left(self.runs, seq, key=lambda run: run.last)]
 
     def form(self, seq: int) -> list[bytes]:
-        """Give the run a sequence number is in, compacted up to it."""
+        """Return the run that a sequence number is in, compacted up to it."""
         if seq not in self._forms:
             raw = b"".join(self.raw(self.run_of(seq).first, seq))
             self._forms[seq] = split(bytes(_core.recompact([_core.Frames(raw)], seq, 0)))
@@ -108,14 +108,14 @@ class ThreadLog:
         return f"behind {after}: {reading.fault}"
 
     def _may_follow(self, seq: int, end: int) -> bool:
-        """Say whether nothing that is stored stands between the end of a run and the one that number is in."""
+        """Return whether nothing is stored between a run's end and the run that a number is in."""
         if not end < seq <= len(self.frames):
             return False
         return not any(run.stored for run in self.runs if end < run.first < self.run_of(seq).first)
 
 
 class _Reading:
-    """What a reader got, compared piece by piece."""
+    """The frames that a reader got, compared one by one."""
 
     def __init__(self, got: Sequence[bytes]) -> None:
         self._got = got

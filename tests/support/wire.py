@@ -142,7 +142,7 @@ class Wire:
 
 
 def request(method: str, path: str, body: Any = None, **headers: str) -> bytes:
-    """Give the bytes of a request."""
+    """Return the bytes of a request."""
     data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     said = {"host": "localhost", "content-type": "application/json", "content-length": str(len(data))}
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in (said | headers).items()]

@@ -57,7 +57,7 @@ def arguments(names: Sequence[str]) -> argparse.Namespace:
 
 
 def among(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """Give what reads names with commas between."""
+    """Return a parser of names separated by commas."""
 
     def read(text: str) -> list[str]:
         if unknown := [name for name in text.split(",") if name not in known]:

@@ -1,4 +1,4 @@
-"""What the campaigns found, kept as JSON; docs/torture.md and its plot are made from all that is kept."""
+"""The campaigns' results as JSON files, and docs/torture.md with its plot made from them."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def keep(campaign: Campaign, backend: Backend, rounds: int, seed: int, outcome: 
 
 
 def versions(backend: Backend) -> list[str]:
-    """Give what the campaign ran on."""
+    """Return the versions of what the campaign ran on."""
     system = f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
     return [system, f"Python {platform.python_version()}", server(backend)]
 
 
 def server(backend: Backend) -> str:
-    """Give the backend's version."""
+    """Return the backend's version."""
     if backend == "redis":
         import redis
 
@@ -106,7 +106,7 @@ def write(known: Iterable[Campaign]) -> None:
 
 
 def counted(figures: dict[str, Any]) -> str:
-    """Give figures in words."""
+    """Return the figures as one line of text."""
     return "; ".join(f"{name} {_number(value)}" for name, value in figures.items())
 
 

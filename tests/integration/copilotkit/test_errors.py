@@ -58,7 +58,7 @@ ODD = {
         run_finished("", "", outcome=None, result=None),
     ],
 }  # fmt: skip
-"""What clients of 0.0.59 cannot read: without the server's help they drop all that comes behind it."""
+"""Events that clients of 0.0.59 cannot read: without the server's help they drop everything after them."""
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -69,7 +69,7 @@ async def asking(input: RunAgentInput) -> AsyncIterator[Event]:
 
 
 async def ticking(input: RunAgentInput) -> AsyncIterator[Event]:
-    """Say the time (ns, of the clock all processes share) `rate` times a second, `size` bytes each, until stopped."""
+    """Yield the shared clock's nanoseconds `rate` times a second in `size` bytes, until stopped."""
     rate, padding = input.forwarded_props["rate"], b"x" * input.forwarded_props["size"]
     yield started(input)
     began = time.monotonic()
@@ -79,7 +79,7 @@ async def ticking(input: RunAgentInput) -> AsyncIterator[Event]:
 
 
 async def bulky(input: RunAgentInput) -> AsyncIterator[Event]:
-    """Say so many `kibibytes` in messages of 10 KiB; then end, or with `wait` stay until stopped."""
+    """Yield messages of 10 KiB up to `kibibytes`; then end, or with `wait` stay until stopped."""
     yield started(input)
     for number in range(input.forwarded_props["kibibytes"] // 10):
         message = f"{input.run_id}-m{number}"

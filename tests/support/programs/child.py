@@ -43,7 +43,7 @@ def events_of(thread: str, run: str, turns: int) -> Iterator[dict[str, Any]]:
 
 
 async def agent(turns: int, pause: float, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-    """Say them, with a pause after each 50: a turn has 46."""
+    """Yield the events with a pause after each 50, because a turn has 46."""
     for count, event in enumerate(events_of(given.thread_id, given.run_id, turns)):
         yield event
         if count % 50 == 0:

@@ -71,7 +71,7 @@ class Payer:
 
 
 def payload(decision: str, amount: str) -> dict[str, Any]:
-    """Give what an agent is told."""
+    """Return the decision as the agent is told it."""
     edited = {"editedArgs": {"sum": int(amount)}} if decision == "edit" else {}
     return {"approved": decision != "reject", **edited}
 

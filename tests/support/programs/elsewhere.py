@@ -15,7 +15,7 @@ NEW_USER, NEW_HOST_NAME = 0x10000000, 0x04000000
 
 
 def leave() -> None:
-    """Give this process a host name of its own. Raises `OSError` where the system does not let it."""
+    """Set a host name that no other process has. Raises `OSError` if the system forbids it."""
     flags = NEW_HOST_NAME if os.geteuid() == 0 else NEW_USER | NEW_HOST_NAME
     if ctypes.CDLL(None, use_errno=True).unshare(flags):
         error = ctypes.get_errno()
