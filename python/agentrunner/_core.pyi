@@ -52,7 +52,7 @@ class Event:
         """
     @property
     def cursor(self) -> str | None:
-        """The cursor with which `connect(after=)` resumes after this event; `None` outside a thread."""
+        """The cursor that `connect(after=)` resumes after; `None` outside a thread."""
     def __bytes__(self) -> bytes: ...
     def __hash__(self) -> int: ...
     def to_dict(self) -> dict[str, Any]:

@@ -206,8 +206,8 @@ impl SqliteStore {
     }
 
     fn prune(&self, ticket: u64, max_runs: Option<i64>, before: Option<i64>, limit: u32) -> PyResult<()> {
-        let kept = core::Retention { max_runs, since: before };
-        self.call(ticket, identity, |store, done| store.prune(kept, limit, done))
+        let retention = core::Retention { max_runs, since: before };
+        self.call(ticket, identity, |store, done| store.prune(retention, limit, done))
     }
 
     fn record(&self, ticket: u64, kind: String, key: String) -> PyResult<()> {

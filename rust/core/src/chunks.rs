@@ -48,6 +48,7 @@ impl Expander {
             }
             // Almost every event of a run without chunks ends here.
             _ if self.open.is_empty() => {}
+            // No stream continues across a run boundary or a snapshot of messages.
             Role::RunStarted | Role::RunFinished | Role::RunError | Role::MessagesSnapshot => {
                 out.extend(self.open.drain(..).map(|stream| stream.end()));
             }
@@ -148,7 +149,9 @@ impl Expander {
         if let Some(name) = row.required_field.filter(|name| event.get(name).is_none()) {
             return missing(name);
         }
+        // All checks come before this line, because an error must change nothing.
         let stream = OpenStream::new(family, lane, id, event);
+        // A lane assembles one stream at a time, so the one before ends here.
         if let Some(index) = index {
             out.push(self.open.remove(index).end());
         }
@@ -167,6 +170,7 @@ impl OpenStream {
     fn new(family: Family, lane: Option<&str>, id: &str, event: &Event<'_>) -> Self {
         let mut fixed_values = [None, None];
         for (value, name) in fixed_values.iter_mut().zip(family.row().fixed_fields) {
+            // The reference opens a text message without a role as the assistant's, and a later chunk may repeat that.
             let default = (*name == "role").then_some("\"assistant\"");
             *value = event.get(name).or(default).map(String::from);
         }

@@ -18,7 +18,7 @@ pub fn now_ms() -> i64 {
 
 /// Return the id of this boot; empty where the system has none.
 ///
-/// Without it, times of another boot cannot be told from times of this one.
+/// Without it, times of another boot cannot be distinguished from times of this one.
 pub fn boot_id() -> &'static str {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
     BOOT_ID.get_or_init(|| {

@@ -70,6 +70,7 @@ impl Compactor {
         let head = last.head.len();
         if head == 0
             || !json.starts_with(last.head.as_bytes())
+            // Only the closing brace may follow the text: another field could change what the event means.
             || !matches!(scan::skip_string(json, head), Ok(end) if json[end..] == *b"}")
         {
             return false;
@@ -91,11 +92,13 @@ impl Compactor {
             Role::Stream(family, part) => self.push_stream(family, part, event),
             Role::Chunk(family) => self.push_chunk(family, event, follows_chunk),
             Role::StateSnapshot | Role::StateDelta => {
+                // State events wait in the window until the next boundary, where they are written as one.
                 if !self.state.push(event) {
                     self.keep(event);
                 }
             }
             Role::RunStarted | Role::RunFinished | Role::RunError => {
+                // The window ends here: state events of the next run must not be merged into this one's.
                 for json in std::mem::take(&mut self.state).finish() {
                     self.slots.push(Slot::Event(json.into()));
                 }
@@ -197,6 +200,7 @@ impl Compactor {
         }
         let Some(id) = text::decode(escaped_id) else { return self.keep(event) };
         let slot = match self.open[family].get(id.as_ref()).copied() {
+            // A START repeated after text gets a slot of its own. In the first slot it would move before that text.
             Some(slot) if part != Part::Start || self.has_no_delta(slot) => slot,
             _ => {
                 let slot = self.slots.len();
@@ -205,6 +209,7 @@ impl Compactor {
                 slot
             }
         };
+        // The slot stays in its place however late this event comes: that is what groups a stream at its START.
         let Slot::Stream(stream) = &mut self.slots[slot] else { unreachable!("`open` only has slots of streams") };
         match part {
             Part::Start => stream.set_start(event),
@@ -241,6 +246,7 @@ impl Compactor {
         {
             let first = open.first();
             let is_same = |field| first.get(field) == event.get(field);
+            // Without an id in the first chunk, the two could be of different streams.
             let has_id = first.get(id_field).is_some();
             let has_text = matches!(first.get("delta"), None | Some("\"\"")) || first.escaped_text("delta").is_some();
             if has_id && has_text && first.kind() == event.kind() && is_same(id_field) && is_same("subagentRunId") {

@@ -142,6 +142,7 @@ impl<'a> Event<'a> {
     /// Return a field's JSON; of a repeated field the last value counts, as in every JSON reader.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&'a str> {
+        // Searched from the end, which finds the last of a repeated field first.
         self.members.iter().rev().find_map(|member| {
             let key = self.slice(member.key);
             let is_match = key == name || (self.has_escaped_keys && text::is_same(key, name));
@@ -196,6 +197,7 @@ impl<'a> Event<'a> {
     /// out, because an SSE frame ends at one.
     pub fn normalize(&self) -> Cow<'a, str> {
         let is_dropped = |key: &str, value: &str| value == "null" && NEVER_NULL.contains(&key);
+        // In an unknown kind null may have a meaning, so its fields all stay.
         if self.kind != Kind::Unknown && self.members().any(|(key, value)| is_dropped(key, value)) {
             let kept = self.members().filter(|(key, value)| !is_dropped(key, value));
             return Cow::Owned(scan::minify(&write_object(kept)));

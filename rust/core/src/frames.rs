@@ -128,6 +128,7 @@ pub fn length_of(bytes: &[u8], count: u64) -> usize {
 
 /// Return the end of the frame that reaches `limit` bytes; `None` if no other frame follows it.
 pub fn cut(bytes: &[u8], limit: usize) -> Option<usize> {
+    // A frame that ends exactly at the limit reaches it, so the search starts at its two line ends.
     let from = limit.saturating_sub(2);
     let end = from + memchr::memmem::find(bytes.get(from..)?, b"\n\n")? + 2;
     (end < bytes.len()).then_some(end)

@@ -143,6 +143,7 @@ impl PartialEq for Json {
         match (self, other) {
             (Self::Scalar(one), Self::Scalar(two)) => {
                 let number = |text: &str| text.parse::<f64>().ok();
+                // As JavaScript compares them: integers that differ only beyond 2^53 are equal.
                 one == two || number(one).zip(number(two)).is_some_and(|(one, two)| (one - two).abs() == 0.0)
             }
             (Self::String(one), Self::String(two)) => text::is_same(one, two),
@@ -182,6 +183,7 @@ pub(crate) fn canonicalize(escaped: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(escaped.len());
     for unit in char::decode_utf16(text::to_utf16(escaped)) {
         let unit = match unit {
+            // JSON requires an escape for control characters, and a lone surrogate can only be written as one.
             Ok(c @ ..='\x1f') => u16::try_from(c).expect("a control character"),
             Ok(c) => {
                 out.extend(matches!(c, '"' | '\\').then_some('\\'));
@@ -223,6 +225,7 @@ impl<'k> Keys<'k> {
         if self.many.is_empty() && self.few.len() < FEW_KEYS {
             self.few.push(key);
         } else {
+            // From here on all keys are in the map, so that a lookup searches only one of the two.
             let few = std::mem::take(&mut self.few).into_iter().enumerate();
             self.many.extend(few.map(|(index, name)| (canonicalize(name), index)));
             self.many.insert(canonicalize(key), self.count);

@@ -13,6 +13,7 @@ use repair::Fit;
 
 /// Return the frames as 0.0.59 reads them, each with its cursor; `None` if nothing has to change.
 pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
+    // Allocated at the first change, because most pages need none.
     let mut out: Option<Vec<u8>> = None;
     let mut copied = 0;
     let mut head = DeltaHead::default();
@@ -58,6 +59,7 @@ enum Frame {
 
 #[inline]
 fn read_frame(frames: &[u8], at: usize, head: &DeltaHead) -> Frame {
+    // The id may be missing: a reader cannot resume after frames that a snapshot adds.
     let mut json = at;
     if frames[at..].starts_with(b"id: ") {
         json = memchr::memchr(b'\n', &frames[at..]).map_or(frames.len(), |end| at + end + 1);

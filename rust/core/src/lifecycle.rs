@@ -102,6 +102,7 @@ impl Lifecycle {
                 }
             }
             Role::RunFinished | Role::RunError => {
+                // Owners are forgotten with the run, because the next run may give the same ids to other subagents.
                 let ended_with = Some(event.kind());
                 *self = Self { has_events: true, is_started: self.is_started, ended_with, ..Self::default() };
             }
@@ -118,6 +119,7 @@ impl Lifecycle {
                 let owner = || owner().or_else(|| parent.and_then(|parent| parent.owner.clone()));
                 open(&mut self.streams.tool_call, &id, owner, now);
                 let call = UnansweredCall { opened_at: now, has_end: false, has_result: false };
+                // A call that is opened again must end again, even if its result came before.
                 self.unanswered.entry(id.into()).or_insert(call).has_end = false;
                 self.clock = now;
             }
@@ -138,6 +140,7 @@ impl Lifecycle {
             Role::ToolResult => {
                 let Some(id) = id("toolCallId") else { return };
                 self.answer(&id, |call| call.has_result = true);
+                // The result makes a message, which belongs to the subagent that sent it.
                 if let Some(message) = event.string("messageId") {
                     self.streams.text.entry(message.into()).or_default().owner = owner();
                 }
@@ -162,6 +165,7 @@ impl Lifecycle {
             }
             Role::Step(Edge::Open) => {
                 let Some(name) = id("stepName") else { return };
+                // Names of steps are only unique under one owner.
                 let steps = || Steps { opened_at: now, names: HashMap::new() };
                 self.steps.entry(owner()).or_insert_with(steps).names.entry(name.into()).or_insert(now);
                 self.clock = now;
@@ -174,6 +178,7 @@ impl Lifecycle {
             }
             Role::Subagent(edge) => {
                 let Some(id) = id("subagentRunId") else { return };
+                // A closed subagent stays known, because its id must not be used again.
                 self.subagents.insert(id.into(), (edge == Edge::Open).then_some(now));
                 self.clock = now;
             }

@@ -59,6 +59,7 @@ impl RunLog {
         self.published = batch.last_seq();
         self.held_bytes += batch.bytes.len();
         self.batches.push_back(batch);
+        // The newest batch always stays, even if it alone is larger than the window.
         while self.batches.len() > 1 && self.held_bytes - self.batches[0].bytes.len() >= self.window_bytes {
             self.held_bytes -= self.batches.pop_front().expect("there is more than one batch").bytes.len();
         }
@@ -69,6 +70,7 @@ impl RunLog {
         if after >= self.published {
             return Read::Nothing;
         }
+        // A reader that is further behind than the window continues from the store.
         if self.batches.front().is_none_or(|oldest| after + 1 < oldest.first_seq) {
             return Read::Stored;
         }
@@ -76,6 +78,7 @@ impl RunLog {
         let first = &self.batches[index];
         let skipped_bytes = frames::length_of(&first.bytes, after + 1 - first.first_seq);
         let rest = &first.bytes[skipped_bytes..];
+        // A large batch is cut into pages; small ones are joined below, so that a reader gets few pages.
         if let Some(cut) = frames::cut(rest, limit) {
             return Read::Frames(Arc::new(rest[..cut].to_vec()), after + frames::count(&rest[..cut]));
         }

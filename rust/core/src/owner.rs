@@ -23,6 +23,7 @@ impl Owner {
     /// Create an owner in this process. It is alive until it is dropped.
     pub fn new() -> Self {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        // The time makes the nonce unique among processes with the same pid, the counter in this process.
         let nonce = format!("{nanos:x}.{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let pid = std::process::id();
         let text = format!("{}|{pid}|{}|{nonce}", location(), start_time(pid).unwrap_or_default());
@@ -109,6 +110,7 @@ impl<'o> Parts<'o> {
         let parts: Vec<&str> = owner.rsplitn(4, '|').collect();
         let &[nonce, start, pid, location] = parts.as_slice() else { return None };
         let mut location = location.split('/');
+        // The location is split from the left, and the parts before it from the right: a host may contain `|`.
         let (host, boot, pid_namespace) = (location.next()?, location.next()?, location.next()?);
         Some(Self { host, boot, pid_namespace, time_namespace: location.next(), pid, start, nonce })
     }
@@ -116,6 +118,7 @@ impl<'o> Parts<'o> {
 
 #[cfg(unix)]
 fn exists(pid: u32) -> bool {
+    // Nothing is known of an impossible pid, so the lease decides.
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return true };
     rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
@@ -137,6 +140,7 @@ fn host() -> &'static str {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         #[cfg(not(unix))]
         let name = std::env::var("COMPUTERNAME").unwrap_or_default();
+        // `/` separates the parts of a location.
         name.replace('/', "_")
     })
 }
@@ -151,10 +155,12 @@ fn pid_namespace() -> &'static str {
 /// Return when a process started, in the kernel's clock ticks. A zombie counts as ended.
 fn start_time(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name may contain spaces and parentheses, so fields are counted from its last parenthesis.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     if fields.first() == Some(&"Z") {
         return Some("ended".into());
     }
+    // The start time is field 22 of `stat`, which is the 20th after the name.
     fields.get(19).map(|&field| field.to_owned())
 }
 

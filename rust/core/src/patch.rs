@@ -147,6 +147,7 @@ impl Transaction<'_> {
 
     fn put(&mut self, target: Target<'_>, value: Json) -> Result<(), String> {
         check_levels(&target, measure(&value).levels)?;
+        // Checked before the value is written: a document that nests too deep could not be written as an event.
         let undo = match self.fill(&target, value) {
             Some(replaced) => Undo::Replace(target.path, replaced),
             None => Undo::Remove(target.path),
@@ -180,6 +181,7 @@ impl Transaction<'_> {
 
     /// Apply `move`. The value is taken out first, because the target's path is that of the document without it.
     fn relocate(&mut self, pointer: &[String], from: &[String]) -> Result<(), String> {
+        // A target that does not exist is refused before anything changes.
         self.find_target(pointer, false)?;
         let from = self.resolve(from, !pointer.is_empty())?;
         if from.is_empty() {
@@ -231,6 +233,7 @@ impl Transaction<'_> {
     }
 
     fn roll_back(&mut self) {
+        // In reverse order, because each path is valid only in the document its change left behind.
         while let Some(undo) = self.undo.pop() {
             match undo {
                 Undo::Remove(path) => drop(self.detach(&path)),

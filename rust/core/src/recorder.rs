@@ -130,6 +130,7 @@ impl Recorder {
     }
 
     fn expand(&mut self, event: &Event<'_>) -> Result<()> {
+        // Ids are checked before chunks are expanded, because expanding copies them into other events.
         event.check_ids(self.limits.id_bytes)?;
         let mut expanded = std::mem::take(&mut self.expanded);
         expanded.clear();
@@ -150,6 +151,7 @@ impl Recorder {
             self.lifecycle.check(&filled)?;
             self.record(&filled);
         } else {
+            // Checked before it is recorded, because a refused event must leave no trace.
             self.lifecycle.check(event)?;
             self.record(event);
         }
@@ -163,6 +165,7 @@ impl Recorder {
         }
         frames::write(&mut self.pending, Cursor { seq: self.next_seq, index: None }, event.json());
         self.next_seq += 1;
+        // These reach the disk before the run continues, however durability is set, because a crash must not undo them.
         self.has_barrier |=
             matches!(event.role(), Role::RunStarted | Role::RunFinished | Role::RunError | Role::ToolResult);
     }
@@ -182,6 +185,7 @@ impl Recorder {
     fn pressure(&self) -> Pressure {
         match self.pending.len() {
             bytes if bytes >= self.limits.pending_bytes => Pressure::Wait,
+            // With no commit under way each event starts one, so a slow run is shown without delay.
             bytes if bytes >= self.limits.commit_bytes || self.committing.is_none() || self.has_barrier => {
                 Pressure::Commit
             }
@@ -211,6 +215,7 @@ impl Recorder {
     ///
     /// The flag says whether a barrier is among them, which must reach the disk before the run continues.
     pub fn take(&mut self) -> Option<(Arc<Batch>, bool)> {
+        // One commit at a time keeps batches in order, in the store and for readers.
         if self.committing.is_some() || self.pending.is_empty() {
             return None;
         }
@@ -238,6 +243,7 @@ impl Recorder {
         let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_frame(frame?));
         let count = self.next_seq - first_seq;
         if count > 0 {
+            // What can be read is published even if the rest is damaged: the run is then ended after it.
             let readable = if outcome.is_ok() { bytes.len() } else { frames::length_of(bytes, count) };
             self.lock_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes[..readable].to_vec() }));
         }

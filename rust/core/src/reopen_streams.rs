@@ -20,7 +20,7 @@ enum Opened {
 /// Something open: what it is, its owner where its id is only unique with one, and its id.
 type Key = (Opened, Owner, String);
 
-/// The opening events of a run, less those whose closing event came.
+/// The opening events of a run, without those that were closed since.
 ///
 /// It is built from a run's frames when a reader needs it, so recording a run does not pay for it.
 #[derive(Debug, Default)]

@@ -35,6 +35,7 @@ pub fn skip_space(json: &[u8], mut at: usize) -> usize {
 #[inline]
 pub fn skip_string(json: &[u8], mut at: usize) -> Result<usize> {
     loop {
+        // Skips eight bytes at a time until one of them is a quote, a backslash or a control character.
         while let Some(chunk) = json.get(at..at + 8) {
             let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
             let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
@@ -79,6 +80,7 @@ fn skip_number(json: &[u8], mut at: usize) -> Result<usize> {
     if json.get(at) == Some(&b'-') {
         at += 1;
     }
+    // JSON has no leading zeros: after a `0` only a fraction or an exponent may follow.
     at = if json.get(at) == Some(&b'0') { at + 1 } else { digits(at)? };
     if json.get(at) == Some(&b'.') {
         at = digits(at + 1)?;

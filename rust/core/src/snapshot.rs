@@ -32,8 +32,9 @@ pub struct Snapshot {
     pub started: String,
     /// The events that come before the messages.
     ///
-    /// None, unless messages were ever moved or dropped. The reader may then hold messages in another order, or
-    /// messages that are gone, and a START could create one anew. All is therefore opened first and swept away.
+    /// None, unless messages were ever moved or dropped. The reader may then hold messages in another order, or messages
+    /// the thread has dropped, and a START could create such a message again. So everything open is opened first, and
+    /// then swept away.
     pub before: Vec<String>,
     /// The thread's messages, a JSON array, for a `MESSAGES_SNAPSHOT`.
     pub messages: String,
@@ -48,6 +49,7 @@ pub fn snapshot<'f>(pages: impl IntoIterator<Item = &'f [u8]>) -> Result<Option<
     let (mut thread, mut expander, mut out) = (Thread::default(), Expander::new(), Vec::new());
     for frame in pages.into_iter().flat_map(frames::iter) {
         let event = Event::parse_str(frame?.1)?;
+        // Runs of other writers may have optional nulls and chunks, which a recorder would have removed.
         let normalized = event.normalize();
         let event = match &normalized {
             Cow::Borrowed(_) => event,
@@ -81,6 +83,7 @@ impl Thread {
         self.fold.push(event);
         match event.role() {
             Role::RunStarted => {
+                // Only the last run can be open; messages and state are those of the whole thread.
                 let fold = std::mem::take(&mut self.fold);
                 let started = Some(event.without_field("input"));
                 *self = Self { has_events: true, fold, started, ..Self::default() };

@@ -22,6 +22,7 @@ impl Lifecycle {
     }
 
     fn verify(&self, event: &Event<'_>) -> Result<()> {
+        // The rules about the run come first, because the reference reports them first.
         self.verify_run(event)?;
         if event.is_null("subagentRunId") {
             return refuse_null(event, "subagentRunId");

@@ -1,10 +1,10 @@
-//! Chunks written out, against the reference's fixtures and by name.
+//! Chunks expanded into streams, against the reference's fixture and one by one.
 use agentrunner_core::chunks::Expander;
 use agentrunner_core::event::Event;
 use serde_json::{Value, json};
 
-/// What is recorded of the events, as JSON.
-fn expanded(expander: &mut Expander, events: &[String]) -> Result<Vec<String>, String> {
+/// Expand events as a recorder does it; return the events to record.
+fn expand(expander: &mut Expander, events: &[String]) -> Result<Vec<String>, String> {
     let mut all = Vec::new();
     for json in events {
         let mut out = Vec::new();
@@ -23,49 +23,50 @@ fn expanded(expander: &mut Expander, events: &[String]) -> Result<Vec<String>, S
     Ok(all)
 }
 
-fn of(events: &[Value]) -> Result<Vec<String>, String> {
-    expanded(&mut Expander::new(), &events.iter().map(Value::to_string).collect::<Vec<_>>())
+fn expand_values(events: &[Value]) -> Result<Vec<String>, String> {
+    expand(&mut Expander::new(), &events.iter().map(Value::to_string).collect::<Vec<_>>())
 }
 
-/// For events written as text, so that the order of their fields is theirs.
-fn of_text(events: &[&str]) -> Vec<String> {
-    expanded(&mut Expander::new(), &events.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+/// Expand events written as text, which keep the order of their fields.
+fn expand_texts(events: &[&str]) -> Vec<String> {
+    expand(&mut Expander::new(), &events.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
 }
 
-fn text(id: &str, tag: &str, delta: &str) -> Value {
+fn text_chunk(id: &str, subagent: &str, delta: &str) -> Value {
     let mut event = json!({"type": "TEXT_MESSAGE_CHUNK", "delta": delta});
     if !id.is_empty() {
         event["messageId"] = id.into();
     }
-    if !tag.is_empty() {
-        event["subagentRunId"] = tag.into();
+    if !subagent.is_empty() {
+        event["subagentRunId"] = subagent.into();
     }
     event
 }
 
-fn types(events: &[String]) -> Vec<String> {
+fn types_of(events: &[String]) -> Vec<String> {
     let name = |json: &String| Event::parse_str(json).unwrap().type_name().to_owned();
     events.iter().map(name).collect()
 }
 
 #[test]
-fn expands_as_the_reference() {
+fn chunks_expand_as_the_reference_expands_them() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/chunks.jsonl");
     let fixture = std::fs::read_to_string(path).unwrap();
     assert_eq!(fixture.lines().count(), 200);
     for line in fixture.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
-        let got = of(case["events"].as_array().unwrap());
-        let got = got.map(|all| all.iter().map(|json| serde_json::from_str(json).unwrap()).collect::<Vec<Value>>());
+        let expanded = expand_values(case["events"].as_array().unwrap());
+        let expanded =
+            expanded.map(|all| all.iter().map(|json| serde_json::from_str(json).unwrap()).collect::<Vec<Value>>());
         match case.get("error") {
-            Some(error) => assert_eq!(got, Err(error.as_str().unwrap().into()), "{}", case["name"]),
-            None => assert_eq!(&got.unwrap(), case["expanded"].as_array().unwrap(), "{}", case["name"]),
+            Some(error) => assert_eq!(expanded, Err(error.as_str().unwrap().into()), "{}", case["name"]),
+            None => assert_eq!(&expanded.unwrap(), case["expanded"].as_array().unwrap(), "{}", case["name"]),
         }
     }
 }
 
 #[test]
-fn without_chunks_nothing_is_touched() {
+fn events_without_chunks_stay_as_they_are() {
     let mut out = vec![String::from("kept")];
     let event = Event::parse_str(r#"{"type":"TEXT_MESSAGE_START","messageId":"m"}"#).unwrap();
     assert!(!Expander::new().push(&event, &mut out).unwrap());
@@ -73,9 +74,9 @@ fn without_chunks_nothing_is_touched() {
 }
 
 #[test]
-fn values_are_carried_as_they_are_written() {
+fn values_keep_their_spelling() {
     assert_eq!(
-        of_text(&[
+        expand_texts(&[
             r#"{"type":"TEXT_MESSAGE_CHUNK","messageId":"\u006d","name":"n\u00e9","delta":"\ud800","metadata":{"n":1.0e2},"rawEvent":[ 1 ],"timestamp":7}"#,
             r#"{"type":"TEXT_MESSAGE_CHUNK","messageId":"m","delta":"x"}"#,
             r#"{"type":"CUSTOM", "name":"end"}"#,
@@ -91,9 +92,9 @@ fn values_are_carried_as_they_are_written() {
 }
 
 #[test]
-fn tool_calls_and_reasoning_have_their_own_events() {
+fn tool_calls_and_reasoning_have_events_of_their_own() {
     assert_eq!(
-        of_text(&[
+        expand_texts(&[
             r#"{"type":"TOOL_CALL_CHUNK","toolCallId":"c","toolCallName":"f","parentMessageId":"p","subagentRunId":"s","delta":"{"}"#,
             r#"{"type":"TOOL_CALL_CHUNK","subagentRunId":"s","delta":"}"}"#,
             r#"{"type":"REASONING_MESSAGE_CHUNK","messageId":"r","subagentRunId":"s","delta":"x"}"#,
@@ -113,33 +114,36 @@ fn tool_calls_and_reasoning_have_their_own_events() {
 }
 
 #[test]
-fn what_the_opener_said_may_only_be_repeated() {
+fn later_chunks_may_only_repeat_the_openers_fields() {
     let chunk = |field: &str, value: &str| {
-        let mut event = text("m", "", "x");
+        let mut event = text_chunk("m", "", "x");
         event[field] = value.into();
         event
     };
     assert_eq!(
-        of(&[text("m", "", "x"), chunk("role", "user")]).unwrap_err(),
+        expand_values(&[text_chunk("m", "", "x"), chunk("role", "user")]).unwrap_err(),
         "Cannot continue text message 'm': chunk role 'user' does not match the open stream's role 'assistant'."
     );
     assert_eq!(
-        of(&[text("m", "", "x"), chunk("name", "n")]).unwrap_err(),
+        expand_values(&[text_chunk("m", "", "x"), chunk("name", "n")]).unwrap_err(),
         "Cannot continue text message 'm': chunk name 'n' does not match the open stream's name (absent)."
     );
-    of(&[chunk("name", "n"), text("m", "", "x"), chunk("name", "n"), chunk("role", "assistant")]).unwrap();
+    expand_values(&[chunk("name", "n"), text_chunk("m", "", "x"), chunk("name", "n"), chunk("role", "assistant")])
+        .unwrap();
     let tool = |field: &str, value: &str| {
         let mut event = json!({"type": "TOOL_CALL_CHUNK", "toolCallId": "c", "toolCallName": "f"});
         event[field] = value.into();
         event
     };
     let opener = tool("parentMessageId", "p");
-    assert!(of(&[opener.clone(), tool("toolCallName", "g")]).unwrap_err().contains("toolCallName 'g'"));
-    assert!(of(&[opener.clone(), tool("parentMessageId", "q")]).unwrap_err().contains("parentMessageId 'p'."));
-    of(&[opener.clone(), opener]).unwrap();
-    let other = text("m", "s", "x");
+    assert!(expand_values(&[opener.clone(), tool("toolCallName", "g")]).unwrap_err().contains("toolCallName 'g'"));
+    assert!(
+        expand_values(&[opener.clone(), tool("parentMessageId", "q")]).unwrap_err().contains("parentMessageId 'p'.")
+    );
+    expand_values(&[opener.clone(), opener]).unwrap();
+    let other = text_chunk("m", "s", "x");
     assert_eq!(
-        of(&[text("m", "", "x"), other]).unwrap_err(),
+        expand_values(&[text_chunk("m", "", "x"), other]).unwrap_err(),
         "Cannot continue text message 'm': chunk subagentRunId 's' does not match the open stream's subagent '(the \
          parent agent)'."
     );
@@ -148,7 +152,7 @@ fn what_the_opener_said_may_only_be_repeated() {
 #[test]
 fn a_first_chunk_needs_its_name() {
     let chunk = json!({"type": "TOOL_CALL_CHUNK", "toolCallId": "c"});
-    assert_eq!(of(&[chunk]).unwrap_err(), "First TOOL_CALL_CHUNK must have a toolCallName");
+    assert_eq!(expand_values(&[chunk]).unwrap_err(), "First TOOL_CALL_CHUNK must have a toolCallName");
 }
 
 #[test]
@@ -156,21 +160,21 @@ fn an_error_changes_nothing() {
     let mut expander = Expander::new();
     let mut push = |event: &Value| {
         let mut out = Vec::new();
-        expander.push(&Event::parse_str(&event.to_string()).unwrap(), &mut out).map(|_| types(&out))
+        expander.push(&Event::parse_str(&event.to_string()).unwrap(), &mut out).map(|_| types_of(&out))
     };
-    push(&text("m", "", "x")).unwrap();
+    push(&text_chunk("m", "", "x")).unwrap();
     push(&json!({"type": "TOOL_CALL_CHUNK", "delta": "x"})).unwrap_err();
     push(&json!({"type": "TOOL_CALL_CHUNK", "toolCallId": "c"})).unwrap_err();
-    assert_eq!(push(&text("", "", "y")).unwrap(), ["TEXT_MESSAGE_CONTENT"]);
+    assert_eq!(push(&text_chunk("", "", "y")).unwrap(), ["TEXT_MESSAGE_CONTENT"]);
 }
 
 #[test]
-fn lanes_assemble_side_by_side() {
-    let all = of(&[
-        text("a", "s", "1"),
-        text("b", "t", "2"),
-        text("", "s", "3"),
-        text("", "t", "4"),
+fn lanes_assemble_streams_side_by_side() {
+    let all = expand_values(&[
+        text_chunk("a", "s", "1"),
+        text_chunk("b", "t", "2"),
+        text_chunk("", "s", "3"),
+        text_chunk("", "t", "4"),
         json!({
             "type": "RUN_FINISHED", "threadId": "t", "runId": "r"
         }),
@@ -191,21 +195,27 @@ fn lanes_assemble_side_by_side() {
 }
 
 #[test]
-fn an_untagged_chunk_continues_the_only_stream_it_can_mean() {
-    let only = of(&[text("a", "s", "1"), text("", "", "2")]).unwrap();
+fn a_chunk_without_a_subagent_continues_the_only_stream_it_can_mean() {
+    let only = expand_values(&[text_chunk("a", "s", "1"), text_chunk("", "", "2")]).unwrap();
     assert_eq!(only[2], r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"a","delta":"2","subagentRunId":"s"}"#);
-    let parent = of(&[text("a", "s", "1"), text("p", "", "2"), text("b", "t", "3"), text("", "", "4")]).unwrap();
+    let parent = expand_values(&[
+        text_chunk("a", "s", "1"),
+        text_chunk("p", "", "2"),
+        text_chunk("b", "t", "3"),
+        text_chunk("", "", "4"),
+    ])
+    .unwrap();
     assert!(parent.last().unwrap().contains(r#""messageId":"p""#));
     assert_eq!(
-        of(&[text("a", "s", "1"), text("b", "t", "2"), text("", "", "3")]).unwrap_err(),
+        expand_values(&[text_chunk("a", "s", "1"), text_chunk("b", "t", "2"), text_chunk("", "", "3")]).unwrap_err(),
         "Ambiguous TEXT_MESSAGE_CHUNK: it carries neither a messageId nor a subagentRunId, but 2 lanes have an open \
          text message. Attribute the chunk to the subagent it belongs to."
     );
 }
 
 #[test]
-fn metadata_alone_is_an_empty_content() {
-    let all = of_text(&[
+fn metadata_alone_becomes_an_empty_content() {
+    let all = expand_texts(&[
         r#"{"type":"TEXT_MESSAGE_CHUNK","messageId":"m","subagentRunId":"s","delta":"x"}"#,
         r#"{"type":"TEXT_MESSAGE_CHUNK","metadata":{"usage":1}}"#,
         r#"{"type":"TEXT_MESSAGE_CHUNK","subagentRunId":"s"}"#,
@@ -218,9 +228,9 @@ fn metadata_alone_is_an_empty_content() {
 }
 
 #[test]
-fn a_provider_payload_needs_a_content() {
+fn a_raw_event_needs_a_content() {
     assert_eq!(
-        of_text(&[r#"{"type":"TEXT_MESSAGE_CHUNK","messageId":"m","rawEvent":{"a":1}}"#]),
+        expand_texts(&[r#"{"type":"TEXT_MESSAGE_CHUNK","messageId":"m","rawEvent":{"a":1}}"#]),
         [
             r#"{"type":"TEXT_MESSAGE_START","messageId":"m","role":"assistant"}"#,
             r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"","rawEvent":{"a":1}}"#,
@@ -229,9 +239,9 @@ fn a_provider_payload_needs_a_content() {
 }
 
 #[test]
-fn unknown_fields_ride_along_once() {
+fn unknown_fields_are_written_once() {
     assert_eq!(
-        of_text(&[
+        expand_texts(&[
             r#"{"type":"TEXT_MESSAGE_CHUNK","messageId":"m","new":1}"#,
             r#"{"new":2,"type":"TEXT_MESSAGE_CHUNK","messageId":"m","delta":"x","new":3}"#,
             r#"{"type":"TEXT_MESSAGE_CHUNK","other":4}"#,
@@ -248,7 +258,7 @@ fn unknown_fields_ride_along_once() {
 }
 
 #[test]
-fn only_what_speaks_for_the_lane_ends_its_stream() {
+fn only_an_event_of_the_lane_ends_its_stream() {
     for kind in [
         "RAW",
         "ACTIVITY_SNAPSHOT",
@@ -258,13 +268,21 @@ fn only_what_speaks_for_the_lane_ends_its_stream() {
         "SUBAGENT_ERROR",
         "BRAND_NEW",
     ] {
-        assert_eq!(types(&of(&[text("m", "", "x"), json!({"type": kind})]).unwrap()).len(), 3, "{kind}");
+        assert_eq!(
+            types_of(&expand_values(&[text_chunk("m", "", "x"), json!({"type": kind})]).unwrap()).len(),
+            3,
+            "{kind}"
+        );
     }
     for kind in ["STATE_DELTA", "TOOL_CALL_RESULT", "REASONING_END", "RUN_ERROR", "MESSAGES_SNAPSHOT"] {
         let event = json!({"type": kind});
-        let ended = types(&of(&[text("m", "", "x"), event.clone()]).unwrap());
+        let ended = types_of(&expand_values(&[text_chunk("m", "", "x"), event.clone()]).unwrap());
         assert_eq!(ended[2..], ["TEXT_MESSAGE_END", kind]);
         let run = matches!(kind, "RUN_ERROR" | "MESSAGES_SNAPSHOT");
-        assert_eq!(of(&[text("m", "s", "x"), event]).unwrap().len(), if run { 4 } else { 3 }, "{kind}");
+        assert_eq!(
+            expand_values(&[text_chunk("m", "s", "x"), event]).unwrap().len(),
+            if run { 4 } else { 3 },
+            "{kind}"
+        );
     }
 }

@@ -28,9 +28,9 @@ fn runs_end_as_the_reference_ends_them() {
             interruption_message: case["interruption_message"].as_str(),
             ..Ending::default()
         };
-        let got = finalize(case["events"].as_array().unwrap(), &ending);
+        let appended_events = finalize(case["events"].as_array().unwrap(), &ending);
         let expected = case["appended"].as_array().unwrap();
-        let (extra, appended) = got.split_at(got.len() - expected.len());
+        let (extra, appended) = appended_events.split_at(appended_events.len() - expected.len());
         assert_eq!(appended, expected, "{}", case["name"]);
         let closers = ["REASONING_MESSAGE_END", "REASONING_END", "STEP_FINISHED", "SUBAGENT_FINISHED"];
         for event in extra {

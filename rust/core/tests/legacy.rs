@@ -1,4 +1,4 @@
-//! What a peer of the older generation gets. Against the real schema: `tests/test_legacy_peer.py`.
+//! Frames for legacy clients. The Python tests check them against the real schema of `@ag-ui/client` 0.0.59.
 use agentrunner_core::kind::Kind;
 use agentrunner_core::legacy::rewrite_frames;
 use proptest::prelude::*;
@@ -9,15 +9,15 @@ fn framed(events: &[&str]) -> String {
     events.iter().enumerate().map(frame).collect()
 }
 
-/// What becomes of one event: `None` if it is left out.
-fn mended(event: &str) -> Option<String> {
+/// Rewrite one event's frame; `None` if it is left out.
+fn rewrite(event: &str) -> Option<String> {
     let frame = framed(&[event]);
     let out = rewrite_frames(frame.as_bytes()).map_or(frame, |out| String::from_utf8(out).unwrap());
     out.strip_prefix("id: 1\ndata: ")?.strip_suffix("\n\n").map(str::to_owned)
 }
 
 #[test]
-fn frames_without_a_fault_are_left_alone() {
+fn frames_that_fit_stay_as_they_are() {
     let frames = framed(&[
         r#"{"type":"RUN_STARTED","threadId":"t","runId":"r","input":{"threadId":"t","runId":"r","messages":[],"tools":[],"context":[]}}"#,
         r#"{"type":"TOOL_CALL_START","toolCallId":"c","toolCallName":"n","parentMessageId":null}"#,
@@ -32,7 +32,7 @@ fn frames_without_a_fault_are_left_alone() {
 }
 
 #[test]
-fn what_it_does_not_read_is_mended_or_left_out() {
+fn an_event_a_legacy_client_cannot_read_is_repaired_or_left_out() {
     let cases = [
         (r#"{"type":"NEW_KIND"}"#, None),
         (r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"m"}"#, None),
@@ -43,12 +43,12 @@ fn what_it_does_not_read_is_mended_or_left_out() {
             r#"{"type":"STEP_STARTED","stepName":"s","timestamp":null}"#,
             Some(r#"{"type":"STEP_STARTED","stepName":"s"}"#),
         ),
-        // Of a repeated key the last value counts: the first must not come back.
+        // The last value of a repeated key counts, so the first must not reappear.
         (
             r#"{"type":"TEXT_MESSAGE_START","role":"user","messageId":"m","r\u006fle":null}"#,
             Some(r#"{"type":"TEXT_MESSAGE_START","messageId":"m"}"#),
         ),
-        // A stream that does not begin would take its deltas with it.
+        // Without its START, the deltas of the stream would be refused too.
         (
             r#"{"type":"REASONING_MESSAGE_START","messageId":"m"}"#,
             Some(r#"{"type":"REASONING_MESSAGE_START","messageId":"m","role":"reasoning"}"#),
@@ -97,20 +97,20 @@ fn what_it_does_not_read_is_mended_or_left_out() {
         ),
     ];
     for (event, expected) in cases {
-        let got = mended(event);
-        match (&got, expected) {
-            (Some(got), Some(expected)) if got.starts_with('{') => {
+        let rewritten = rewrite(event);
+        match (&rewritten, expected) {
+            (Some(rewritten), Some(expected)) if rewritten.starts_with('{') => {
                 let read = |json: &str| serde_json::from_str::<Value>(json).ok();
-                // Half a pair is no `Value`: there the text itself must be the same.
-                assert!(got == expected || read(got) == read(expected), "{event}\n{got}");
+                // `Value` cannot hold half a surrogate pair, so there the text must be equal.
+                assert!(rewritten == expected || read(rewritten) == read(expected), "{event}\n{rewritten}");
             }
-            _ => assert_eq!(got.as_deref(), expected, "{event}"),
+            _ => assert_eq!(rewritten.as_deref(), expected, "{event}"),
         }
     }
 }
 
 #[test]
-fn a_delta_that_only_looks_like_the_one_before_is_read() {
+fn a_delta_that_only_begins_like_the_last_one_is_checked() {
     let fine = r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"a"}"#;
     let not = r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"a","subagentRunId":null,"x":"y"}"#;
     let frames = framed(&[fine, not, fine]);
@@ -119,20 +119,20 @@ fn a_delta_that_only_looks_like_the_one_before_is_read() {
 }
 
 #[test]
-fn a_delta_like_one_that_was_mended_is_mended() {
+fn a_delta_like_a_repaired_one_is_repaired() {
     let event = r#"{"type":"TOOL_CALL_ARGS","subagentRunId":null,"toolCallId":"c","delta":"a"}"#;
     let mended = r#"{"type":"TOOL_CALL_ARGS","toolCallId":"c","delta":"a"}"#;
     assert_eq!(rewrite_frames(framed(&[event, event]).as_bytes()).unwrap(), framed(&[mended, mended]).into_bytes());
 }
 
 #[test]
-fn frames_need_no_id_and_comments_stay() {
+fn frames_without_an_id_and_comments_stay() {
     let event = r#"{"type":"STEP_STARTED","stepName":"s"}"#;
     let with = |between: &str| format!(": hello\n\ndata: {event}\n\n{between}: hello\n\ndata: {event}\n\n");
     assert_eq!(rewrite_frames(with("").as_bytes()), None);
     let unknown = "data: {\"type\":\"NEW\"}\n\n";
     assert_eq!(rewrite_frames(with(unknown).as_bytes()).unwrap(), with("").into_bytes());
-    // What ends in the middle of a frame ends there still.
+    // A page that ends in the middle of a frame still ends there.
     for cut in ["id: 3", "id: 3\n", "id: 3\ndata: {\"type\":\"NEW\"}", "id: 3\ndata: {\"type\":\"NEW\"}\n", "data: "] {
         let whole = with(unknown) + cut;
         assert_eq!(rewrite_frames(whole.as_bytes()).unwrap(), (with("") + cut).into_bytes());
@@ -183,7 +183,7 @@ fn event() -> impl Strategy<Value = String> {
 
 const DELTA: &str = r#"{"type":"TOOL_CALL_ARGS","toolCallId":"c","delta":""#;
 
-/// How an event that begins like that may go on.
+/// Endings of an event that begins like `DELTA`.
 const TAILS: &[&str] = &[
     r#"a"}"#,
     r#"\"}"}"#,
@@ -213,7 +213,7 @@ const PIECES: &[&[u8]] = &[
 
 proptest! {
     #[test]
-    fn what_came_out_stays_as_it_is(events in prop::collection::vec(event(), 0..8)) {
+    fn rewritten_frames_need_no_second_rewriting(events in prop::collection::vec(event(), 0..8)) {
         let events: Vec<_> = events.iter().map(String::as_str).collect();
         let frames = framed(&events);
         if let Some(out) = rewrite_frames(frames.as_bytes()) {
@@ -223,7 +223,7 @@ proptest! {
     }
 
     #[test]
-    fn what_came_before_makes_no_difference(tails in prop::collection::vec(prop::sample::select(TAILS), 0..12)) {
+    fn the_frames_before_make_no_difference(tails in prop::collection::vec(prop::sample::select(TAILS), 0..12)) {
         let alone = |frame: &[u8]| rewrite_frames(frame).unwrap_or_else(|| frame.to_vec());
         let frames: Vec<_> = tails.iter().map(|tail| framed(&[&format!("{DELTA}{tail}")])).collect();
         let apart: Vec<u8> = frames.iter().flat_map(|frame| alone(frame.as_bytes())).collect();
@@ -231,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..20)) {
+    fn any_bytes_are_rewritten_without_a_panic(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..20)) {
         let frames = pieces.concat();
         if let Some(out) = rewrite_frames(&frames) {
             prop_assert!(out.len() < frames.len());

@@ -28,7 +28,7 @@ fn a_stream_belongs_to_its_opener() {
             );
             accept_all(&[stream_event(start, "i", "s"), stream_event(kind, "i", "")]);
         }
-        // The owner outlives the END, whoever opens the id again without a tag.
+        // The owner outlives the END, even if the id is opened again without a subagent.
         let reopened = [
             stream_event(start, "i", "s"),
             stream_event(end, "i", ""),

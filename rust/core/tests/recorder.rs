@@ -1,4 +1,4 @@
-//! A run being recorded: what readers see when, what stays in memory, what a replay refuses.
+//! A run being recorded: when readers see its frames, what stays in memory, and what a replay refuses.
 use std::collections::HashSet;
 
 use agentrunner_core::dedup::check_input;
@@ -42,20 +42,20 @@ fn cursors(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_read_before_it_is_published() {
+fn frames_are_read_once_they_are_published() {
     let mut recorder = recorder(Limits::default());
     assert!(matches!(read(&recorder, 10, 1000), Read::Nothing));
     let (batch, barrier) = recorder.take().unwrap();
-    assert!(barrier, "a run's start waits for the disk");
+    assert!(barrier, "a run's start must reach the disk");
     assert!(matches!(read(&recorder, 10, 1000), Read::Nothing));
-    assert!(recorder.take().is_none(), "one commit at a time");
+    assert!(recorder.take().is_none(), "a commit is under way");
     recorder.publish();
     let Read::Frames(bytes, last) = read(&recorder, 10, 1000) else { panic!("published") };
     assert_eq!((&*bytes, last), (&batch.bytes, 11));
 }
 
 #[test]
-fn a_started_run_is_given_the_messages_the_thread_does_not_know() {
+fn a_run_start_gets_the_messages_the_thread_does_not_know() {
     let mut recorder = recorder(Limits::default());
     let bytes = commit(&mut recorder);
     let (_, json) = frames::iter(&bytes).next().unwrap().unwrap();
@@ -64,7 +64,7 @@ fn a_started_run_is_given_the_messages_the_thread_does_not_know() {
 }
 
 #[test]
-fn an_input_leaves_room_for_the_event_it_stands_in() {
+fn an_input_may_nest_one_level_less_than_an_event() {
     let nested = |levels: usize| {
         let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
         format!(r#"{{"threadId":"t","runId":"r","state":{open}{close}}}"#)
@@ -76,21 +76,21 @@ fn an_input_leaves_room_for_the_event_it_stands_in() {
 }
 
 #[test]
-fn pressure_rises_with_what_waits() {
+fn pressure_rises_with_the_pending_bytes() {
     let limits = Limits { commit_bytes: 400, pending_bytes: 800, ..Limits::default() };
     let mut recorder = recorder(limits);
     start(&mut recorder);
     recorder.take().unwrap();
-    let mut seen = vec![recorder.accept(content("x").as_bytes()).unwrap()];
-    while seen.last() != Some(&Pressure::Wait) {
-        seen.push(recorder.accept(content("some words more").as_bytes()).unwrap());
+    let mut pressures = vec![recorder.accept(content("x").as_bytes()).unwrap()];
+    while pressures.last() != Some(&Pressure::Wait) {
+        pressures.push(recorder.accept(content("some words more").as_bytes()).unwrap());
     }
-    seen.dedup();
-    assert_eq!(seen, [Pressure::None, Pressure::Commit, Pressure::Wait]);
+    pressures.dedup();
+    assert_eq!(pressures, [Pressure::None, Pressure::Commit, Pressure::Wait]);
 }
 
 #[test]
-fn old_frames_leave_memory_and_are_asked_of_the_store() {
+fn old_frames_leave_memory() {
     let mut recorder = recorder(Limits { window_bytes: 2000, ..Limits::default() });
     start(&mut recorder);
     commit(&mut recorder);
@@ -105,7 +105,7 @@ fn old_frames_leave_memory_and_are_asked_of_the_store() {
 }
 
 #[test]
-fn a_refused_event_leaves_no_trace() {
+fn a_refused_event_is_not_recorded() {
     let mut recorder = recorder(Limits { event_bytes: 200, ..Limits::default() });
     let before = (recorder.last_seq(), recorder.compacted());
     for (bad, code) in [
@@ -123,7 +123,7 @@ fn a_refused_event_leaves_no_trace() {
 }
 
 #[test]
-fn the_prefix_of_a_live_run_can_be_made_again_from_its_frames() {
+fn the_prefix_of_a_live_run_can_be_computed_again_from_its_frames() {
     let mut recorder = recorder(Limits::default());
     start(&mut recorder);
     recorder.accept(content("one ").as_bytes()).unwrap();
@@ -137,7 +137,7 @@ fn the_prefix_of_a_live_run_can_be_made_again_from_its_frames() {
 }
 
 #[test]
-fn a_replayed_run_goes_on_where_it_was() {
+fn a_replayed_run_continues_where_it_was() {
     let mut first = recorder(Limits::default());
     start(&mut first);
     first.accept(content("half").as_bytes()).unwrap();
@@ -162,7 +162,7 @@ fn a_journal_with_a_gap_is_refused() {
 }
 
 #[test]
-fn what_comes_before_a_damaged_frame_is_taken_in() {
+fn frames_before_a_damaged_one_are_replayed() {
     let mut first = recorder(Limits::default());
     start(&mut first);
     let good = commit(&mut first);
@@ -177,18 +177,10 @@ fn what_comes_before_a_damaged_frame_is_taken_in() {
 }
 
 #[test]
-fn a_run_stopped_before_its_first_word_still_starts_and_ends() {
+fn a_run_stopped_before_its_first_event_still_starts_and_ends() {
     let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::new(), 1, Limits::default());
     recorder.finalize(Ending { stop_requested: true, ..Ending::default() });
     let bytes = commit(&mut recorder);
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.contains("RUN_STARTED") && text.contains(r#"{"type":"RUN_FINISHED","threadId":"t","runId":"r"}"#));
-}
-
-#[test]
-fn cursors_are_digits_and_at_most_one_dot() {
-    assert_eq!(Cursor::parse("12.3").unwrap(), Cursor { seq: 12, index: Some(3) });
-    for bad in ["", ".", "1.", ".1", "1.2.3", "-1", "+1", " 1", "1e3", "9223372036854775808", "１"] {
-        assert!(matches!(Cursor::parse(bad), Err(Error::InvalidCursor(_))), "{bad:?}");
-    }
 }

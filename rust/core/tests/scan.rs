@@ -1,4 +1,4 @@
-//! The scanner against `serde_json`, on texts that are JSON, nearly JSON and not JSON at all.
+//! The scanner against `serde_json`, on texts that are JSON, nearly JSON or not JSON.
 use agentrunner_core::event::Event;
 use agentrunner_core::kind::Kind;
 use agentrunner_core::scan::{self, MAX_DEPTH};
@@ -44,7 +44,7 @@ proptest! {
         let mut bytes = serde_json::to_vec(&value).unwrap();
         for (place, byte, edit) in edits {
             let at = place.index(bytes.len() + 1);
-            // Most bytes only ever stand inside strings: half the edits use those that make the structure.
+            // Most bytes only occur inside strings, so half of the edits use those with a meaning outside them.
             let byte = if byte < 128 { b"{}[]\",:\\u0e.-tn \n"[usize::from(byte) % 17] } else { byte };
             match edit {
                 0 => bytes.insert(at, byte),
@@ -70,7 +70,7 @@ proptest! {
 }
 
 #[test]
-fn nesting_is_bounded() {
+fn nesting_has_a_limit() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     assert!(scan::validate(nested(MAX_DEPTH as usize).as_bytes()).is_ok());
     assert!(scan::validate(nested(MAX_DEPTH as usize + 1).as_bytes()).is_err());
@@ -78,7 +78,7 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn a_key_may_be_written_with_escapes() {
+fn a_key_may_have_escapes() {
     let event = Event::parse(br#"{"\u0074ype":"CUSTOM","n\u0061me":"x","value":null}"#).unwrap();
     assert_eq!(event.kind(), Kind::Custom);
     assert_eq!(event.string("name").unwrap(), "x");
@@ -86,7 +86,7 @@ fn a_key_may_be_written_with_escapes() {
 }
 
 #[test]
-fn a_repeated_key_counts_last() {
+fn the_last_value_of_a_repeated_key_counts() {
     let event = Event::parse(br#"{"type":"RAW","type":"CUSTOM","name":"a","name":"b"}"#).unwrap();
     assert_eq!((event.kind(), event.string("name").as_deref()), (Kind::Custom, Some("b")));
 }

@@ -1,4 +1,4 @@
-//! A thread taken over by a reader who may hold some of it. With the real clients: `tests/test_reconnect_node.py`.
+//! Snapshots for a reader who may hold a part of the thread. The Python tests use the real clients.
 use std::collections::HashSet;
 
 use agentrunner_core::compact::Compactor;
@@ -10,8 +10,8 @@ use agentrunner_core::scan;
 use agentrunner_core::snapshot::{Snapshot, snapshot};
 use serde_json::Value;
 
-/// The compacted frames of a run.
-fn framed(events: &[&str]) -> Vec<u8> {
+/// Return the compacted frames of a run.
+fn frame_run(events: &[&str]) -> Vec<u8> {
     let mut compactor = Compactor::new();
     for event in events {
         compactor.push(&Event::parse_str(event).unwrap());
@@ -21,13 +21,13 @@ fn framed(events: &[&str]) -> Vec<u8> {
     out
 }
 
-fn of(runs: &[&[&str]]) -> Option<Snapshot> {
-    let pieces: Vec<_> = runs.iter().map(|run| framed(run)).collect();
+fn snapshot_of(runs: &[&[&str]]) -> Option<Snapshot> {
+    let pieces: Vec<_> = runs.iter().map(|run| frame_run(run)).collect();
     snapshot(pieces.iter().map(Vec::as_slice)).unwrap()
 }
 
-/// What the returning reader is sent, up to where the run goes on.
-fn sent(snapshot: &Snapshot) -> Vec<String> {
+/// Return the events a returning reader is sent before the rest of the run.
+fn sent_events(snapshot: &Snapshot) -> Vec<String> {
     let mut sent = vec![snapshot.started.clone()];
     sent.extend(snapshot.before.iter().cloned());
     sent.push(format!(r#"{{"type":"MESSAGES_SNAPSHOT","messages":{}}}"#, snapshot.messages));
@@ -36,17 +36,17 @@ fn sent(snapshot: &Snapshot) -> Vec<String> {
     sent
 }
 
-fn folded<'e>(fold: &mut Fold, events: impl IntoIterator<Item = &'e str>) {
+fn push_all<'e>(fold: &mut Fold, events: impl IntoIterator<Item = &'e str>) {
     for event in events {
         fold.push(&Event::parse_str(event).unwrap());
     }
 }
 
-fn read(fold: &Fold) -> (Value, Value) {
+fn result_of(fold: &Fold) -> (Value, Value) {
     (serde_json::from_str(&fold.messages()).unwrap(), serde_json::from_str(&fold.state()).unwrap())
 }
 
-fn runs<'e>(events: &[&'e str]) -> Vec<Vec<&'e str>> {
+fn split_runs<'e>(events: &[&'e str]) -> Vec<Vec<&'e str>> {
     let mut runs: Vec<Vec<&str>> = Vec::new();
     for event in events {
         if runs.is_empty() || Event::parse_str(event).unwrap().type_name() == "RUN_STARTED" {
@@ -57,29 +57,30 @@ fn runs<'e>(events: &[&'e str]) -> Vec<Vec<&'e str>> {
     runs
 }
 
-/// Over every case: each run cut at every `step`-th event, a reader who holds each of some beginnings of that. How often
-/// that was tried, how often what was held had to be swept away, the cases a verifying client refuses, and those where the
-/// reader ends with something else.
-fn tried(name: &str, step: usize) -> (usize, usize, HashSet<String>, HashSet<String>) {
+/// Cut each run of each case at every `step`-th event, for readers who hold beginnings of different lengths.
+///
+/// Returns how many readers were tried, how many snapshots had to sweep, the cases a verifying client refuses, and those
+/// where a reader ends with something else.
+fn try_every_cut(name: &str, step: usize) -> (usize, usize, HashSet<String>, HashSet<String>) {
     let path = format!("{}/../../tests/fixtures/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let (mut tried, mut swept, mut refused, mut wrong) = (0, 0, HashSet::new(), HashSet::new());
     for line in std::fs::read_to_string(path).unwrap().lines() {
         let case = scan::members(line);
         let events = scan::elements(case.iter().find(|(key, _)| *key == "events").unwrap().1);
-        let runs = runs(&events);
+        let runs = split_runs(&events);
         let runs: Vec<&[&str]> = runs.iter().map(Vec::as_slice).collect();
         for last in 0..runs.len() {
             let before: Vec<&str> = runs[..last].concat();
             let run = runs[last];
             let mut whole = Fold::new();
-            folded(&mut whole, before.iter().chain(run).copied());
-            let whole = read(&whole);
+            push_all(&mut whole, before.iter().chain(run).copied());
+            let whole = result_of(&whole);
             for cut in (1..=run.len()).rev().step_by(step) {
                 let mut thread = runs[..last].to_vec();
                 thread.push(&run[..cut]);
-                let snapshot = of(&thread).unwrap();
+                let snapshot = snapshot_of(&thread).unwrap();
                 swept += usize::from(!snapshot.before.is_empty());
-                let sent = sent(&snapshot);
+                let sent = sent_events(&snapshot);
                 let mut lifecycle = Lifecycle::new();
                 let mut all = sent.iter().map(String::as_str).chain(run[cut..].iter().copied());
                 if all.any(|event| lifecycle.check(&Event::parse_str(event).unwrap()).is_err()) {
@@ -88,9 +89,9 @@ fn tried(name: &str, step: usize) -> (usize, usize, HashSet<String>, HashSet<Str
                 let all = before.len() + cut;
                 for held in [0, all / 4, all / 2, all.saturating_sub(3), all] {
                     let mut reader = Fold::new();
-                    folded(&mut reader, before.iter().chain(run).copied().take(held));
-                    folded(&mut reader, sent.iter().map(String::as_str).chain(run[cut..].iter().copied()));
-                    if read(&reader) != whole {
+                    push_all(&mut reader, before.iter().chain(run).copied().take(held));
+                    push_all(&mut reader, sent.iter().map(String::as_str).chain(run[cut..].iter().copied()));
+                    if result_of(&reader) != whole {
                         wrong.insert(case[0].1.to_owned());
                     }
                     tried += 1;
@@ -102,14 +103,14 @@ fn tried(name: &str, step: usize) -> (usize, usize, HashSet<String>, HashSet<Str
 }
 
 #[test]
-fn a_reader_with_any_beginning_ends_with_the_whole() {
-    // A subagent's open message went away, and the parent's tool call made one of the same id: what a snapshot says of
-    // its owner is not what the run said. Verifying clients refuse the subagent's next event.
+fn a_reader_who_holds_any_beginning_ends_with_the_whole_thread() {
+    // A subagent's open message was dropped, and the parent's tool call made a message of the same id. The snapshot names
+    // another owner than the run did, so verifying clients refuse the subagent's next event.
     let refusals = HashSet::from(["\"fold-31-198\"".to_owned()]);
     for (name, step) in [("fold", 2), ("interleaved", 4), ("sequential", 9)] {
-        let (tried, swept, refused, wrong) = tried(name, step);
+        let (tried, swept, refused, wrong) = try_every_cut(name, step);
         assert!(tried > 4000, "{name}: {tried}");
-        // Nothing is swept without need: one stream after the other only adds.
+        // Streams one after the other only add messages, so nothing has to be swept.
         assert_eq!(swept == 0, name == "sequential", "{name}: {swept}");
         assert!(refused.is_subset(&refusals), "{name}: {refused:?}");
         assert_eq!(wrong, HashSet::new(), "{name}");
@@ -122,24 +123,25 @@ const FINISHED: &str = r#"{"type":"RUN_FINISHED","threadId":"t","runId":"r","out
 const ERROR: &str = r#"{"type":"RUN_ERROR","message":"m"}"#;
 
 #[test]
-fn nothing_of_nothing() {
-    assert!(of(&[]).is_none());
-    assert!(of(&[&[]]).is_none());
+fn a_thread_without_events_has_no_snapshot() {
+    assert!(snapshot_of(&[]).is_none());
+    assert!(snapshot_of(&[&[]]).is_none());
     assert!(snapshot([&b"id: 1\n"[..]]).is_err());
 }
 
 #[test]
-fn a_run_that_ended_brings_its_end() {
-    let made = of(&[&[STARTED, r#"{"type":"STEP_STARTED","stepName":"s"}"#, ERROR], &[STARTED, FINISHED]]).unwrap();
-    assert_eq!(made.started, r#"{"type":"RUN_STARTED","threadId":"t","runId":"r","protocolVersion":"1.0"}"#);
-    assert_eq!((&*made.messages, made.state), ("[]", None));
-    assert_eq!(made.events, [FINISHED]);
-    // An error may follow an end.
-    assert_eq!(of(&[&[STARTED, FINISHED, ERROR]]).unwrap().events, [FINISHED, ERROR]);
+fn a_run_that_has_ended_brings_its_end() {
+    let snapshot =
+        snapshot_of(&[&[STARTED, r#"{"type":"STEP_STARTED","stepName":"s"}"#, ERROR], &[STARTED, FINISHED]]).unwrap();
+    assert_eq!(snapshot.started, r#"{"type":"RUN_STARTED","threadId":"t","runId":"r","protocolVersion":"1.0"}"#);
+    assert_eq!((&*snapshot.messages, snapshot.state), ("[]", None));
+    assert_eq!(snapshot.events, [FINISHED]);
+    // A `RUN_ERROR` may follow a `RUN_FINISHED`.
+    assert_eq!(snapshot_of(&[&[STARTED, FINISHED, ERROR]]).unwrap().events, [FINISHED, ERROR]);
 }
 
 #[test]
-fn what_is_open_is_opened_again_in_the_order_of_the_run() {
+fn open_streams_are_opened_again_in_the_order_of_the_run() {
     let events = [
         STARTED,
         r#"{"type":"SUBAGENT_STARTED","subagentRunId":"one","name":"n"}"#,
@@ -154,10 +156,11 @@ fn what_is_open_is_opened_again_in_the_order_of_the_run() {
         r#"{"type":"SUBAGENT_FINISHED","subagentRunId":"one","result":1}"#,
         r#"{"type":"TOOL_CALL_RESULT","messageId":"x","toolCallId":"m","content":"c"}"#,
     ];
-    let made = of(&[&[STARTED, r#"{"type":"TEXT_MESSAGE_START","messageId":"before"}"#], &events]).unwrap();
-    // A subagent stays known; a run before that never ended leaves nothing open.
+    let snapshot =
+        snapshot_of(&[&[STARTED, r#"{"type":"TEXT_MESSAGE_START","messageId":"before"}"#], &events]).unwrap();
+    // A closed subagent must stay known. An earlier run that never ended leaves nothing open.
     let without = r#"{"type":"TEXT_MESSAGE_START","messageId":"m"}"#;
-    assert_eq!(made.events, [events[1], events[3], events[5], without, events[9], events[10]]);
+    assert_eq!(snapshot.events, [events[1], events[3], events[5], without, events[9], events[10]]);
 }
 
 #[test]
@@ -165,12 +168,12 @@ fn a_start_does_not_put_old_metadata_back() {
     let start = r#"{"type":"TEXT_MESSAGE_START","messageId":"m","metadata":{"a":1}}"#;
     let content = r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"d","metadata":{"a":2}}"#;
     let mut reader = Fold::new();
-    folded(&mut reader, sent(&of(&[&[STARTED, start, content]]).unwrap()).iter().map(String::as_str));
+    push_all(&mut reader, sent_events(&snapshot_of(&[&[STARTED, start, content]]).unwrap()).iter().map(String::as_str));
     assert_eq!(reader.messages(), r#"[{"id":"m","role":"assistant","content":"d","metadata":{"a":2}}]"#);
 }
 
 #[test]
-fn what_is_held_is_swept_away_where_it_may_be_in_the_way() {
+fn held_messages_are_swept_away_where_they_could_be_in_the_way() {
     let text = r#"{"type":"TEXT_MESSAGE_START","messageId":"m"}"#;
     let call = r#"{"type":"TOOL_CALL_START","toolCallId":"c","toolCallName":"n"}"#;
     let result = r#"{"type":"TOOL_CALL_RESULT","messageId":"x","toolCallId":"c","content":"c"}"#;
@@ -192,20 +195,20 @@ fn what_is_held_is_swept_away_where_it_may_be_in_the_way() {
         (&[think, in_place], 2),
     ] {
         let events: Vec<_> = [STARTED].into_iter().chain(events.iter().copied()).chain([FINISHED]).collect();
-        let made = of(&[&events]).unwrap();
-        assert_eq!((made.before.len(), made.events.len()), (swept, 1), "{events:?}");
+        let snapshot = snapshot_of(&[&events]).unwrap();
+        assert_eq!((snapshot.before.len(), snapshot.events.len()), (swept, 1), "{events:?}");
         for held in 0..events.len() {
             let mut reader = Fold::new();
-            folded(&mut reader, events[..held].iter().copied());
-            folded(&mut reader, sent(&made).iter().map(String::as_str));
-            assert_eq!(reader.messages(), made.messages, "{events:?}, {held} held");
+            push_all(&mut reader, events[..held].iter().copied());
+            push_all(&mut reader, sent_events(&snapshot).iter().map(String::as_str));
+            assert_eq!(reader.messages(), snapshot.messages, "{events:?}, {held} held");
         }
     }
 }
 
 #[test]
-fn a_state_is_given_if_there_is_one() {
-    let state = |event: &str| of(&[&[STARTED, event, FINISHED]]).unwrap().state;
+fn a_snapshot_has_the_state_if_there_is_one() {
+    let state = |event: &str| snapshot_of(&[&[STARTED, event, FINISHED]]).unwrap().state;
     assert_eq!(state(r#"{"type":"STATE_SNAPSHOT","snapshot":null}"#).as_deref(), Some("null"));
     let add = r#"{"type":"STATE_DELTA","delta":[{"op":"add","path":"/a","value":1}]}"#;
     assert_eq!(state(add).as_deref(), Some(r#"{"a":1}"#));
@@ -216,32 +219,35 @@ fn a_state_is_given_if_there_is_one() {
 #[test]
 fn a_thread_without_a_start_gets_one() {
     let text = r#"{"type":"TEXT_MESSAGE_START","messageId":"m"}"#;
-    let made = of(&[&[text]]).unwrap();
-    assert_eq!(made.started, r#"{"type":"RUN_STARTED","threadId":"","runId":""}"#);
-    assert_eq!(made.events, [text]);
-    assert_eq!(of(&[&[text, FINISHED]]).unwrap().started, r#"{"type":"RUN_STARTED","threadId":"t","runId":"r"}"#);
+    let snapshot = snapshot_of(&[&[text]]).unwrap();
+    assert_eq!(snapshot.started, r#"{"type":"RUN_STARTED","threadId":"","runId":""}"#);
+    assert_eq!(snapshot.events, [text]);
+    assert_eq!(
+        snapshot_of(&[&[text, FINISHED]]).unwrap().started,
+        r#"{"type":"RUN_STARTED","threadId":"t","runId":"r"}"#
+    );
 }
 
 #[test]
-fn chunks_are_written_out() {
+fn chunks_are_expanded() {
     let chunk = r#"{"type":"TEXT_MESSAGE_CHUNK","messageId":"m","delta":"d"}"#;
-    let made = of(&[&[STARTED, chunk]]).unwrap();
-    assert_eq!(made.messages, r#"[{"id":"m","role":"assistant","content":"d"}]"#);
-    assert_eq!(made.events.len(), 1);
-    assert!(made.events[0].contains("TEXT_MESSAGE_START"));
+    let snapshot = snapshot_of(&[&[STARTED, chunk]]).unwrap();
+    assert_eq!(snapshot.messages, r#"[{"id":"m","role":"assistant","content":"d"}]"#);
+    assert_eq!(snapshot.events.len(), 1);
+    assert!(snapshot.events[0].contains("TEXT_MESSAGE_START"));
 }
 
 #[test]
-fn hostile_streams_are_survived() {
+fn hostile_streams_do_not_panic() {
     let path = format!("{}/../../tests/fixtures/hostile.jsonl", env!("CARGO_MANIFEST_DIR"));
     for line in std::fs::read_to_string(path).unwrap().lines() {
         let case = scan::members(line);
         let events = scan::elements(case.iter().find(|(key, _)| *key == "events").unwrap().1);
         for cut in (1..=events.len()).step_by(3) {
-            let made = of(&[&events[..cut]]).unwrap();
+            let snapshot = snapshot_of(&[&events[..cut]]).unwrap();
             let mut reader = Fold::new();
-            folded(&mut reader, sent(&made).iter().map(String::as_str));
-            assert_eq!(reader.messages(), made.messages, "{:?} cut at {cut}", case[0]);
+            push_all(&mut reader, sent_events(&snapshot).iter().map(String::as_str));
+            assert_eq!(reader.messages(), snapshot.messages, "{:?} cut at {cut}", case[0]);
         }
     }
 }

@@ -140,15 +140,15 @@ fn an_owner_that_lost_its_lease_writes_nothing() {
     let claim = file.claim("t", "one", None).unwrap().claim;
     file.open(60_000);
     // The first store is closed, so its owner is known to be gone.
-    let taken = file.call(|store, done| store.recover(None, done)).unwrap();
-    assert!(taken.len() == 1 && taken[0].token > claim.token);
+    let claims = file.call(|store, done| store.recover(None, done)).unwrap();
+    assert!(claims.len() == 1 && claims[0].token > claim.token);
     let recorder = recorder(&claim, "m");
     let (batch, barrier) = recorder.lock().unwrap().take().unwrap();
     let appended = file.call(|store, done| store.append(&claim, batch, barrier, done));
     assert!(matches!(appended, Err(Error::LeaseLost(_))));
     let finished = file.call(|store, done| store.finish(&claim, recorder, true, done));
     assert!(matches!(finished, Err(Error::LeaseLost(_))));
-    assert_eq!(file.call(|store, done| store.renew(vec![claim, taken[0].clone()], done)).unwrap(), [false, true]);
+    assert_eq!(file.call(|store, done| store.renew(vec![claim, claims[0].clone()], done)).unwrap(), [false, true]);
     assert_eq!(file.cursors("t", START), Vec::<String>::new());
 }
 
@@ -192,10 +192,14 @@ fn retention_removes_the_oldest_runs_and_what_only_they_had() {
     for (run, message) in [("1", "m"), ("2", "n"), ("3", "o")] {
         file.store_run("t", run, message);
     }
-    let kept = Retention { max_runs: Some(1), since: None };
-    assert_eq!(file.call(|store, done| store.prune(kept, 1, done)).unwrap(), 1, "no more than the limit at a time");
-    assert_eq!(file.call(|store, done| store.prune(kept, 9, done)).unwrap(), 1);
-    assert_eq!(file.call(|store, done| store.prune(kept, 9, done)).unwrap(), 0);
+    let retention = Retention { max_runs: Some(1), since: None };
+    assert_eq!(
+        file.call(|store, done| store.prune(retention, 1, done)).unwrap(),
+        1,
+        "no more than the limit at a time"
+    );
+    assert_eq!(file.call(|store, done| store.prune(retention, 9, done)).unwrap(), 1);
+    assert_eq!(file.call(|store, done| store.prune(retention, 9, done)).unwrap(), 0);
     assert_eq!(file.cursors("t", START).len(), 5);
     assert_eq!(file.claim("t", "4", None).unwrap().known_ids, Vec::<String>::new(), "message `m` may come again");
 }

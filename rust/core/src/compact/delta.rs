@@ -54,6 +54,7 @@ impl Delta {
                 each(Some(slice));
             }
         };
+        // The first event keeps its order of fields, so that one delta and many give the same form.
         let (mut has_delta, mut has_metadata) = (false, metadata.is_none());
         for (key, value) in self.first().members() {
             match text::decode(key).as_deref() {

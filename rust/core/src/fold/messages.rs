@@ -122,6 +122,7 @@ impl Messages {
         }
         self.slots[slot].author = Author::of(&message);
         self.slots[slot].message = message;
+        // Another message may have a call of the same id, which must be found now; only a rebuild finds it.
         if self.has_repeated_calls {
             for message in self.take() {
                 self.push(message);
@@ -134,12 +135,12 @@ impl Messages {
         let mut all = std::mem::take(self);
         self.is_reordered = all.is_reordered;
         let mut next = all.first;
-        let mut taken = Vec::with_capacity(all.slots.len());
+        let mut messages = Vec::with_capacity(all.slots.len());
         while let Some(slot) = next {
-            taken.push(std::mem::replace(&mut all.slots[slot].message, Json::null()));
+            messages.push(std::mem::replace(&mut all.slots[slot].message, Json::null()));
             next = all.slots[slot].next;
         }
-        taken
+        messages
     }
 
     /// Find a tool call by its id, in the first message that has it.

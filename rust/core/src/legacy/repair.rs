@@ -50,6 +50,7 @@ pub(super) fn repair_object(shape: &Shape, members: &[(&str, &str)]) -> Fit {
     for &(key, value) in members {
         match shape.index_of(key) {
             Some(index) if changes.iter().any(|(changed, _)| *changed == index) => {}
+            // 0.0.59 refuses a strict object for any unknown field.
             None if shape.is_strict => {}
             _ => kept.push((key, value)),
         }

@@ -78,6 +78,7 @@ fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> 
             .prepare_cached("SELECT thread_id FROM agent_runs WHERE run_id = ?1")
             .and_then(|mut statement| statement.query_row([&run.run_id], |row| row.get(0)).optional())
             .map_err(store_error)?;
+        // A copy that failed half way may be repeated, so runs that are there are skipped.
         if other_thread.as_deref() == Some(&thread.thread_id) {
             continue;
         }
@@ -93,6 +94,7 @@ fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> 
         head = run.last_seq;
         new.push(run);
     }
+    // All runs are checked before the first is written, so the error is about the first bad one.
     new.iter().try_for_each(|run| insert(db, &thread.thread_id, run))?;
     set_thread(db, thread, to_sql(head)).map_err(store_error)
 }

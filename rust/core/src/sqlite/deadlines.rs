@@ -21,6 +21,7 @@ pub fn in_ms(milliseconds: i64) -> i64 {
 /// Each journal then lasts for `resume_ms` from the file's first use.
 pub fn adopt_boot(db: &Connection, resume_ms: i64) -> Result<()> {
     let adopt = || -> rusqlite::Result<()> {
+        // A system without boot ids counts every opening as a boot, which only keeps journals longer.
         let same_boot = "SELECT 1 FROM boot WHERE id = ?1 AND id <> ''";
         if db.prepare(same_boot)?.exists([clock::boot_id()])? {
             return Ok(());

@@ -24,6 +24,7 @@ pub(super) fn finish_run(
     is_stored: bool,
     resume_ms: i64,
 ) -> Result<()> {
+    // The lease goes first: if another owner holds it by now, nothing below may be written.
     let deleted_rows = db
         .prepare_cached("DELETE FROM live_runs WHERE thread_id = ?1 AND token = ?2")
         .and_then(|mut delete| delete.execute(params![claim.thread_id, claim.token]))
@@ -31,6 +32,7 @@ pub(super) fn finish_run(
     if deleted_rows == 0 {
         return Err(lease_lost(claim));
     }
+    // Runs of other writers get their numbers first, which keeps the thread in the order it was written.
     index::index_new_rows(db)?;
     write_finish(db, claim, recorder, is_stored, resume_ms).map_err(store_error)
 }

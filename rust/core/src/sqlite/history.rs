@@ -44,6 +44,7 @@ fn history(db: &Connection, thread_id: &str, after: Cursor, until: Option<u64>, 
             let (first_seq, last_seq) = (from_sql(row.get(0)?), from_sql(row.get(1)?));
             let skip = match after.index {
                 Some(index) if last_seq == after.seq => index + 1,
+                // A cursor of a raw event inside this run: the rest of the run comes from the journal.
                 _ if first_seq <= after.seq => continue,
                 _ => 0,
             };
@@ -75,6 +76,7 @@ fn locate(db: &Connection, thread_id: &str, cursor: Cursor) -> Result<Position> 
             .prepare_cached("SELECT first_seq FROM live_runs WHERE thread_id = ?1")?
             .query_row([thread_id], |row| row.get(0))
             .optional()?;
+        // The live run comes first, because its numbers are not in the index.
         if live.is_some_and(|first_seq| cursor.seq >= from_sql(first_seq)) {
             return Ok(Ok(Position::Live));
         }

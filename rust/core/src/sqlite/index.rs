@@ -22,6 +22,7 @@ pub(super) fn mark_indexed(db: &Connection, id: i64) -> rusqlite::Result<()> {
 /// Index the rows that another writer (the TypeScript runner) added, in the order they were written.
 pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
     let index = || -> rusqlite::Result<()> {
+        // Most often there is nothing to do, and this check reads only two rows.
         if !has_unindexed(db)? {
             return Ok(());
         }
@@ -79,7 +80,8 @@ pub(super) fn add_message_ids<'i>(
 
 /// Return a thread's last sequence number.
 ///
-/// A thread whose only run left no row has none; the number of its raw frames, which are kept for a while, counts then.
+/// A thread whose only run left no row has no number of its own. The number of its raw frames counts as long as they are
+/// kept.
 pub(super) fn head_seq(db: &Connection, thread_id: &str) -> rusqlite::Result<i64> {
     db.prepare_cached(
         "SELECT coalesce((SELECT head_seq FROM threads WHERE thread_id = ?1),

@@ -16,9 +16,11 @@ impl SqliteStore {
     pub fn inspect(&self, fix: bool, done: impl FnOnce(Result<Report>) + Send + 'static) {
         let leases = self.leases.clone();
         let work = move |db: &Connection| {
+            // Runs that are not indexed yet would otherwise be missing in the counts.
             index_new_rows(db)?;
             let mut report = inspect(db).map_err(store_error)?;
             let live = live_runs(db, None, |_, _, _| true)?;
+            // A thread with a readable lease is not stuck: its owner or the next runner ends its run.
             report.stuck.retain(|thread_id| !live.iter().any(|run| run.claim.thread_id == *thread_id));
             let dead = leases.find_dead(db, None)?;
             report.dead = dead.into_iter().map(|run| (run.claim.thread_id, run.claim.run_id)).collect();

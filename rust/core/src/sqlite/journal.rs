@@ -40,6 +40,7 @@ fn read_page(db: &Connection, thread_id: &str, after: u64, until: Option<u64>, l
             .prepare_cached("SELECT token FROM live_runs WHERE thread_id = ?1")?
             .query_row([thread_id], |row| row.get(0))
             .optional()?;
+        // The row with the next frame may begin before it, so the last row that begins there is read too.
         let mut statement = db.prepare_cached(
             "SELECT first_seq, count, frames FROM journal WHERE thread_id = ?1 AND first_seq >= coalesce(
                (SELECT max(first_seq) FROM journal WHERE thread_id = ?1 AND first_seq <= ?2), 0)
@@ -136,16 +137,17 @@ fn is_frame(frame: Result<(Cursor, &str)>, seq: u64) -> bool {
 /// Remove a thread's raw frames from a sequence number on.
 pub(super) fn cut_journal(db: &Connection, thread_id: &str, seq: i64) -> rusqlite::Result<()> {
     db.execute("DELETE FROM journal WHERE thread_id = ?1 AND first_seq >= ?2", params![thread_id, seq])?;
+    // The row before may reach beyond the number, so it is cut there.
     let before: Option<(i64, Vec<u8>)> = db
         .prepare("SELECT first_seq, frames FROM journal WHERE thread_id = ?1 ORDER BY first_seq DESC LIMIT 1")?
         .query_row([thread_id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if let Some((first_seq, frames)) = before {
         let count = from_sql(seq - first_seq).min(frames::count(&frames));
-        let kept = &frames[..frames::length_of(&frames, count)];
+        let readable = &frames[..frames::length_of(&frames, count)];
         db.execute(
             "UPDATE journal SET count = ?3, frames = ?4 WHERE thread_id = ?1 AND first_seq = ?2",
-            params![thread_id, first_seq, to_sql(count), kept],
+            params![thread_id, first_seq, to_sql(count), readable],
         )?;
     }
     Ok(())

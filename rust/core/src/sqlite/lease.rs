@@ -48,6 +48,7 @@ impl Leases {
             tokens.insert(token);
             self.has_ended(owner, token, expires_at, now)
         })?;
+        // Sightings of ended runs are dropped, or the map would grow with every run.
         if thread_id.is_none() {
             self.sightings.lock().expect(UNPOISONED).retain(|token, _| tokens.contains(token));
         }
@@ -56,6 +57,7 @@ impl Leases {
 
     fn has_ended(&self, owner: &str, token: i64, expires_at: i64, now: i64) -> bool {
         match owner::clock_of(owner) {
+            // No process survives a boot.
             Clock::EarlierBoot => true,
             Clock::Ours if expires_at >= MONOTONIC_BASE_MS => {
                 expires_at < MONOTONIC_BASE_MS + now || owner::is_gone(owner)
@@ -82,6 +84,7 @@ impl Leases {
         for LiveRun { mut claim, .. } in self.find_dead(db, thread_id)? {
             let (owner, expires_at) = self.new_lease();
             let take = || -> rusqlite::Result<i64> {
+                // The new token fences the old owner off: its next write fails with `LeaseLost`.
                 let token = next_token(db)?;
                 db.prepare_cached("UPDATE live_runs SET token = ?1, owner = ?2, expires_at = ?3 WHERE thread_id = ?4")?
                     .execute(params![token, owner, expires_at, claim.thread_id])?;
@@ -110,6 +113,7 @@ pub fn live_runs(
     thread_id: Option<&str>,
     mut is_wanted: impl FnMut(&str, i64, i64) -> bool,
 ) -> Result<Vec<LiveRun>> {
+    // Two statements, so that SQLite looks up a single thread by the primary key.
     let of_thread = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at
                FROM live_runs WHERE thread_id = ?1";
     let all = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at

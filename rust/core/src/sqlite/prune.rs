@@ -42,6 +42,7 @@ fn prune(db: &Connection, threads: &[String], kept: Retention, limit: u32) -> Re
     index_new_rows(db)?;
     let mut removed = 0;
     for thread_id in threads {
+        // The limit bounds the transaction, because live runs wait for it.
         if removed < limit {
             removed += prune_thread(db, thread_id, kept, limit - removed).map_err(store_error)?;
         }
@@ -101,6 +102,7 @@ fn remove_up_to(db: &Connection, thread_id: &str, (id, last_seq): (i64, i64)) ->
 fn forget_message_ids(db: &Connection, thread_id: &str, mut ids: HashSet<String>) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached("SELECT events FROM agent_runs WHERE thread_id = ?1 ORDER BY id")?;
     let mut rows = statement.query([thread_id])?;
+    // The search ends as soon as every id was found in a run that stays.
     while !ids.is_empty()
         && let Some(row) = rows.next()?
     {

@@ -40,6 +40,7 @@ impl SqliteStore {
         let leases = self.leases.clone();
         let work = move |db: &Connection| {
             if let Some(claim) = claim {
+                // The lease is checked in the same transaction, so an owner that lost it changes nothing.
                 leases.extend(db, &claim)?;
             }
             changes.into_iter().map(|change| apply(db, change)).collect()

@@ -31,8 +31,10 @@ impl SqliteStore {
         let leases = self.leases.clone();
         let work = move |db: &Connection| {
             index_new_rows(db)?;
+            // Checked first: another scope must not learn even whether the thread is running.
             threads::check_scope(db, &thread_id, scope.as_deref())?;
             refuse_running(db, &thread_id)?;
+            // Run ids are unique in the file, because the TypeScript runner's table requires it.
             if exists(db, "SELECT 1 FROM agent_runs WHERE run_id = ?1", &run_id)?
                 || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run_id)?
             {
@@ -57,6 +59,7 @@ impl SqliteStore {
         let (claim, leases) = (claim.clone(), self.leases.clone());
         let work = move |db: &Connection| {
             leases.extend(db, &claim)?;
+            // A frame that another owner left half written would otherwise stand in the way of this one.
             journal::drop_unreadable(db, &claim.thread_id, batch.first_seq)?;
             let mut insert = db
                 .prepare_cached("INSERT INTO journal (thread_id, first_seq, count, frames) VALUES (?1, ?2, ?3, ?4)")
@@ -129,6 +132,7 @@ impl SqliteStore {
     pub fn stops(&self, done: impl FnOnce(Result<Vec<i64>>) + Send + 'static) {
         let work = |db: &Connection| {
             let mut statement = db.prepare_cached(
+                // A token of another type is in a corrupt row, which must not fail the query for all others.
                 "SELECT token FROM live_runs WHERE stop_requested <> 0 AND typeof(token) = 'integer'",
             )?;
             statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()

@@ -56,7 +56,7 @@ INSERT INTO threads (thread_id, agent_id, head_seq, created_at, updated_at)
     "
 ALTER TABLE threads ADD COLUMN oldest_at INTEGER;
 ",
-    // The boot by whose monotonic clock `expires_at` of leases and journals is. Before, it was a wall clock time.
+    // `expires_at` of leases and journals is by the monotonic clock of this boot. Before, it was a wall clock time.
     "
 CREATE TABLE boot (id TEXT NOT NULL);
 ",
@@ -118,11 +118,14 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
             Some("write-ahead logging is not possible here; is this a network file system?".into()),
         ));
     }
+    // The writer raises this to FULL for the commits that must reach the disk.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Without a limit a log that was long once would keep its size on the disk.
     connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
     // The writer checkpoints. The failure of a checkpoint that SQLite starts by itself is reported to no one.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A file may come from elsewhere: its schema must not call functions, and corrupt pages must be noticed early.
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     Ok(())
@@ -131,6 +134,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// Bring the file's tables up to date; refuse a file of a newer version.
 pub fn migrate(connection: &Connection, path: &Path) -> Result<()> {
     let run = || -> rusqlite::Result<std::result::Result<(), i64>> {
+        // The version is read under the write lock, because another process may be migrating the same file.
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");

@@ -41,7 +41,7 @@ impl SqliteStore {
     /// could tell whether it is still alive.
     pub fn open(path: &Path, durability: Durability, lease_ms: i64, resume_ms: i64, free_stuck: bool) -> Result<Self> {
         let connection = schema::connect(path)?;
-        // A process that died may have left pages behind a failed sync, so this comes before the first commit.
+        // A process that died may have left pages from a failed sync, so this comes before the first commit.
         wal_rewrite::rewrite_wal(&connection, path)?;
         schema::migrate(&connection, path)?;
         deadlines::adopt_boot(&connection, resume_ms)?;
@@ -49,6 +49,7 @@ impl SqliteStore {
         if free_stuck {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }
+        // Opened after the migrations, so that its statements find all tables.
         let reader = schema::connect(path)?;
         let store = Self {
             writer: Arc::new(start_writer(connection, path.into(), durability)),

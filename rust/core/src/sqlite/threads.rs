@@ -60,6 +60,7 @@ impl SqliteStore {
             if !thread_exists(db, &thread_id)? {
                 return Err(thread_not_found(&thread_id));
             }
+            // A live run would write on into a thread that no longer exists.
             if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)? {
                 return Err(Error::ThreadAlreadyRunning);
             }

@@ -35,6 +35,7 @@ pub fn wal_pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 /// Write the bytes of the log again in their place, and sync them.
 pub fn rewrite_wal(connection: &Connection, path: &Path) -> Result<()> {
     let (pages, checkpointed) = wal_pages(connection).map_err(store_error)?;
+    // Pages that are in the file are synced there, so the log is not needed for them.
     if pages <= checkpointed {
         return Ok(());
     }

@@ -61,6 +61,7 @@ impl Worker {
         done: impl FnOnce(Result<T>) + Send + 'static,
     ) {
         let work: Work = Box::new(move |connection| {
+            // The result is computed in the transaction, but told only after the commit.
             let result = connection.and_then(work);
             let keep = result.is_ok();
             (keep, Box::new(move |committed: Result<()>| done(committed.and(result))))

@@ -66,6 +66,7 @@ impl Writer {
     fn run(mut self, jobs: &Receiver<Job>) {
         while let Some(first) = self.next(jobs) {
             let mut batch = vec![first];
+            // Jobs that arrived during the last commit share the next one: one sync serves all of them.
             while batch.len() < BATCH_JOBS
                 && let Ok(job) = jobs.try_recv()
             {
@@ -196,6 +197,7 @@ impl Writer {
         } else {
             self.has_unsynced = true;
         }
+        // Callers hear the outcome only after the commit, because durable comes before delivered.
         for done in dones {
             done(outcome.clone());
         }
