@@ -19,7 +19,7 @@ from agentrunner.errors import (
     LlmUnauthorized,
     LlmUnreachable,
 )
-from agentrunner.runtime._secrets import mask_keys
+from agentrunner.runtime._provider_errors import add_advice, mask_keys
 
 # Providers report the reason in a code of their own or only in the text, so both are searched.
 _TOO_LONG = re.compile(
@@ -37,9 +37,11 @@ def translate_error(error: openai.OpenAIError, model: str) -> LlmError:
     The provider's own text is its `detail`, with keys masked: it may contain parts of the request.
     """
     if isinstance(error, openai.APITimeoutError):
-        return LlmUnreachable(f"the provider of the model '{model}' did not respond in time")
+        text = f"the provider of the model '{model}' did not respond in time"
+        return LlmUnreachable(add_advice(LlmUnreachable, text))
     if isinstance(error, openai.APIConnectionError):
-        return LlmUnreachable(f"the provider of the model '{model}' cannot be reached or closed the connection")
+        text = f"the provider of the model '{model}' cannot be reached or closed the connection"
+        return LlmUnreachable(add_advice(LlmUnreachable, text))
     if not isinstance(error, openai.APIError):
         return LlmRequestInvalid(f"the request to the model '{model}' cannot be sent", detail=mask_keys(str(error)))
     codes = " ".join(str(code) for code in (error.code, error.type) if code)
@@ -47,8 +49,8 @@ def translate_error(error: openai.OpenAIError, model: str) -> LlmError:
     retry_after = _read_retry_after(error)
     error_class, words = _classify(status, codes, f"{codes} {error.message}", has_retry_after=retry_after is not None)
     about = ", ".join(str(detail) for detail in (status, error.code or error.type, error.param) if detail)
-    text = words.format(model=model) + (f" ({about})" if about else "")
-    return error_class(mask_keys(text), status=status, retry_after=retry_after, detail=mask_keys(error.message))
+    text = add_advice(error_class, mask_keys(words.format(model=model) + (f" ({about})" if about else "")))
+    return error_class(text, status=status, retry_after=retry_after, detail=mask_keys(error.message))
 
 
 def _classify(status: int | None, codes: str, text: str, *, has_retry_after: bool) -> tuple[type[LlmError], str]:

@@ -17,7 +17,7 @@ from agentrunner.errors import LlmRefused, LlmRequestInvalid, LlmResponseInvalid
 from agentrunner.runtime._openai_calls import ToolCallAssembler
 from agentrunner.runtime._openai_errors import translate_error
 from agentrunner.runtime._openai_messages import to_chat_messages, to_chat_tools
-from agentrunner.runtime._secrets import mask_keys
+from agentrunner.runtime._provider_errors import add_advice, mask_keys
 from agentrunner.runtime.llm import Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 
 if TYPE_CHECKING:
@@ -201,7 +201,8 @@ class _StreamedResponse:
     def finish(self) -> list[LlmEvent]:
         """Return the last events. Raises `LlmUnreachable`, `LlmRefused` and `LlmResponseInvalid`."""
         if self.reason is None:
-            raise LlmUnreachable(f"the response of the model '{self._model}' ended before it was complete")
+            text = f"the response of the model '{self._model}' ended before it was complete"
+            raise LlmUnreachable(add_advice(LlmUnreachable, text))
         if self.reason == "content_filter" or self._refusal:
             raise LlmRefused(
                 f"the provider of the model '{self._model}' withheld the response",

@@ -20,7 +20,7 @@ except ImportError as error:
 from ag_ui.core import Message
 
 from agentrunner import errors
-from agentrunner.runtime._secrets import mask_keys
+from agentrunner.runtime._provider_errors import add_advice, mask_keys
 from agentrunner.runtime.llm import (
     Finish,
     FinishReason,
@@ -141,7 +141,8 @@ class PydanticAIClient:
             raise errors.LlmOverloaded(f"the provider of the model '{self.model}' has failed")
         complete = response.get()
         if complete.state == "incomplete":
-            raise errors.LlmUnreachable(f"the response of the model '{self.model}' ended before it was complete")
+            text = f"the response of the model '{self.model}' ended before it was complete"
+            raise errors.LlmUnreachable(add_advice(errors.LlmUnreachable, text))
         for index, call_id in calls.list_without_arguments():
             # Arguments that arrived as an object or not at all. They cannot be yielded at the end of their part: calls
             # may be interleaved, so that part may get more deltas.
@@ -160,7 +161,9 @@ class PydanticAIClient:
         retry_after = getattr(error, "retry_after", None)
         error_class, words = next((ours, words) for theirs, ours, words in _ERRORS if isinstance(error, theirs))
         text = f"the provider of the model '{self.model}' {words}{f' ({status})' if status else ''}"
-        return error_class(text, status=status, retry_after=retry_after, detail=mask_keys(str(error)))
+        return error_class(
+            add_advice(error_class, text), status=status, retry_after=retry_after, detail=mask_keys(str(error))
+        )
 
 
 class _CallIds:
