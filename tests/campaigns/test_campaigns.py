@@ -43,7 +43,7 @@ def test_a_dropped_guard_is_noticed(campaign: Campaign, mutation: str) -> None:
     assert noticed, f"{campaign.name} does not see that this guard is dropped: {campaign.mutations[mutation]}"
 
 
-def test_every_campaign_is_whole() -> None:
+def test_every_campaign_is_complete() -> None:
     assert len({campaign.name for campaign in ALL}) == len(ALL)
     for campaign in ALL:
         assert set(campaign.backends) == set(campaign.full) <= set(BACKENDS)

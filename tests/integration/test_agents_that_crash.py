@@ -50,13 +50,13 @@ def test_it_is_given_up_on_every_store(location, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "approval"])
-def test_one_that_succeeds_on_the_second_try_completes(location, tmp_path, kind):
+def test_an_agent_that_succeeds_on_the_second_try_completes(location, tmp_path, kind):
     notes = tmp_path / "starts"
     died, said = lives(location, notes, kind, 2, 1)
     assert (died, starts(notes)) == (1, 2)
     assert said == "completed 2 'half and half' None"
 
 
-def test_and_on_the_third(tmp_path):
+def test_an_agent_that_succeeds_on_the_third_try_completes(tmp_path):
     notes = tmp_path / "starts"
     assert lives(tmp_path / "threads.db", notes, "approval", 3, 2) == (2, "completed 3 'half and half' None")

@@ -37,7 +37,7 @@ def path(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("value", ["", "text", 7, {"blob": "00"}, {"blob": b"id: x\ndata: {}\n\n".hex()}])
-async def test_of_a_damaged_journal_is_kept_what_comes_before(path: Path, value: object) -> None:
+async def test_the_part_before_the_damage_of_a_journal_is_kept(path: Path, value: object) -> None:
     damage(path, {"sql": FRAMES.format(thread=CUT_SHORT, n=50), "value": value})
     async with SqliteAgentRunner(path) as runner:
         assert (

@@ -75,7 +75,7 @@ async def test_a_run_whose_clock_steps_is_followed_to_its_end(path: Path, clock:
             assert (await runner._store.locate(f"t{n}", (2, None))).kind == "journal"
 
 
-async def test_who_looks_by_a_clock_that_steps_takes_nothing(path: Path, clock: Clock) -> None:
+async def test_a_process_whose_clock_steps_takes_over_no_live_run(path: Path, clock: Clock) -> None:
     arguments = ("support.programs.peer", "runs", path, LONG)
     async with process(*arguments, env=clock.env) as stepped, process(*arguments) as peer:
         assert await peer.told("run", "t", "r") == BEGUN
@@ -87,7 +87,7 @@ async def test_who_looks_by_a_clock_that_steps_takes_nothing(path: Path, clock: 
         assert await peer.told("wait") == ["RUN_FINISHED", "-"]
 
 
-async def test_what_was_held_by_a_clock_ahead_is_taken_over_in_time(path: Path, clock: Clock) -> None:
+async def test_a_run_of_a_process_whose_clock_is_ahead_is_taken_over_in_time(path: Path, clock: Clock) -> None:
     clock.step(HOUR)
     async with process(
         "support.programs.elsewhere", "support.programs.peer", "runs", path, TTL, env=clock.env
@@ -122,14 +122,14 @@ async def left_behind(path: Path, owner: dict[str, str], expires_at: int | None 
             await store.aclose()
 
 
-async def test_of_this_host_before_it_was_booted_nothing_is_waited_for(path: Path) -> None:
+async def test_leases_from_before_this_hosts_boot_are_taken_over_at_once(path: Path) -> None:
     async with left_behind(path, {"boot": ANOTHER}, FAR) as store:
         assert (await store.inspect(fix=False)).dead == [("t", "r")]
         assert [claim.run_id for claim in await store.recover()] == ["r"]
 
 
 @pytest.mark.parametrize("expires_at", [0, FAR])
-async def test_another_machines_lease_ends_when_it_was_silent_that_long(path: Path, expires_at: int) -> None:
+async def test_the_lease_of_a_silent_machine_ends_after_its_ttl(path: Path, expires_at: int) -> None:
     async with left_behind(path, {"host": "another", "boot": ANOTHER}, expires_at) as store:
         began = time.monotonic()
         assert (await store.inspect(fix=False)).dead == [], "it may have been written just now"

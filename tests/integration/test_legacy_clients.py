@@ -337,7 +337,7 @@ def expected(event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def test_what_1_0_accepts_is_kept_but_for_its_form() -> None:
+def test_events_that_1_0_accepts_keep_their_meaning() -> None:
     made = Made(7)
     values = [made.event(kind) for kind in sorted(made.kinds) for _ in range(60)]
     events = [json.dumps(value, separators=(",", ":"), ensure_ascii=False) for value in values]
@@ -365,7 +365,7 @@ def test_it_is_made_once() -> None:
     assert frames.for_legacy_clients() == framed([b'{"type":"STEP_STARTED","stepName":"s"}'])
 
 
-async def test_a_stream_gives_what_the_older_peer_reads(runner: AgentRunner) -> None:
+async def test_a_stream_contains_only_what_a_legacy_client_reads(runner: AgentRunner) -> None:
     events = [
         {"type": "NEW_KIND", "delta": "x"},
         {"type": "TOOL_CALL_RESULT", "messageId": "r", "toolCallId": "c", "content": [{"type": "text", "text": "t"}]},

@@ -127,7 +127,7 @@ async def test_a_reader_that_changes_servers_is_not_ahead(location: str, tmp_pat
         assert (ahead.status_code, ahead.json()["code"]) == (409, "cursor_ahead")
 
 
-async def test_a_question_is_answered_once_whichever_server_gets_the_answers(location: str, tmp_path: Path) -> None:
+async def test_a_question_is_answered_once_at_any_server(location: str, tmp_path: Path) -> None:
     async with servers(location, tmp_path, 2) as (here, there):
         run_input = make_input("t", "r", protocolVersion="1.0")
         question = (await here.read("run", run_input, agent="asking"))[-1][1]["outcome"]

@@ -41,7 +41,7 @@ def test_a_compacted_stream_replays_to_the_same_messages_and_state(name):
     assert wrong == []
 
 
-def test_the_replay_tells_right_from_wrong():
+def test_the_replay_notices_a_wrong_snapshot():
     """The reference's own compaction loses order; the same replay sees exactly where."""
     expected = cases("interleaved")
     lines = [[json.dumps(event).encode() for event in case["compacted"]] for case in expected]

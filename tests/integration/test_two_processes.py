@@ -100,7 +100,7 @@ async def test_a_dead_owner_is_taken_over_at_once(tmp_path):
         assert codes == ["INTERRUPTED"] * 5
 
 
-async def test_a_process_that_slept_over_its_lease_writes_nothing(tmp_path):
+async def test_a_process_whose_lease_ended_while_it_slept_writes_nothing(tmp_path):
     with peer("stale", tmp_path / "threads.db") as zombie:
         assert answer(zombie) == ["ready"]
         zombie.send_signal(signal.SIGSTOP)
@@ -115,7 +115,7 @@ async def test_a_process_that_slept_over_its_lease_writes_nothing(tmp_path):
             assert [event.type for event in raw] == ["RUN_STARTED", "RUN_ERROR", "RUN_STARTED", "RUN_FINISHED"]
 
 
-async def test_a_runner_that_slept_over_its_lease_tells_its_readers(tmp_path):
+async def test_a_runner_whose_lease_ended_while_it_slept_tells_its_readers(tmp_path):
     with peer("runs", tmp_path / "threads.db", 0.5) as zombie:
         for n in range(3):
             told(zombie, "run", f"t{n}", f"r{n}")

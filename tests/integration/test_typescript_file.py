@@ -42,7 +42,7 @@ def sample(tmp_path):
     return Path(shutil.copy(SAMPLE, tmp_path / "sample.db"))
 
 
-async def test_its_history_replays_here(sample):
+async def test_this_runner_replays_what_the_typescript_runner_wrote(sample):
     rows = elsewhere(sample, "SELECT thread_id, run_id, events FROM agent_runs ORDER BY id")
     threads: dict[str, list] = {}
     for thread, run, events in rows:
@@ -61,7 +61,7 @@ async def test_its_history_replays_here(sample):
         assert (await runner._store.inspect(fix=False)).integrity == "ok"
 
 
-async def test_its_stuck_threads_are_freed(sample):
+async def test_stuck_threads_of_the_typescript_runner_are_freed(sample):
     stuck = [row[0] for row in elsewhere(sample, "SELECT thread_id FROM run_state WHERE is_running <> 0")]
     assert len(stuck) == 2
     async with SqliteAgentRunner(sample) as runner:
@@ -71,7 +71,7 @@ async def test_its_stuck_threads_are_freed(sample):
     assert elsewhere(sample, "SELECT count(*) FROM run_state WHERE is_running <> 0") == [[0]]
 
 
-async def test_what_is_written_here_replays_there(tmp_path):
+async def test_the_typescript_runner_replays_what_this_runner_wrote(tmp_path):
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
         for n in range(6):
@@ -116,7 +116,7 @@ async def test_a_row_added_meanwhile_is_shown_and_its_ids_are_known(tmp_path):
 
 
 @pytest.mark.parametrize("events", ["", "null", "{}", "[1,", '[{"type":', "not json", '[{"type":"A"}]x'])
-async def test_a_corrupt_row_costs_only_that_row(tmp_path, events):
+async def test_only_the_corrupt_row_is_lost(tmp_path, events):
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
         first = await collect(await runner.run(agent, given("t", "r1")))

@@ -43,7 +43,7 @@ def texts(events: list[dict[str, Any]]) -> dict[tuple[str, str | None], bytes]:
 
 
 @pytest.mark.parametrize(("name", "count"), COUNTS.items())
-def test_the_fixtures_are_whole(name: str, count: int) -> None:
+def test_the_fixtures_are_complete(name: str, count: int) -> None:
     assert len(fixture_lines(name)) == count
 
 
@@ -214,7 +214,7 @@ def test_a_stop_closes_what_the_reference_forgets() -> None:
     [b"", b"not json", b"[]", b'"text"', b"{}", b'{"type":1}', b'{"type":"CUSTOM"', {"type": float("nan")}, "\ud800"],
     ids=repr,
 )
-def test_what_is_no_event_is_refused(function: Any, event: Any) -> None:
+def test_an_invalid_event_is_refused(function: Any, event: Any) -> None:
     with pytest.raises(InvalidEvent):
         function([run_started(), event])
 

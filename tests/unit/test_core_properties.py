@@ -226,7 +226,7 @@ def test_a_prefix_and_the_raw_rest_are_the_whole(seed):
 
 @SETTINGS
 @given(SEEDS)
-def test_what_is_cut_short_is_ended_validly(seed):
+def test_a_run_that_is_cut_short_ends_validly(seed):
     (events,) = runs(seed)
     dice = Dice(~seed)
     kept = events[: dice.randint(1, len(events))]

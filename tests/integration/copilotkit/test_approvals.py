@@ -69,7 +69,7 @@ def test_an_answer_under_the_id_of_the_run_that_asked(here, node, kind, thread):
     assert fresh(node, kind, here.url, thread).held == client.held
 
 
-def test_each_generation_sees_what_the_other_is_asked(here, node, thread):
+def test_both_client_generations_see_the_same_question(here, node, thread):
     """Of `@ag-ui/client` 0.0.59 outcomes are strict: what is shown to 1.0.0 is in them as well."""
     old = Client(node, "http-0.0.59", here.url, thread)
     interrupt = asked_of(old)
@@ -125,7 +125,7 @@ def test_the_second_answer_is_refused(here, node, kind, thread):
 
 
 @both_generations
-def test_an_answer_that_is_no_use_leaves_it_open(here, node, kind, thread):
+def test_an_invalid_answer_leaves_the_approval_open(here, node, kind, thread):
     client = Client(node, kind, here.url, thread)
     interrupt = asked_of(client)
     unknown = [{"interruptId": "int-other", "status": "resolved", "payload": {"approved": True}}]
@@ -150,7 +150,7 @@ def test_an_answer_that_is_no_use_leaves_it_open(here, node, kind, thread):
     ],
 )
 @both_generations
-def test_an_answer_that_cannot_be_acted_upon_leaves_it_open(here, node, kind, payload, words, thread):
+def test_an_answer_with_wrong_arguments_leaves_the_approval_open(here, node, kind, payload, words, thread):
     client = Client(node, kind, here.url, thread)
     interrupt = asked_of(client)
     seen = client.run(resume=answer(interrupt, {"status": "resolved", "payload": payload}))

@@ -63,7 +63,7 @@ ODD = {
 
 @pytest.mark.parametrize("odd", ODD)
 @each_kind
-def test_nothing_cuts_a_client_off(served, node, kind, odd, thread):
+def test_unknown_events_do_not_cut_a_client_off(served, node, kind, odd, thread):
     script = [{k: v for k, v in event.items() if k not in ("threadId", "runId")} for event in ODD[odd]]
     served.stage.play(thread, *text_message("before", "Hello"), *script)
     client = Client(node, kind, served.url, thread)

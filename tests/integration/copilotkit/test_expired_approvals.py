@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = needs_node
 
 
-def test_what_has_expired_is_rejected_by_python(tmp_path, node, thread):
+def test_python_rejects_an_expired_approval(tmp_path, node, thread):
     with served(tmp_path, expires=0.001) as here:
         asked_of(Client(node, "http-1.0.0", here.url, thread))
 
@@ -45,7 +45,7 @@ def test_what_has_expired_is_rejected_by_python(tmp_path, node, thread):
         assert fresh(node, "http-0.0.59", here.url, thread).view()["pendingInterrupts"] == []
 
 
-def test_what_was_approved_in_time_is_done_later(tmp_path, node, thread):
+def test_a_tool_approved_in_time_may_run_after_the_expiry(tmp_path, node, thread):
     """Here because its run waits for a slot; after a crash it may be later as well."""
     with served(tmp_path, expires=4, max_concurrent_runs=1) as here:
         client, other = (Client(node, "http-1.0.0", here.url, name) for name in (thread, f"{thread} other"))
@@ -63,7 +63,7 @@ def test_what_was_approved_in_time_is_done_later(tmp_path, node, thread):
 
 
 @both_generations
-def test_what_has_expired_can_only_be_cancelled(tmp_path, node, kind, thread):
+def test_an_expired_approval_can_only_be_cancelled(tmp_path, node, kind, thread):
     with served(tmp_path, expires=0.001) as here:
         client = Client(node, kind, here.url, thread)
         interrupt = asked_of(client)
@@ -83,7 +83,7 @@ def test_what_has_expired_can_only_be_cancelled(tmp_path, node, kind, thread):
 
 
 @each_kind
-def test_when_the_run_fails_behind_the_answer_one_can_go_on(here, node, kind, thread):
+def test_a_thread_can_continue_after_a_run_fails_on_an_answer(here, node, kind, thread):
     """The approval is used up; to a client it would be open until a run finishes, and it would begin no other."""
     client = Client(node, kind, here.url, thread)
     interrupt = asked_of(client, "please book and fail")
@@ -100,7 +100,7 @@ def test_when_the_run_fails_behind_the_answer_one_can_go_on(here, node, kind, th
 
 
 @each_kind
-def test_who_was_refused_can_go_on(here, node, kind, thread):
+def test_a_refused_client_can_continue(here, node, kind, thread):
     first = Client(node, kind, here.url, thread)
     interrupt = asked_of(first)
     second = fresh(node, kind, here.url, thread)
@@ -111,7 +111,7 @@ def test_who_was_refused_can_go_on(here, node, kind, thread):
     assert second.held == first.held
 
 
-def test_of_two_questions_the_one_python_has_answered_is_not_asked(here, node, thread):
+def test_a_question_that_python_answered_is_not_asked_again(here, node, thread):
     client = Client(node, "http-1.0.0", here.url, thread)
     assert client.run("please book both")["outcomes"] == ["interrupt"]
     tasca, solar = client.view()["pendingInterrupts"]

@@ -29,7 +29,7 @@ pytestmark = needs_node
 
 @pytest.mark.parametrize("decision", ["approve", "reject", "edit"])
 @both_generations
-def test_what_python_decides_is_seen_by_clients(here, node, kind, decision, thread):
+def test_clients_see_what_python_decides(here, node, kind, decision, thread):
     client = Client(node, kind, here.url, thread)
     asked_of(client)
     here.bookings.hold.touch()

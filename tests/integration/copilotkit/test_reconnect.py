@@ -109,7 +109,7 @@ def test_a_busy_thread_is_refused_visibly(served, node, kind, thread):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("core")])
-def test_what_only_the_client_has_survives_a_reconnect(in_memory, node, kind, thread):
+def test_a_reconnect_keeps_messages_that_only_the_client_has(in_memory, node, kind, thread):
     """A message whose run was refused, in the middle of a chat that went on elsewhere; the core begins with none."""
     client, other = (Client(node, kind, in_memory.url, thread) for _ in range(2))
     gate = Gate()

@@ -51,7 +51,7 @@ def test_a_client_stops_its_own_run(served, node, kind, thread):
 
 
 @each_proxied
-def test_a_reader_stops_whatever_runs_on_the_thread(served, node, kind, thread):
+def test_a_reader_stops_the_threads_live_run(served, node, kind, thread):
     gate = Gate()
     served.stage.play(thread, *text_message("m1", "Hel")[:2], gate)
     client = Client(node, kind, served.url, thread)

@@ -81,7 +81,7 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("state", ["57P01", "57P03", "40P01", "40001", "53300", "08006"])
-async def test_what_passes_is_tried_again(fresh: str, state: str) -> None:
+async def test_temporary_failures_are_retried(fresh: str, state: str) -> None:
     async with opened(fresh) as store, database(store) as execute:
         await failing(execute, state, times=3)
         await begin(store, "t", "r")
@@ -102,7 +102,7 @@ async def failing(execute: Callable[..., Any], state: str, times: int = 1_000_00
 @pytest.mark.parametrize(
     ("state", "kind"), [("53100", StoreFull), ("25006", StoreReadOnly), ("XX000", StoreError), ("42501", StoreError)]
 )
-async def test_what_does_not_pass_is_said_at_once(fresh: str, state: str, kind: type[StoreError]) -> None:
+async def test_permanent_failures_are_raised_at_once(fresh: str, state: str, kind: type[StoreError]) -> None:
     async with opened(fresh) as store, database(store) as execute:
         await failing(execute, state)
         writer = Writer(store, *await claim(store, "t", "r"))
@@ -123,7 +123,7 @@ async def test_a_session_that_may_not_write(fresh: str) -> None:
             await claim(store, "t", "r")
 
 
-async def test_sessions_that_look_but_once_are_refused(location: str) -> None:
+async def test_repeatable_read_sessions_are_refused(location: str) -> None:
     options = quote("-c default_transaction_isolation=repeatable\\ read")
     with pytest.raises(StoreError, match="read committed"):
         await store_from_url(f"{location}&options={options}").open()
@@ -167,7 +167,7 @@ async def test_cancelled_calls_leave_no_trace(location: str) -> None:
         await until(idle)
 
 
-async def test_what_was_begun_for_who_is_cancelled_is_done(location: str) -> None:
+async def test_a_write_continues_after_its_caller_is_cancelled(location: str) -> None:
     async with opened(location) as store, database(store) as execute:
         await store_run(store, "t", "r")
         async with await psycopg.AsyncConnection.connect(backends.POSTGRES) as other:

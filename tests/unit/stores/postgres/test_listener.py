@@ -30,7 +30,7 @@ async def never() -> None:
 
 
 @pytest.mark.parametrize("way", ["told", "looking"])
-async def test_a_run_elsewhere_is_followed(location: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+async def test_a_run_in_another_process_is_followed(location: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setattr(listener, "MAX_WAIT_SECONDS", 1000.0)
     if way == "told":
         # One look, by which the run is known to be followed.
@@ -68,7 +68,7 @@ async def listening(told: listener.PostgresListener) -> bool:
     return told.is_listening
 
 
-async def test_nobody_is_told_of_a_run_nobody_follows(location: str) -> None:
+async def test_a_run_without_followers_notifies_no_process(location: str) -> None:
     async with opened(location) as store:
         before = set(store._listener._tasks)
         writer = await begin(store, "t", "r")

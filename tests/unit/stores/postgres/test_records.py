@@ -40,7 +40,7 @@ async def test_a_write_whose_answer_was_lost_is_known_again(location: str, monke
         assert len(await execute('SELECT call FROM "agentrunner".writes')) == 2
 
 
-async def test_it_is_known_though_it_is_no_longer_so(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_write_is_recognized_after_another_change(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = Lost(monkeypatch)
     async with opened(location) as store, opened(location) as other:
         writer = await begin(store, "t", "r")
@@ -75,7 +75,7 @@ async def test_a_try_waits_for_the_one_before_it(location: str) -> None:
             assert await (await again).fetchall() == made
 
 
-async def test_what_was_written_is_not_remembered_for_ever(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_finished_writes_are_forgotten_after_a_while(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([1, 2, 3, 64])
     monkeypatch.setattr(records, "draw_call_number", lambda: next(calls))
     async with opened(location) as store, database(store) as execute:

@@ -159,7 +159,7 @@ async def test_a_run_of_many_megabytes(location: str) -> None:
 
 
 @pytest.mark.parametrize("damaged", [b"\0\xff", b"", b'id: 9\ndata: {"type":"CUSTOM"}\n\n', b"id: 3\ndata: {\n\n"])
-async def test_a_damaged_journal_costs_what_cannot_be_read_of_it(location: str, damaged: bytes) -> None:
+async def test_only_the_unreadable_part_of_a_damaged_journal_is_lost(location: str, damaged: bytes) -> None:
     async with opened(location) as gone, database(gone) as execute:
         writer = await begin(gone, "t", "r")
         for value in range(4):

@@ -43,7 +43,7 @@ async def test_a_schema_of_a_newer_version_is_refused(fresh: str) -> None:
             await store_from_url(fresh).open()
 
 
-async def test_a_schema_that_was_made_for_us(fresh: str) -> None:
+async def test_an_empty_schema_is_used(fresh: str) -> None:
     async with database(PostgresStore("", schema=fresh.rpartition("=")[2])) as execute:
         await execute('CREATE SCHEMA "agentrunner"')
     async with opened(fresh) as store:
@@ -131,7 +131,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("name", ["", "pg_temp", 'a"b', "a'b", "a;b", "a.b", "a%b", "x" * 64, "ü"])
-def test_names_that_are_no_schema(name: str) -> None:
+def test_invalid_schema_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="schema"):
         PostgresStore("", schema=name)
 

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 
 
-def test_what_is_no_address() -> None:
+def test_an_invalid_address_is_refused() -> None:
     with pytest.raises(ValueError, match="no address"):
         PostgresStore("host = 'unclosed")
 
 
-def test_without_its_client_the_extra_is_named() -> None:
+def test_the_error_without_the_client_library_names_the_extra() -> None:
     code = "import sys; sys.modules['psycopg'] = None\nimport agentrunner\nagentrunner.PostgresAgentRunner('')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "agentrunner[postgres]" in done.stderr.splitlines()[-1]
 
 
-def test_who_does_not_use_it_does_not_import_its_client() -> None:
+def test_the_client_library_is_imported_only_when_used() -> None:
     code = "import sys, agentrunner; sys.exit('psycopg' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -60,7 +60,7 @@ async def test_the_runner(location: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ["\0", "a\0", "a\ud800"])
-async def test_what_cannot_be_kept_is_refused_and_never_found(location: str, odd: str) -> None:
+async def test_text_that_postgresql_cannot_store_is_refused_and_not_found(location: str, odd: str) -> None:
     async with opened(location) as store:
         await store_run(store, "a", "r0")
         for attempt in (

@@ -155,7 +155,7 @@ async def test_runs_taken_over_are_not_forgotten_with_the_answer(
         assert await store.renew([*taken, mine.claim]) == [True] * 4
 
 
-async def test_who_is_cancelled_leaves_no_answer_behind(location: str) -> None:
+async def test_a_cancelled_call_leaves_no_response_behind(location: str) -> None:
     async with opened(store_from_url(location)) as store:
         for n in range(20):
             writer = await begin(store, f"t{n}", f"r{n}")
@@ -177,7 +177,7 @@ async def test_who_is_cancelled_leaves_no_answer_behind(location: str) -> None:
             assert outcomes[1::2] == [None] * 10
 
 
-async def test_a_change_wakes_who_waits(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_wakes_waiting_readers(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "LONGEST_WAIT_SECONDS", 3600)
     async with opened(store_from_url(location)) as store, opened(store_from_url(location)) as other:
         writer = await begin(store, "t", "r")
@@ -207,7 +207,7 @@ async def test_an_address_cannot_spoil_the_answers(location: str) -> None:
         assert (await store.runs("t\0", 0, 1))[0].events.startswith(b"[")
 
 
-async def test_closed_and_forked(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_is_unusable_after_closing_or_a_fork(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_from_url(location)
     with pytest.raises(StoreClosed):
         await store.thread("t")
@@ -226,7 +226,7 @@ async def test_closed_and_forked(location: str, monkeypatch: pytest.MonkeyPatch)
         assert [taken.run_id for taken in await store.recover()] == ["r"]
 
 
-async def test_the_runner_says_what_it_is_on(location: str) -> None:
+async def test_the_repr_of_a_runner_names_its_store(location: str) -> None:
     async with RedisAgentRunner(backends.REDIS, prefix="{nobody's}", history=MemoryStore()) as runner:
         assert repr(runner) == 'RedisAgentRunner(prefix="{nobody\'s}")'
     with pytest.raises(ValueError, match="at least one character"):
@@ -235,7 +235,7 @@ async def test_the_runner_says_what_it_is_on(location: str) -> None:
         RedisStore("nowhere")
 
 
-async def test_of_two_processes_one_has_the_thread(location: str) -> None:
+async def test_one_of_two_processes_holds_the_thread(location: str) -> None:
     async with opened(store_from_url(location)) as store, opened(store_from_url(location)) as other:
         for n in range(50):
             outcomes = await asyncio.gather(

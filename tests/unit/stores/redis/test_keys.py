@@ -26,7 +26,7 @@ ODD = [" ", "a", "a:b", "b:a", "{a}", "}{", "a\0b", "\0", "ü\U0001f600", "*", "
 
 
 @pytest.mark.parametrize("remove", ["delete", "clear", "prune"])
-async def test_what_is_removed_leaves_no_key(location: str, client: redis.asyncio.Redis, remove: str) -> None:
+async def test_removed_threads_leave_no_key(location: str, client: redis.asyncio.Redis, remove: str) -> None:
     async with client, opened(store_from_url(location)) as store:
         await (await begin(store, "other", "r", ["u"], scope="b")).end()
         await store.write([Change("k", "other", "other", b"")])

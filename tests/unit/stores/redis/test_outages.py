@@ -118,7 +118,7 @@ async def test_one_try_is_lost_however_many_connections_are(server: Server, monk
         assert tries == [0, 1]
 
 
-async def test_a_server_that_stands_still(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_is_stopped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.start()
     await (await server.client()).aclose()
     async with opened(RedisStore(server.url, lease_ttl=3)) as store:
@@ -198,7 +198,7 @@ async def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(raised.value)
 
 
-async def test_a_wrong_password_is_told_at_once(server: Server) -> None:
+async def test_a_wrong_password_is_an_error_at_once(server: Server) -> None:
     server.start("--save", "", "--requirepass", "right")
     while True:
         with contextlib.suppress(OSError):
@@ -304,7 +304,7 @@ async def test_one_subscription_for_any_number_of_readers(server: Server) -> Non
             assert (events[-1]["type"], events[-1]["runId"]) == ("RUN_FINISHED", f"r{n % 3}")
 
 
-async def test_who_nobody_follows_is_unsubscribed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_without_readers_is_unsubscribed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "UNUSED_SECONDS", 0.1)
     monkeypatch.setattr(watcher, "LONGEST_WAIT_SECONDS", 0.05)
     server.start()

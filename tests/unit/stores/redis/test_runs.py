@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.redis
 
 
-async def test_redis_itself_refuses_who_was_taken_over(location: str, client: redis.asyncio.Redis) -> None:
+async def test_redis_refuses_the_writes_of_a_process_that_was_taken_over(
+    location: str, client: redis.asyncio.Redis
+) -> None:
     async with client, opened(store_from_url(location)) as store:
         writer = await begin(store, "t", "r")
         await writer.write(*text("m", "a"))
@@ -191,7 +193,7 @@ async def test_a_journal_ends_with_its_resume_window(location: str, client: redi
         assert await client.zrange(f"{store.prefix}:journals:t", 0, -1) == [b"%d" % first]
 
 
-async def test_a_row_that_is_damaged_costs_that_row(location: str, client: redis.asyncio.Redis) -> None:
+async def test_only_the_damaged_row_is_lost(location: str, client: redis.asyncio.Redis) -> None:
     async with client, opened(store_from_url(location)) as store:
         for n in range(6):
             writer = await begin(store, "t", f"r{n}")
