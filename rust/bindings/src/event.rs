@@ -106,6 +106,7 @@ impl Frames {
     }
 
     fn for_legacy_clients(&self, py: Python<'_>) -> Py<PyBytes> {
+        // Rewriting needs no Python object, so other Python threads run meanwhile.
         let bytes = self.legacy.get_or_init(py, || match py.detach(|| legacy::rewrite_frames(&self.bytes)) {
             None => self.__bytes__(py),
             Some(bytes) => PyBytes::new(py, &bytes).unbind(),

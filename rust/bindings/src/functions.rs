@@ -52,6 +52,7 @@ fn with_normalized(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<
 pub fn compact(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
     let mut compactor = Compactor::new();
     each_json(events, |json| {
+        // Most events are deltas, and those need no parsing.
         if compactor.push_delta(json) {
             return Ok(());
         }
@@ -124,6 +125,7 @@ pub fn check_input(input: &[u8], id_bytes: usize) -> PyResult<(String, String, S
     let (input, thread_id, run_id) = dedup::check_input(input, id_bytes).map_err(to_py)?;
     let ids = dedup::message_ids(&input);
     let unique: HashSet<&String> = ids.iter().collect();
+    // Most inputs repeat no id, and then the list is returned without a copy.
     if unique.len() < ids.len() {
         let mut seen = HashSet::new();
         return Ok((input, thread_id, run_id, ids.iter().filter(|id| seen.insert(*id)).cloned().collect()));
@@ -166,6 +168,7 @@ type Snapshot<'py> = (
 
 #[pyfunction]
 pub fn snapshot<'py>(py: Python<'py>, frames: Vec<PyRef<'_, Frames>>) -> PyResult<Option<Snapshot<'py>>> {
+    // The bytes are shared, so that the snapshot is computed without a reference to Python objects.
     let pages: Vec<_> = frames.iter().map(|frames| frames.shared()).collect();
     drop(frames);
     let snapshot = py.detach(|| snapshots::snapshot(pages.iter().map(|page| page.as_slice()))).map_err(to_py)?;

@@ -44,6 +44,7 @@ impl Batch {
     }
 
     fn after(&self, seq: u64, limit: usize) -> Vec<u8> {
+        // A reader may have a part of the batch already.
         let skipped_bytes = frames::length_of(&self.0.bytes, (seq + 1).saturating_sub(self.0.first_seq));
         let rest = &self.0.bytes[skipped_bytes..];
         rest[..frames::cut(rest, limit).unwrap_or(rest.len())].to_vec()
@@ -149,6 +150,7 @@ impl Recorder {
     }
 
     fn compacted<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        // A long run takes a while to write, so other Python threads run meanwhile.
         let json = py.detach(|| self.core().compacted());
         PyBytes::new(py, json.as_bytes())
     }

@@ -35,12 +35,14 @@ impl SqliteStore {
     ) -> PyResult<()> {
         let completions = self.completions.clone();
         let done = move |result: Result<T>| {
+            // Converted on the event loop: the store's thread holds no GIL and must not wait for it.
             let value: Value = Box::new(move |py| {
                 let value = result.map_err(to_py).map(convert)?;
                 value.into_py_any(py)
             });
             completions.push(ticket, value);
         };
+        // The lock is held only while the verb queues its job.
         match self.core.lock().expect("no thread panics while it holds this lock").as_ref() {
             Some(store) => verb(store, Box::new(done)),
             None => return Err(StoreClosed::new_err(Error::StoreClosed.to_string())),
@@ -62,6 +64,7 @@ impl SqliteStore {
         free_stuck: bool,
     ) -> PyResult<Self> {
         let durability = if strict { Durability::Strict } else { Durability::Balanced };
+        // Opening can wait for another process, so other Python threads run meanwhile.
         let core = py.detach(|| core::SqliteStore::open(&path, durability, lease_ms, resume_ms, free_stuck));
         let core = core.map_err(to_py)?;
         Ok(Self { core: Mutex::new(Some(core)), completions: Arc::new(Completions::new()?) })

@@ -74,15 +74,15 @@ fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> 
     let mut head = from_sql(head_seq(db, &thread.thread_id).map_err(store_error)?);
     let mut new = Vec::with_capacity(runs.len());
     for run in runs {
-        let other_thread: Option<String> = db
+        let known_thread: Option<String> = db
             .prepare_cached("SELECT thread_id FROM agent_runs WHERE run_id = ?1")
             .and_then(|mut statement| statement.query_row([&run.run_id], |row| row.get(0)).optional())
             .map_err(store_error)?;
         // A copy that failed half way may be repeated, so runs that are there are skipped.
-        if other_thread.as_deref() == Some(&thread.thread_id) {
+        if known_thread.as_deref() == Some(&thread.thread_id) {
             continue;
         }
-        if other_thread.is_some() || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run.run_id)? {
+        if known_thread.is_some() || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run.run_id)? {
             return Err(Error::RunAlreadyExists(run.run_id));
         }
         if run.first_seq <= head || run.last_seq < run.first_seq {
