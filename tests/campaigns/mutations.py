@@ -74,15 +74,21 @@ def doctor_sees_no_rows() -> None:
 @mutation
 def line_breaks_as_they_are() -> None:
     """Write line breaks of an agent's text into the stream as they are."""
+    from agentrunner._core import Frames
     from agentrunner.reading.stream import EventStream
 
-    frames = EventStream.frames
+    frames, pages = EventStream.frames, EventStream.pages
 
-    async def broken(self: EventStream, **options: Any) -> Any:
+    async def broken_frames(self: EventStream, **options: Any) -> Any:
         async for data in frames(self, **options):
             yield data.replace(b"\\n", b"\n")
 
-    EventStream.frames = broken  # type: ignore[method-assign, assignment]
+    async def broken_pages(self: EventStream) -> Any:
+        async for page in pages(self):
+            yield Frames(bytes(page).replace(b"\\n", b"\n"))
+
+    EventStream.frames = broken_frames  # type: ignore[method-assign, assignment]
+    EventStream.pages = broken_pages  # type: ignore[method-assign, assignment]
 
 
 @mutation
@@ -170,27 +176,28 @@ def queue_for_each_reader() -> None:
     """Read ahead for every client, into a queue of its own."""
     import asyncio
 
+    from agentrunner._core import Frames
     from agentrunner.reading.stream import EventStream
 
-    frames = EventStream.frames
+    pages = EventStream.pages
 
-    async def queued(self: EventStream, **options: Any) -> Any:
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+    async def read_ahead(self: EventStream) -> Any:
+        queue: asyncio.Queue[Frames | None] = asyncio.Queue()
 
         async def fill() -> None:
-            async for piece in frames(self, **options):
+            async for page in pages(self):
                 # A copy, as if it had been made for this reader alone.
-                queue.put_nowait(bytes(bytearray(piece)))
+                queue.put_nowait(Frames(bytes(bytearray(bytes(page)))))
             queue.put_nowait(None)
 
         filling = asyncio.ensure_future(fill())
         try:
-            while (piece := await queue.get()) is not None:
-                yield piece
+            while (page := await queue.get()) is not None:
+                yield page
         finally:
             filling.cancel()
 
-    EventStream.frames = queued  # type: ignore[method-assign, assignment]
+    EventStream.pages = read_ahead  # type: ignore[method-assign, assignment]
 
 
 @mutation
