@@ -1,4 +1,4 @@
-"""Random requests get the responses that OpenAPI describes; random events arrive unchanged."""
+"""Random requests get the responses OpenAPI describes; random events arrive unchanged."""
 
 from __future__ import annotations
 
