@@ -12,16 +12,17 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from agentrunner.stores import backends
 from support.paths import child_environment
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
 
-Backend = Literal["sqlite", "redis", "postgres"]
-BACKENDS: tuple[Backend, ...] = ("sqlite", "redis", "postgres")
+Backend: TypeAlias = str
+BACKENDS: tuple[Backend, ...] = tuple(backend.name for backend in backends.BACKENDS)
 
 HERE = Path(__file__).parent
 MUTATION = "AGENTRUNNER_MUTATION"

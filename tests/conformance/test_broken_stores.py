@@ -1,4 +1,4 @@
-"""A store broken on purpose, one guard at a time, fails the suite, and the test that fails is about that guard."""
+"""The suite catches stores that are broken on purpose, each by the test of that rule."""
 
 from __future__ import annotations
 
@@ -42,55 +42,55 @@ class RenewsAnything(MemoryStore):
         return [True for _ in claims]
 
 
-class LetsTwoWin(MemoryStore):
+class AllowsTwoWinners(MemoryStore):
     caught_by = "test_of_many_claims_on_a_thread_exactly_one_wins"
 
-    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
         if self._threads.get_claim(thread_id):
             raise ThreadAlreadyRunning
         await asyncio.sleep(0)
         if thread_id in self._threads:
             self._threads[thread_id].claim = None
-        return await super().claim(thread_id, *asked)
+        return await super().claim(thread_id, *arguments)
 
 
-class UsesRunIdsAgain(MemoryStore):
+class ReusesRunIds(MemoryStore):
     caught_by = "test_a_run_id_that_was_used_raises_RunAlreadyExists"
 
-    async def claim(self, thread_id: str, run_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, run_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
         self._threads.thread_by_run.pop(run_id, None)
-        return await super().claim(thread_id, run_id, *asked)
+        return await super().claim(thread_id, run_id, *arguments)
 
 
-class LetsAnybodyIn(MemoryStore):
+class IgnoresScopes(MemoryStore):
     caught_by = "test_a_claim_on_another_scopes_thread_raises_ThreadNotFound"
 
-    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
         thread = self._threads.get(thread_id)
-        return await super().claim(thread_id, *asked[:-1], thread.scope if thread else asked[-1])
+        return await super().claim(thread_id, *arguments[:-1], thread.scope if thread else arguments[-1])
 
 
-class TellsOfOthersThreads(MemoryStore):
-    """Looks whether a thread runs before it looks whose it is."""
+class RevealsThreadsOfOtherScopes(MemoryStore):
+    """Checks whether a thread is running before it checks the scope."""
 
     caught_by = "test_a_claim_on_another_scopes_running_thread_raises_ThreadNotFound"
 
-    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
         if self._threads.get_claim(thread_id):
             raise ThreadAlreadyRunning
-        return await super().claim(thread_id, *asked)
+        return await super().claim(thread_id, *arguments)
 
 
-class KnowsNoMessages(MemoryStore):
+class ForgetsMessageIds(MemoryStore):
     caught_by = "test_a_claim_returns_the_message_ids_that_the_thread_has"
 
-    async def claim(self, *asked: Any) -> tuple[Claim, list[str]]:
-        claim, _ = await super().claim(*asked)
+    async def claim(self, *arguments: Any) -> tuple[Claim, list[str]]:
+        claim, _ = await super().claim(*arguments)
         return claim, []
 
 
 class KeepsAtTheEnd(MemoryStore):
-    """Says a batch is kept while it only waits to be."""
+    """Stores a batch only when the run ends."""
 
     caught_by = "test_what_was_appended_can_be_read_at_once"
 
@@ -110,7 +110,7 @@ class KeepsAtTheEnd(MemoryStore):
 
 
 class EndsInTwoSteps(MemoryStore):
-    """Lets go of the lease, and keeps the run a moment later."""
+    """Ends the lease first, and stores the run a moment later."""
 
     caught_by = "test_a_run_ends_in_one_atomic_step"
 
@@ -122,7 +122,7 @@ class EndsInTwoSteps(MemoryStore):
 
 
 class CountsWhatIsStored(MemoryStore):
-    """Gives the sequence numbers of a run that was not stored out again."""
+    """Uses the sequence numbers of a run that was not stored again."""
 
     caught_by = "test_finish_without_storing_changes_no_history"
 
@@ -133,7 +133,7 @@ class CountsWhatIsStored(MemoryStore):
 
 
 class SkipsARun(MemoryStore):
-    """Goes on one run too far behind a page."""
+    """Skips one run between two pages."""
 
     caught_by = "test_a_page_of_history_has_whole_runs"
 
@@ -149,7 +149,7 @@ class ReadsIntoTheNextRun(MemoryStore):
         return await super().journal(thread_id, after, None, limit)
 
 
-class NeverTellsOfChanges(MemoryStore):
+class NeverReturnsFromChanged(MemoryStore):
     caught_by = "test_changed_returns_within_about_a_second"
 
     async def changed(self, thread_id: str, after: int) -> None:
@@ -174,7 +174,7 @@ class TakesAnyCursor(MemoryStore):
 
 
 class PagesByTimeAlone(MemoryStore):
-    """Leaves out what was updated in the same millisecond as a page's last thread."""
+    """Skips threads that were updated in the same millisecond as a page's last thread."""
 
     caught_by = "test_threads_are_listed_newest_first_in_pages"
 
@@ -183,7 +183,7 @@ class PagesByTimeAlone(MemoryStore):
 
 
 class DeletesHalf(MemoryStore):
-    """Leaves a deleted thread's message ids."""
+    """Keeps the message ids of a deleted thread."""
 
     caught_by = "test_delete_removes_everything_a_thread_has"
 
@@ -205,7 +205,7 @@ class PutsOneByOne(MemoryStore):
 
 
 class PrunesFromTheMiddle(MemoryStore):
-    """Takes what is old, wherever in the chain it is."""
+    """Removes old runs wherever they are in the chain."""
 
     caught_by = "test_prune_removes_runs_that_ended_before_a_time"
 
@@ -252,7 +252,7 @@ class LooksAndWritesLater(MemoryStore):
 
 
 class CountsEachRecordsVersions(MemoryStore):
-    """Begins again with 1 where a record was removed."""
+    """Starts again with version 1 after a record was removed."""
 
     caught_by = "test_a_version_is_never_used_again"
 
@@ -265,17 +265,17 @@ class CountsEachRecordsVersions(MemoryStore):
 class LeavesRecordsBehind(MemoryStore):
     caught_by = "test_records_are_deleted_with_their_thread"
 
-    async def prune(self, *asked: Any) -> int:
+    async def prune(self, *arguments: Any) -> int:
         kept = await self.records(None, None, None, 1000)
-        removed = await super().prune(*asked)
+        removed = await super().prune(*arguments)
         for record in kept:
             if not await self.record(record.kind, record.key):
                 await self.write([Change(record.kind, record.key, record.thread_id, record.value)])
         return removed
 
 
-class ClearsWhatIsNobodys(MemoryStore):
-    """Takes a record for its thread's though there is none."""
+class ClearsRecordsWithoutThread(MemoryStore):
+    """Clears the records of threads that do not exist."""
 
     caught_by = "test_a_records_thread_need_not_exist"
 
@@ -292,8 +292,8 @@ class PagesByKeyAlone(MemoryStore):
     async def records(
         self, kind: str | None, thread_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> list[Record]:
-        found = await super().records(kind, thread_id, None, 10_000)
-        return [record for record in found if after is None or record.key > after[1]][:limit]
+        records = await super().records(kind, thread_id, None, 10_000)
+        return [record for record in records if after is None or record.key > after[1]][:limit]
 
 
 class KeepsText(MemoryStore):
@@ -305,7 +305,7 @@ class KeepsText(MemoryStore):
 
 
 class RecoversTheLiving(SqliteStore):
-    """Takes over runs whose owners live."""
+    """Takes over runs whose owners are alive."""
 
     caught_by = "test_recover_leaves_runs_whose_owner_is_alive"
 
@@ -322,31 +322,31 @@ class RecoversUnderTheSameToken(SqliteStore):
 
 
 class RecoversForAll(SqliteStore):
-    """Gives a run that is left behind to everyone who asks."""
+    """Returns a run whose owner is gone to every caller."""
 
     caught_by = "test_of_many_processes_exactly_one_recovers_a_run"
     taken: ClassVar[dict[str, list[Claim]]] = {}
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
-        found = await super().recover(thread_id)
-        return self.taken.setdefault(self.path, found) if found or self.path in self.taken else []
+        claims = await super().recover(thread_id)
+        return self.taken.setdefault(self.path, claims) if claims or self.path in self.taken else []
 
 
 class ClaimsWhatWasLeft(SqliteStore):
-    """Takes a thread whose owner is gone, and what was shown of its run is lost."""
+    """Claims a thread whose owner is gone, and loses what was shown of its run."""
 
     caught_by = "test_a_claim_does_not_take_over_a_run"
 
-    async def claim(self, thread_id: str, *asked: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
         from agentrunner.testing.writer import Writer
 
         for left in await self.recover(thread_id):
             await self.finish(left, Writer(self, left).recorder, False)
-        return await super().claim(thread_id, *asked)
+        return await super().claim(thread_id, *arguments)
 
 
 class RenewsNothing(SqliteStore):
-    """Says a lease is extended and leaves it."""
+    """Returns true without extending the lease."""
 
     caught_by = "test_renew_and_append_extend_the_lease"
 
@@ -356,7 +356,7 @@ class RenewsNothing(SqliteStore):
 
 
 class ForgetsWhenClosed(SqliteStore):
-    """Answers as if it were open."""
+    """Returns results although it is closed."""
 
     caught_by = "test_every_method_of_a_closed_store_raises_StoreClosed"
 
@@ -364,7 +364,7 @@ class ForgetsWhenClosed(SqliteStore):
         return await super().stops() if self._core else []
 
 
-BROKEN: list[Any] = [found for found in list(globals().values()) if hasattr(found, "caught_by")]
+BROKEN: list[Any] = [value for value in list(globals().values()) if hasattr(value, "caught_by")]
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)

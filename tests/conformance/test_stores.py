@@ -1,4 +1,4 @@
-"""The published suite on our own four stores."""
+"""The published conformance suite, on the four stores of this package."""
 
 from __future__ import annotations
 

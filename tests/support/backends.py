@@ -1,4 +1,6 @@
-"""Where the stores under test are: SQLite files, and the Redis and PostgreSQL at hand, which others use too.
+"""Where the stores under test are: SQLite files, and a Redis and a PostgreSQL server.
+
+Other test runs may use the same servers.
 
 `AGENTRUNNER_TEST_REDIS` and `AGENTRUNNER_TEST_POSTGRES` name other servers than those at the standard local addresses.
 """
@@ -10,18 +12,19 @@ import os
 import uuid
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import pytest
 
+from agentrunner.stores.backends import BACKENDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SHARED = ("sqlite", "redis", "postgres")
-"""The stores several processes may share; each is named by a location, as `store_from_url` takes it."""
+SHARED = tuple(backend.name for backend in BACKENDS)
+"""Names of the stores that several processes can open by one location."""
 ALL = ("memory", *SHARED)
 
 in_memory = pytest.mark.parametrize("runner_factory", ["memory"], indirect=True)
@@ -33,9 +36,9 @@ REDIS = os.environ.get("AGENTRUNNER_TEST_REDIS", "redis://127.0.0.1:6379/0")
 POSTGRES = os.environ.get("AGENTRUNNER_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
 
 _spare: list[str] = []
-"""Schemas of earlier tests, empty again: to make one takes longer than most tests."""
+"""Empty schemas of earlier tests, since creating one takes longer than most tests."""
 SPARE_BYTES = 4 << 20
-"""A schema that has grown beyond this is not used again."""
+"""Size in bytes above which a schema is dropped instead of used again."""
 
 
 @cache
@@ -43,8 +46,6 @@ def missing(backend: str) -> str | None:
     """Return why the backend's tests cannot run here, or `None`; checked once."""
     if backend not in ("redis", "postgres"):
         return None
-    if find_spec(f"agentrunner.stores.{backend}") is None:
-        return f"there is no {backend} store yet"
     try:
         _ping_redis() if backend == "redis" else _ping_postgres()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is why there is no server

@@ -1,4 +1,4 @@
-"""Stores on PostgreSQL, and what a test does to the database past them."""
+"""Stores on PostgreSQL, and access to their database without them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ async def plan(store: PostgresStore, statement: str, **values: Any) -> str:
 
 
 class Lost:
-    """Loses the answers of statements that name a function or table: what was asked is done, its connection dead."""
+    """Loses the replies to statements that name a function or table.
+
+    The statement is done, but its connection is closed.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.words: list[str] = []

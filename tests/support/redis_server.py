@@ -1,4 +1,4 @@
-"""A Redis of the test's own, to be killed, stopped and started again; and what a store left in one."""
+"""A Redis server for one test, which can kill, stop and restart it."""
 
 from __future__ import annotations
 

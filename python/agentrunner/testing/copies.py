@@ -8,14 +8,13 @@ from agentrunner.errors import RunAlreadyExists, StoreError, ThreadAlreadyRunnin
 from agentrunner.testing.base import ConformanceTests
 from agentrunner.testing.checks import check, check_equal, check_raises
 from agentrunner.testing.stored_threads import make_runs, make_summary, put_damaged
-from agentrunner.testing.writer import begin, claim, history, lines, store_run
+from agentrunner.testing.writer import READ_BYTES, begin, claim, history, lines, store_run
 from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from agentrunner.stores import Store, StoredRun
 
 ALL_OR_NONE = "check every run before the first is stored, or undo: `put` stores all or none"
-MIB = 1 << 20
 
 
 class CopyTests(ConformanceTests):
@@ -25,7 +24,7 @@ class CopyTests(ConformanceTests):
         """`runs` returns each stored run's numbers, parent, compacted events, input and time."""
         writers = [await store_run(store, "t", f"r{n}", [f"u{n}"]) for n in range(3)]
         await begin(store, "t", "live")
-        for n, (run, writer) in enumerate(zip(await store.runs("t", 0, MIB), writers, strict=True)):
+        for n, (run, writer) in enumerate(zip(await store.runs("t", 0, READ_BYTES), writers, strict=True)):
             check_equal(
                 (run.run_id, run.parent_run_id), (f"r{n}", f"r{n - 1}" if n else None), "each run's parent is before it"
             )
@@ -35,7 +34,7 @@ class CopyTests(ConformanceTests):
             check_equal(run.events, writer.recorder.compacted(), "its compacted events, byte for byte")
             check_equal(run.input, writer.claim.input, "its input, byte for byte")
             check(run.created_at > 1.6e12, "the milliseconds since 1970 when it ended")
-        check_equal(await store.runs("unknown", 0, MIB), [], "an unknown thread has none")
+        check_equal(await store.runs("unknown", 0, READ_BYTES), [], "an unknown thread has none")
 
     async def test_runs_are_returned_in_pages_of_about_limit_bytes(self, store: Store) -> None:
         """A page of runs has about `limit` bytes and at least one run.
@@ -44,7 +43,7 @@ class CopyTests(ConformanceTests):
         """
         for n in range(5):
             await store_run(store, "t", f"r{n}")
-        everything = await store.runs("t", 0, MIB)
+        everything = await store.runs("t", 0, READ_BYTES)
         for limit in (1, 1000):
             listed: list[StoredRun] = []
             while page := await store.runs("t", listed[-1].last_seq if listed else 0, limit):
@@ -52,7 +51,9 @@ class CopyTests(ConformanceTests):
             check_equal(listed, everything, f"pages of {limit} bytes skip or repeat frames")
         check_equal(len(await store.runs("t", 0, 1)), 1, "a page over its limit ends after the run")
         check_equal(
-            [run.run_id for run in await store.runs("t", 7, MIB)], ["r1", "r2", "r3", "r4"], "runs that end after 7"
+            [run.run_id for run in await store.runs("t", 7, READ_BYTES)],
+            ["r1", "r2", "r3", "r4"],
+            "runs that end after 7",
         )
 
     async def test_a_thread_that_was_copied_reads_the_same(self, store: Store) -> None:
@@ -61,13 +62,13 @@ class CopyTests(ConformanceTests):
             await store_run(store, "t", f"r{n}", [f"u{n}"], agent_id="agent", scope="alice")
         await store.rename("t", "name")
         await store.archive("t", True)
-        thread, runs, events = await store.thread("t"), await store.runs("t", 0, MIB), await history(store, "t")
+        thread, runs, events = await store.thread("t"), await store.runs("t", 0, READ_BYTES), await history(store, "t")
         await store.delete("t")
         await store.put(thread, runs)
         check_equal(
             await store.thread("t"), thread, "the thread takes the summary's name, mark, agent, scope and times"
         )
-        check_equal(await store.runs("t", 0, MIB), runs, "runs are kept as they are given")
+        check_equal(await store.runs("t", 0, READ_BYTES), runs, "runs are kept as they are given")
         check_equal(lines(await history(store, "t")), lines(events), "cursors and events are what they were")
         check_equal((await store.locate("t", (15, None))).kind, "stored", "the thread's last place is known")
         await check_raises(RunAlreadyExists, claim(store, "t", "r1", scope="alice"), "the run ids are used")
@@ -85,7 +86,7 @@ class CopyTests(ConformanceTests):
         for part in (runs[:1], runs[:2], runs[:2], runs, runs):
             await store.put(thread, part)
             check_equal(
-                await store.runs("t", 0, MIB), part if len(part) > 1 else runs[:1], "add what is not there, once"
+                await store.runs("t", 0, READ_BYTES), part if len(part) > 1 else runs[:1], "add what is not there, once"
             )
         check_equal((await store.thread("t")).runs, 3, "each run is counted once")
 
@@ -107,10 +108,14 @@ class CopyTests(ConformanceTests):
         """
         await store.put(make_summary("t"), make_runs("r1", first_seq=3) + make_runs("r2", first_seq=50))
         check_equal(
-            [(run.first_seq, run.last_seq) for run in await store.runs("t", 0, MIB)], [(3, 7), (50, 54)], "keep them"
+            [(run.first_seq, run.last_seq) for run in await store.runs("t", 0, READ_BYTES)],
+            [(3, 7), (50, 54)],
+            "keep them",
         )
         check_equal(
-            [run.parent_run_id for run in await store.runs("t", 0, MIB)], [None, "r1"], "a run's parent is before it"
+            [run.parent_run_id for run in await store.runs("t", 0, READ_BYTES)],
+            [None, "r1"],
+            "a run's parent is before it",
         )
         new, _ = await claim(store, "t", "r3")
         check_equal(new.first_seq, 55, "the thread continues after its last run")
@@ -122,7 +127,7 @@ class CopyTests(ConformanceTests):
             ThreadAlreadyRunning, store.put(make_summary("t"), make_runs("r2")), "check for a live run first"
         )
         await live.end()
-        check_equal([run.run_id for run in await store.runs("t", 0, MIB)], ["r1"], "nothing was put")
+        check_equal([run.run_id for run in await store.runs("t", 0, READ_BYTES)], ["r1"], "nothing was put")
         await check_raises(ThreadNotFound, store.thread("r2"), "nothing was put")
 
     async def test_put_with_a_run_id_of_another_thread_raises_RunAlreadyExists(self, store: Store) -> None:
@@ -153,7 +158,7 @@ class CopyTests(ConformanceTests):
             )
             thread = await store.thread("t")
             check_equal((thread.runs, thread.name), (1, "before"), ALL_OR_NONE)
-            check_equal([run.run_id for run in await store.runs("t", 0, MIB)], ["own"], ALL_OR_NONE)
+            check_equal([run.run_id for run in await store.runs("t", 0, READ_BYTES)], ["own"], ALL_OR_NONE)
         await store_run(store, "other", "r1")
 
     async def test_what_was_put_is_there_after_the_store_is_reopened(self) -> None:
@@ -176,7 +181,7 @@ class CopyTests(ConformanceTests):
                 {event.seq for event in await history(store, "t")}, {5, 15}, "leave it out of the history, and continue"
             )
             check_equal(
-                [run.run_id for run in await store.runs("t", 0, MIB)],
+                [run.run_id for run in await store.runs("t", 0, READ_BYTES)],
                 ["r1", "r3"],
                 "leave it out of copies, and continue",
             )
@@ -186,7 +191,7 @@ class CopyTests(ConformanceTests):
 
 async def _check_untouched(store: Store) -> None:
     await check_raises(ThreadNotFound, store.thread("t"), ALL_OR_NONE)
-    check_equal(await store.runs("t", 0, MIB), [], ALL_OR_NONE)
+    check_equal(await store.runs("t", 0, READ_BYTES), [], ALL_OR_NONE)
     check_equal(await history(store, "t"), [], ALL_OR_NONE)
     listed = await store.threads(100, None, True, None, ANY_SCOPE)
     check("t" not in {thread.thread_id for thread in listed}, ALL_OR_NONE)

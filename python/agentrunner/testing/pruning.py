@@ -8,12 +8,11 @@ from agentrunner.errors import ThreadNotFound
 from agentrunner.testing.base import ConformanceTests
 from agentrunner.testing.checks import check, check_equal, check_raises
 from agentrunner.testing.stored_threads import make_runs, make_summary
-from agentrunner.testing.writer import begin, claim, history, read_journal, store_run
+from agentrunner.testing.writer import READ_BYTES, begin, claim, history, read_journal, store_run
 
 if TYPE_CHECKING:
     from agentrunner.stores import Store
 
-MIB = 1 << 20
 OLDEST = "only ever remove a thread's oldest runs, so that what is left is a whole chain"
 
 
@@ -28,9 +27,9 @@ class PruneTests(ConformanceTests):
         for n in range(5):
             await store_run(store, "t", f"r{n}")
         await store_run(store, "short", "r9")
-        before = await store.runs("t", 15, MIB)
+        before = await store.runs("t", 15, READ_BYTES)
         check_equal(await store.prune(2, None, 100), 3, "return how many runs were removed")
-        left = await store.runs("t", 0, MIB)
+        left = await store.runs("t", 0, READ_BYTES)
         check_equal([run.run_id for run in left], ["r3", "r4"], "the newest stay")
         check_equal(
             [run.parent_run_id for run in left], [None, "r3"], "the first that is left has no parent, the others have"
@@ -56,8 +55,8 @@ class PruneTests(ConformanceTests):
         await store.put(make_summary("odd"), odd)
         check_equal(await store.prune(None, 900, 100), 0, "a run that ended at that moment stays")
         check_equal(await store.prune(None, 1002, 100), 3, "r0, r1 and x0 ended before 1002")
-        check_equal([run.run_id for run in await store.runs("t", 0, MIB)], ["r2", "r3"], OLDEST)
-        check_equal([run.run_id for run in await store.runs("odd", 0, MIB)], ["x1", "x2"], OLDEST)
+        check_equal([run.run_id for run in await store.runs("t", 0, READ_BYTES)], ["r2", "r3"], OLDEST)
+        check_equal([run.run_id for run in await store.runs("odd", 0, READ_BYTES)], ["x1", "x2"], OLDEST)
 
     async def test_prune_removes_a_run_for_either_reason(self, store: Store) -> None:
         """`prune` removes a run for `max_runs` or for `before`; with neither, it removes none."""
@@ -65,7 +64,7 @@ class PruneTests(ConformanceTests):
         check_equal(await store.prune(None, None, 100), 0, "no reason, no removal")
         check_equal(await store.prune(3, 1002, 100), 2, "r0 and r1 ended before 1002, though three runs may stay")
         check_equal(await store.prune(1, 0, 100), 1, "r2 is beyond one run, though it is not old")
-        check_equal([run.run_id for run in await store.runs("t", 0, MIB)], ["r3"], OLDEST)
+        check_equal([run.run_id for run in await store.runs("t", 0, READ_BYTES)], ["r3"], OLDEST)
 
     async def test_prune_removes_at_most_limit_runs_per_call(self, store: Store) -> None:
         """One call removes at most `limit` runs, oldest first; repeated calls remove all."""
@@ -75,7 +74,7 @@ class PruneTests(ConformanceTests):
         while count := await store.prune(1, None, 2):
             removed.append(count)
             for thread in range(3):
-                left = [run.run_id for run in await store.runs(f"t{thread}", 0, MIB)]
+                left = [run.run_id for run in await store.runs(f"t{thread}", 0, READ_BYTES)]
                 check_equal(left, [f"r{thread}-{n}" for n in range(4 - len(left), 4)], OLDEST)
         check(max(removed) <= 2, "at most `limit` runs a call")
         check_equal(sum(removed), 9, "each call returns how many runs it removed")
@@ -111,6 +110,8 @@ class PruneTests(ConformanceTests):
         await live.write({"type": "CUSTOM", "name": "n", "value": 1})
         await live.end()
         check_equal(
-            [run.parent_run_id for run in await store.runs("busy", 0, MIB)], [None], "its live run becomes the first"
+            [run.parent_run_id for run in await store.runs("busy", 0, READ_BYTES)],
+            [None],
+            "its live run becomes the first",
         )
         check_equal({event.seq for event in await history(store, "busy")}, {8}, "and is whole")

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from agentrunner._core import Claim, Event
     from agentrunner.stores import Cursor, Store
 
-MIB = 1 << 20
-LIMITS = {"event_bytes": 64 * MIB, "id_bytes": MIB, "window_bytes": MIB, "pending_bytes": 64 * MIB}
+READ_BYTES = 1 << 20
+RECORDER_LIMITS = {"event_bytes": 64 << 20, "id_bytes": 1 << 20, "window_bytes": 1 << 20, "pending_bytes": 64 << 20}
 
 
 def text(message_id: str, *deltas: str) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ class Writer:
         self.store = store
         self.claim = claim
         self.recorder = _core.Recorder(
-            claim.thread_id, claim.run_id, claim.input, set(known), claim.first_seq, **LIMITS
+            claim.thread_id, claim.run_id, claim.input, set(known), claim.first_seq, **RECORDER_LIMITS
         )
 
     async def write(self, *events: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Writer:
     async def replay(self) -> Self:
         """Replay the journal of a run that was taken over."""
         while True:
-            page = await self.store.journal(self.claim.thread_id, self.recorder.last_seq, None, MIB)
+            page = await self.store.journal(self.claim.thread_id, self.recorder.last_seq, None, READ_BYTES)
             if not len(page.frames):
                 return self
             self.recorder.replay(page.frames)
@@ -115,7 +115,7 @@ async def wait_and_recover(store: Store, thread_id: str | None = None) -> list[C
 
 
 async def read_journal(
-    store: Store, thread_id: str, after: int = 0, until: int | None = None, limit: int = MIB
+    store: Store, thread_id: str, after: int = 0, until: int | None = None, limit: int = READ_BYTES
 ) -> list[Event]:
     """Read the journal page by page."""
     all_events: list[Event] = []
@@ -130,7 +130,7 @@ async def read_journal(
 
 
 async def history(
-    store: Store, thread_id: str, after: Cursor = (0, None), until: int | None = None, limit: int = MIB
+    store: Store, thread_id: str, after: Cursor = (0, None), until: int | None = None, limit: int = READ_BYTES
 ) -> list[Event]:
     """Read the stored runs page by page."""
     all_events: list[Event] = []

@@ -35,7 +35,7 @@ def test_an_extra_of_the_package_installs_the_client_library(backend: Backend) -
 
 
 @pytest.mark.parametrize("backend", [REDIS, POSTGRES], ids=lambda backend: backend.name)
-def test_a_missing_client_library_raises_ImportError_with_the_command_to_run(backend: Backend) -> None:  # noqa: N802
+def test_a_missing_client_library_raises_ImportError_with_the_command_to_run(backend: Backend) -> None:
     module = (backend.client_library or "").removesuffix("-py")
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
@@ -59,7 +59,7 @@ def test_a_location_names_its_backend(location: str, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("location", ["mysql://me:s3cret@host/db", "REDIS://host", "://host"])
-def test_an_unknown_scheme_raises_ValueError_naming_the_known_ones(location: str) -> None:  # noqa: N802
+def test_an_unknown_scheme_raises_ValueError_naming_the_known_ones(location: str) -> None:
     with pytest.raises(ValueError, match=r"a location is a SQLite file, redis://… or postgresql://…") as error:
         store_from_url(location)
     assert "s3cret" not in str(error.value)
@@ -74,6 +74,6 @@ def test_a_url_sets_the_stores_own_options_and_overrides_keywords() -> None:
     assert (redis.prefix, redis.lease_ttl) == ("{mine}", 5.0)
 
 
-def test_an_option_that_the_store_does_not_have_raises_TypeError(tmp_path: Path) -> None:  # noqa: N802
+def test_an_option_that_the_store_does_not_have_raises_TypeError(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="prefix"):
         store_from_url(str(tmp_path / "threads.db"), prefix="x")

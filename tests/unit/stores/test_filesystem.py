@@ -32,18 +32,22 @@ MOUNTS = """\
         ("/hidden/threads.db", None),
     ],
 )
-def test_what_a_path_is_on(path: str, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_system_of_a_path_is_found(
+    path: str, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS)
     monkeypatch.setattr(_filesystem, "MOUNTS", tmp_path / "mountinfo")
     assert _filesystem.find_network_filesystem(Path(path)) == kind
 
 
-def test_a_system_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_a_list_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_filesystem, "MOUNTS", tmp_path / "nothing")
     assert _filesystem.find_network_filesystem(Path("/data/threads.db")) is None
 
 
-async def test_the_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_opening_on_a_network_file_system_logs_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "mountinfo").write_text(f"30 22 0:30 / {tmp_path.resolve()} rw - nfs server:/export rw\n")
     monkeypatch.setattr(_filesystem, "MOUNTS", tmp_path / "mountinfo")
     with caplog.at_level(logging.WARNING, logger="agentrunner"):

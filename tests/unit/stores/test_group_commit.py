@@ -1,4 +1,4 @@
-"""Group commit: one under way at a time, all that waited in the next, each item its own outcome."""
+"""Group commit: one commit at a time, all waiting items in the next, one outcome each."""
 
 import asyncio
 from itertools import chain
@@ -36,7 +36,7 @@ class Disk:
         return task
 
 
-async def test_what_waits_goes_together():
+async def test_waiting_items_share_a_commit():
     disk = Disk()
     group = GroupCommit(disk.commit)
     first = await disk.first(group)
@@ -49,7 +49,7 @@ async def test_what_waits_goes_together():
     assert disk.groups[2:] == [[6]]
 
 
-async def test_each_gets_its_own_outcome():
+async def test_each_item_gets_its_own_outcome():
     disk = Disk()
     disk.open.set()
     group = GroupCommit(disk.commit)
@@ -57,7 +57,7 @@ async def test_each_gets_its_own_outcome():
     assert [repr(outcome) for outcome in outcomes] == ["None", "ValueError(-2)", "None", "ValueError(-4)"]
 
 
-async def test_a_commit_that_raises_costs_its_group_only():
+async def test_a_commit_that_raises_fails_only_its_own_batch():
     disk = Disk()
     group = GroupCommit(disk.commit)
     first = await disk.first(group, -1)
@@ -70,7 +70,7 @@ async def test_a_commit_that_raises_costs_its_group_only():
     assert disk.groups == [[-1], [2]]
 
 
-async def test_who_is_cancelled_leaves_the_others():
+async def test_a_cancelled_item_does_not_affect_the_others():
     disk = Disk()
     group = GroupCommit(disk.commit)
     first = await disk.first(group)
@@ -86,7 +86,7 @@ async def test_who_is_cancelled_leaves_the_others():
     assert waits.cancelled()
 
 
-async def test_a_group_has_an_end():
+async def test_a_batch_has_a_greatest_size():
     disk = Disk()
     disk.open.set()
     group = GroupCommit(disk.commit)
@@ -95,7 +95,7 @@ async def test_a_group_has_an_end():
     assert max(map(len, disk.groups)) <= BATCH_ITEMS
 
 
-async def test_settled_waits_for_all_there_is():
+async def test_wait_until_idle_waits_for_all_items():
     disk = Disk()
     group = GroupCommit(disk.commit)
     await group.wait_until_idle()
@@ -110,7 +110,7 @@ async def test_settled_waits_for_all_there_is():
     await second
 
 
-async def test_a_commit_that_never_waits():
+async def test_a_commit_that_never_suspends():
     groups = []
 
     async def commit(items: list[int]) -> list[Exception | None]:

@@ -23,7 +23,7 @@ sys.stdin.read()
 """
 
 
-async def test_closing_waits_for_no_reader_and_keeps_nobody_from_writing(tmp_path: Path) -> None:
+async def test_closing_neither_waits_for_readers_nor_blocks_writers(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     ends, stays = SqliteStore(path), SqliteStore(path)
     await ends.open()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_path_must_be_said() -> None:
+def test_an_empty_path_raises_ValueError() -> None:
     for path in (":memory:", ""):
         with pytest.raises(ValueError, match="needs a file"):
             SqliteAgentRunner(path)
@@ -37,14 +37,14 @@ async def refused(path: Path, error: type[StoreError]) -> str:
     return str(refusal.value)
 
 
-async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
     path.write_bytes(b"Dear reader, " * 1000)
     await refused(path, StoreCorrupt)
     assert path.read_bytes() == b"Dear reader, " * 1000
 
 
-async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 999")
@@ -102,7 +102,7 @@ sys.exit(code)
 """
 
 
-def test_a_store_is_refused_after_a_fork_and_the_parent_goes_on(tmp_path: Path) -> None:
+def test_a_forked_store_is_refused_and_the_parent_continues(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, str(tmp_path / "threads.db")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=os.environ)
     assert done.returncode == 7, done.stderr

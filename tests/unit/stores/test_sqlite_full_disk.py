@@ -1,4 +1,4 @@
-"""A full disk: a typed error, a run that ends for its readers, a file that stays good, and work that goes on after."""
+"""A full disk raises a typed error and ends the run; the file stays intact and usable."""
 
 import asyncio
 import os
@@ -51,7 +51,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-async def test_a_full_disk(small_disk):
+async def test_a_full_disk_ends_the_run_with_a_typed_error(small_disk):
     assert issubclass(StoreFull, StoreError)
     async with SqliteAgentRunner(small_disk / "threads.db", lease_ttl=1) as runner:
         await collect(await runner.run(small, given("before", "r0")))
@@ -97,7 +97,7 @@ async def _failing(*_):
     raise StoreError("disk I/O error")
 
 
-async def test_who_comes_while_a_run_cannot_be_ended_is_told_as_those_were_who_saw_it(sqlite_factory, monkeypatch):
+async def test_late_readers_of_a_run_that_cannot_end_get_the_same_error(sqlite_factory, monkeypatch):
     runner = sqlite_factory()
     store = await runner.opened()
     with monkeypatch.context() as broken:
@@ -117,7 +117,7 @@ async def test_who_comes_while_a_run_cannot_be_ended_is_told_as_those_were_who_s
     assert event_types(await runner.threads.events("t1"))[-3] == "RUN_FINISHED"
 
 
-async def test_a_run_that_said_its_error_says_no_other_when_it_cannot_be_ended(sqlite_factory, monkeypatch):
+async def test_a_run_with_an_error_gets_no_second_one_if_it_cannot_end(sqlite_factory, monkeypatch):
     runner = sqlite_factory()
     monkeypatch.setattr(await runner.opened(), "finish", _failing)
 

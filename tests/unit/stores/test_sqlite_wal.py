@@ -1,4 +1,4 @@
-"""SQLite's log stays short, also where there is never a moment when nobody reads."""
+"""SQLite's write-ahead log stays short even if there is a reader at every moment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ while True:
 MIB = 1 << 20
 
 
-async def test_readers_that_take_turns_do_not_keep_the_log_from_beginning_anew(tmp_path: Path) -> None:
+async def test_overlapping_readers_do_not_keep_the_log_growing(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     store = SqliteStore(path)
     await store.open()

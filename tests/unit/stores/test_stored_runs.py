@@ -1,4 +1,4 @@
-"""Runs read whole, put into another store, and the oldest removed: SQLite does as the store in memory does."""
+"""Runs that are copied and pruned: SQLite and the store in memory do the same."""
 
 import random
 
@@ -53,7 +53,7 @@ async def attempt(verb, *arguments):
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_sqlite_does_as_memory(tmp_path, seed):
+async def test_sqlite_and_memory_do_the_same(tmp_path, seed):
     chance = random.Random(seed)  # noqa: S311 - to be the same each time
     stores = [MemoryStore(resume_window=0), SqliteStore(tmp_path / "threads.db", resume_window=0)]
     for store in stores:
@@ -100,7 +100,7 @@ async def five_runs(path) -> None:
             await collect(await runner.run(agent, make_input(run=f"r{n}", messages=[f"u{n}", "always"])))
 
 
-async def test_what_is_left_is_a_whole_chain_for_either_runner(tmp_path):
+async def test_a_pruned_thread_is_a_complete_chain_for_either_runner(tmp_path):
     path = tmp_path / "threads.db"
     await five_runs(path)
     async with SqliteAgentRunner(path) as runner:
@@ -121,7 +121,7 @@ async def test_what_is_left_is_a_whole_chain_for_either_runner(tmp_path):
         assert (await runner._store.inspect(fix=False)).is_sound
 
 
-async def test_nothing_of_a_thread_without_runs_stays(tmp_path):
+async def test_nothing_stays_of_a_thread_without_runs(tmp_path):
     path = tmp_path / "threads.db"
     await five_runs(path)
     async with SqliteAgentRunner(path) as runner:
@@ -132,7 +132,7 @@ async def test_nothing_of_a_thread_without_runs_stays(tmp_path):
     assert elsewhere(path, counts) == [[0] * len(tables)]
 
 
-async def test_a_live_run_goes_on_and_keeps_its_thread(tmp_path):
+async def test_a_live_run_continues_and_keeps_its_thread(tmp_path):
     path = tmp_path / "threads.db"
     await five_runs(path)
     async with SqliteAgentRunner(path) as runner:
@@ -149,7 +149,7 @@ async def test_a_live_run_goes_on_and_keeps_its_thread(tmp_path):
         assert (await runner.threads.get("t1")).created_at == only.created_at
 
 
-async def test_runs_give_what_a_replay_gives(tmp_path):
+async def test_runs_and_a_replay_have_the_same_events(tmp_path):
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
         await collect(await runner.run(agent_with(*text_message("m", "a")), make_input(run="r1")))
@@ -174,7 +174,7 @@ async def test_runs_give_what_a_replay_gives(tmp_path):
         assert [run.events for run in await memory._store.runs("t1", 0, ALL)] == [run.events for run in runs]
 
 
-async def test_what_is_put_is_read_by_either_runner(tmp_path):
+async def test_copied_runs_are_read_by_either_runner(tmp_path):
     path = tmp_path / "threads.db"
     runs = [run_of("a", 1, 3, 500, "m1"), run_of("b", 4, 4, 400), run_of("c", 9, 12, 600)]
     async with SqliteAgentRunner(path) as runner:

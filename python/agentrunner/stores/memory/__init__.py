@@ -1,5 +1,5 @@
 """The store in this process's memory."""
 
-from agentrunner.stores.memory.store import DEFAULT_MAX_BYTES, MIB, MemoryStore
+from agentrunner.stores.memory.store import DEFAULT_MAX_BYTES, MemoryStore
 
-__all__ = ["DEFAULT_MAX_BYTES", "MIB", "MemoryStore"]
+__all__ = ["DEFAULT_MAX_BYTES", "MemoryStore"]

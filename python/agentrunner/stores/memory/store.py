@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner")
 
-MIB = 1 << 20
-DEFAULT_MAX_BYTES = 512 * MIB
+DEFAULT_MAX_BYTES = 512 << 20
 FOLLOW_POLL_SECONDS = 0.02
 
 

@@ -23,7 +23,7 @@ def location(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def fresh() -> Iterator[str]:
-    """Give a location where there is no schema yet; it goes at the end."""
+    """Return a location without a schema; the schema is dropped at the end."""
     backends.needs("postgres")
     schema = f"agentrunner-fresh-{uuid.uuid4().hex[:12]}"
     yield f"{backends.POSTGRES}?schema={schema}"

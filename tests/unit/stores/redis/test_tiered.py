@@ -64,7 +64,9 @@ async def test_only_journals_are_in_redis(location: str, client: redis.asyncio.R
         assert await keys(client, store.prefix) == set()
 
 
-async def test_the_marks_fence_over_another_store(location: str, client: redis.asyncio.Redis, tmp_path: Path) -> None:
+async def test_marks_in_the_journal_fence_runs_of_another_store(
+    location: str, client: redis.asyncio.Redis, tmp_path: Path
+) -> None:
     def make() -> Store:
         return store_from_url(location, history=SqliteStore(tmp_path / "threads.db", lease_ttl=0.2))
 
@@ -83,7 +85,7 @@ async def test_the_marks_fence_over_another_store(location: str, client: redis.a
         await successor.end()
 
 
-async def test_a_crash_between_the_two_ends_of_a_run(
+async def test_a_crash_after_the_other_store_has_finished_a_run(
     location: str, client: redis.asyncio.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def make() -> Any:
@@ -111,7 +113,9 @@ async def test_a_crash_between_the_two_ends_of_a_run(
         assert await client.pttl(f"{other.prefix}:journal:{again.claim.first_seq}:t") > 0
 
 
-async def test_a_journal_left_open_is_closed(location: str, client: redis.asyncio.Redis, tmp_path: Path) -> None:
+async def test_recover_closes_a_journal_that_was_left_open(
+    location: str, client: redis.asyncio.Redis, tmp_path: Path
+) -> None:
     async with client, opened(store_from_url(location, history=SqliteStore(tmp_path / "threads.db"))) as store:
         live = await begin(store, "live", "r1")
         writer = await begin(store, "t", "r2")
@@ -126,7 +130,7 @@ async def test_a_journal_left_open_is_closed(location: str, client: redis.asynci
         await live.end()
 
 
-async def test_a_claim_without_a_journal_is_given_back(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_claim_without_a_journal_is_released(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(store_from_url(location, history=MemoryStore())) as store:
         run = store._client.run_script
 
@@ -142,7 +146,7 @@ async def test_a_claim_without_a_journal_is_given_back(location: str, monkeypatc
         await (await begin(store, "t", "r")).end()
 
 
-async def test_a_run_goes_on_while_the_other_store_is_away(
+async def test_a_run_continues_while_the_other_store_is_unreachable(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = SqliteStore(tmp_path / "threads.db", lease_ttl=0.3)
@@ -164,7 +168,7 @@ async def test_a_run_goes_on_while_the_other_store_is_away(
         assert (await store.thread("t")).runs == 1
 
 
-async def test_who_learns_that_its_lease_is_lost_writes_no_more(location: str, tmp_path: Path) -> None:
+async def test_an_owner_that_learns_of_its_lost_lease_writes_no_more(location: str, tmp_path: Path) -> None:
     other = SqliteStore(tmp_path / "threads.db", lease_ttl=0.2)
     async with opened(store_from_url(location, history=SqliteStore(tmp_path / "threads.db"))) as store, opened(other):
         writer = await begin(store, "t", "r")
