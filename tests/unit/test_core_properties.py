@@ -5,11 +5,14 @@ import json
 from random import Random
 from typing import ClassVar
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agentrunner
 from agentrunner import AgentRunnerError, _core
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = settings(max_examples=300, deadline=None, derandomize=True)
 

@@ -23,6 +23,8 @@ SETTINGS = settings(
     max_examples=60, stateful_step_count=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Agent:
     """An agent that yields what it is given, and raises an exception that it is given."""

@@ -27,6 +27,8 @@ from support import backends
 from support.events import run_finished, run_started, text_message
 from support.harness import Mortal, crash, interrupt
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = {"memory": 250, "sqlite": 30, "redis": 8, "postgres": 12}
 MAX_ATTEMPTS = 3
 SLOTS = 2

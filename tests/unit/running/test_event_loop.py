@@ -73,6 +73,7 @@ def left_behind() -> tuple[set[int], int, int]:
     return descriptors, len(os.listdir("/proc/self/task")), threading.active_count()  # noqa: PTH208
 
 
+@pytest.mark.slow
 def test_closing_leaves_nothing(go, make):
     async def main():
         await asyncio.to_thread(int)  # starts the thread of the pool before threads are counted
@@ -245,6 +246,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_million_events_stay_out_of_memory(tmp_path: Path):
     ran = subprocess.run(
         [sys.executable, "-c", MEMORY, tmp_path / "threads.db"], capture_output=True, text=True, check=True, timeout=50

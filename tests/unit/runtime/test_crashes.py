@@ -41,6 +41,8 @@ from support.scripted_model import (
 )
 from support.tool_ledger import UNKNOWN_OUTCOME, load_finished_calls, without_reasoning
 
+pytestmark = pytest.mark.slow
+
 CHART = {"name": "chart", "description": "Draw.", "parameters": {"type": "object", "properties": {}}}
 
 KINDS = ("read", "write", "fail", "ask", "chart", "unknown")

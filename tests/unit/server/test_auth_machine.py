@@ -23,6 +23,8 @@ from support.wire import client
 if TYPE_CHECKING:
     from agentrunner import AgentRunner
 
+pytestmark = pytest.mark.slow
+
 
 def app_of(runner: AgentRunner, agent: Any = None, **options: Any) -> Any:
     options = {"authenticate": authenticate_by_name, "mode": "both"} | options
