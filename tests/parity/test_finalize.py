@@ -23,7 +23,7 @@ def test_closes_text_and_tool_with_run_finished_when_a_stop_was_requested() -> N
     assert event_types(appended) == ["TEXT_MESSAGE_END", "TOOL_CALL_END", "TOOL_CALL_RESULT", "RUN_FINISHED"]
     result = json.loads(appended[2]["content"])
     assert (result["status"], result["reason"]) == ("stopped", "stop_requested")
-    # The reference's end names no run and is refused by its own clients; in a runner ours names it.
+    # The reference's RUN_FINISHED has no ids, and its own clients refuse it; in a runner, ours has them.
     verify([*OPEN, *appended])
 
 

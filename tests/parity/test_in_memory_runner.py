@@ -1,6 +1,7 @@
-"""The 49 tests of the reference's in-memory runner, on both our stores where nothing binds them to memory.
+"""The 49 tests of the reference's in-memory runner, on the memory and SQLite stores.
 
-Those of a second run on a running thread and of stopping are in `test_in_memory_concurrency.py`.
+Those that concern memory run on that store only. Those about a second run on a running thread and about stopping are
+in `test_in_memory_concurrency.py`.
 """
 
 from __future__ import annotations
@@ -42,27 +43,27 @@ def failing(error: Exception, *events: Any) -> Any:
     return agent
 
 
-async def ran(runner: AgentRunner, thread: str, run: str, *events: Any) -> list[dict[str, Any]]:
+async def emit(runner: AgentRunner, thread: str, run: str, *events: Any) -> list[dict[str, Any]]:
     return await collect(await runner.run(agent_with(*events), make_input(thread, run)))
 
 
 async def fill(runner: AgentRunner, runs: int, threads: int) -> None:
     for n in range(runs):
-        await ran(runner, f"t{n % threads}", f"r{n}", *text_message(f"m{n}", "x" * 500))
+        await emit(runner, f"t{n % threads}", f"r{n}", *text_message(f"m{n}", "x" * 500))
 
 
 # RUN_STARTED
 
 
 async def test_emits_run_started_before_agent_events(runner: AgentRunner) -> None:
-    events = await ran(runner, "t1", "r1", *text_message("m1", "Hello"))
+    events = await emit(runner, "t1", "r1", *text_message("m1", "Hello"))
     assert event_types(events)[:4] == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
 
 
 async def test_attaches_only_new_messages_to_the_input(runner: AgentRunner) -> None:
     await collect(await runner.run(agent_with(), make_input(run="r1", messages=["old-msg"])))
-    given = make_input(run="r2", messages=["old-msg", "new-msg"], state={"counter": 1})
-    events = await collect(await runner.run(agent_with(), given))
+    request = make_input(run="r2", messages=["old-msg", "new-msg"], state={"counter": 1})
+    events = await collect(await runner.run(agent_with(), request))
     connected = await collect(await runner.connect("t1"))
     for start in (events[0], next(e for e in connected if e["type"] == "RUN_STARTED" and e["runId"] == "r2")):
         assert [message["id"] for message in start["input"]["messages"]] == ["new-msg"]
@@ -79,14 +80,14 @@ async def test_preserves_agent_provided_input(runner: AgentRunner) -> None:
 
 
 async def test_replays_agent_events_for_new_connections(runner: AgentRunner) -> None:
-    events = await ran(runner, "t1", "r1", *text_message("m1", "Hello"))
+    events = await emit(runner, "t1", "r1", *text_message("m1", "Hello"))
     assert await collect(await runner.connect("t1")) == events
     assert event_types(events)[1:4] == event_types(text_message("m1", "Hello"))
 
 
 async def test_keeps_agent_generated_tool_results(runner: AgentRunner) -> None:
     call = tool_call("c1", "search", "{}", result="found")
-    await ran(runner, "t1", "r1", *call)
+    await emit(runner, "t1", "r1", *call)
     assert (await collect(await runner.connect("t1")))[1:-1] == call
 
 
@@ -107,7 +108,7 @@ async def test_no_phantom_run_when_the_agent_throws_before_any_event(runner: Age
     assert event_types(events) == ["RUN_ERROR"]
     assert await runner.threads.list() == []
     assert await runner.threads.events("t1") == []
-    await ran(runner, "t1", "r2")
+    await emit(runner, "t1", "r2")
     assert [thread.runs for thread in await runner.threads.list()] == [1]
     assert event_types(await runner.threads.events("t1")) == ["RUN_STARTED", "RUN_FINISHED"]
 
@@ -116,14 +117,14 @@ async def test_no_phantom_run_when_the_agent_throws_before_any_event(runner: Age
 
 
 async def test_keeps_history_when_the_live_buffer_is_let_go(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text_message("m1", "Hello"))
+    await emit(runner, "t1", "r1", *text_message("m1", "Hello"))
     assert runner._table.live_runs == {}
     assert [event.to_dict() for event in await runner.threads.events("t1")][1:-1] == text_message("m1", "Hello")
 
 
 async def test_replays_full_history_across_a_run_boundary(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text_message("a", "first"))
-    await ran(runner, "t1", "r2", *text_message("b", "second"))
+    await emit(runner, "t1", "r1", *text_message("a", "first"))
+    await emit(runner, "t1", "r2", *text_message("b", "second"))
     events = await collect(await runner.connect("t1"))
     assert [event["delta"] for event in events if event["type"] == "TEXT_MESSAGE_CONTENT"] == ["first", "second"]
 
@@ -200,8 +201,8 @@ async def test_list_gives_a_summary_for_each_completed_thread(runner: AgentRunne
 
 async def test_list_is_sorted_most_recently_updated_first(runner: AgentRunner) -> None:
     for n, thread in enumerate(("a", "b", "c", "a")):
-        await ran(runner, thread, f"r{n}")
-        # The clock of both stores has milliseconds: two runs of one would be in the order of their threads' names.
+        await emit(runner, thread, f"r{n}")
+        # Both stores use milliseconds: threads of the same millisecond would be ordered by their ids.
         (latest,) = [t for t in await runner.threads.list() if t.thread_id == thread]
         while int(time.time() * 1000) <= latest.updated_at:
             await asyncio.sleep(0)
@@ -229,13 +230,13 @@ async def test_messages_of_an_unknown_thread_are_none(runner: AgentRunner) -> No
 
 async def test_messages_reflect_the_full_history_of_the_most_recent_run(runner: AgentRunner) -> None:
     await collect(await runner.run(agent_with(*text_message("a1", "x")), make_input(run="r1", messages=["u1"])))
-    given = make_input(run="r2", messages=["u1", {"id": "a1", "role": "assistant", "content": "x"}, "u2"])
-    await collect(await runner.run(agent_with(*text_message("a2", "y")), given))
+    request = make_input(run="r2", messages=["u1", {"id": "a1", "role": "assistant", "content": "x"}, "u2"])
+    await collect(await runner.run(agent_with(*text_message("a2", "y")), request))
     assert [message["id"] for message in await runner.threads.messages("t1")] == ["u1", "a1", "u2", "a2"]
 
 
-async def test_messages_and_state_given_are_the_callers_to_change(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text_message("m1", "x"), snapshot({"list": [1]}))
+async def test_callers_may_change_the_messages_and_state_they_get(runner: AgentRunner) -> None:
+    await emit(runner, "t1", "r1", *text_message("m1", "x"), snapshot({"list": [1]}))
     messages, state = await runner.threads.messages("t1"), await runner.threads.state("t1")
     messages[0]["content"] = "changed"
     messages.clear()
@@ -246,8 +247,8 @@ async def test_messages_and_state_given_are_the_callers_to_change(runner: AgentR
 
 
 async def test_messages_are_kept_when_a_later_run_brings_none(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text_message("m1", "x"))
-    await ran(runner, "t1", "r2")
+    await emit(runner, "t1", "r1", *text_message("m1", "x"))
+    await emit(runner, "t1", "r2")
     assert [message["id"] for message in await runner.threads.messages("t1")] == ["m1"]
 
 
@@ -265,8 +266,8 @@ async def test_events_of_an_unknown_thread_are_none(runner: AgentRunner) -> None
 
 
 async def test_events_are_flattened_across_runs(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1")
-    await ran(runner, "t1", "r2")
+    await emit(runner, "t1", "r1")
+    await emit(runner, "t1", "r2")
     assert [e.to_dict()["runId"] for e in await runner.threads.events("t1") if e.type == "RUN_STARTED"] == ["r1", "r2"]
 
 
@@ -274,26 +275,26 @@ async def test_events_are_flattened_across_runs(runner: AgentRunner) -> None:
 
 
 async def test_state_is_empty_without_a_snapshot_and_for_an_unknown_thread(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", *text_message("m1", "x"))
+    await emit(runner, "t1", "r1", *text_message("m1", "x"))
     assert await runner.threads.state("t1") == {}
     assert await runner.threads.state("nowhere") == {}
 
 
 async def test_state_is_the_last_snapshot(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", snapshot({"n": 1}), snapshot({"n": 2}))
+    await emit(runner, "t1", "r1", snapshot({"n": 1}), snapshot({"n": 2}))
     assert await runner.threads.state("t1") == {"n": 2}
 
 
 async def test_state_is_the_most_recent_across_runs_of_this_thread_only(runner: AgentRunner) -> None:
-    await ran(runner, "t1", "r1", snapshot({"n": 1}))
-    await ran(runner, "t1", "r2", {"type": "STATE_DELTA", "delta": [{"op": "replace", "path": "/n", "value": 2}]})
-    await ran(runner, "t1", "r3")
-    await ran(runner, "t2", "r4", snapshot({"n": 9}))
+    await emit(runner, "t1", "r1", snapshot({"n": 1}))
+    await emit(runner, "t1", "r2", {"type": "STATE_DELTA", "delta": [{"op": "replace", "path": "/n", "value": 2}]})
+    await emit(runner, "t1", "r3")
+    await emit(runner, "t2", "r4", snapshot({"n": 9}))
     assert await runner.threads.state("t1") == {"n": 2}
     assert await runner.threads.state("t2") == {"n": 9}
 
 
 @pytest.mark.parametrize("value", [[1, 2], "text", 3, None])
 async def test_state_is_the_snapshot_whatever_it_is(runner: AgentRunner, value: Any) -> None:
-    await ran(runner, "t1", "r1", snapshot(value))
+    await emit(runner, "t1", "r1", snapshot(value))
     assert await runner.threads.state("t1") == fold([snapshot(value)]).state

@@ -93,7 +93,7 @@ def _check_docstrings(name: str, tree: ast.Module) -> Iterator[Violation]:
             yield Violation("summary-verb", name, docstring.lineno, summary)
         if not summary.endswith("."):
             yield Violation("summary-stop", name, docstring.lineno, summary)
-        if len(summary) > SUMMARY_COLUMNS:
+        if len(summary) > SUMMARY_COLUMNS and not is_field:
             yield Violation("summary-length", name, docstring.lineno, f"{len(summary)} columns: {summary}")
         if is_field and len(docstring.value.split()) < FIELD_WORDS:
             yield Violation("field-words", name, docstring.lineno, summary)

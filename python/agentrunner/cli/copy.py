@@ -114,7 +114,7 @@ async def _skipped_runs(origin: Store, unread: set[str]) -> list[str]:
 def _progress(
     title: str, threads: list[str], counts: Counter[str]
 ) -> Iterator[tuple[Iterator[str], Callable[[list[StoredRun]], None]]]:
-    """Show a progress bar; yield an iterator over the threads and a callback for each page of runs."""
+    """Show a progress bar; yield the threads and a callback for each page of runs."""
     err = console(stderr=True)
     columns = (
         TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("threads  {task.fields[size]}"),

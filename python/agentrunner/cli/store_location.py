@@ -96,7 +96,7 @@ async def open_or_create(location: str) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def open_existing(location: str) -> AsyncIterator[Store]:
-    """Open a store, or exit if its file or schema does not exist; recover and free nothing in it."""
+    """Open a store that exists, or exit; recover and free nothing in it."""
     if is_file(location):
         require_file(Path(location))
     elif location.partition("://")[0] in POSTGRES.schemes:

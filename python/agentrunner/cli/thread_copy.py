@@ -158,7 +158,10 @@ async def _linked_runs(store: Store, thread_id: str, last: StoredRun | None) -> 
 
 
 async def _last_shared_run(source: Store, target: Store, thread_id: str) -> StoredRun | None:
-    """Return the destination's last run of a thread. Raises `CopyRefused` if the source lacks it."""
+    """Return the destination's last run of a thread.
+
+    Raises `CopyRefused` if the source does not have that run.
+    """
     last_seq = await _last_seq(target, thread_id)
     if last_seq == 0:
         return None
