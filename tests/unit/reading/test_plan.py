@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agentrunner import CursorAhead
-from agentrunner.reading.plan import ReadingPlan
+from agentrunner.reading.plan import START, ReadingPlan
 from support.agents import Gate, agent_with
 from support.events import text_message
 from support.inputs import make_input
@@ -25,7 +25,7 @@ async def planned(runner: AgentRunner, cursor: Cursor | None) -> list[str] | Non
     store = await runner.open()
     async with runner._table.joined("t1") as live:
         plan = ReadingPlan(store, runner._cache, "t1", live)
-        sources = plan.whole_thread() if cursor is None else await plan.after_cursor(cursor)
+        sources = await plan.after_cursor(START if cursor is None else cursor)
     return None if sources is None else [type(source).__name__ for source in sources]
 
 
