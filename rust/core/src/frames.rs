@@ -61,7 +61,7 @@ pub fn write(out: &mut Vec<u8>, cursor: Cursor, json: &str) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Write a number by hand: this runs for every event, and `fmt` is several times slower.
+/// Write a number in decimal, without the formatting machinery: this runs for every event.
 fn write_digits(out: &mut Vec<u8>, mut number: u64) {
     let mut buffer = [0; 20];
     let mut at = buffer.len();

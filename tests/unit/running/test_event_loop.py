@@ -157,10 +157,18 @@ def test_a_thousand_readers_get_everything(go, make):
     go(main())
 
 
-class Watchdog:
-    """Measures how late the event loop is."""
+def seconds_without_a_core() -> float:
+    """Return how long this thread has waited for a core since it started; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except FileNotFoundError:
+        return 0.0
 
-    EVERY = 0.001
+
+class Watchdog:
+    """Measures how late the event loop is, without the time its thread waited for a core that others used."""
+
+    INTERVAL_SECONDS = 0.001
 
     async def __aenter__(self):
         self.lags: list[float] = []
@@ -169,9 +177,10 @@ class Watchdog:
 
     async def watch(self) -> None:
         while True:
-            began = time.perf_counter()
-            await asyncio.sleep(self.EVERY)
-            self.lags.append(time.perf_counter() - began - self.EVERY)
+            began, queued = time.perf_counter(), seconds_without_a_core()
+            await asyncio.sleep(self.INTERVAL_SECONDS)
+            lag = time.perf_counter() - began - self.INTERVAL_SECONDS
+            self.lags.append(lag - (seconds_without_a_core() - queued))
 
     async def __aexit__(self, *_) -> None:
         self.task.cancel()
@@ -201,7 +210,7 @@ def test_nothing_blocks_the_loop(kind, tmp_path):
                     counts = await asyncio.gather(*map(count, [*readers, await runner.connect("long")]))
                 assert counts == [200_003, 200_003, 200_003, 5_000]
                 worst.append(watchdog.p99())
-            # The goal is 5 ms, and two idle cores take 3 to 4.5; twice the goal leaves room for other processes.
+            # The goal is 5 ms, and two idle cores take 3 to 4.5; twice the goal leaves room for a slower machine.
             assert statistics.median(worst) <= 0.010, worst
 
     # A full garbage collection by itself takes 10 ms or more.
