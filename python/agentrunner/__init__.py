@@ -1,4 +1,4 @@
-"""Run AG-UI agents: every event durable before it is delivered, replayed to late readers, compacted, crash-safe."""
+"""Run AG-UI agents with durable, replayed and compacted events."""
 
 from typing import TYPE_CHECKING, Any
 

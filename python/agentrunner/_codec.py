@@ -37,8 +37,8 @@ def encode(event: EventLike) -> bytes:
         if not isinstance(event, Mapping):
             # Without `exclude_none`: `ag_ui` leaves out optional fields by itself, and a snapshot may be `None`.
             text: str = event.model_dump_json(by_alias=True)
-            return _checked(text.encode(), lambda: event.model_dump(by_alias=True))
-        return _checked(_dump(event), lambda: event)
+            return _check_numbers(text.encode(), lambda: event.model_dump(by_alias=True))
+        return _check_numbers(_dump(event), lambda: event)
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
 
@@ -59,7 +59,7 @@ def _dump(value: object) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _checked(written: bytes, value: Any) -> bytes:
+def _check_numbers(written: bytes, value: Any) -> bytes:
     """Return the JSON if the value has no NaN or infinity, otherwise raise `InvalidEvent`."""
     # Both writers turn them into `null`, so only a text with `null` needs a search of the value.
     if b"null" in written and not _finite(value()):
@@ -120,7 +120,10 @@ def to_dict(data: bytes) -> dict[str, Any]:
 
 
 def to_model(data: bytes) -> BaseModel:
-    """Return an event as its `ag_ui.core` model. Raises `pydantic.ValidationError` for an unknown kind."""
+    """Return an event as its `ag_ui.core` model.
+
+    Raises `pydantic.ValidationError` for an unknown kind.
+    """
     model: BaseModel = _adapter().validate_json(data)
     return model
 

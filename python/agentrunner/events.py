@@ -1,4 +1,7 @@
-"""Functions on events: any iterable of `ag_ui` models, dicts, JSON as `bytes` or `str`, or `Event`s."""
+"""Functions on events.
+
+They take any iterable of `ag_ui` models, dicts, JSON as `bytes` or `str`, or `Event`s.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,7 @@ def verify(events: Iterable[EventLike]) -> None:
 
 
 def expand(events: Iterable[EventLike]) -> list[Event]:
-    """Return the events with each `*_CHUNK` replaced by the START, CONTENT (or ARGS) and END it stands for.
+    """Return the events with each `*_CHUNK` expanded to START, CONTENT or ARGS, and END.
 
     Args:
         events: The events of one or more runs.

@@ -1,4 +1,4 @@
-"""The runner: starts runs, keeps them, lets any number of readers follow, stops them, recovers them."""
+"""The runner, which starts, keeps, streams, stops and recovers runs."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class AgentRunner:
         return self._is_draining
 
     async def open(self) -> Store:
-        """Open the store, unless it is open already, and recover the runs of processes that are gone.
+        """Open the store, unless it is open, and recover the runs of dead processes.
 
         Returns:
             The open store.
@@ -208,13 +208,13 @@ class AgentRunner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 for driver in self._table.drivers():
-                    await driver.ended()
+                    await driver.wait_until_ended()
         await self._table.interrupt_all()
 
     async def aclose(self) -> None:
-        """End this process's live runs with `RUN_ERROR` (code `INTERRUPTED`), write everything, close the store.
+        """End this process's live runs, write everything and close the store.
 
-        It may be called twice.
+        The runs end with `RUN_ERROR`, code `INTERRUPTED`. It may be called twice.
         """
         if self._is_closed:
             return
@@ -280,7 +280,7 @@ class AgentRunner:
         return stream
 
     async def is_running(self, thread_id: str) -> bool:
-        """Return whether the thread has a live run, in any process, for which no stop was requested.
+        """Return whether the thread has a live run, in any process, that is not stopping.
 
         Example::
 
@@ -319,11 +319,11 @@ class AgentRunner:
         return run_id in (None, driver.claim.run_id) and await driver.stop()
 
     def driver(self, thread_id: str) -> Driver | None:
-        """Return what drives the thread's live run, or `None` if this process drives none of that thread."""
+        """Return the driver of the thread's live run, or `None` if it is not in this process."""
         return self._table.driver(thread_id)
 
     async def recover(self, thread_id: str | None = None) -> bool:
-        """End the runs of one thread, or of all, whose process is gone; return whether there were any.
+        """End the runs whose process is gone; return whether there were any.
 
         The runner does it once a second by itself.
         """
@@ -363,7 +363,7 @@ class AgentRunner:
         store = await self.open()
         cursor = read_cursor(after) if after is not None else None
         while True:
-            async with self._table.joined(thread_id) as live:
+            async with self._table.hold(thread_id) as live:
                 plan = ReadingPlan(store, self._cache, thread_id, live)
                 if cursor is not None:
                     sources = await plan.after_cursor(cursor)
@@ -395,5 +395,5 @@ class AgentRunner:
 
         """
         store = await self.open()
-        async with self._table.joined(thread_id) as live:
+        async with self._table.hold(thread_id) as live:
             return EventStream(await ReadingPlan(store, self._cache, thread_id, live).as_of_now())

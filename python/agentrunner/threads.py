@@ -94,7 +94,7 @@ class Threads:
         return await (await self._open()).thread(thread_id)
 
     async def events(self, thread_id: str) -> builtins.list[Event]:
-        """Return the thread's compacted events: of its stored runs, and what is durable of a live one.
+        """Return the compacted events of the stored runs, and what is durable of a live one.
 
         Args:
             thread_id: The thread. An unknown one has no events.

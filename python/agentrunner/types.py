@@ -36,14 +36,14 @@ ANY_SCOPE: Final = AnyScope.ANY_SCOPE
 
 
 class AgentObject(Protocol):
-    """An agent: its `run` yields the events of a run, as the agents of `ag-ui-langgraph` and others do.
+    """An object whose `run` yields the events of a run, as `ag-ui-langgraph`'s agents do.
 
     If it has `abort_run()`, the runner calls that when the run is stopped. If it has `agent_id`, the thread list
     shows it.
     """
 
     def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:
-        """Yield the events of the run; the runner adds `RUN_STARTED` and `RUN_FINISHED` where they are missing."""
+        """Yield the events of the run; the runner adds a missing `RUN_STARTED` or `RUN_FINISHED`."""
         ...
 
 
@@ -55,7 +55,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long finished runs are kept. A thread's oldest runs go first, so that the rest stays a complete chain.
+    """How long finished runs are kept.
+
+    A thread's oldest runs go first, so that the rest stays a complete chain.
 
     Args:
         max_age: Seconds since a run's end after which it is removed; `None` keeps runs of any age.

@@ -40,6 +40,8 @@ WORDS = re.compile(
 PARTICIPLES = re.compile(
     r"_?([a-z]+[^e]ed|known|given|made|kept|said|shown|held|found|gone|seen|taken|written|caught_up)"
 )
+PUBLIC_PARTICIPLES = {"changed", "folded", "opened"}
+"""Methods of `Store`, `Threads` and `AgentRunner` that users have called since 0.1.0."""
 LOCAL_NAMES = {"found", "given", "said", "made", "asked"}
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make", "_exit"}
 
@@ -127,7 +129,7 @@ def _check_names(name: str, tree: ast.Module) -> Iterator[Violation]:
             is_property = any(
                 word in ast.unparse(decorator) for word in ("property", "fixture") for decorator in node.decorator_list
             )
-            if not is_property and PARTICIPLES.fullmatch(node.name):
+            if not is_property and node.name not in PUBLIC_PARTICIPLES and PARTICIPLES.fullmatch(node.name):
                 yield Violation("function-participle", name, node.lineno, node.name)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in LOCAL_NAMES:
             yield Violation("local-name", name, node.lineno, node.id)

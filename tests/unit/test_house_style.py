@@ -14,14 +14,14 @@ from support.paths import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-ALLOWED = {
-    "function-participle": 100,
-    "local-name": 180,
-    "summary-length": 280,
-    "summary-verb": 120,
-    "words": 35,
+ALLOWED_IN_TESTS = {
+    "function-participle": 76,
+    "local-name": 162,
+    "summary-length": 180,
+    "summary-verb": 8,
+    "words": 25,
 }
-"""How many violations of a rule are left from before the rule; the numbers only go down."""
+"""How many violations are left in `tests/` from before a rule; the numbers only go down."""
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,14 @@ def violations() -> dict[str, list[Violation]]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rule_holds_everywhere(rule: str, violations: dict[str, list[Violation]]) -> None:
-    broken = violations[rule]
-    assert len(broken) <= ALLOWED.get(rule, 0), "\n" + "\n".join(map(str, broken))
+def test_rule_holds_outside_the_tests(rule: str, violations: dict[str, list[Violation]]) -> None:
+    assert [str(violation) for violation in violations[rule] if not violation.path.startswith("tests/")] == []
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rule_holds_in_the_tests(rule: str, violations: dict[str, list[Violation]]) -> None:
+    in_tests = [str(violation) for violation in violations[rule] if violation.path.startswith("tests/")]
+    assert len(in_tests) <= ALLOWED_IN_TESTS.get(rule, 0), "\n" + "\n".join(in_tests)
 
 
 BROKEN = '''

@@ -1,4 +1,4 @@
-"""Long compacted runs, handed out in slices: a reader that stalls in the middle of one costs only a number."""
+"""Long compacted runs, read in slices, so that a stalled reader holds only a number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ CACHE_BYTES = 32 << 20
 
 
 class CompactedCache:
-    """The long compacted runs being read, shared by their readers; the least recently used ones are dropped first."""
+    """The long compacted runs being read, shared by their readers.
+
+    The least recently used ones are dropped first.
+    """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -45,7 +48,7 @@ class CompactedCache:
             self._bytes -= len(dropped)
 
     def newest_of_live_run(self, thread_id: str, run_id: str) -> tuple[Frames, int] | None:
-        """Return the longest form kept of a live run, and the sequence number it is compacted up to."""
+        """Return the longest cached prefix of a live run, and the sequence number it ends with."""
         keys = [key for key in self._runs if key[:3] == (thread_id, "live", run_id)]
         newest = max(keys, key=lambda key: key[3], default=None)
         return (self._runs[newest], newest[3]) if newest is not None else None
@@ -63,7 +66,10 @@ class SlicedRun:
     offset: int = 0
 
     async def read(self, cache: CompactedCache, slice_bytes: int) -> Frames:
-        """Return the next slice, of about `slice_bytes`. Raises `CursorExpired` if the run can't be rebuilt."""
+        """Return the next slice, of about `slice_bytes`.
+
+        Raises `CursorExpired` if the run cannot be rebuilt.
+        """
         run = cache.get(self.key)
         if run is None:
             run = await self.rebuild()

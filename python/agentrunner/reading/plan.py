@@ -32,7 +32,7 @@ START: Cursor = (0, None)
 
 
 class ReadingPlan:
-    """How a reader of one thread gets its events: which sources, from where to where, in which order."""
+    """Plans which sources a reader of one thread reads, from where to where, in order."""
 
     def __init__(self, store: Store, cache: CompactedCache, thread_id: str, live: LiveRun | None) -> None:
         self._store = store
@@ -71,7 +71,7 @@ class ReadingPlan:
         return [self._history(cursor), *self._from_live_prefix()]
 
     async def after_messages(self, known: Sequence[Mapping[str, Any]]) -> list[Source] | None:
-        """Return the sources for a reader that has messages but no cursor: one snapshot, and then the live run.
+        """Return a snapshot and the live run, for a reader that has messages but no cursor.
 
         `None`: the live run ended before its prefix was durable, so the caller must look again.
         """
@@ -80,7 +80,7 @@ class ReadingPlan:
         seq = None
         if live is not None:
             prefix, seq = live.recorder.prefix(0)
-            await live.published(seq)
+            await live.wait_until_published(seq)
             if live.recorder.published < seq:
                 return None
             history.append(prefix)
@@ -96,7 +96,7 @@ class ReadingPlan:
         sources: list[Source] = [self._history(START)]
         if self._live is not None:
             frames, seq = self._live.recorder.prefix(0)
-            await self._live.published(seq)
+            await self._live.wait_until_published(seq)
             sources.append(Snapshot(frames))
         return sources
 
@@ -115,14 +115,17 @@ class ReadingPlan:
         return CompactedRest(self._store, self._cache, self._thread_id, first_seq, seq, skip)
 
     async def _reaches(self, live: LiveRun, seq: int) -> bool:
-        """Wait until readers may see that event here. Return false if the run ended before it. Raises `CursorAhead`."""
+        """Wait until readers may see that event here; return false if the run ended before it.
+
+        Raises `CursorAhead`.
+        """
         last_seq = live.recorder.last_seq
         if seq > last_seq and not live.is_driven:
             page = await self._store.journal(self._thread_id, seq - 1, None, 1)
             if len(page.frames):
                 # The run's own process has shown it to a reader that now comes here, and it is on its way.
                 last_seq = seq
-        await live.published(min(seq, last_seq))
+        await live.wait_until_published(min(seq, last_seq))
         if seq > live.recorder.published and not live.is_closed:
             raise CursorAhead(
                 f"cursor {seq} is ahead of thread '{self._thread_id}', which is at {live.recorder.published}; "

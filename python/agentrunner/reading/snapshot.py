@@ -1,4 +1,7 @@
-"""One snapshot for a reader that reconnects with messages but without a cursor, so that nothing appears twice."""
+"""A snapshot for a reader that reconnects with messages but without a cursor.
+
+It replaces what the reader has, so that nothing appears twice.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def snapshot_frames(
 
 
 def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history: Sequence[_core.Frames]) -> bytes:
-    """Return the thread's messages and those only the reader has, each of them after the message it followed."""
+    """Return the thread's messages, with those that only the reader has in their places.
+
+    Each message of the reader comes after the message it followed there.
+    """
     thread_messages: list[Any] = decode(messages)
     thread_ids = {message.get("id") for message in thread_messages}
     readers_own: dict[str | None, list[Mapping[str, Any]]] = {}
@@ -59,6 +65,9 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
 
 
 def _was_in_thread(message: Mapping[str, Any], history: Sequence[_core.Frames]) -> bool:
-    """Return whether the thread ever had the message. One that it no longer has was dropped and must stay dropped."""
+    """Return whether the thread ever had the message.
+
+    A message that it no longer has was dropped and must stay dropped.
+    """
     written_id = dump(message.get("id"))
     return any(written_id in bytes(frames) for frames in history)

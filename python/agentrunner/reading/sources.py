@@ -1,4 +1,7 @@
-"""The sources a stream reads one after another: stored runs, raw frames of the journal, a live run, a last word."""
+"""The sources that a stream reads one after another.
+
+They are stored runs, raw frames of the journal, a live run, and a last error.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ NO_FRAMES = Frames(b"")
 
 
 class Source(Protocol):
-    """One part of what a stream reads. The stream goes to the next source once `is_done` is true."""
+    """One source of a stream, which goes to the next one once `is_done` is true."""
 
     is_done: bool
     """Whether the source has no more frames."""
@@ -75,7 +78,7 @@ class _Replay:
         return True
 
     async def _slice(self, key: Key, frames: Frames, rebuild: Callable[[], Awaitable[Frames]], size: int) -> Frames:
-        """Return the frames, or the first slice of them if they are long; the other slices are read next."""
+        """Return the frames, or only their first slice if they are long."""
         if len(frames) <= LONG_RUN_BYTES:
             return frames
         self._cache.put(key, frames)
@@ -105,7 +108,7 @@ class Snapshot:
 
 
 class History(_Replay):
-    """The thread's stored runs after a cursor, compacted; of runs that begin before `until` only."""
+    """The thread's stored runs after a cursor and before `until`, compacted."""
 
     __slots__ = ("_next", "_until")
 
@@ -134,7 +137,7 @@ class History(_Replay):
 
 
 class CompactedRest(_Replay):
-    """The rest of a compacted run that a reader had begun: from frame `skip` on, compacted up to `seq`."""
+    """The rest of a compacted run: from frame `skip` on, compacted up to `seq`."""
 
     __slots__ = ("_first_seq", "_seq", "_skip")
 
@@ -211,7 +214,7 @@ class LiveTail:
             if self._live.is_closed:
                 self.is_done = True
                 return NO_FRAMES
-            await self._live.changed()
+            await self._live.wait_for_change()
             self.has_waited = True
 
     async def _read_journal(self, page_bytes: int) -> Frames:
@@ -247,7 +250,7 @@ class LivePrefix(_Replay):
         else:
             frames, seq = live.recorder.prefix(0)
         self._tail.after = seq
-        await live.published(seq)
+        await live.wait_until_published(seq)
         if live.recorder.published < seq:
             # The run ended before these events were durable: the tail reads those that are.
             self._tail.after = claim.first_seq - 1
@@ -261,7 +264,7 @@ class LivePrefix(_Replay):
 
 
 class LastWord:
-    """The error that ends a live run for its readers when the store could not be told of the run's end."""
+    """The error that ends a live run for its readers when its end could not be stored."""
 
     __slots__ = ("_live", "is_done")
 

@@ -116,7 +116,10 @@ class EventStream:
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the next events are there already: stored runs, or what a live run had when the reader joined."""
+        """Whether the next events are older than the reader.
+
+        They are stored runs, or what a live run had when the reader joined.
+        """
         return bool(self._sources) and self._sources[0].is_replay
 
     @property
@@ -161,7 +164,7 @@ class EventStream:
 
 
 class OpeningStream(Coroutine[Any, Any, EventStream]):
-    """A stream that is about to be opened: iterate over it, enter it with `async with`, or await it.
+    """A stream that is not open yet: iterate over it, enter it, or await it.
 
     It is the coroutine of the call that made it, so `asyncio.create_task` takes it, and Python warns if it is dropped
     without being used.
@@ -205,7 +208,7 @@ class OpeningStream(Coroutine[Any, Any, EventStream]):
 
 
 def opens_stream(function: Callable[P, Coroutine[Any, Any, EventStream]]) -> Callable[P, OpeningStream]:
-    """Make a coroutine function return an `OpeningStream`, so that its caller need not await it first."""
+    """Make a coroutine function return an `OpeningStream`, which need not be awaited."""
 
     @functools.wraps(function)
     def open_stream(*args: P.args, **kwargs: P.kwargs) -> OpeningStream:

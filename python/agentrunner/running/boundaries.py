@@ -19,7 +19,7 @@ def record_start(recorder: Recorder, claim: Claim) -> None:
 
 
 def is_start_missing(first_event: bytes) -> bool:
-    """Return whether an agent's first event needs a `RUN_STARTED` before it; an invalid event does not."""
+    """Return whether a first event needs a `RUN_STARTED` before it; an invalid one does not."""
     try:
         events = _core.compact([first_event])
     except InvalidEvent:
@@ -29,7 +29,10 @@ def is_start_missing(first_event: bytes) -> bool:
 
 
 def record_finish(recorder: Recorder, claim: Claim) -> None:
-    """Record a `RUN_FINISHED` for an agent that has returned, and before it the ends of what the agent left open."""
+    """Record a `RUN_FINISHED` for an agent that has returned.
+
+    The ends of what the agent left open come before it.
+    """
     if recorder.recorded == 0:
         record_start(recorder, claim)
     finished = _boundary("RUN_FINISHED", claim)

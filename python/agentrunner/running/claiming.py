@@ -1,4 +1,4 @@
-"""How a new run gets its thread: first in, first out, and by the policy for a thread that has a run."""
+"""How a new run gets its thread: first in, first out, and by the runner's policy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Claiming:
         return any(turn.locked() for turn in self._turns.values())
 
     async def claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
-        """Claim the thread; return the claim and the ids of the input's messages that the thread knows.
+        """Claim the thread; return the claim and the ids of the messages the thread has.
 
         Raises what `Store.claim` raises, and `RunnerClosed` once no run may start any more.
         """
@@ -86,13 +86,13 @@ class Claiming:
         raise RunnerClosed(f"the runner was closed before thread '{new_run.thread_id}' was free for the new run")
 
     async def _wait_for_thread(self, thread_id: str) -> None:
-        """Stop the thread's run if the policy is `supersede`, and wait until the thread may be free."""
+        """Wait until the thread may be free; with `supersede`, stop its run first."""
         driver = self._table.driver(thread_id)
         if self._on_concurrent_run == "supersede":
             await (driver.stop() if driver is not None else self._store.request_stop(thread_id, None))
         driver = self._table.driver(thread_id)
         if driver is not None:
-            await driver.ended()
+            await driver.wait_until_ended()
         else:
             await asyncio.sleep(STOP_POLL_SECONDS)
 

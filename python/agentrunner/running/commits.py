@@ -1,4 +1,7 @@
-"""The commit order of a run: take a batch, append it, publish it. Nothing is shown before it is durable."""
+"""The commit order of a run: take a batch, append it, publish it.
+
+No reader sees an event before it is durable.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class Commits:
             await asyncio.wait([self._task])
 
     async def finish(self, is_stored: bool) -> None:
-        """Commit what is left of an ended run and free its thread. Raises `StoreError` and `LeaseLost`."""
+        """Commit the rest of an ended run and free its thread.
+
+        Raises `StoreError` and `LeaseLost`.
+        """
         await self.wait()
         if self.error is not None:
             raise self.error

@@ -55,5 +55,5 @@ def current_run() -> Run:
 
 
 def set_current_run(run: Run) -> None:
-    """Make a run the one that `current_run()` returns, in this context and in tasks started from it."""
+    """Make `current_run()` return a run, in this context and in tasks started from it."""
     _current.set(run)

@@ -37,7 +37,7 @@ MUST_WAIT = 2
 
 
 class Driver(LiveRun):
-    """A run whose agent is consumed here, and whose events are recorded, made durable and published."""
+    """A run whose agent runs here, and whose events become recorded, durable and published."""
 
     is_driven: ClassVar[bool] = True
 
@@ -163,7 +163,7 @@ class Driver(LiveRun):
             await self._commits.wait()
 
     async def finish(self) -> None:
-        """End the run: close what is open, make the rest durable, free the thread, wake the readers."""
+        """Close what is open, make the rest durable, free the thread and wake the readers."""
         recorder, claim = self.recorder, self.claim
         # A run whose agent failed before its first event leaves only the RUN_ERROR that its readers see.
         is_stored = recorder.recorded > 0
@@ -188,7 +188,7 @@ class Driver(LiveRun):
         return "stopped" if self.is_stopping else "finished"
 
     async def stop(self) -> bool:
-        """Stop the agent. Return false if it is stopping already, or if its `abort_run()` failed and it runs on."""
+        """Stop the agent; return false if it is stopping already or its `abort_run()` failed."""
         if self.is_stopping or self.is_closed:
             return False
         self.is_stopping = True

@@ -11,7 +11,7 @@ logger = logging.getLogger("agentrunner")
 
 
 class Follower(LiveRun):
-    """A run that lives in another process; this process reads its journal once for all its readers."""
+    """A run in another process, whose journal is read once for all readers here."""
 
     async def follow(self) -> None:
         """Read the journal until the run has ended or no reader is left."""

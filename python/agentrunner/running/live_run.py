@@ -37,28 +37,31 @@ class LiveRun:
         self._waiters: list[asyncio.Future[None]] = []
 
     def join(self) -> None:
-        """Count one more reader; each calls `leave` once. A run of another process is followed while it has readers."""
+        """Count one more reader, which calls `leave` once.
+
+        A run of another process is followed while it has readers.
+        """
         self.readers += 1
 
     def leave(self) -> None:
         """Count one reader less."""
         self.readers -= 1
 
-    async def changed(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until something is published or the run is closed."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
 
-    async def published(self, seq: int) -> None:
+    async def wait_until_published(self, seq: int) -> None:
         """Wait until readers may see this sequence number, or the run is closed."""
         while self.recorder.published < seq and not self.is_closed:
-            await self.changed()
+            await self.wait_for_change()
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until the run is closed."""
         while not self.is_closed:
-            await self.changed()
+            await self.wait_for_change()
 
     async def catch_up(self) -> None:
         """Replay what the journal already has of the run into the recorder."""
@@ -82,7 +85,7 @@ class LiveRun:
         self.wake()
 
     def set_last_word(self, error: Exception) -> None:
-        """Keep an error as the last event for the readers, unless they have seen a `RUN_ERROR` already.
+        """Keep an error as the readers' last event, unless they have seen a `RUN_ERROR`.
 
         The event is in no store, so its cursor is that of the last event that is.
         """

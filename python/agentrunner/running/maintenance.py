@@ -1,4 +1,4 @@
-"""What a runner does besides its runs: renew leases, see stops, recover dead runs, remove old ones."""
+"""A runner's maintenance: renew leases, see stops, recover dead runs, remove old ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRUNE_BATCH_RUNS = 100
 
 
 class Maintenance:
-    """Keeps the leases of one runner's runs, and ends the runs that dead processes left behind."""
+    """Renews the leases of one runner's runs, and ends the runs of dead processes."""
 
     def __init__(
         self, store: Store, table: RunTable, stats: Stats, limits: RecordingLimits, retention: Retention | None
@@ -55,7 +55,7 @@ class Maintenance:
     # Leases and stops
 
     async def _hold_leases(self) -> None:
-        """Renew the leases of this process's runs and see the stops requested elsewhere, until cancelled."""
+        """Renew this process's leases and see stops of other processes, until cancelled."""
         last_renewal = time.monotonic()
         lease_ttl = self._store.lease_ttl
         while True:
@@ -95,7 +95,7 @@ class Maintenance:
     # Recovery and retention
 
     async def _tidy(self) -> None:
-        """Recover runs whose process is gone and remove runs past their retention, until cancelled."""
+        """Recover dead runs and remove runs past their retention, until cancelled."""
         last_pruning = -PRUNE_INTERVAL_SECONDS
         while True:
             await asyncio.sleep(RECOVERY_POLL_SECONDS)

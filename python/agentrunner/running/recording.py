@@ -23,7 +23,10 @@ class RecordingLimits:
     pending_bytes: int
 
     def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = ()) -> Recorder:
-        """Return a recorder for a claimed run; messages that the thread knows are left out of the run's input."""
+        """Return a recorder for a claimed run.
+
+        Messages that the thread has are left out of the run's input.
+        """
         return _core.Recorder(
             claim.thread_id,
             claim.run_id,

@@ -47,7 +47,7 @@ class JoinedRun:
 
 
 class RunTable:
-    """The live runs of this process: at most one for each thread, driven here or followed from another process."""
+    """The live runs that this process drives or follows, at most one for each thread."""
 
     def __init__(self, store: Store, limits: RecordingLimits) -> None:
         self._store = store
@@ -84,12 +84,12 @@ class RunTable:
 
     # Runs of other processes
 
-    def joined(self, thread_id: str) -> JoinedRun:
+    def hold(self, thread_id: str) -> JoinedRun:
         """Return a context for `async with` that holds the thread's live run."""
         return JoinedRun(self, thread_id)
 
     async def join(self, thread_id: str) -> LiveRun | None:
-        """Return the thread's live run with one more reader, who must call `leave`; `None` if there is none."""
+        """Return the thread's live run with one more reader, which must call `leave`, or `None`."""
         live = self.live_runs.get(thread_id)
         if live is not None and not live.is_closed:
             live.join()
@@ -128,12 +128,12 @@ class RunTable:
     # Runs of this process whose end the store could not take
 
     def note_unfinished(self, driver: Driver) -> None:
-        """Keep a run whose end the store could not take, a full disk's for example: it may take it later."""
+        """Keep a run whose end could not be stored, on a full disk for example, to retry later."""
         if driver.unfinished:
             self.unfinished[driver.claim.thread_id] = driver
 
     def unfinished_error(self, thread_id: str, run_id: str | None = None) -> StoreError | None:
-        """Return the error for which the thread's last run, or only the run `run_id`, could not be ended."""
+        """Return the error that kept the thread's last run, or only `run_id`, from being ended."""
         driver = self.unfinished.get(thread_id)
         return driver.unfinished if driver is not None and run_id in (None, driver.claim.run_id) else None
 
@@ -157,7 +157,7 @@ class RunTable:
         for driver in drivers:
             driver.interrupt("The runner was closed before the run had ended", "INTERRUPTED")
         for driver in drivers:
-            await driver.ended()
+            await driver.wait_until_ended()
 
     async def cancel_tasks(self) -> None:
         """Cancel all tasks and wait until they have ended."""

@@ -23,7 +23,7 @@ def _tracer() -> Any:
 
 
 def span_of(run: Run) -> AbstractContextManager[Any]:
-    """Return the span of a run. While it is entered, the agent's own spans become its children."""
+    """Return a run's span; the agent's own spans become its children while it is entered."""
     tracer = _tracer()
     if tracer is None:
         return contextlib.nullcontext()

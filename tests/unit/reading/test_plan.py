@@ -23,7 +23,7 @@ TEXT = text_message("m1", "x", "y")
 async def planned(runner: AgentRunner, cursor: Cursor | None) -> list[str] | None:
     """Return the names of the sources for a reader of thread t1; `None` where it must look again."""
     store = await runner.open()
-    async with runner._table.joined("t1") as live:
+    async with runner._table.hold("t1") as live:
         plan = ReadingPlan(store, runner._cache, "t1", live)
         sources = await plan.after_cursor(START if cursor is None else cursor)
     return None if sources is None else [type(source).__name__ for source in sources]
@@ -68,7 +68,7 @@ async def test_a_snapshot_does_not_follow(runner: AgentRunner) -> None:
     await runner.run(gate, make_input("t1", "r1"))
     await gate.reached.wait()
     store = await runner.open()
-    async with runner._table.joined("t1") as live:
+    async with runner._table.hold("t1") as live:
         plan = ReadingPlan(store, runner._cache, "t1", live)
         assert [type(source).__name__ for source in await plan.as_of_now()] == ["History", "Snapshot"]
         sources = await plan.after_messages([{"id": "u1", "role": "user", "content": "hi"}])
