@@ -37,17 +37,17 @@ def compact(
             with file.open("rb") as source:
                 lines = _read_lines(source, file.stat().st_size)
         try:
-            compacted = [bytes(event) for event in events.compact(line for _, line in lines)]
+            compacted_lines = [bytes(event) for event in events.compact(line for _, line in lines)]
         except InvalidEvent as error:
             _fail_at_invalid_line(file, lines, error)
         if out is not None:
-            data = b"".join(line + b"\n" for line in compacted)
+            data = b"".join(line + b"\n" for line in compacted_lines)
             if str(out) == "-":
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
             else:
                 out.write_bytes(data)
-    _print_sizes([line for _, line in lines], compacted)
+    _print_sizes([line for _, line in lines], compacted_lines)
 
 
 def _read_lines(source: BinaryIO, size: int) -> list[tuple[int, bytes]]:
@@ -65,7 +65,7 @@ def _read_lines(source: BinaryIO, size: int) -> list[tuple[int, bytes]]:
 
 
 def _fail_at_invalid_line(file: Path, lines: list[tuple[int, bytes]], error: InvalidEvent) -> None:
-    """Exit with the number of the invalid line, which the error over all lines lacks."""
+    """Exit with the number of the invalid line, which the error about the file lacks."""
     for number, line in lines:
         try:
             events.compact([line])

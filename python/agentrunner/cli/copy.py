@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agentrunner.stores import Store, StoredRun
 
 LINE_CHARACTERS = 300
-"""Characters of a line about one thread."""
+"""Most characters printed in a line about one thread."""
 INTERRUPTED_EXIT_CODE = 130
 
 
@@ -57,7 +57,7 @@ def copy(
 
 
 async def _copy(source: str, destination: str, verify_only: bool) -> tuple[list[str], dict[str, str]]:
-    """Return the lines to print, and how each thread that differs does so."""
+    """Return the lines to print, and the difference of each thread that differs, by id."""
     async with (
         open_existing(source) as origin,
         (open_existing if verify_only else open_or_create)(destination) as target,

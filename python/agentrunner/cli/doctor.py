@@ -12,9 +12,9 @@ from agentrunner.runner import AgentRunner
 from agentrunner.stores import StoreReport
 
 LISTED_PROBLEMS = 5
-"""How many runs or threads with one kind of problem are listed by id."""
+"""Most runs or threads listed by id for one kind of problem."""
 INTEGRITY_CHARACTERS = 300
-"""Characters shown of the store's own integrity report."""
+"""Most characters shown of the store's own integrity report."""
 
 
 def doctor(
@@ -47,7 +47,7 @@ async def _examine(location: str, fix: bool) -> tuple[StoreReport, StoreReport |
             return report, None
         await store.inspect(fix=True)
     if report.dead:
-        # A runner that opens the store ends the runs of processes that are gone.
+        # Opening a runner on the store ends the runs of processes that are gone.
         async with AgentRunner(store_from_location(location)):
             pass
     async with open_existing(location) as store:
@@ -81,8 +81,8 @@ def _table(report: StoreReport, file: bool) -> Table:
             table.add_row(name, Text("0", style="green"), "")
             continue
         more = ["…"] if len(ids) > LISTED_PROBLEMS else []
-        listed = ", ".join([clean(each) for each in ids[:LISTED_PROBLEMS]] + more)
-        table.add_row(name, Text(f"{len(ids):,}", style="bold red"), Text(f"{remedy}: {listed}"))
+        shown_ids = ", ".join([clean(each) for each in ids[:LISTED_PROBLEMS]] + more)
+        table.add_row(name, Text(f"{len(ids):,}", style="bold red"), Text(f"{remedy}: {shown_ids}"))
     return table
 
 

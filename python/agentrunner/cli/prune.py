@@ -10,7 +10,7 @@ from agentrunner.cli.store_location import Location, open_existing
 from agentrunner.cli.terminal import console, fail, run
 
 RUNS_PER_STEP = 100
-"""Runs removed in one transaction: other writers wait while it lasts."""
+"""Most runs removed in one transaction, because other writers wait for it."""
 SECONDS_PER_UNIT = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
@@ -28,16 +28,16 @@ def prune(
     if max_age is None and max_runs is None:
         fail("choose what to remove: --max-age, --max-runs or both", 2)
     before = int((time.time() - _parse_age(max_age)) * 1000) if max_age is not None else None
-    removed = run(_prune(location, max_runs, before))
-    console().print(f"removed {removed:,} runs")
+    count = run(_prune(location, max_runs, before))
+    console().print(f"removed {count:,} runs")
 
 
 async def _prune(location: str, max_runs: int | None, before: int | None) -> int:
-    removed = 0
+    total = 0
     async with open_existing(location) as store:
         while count := await store.prune(max_runs, before, RUNS_PER_STEP):
-            removed += count
-    return removed
+            total += count
+    return total
 
 
 def _parse_age(age: str) -> float:

@@ -36,8 +36,8 @@ async def threads_with_records(store: Store, listed: Collection[str]) -> list[st
 async def copy_records(source: Store, target: Store, thread_id: str) -> int:
     """Make a thread's records equal to the source's, and return how many were written.
 
-    With the empty id, copy only the records that the destination lacks: its other records of no thread belong to its
-    own processes. Raises `CopyRefused`.
+    With the empty id, copy only the records that the destination lacks: its other records without a thread belong to
+    its own processes. Raises `CopyRefused`.
     """
     if (
         thread_id
@@ -82,7 +82,7 @@ async def _write(target: Store, changes: list[Change]) -> None:
 
 
 async def _differences(source: Store, target: Store, thread_id: str) -> AsyncIterator[Change]:
-    """Iterate, in order, over the changes that make both stores' records equal."""
+    """Iterate, in order, over the changes that make the destination equal to the source."""
     originals, copies = _iterate_records(source, thread_id), _iterate_records(target, thread_id)
     copy = await anext(copies, None)
     async for original in originals:

@@ -76,13 +76,13 @@ def serve(
             "add --authenticate or --open-to-everyone",
             2,
         )
-    imported = _import(agents)
+    target = _import(agents)
     run(_check_store_opens(db))
     with report_errors():
         runner = AgentRunner(store_from_location(db), on_concurrent_run=on_concurrent_run)
         try:
             app = create_app(
-                runner, _agents_to_serve(imported, agents, runner), base_path=base_path, mode=mode, cors=cors,
+                runner, _agents_to_serve(target, agents, runner), base_path=base_path, mode=mode, cors=cors,
                 inspector=inspector, shutdown_seconds=shutdown_seconds,
                 authenticate=_import(authenticate) if authenticate is not None else None,
             )  # fmt: skip
@@ -97,19 +97,19 @@ def serve(
         serve_app(app, host=host, port=port, log_format=log_format)
 
 
-def _agents_to_serve(imported: Any, name: str, runner: AgentRunner) -> Mapping[str, Agent] | Harness:
-    """Return the imported agents, or the harness that the imported function makes."""
+def _agents_to_serve(target: Any, name: str, runner: AgentRunner) -> Mapping[str, Agent] | Harness:
+    """Return the agents that MODULE:NAME refers to, or the harness that its function makes."""
     from agentrunner.harness import Harness
 
-    if isinstance(imported, Harness):
+    if isinstance(target, Harness):
         fail(f"{name!r} is a Harness, which already has a runner; name a function `(runner) -> Harness` instead", 2)
-    if _return_annotation(imported).rpartition(".")[2] == Harness.__name__:
+    if _return_annotation(target).rpartition(".")[2] == Harness.__name__:
         try:
-            harness: Harness = imported(runner)
+            harness: Harness = target(runner)
         except Exception as error:  # noqa: BLE001 - the caller's function may fail in any way
             fail(f"{name!r} failed to make a Harness: {_describe(error)}", 2)
         return harness
-    return imported if isinstance(imported, dict) else {"default": imported}
+    return target if isinstance(target, dict) else {"default": target}
 
 
 def _return_annotation(function: Any) -> str:
@@ -129,7 +129,7 @@ def _return_annotation(function: Any) -> str:
 
 
 async def _check_store_opens(db: str) -> None:
-    """Exit with one line if the store cannot be open_or_create; a starting server prints many."""
+    """Exit with one line if the store cannot be opened; the server would print many."""
     async with open_or_create(db):
         pass
 

@@ -22,7 +22,7 @@ def show(
     location: Location,
     thread: Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id.", show_default=False)],
     raw: Annotated[
-        bool, typer.Option("--raw", help="Print a line for each event: its cursor, its type, its JSON cut short.")
+        bool, typer.Option("--raw", help="Print one line per event: its cursor, type and JSON, cut to the width.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the events as JSON lines, unchanged.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Open the store at a location that a user typed."""
+"""Open the store at a location from the command line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def without_secrets(location: str) -> str:
         # The password may hold a `/` or `?` that is not escaped, so that a part of it was parsed as path or query.
         return f"{scheme}://…"
     name = user.partition(":")[0]
-    # Options that are not the store's own go to the client library, and may be secret.
+    # All other options go to the client library, and may be secret.
     names = _url_options(location)
     query = urlencode([(key, value) for key, value in parse_qsl(url.query) if key in names], safe="{}")
     return f"{scheme}://{name}{'@' if name else ''}{server}{url.path}{'?' if query else ''}{query}"

@@ -1,4 +1,4 @@
-"""What the commands share: terminal output, and errors printed as one line."""
+"""Terminal output for all commands, and errors printed as one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A thread's texts come from users and models: none of them may move the cursor or colour the terminal.
+# Texts of threads come from users and models, and must not move the cursor or colour the terminal.
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
@@ -57,8 +57,8 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # The program that read our output has closed the pipe. Without this, Python would fail again at exit,
-        # when it flushes what is still buffered.
+        # The program that reads the output has closed the pipe. Without this, Python would fail again when it flushes
+        # its buffer at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(1) from None
     except (AgentRunnerError, OSError) as error:

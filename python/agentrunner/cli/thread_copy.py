@@ -37,7 +37,7 @@ LIVE_AT_DESTINATION = "it has a live run at the destination"
 
 
 class CopyRefused(Exception):
-    """Raised when the destination holds something the source does not; it is left unchanged."""
+    """Raised when the destination has data the source lacks; it is left unchanged."""
 
 
 @dataclass(slots=True)
@@ -49,13 +49,13 @@ class ThreadComparison:
     unread: int
     """Number of the source's runs that cannot be read."""
     difference: str | None
-    """How the two differ, in words; `None` if they are equal."""
+    """Description of how they differ; `None` if they are equal."""
 
 
 async def thread_ids(store: Store) -> list[str]:
     """Return the ids of all threads, the least recently updated first.
 
-    A thread that is in use while the copy runs then comes last, with most of its changes made.
+    A thread that is in use during the copy is then copied last, when most of its changes are made.
     """
     ids: list[str] = []
     before = None
@@ -66,16 +66,19 @@ async def thread_ids(store: Store) -> list[str]:
 
 
 async def copy_thread(source: Store, target: Store, thread_id: str, on_page: OnPage) -> None:
-    """Copy what the destination lacks of a thread. Raises `CopyRefused`."""
+    """Copy the runs and the summary of a thread that the destination lacks.
+
+    Raises `CopyRefused`.
+    """
     try:
         thread = replace(await source.thread(thread_id), running=False)
     except ThreadNotFound:
         # It was deleted after the threads were listed.
         return
-    existing = await find_summary(target, thread_id)
-    if existing == thread:
+    target_thread = await find_summary(target, thread_id)
+    if target_thread == thread:
         return
-    if existing is not None and existing.running:
+    if target_thread is not None and target_thread.running:
         raise CopyRefused(LIVE_AT_DESTINATION)
     last = await _last_shared_run(source, target, thread_id)
     try:
@@ -84,7 +87,7 @@ async def copy_thread(source: Store, target: Store, thread_id: str, on_page: OnP
             await target.put(thread, page)
             on_page(page)
             has_written = True
-        if not has_written and existing is not None:
+        if not has_written and target_thread is not None:
             await target.put(thread, [])
     except ThreadAlreadyRunning:
         raise CopyRefused(LIVE_AT_DESTINATION) from None
@@ -97,32 +100,32 @@ async def compare_thread(source: Store, target: Store, thread_id: str, on_page: 
     thread, copy = await find_summary(source, thread_id), await find_summary(target, thread_id)
     if thread is None:
         return ThreadComparison(0, 0, "it is no longer in the source" if copy is not None else None)
-    copied, after = _Checksum(), 0
+    copy_checksum, after = _Checksum(), 0
     while page := await target.runs(thread_id, after, RUN_PAGE_BYTES):
         after = page[-1].last_seq
         for run in page:
-            copied.add(run)
-    # The checksum of as many of the source's runs as the copy has tells a copy that is behind from one that differs.
-    original, prefix_hex = _Checksum(), _Checksum().hex
+            copy_checksum.add(run)
+    # A copy is incomplete, not different, if its checksum is that of the same number of the source's first runs.
+    source_checksum, prefix_hex = _Checksum(), _Checksum().hex
     async for page in _linked_runs(source, thread_id, None):
         on_page(page)
         for run in page:
-            original.add(run)
-            if original.runs == copied.runs:
-                prefix_hex = original.hex
-    unread = max(thread.runs - original.runs, 0)
-    if original.hex == copied.hex:
+            source_checksum.add(run)
+            if source_checksum.runs == copy_checksum.runs:
+                prefix_hex = source_checksum.hex
+    unread = max(thread.runs - source_checksum.runs, 0)
+    if source_checksum.hex == copy_checksum.hex:
         is_same = copy is None or replace(copy, runs=thread.runs, running=thread.running) == thread
         difference = None if is_same else "its name, agent, scope, archive mark or times differ"
-    elif prefix_hex == copied.hex:
-        difference = f"it has {copied.runs} of {original.runs} runs"
+    elif prefix_hex == copy_checksum.hex:
+        difference = f"it has {copy_checksum.runs} of {source_checksum.runs} runs"
     else:
-        difference = f"its runs differ: {copied.runs} at the destination, {original.runs} in the source"
-    return ThreadComparison(original.runs, unread, difference)
+        difference = f"its runs differ: {copy_checksum.runs} at the destination, {source_checksum.runs} in the source"
+    return ThreadComparison(source_checksum.runs, unread, difference)
 
 
 class _Checksum:
-    """A SHA-256 over runs in order, with everything a store keeps of them."""
+    """A SHA-256 over runs in order, with all data that a store keeps of them."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -179,7 +182,7 @@ def _identity(run: StoredRun) -> tuple[str, int, int]:
 async def _last_seq(store: Store, thread_id: str) -> int:
     """Return a thread's last sequence number, found by binary search.
 
-    No verb of the store returns the number, but `locate` tells whether a number is beyond the thread's end.
+    No method of a store returns this number, but `locate` tells whether a number is beyond the thread's end.
     """
 
     async def is_ahead(seq: int) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agentrunner._core import Event
 
 VALUE_CHARACTERS = 400
-"""Characters shown of arguments, results and state; messages are shown in full."""
+"""Most characters shown of arguments, results and state; messages are shown in full."""
 STYLES = {"user": "bold cyan", "assistant": "bold green", "tool": "yellow", "error": "bold red", "interrupt": "magenta"}
 
 
@@ -36,7 +36,7 @@ class TimelineEntry:
 
 
 def timeline(events: Iterable[Event]) -> RenderableType:
-    """Return the events, compacted or not, in a form that rich can print."""
+    """Return the events, compacted or not, as a renderable for rich."""
     reader = _TimelineReader()
     for event in events:
         reader.read(event.type, event.to_dict())
@@ -69,7 +69,7 @@ class _TimelineReader:
         self._shown: set[str] = set()
 
     def read(self, kind: str, event: dict[str, Any]) -> None:
-        """Add an event; show an event of an unknown kind or shape as it is."""
+        """Add an event; an event of an unknown kind or shape is shown as its JSON."""
         if kind.startswith(("REASONING_", "THINKING_")) and kind.endswith(("_START", "_END", "_ENCRYPTED_VALUE")):
             return
         handler = getattr(self, "on_" + kind.lower(), None)

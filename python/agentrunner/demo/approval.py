@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentrunner.demo.agent import make_request
 from agentrunner.demo.desk import BOOKED
-from agentrunner.demo.screen import Reader, Row, stored_runs
+from agentrunner.demo.screen import Reader, Row, read_stored_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,33 +25,33 @@ THREAD = "table"
 
 async def play_approval(path: Path, runner: SqliteAgentRunner, screen: Screen) -> list[Row]:
     """Kill a server whose agent waits for an approval, restart it, and approve."""
-    screen.scene("A tool call waits for approval; its server is killed and started again")
+    screen.start_scene("A tool call waits for approval; its server is killed and started again")
     asking, approving, late = Reader("asking run"), Reader("approving run"), Reader("late approval")
     async with _Server(path) as server:
-        with screen.reading(asking):
+        with screen.show_readers(asking):
             await server.run(make_request(THREAD, "run-4", [], "A table for tonight?"), asking)
         code = await server.kill()
     interrupts = _interrupts(asking)
     interrupt = interrupts[0] if interrupts else {}
-    screen.promise(
+    screen.check_promise(
         f'the run ends with a question, "{interrupt.get("message")}", and nothing is booked',
         len(interrupts) == 1 and not server.bookings,
     )
-    screen.promise(f"process {server.pid} died of SIGKILL while the question was open", code == -9)
+    screen.check_promise(f"process {server.pid} died of SIGKILL while the question was open", code == -9)
     answer = {"interruptId": interrupt.get("id", ""), "status": "resolved"}
     async with _Server(path) as restarted:
-        with screen.reading(approving):
+        with screen.show_readers(approving):
             await restarted.run(_answer_input("run-5", answer | {"payload": {"approved": True}}), approving)
         await restarted.run(_answer_input("run-6", answer | {"payload": {"approved": False}}), late)
-    screen.promise(
+    screen.check_promise(
         f"process {restarted.pid} takes the approval, and the run completes",
         _last_event(approving).get("type") == "RUN_FINISHED" and not _interrupts(approving),
     )
     refusal = _last_event(late).get("code")
-    screen.promise(f"another answer comes too late: {refusal}", refusal == "ALREADY_DECIDED")
+    screen.check_promise(f"another answer comes too late: {refusal}", refusal == "ALREADY_DECIDED")
     bookings = server.bookings + restarted.bookings
-    screen.promise(f"the tool ran once: {', '.join(bookings)}", len(bookings) == 1)
-    stored = await stored_runs(runner, THREAD)
+    screen.check_promise(f"the tool ran once: {', '.join(bookings)}", len(bookings) == 1)
+    stored = await read_stored_runs(runner, THREAD)
     return [
         Row(run_id, reader.events, stored.get(run_id, []), f"{reader.name} {len(reader.events)}")
         for run_id, reader in (("run-4", asking), ("run-5", approving))
@@ -64,7 +64,7 @@ class _Server:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.bookings: list[str] = []
-        """The bookings that its tool has made."""
+        """Bookings that the server's tool has made."""
 
     _child: asyncio.subprocess.Process
 

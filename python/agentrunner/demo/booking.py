@@ -1,4 +1,4 @@
-"""An agent that books a table once that is approved; its model is a script."""
+"""An agent that books a table once the user approves; its model is a script."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Concierge:
 
 
 class Booking(AgentRuntime):
-    """A runtime with the booking tool; `on_booking` is called with each booking."""
+    """A runtime with a booking tool, which calls `on_booking` with each booking."""
 
     description = "Finds a table and books it once that is approved (a runtime with a tool, under a harness)."
 

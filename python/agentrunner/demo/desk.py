@@ -14,7 +14,7 @@ from agentrunner.harness import Harness
 from agentrunner.runners import SqliteAgentRunner
 
 BOOKED = "booked"
-"""Stands in a line in place of the event's cursor, when the tool has run."""
+"""First field, in place of a cursor, of the line that reports a booking."""
 
 
 async def serve(path: str) -> None:

@@ -1,4 +1,4 @@
-"""What the tour prints: scenes, readers, promises, and the table at its end."""
+"""The tour's output: scenes, readers, promises, and the table at its end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Row:
         return [self.run_id, counts, f"{before:,}", f"{after:,}", f"{before / max(after, 1):.1f} x", self.seen]
 
 
-async def stored_runs(runner: SqliteAgentRunner, thread_id: str) -> dict[str, list[bytes]]:
+async def read_stored_runs(runner: SqliteAgentRunner, thread_id: str) -> dict[str, list[bytes]]:
     """Return the stored events of each run of a thread."""
     runs: dict[str, list[bytes]] = {}
     async for event in await runner.connect(thread_id):
@@ -73,7 +73,7 @@ async def stored_runs(runner: SqliteAgentRunner, thread_id: str) -> dict[str, li
 
 
 class Screen:
-    """The console, with whether every promise has held so far."""
+    """The console, and whether every promise has been kept so far."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -84,13 +84,13 @@ class Screen:
         """Print a line of explanation."""
         self._console.print(Text(text, style="dim"))
 
-    def scene(self, title: str) -> None:
+    def start_scene(self, title: str) -> None:
         """Print the title of the next scene."""
         self._scenes += 1
         self._console.print(Text(f"\n{self._scenes}. {title}", style="bold"))
 
-    def promise(self, text: str, is_kept: bool) -> None:
-        """Print a promise with whether it was kept."""
+    def check_promise(self, text: str, is_kept: bool) -> None:
+        """Print a promise, and whether it was kept."""
         self.has_kept_promises = self.has_kept_promises and is_kept
         mark = Text("   ✓ " if is_kept else "   ✗ ", style="bold green" if is_kept else "bold red")
         grid = Table.grid()
@@ -98,7 +98,7 @@ class Screen:
         self._console.print(grid)
 
     @contextmanager
-    def reading(self, *readers: Reader) -> Iterator[None]:
+    def show_readers(self, *readers: Reader) -> Iterator[None]:
         """Show readers while they read; without a terminal, only how far they got."""
 
         def rows() -> Table:
@@ -118,7 +118,7 @@ class Screen:
             yield
             self._console.print(rows())
 
-    def summary(self, rows: list[Row]) -> None:
+    def show_summary(self, rows: list[Row]) -> None:
         """Print each run's size before and after compaction."""
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
         table.add_column("run", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Assembly of tool calls from chat completion chunks, whatever form a provider sends."""
+"""Assembly of tool calls from chat completion chunks, in all forms that providers send."""
 
 from __future__ import annotations
 

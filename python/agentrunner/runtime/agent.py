@@ -174,9 +174,9 @@ class AgentRuntime:
         return self._turns.run(input, self._find_sessions(input.thread_id), TurnStarter.resume_run)
 
     async def check_answers(self, thread_id: str, entries: Sequence[ResumeEntry], store: Store) -> None:
-        """Check decisions on a session's open interrupts before they count.
+        """Check decisions on a session's open interrupts before they take effect.
 
-        The harness calls this. The decisions need not cover all open interrupts. Nothing is changed.
+        The harness calls this. The decisions need not cover all open interrupts. The check changes nothing.
 
         Args:
             thread_id: Id of the thread, which is the session's.
@@ -224,7 +224,7 @@ class AgentRuntime:
 
         Args:
             session_id: Id of the session; by default a new one.
-            messages: Messages to begin with, in AG-UI's wire form.
+            messages: Messages the session starts with, in AG-UI's wire form.
             metadata: Data of the application to store with the session.
             skills: Names of the active skills; by default all of the runtime's.
 

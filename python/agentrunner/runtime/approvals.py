@@ -1,4 +1,4 @@
-"""Approvals: which tool calls may run, and what an approver's decision says."""
+"""Approvals: the policy for tool calls, and the decisions of approvers."""
 
 from __future__ import annotations
 

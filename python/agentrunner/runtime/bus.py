@@ -1,4 +1,4 @@
-"""The event bus: it shows all sessions' events to any number of subscribers."""
+"""The event bus: any number of subscribers see the events of all sessions."""
 
 from __future__ import annotations
 

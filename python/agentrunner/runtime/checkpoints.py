@@ -58,7 +58,7 @@ class Checkpoint:
         return utc(self.created_at)
 
     def to_change(self) -> Change:
-        """Return the change that writes the checkpoint, unless there is one of this number."""
+        """Return the change that writes the checkpoint, unless its number is already taken."""
         return kinds.CHECKPOINT.change(self.key, self.session_id, asdict(self), 0)
 
 

@@ -32,10 +32,10 @@ class RuntimeConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of every model request, such as `temperature`."""
     take_history: bool = True
-    """Whether to take over messages a client sends that are not the user's and that the session does not have.
+    """Whether the session takes over new messages from the client that are not the user's.
 
-    These are answers of other agents in the thread, answers that broke off, and system messages. If false, the session
-    takes over only messages of users.
+    These are responses of other agents in the thread, responses that broke off, and system messages. If false, the
+    session takes over only user messages.
     """
     approval_expires: float | None = None
     """Seconds an interrupt can be approved; `None`: without limit."""

@@ -39,8 +39,8 @@ class ContextWindowManager:
     Tokenizer.from_file("tokenizer.json")`.
 
     Args:
-        max_tokens: Largest number of tokens in messages and tools together. Subtract from the model's window what its
-            response may take.
+        max_tokens: Largest number of tokens in messages and tools together: the model's window minus the tokens its
+            response may need.
         max_messages: Largest number of messages. At least one of the two limits is required.
         count: Returns the number of tokens in a text. The default needs no tokenizer and is on the high side.
         media_tokens: Tokens of a picture, or of another part that is not text.
@@ -73,10 +73,10 @@ class ContextWindowManager:
     def trim(self, messages: Sequence[dict[str, Any]], tools: Sequence[ToolSpec] = (), /) -> list[dict[str, Any]]:
         """Return the messages that fit, in their order, as a history that every model accepts.
 
-        The prompts (`system`, `developer`), the newest message of the user and the last message are always kept. The
-        newest other messages are kept without a gap, beginning with a message of the user. Tool calls are kept with
-        all their results or not at all: results without their call, calls without a result, and `activity` messages
-        are dropped even if there is room for them.
+        The prompts (`system`, `developer`), the newest user message and the last message are always kept. The newest
+        other messages are kept without a gap, starting with a user message. Tool calls are kept with all their results
+        or not at all: results without their call, calls without a result, and `activity` messages are dropped even if
+        there is room for them.
 
         Args:
             messages: The conversation in AG-UI's wire form; it is not changed.
@@ -109,14 +109,14 @@ class ContextWindowManager:
             kept.add(index)
         users = [index for index, unit in enumerate(units) if unit.role == "user"]
         if first_dropped is not None and users and users[-1] > first_dropped:
-            # Models expect a conversation to begin with a message of the user, so the messages between the gap and
-            # the next message of the user are dropped too.
+            # Models expect a conversation to start with a user message, so the messages between the gap and the next
+            # user message are dropped too.
             start = next(index for index in users if index > first_dropped)
             kept = {index for index in kept if index >= start or units[index].role in _PROMPT_ROLES}
         return [message for index in sorted(kept) for message in units[index].messages]
 
     def tokens(self, messages: Iterable[dict[str, Any]], tools: Iterable[ToolSpec] = (), /) -> int:
-        """Return the number of tokens that messages and tools are assumed to have.
+        """Return the number of tokens in messages and tools, as this manager counts them.
 
         Args:
             messages: Messages in AG-UI's wire form.
@@ -207,9 +207,9 @@ def _group_messages(messages: Sequence[dict[str, Any]]) -> list[_Unit]:
 def _join_results(
     message: dict[str, Any], results: dict[str, dict[str, Any]], seen: set[str]
 ) -> list[dict[str, Any]] | None:
-    """Return an assistant message with its calls' results, `None` if nothing of it is left.
+    """Return an assistant message and its calls' results, `None` if nothing of it is left.
 
-    Calls without a result are removed from it.
+    Calls without a result are removed from the message.
     """
     calls = message.get("toolCalls") or []
     kept = []

@@ -55,7 +55,7 @@ def find_calls_without_result(session: Session) -> list[str]:
 def find_client_results(
     session: Session, calls: Iterable[ToolCall], messages: Iterable[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Return the messages that are results the client may send now, by call id.
+    """Return the tool results among the messages that the client owes, by call id.
 
     `calls` are those of the last model response.
     """

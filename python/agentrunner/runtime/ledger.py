@@ -1,4 +1,4 @@
-"""The ledger of tool calls: each call is written down before it runs.
+"""The ledger of tool calls: each call is recorded before it runs.
 
 After a crash, the ledger shows which calls may have run, so that none runs twice by mistake.
 """
@@ -87,7 +87,7 @@ class Ledger:
         return entries
 
     async def start(self, calls: Sequence[ToolCall], earlier: dict[str, LedgerEntry]) -> list[LedgerEntry]:
-        """Write in one step that these calls start, and return their entries.
+        """Record in one step that these calls start, and return their entries.
 
         `earlier` has the entries of calls that start again. Raises `RecordConflict` if another process has started one.
         """

@@ -93,7 +93,7 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
-    """Tokens of the response, those of its reasoning included."""
+    """Tokens of the response, including its reasoning."""
     cached_tokens: int = 0
     """Input tokens that the provider read from its cache."""
     reasoning_tokens: int = 0
@@ -103,7 +103,7 @@ class Usage:
 class Finish:
     """The end of a complete response: yielded once, as the last event.
 
-    A stream that ends without it, or raises, was only a part of a response.
+    If a stream ends without it, or raises, the response is incomplete.
     """
 
     reason: FinishReason

@@ -143,7 +143,7 @@ class OpenAIClient:
                 # The traceback shows only the cause: the text of the package's own error may contain the key.
                 raise translate_error(error, self.model) from error.__cause__
         except (ValueError, TypeError, AttributeError) as error:
-            # The package passes on what it cannot read: text that is not JSON or UTF-8, or undocumented types.
+            # The package does not wrap its own parsing errors: text that is not JSON or UTF-8, or undocumented types.
             raise LlmResponseInvalid(
                 f"the provider of the model '{self.model}' sent a response that is not chat completions"
             ) from error
@@ -185,7 +185,7 @@ class _StreamedResponse:
             if getattr(choice, "index", None):
                 continue
             delta = getattr(choice, "delta", None)
-            # Providers use one of two names. Those that send both put the same text in them, so one is enough.
+            # Providers use one of two names. Those that use both send the same text twice, so one is enough.
             reasoning = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
             if isinstance(reasoning, str) and reasoning:
                 events.append(ReasoningDelta(reasoning))

@@ -51,7 +51,7 @@ class ContextManager(Protocol):
 
 
 def render_message(message: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a session's message as the model receives it, `None` if it does not."""
+    """Return a session's message as the model receives it, `None` to leave it out."""
     if message.get("role") == "activity":
         return None
     metadata = message.get("metadata") or {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def start_events(input: RunAgentInput, start: TurnStart) -> Iterator[dict[str, Any]]:
-    """Iterate over the events before a turn's own."""
+    """Iterate over the events that come before a turn's own."""
     event = {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
     if input.parent_run_id is not None:
         event["parentRunId"] = input.parent_run_id
@@ -29,7 +29,7 @@ def start_events(input: RunAgentInput, start: TurnStart) -> Iterator[dict[str, A
 
 
 def end_events(input: RunAgentInput, session: Session, requests: Sequence[Usage]) -> Iterator[dict[str, Any]]:
-    """Iterate over the events after a turn's own: its outcome and its token usage."""
+    """Iterate over the events that come after a turn's own: its outcome and token usage."""
     usage = sum_usage(requests)
     cost = {"usage": usage} if usage else {}
     finished: dict[str, Any] = {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id, **cost}

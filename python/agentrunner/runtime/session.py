@@ -1,4 +1,4 @@
-"""Sessions: what a runtime remembers of a conversation, as records in the store."""
+"""Sessions: the conversations of a runtime, stored as records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agentrunner.stores import Change, Claim, Record, Store
 
 PAGE_MESSAGES = 1000
-"""Messages that are read from the store at a time."""
+"""Messages read from the store at a time."""
 
 
 def extend_digest(digest: str, value: bytes) -> str:

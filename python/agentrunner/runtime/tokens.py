@@ -9,7 +9,7 @@ _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate how many tokens a text has, seldom too low, whatever the model.
+    """Estimate the number of tokens in a text for any model, rarely too low.
 
     For most texts the estimate is 1.3 to 2 times the true number. It was compared with OpenAI's two vocabularies (see
     `tests/unit/runtime/test_tokens.py`) for prose, code, JSON, base64, ids and scripts of every kind. It is too low for
@@ -27,7 +27,7 @@ def estimate_tokens(text: str) -> int:
     pieces = len(_PIECE.findall(text))
     if text.isascii():
         return pieces
-    # A character of n bytes takes up to n - 1 tokens: most characters have one token of their own and share the token
-    # of their first byte.
+    # A character of n bytes takes up to n - 1 tokens: most characters have one token of their own, and share the token
+    # of their first byte with others.
     non_ascii = _ASCII.sub("", text)
     return pieces + len(non_ascii.encode("utf-8", "surrogatepass")) - len(non_ascii)

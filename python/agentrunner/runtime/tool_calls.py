@@ -64,7 +64,7 @@ CheckedCall: TypeAlias = ResolvedCall | PendingCall
 
 
 class CallPolicy:
-    """Decides for each call of a response whether it runs, before any of them does."""
+    """Decides which calls of a response may run, before any of them runs."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class CallPolicy:
         """Calls that wait for a client's decision."""
 
     async def check(self, call: ToolCall, entry: LedgerEntry | None) -> CheckedCall | None:
-        """Return whether a call runs and with what, `None` if it waits for a client's decision.
+        """Return a call ready to run, or its result; `None` if it waits for a client's decision.
 
         `entry` is the call's ledger entry if a process started it before. Raises what the policy and the approval
         handler raise.
@@ -120,7 +120,7 @@ class CallPolicy:
         return PendingCall(call, tool, arguments)
 
     async def _ask_for_decision(self, call: ToolCall, key: str) -> Decision | None:
-        """Return the handler's decision, or note that the call waits for a client's."""
+        """Return the handler's decision; without one, add the call to those that wait."""
         arguments = orjson.loads(call.arguments or "{}")
         request = ApprovalRequest(make_interrupt_id(call.id), self._session.id, call, arguments, key)
         decision = await ask_handler(self._handler, request)
@@ -158,7 +158,7 @@ class CallRunner:
         self._middlewares = middlewares
         self._recovery = recovery
         self.failure: str | None = None
-        """What the first failed call reports, `None` if no call has failed."""
+        """Error of the first call that failed; `None` if no call has failed."""
         self.is_stopped = False
         """Whether the failure ends the turn."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 Policy: TypeAlias = Literal["allow", "ask", "deny"]
-"""What happens with a call: it runs, it runs after an approval, or it does not run."""
+"""Policy for a call: it runs, it runs once it is approved, or it does not run."""
 
 
 class InvalidArguments(ValueError):
@@ -32,7 +32,7 @@ class ToolCall:
     """A tool call of the model."""
 
     id: str
-    """An id that no other call of the session has."""
+    """Id of the call, unique in its session."""
     name: str
     arguments: str
     """JSON text as the model wrote it, or as middleware changed it."""
@@ -98,7 +98,7 @@ class Tool:
         function: The function to call. Every parameter must be usable as a keyword argument.
         name: Name for the model; by default the function's.
         description: Description for the model; by default the function's docstring.
-        policy: What happens with a call that the runtime's `tool_policy` has no rule for.
+        policy: Policy for calls that the runtime's `tool_policy` has no rule for.
         concurrent: Whether calls may run at the same time as calls of other concurrent tools.
         idempotent: Whether a call whose outcome is unknown after a crash may run again, under the same
             idempotency key. If false, the model is told that the outcome is unknown.
@@ -220,7 +220,7 @@ class Tool:
         try:
             return self.function(**arguments)
         except StopIteration as error:
-            # A future refuses StopIteration, so the caller would wait for ever.
+            # A future refuses StopIteration, so the caller would wait forever.
             raise RuntimeError(f"StopIteration {error}".strip()) from error
 
 

@@ -49,13 +49,13 @@ class TurnResources:
 
 
 class _TurnFailed(Exception):
-    """Ends a turn with the outcome `Failed`; its text is for people."""
+    """Ends a turn with the outcome `Failed`; its text is shown to people."""
 
 
 class Turn:
     """A user's turn.
 
-    Each of its states is a checkpoint, so it continues after a crash as it does without one.
+    Each of its states is a checkpoint, so after a crash it continues as if nothing had happened.
     """
 
     def __init__(

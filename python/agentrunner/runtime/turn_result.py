@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """The session after a user's turn, how the turn ended, and what it cost."""
+    """The session after a user's turn, the turn's outcome, and its token usage."""
 
     session: Session
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""The path of every turn: start it, run it to its outcome, and publish its events."""
+"""The execution of turns: start one, run it to its outcome, and publish its events."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class TurnStarter:
         return TurnStart(session, checkpoint, count is not None or len(results) > len(client_results))
 
     async def _take_new_messages(self, session: Session, stored_session: Session | None) -> list[dict[str, Any]]:
-        """Return the messages the session takes over, as middleware leaves them."""
+        """Return the messages the session takes over, after middleware has changed them."""
         take_history = self._resources.config.take_history
         messages = select_new_messages(session, self._messages, take_history=take_history)
         context = TurnContext(session.id, self._input.run_id, 0, stored_session)
@@ -151,7 +151,7 @@ class TurnStarter:
             if message["role"] == "user":
                 for middleware in self._resources.middlewares:
                     changed = await middleware.on_user_message(context, message)
-                    # The id stays: by it the session recognises the message that the client sends again with each run.
+                    # Keep the id: the client sends the message again with each run, and the session knows it by its id.
                     message = {**changed, "id": message["id"]} if changed is not None else message
                 messages[number] = message
         return messages
@@ -162,7 +162,7 @@ class TurnStarter:
         return await is_every_interrupt_closed(self._sessions.store, self._input.thread_id, ids)
 
     def _must_check_expiry(self) -> bool:
-        """Return whether to refuse late decisions; a harness has checked its run's already."""
+        """Return whether to refuse late decisions, which a harness has already done."""
         try:
             run = current_run()
         except LookupError:

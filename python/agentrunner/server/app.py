@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class AgentApp(Starlette):
-    """The ASGI app that `create_app` returns, to serve by itself or to mount into another.
+    """The ASGI app that `create_app` returns; serve it alone or mount it in another app.
 
     Example:
         agents = create_app(runner, {"default": agent})
@@ -49,13 +49,13 @@ class AgentApp(Starlette):
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
-        """Open the runner and the harness, and close them in order at the end.
+        """Open the runner and the harness at startup, and close both at shutdown.
 
-        An app that others mount has no lifespan of its own: pass this method to the outer app, as in
+        Starlette does not run the lifespan of a mounted app: pass this method to the outer app, as in
         `FastAPI(lifespan=agents.lifespan)`.
 
         Args:
-            app: The outer app, which is not used.
+            app: The outer app; not used.
 
         """
         await self.context.runner.open()
@@ -83,18 +83,18 @@ def create_app(
 ) -> AgentApp:
     """Create the ASGI app with the routes of CopilotKit's runtime and of AG-UI.
 
-    Its lifespan opens the runner and closes it at the end; a harness is started with it, which recovers the runs of
-    processes that died, and closed with it. Pass `app.lifespan` to the outer app if you mount it.
+    Its lifespan opens the runner at startup and closes it at shutdown. A harness is opened and closed with the runner,
+    and recovers the runs of processes that died. If you mount the app, pass its `lifespan` to the outer app.
 
     Args:
         runner: Runner that drives and stores the runs.
-        agents: Agents by the id that clients use; the stock clients ask for `default`. Or a `Harness` over the same
-            runner, for its agents: then clients are shown what waits for approval, and decide it.
-        base_path: Path in front of the routes; with `None` any path may be in front of them.
+        agents: Agents by the id that clients use; stock clients use `default`. With a `Harness` over the same runner,
+            the app serves the harness's agents, and clients see its open approvals and can decide them.
+        base_path: Path prefix of every route; with `None` any prefix is accepted.
         mode: `multi-route` for one path per route, `single-route` for one endpoint that takes envelopes, or `both`.
-        authenticate: Function that returns the `Principal` of a request, whose scope decides which threads it sees.
-            Without it every caller sees all threads.
-        cors: Origins whose pages may use the server; `True` for all, as the original allows.
+        authenticate: Function that returns the `Principal` of a request. The principal's scope decides which threads
+            the request sees. Without this function every caller sees all threads.
+        cors: Origins whose pages may use the server; `True` allows all, as CopilotKit's runtime does.
         limits: Limits of requests and streams.
         forward_headers: Request headers that agents see.
         transcriber: Service that turns speech into text, for `/transcribe`.
@@ -105,7 +105,7 @@ def create_app(
         A Starlette app, with `lifespan` for an app that mounts it.
 
     Raises:
-        ValueError: An agent's id, an agent or an option is invalid, or the harness is over another runner.
+        ValueError: An agent's id, an agent or an option is invalid, or the harness has another runner.
 
     Example:
         runner = AgentRunner.from_url("sqlite:///threads.db")
@@ -134,23 +134,23 @@ def create_app(
 
 
 def _find_harness(runner: AgentRunner, agents: object) -> Harness | None:
-    """Return the harness if `agents` is one. Raises `ValueError` if it is over another runner."""
+    """Return the harness if `agents` is one. Raises `ValueError` if it has another runner."""
     if isinstance(agents, Mapping):
         return None
-    # Apps without a harness must not wait for this import.
+    # Import it here: apps without a harness start faster if they never load it.
     from agentrunner.harness import Harness
 
     if not isinstance(agents, Harness):
         return None
     if agents.runner is not runner:
-        raise ValueError("the harness is over another runner than the app; pass `harness.runner`")
+        raise ValueError("the app and the harness have different runners; pass `harness.runner` to create_app")
     return agents
 
 
 def _check_agents(agents: object) -> Mapping[str, Agent]:
-    """Return agents by their ids. Raises `ValueError` if these are none."""
+    """Return the agents by id. Raises `ValueError` if one is invalid or there are none."""
     if not isinstance(agents, Mapping) or not agents or not all(isinstance(name, str) and name for name in agents):
-        raise ValueError("agents must be a mapping of non-empty ids to agents, at least one, or a harness")
+        raise ValueError("agents must be a mapping of at least one non-empty id to an agent, or a Harness")
     invalid = [name for name, agent in agents.items() if not callable(getattr(agent, "run", agent))]
     if invalid:
         raise ValueError(f"agent {invalid[0]!r} must be a function or an object with `run`, not {agents[invalid[0]]!r}")
@@ -158,7 +158,7 @@ def _check_agents(agents: object) -> Mapping[str, Agent]:
 
 
 def _check_options(base_path: str | None, mode: str, authenticate: object) -> None:
-    """Raise `ValueError` for an option that the types rule out."""
+    """Raise `ValueError` if an option has a value that its type does not allow."""
     if mode not in ("multi-route", "single-route", "both"):
         raise ValueError(f"mode must be 'multi-route', 'single-route' or 'both', not {mode!r}")
     if authenticate is not None and not callable(authenticate):

@@ -42,7 +42,7 @@ class Principal:
 Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal | None] | None]
 """Function that returns the principal of a request, or `None` to answer 401.
 
-It may be a coroutine function, and may raise `starlette.HTTPException`.
+It may be a coroutine function, and may raise `starlette.exceptions.HTTPException`.
 """
 
 
@@ -59,6 +59,6 @@ async def authenticate_request(request: Request, authenticate: Authenticate | No
     if principal is None:
         raise ApiError(401, {"error": "Unauthorized"}, {"WWW-Authenticate": "Bearer"})
     if not isinstance(principal, Principal):
-        # An application's own user object has no scope: the request would see the threads of all users.
+        # An application's own user object has no scope, so the request would see the threads of all users.
         raise TypeError(f"authenticate must return a Principal or None, not {type(principal).__name__}")
     return principal

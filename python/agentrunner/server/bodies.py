@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Read the body of a request. Raises `ApiError` for one that breaks the limits."""
+    """Read a request's body. Raises `ApiError` if it is compressed or exceeds a limit."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() not in ("", "identity"):
         # A few compressed bytes can expand to gigabytes, and the size is known only after expanding them.

@@ -1,4 +1,4 @@
-"""What all handlers of an app share: its runner, its agents and its options."""
+"""The context that all handlers of an app share: its runner, agents and options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AppContext:
-    """The runner, the agents and the options of an app, as `create_app` checked them."""
+    """The runner, the agents and the options of an app; `create_app` has checked them."""
 
     runner: AgentRunner
     harness: Harness | None

@@ -1,6 +1,6 @@
 """Cross-origin requests: CORS, and a guard against the pages of other sites.
 
-The rules are the original's (docs/spec/http.md §4.10).
+The CORS rules are those of CopilotKit's runtime (docs/spec/http.md §4.10).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Cors:
     max_age: int | None = None
 
     def resolve_origin(self, origin: str | None) -> str | None:
-        """Return the `Access-Control-Allow-Origin` for an origin; `None`: send no such header."""
+        """Return the `Access-Control-Allow-Origin` for an origin; `None` if there is none."""
         allowed = self._find_allowed(origin)
         # Browsers refuse the wildcard together with credentials.
         return origin if self.credentials and allowed == "*" else allowed or None
@@ -60,7 +60,7 @@ class Cors:
         return origin if origin in self.origin else None
 
     def add_headers(self, headers: MutableHeaders, origin: str | None) -> None:
-        """Add the CORS headers of a response to a request of an origin."""
+        """Add the CORS headers to the response to a request from this origin."""
         allowed = self.resolve_origin(origin)
         if allowed is None:
             return
@@ -73,7 +73,7 @@ class Cors:
             headers.add_vary_header("Origin")
 
     def answer_preflight(self, origin: str | None) -> Response:
-        """Return the response to an `OPTIONS` request of an origin."""
+        """Return the response to an `OPTIONS` request from this origin."""
         response = Response(status_code=204)
         self.add_headers(response.headers, origin)
         response.headers["Access-Control-Allow-Methods"] = ", ".join(self.allow_methods)
@@ -85,9 +85,9 @@ class Cors:
 
 
 def refuse_cross_site(request: Request, cors: Cors | None) -> None:
-    """Refuse a changing request from the page of another site. Raises `ApiError` (403).
+    """Raise `ApiError` (403) if a page of another site sends a request that changes something.
 
-    Browsers send some of these without the preflight that CORS would have stopped.
+    Browsers send some of these requests without a preflight, so CORS alone does not stop them.
     """
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return

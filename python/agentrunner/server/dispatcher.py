@@ -1,4 +1,4 @@
-"""From a request to its response: routing, errors, CORS, metrics and the access log."""
+"""The dispatch of requests: routing, errors, CORS, metrics and the access log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ access_logger = logging.getLogger("agentrunner.access")
 UNMATCHED = "unmatched"
 """Route name, in metrics and logs, of a request that was refused early."""
 CLIENT_CLOSED_REQUEST = 499
-"""Status, in metrics and logs, of a request that its client did not finish, as in nginx."""
+"""Status, in metrics and logs, of a request that its client broke off, as in nginx."""
 
 
 class Dispatcher:
@@ -44,7 +44,7 @@ class Dispatcher:
         origin = http.headers.get("origin")
         status, started = 500, time.perf_counter()
         route_name = UNMATCHED
-        # Quoted: a path may contain line breaks, which would forge lines of the log.
+        # Quote the path: it may contain line breaks, which would forge log lines.
         path = quote(scope["path"])
 
         async def send_with_cors(message: Message) -> None:

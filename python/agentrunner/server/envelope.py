@@ -1,4 +1,4 @@
-"""Single-route requests: every route through one `POST` of `{method, params, body}`.
+"""Single-route requests: envelopes `{method, params, body}` that one `POST` route takes.
 
 The rules are in docs/spec/http.md §4.3.
 """
@@ -17,7 +17,7 @@ from agentrunner.server.responses import InvalidEnvelope, UnknownPath, WrongMeth
 if TYPE_CHECKING:
     from agentrunner.server.routing import ApiRoute, RouteTable
 
-MISPLACED = (
+MISPLACED_ENVELOPE = (
     'Received a single-route request envelope ({ method: "..." }) but this runtime is mounted in multi-route mode, so '
     "the request matched no route. Either drop useSingleEndpoint from the frontend provider so it negotiates the "
     'transport, or mount the runtime with mode: "single-route" to serve this envelope.'
@@ -96,5 +96,5 @@ def _encode_body(inner_body: Any) -> bytes:
     try:
         return inner_body.encode() if isinstance(inner_body, str) else orjson.dumps(inner_body)
     except TypeError:
-        # orjson refuses to write what is nested deeper than any limit of the server.
+        # orjson refuses values that are nested far deeper than the runner accepts.
         raise InvalidEnvelope(400, "The body is nested too deep") from None

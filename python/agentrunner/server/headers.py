@@ -1,4 +1,4 @@
-"""The headers of a request that agents get to see (docs/spec/http.md §4.4)."""
+"""The request headers that agents see (docs/spec/http.md §4.4)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _DENIED_PREFIXES = ("x-amz-", "x-azure-", "x-fastly-", "x-vercel-", "x-middlewar
 class ForwardHeaders:
     """The choice of request headers that agents see: by default `authorization` and `x-*`.
 
-    Headers that proxies and platforms add are left out. Names match in any case; blank names are ignored.
+    Headers that proxies and platforms add are left out. Names are case-insensitive; blank names are ignored.
 
     Args:
-        use_default_denylist: Leave out the headers of proxies and platforms.
-        deny: Names to leave out as well, whatever the other options say.
-        deny_prefixes: Beginnings of names to leave out as well, whatever the other options say.
+        use_default_denylist: Leave out the headers that proxies and platforms add.
+        deny: Names to leave out too; it overrides all other options.
+        deny_prefixes: Prefixes of names to leave out too; it overrides all other options.
         allow: Forward these names and no others, even if the default denylist has them.
 
     Example:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.server")
 
 THREAD_ENDPOINTS = {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
-"""Abilities of the thread routes.
+"""Operations that the thread routes support.
 
-With `mutations` the stock thread list renames, archives and deletes threads.
+If `mutations` is true, the stock thread list offers to rename, archive and delete threads.
 """
 NO_THREAD_ENDPOINTS = dict.fromkeys(THREAD_ENDPOINTS, False)
 
@@ -34,7 +34,7 @@ async def get_info(context: AppContext, request: ApiRequest) -> Response:
         "agents": {name: await _describe_agent(name, agent) for name, agent in context.agents.items()},
         "audioFileTranscriptionEnabled": context.transcriber is not None,
         "mode": "sse",
-        # A client of the single route reaches the thread routes through `resource/request` only.
+        # A single-route client can reach the thread routes only through `resource/request`.
         "threadEndpoints": NO_THREAD_ENDPOINTS if request.is_enveloped else THREAD_ENDPOINTS,
     }
     if request.is_enveloped:
@@ -51,7 +51,7 @@ async def get_info(context: AppContext, request: ApiRequest) -> Response:
 
 
 async def get_inspector_metadata(context: AppContext, request: ApiRequest) -> Response:
-    """Answer CopilotKit's inspector, whose data only the paid service has."""
+    """Return nothing to CopilotKit's inspector: only the paid service has its data."""
     return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
 
@@ -74,7 +74,7 @@ async def _describe_agent(name: str, agent: Agent) -> dict[str, Any]:
                 to_dict = getattr(capabilities, "model_dump", None)
                 if to_dict is not None:
                     capabilities = to_dict(mode="json", by_alias=True, exclude_none=True)
-                # Fail here if it is not JSON: in the response it would fail for all agents.
+                # Fail here if this is not JSON: later it would break the response for all agents.
                 dump(capabilities)
                 content["capabilities"] = capabilities
         except Exception:

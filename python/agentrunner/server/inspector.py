@@ -1,6 +1,6 @@
 """The inspector: one page that shows an app's threads, runs and events.
 
-Its parts are files in `inspector/`; this module joins them, so that the browser needs a single request.
+Its styles and scripts are files in `inspector/`. This module joins them, so that the browser needs one request.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STYLES = (
     "dialogs.css",
     "narrow.css",
 )
-"""Style sheets in their order on the page: later rules win."""
+"""Style sheets in their order on the page; later rules win."""
 
 SCRIPTS = (
     "dom.js",
@@ -58,13 +58,13 @@ SCRIPTS = (
 )
 """Scripts in their order on the page.
 
-They share one scope; what runs while the page loads comes after what it uses.
+They share one scope, so a script that runs while the page loads comes after the scripts it uses.
 """
 
 
 @cache
 def load_page() -> str:
-    """Return the page, joined from its parts."""
+    """Return the page, with its styles and scripts inlined."""
     folder = files("agentrunner.server").joinpath("inspector")
     page = folder.joinpath("page.html").read_text("utf-8")
     styles = _join(folder.joinpath("styles"), STYLES)
@@ -73,7 +73,7 @@ def load_page() -> str:
 
 
 async def get_inspector(_: Request) -> Response:
-    """Return the page. It uses the public routes, with the browser's credentials for them."""
+    """Return the page, which calls the public routes with the browser's own credentials."""
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
     return HTMLResponse(load_page(), headers=headers)
 

@@ -1,4 +1,4 @@
-"""Answers to interrupts that the stock client sends under the id of the run that asked.
+"""Answers to interrupts, which the stock client sends under the interrupted run's id.
 
 That id is taken, so the run that continues after the answer gets an id of its own.
 """
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 SEPARATOR = "~"
 CONTINUATION = "answer"
-"""Last part of a continuing run's id. It never varies, so a store accepts only one answer."""
+"""Suffix of a continuing run's id. It never varies, so a store accepts only one answer."""
 
 
 async def start_run(runner: AgentRunner, agent: Agent, input: RunAgentInput, **options: Any) -> EventStream:
-    """Start a run; an answer sent under the id of the thread's last run gets an id of its own."""
+    """Start a run; give an answer under the id of the thread's last run an id of its own."""
     try:
         return await runner.run(agent, input, **options)
     except RunAlreadyExists:
-        # A second answer is refused: by then the continuing run is the last.
+        # A second answer is refused: the thread's last run is then the continuing one.
         if not (_has_answers(input) and await _find_last_run(runner, input.thread_id) == input.run_id):
             raise
     run_id = f"{input.run_id}{SEPARATOR}{CONTINUATION}"
@@ -40,14 +40,14 @@ async def stop_run(runner: AgentRunner, thread_id: str, run_id: str | None) -> b
     if run_id is None:
         return False
     store = await runner.open()
-    continuing = [
+    continuing_ids = [
         claim.run_id for claim, _ in await store.live(thread_id) if claim.run_id.startswith(run_id + SEPARATOR)
     ]
-    return bool(continuing) and await runner.stop(thread_id, continuing[0])
+    return bool(continuing_ids) and await runner.stop(thread_id, continuing_ids[0])
 
 
 def _has_answers(input: RunAgentInput) -> bool:
-    """Return whether the input answers interrupts, in AG-UI's way or `ag-ui-langgraph`'s."""
+    """Return whether the input answers interrupts, in AG-UI's form or `ag-ui-langgraph`'s."""
     if input.resume:
         return True
     command = input.forwarded_props.get("command") if isinstance(input.forwarded_props, dict) else None
@@ -55,7 +55,7 @@ def _has_answers(input: RunAgentInput) -> bool:
 
 
 async def _find_last_run(runner: AgentRunner, thread_id: str) -> str | None:
-    """Return the id of the thread's last run; `None` if that run failed and so asks nothing."""
+    """Return the id of the thread's last run; `None` if it failed, so it cannot be answered."""
     events = await runner.threads.events(thread_id)
     last = events[-1].to_dict() if events else {}
     return last.get("runId") if last.get("type") == "RUN_FINISHED" else None

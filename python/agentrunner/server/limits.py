@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 MIB = 1 << 20
 MAX_KEEP_ALIVE_SECONDS = (2**31 - 1) / 1000
-"""Seconds that the original allows at most: the longest time a JavaScript timer can wait."""
+"""Largest interval in seconds that CopilotKit's runtime allows, which is a JavaScript timer's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +14,12 @@ class Limits:
     """Limits of the server. The runner limits nesting (128 levels) and the length of ids.
 
     Args:
-        body_bytes: Bytes of a request's body, which carries all messages of a chat; a larger one gets 413.
+        body_bytes: Largest request body in bytes; it carries all messages of a chat. A larger body gets 413.
         body_seconds: Seconds a body may take to arrive; a slower one gets 408.
         keep_alive_seconds: Seconds of silence after which a stream sends a comment, so that proxies keep it open;
             0: never.
-        stalled_seconds: Seconds after which a client that reads nothing is disconnected; it may resume the stream.
+        stalled_seconds: Seconds after which the server disconnects a client that reads nothing. The client may resume
+            the stream.
 
     Raises:
         ValueError: A limit is not positive, or `keep_alive_seconds` is out of range.

@@ -1,4 +1,4 @@
-"""What a request asks for and who sent it, read from its path or from an envelope."""
+"""The reading of requests: route, ids, body and user, from a path or from an envelope."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from agentrunner.server.auth import authenticate_request
 from agentrunner.server.bodies import is_json, load_json, read_body
 from agentrunner.server.cors import refuse_cross_site
-from agentrunner.server.envelope import MISPLACED, read_envelope
+from agentrunner.server.envelope import MISPLACED_ENVELOPE, read_envelope
 from agentrunner.server.responses import ApiError, UnknownPath, WrongMethod
 from agentrunner.server.routing import decode_segment, split_path, strip_base_path
 
@@ -52,12 +52,12 @@ class ApiRequest:
 
     @property
     def scope_filter(self) -> dict[str, Any]:
-        """Keyword argument that limits a verb over many threads to the caller's own."""
+        """Keyword argument that limits an operation on many threads to the caller's."""
         return {"scope": self.principal.scope} if self.principal is not None else {}
 
 
 async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
-    """Read what a request asks for and who sent it. Raises `ApiError`."""
+    """Find a request's route and user, and read its body. Raises `ApiError`."""
     path = strip_base_path(_read_raw_path(http), context.base_path)
     if path is None:
         raise UnknownPath
@@ -67,7 +67,7 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
         raise WrongMethod(match.methods)
     if match is None and http.method != "POST":
         raise WrongMethod(("POST",)) if context.mode == "single-route" else UnknownPath()
-    # Before the body is read: a refused caller must not make the server read megabytes.
+    # Check the caller before reading the body: a refused caller must not make the server read megabytes.
     refuse_cross_site(http, context.cors)
     principal = await authenticate_request(http, context.authenticate)
     headers = context.forward_headers.select(http.headers)
@@ -91,9 +91,9 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
 
 
 def _find_plain_agent(context: AppContext, path: str, content_type: str, body: bytes) -> str | None:
-    """Return the agent for a plain AG-UI request; `None` if the request is none.
+    """Return the agent's id for a plain AG-UI request; `None` for any other request.
 
-    That is a `RunAgentInput` posted to the base path, or to the agent's id below it.
+    A plain request is a `RunAgentInput` posted to the base path, or to the agent's id below it.
     """
     if context.mode == "single-route":
         return None
@@ -113,7 +113,7 @@ def _explain_unknown_path(context: AppContext, content_type: str, body: bytes) -
     content = load_json(body) if is_json(content_type) else None
     if isinstance(content, dict) and content.get("method") in context.routes.envelope_methods:
         code = "single_route_envelope_against_multi_route_runtime"
-        return ApiError(404, {"error": "Not found", "code": code, "message": MISPLACED})
+        return ApiError(404, {"error": "Not found", "code": code, "message": MISPLACED_ENVELOPE})
     return UnknownPath()
 
 

@@ -44,7 +44,7 @@ class UnknownPath(ApiError):
 
 
 class UnknownThread(ApiError):
-    """404: the thread does not exist or belongs to another user, which must look the same."""
+    """404: the thread does not exist, or it is another user's; both must look the same."""
 
     def __init__(self) -> None:
         super().__init__(404, {"error": "Thread not found"})
@@ -59,7 +59,7 @@ class BusyThread(ApiError):
 
 
 class ServerShuttingDown(ApiError):
-    """503: the process takes no new runs; another process, or its successor, does."""
+    """503: this process starts no more runs; the client may retry with another process."""
 
     def __init__(self) -> None:
         super().__init__(503, {"error": "Shutting down"}, {"Retry-After": "1"})

@@ -1,8 +1,8 @@
 """The route table: one row for each path and method of CopilotKit's runtime.
 
 The paths are those of docs/spec/http.md §4.2. To add a route, write its handler and add a row. Dispatch, the API's
-description and the tests read the rows; metrics and logs use the name of a request's row. Where two paths match a
-request, the one that comes first wins.
+description and the tests read the rows; metrics and logs use the name of a request's row. If two paths match a
+request, the first one wins.
 """
 
 from __future__ import annotations

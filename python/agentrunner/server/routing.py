@@ -1,4 +1,4 @@
-"""Route rows, and how the path of a request finds its rows (docs/spec/http.md §4.2)."""
+"""The rows of the route table, and the matching of paths (docs/spec/http.md §4.2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Handler: TypeAlias = Callable[..., Awaitable[Response]]
 
 @dataclass(frozen=True, kw_only=True)
 class ApiRoute:
-    """One row of the route table: a path, a method and what answers them."""
+    """One row of the route table: a path, an HTTP method and their handler."""
 
     name: str
     """Name of the path in envelopes, metrics and logs; the rows of one path share it."""
@@ -37,11 +37,11 @@ class ApiRoute:
 
     def __post_init__(self) -> None:
         if not callable(self.handler):
-            raise TypeError(f"the route {self.method} {self.path} has no handler, but {self.handler!r}")
+            raise TypeError(f"the handler of {self.method} {self.path} must be callable, not {self.handler!r}")
 
     @property
     def is_thread_route(self) -> bool:
-        """Whether an envelope reaches it by `resource/request`, not by its name."""
+        """Whether envelopes reach the route through `resource/request`, not by its name."""
         return self.name.startswith("threads/")
 
 
@@ -72,7 +72,7 @@ class RouteMatch:
 
 
 class RouteTable:
-    """The routes of the server; where several paths match, the one that comes first wins."""
+    """The routes of the server; if several paths match a request, the first one wins."""
 
     def __init__(self, rows: Iterable[ApiRoute]) -> None:
         self.rows = tuple(rows)
@@ -116,7 +116,7 @@ def split_path(path: str) -> list[str]:
 
 
 def strip_base_path(path: str, base_path: str | None) -> str | None:
-    """Return the part of a path after the base path; `None` if the path is outside of it."""
+    """Return the part of a path after the base path; `None` if the path is outside it."""
     base = (base_path or "").rstrip("/")
     if not path.startswith(base) or path[len(base) : len(base) + 1] not in ("", "/"):
         return None

@@ -1,4 +1,4 @@
-"""Run, connect, stop and suggest (docs/spec/http.md §4.4 to 4.6)."""
+"""The handlers of run, connect, stop and suggest (docs/spec/http.md §4.4 to 4.6)."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
     known_messages = content["messages"] if cursor is None else None
     if known_messages:
         with _translate_errors("Failed to connect"):
-            # The messages are sent back in a snapshot, so they must be such as a run would accept.
+            # The messages are sent back in a snapshot, so check them like a run's input.
             _core.check_input(request.body, len(request.body))
     if request.principal is not None and not await context.can_see(request.principal, thread_id):
         if cursor is not None:
             raise UnknownThread
-        # Clients connect to a thread before its first run, so a missing thread is an empty stream. The thread of
-        # another user must look the same.
+        # Clients connect to a thread before its first run, so a missing thread is an empty stream. Another user's
+        # thread must look the same.
         return EventStreamResponse(stream_nothing(), context.limits)
     with _translate_errors("Failed to connect"):
         try:
@@ -179,13 +179,13 @@ def _reject_input(message: str, path: tuple[str, ...]) -> ApiError:
 
 
 def _reject_issues(issues: list[dict[str, Any]]) -> ApiError:
-    # The original's clients expect the issues as a string.
+    # CopilotKit's clients expect the issues as a string.
     details = orjson.dumps(issues, option=orjson.OPT_INDENT_2).decode()
     return ApiError(400, {"error": "Invalid request body", "details": details})
 
 
 def _is_legacy_client(input: RunAgentInput) -> bool:
-    """Return whether the client is older than AG-UI 1.0: then it names no version.
+    """Return whether the client predates AG-UI 1.0, because it names no protocol version.
 
     Such a client drops everything after an event it cannot read.
     """
@@ -193,9 +193,9 @@ def _is_legacy_client(input: RunAgentInput) -> bool:
 
 
 def _read_stop_request(body: bytes) -> str | None:
-    """Return the id of the run to stop; `None` for whichever is live. Raises `ApiError` (400)."""
+    """Return the id of the run to stop; `None` for the live run. Raises `ApiError` (400)."""
     content = load_json_object(body)
-    # With a misspelt key the request must not stop another run of the thread.
+    # Refuse unknown keys: a request with a misspelt `runId` would stop another run of the thread.
     if content is None or content.keys() - {"runId"}:
         raise ApiError(400, {"error": "Invalid stop request"})
     run_id = content.get("runId")
@@ -206,7 +206,7 @@ def _read_stop_request(body: bytes) -> str | None:
 
 @contextlib.contextmanager
 def _translate_errors(failure: str) -> Iterator[None]:
-    """Raise an `ApiError` for what the runner raises; `failure` says what failed."""
+    """Raise the runner's errors as `ApiError`; `failure` names the operation that failed."""
     try:
         yield
     except InvalidInput as error:

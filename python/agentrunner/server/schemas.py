@@ -1,4 +1,4 @@
-"""The JSON schemas and OpenAPI parts that the route rows are described with."""
+"""JSON schemas and OpenAPI parts that describe the rows of the route table."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def describe_components() -> Schema:
 @cache
 def _load_run_input() -> tuple[Schema, Schema]:
     """Return the schema of the protocol's `RunAgentInput` model, and the schemas it refers to."""
-    # Building these models takes long, and most processes never describe their routes.
+    # Import and build these models only here: it is slow, and most processes never describe their routes.
     from ag_ui.core import RunAgentInput
 
     schema: Schema = RunAgentInput.model_json_schema(ref_template="#/components/schemas/{model}")
     components: dict[str, Any] = schema.pop("$defs")
     for name, component in components.items():
         if name.endswith(("Message", "Part", "Source")):
-            # The model has defaults for these, but only they tell the alternatives of a union apart.
+            # The model has defaults for these fields, but only they tell the alternatives of a union apart.
             discriminators = {"role", "type"} & component["properties"].keys()
             component["required"] = sorted({*component.get("required", ()), *discriminators})
         if name.endswith("Message"):

@@ -1,4 +1,4 @@
-"""A response of server-sent events: frames as they come, and a comment when it is quiet."""
+"""A response of server-sent events: frames as they arrive, and comments in between."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.server")
 
 CHUNK_BYTES = 64 * 1024
-"""Bytes passed to the ASGI server at once, which keeps them if the client does not read."""
+"""Most bytes passed to the ASGI server at once; it buffers them if the client stalls."""
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 ABORT_EXTENSION = "agentrunner.abort"
 """ASGI extension of `server.uvicorn_server`: a function that cuts the connection."""
@@ -31,22 +31,22 @@ UNSENT_BYTES_EXTENSION = "agentrunner.unsent_bytes"
 HEADERS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache"),
-    # Without it nginx buffers the events.
+    # Without this header nginx buffers the events.
     (b"x-accel-buffering", b"no"),
 ]
 
 
 async def stream_nothing() -> AsyncGenerator[Frames, None]:
-    """Yield no frames, for a stream that is empty."""
+    """Yield no frames, for an empty stream."""
     return
     yield Frames(b"")
 
 
 class EventStreamResponse(Response):
-    """A response that sends frames as they come, and drops a client that stops reading.
+    """A response that sends frames as they arrive, and drops a client that stops reading.
 
-    A client that leaves ends only the response, not the run. With `legacy` the frames are rewritten for clients older
-    than AG-UI 1.0.
+    When a client disconnects, only the response ends, not the run. With `legacy` the frames are rewritten for clients
+    older than AG-UI 1.0.
     """
 
     def __init__(self, pages: AsyncGenerator[Frames, None], limits: Limits, *, legacy: bool = False) -> None:
@@ -65,7 +65,7 @@ class EventStreamResponse(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
             await _StreamWriter(self._pages, self._limits, self._legacy, scope, receive, send).write()
         except AgentRunnerError as error:
-            # The response stays without its end: the client must see a broken connection, not the end of the run.
+            # Leave the response unfinished: the client must see a broken connection, not the end of the run.
             logger.warning("a stream is cut off: %s", error)
         finally:
             await self._pages.aclose()
@@ -89,7 +89,7 @@ class _StreamWriter:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        # One page at a time: a comment in the middle of a frame would break it.
+        # Held while a page is sent: a comment in the middle of a frame would break it.
         self._turn = asyncio.Lock()
         self._last_progress = self._loop.time()
         self._is_gone = False
@@ -97,7 +97,7 @@ class _StreamWriter:
     async def write(self) -> None:
         """Send until the frames end or the client is gone."""
         watcher = self._loop.create_task(self._watch_for_disconnect())
-        timer = self._loop.create_task(self._watch_the_time())
+        timer = self._loop.create_task(self._watch_progress())
         try:
             async for page in self._pages:
                 data = page.for_legacy_clients() if self._legacy else bytes(page)
@@ -113,7 +113,7 @@ class _StreamWriter:
             if not self._is_gone or self._task is None or self._task.uncancel():
                 raise
         except OSError:
-            # Newer ASGI servers report a client that is gone in this way.
+            # Newer ASGI servers raise this when the client is gone.
             self._is_gone = True
         finally:
             watcher.cancel()
@@ -130,7 +130,7 @@ class _StreamWriter:
         self._cancel_write()
 
     def _cancel_write(self) -> None:
-        # Only once: `write` takes back one cancellation, and a second would reach the ASGI server.
+        # Cancel only once: `write` absorbs one cancellation, and a second would reach the ASGI server.
         if not self._is_gone and self._task is not None:
             self._task.cancel()
         self._is_gone = True
@@ -142,8 +142,8 @@ class _StreamWriter:
             abort()
         self._cancel_write()
 
-    async def _watch_the_time(self) -> None:
-        """Send comments when the stream is quiet; drop the client when it reads nothing."""
+    async def _watch_progress(self) -> None:
+        """Send comments while the stream is silent; drop the client if it reads nothing."""
         keep_alive, stalled = self._limits.keep_alive_seconds, self._limits.stalled_seconds
         count_unsent = self._scope.get("extensions", {}).get(UNSENT_BYTES_EXTENSION, int)
         previous = 0
@@ -151,7 +151,7 @@ class _StreamWriter:
             is_writing = self._turn.locked()
             unsent = count_unsent()
             if is_writing and unsent < previous:
-                # The client reads what it is sent, however slowly.
+                # The client is reading, even if slowly.
                 self._last_progress = self._loop.time()
             previous = unsent
             due = stalled if is_writing else keep_alive or stalled
@@ -163,7 +163,7 @@ class _StreamWriter:
                 return
             elif keep_alive:
                 try:
-                    # A client that reads nothing blocks the comment, too.
+                    # A client that reads nothing blocks the comment too.
                     async with self._turn, asyncio.timeout(stalled):
                         await self._send_chunk(KEEP_ALIVE_COMMENT)
                 except TimeoutError:

@@ -1,4 +1,4 @@
-"""The wait until a run starts, which may take its thread's queue long."""
+"""The wait until a run starts, which can be long if other runs of its thread are queued."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ async def stream_when_started(
 ) -> AsyncGenerator[Frames, None]:
     """Return the frames of a run once it has started, so that an error can set the status.
 
-    If the start takes longer than the first keep-alive comment may, the response begins at once, and the rest of the
-    wait happens in its stream. If the client leaves during the wait, the start is cancelled.
+    If the run has not started when the first keep-alive comment is due, the response begins, and the rest of the wait
+    happens in its stream. If the client disconnects during the wait, the start is cancelled.
     """
-    started = asyncio.ensure_future(starting)
+    start_task = asyncio.ensure_future(starting)
     patience_seconds = limits.keep_alive_seconds or float("inf")
-    waited = 0.0
+    waited_seconds = 0.0
     try:
-        await asyncio.wait([started], timeout=DISCONNECT_POLL_SECONDS)
-        while not started.done() and waited < patience_seconds:
+        await asyncio.wait([start_task], timeout=DISCONNECT_POLL_SECONDS)
+        while not start_task.done() and waited_seconds < patience_seconds:
             if await http.is_disconnected():
-                started.cancel()
+                start_task.cancel()
                 return stream_nothing()
-            waited += DISCONNECT_POLL_SECONDS
-            await asyncio.wait([started], timeout=DISCONNECT_POLL_SECONDS)
+            waited_seconds += DISCONNECT_POLL_SECONDS
+            await asyncio.wait([start_task], timeout=DISCONNECT_POLL_SECONDS)
     except BaseException:
-        started.cancel()
+        start_task.cancel()
         raise
-    return started.result().pages() if started.done() else _stream_after_wait(started)
+    return start_task.result().pages() if start_task.done() else _stream_after_wait(start_task)
 
 
-async def _stream_after_wait(started: asyncio.Future[EventStream]) -> AsyncGenerator[Frames, None]:
+async def _stream_after_wait(start_task: asyncio.Future[EventStream]) -> AsyncGenerator[Frames, None]:
     try:
-        stream = await started
+        stream = await start_task
     except AgentRunnerError as error:
         # The status has been sent already, so the refusal can only be an event.
         event = {"type": "RUN_ERROR", "message": str(error), "code": "RUN_REFUSED"}
         yield Frames(b"data: %s\n\n" % orjson.dumps(event))
         return
     finally:
-        started.cancel()
+        start_task.cancel()
     async for page in stream.pages():
         yield page
         del page

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _AGENT_ID = re.compile(r"[\w.@:=-]{1,128}", re.ASCII)
 DEFAULT_LIST_THREADS = 100
-"""Threads of a page, if the client names no limit."""
+"""Threads on a page if the client names no limit."""
 MAX_LIST_THREADS = 1000
-"""Threads of a page at most, whatever limit the client names."""
+"""Most threads on a page; a larger limit is lowered to it."""
 MAX_NAME_BYTES = 1024
 
 
@@ -42,7 +42,7 @@ async def list_threads(context: AppContext, request: ApiRequest) -> Response:
         raise ApiError(400, {"error": "Invalid limit"})
     size = min(int(limit), MAX_LIST_THREADS)
     summaries = await context.runner.threads.list(
-        # One more than the page shows: it tells whether there is a next page.
+        # One more than the page shows, to learn whether there is a next page.
         limit=size + 1,
         before=_decode_cursor(query.get("cursor")),
         include_archived=query.get("includeArchived") == "true",
@@ -55,7 +55,7 @@ async def list_threads(context: AppContext, request: ApiRequest) -> Response:
 
 
 async def get_messages(context: AppContext, request: ApiRequest) -> Response:
-    """Return a thread's messages, with flat tool calls as the original sends them."""
+    """Return a thread's messages, with tool calls as flat as CopilotKit's runtime sends them."""
     await _check_visible(context, request)
     messages = await context.runner.threads.messages(request.thread_id)
     return ApiResponse({"messages": [_flatten_message(message) for message in messages]})
@@ -118,7 +118,7 @@ async def clear_threads(context: AppContext, request: ApiRequest) -> Response:
 
 
 async def refuse_subscription(context: AppContext, request: ApiRequest) -> Response:
-    """Refuse to announce changes of threads, which only the paid service does."""
+    """Refuse to announce changes of threads, which only CopilotKit's paid service does."""
     raise ApiError(422, {"error": "Thread subscriptions are not available"})
 
 
@@ -173,7 +173,7 @@ def _flatten_message(message: dict[str, Any]) -> dict[str, Any]:
 def _flatten_tool_call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, dict):
-        # The messages of a snapshot are stored as the agent sent them, whatever they contain.
+        # Nothing checks the messages in a snapshot, so an agent may have left the function out.
         function = {}
     return {"id": call.get("id"), "name": function.get("name"), "args": function.get("arguments")}
 
@@ -184,7 +184,7 @@ async def _check_visible(context: AppContext, request: ApiRequest) -> None:
 
 
 def _read_change(request: ApiRequest) -> dict[str, Any]:
-    """Return the JSON object of a changing request. Raises `ApiError` if it is invalid."""
+    """Return a change request's JSON object. Raises `ApiError` if it is invalid."""
     change = load_json_object(request.body)
     if change is None:
         raise ApiError(400, {"error": "Invalid request body"})
@@ -196,7 +196,7 @@ def _read_change(request: ApiRequest) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Raise an `ApiError` for what the runner raises."""
+    """Raise the runner's errors as `ApiError`."""
     try:
         yield
     except ThreadNotFound:

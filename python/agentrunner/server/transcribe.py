@@ -46,7 +46,7 @@ async def transcribe_audio(context: AppContext, request: ApiRequest) -> Response
         raise _to_api_error(TranscriptionError("service_not_configured"))
     content_type = request.http.headers.get("content-type", "")
     try:
-        # An envelope is JSON, and so is the body it carries.
+        # The body inside an envelope is JSON, like the envelope.
         if request.is_enveloped or is_json(content_type):
             audio = _read_json(request.body)
         else:
@@ -107,7 +107,7 @@ async def _read_form(http: Request, body: bytes) -> Audio:
 
     audio = None
     try:
-        # The body has been read already, and within its limits.
+        # The body was read earlier, within the limits.
         async with Request(http.scope, receive_body).form(max_files=4, max_fields=16) as form:
             file = form.get("audio")
             if isinstance(file, UploadFile):

@@ -1,4 +1,4 @@
-"""Speech to text: what an application implements to offer `/transcribe`."""
+"""Speech to text: the interface that an application implements to offer `/transcribe`."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ class TranscriptionError(Exception):
     """The failure of a transcription service, with a code that clients know.
 
     Args:
-        code: What went wrong; it decides the status, and whether clients are told to retry.
+        code: Kind of failure; it decides the HTTP status, and whether the response tells the client to retry.
         message: Text for the user; by default a sentence about the code.
+
+    Example:
+        raise TranscriptionError("rate_limited")
 
     """
 
@@ -47,7 +50,14 @@ class TranscriptionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A recording to transcribe."""
+    """A recording to transcribe.
+
+    Args:
+        data: Content of the audio file.
+        mime_type: Type of the file, such as `audio/webm`.
+        filename: Name of the file; `recording.webm` if the client sent none.
+
+    """
 
     data: bytes
     mime_type: str
@@ -69,6 +79,12 @@ class Transcriber(Protocol):
 
     async def transcribe(self, audio: Audio, /) -> str:
         """Return the spoken text of a recording.
+
+        Args:
+            audio: The recording.
+
+        Returns:
+            The text.
 
         Raises:
             TranscriptionError: The service failed in a way that clients know; any other exception is reported as

@@ -1,4 +1,4 @@
-"""The app on uvicorn, with an orderly shutdown, and without stalled clients."""
+"""Uvicorn for the app: it shuts down in order and drops stalled clients."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 KERNEL_UNSENT_BYTES = 64 * 1024
-"""Bytes the kernel buffers for a client. With more, a stalled client is noticed late."""
+"""Bytes the kernel buffers for a client. With more, the server notices a stalled client late."""
 LAST_READS_SECONDS = 5
-"""Seconds that readers have for what is still unread when all runs have ended."""
+"""Seconds that readers have to read the rest once all runs have ended."""
 
 
 class AbortableProtocol(HttpToolsProtocol):
-    """HTTP/1.1 that lets the app cut a connection.
+    """An HTTP/1.1 protocol that lets the app cut a connection.
 
-    Closing it would wait for a client that reads nothing.
+    A normal close waits until the client has read everything, and a stalled client never does.
     """
 
     stalled_seconds = 30.0
@@ -50,12 +50,12 @@ class AbortableProtocol(HttpToolsProtocol):
         )
 
     def on_response_complete(self) -> None:
-        """Make sure that the client reads the end of its response."""
+        """Cut the connection later if the client does not read the end of its response."""
         super().on_response_complete()
         self._abort_if_stalled(None)
 
     def _abort_if_stalled(self, previous: int | None) -> None:
-        """Cut the connection if the client reads nothing; the unsent bytes would stay in memory."""
+        """Cut the connection if the client reads nothing, to free the unsent bytes."""
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent == previous:
             self.transport.abort()
@@ -64,7 +64,7 @@ class AbortableProtocol(HttpToolsProtocol):
 
 
 class UvicornServer(uvicorn.Server):
-    """Uvicorn that ends the runs before it waits for the connections that follow them."""
+    """A uvicorn server that ends the runs before it waits for their readers' connections."""
 
     def __init__(self, config: uvicorn.Config, app: AgentApp) -> None:
         super().__init__(config)
@@ -73,18 +73,18 @@ class UvicornServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new runs, end the live ones, let readers finish, and close the connections."""
         context = self._app.context
-        draining = asyncio.ensure_future(context.runner.drain(context.shutdown_seconds))
-        while not (draining.done() or self.force_exit):
+        drain_task = asyncio.ensure_future(context.runner.drain(context.shutdown_seconds))
+        while not (drain_task.done() or self.force_exit):
             # A second ctrl+c sets `force_exit` and ends the wait.
-            await asyncio.wait([draining], timeout=0.1)
-        if draining.cancel():
+            await asyncio.wait([drain_task], timeout=0.1)
+        if drain_task.cancel():
             await context.runner.drain(0)
         # Cut off readers that take longer: uvicorn would cancel each of them with a traceback.
-        cutting = asyncio.get_running_loop().call_later(
+        cut_timer = asyncio.get_running_loop().call_later(
             0 if self.force_exit else LAST_READS_SECONDS, self._abort_connections
         )
         await super().shutdown(sockets)
-        cutting.cancel()
+        cut_timer.cancel()
         if self.force_exit:
             await self.lifespan.shutdown()
         # Uvicorn would raise the signals again, and the process would seem to have been killed.
@@ -106,20 +106,23 @@ def serve(
         app: The app that `create_app` returned.
         host: Address to listen on.
         port: Port to listen on.
-        log_format: Log lines to read, or one JSON object a line.
+        log_format: `text` for plain log lines, or `json` for one JSON object per line.
+
+    Example:
+        serve(create_app(runner, {"default": agent}), port=8080)
 
     """
-    guarded: Any = app
+    guarded_app: Any = app
     if host in LOOPBACK_HOSTS and app.context.authenticate is None:
-        # The page of another site can make a browser resolve a name of that site to 127.0.0.1.
-        guarded = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
+        # Without this check, another site's page could make the browser resolve its own name to 127.0.0.1.
+        guarded_app = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
     configure_logging(log_format)
 
     class Connection(AbortableProtocol):
         stalled_seconds = app.context.limits.stalled_seconds
 
     config = uvicorn.Config(
-        guarded,
+        guarded_app,
         host=host,
         port=port,
         http=Connection,
@@ -136,7 +139,7 @@ def serve(
 
 
 def configure_logging(log_format: Literal["text", "json"]) -> None:
-    """Log to stderr: lines to read, or one JSON object a line."""
+    """Log to stderr, as plain text or as one JSON object per line."""
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         from pythonjsonlogger.json import JsonFormatter

@@ -68,6 +68,6 @@ async def test_a_run_that_the_policy_refuses_is_an_error_with_a_code(
         assert (await http.get("/threads")).json()["threads"] == []
 
 
-def test_the_harness_must_be_over_the_runner_of_the_app() -> None:
-    with pytest.raises(ValueError, match="another runner"):
+def test_the_app_and_its_harness_must_share_a_runner() -> None:
+    with pytest.raises(ValueError, match="different runners"):
         create_app(InMemoryAgentRunner(), Harness(InMemoryAgentRunner(), {"default": SAYING}))
