@@ -1,4 +1,7 @@
-"""Run AG-UI agents with durable, replayed and compacted events."""
+"""Run AG-UI agents whose events are stored, replayed and compacted.
+
+Every event is durable before a reader gets it, late readers get a replay, and threads survive a crash.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +121,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Their clients are extras, and what does not use them need not wait for them.
+    # They import client libraries that are optional and slow to load, so import them only when they are used.
     if name in ("PostgresAgentRunner", "RedisAgentRunner"):
         from agentrunner import runners
 

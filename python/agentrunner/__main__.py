@@ -1,11 +1,11 @@
-"""`agentrunner` on the command line, and `python -m agentrunner`."""
+"""The entry point of the `agentrunner` command and of `python -m agentrunner`."""
 
 import io
 import sys
 
 
 def main() -> None:
-    """Run the command line; without its packages say how to get them."""
+    """Run the command line, or print how to install the packages that it needs."""
     try:
         from agentrunner.cli import app
     except ModuleNotFoundError as error:
@@ -15,7 +15,7 @@ def main() -> None:
         raise SystemExit(2) from None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What a terminal's encoding has no sign for costs that sign, not the command.
+            # Print `?` for a character that the terminal's encoding lacks; without this the command would fail.
             stream.reconfigure(errors="replace")
     app(prog_name="agentrunner")
 

@@ -1,4 +1,4 @@
-"""Conversions of events between Python and JSON."""
+"""Convert events between Python values and JSON."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def encode(event: EventLike) -> bytes:
     """Return the JSON of an event or of a run's input.
 
-    The optional fields of `ag_ui` models that are `None` are left out.
+    Optional fields of `ag_ui` models that are `None` are left out.
 
-    Raises `InvalidEvent` for a value that JSON cannot express: NaN, infinity, a `str` that is not valid UTF-8.
+    Raises `InvalidEvent` for a value that JSON cannot express: NaN, infinity, or a `str` that is not valid UTF-8.
     """
     if isinstance(event, bytes):
         return event
@@ -37,14 +37,14 @@ def encode(event: EventLike) -> bytes:
         if not isinstance(event, Mapping):
             # Without `exclude_none`: `ag_ui` leaves out optional fields by itself, and a snapshot may be `None`.
             text: str = event.model_dump_json(by_alias=True)
-            return _check_numbers(text.encode(), lambda: event.model_dump(by_alias=True))
-        return _check_numbers(_dump(event), lambda: event)
+            return _require_finite(text.encode(), lambda: event.model_dump(by_alias=True))
+        return _require_finite(_dump(event), lambda: event)
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
 
 
 def read_cursor(text: str) -> Cursor:
-    """Return the position that a cursor's text names. Raises `InvalidCursor`."""
+    """Return the position for a cursor's text. Raises `InvalidCursor`."""
     try:
         return _core.parse_cursor(text)
     except UnicodeEncodeError as error:
@@ -55,25 +55,25 @@ def _dump(value: object) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        # Integers over 64 bits: the standard library can write them, and raises for what it cannot write either.
+        # orjson refuses integers over 64 bits. The standard library writes them, and raises for all other bad values.
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _check_numbers(written: bytes, value: Any) -> bytes:
+def _require_finite(data: bytes, value: Any) -> bytes:
     """Return the JSON if the value has no NaN or infinity, otherwise raise `InvalidEvent`."""
-    # Both writers turn them into `null`, so only a text with `null` needs a search of the value.
-    if b"null" in written and not _finite(value()):
+    # Both encoders write NaN and infinity as `null`, so the value is only searched if its JSON has a `null`.
+    if b"null" in data and not _is_finite(value()):
         raise InvalidEvent("the event cannot be written as JSON: it contains NaN or an infinity")
-    return written
+    return data
 
 
-def _finite(value: object) -> bool:
+def _is_finite(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
-        return all(_finite(item) for item in value.values())
+        return all(_is_finite(item) for item in value.values())
     if isinstance(value, (list, tuple)):
-        return all(_finite(item) for item in value)
+        return all(_is_finite(item) for item in value)
     return True
 
 
@@ -88,7 +88,7 @@ def decode(data: bytes) -> Any:
         if _LONG_NUMBER not in data.translate(_AS_ZEROS):
             return orjson.loads(data)
     except orjson.JSONDecodeError:
-        # The standard library keeps lone surrogates and numbers that orjson refuses.
+        # orjson refuses lone surrogates and very large numbers; the standard library reads both.
         pass
     return json.loads(data, parse_int=_integer)
 
@@ -104,12 +104,12 @@ def _integer(text: str) -> int | float:
 def dump(value: object) -> bytes:
     """Return the JSON of a value that `decode` returned.
 
-    Lone surrogates and long integers stay as they were; infinities become `null`.
+    Lone surrogates and long integers are written unchanged; infinities become `null`.
     """
     try:
         return orjson.dumps(value)
     except TypeError:
-        plain = value if _finite(value) else json.loads(json.dumps(value), parse_constant=lambda _: None)
+        plain = value if _is_finite(value) else json.loads(json.dumps(value), parse_constant=lambda _: None)
         return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
 
 

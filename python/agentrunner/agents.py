@@ -18,9 +18,9 @@ def text_agent(
     """Turn an async generator of text into an agent that streams it as one assistant message.
 
     Args:
-        function: An async generator function of the run's input that yields the text bit by bit. Empty strings are
-            skipped; a function that yields no text makes a run without a message. An exception ends the run with
-            `RUN_ERROR`, as that of any agent does.
+        function: An async generator function that takes the run's input and yields the text bit by bit. Empty strings
+            are skipped; a function that yields no text makes a run without a message. An exception ends the run with
+            `RUN_ERROR`, as it does in any agent.
 
     Returns:
         The agent, for `AgentRunner.run`, `Harness` and `create_app`.

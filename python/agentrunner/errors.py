@@ -1,4 +1,4 @@
-"""All exceptions of the package; every one derives from `AgentRunnerError`."""
+"""All exceptions of the package, which all derive from `AgentRunnerError`."""
 
 
 class AgentRunnerError(Exception):
@@ -17,7 +17,7 @@ class InvalidEventSequence(AgentRunnerError, ValueError):
 
 
 class InvalidInput(AgentRunnerError, ValueError):
-    """Raised when an argument is refused, a run's input for example; nothing was started."""
+    """Raised when an argument is refused, such as a run's input; nothing was started."""
 
 
 class ThreadAlreadyRunning(AgentRunnerError, RuntimeError):
@@ -35,7 +35,7 @@ class RunAlreadyExists(AgentRunnerError, ValueError):
 
 
 class ThreadNotFound(AgentRunnerError, LookupError):
-    """Raised when the store does not have the thread."""
+    """Raised when the store has no such thread, or the thread belongs to another scope."""
 
 
 class LeaseLost(AgentRunnerError, RuntimeError):
@@ -61,8 +61,8 @@ class RecordConflict(AgentRunnerError, RuntimeError):
 class RunRefused(AgentRunnerError):
     """Raised when the harness does not admit a run; nothing was started.
 
-    `reasons` are those of the policy that refused it. Its `code`, here and in the subclasses, is that of the
-    `RUN_ERROR` that readers of such a run get.
+    `reasons` come from the policy that refused the run. `code` is the code of the `RUN_ERROR` that the run's readers
+    get; each subclass has its own.
     """
 
     code = "RUN_REFUSED"
@@ -75,20 +75,20 @@ class RunRefused(AgentRunnerError):
 class InterruptsOpen(RunRefused):
     """Raised when a run leaves an open interrupt of its thread unanswered.
 
-    It is also raised while an answer to an interrupt is being acted upon.
+    It is also raised for a run without answers while the agent is about to continue with earlier ones.
     """
 
     code = "INTERRUPTS_OPEN"
 
 
 class AlreadyDecided(RunRefused):
-    """Raised when an approval was decided otherwise, or the decision was carried out."""
+    """Raised when an approval has another decision, or its decision was carried out."""
 
     code = "ALREADY_DECIDED"
 
 
 class ApprovalExpired(RunRefused):
-    """Raised when an approval is granted after its time; it can only be rejected."""
+    """Raised when an approval is granted after it expired; it can only be rejected now."""
 
     code = "APPROVAL_EXPIRED"
 
@@ -123,7 +123,7 @@ class CursorExpired(CursorError):
 
 
 class CursorAhead(CursorError):
-    """Raised when the thread was never as far as the cursor (HTTP 409).
+    """Raised when a cursor is after everything that its thread ever had (HTTP 409).
 
     Connect again without a cursor.
     """
@@ -138,19 +138,19 @@ class StoreError(AgentRunnerError):
 
 
 class StoreFull(StoreError):
-    """Raised when the disk is full; what was acknowledged before is kept."""
+    """Raised when the store has no space left; every event acknowledged before is kept."""
 
 
 class StoreCorrupt(StoreError):
-    """Raised when the file is damaged or is not a SQLite database."""
+    """Raised when the stored data is damaged, or the file is not a SQLite database."""
 
 
 class StoreReadOnly(StoreError):
-    """Raised when the file must not be written."""
+    """Raised when the store cannot be written, such as a read-only file or a replica."""
 
 
 class StoreTooNew(StoreError):
-    """Raised when a newer version of this package wrote the file."""
+    """Raised when a newer version of this package wrote the stored data."""
 
 
 class StoreForked(StoreError):
@@ -188,9 +188,9 @@ class SessionAlreadyExists(AgentRunnerError, ValueError):
 class LlmError(AgentRunnerError):
     """Base class of the errors of a model's provider.
 
-    The message contains no key and nothing of the request. `status` is the provider's HTTP status, if there was one,
-    `retry_after` the seconds it asked to wait. `detail` is the provider's own text, which may contain the request: it
-    is meant for logs, and is added below a traceback.
+    The message contains neither the API key nor any part of the request. `status` is the provider's HTTP status, if
+    there was a response. `retry_after` is the number of seconds that the provider asked the caller to wait. `detail` is
+    the provider's own text, which may quote the request: it is meant for logs, and a traceback shows it as a note.
     """
 
     retryable: bool = False
@@ -229,17 +229,17 @@ class LlmOverloaded(LlmError):
 
 
 class LlmUnreachable(LlmError):
-    """Raised when the provider timed out, or the connection broke within the response."""
+    """Raised when the provider timed out, or the connection broke during the response."""
 
     retryable = True
 
 
 class LlmContextTooLong(LlmError):
-    """Raised when the messages and tools are longer than the model accepts."""
+    """Raised when the messages and tools are longer than the model's context window."""
 
 
 class ContextWindowExceeded(LlmContextTooLong):
-    """Raised when what must be kept of a conversation does not fit; nothing was sent."""
+    """Raised when the messages that must be kept do not fit; nothing was sent."""
 
 
 class LlmRefused(LlmError):
@@ -247,7 +247,7 @@ class LlmRefused(LlmError):
 
 
 class LlmUnauthorized(LlmError):
-    """Raised when the key is not valid, or may not use the model."""
+    """Raised when the API key is not valid, or is not allowed to use the model."""
 
 
 class LlmRequestInvalid(LlmError):
@@ -265,7 +265,7 @@ class SkillInvalid(AgentRunnerError, ValueError):
 
 
 class ToolNameClash(AgentRunnerError, ValueError):
-    """Raised when two tools have the same name, which is `name`."""
+    """Raised when two tools have the same name; the attribute `name` is that name."""
 
     def __init__(self, name: str, owner: str, other: str) -> None:
         owners = f"two tools of {owner} are" if owner == other else f"a tool of {owner} and one of {other} are both"

@@ -1,6 +1,6 @@
-"""Functions on events.
+"""Compact, fold, finalize, verify and expand events.
 
-They take any iterable of `ag_ui` models, dicts, JSON as `bytes` or `str`, or `Event`s.
+Every function takes any iterable of `ag_ui` models, dicts, JSON as `bytes` or `str`, or `Event`s.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Folded:
     messages: list[dict[str, Any]]
     """AG-UI messages in the order in which the client shows them, as dicts with the wire's field names."""
     state: Any
-    """The shared state, any JSON value; `{}` where no event set one."""
+    """The shared state, any JSON value; `{}` if no event set one."""
 
 
 def compact(events: Iterable[EventLike]) -> list[Event]:
@@ -54,7 +54,7 @@ def compact(events: Iterable[EventLike]) -> list[Event]:
 def fold(events: Iterable[EventLike]) -> Folded:
     """Return the messages and the state that a client holds after replaying the events.
 
-    It does as `@ag-ui/client` 1.0.0 does. Chunks are expanded first.
+    The result is that of `@ag-ui/client` 1.0.0. Chunks are expanded first.
 
     Args:
         events: The events of one or more runs.
@@ -80,16 +80,16 @@ def finalize(
 ) -> list[Event]:
     """Return the events that end a run that was cut short.
 
-    They close what is open, and end with `RUN_FINISHED` if a stop was requested, otherwise with `RUN_ERROR` (code
-    `INCOMPLETE_STREAM`).
+    They end everything that the run left open. The last one is `RUN_FINISHED` if a stop was requested, otherwise
+    `RUN_ERROR` (code `INCOMPLETE_STREAM`).
 
     Args:
         events: The events of the run so far.
         stop_requested: Whether the run was stopped on request.
-        interruption_message: The message of the `RUN_ERROR`, and of the results of tool calls that have none.
+        interruption_message: The text of the `RUN_ERROR`, and of the results for tool calls that have no result.
 
     Returns:
-        The events to append; none if the run has its terminal event.
+        The events to append; none if the run has a terminal event already.
 
     Raises:
         InvalidEvent: An event is not valid.
@@ -121,7 +121,7 @@ def verify(events: Iterable[EventLike]) -> None:
 
 
 def expand(events: Iterable[EventLike]) -> list[Event]:
-    """Return the events with each `*_CHUNK` expanded to START, CONTENT or ARGS, and END.
+    """Return the events with each `*_CHUNK` replaced by START, CONTENT or ARGS, and END.
 
     Args:
         events: The events of one or more runs.

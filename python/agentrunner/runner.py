@@ -1,4 +1,4 @@
-"""The runner, which starts, keeps, streams, stops and recovers runs."""
+"""The runner: start, store, read, stop and recover runs."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ if TYPE_CHECKING:
     from agentrunner.types import Agent
 
     class UrlOptions(RunnerOptions, StoreOptions, total=False):
-        """The options of the runner, and those of the store that the URL names."""
+        """The options of the runner and of the store that the URL names."""
 
 
 MIB = 1 << 20
 
 
 class AgentRunner:
-    """Runs agents over a store. It belongs to one event loop.
+    """Runs agents in one event loop, and keeps their events in a store.
 
-    Use it with `async with`, or call `open()` and `aclose()`; the first call of any verb opens it too.
+    Use it with `async with`, or call `open()` and `aclose()`; the first call of any other method opens it too.
 
     Args:
-        store: The store that keeps the threads; `from_url` and the four subclasses make it for you.
-        on_concurrent_run: What happens to a new run of a thread that has a live one. `reject` raises
-            `ThreadAlreadyRunning`. `supersede` stops the live run, which is kept as far as it got, and then starts the
-            new one. `enqueue` waits, first in, first out.
-        retention: How long finished runs are kept; `None` keeps them for ever.
-        max_event_bytes: Size limit of one event.
-        max_id_bytes: Size limit of one id.
-        live_window_bytes: How much of a live run's newest frames stays in memory; older ones are read from the store.
-        max_pending_bytes: How much may wait for a commit before the agent has to wait.
+        store: The store that keeps the threads; `from_url` and the four subclasses make one.
+        on_concurrent_run: The policy for a new run of a thread that has a live one. `reject` raises
+            `ThreadAlreadyRunning`. `supersede` stops the live run, keeps its events so far, and then starts the new
+            one. `enqueue` waits until the thread is free, first in, first out.
+        retention: How long finished runs are kept; `None` keeps them forever.
+        max_event_bytes: Greatest size of one event in bytes.
+        max_id_bytes: Greatest size of one id in bytes.
+        live_window_bytes: Bytes of a live run's newest frames kept in memory; older ones are read from the store.
+        max_pending_bytes: Bytes that may wait for a commit before the agent has to wait.
 
     Raises:
-        ValueError: `on_concurrent_run` is none of the three.
+        ValueError: `on_concurrent_run` is not one of the three policies.
 
     Example::
 
@@ -87,9 +87,9 @@ class AgentRunner:
         self._table = RunTable(store, self._limits)
         self._cache = CompactedCache()
         self.stats = Stats(self._table.live_runs)
-        """Counters of what the runner has done."""
+        """Counters of runs, events, commits, recoveries and lost leases."""
         self.threads = Threads(self.open, self.snapshot)
-        """Verbs for threads: list, get, messages, events, state, rename, archive, delete, clear."""
+        """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
         self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -99,7 +99,7 @@ class AgentRunner:
 
     @staticmethod
     def from_url(url: str, **options: Unpack[UrlOptions]) -> AgentRunner:
-        """Make a runner for the store that a URL names.
+        """Return a runner for the store at a URL.
 
         Args:
             url: `memory:`, the path of a SQLite file or `sqlite:///path`, `redis://…`, `rediss://…`,
@@ -110,7 +110,7 @@ class AgentRunner:
             The runner, which is not open yet.
 
         Raises:
-            ImportError: The store's client library is not installed; the text has the command that installs it.
+            ImportError: The store's client library is not installed; the message has the command that installs it.
             TypeError: Neither the runner nor the store has such an option.
             ValueError: The scheme is unknown, or an option is not valid.
 
@@ -135,7 +135,7 @@ class AgentRunner:
         await self.aclose()
 
     def __del__(self) -> None:
-        # A constructor that raised has left no `_loop`.
+        # `_loop` is missing if the constructor raised.
         if getattr(self, "_loop", None) is not None and not self._is_closed:
             warnings.warn(f"unclosed {self!r}: use `async with` or `await aclose()`", ResourceWarning, stacklevel=2)
 
@@ -149,13 +149,11 @@ class AgentRunner:
         """Whether new runs are refused because the runner is about to close."""
         return self._is_draining
 
-    @property
-    def draining(self) -> bool:
-        """Whether the runner is draining; the older name of `is_draining`."""
-        return self._is_draining
+    draining = is_draining
+    """Older name of `is_draining`."""
 
     async def open(self) -> Store:
-        """Open the store, unless it is open, and recover the runs of dead processes.
+        """Open the store if it is not open yet, and recover the runs of dead processes.
 
         Returns:
             The open store.
@@ -186,9 +184,8 @@ class AgentRunner:
             await asyncio.shield(self._opening)
         return self._store
 
-    async def opened(self) -> Store:
-        """Open the store and return it; the older name of `open`."""
-        return await self.open()
+    opened = open  # noqa: A003 - the method above
+    """Older name of `open`."""
 
     async def drain(self, seconds: float) -> None:
         """Refuse new runs from now on, wait for the live ones, and end those that take too long.
@@ -196,7 +193,7 @@ class AgentRunner:
         Threads can be read until `aclose()`.
 
         Args:
-            seconds: Time the live runs have to end by themselves.
+            seconds: Seconds that the live runs get to end by themselves.
 
         Example::
 
@@ -212,9 +209,9 @@ class AgentRunner:
         await self._table.interrupt_all()
 
     async def aclose(self) -> None:
-        """End this process's live runs, write everything and close the store.
+        """End this process's live runs, write what is queued, and close the store.
 
-        The runs end with `RUN_ERROR`, code `INTERRUPTED`. It may be called twice.
+        Each run ends with a `RUN_ERROR` (code `INTERRUPTED`). A second call does nothing.
         """
         if self._is_closed:
             return
@@ -235,20 +232,20 @@ class AgentRunner:
         scope: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> EventStream:
-        """Start a run. It continues whether or not its stream is read.
+        """Start a run, which continues even if its stream is not read.
 
-        An agent that leaves out `RUN_STARTED` or `RUN_FINISHED` gets them.
+        The runner adds `RUN_STARTED` and `RUN_FINISHED` if the agent leaves them out.
 
         Args:
             agent: An object with `run(input)`, or a function of the input, that returns an async iterator of events.
             input: A `RunAgentInput`, or its dict.
-            agent_id: The agent's name in the thread list; otherwise the agent's own `agent_id`.
+            agent_id: The agent's name in the thread list; by default the `agent_id` of the agent, if it has one.
             scope: The owner of the thread, a user for example. A new thread belongs to it; a thread of another scope
                 is not found.
             headers: Request headers for the agent, which reads them from `current_run()`.
 
         Returns:
-            The run's events. Iterate over it, enter it with `async with`, or await it: the run starts then.
+            The run's events. Iterate over it, enter it with `async with`, or await it, which starts the run.
 
         Raises:
             ThreadAlreadyRunning: The thread has a live run, and the policy is `reject`.
@@ -280,7 +277,7 @@ class AgentRunner:
         return stream
 
     async def is_running(self, thread_id: str) -> bool:
-        """Return whether the thread has a live run, in any process, that is not stopping.
+        """Return whether a thread has a live run, in any process, that is not being stopped.
 
         Example::
 
@@ -295,14 +292,15 @@ class AgentRunner:
         return any(not is_stopping for _, is_stopping in await store.live(thread_id))
 
     async def stop(self, thread_id: str, run_id: str | None = None) -> bool:
-        """Stop the thread's live run, in whatever process it is.
+        """Stop a thread's live run, even if another process runs it.
 
         Args:
             thread_id: The thread.
-            run_id: Stop only this run; `None` stops whichever is live.
+            run_id: Stop only this run; `None` stops any live run of the thread.
 
         Returns:
-            False if there is no such run, if it is stopping already, or if the agent's `abort_run()` failed.
+            True if this call stops the run. False if there is no such run, if it is stopping already, or if the agent's
+            `abort_run()` failed.
 
         Raises:
             StoreError: The store could not be read or written.
@@ -319,13 +317,16 @@ class AgentRunner:
         return run_id in (None, driver.claim.run_id) and await driver.stop()
 
     def driver(self, thread_id: str) -> Driver | None:
-        """Return the driver of the thread's live run, or `None` if it is not in this process."""
+        """Return the driver of a thread's live run, or `None` if this process does not run it."""
         return self._table.driver(thread_id)
 
     async def recover(self, thread_id: str | None = None) -> bool:
-        """End the runs whose process is gone; return whether there were any.
+        """End the runs whose process is gone, and return whether there were any.
 
-        The runner does it once a second by itself.
+        Runs that another call recovers at the same time count too. The runner does this once a second by itself.
+
+        Args:
+            thread_id: Recover only this thread's run; `None` recovers all.
         """
         await self.open()
         return await self._maintenance.recover(thread_id)
@@ -336,17 +337,17 @@ class AgentRunner:
     async def connect(
         self, thread_id: str, after: str | None = None, *, known: Sequence[Mapping[str, Any]] | None = None
     ) -> EventStream:
-        """Read a thread: its stored runs compacted, then what a live run has, then what follows.
+        """Read a thread: first its stored runs, compacted, then its live run until that ends.
 
         Args:
             thread_id: The thread. An unknown one has no events.
-            after: The cursor of the last event the reader has seen; the stream resumes right after it.
-            known: The messages of a reader that has some but no cursor. It gets one `MESSAGES_SNAPSHOT` and one
-                `STATE_SNAPSHOT` for all there is, so that nothing appears twice. Messages of its own that the thread
-                does not know keep their places.
+            after: The cursor of the last event that the reader has seen; the stream resumes right after it.
+            known: The messages that the reader has, if it has no cursor. The stream then begins with one
+                `MESSAGES_SNAPSHOT` and one `STATE_SNAPSHOT` of everything so far, so that no message appears twice.
+                Messages that only the reader has keep their places.
 
         Returns:
-            The events. Iterate over it, enter it with `async with`, or await it.
+            The stream of events. Iterate over it, enter it with `async with`, or await it.
 
         Raises:
             InvalidCursor: `after` is not a cursor.
@@ -370,7 +371,7 @@ class AgentRunner:
                 elif known:
                     sources = await plan.after_messages(known)
                 else:
-                    # From the start as well: a store that cannot be read must fail here, not in the stream.
+                    # Read the store here even for the start, so that a failing store raises here, not in the stream.
                     sources = await plan.after_cursor(START)
                 if sources is not None:
                     return EventStream(sources, live)
@@ -384,7 +385,7 @@ class AgentRunner:
             thread_id: The thread. An unknown one has no events.
 
         Returns:
-            The events. Iterate over it, enter it with `async with`, or await it.
+            The stream of events. Iterate over it, enter it with `async with`, or await it.
 
         Raises:
             StoreError: The store could not be read.

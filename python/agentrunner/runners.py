@@ -1,4 +1,4 @@
-"""The runner on each store: in memory, on one SQLite file, on PostgreSQL, on Redis."""
+"""One runner class for each store: memory, SQLite, PostgreSQL and Redis."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class SqliteAgentRunner(AgentRunner):
 
     Args:
         path: The file; it is created if it does not exist.
-        durability: `balanced` survives the death of the process at any time, and a power cut but for the last events
-            of live runs. `strict` waits for the disk with every batch.
+        durability: What a power cut may lose. The death of the process loses nothing in either case. `balanced`: the
+            last 250 ms of a live run. `strict`: nothing, because every batch waits for the disk.
         lease_ttl: Seconds after which the runs of a silent process are taken over.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
         **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
@@ -60,9 +60,9 @@ class InMemoryAgentRunner(AgentRunner):
     """An `AgentRunner` that keeps threads in this process's memory, up to a limit.
 
     Args:
-        max_threads: Number of threads kept at most; the least recently used is dropped first.
-        max_runs_per_thread: Number of stored runs kept at most of one thread; its oldest is dropped first.
-        max_bytes: Bytes of compacted events kept at most.
+        max_threads: Greatest number of threads; the least recently used one is dropped first.
+        max_runs_per_thread: Greatest number of stored runs in one thread; its oldest run is dropped first.
+        max_bytes: Greatest total size of all compacted events in bytes.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
         **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
 
@@ -98,15 +98,15 @@ class PostgresAgentRunner(AgentRunner):
     """An `AgentRunner` on PostgreSQL, which processes on many machines may share.
 
     Args:
-        dsn: The address, as libpq reads it.
+        dsn: The database's address: `postgresql://…`, or libpq's `key=value` pairs.
         schema: The database schema of the tables; it is created if it does not exist.
         lease_ttl: Seconds after which the runs of a silent process are taken over.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
-        pool_size: Number of connections at most, at least 2.
+        pool_size: Greatest number of pooled connections, at least 2.
         **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
 
     Raises:
-        ImportError: psycopg is not installed; the text has the command that installs it.
+        ImportError: psycopg is not installed; the message has the command that installs it.
         ValueError: An option is not valid.
 
     Example::
@@ -135,7 +135,7 @@ class PostgresAgentRunner(AgentRunner):
         self.schema = schema
 
     def __repr__(self) -> str:
-        # Without the address, which may hold a password.
+        # The address is left out, because it may contain a password.
         return f"PostgresAgentRunner(schema={self.schema!r})"
 
 
@@ -143,7 +143,7 @@ class RedisAgentRunner(AgentRunner):
     """An `AgentRunner` on Redis, which processes on many machines may share.
 
     Args:
-        url: The address, `redis://…` or `rediss://…`.
+        url: The server's address, `redis://…` or `rediss://…`.
         prefix: The beginning of every key, so that several applications can share one Redis.
         lease_ttl: Seconds after which the runs of a silent process are taken over.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
@@ -151,7 +151,7 @@ class RedisAgentRunner(AgentRunner):
         **options: Options of `AgentRunner`, such as `on_concurrent_run` and `retention`.
 
     Raises:
-        ImportError: redis-py is not installed; the text has the command that installs it.
+        ImportError: redis-py is not installed; the message has the command that installs it.
         ValueError: An option is not valid.
 
     Example::
@@ -180,5 +180,5 @@ class RedisAgentRunner(AgentRunner):
         self.prefix = prefix
 
     def __repr__(self) -> str:
-        # Without the address, which may hold a password.
+        # The address is left out, because it may contain a password.
         return f"RedisAgentRunner(prefix={self.prefix!r})"

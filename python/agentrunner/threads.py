@@ -1,4 +1,4 @@
-"""The verbs for threads."""
+"""The operations on a runner's threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agentrunner.events import Folded, fold
 from agentrunner.types import ANY_SCOPE, AnyScope
 
 if TYPE_CHECKING:
-    # `list` is a verb of this class.
+    # `list` is a method of this class.
     import builtins
     from collections.abc import Awaitable, Callable
 
@@ -24,9 +24,9 @@ MAX_LIST = 10_000
 
 
 class Threads:
-    """What a runner keeps of its threads, and what can be done to them: `runner.threads`.
+    """Lists, reads, renames, archives and deletes a runner's threads: `runner.threads`.
 
-    Every verb may raise `StoreError`, and `RunnerClosed` once the runner is closed.
+    Every method may raise `StoreError`, and `RunnerClosed` once the runner is closed.
 
     Example::
 
@@ -51,7 +51,7 @@ class Threads:
         """Return threads that have a stored run or a live one, the most recently updated first.
 
         Args:
-            limit: How many at most, from 1 to 10,000.
+            limit: Greatest number of threads to return, from 1 to 10,000.
             before: The last thread of the previous page; `None` returns the first page.
             include_archived: Whether archived threads are listed too.
             agent_id: List only threads of this agent.
@@ -75,13 +75,13 @@ class Threads:
         return await (await self._open()).threads(limit, position, include_archived, agent_id, scope)
 
     async def get(self, thread_id: str) -> ThreadSummary:
-        """Return one thread, also one whose first run is live.
+        """Return the summary of a thread, even while its first run is live.
 
         Args:
             thread_id: The thread.
 
         Returns:
-            The thread as `list` shows it.
+            The thread as `list` returns it.
 
         Raises:
             ThreadNotFound: The store has no such thread.
@@ -94,13 +94,13 @@ class Threads:
         return await (await self._open()).thread(thread_id)
 
     async def events(self, thread_id: str) -> builtins.list[Event]:
-        """Return the compacted events of the stored runs, and what is durable of a live one.
+        """Return a thread's compacted events, including the durable ones of its live run.
 
         Args:
             thread_id: The thread. An unknown one has no events.
 
         Returns:
-            The events in their order.
+            The events in order, the oldest first.
 
         Example::
 
@@ -109,30 +109,33 @@ class Threads:
         """
         return [event async for event in self._snapshot(thread_id)]
 
-    async def folded(self, thread_id: str) -> Folded:
+    async def fold(self, thread_id: str) -> Folded:
         """Return the messages and the state that a client holds after replaying the thread.
 
         Args:
-            thread_id: The thread. An unknown one has no messages, and `{}` as state.
+            thread_id: The thread. An unknown one has no messages, and its state is `{}`.
 
         Returns:
-            Messages and state.
+            The messages and the state.
 
         Example::
 
-            folded = await runner.threads.folded("t1")
+            folded = await runner.threads.fold("t1")
             print(folded.messages, folded.state)
 
         """
         events = await self.events(thread_id)
-        # In a thread: to fold a long thread takes longer than the event loop may be held up.
+        # In a worker thread, because folding a long thread would block the event loop.
         return await asyncio.to_thread(fold, events)
+
+    folded = fold
+    """Older name of `fold`."""
 
     async def messages(self, thread_id: str) -> builtins.list[dict[str, Any]]:
         """Return the thread's messages as a client shows them.
 
         Args:
-            thread_id: The thread. An unknown one has none.
+            thread_id: The thread. An unknown one has no messages.
 
         Returns:
             AG-UI messages as dicts with the wire's field names.
@@ -142,7 +145,7 @@ class Threads:
             print([message["content"] for message in await runner.threads.messages("t1")])
 
         """
-        return (await self.folded(thread_id)).messages
+        return (await self.fold(thread_id)).messages
 
     async def state(self, thread_id: str) -> Any:
         """Return the thread's shared state.
@@ -158,7 +161,7 @@ class Threads:
             print(await runner.threads.state("t1"))
 
         """
-        return (await self.folded(thread_id)).state
+        return (await self.fold(thread_id)).state
 
     async def rename(self, thread_id: str, name: str | None) -> None:
         """Set the thread's name.
@@ -182,7 +185,7 @@ class Threads:
 
         Args:
             thread_id: The thread.
-            archived: Whether it is archived from now on.
+            archived: True to archive the thread, false to bring it back.
 
         Raises:
             ThreadNotFound: The store has no such thread.

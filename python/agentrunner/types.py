@@ -1,4 +1,4 @@
-"""What users pass to the package and get back from it."""
+"""The types of values that users pass to the package and get back from it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ ANY_SCOPE: Final = AnyScope.ANY_SCOPE
 
 
 class AgentObject(Protocol):
-    """An object whose `run` yields the events of a run, as `ag-ui-langgraph`'s agents do.
+    """An object whose `run` yields a run's events, such as an agent of `ag-ui-langgraph`.
 
-    If it has `abort_run()`, the runner calls that when the run is stopped. If it has `agent_id`, the thread list
+    If it has `abort_run()`, the runner calls it when the run is stopped. If it has `agent_id`, the thread list
     shows it.
     """
 
     def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:
-        """Yield the events of the run; the runner adds a missing `RUN_STARTED` or `RUN_FINISHED`."""
+        """Yield the events of the run.
+
+        The runner adds `RUN_STARTED` and `RUN_FINISHED` if they are missing.
+        """
         ...
 
 
@@ -57,7 +60,7 @@ if TYPE_CHECKING:
 class Retention:
     """How long finished runs are kept.
 
-    A thread's oldest runs go first, so that the rest stays a complete chain.
+    A thread's oldest runs are removed first, so that the others stay a complete chain.
 
     Args:
         max_age: Seconds since a run's end after which it is removed; `None` keeps runs of any age.
@@ -83,7 +86,7 @@ class Retention:
 
 
 class RunnerOptions(TypedDict, total=False):
-    """The keyword options of `AgentRunner`, which all its subclasses take too."""
+    """The keyword options of `AgentRunner` and of all its subclasses."""
 
     on_concurrent_run: OnConcurrentRun
     retention: Retention | None
@@ -95,7 +98,7 @@ class RunnerOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class ThreadSummary:
-    """A thread as a list shows it."""
+    """One thread in a list of threads."""
 
     thread_id: str
     name: str | None
@@ -105,9 +108,9 @@ class ThreadSummary:
     runs: int
     """Number of stored runs."""
     created_at: int
-    """Milliseconds since 1970 until its first run ended; until that run began, while it is live."""
+    """Time in milliseconds since 1970 when its first run ended, or began while that run is live."""
     updated_at: int
-    """Milliseconds since 1970 until its last run ended; until its first run began, while that is live."""
+    """Time in milliseconds since 1970 when its last run ended, or its first run began if none has ended."""
     scope: str | None = None
     """Owner of the thread, if it has one."""
 

@@ -107,7 +107,7 @@ class Racing:
 
     async def ended(self, run: str) -> tuple[RunRecord | None, Approval | None]:
         """Wait until a run has ended; where nobody could decide it, it is rejected."""
-        store = await self.runner.opened()
+        store = await self.runner.open()
         until = time.monotonic() + PATIENCE * self.context.patience
         while time.monotonic() < until:
             record, approval = await find_run(store, run), await find_approval(store, f"{run}/may-i")

@@ -85,7 +85,7 @@ class Patient:
         runner = SqliteAgentRunner(self.path, resume_window=1e6)
         found: dict[str, Any] = {}
         began = time.monotonic()
-        if await self.verb("open", runner.opened()) is not None:
+        if await self.verb("open", runner.open()) is not None:
             for thread in (*WHOLE, CUT_SHORT):
                 # Of a thread that cannot be read the others are none the worse.
                 found[thread] = await self.verb("connect", self.read(runner, thread))

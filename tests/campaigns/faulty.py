@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 async def work(life: Life) -> SqliteAgentRunner | None:
     """Two runs side by side, a large one, the verbs over threads; give the runner, open still."""
     runner = life.runner()
-    if await life.verb("open", runner.opened()) is None:
+    if await life.verb("open", runner.open()) is None:
         return None
     call = tool_call("c1", "look", "{}", result="seen")
     await asyncio.gather(

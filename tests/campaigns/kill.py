@@ -130,7 +130,7 @@ class Round:
                     bytes(event) for event in await runner.threads.events(thread)
                 ]:
                     self.outcome.fail(f"{thread}: read from its beginning it is not the same")
-        report = await (await runner.opened()).inspect(fix=False)
+        report = await (await runner.open()).inspect(fix=False)
         if not report.is_sound:
             self.outcome.fail(f"{self.threads}: the store is not sound: {report}")
 

@@ -57,7 +57,7 @@ async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) 
 
         await asyncio.gather(*map(thread, range(THREADS)))
         # Behind the runs: each of these brings to the disk whatever was written before it.
-        store = await runner.opened()
+        store = await runner.open()
         version = 0
         for n in range(WRITES):
             key, value = f"k{n % 5}", kept(n).get(f"k{n % 5}")

@@ -105,7 +105,7 @@ async def test_concurrent_tools(sqlite_factory: Callable[..., SqliteAgentRunner]
         {"role": "tool", "tool_call_id": "call-a", "content": "sunny in Lisbon"},
         {"role": "tool", "tool_call_id": "call-b", "content": "sunny in Porto"},
     ]  # fmt: skip
-    session = await load_session(await runner.opened())
+    session = await load_session(await runner.open())
     assert session.outcome == Completed("Sunny in both")
     assert session.messages == await runner.threads.messages("t1")
 
@@ -145,7 +145,7 @@ async def test_a_failing_provider_fails_the_run_but_not_the_thread(
             assert events[-1]["type"] == "RUN_ERROR"
             assert message in events[-1]["message"]
             assert KEY not in str(events)
-            session = await load_session(await runner.opened())
+            session = await load_session(await runner.open())
             assert session.outcome == Failed(events[-1]["message"])
             events = await collect_run(
                 runner, agent, make_input("t1", "r2", [{"id": "q2", "role": "user", "content": "Now?"}])
@@ -238,7 +238,7 @@ async def test_a_long_thread_is_trimmed_only_for_the_provider(
         ("assistant", "Yes"),
         ("user", "Bye!"),
     ]
-    session = await load_session(await runner.opened())
+    session = await load_session(await runner.open())
     assert [message["role"] for message in session.messages] == [
         "user", "assistant", "tool", "assistant", "user", "assistant", "user", "assistant",
     ]  # fmt: skip
@@ -266,7 +266,7 @@ async def test_the_model_activates_a_skill(sqlite_factory: Callable[..., SqliteA
         ChatResponse(text_chunks("Yes")),
     ) as provider:
         async with runtime(provider, skills=[travel]) as agent:
-            agent_store = await runner.opened()
+            agent_store = await runner.open()
             await Sessions(agent_store).save(Session("t1", skills=[]), messages=[])
             events = await collect_run(runner, agent, make_input("t1", "r1", ["A trip?"]))
             question = {"id": "q2", "role": "user", "content": "Sure?"}

@@ -44,7 +44,7 @@ def shown(events: Iterable[Event]) -> list[Shown]:
 
 async def journal(runner: AgentRunner, thread: str) -> list[Event]:
     """Return the raw events of all runs of a thread."""
-    store = await runner.opened()
+    store = await runner.open()
     events: list[Event] = []
     while page := (await store.journal(thread, events[-1].seq or 0 if events else 0, None, MIB)).frames.events():
         events += page

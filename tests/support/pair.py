@@ -108,7 +108,7 @@ class Pair:
                     if kind == "early":
                         self.outcome.count("runs")
                         await compare.same_folded(self.outcome, runner, thread, raw)
-            store = await runner.opened()
+            store = await runner.open()
             live = await store.live()
             self.outcome.count("stuck", len(live))
             report = await store.inspect(fix=False)

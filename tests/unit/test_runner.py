@@ -142,7 +142,7 @@ async def test_the_state_of_a_runner() -> None:
     runner = InMemoryAgentRunner()
     assert (runner.is_closed, runner.is_draining, runner.draining) == (False, False, False)
     store = await runner.open()
-    assert store is await runner.opened()
+    assert store is await runner.open()
     gate = Gate(TEXT)
     await runner.run(gate, make_input())
     driver = runner.driver("t1")

@@ -59,7 +59,7 @@ async def test_a_run_never_waits_for_a_run_of_another_scope(
     runner_factory: Factory, running: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = runner_factory(on_concurrent_run="enqueue")
-    store = await runner.opened()
+    store = await runner.open()
     claim, claimed, told = store.claim, asyncio.Event(), asyncio.Event()
 
     async def slow(*asked: Any) -> Any:

@@ -83,7 +83,7 @@ class Thread(RuleBasedStateMachine):
         type(self).made += 1
         self.path = self.directory / f"{self.made}.db"
         self.runner = self.make()
-        self.go(self.runner.opened())
+        self.go(self.runner.open())
 
     def teardown(self) -> None:
         if hasattr(self, "runner"):
@@ -249,7 +249,7 @@ class Thread(RuleBasedStateMachine):
             assert [(one.thread_id, one.runs, one.running) for one in listed] == (
                 [("t", self.runs, self.agent is not None)] if self.runs or self.agent is not None else []
             )
-            assert await self.runner.threads.folded("t") == agentrunner.fold(self.raw)
+            assert await self.runner.threads.fold("t") == agentrunner.fold(self.raw)
 
         self.go(work())
 

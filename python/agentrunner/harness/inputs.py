@@ -58,7 +58,7 @@ async def with_history(runner: AgentRunner, input: RunAgentInput) -> dict[str, A
 
     The thread's state is taken only if the input has none.
     """
-    folded = await runner.threads.folded(input.thread_id)
+    folded = await runner.threads.fold(input.thread_id)
     known = {message["id"] for message in folded.messages}
     try:
         earlier = RunAgentInput.model_validate({"threadId": "", "runId": "", "messages": folded.messages}).messages

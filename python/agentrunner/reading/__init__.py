@@ -1,1 +1,1 @@
-"""How a reader gets a thread's events: from the store, from a live run, from a snapshot."""
+"""Streams of a thread's events: from the store, from a live run, from a snapshot."""

@@ -1,4 +1,7 @@
-"""Long compacted runs, read in slices, so that a stalled reader holds only a number."""
+"""A cache of long compacted runs, which readers get in slices.
+
+A reader that stalls in the middle of a long run holds only an offset, not the run's bytes.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,14 @@ if TYPE_CHECKING:
     from agentrunner._core import Frames
 
     Key: TypeAlias = tuple[str, str, Hashable, int]
-    """Thread id; source of the frames; position within that source; the last raw event, or the bytes of a page."""
+    """Thread id; kind of source; position within that source; the last raw event, or the bytes of a page."""
 
 CACHE_BYTES = 32 << 20
-"""Bytes of long compacted runs kept for readers that are in the middle of one; a dropped one is rebuilt on demand."""
+"""Bytes of compacted runs kept for readers that are in the middle of one; a dropped run is rebuilt on demand."""
 
 
 class CompactedCache:
-    """The long compacted runs being read, shared by their readers.
-
-    The least recently used ones are dropped first.
-    """
+    """Compacted runs that readers share, the least recently used of which are dropped first."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -47,8 +47,8 @@ class CompactedCache:
             _, dropped = self._runs.popitem(last=False)
             self._bytes -= len(dropped)
 
-    def newest_of_live_run(self, thread_id: str, run_id: str) -> tuple[Frames, int] | None:
-        """Return the longest cached prefix of a live run, and the sequence number it ends with."""
+    def find_newest_of_live_run(self, thread_id: str, run_id: str) -> tuple[Frames, int] | None:
+        """Return a live run's newest compaction, and the sequence number it goes up to."""
         keys = [key for key in self._runs if key[:3] == (thread_id, "live", run_id)]
         newest = max(keys, key=lambda key: key[3], default=None)
         return (self._runs[newest], newest[3]) if newest is not None else None
@@ -62,13 +62,14 @@ class SlicedRun:
     size: int
     """Length of the whole compacted run in bytes."""
     rebuild: Callable[[], Awaitable[Frames]]
-    """Function that makes the same frames once more."""
+    """Function that makes the same frames again after the cache has dropped them."""
     offset: int = 0
+    """Bytes that were handed out already."""
 
     async def read(self, cache: CompactedCache, slice_bytes: int) -> Frames:
-        """Return the next slice, of about `slice_bytes`.
+        """Return the next slice, which has about `slice_bytes` bytes.
 
-        Raises `CursorExpired` if the run cannot be rebuilt.
+        Raises `CursorExpired` if the run cannot be rebuilt because its thread was changed.
         """
         run = cache.get(self.key)
         if run is None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 HELD_BACK_BYTES = 16 * 1024
-"""Bytes held back after an interrupt. With more, a second reader looks for its answer."""
+"""Bytes held back after an interrupt; after that many, a second reader looks for the answer."""
 
 
 class FrameSource(Protocol):
@@ -32,10 +32,10 @@ class FrameSource(Protocol):
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the next frames exist already, so that reading them does not wait."""
+        """Whether the next frames exist already, so that reading them need not wait."""
 
     def pages(self) -> AsyncGenerator[Frames, None]:
-        """Iterate over the frames, everything that is new at once."""
+        """Iterate over the frames; each page has everything that is new."""
 
 
 async def hide_answered_interrupts(
@@ -48,7 +48,7 @@ async def hide_answered_interrupts(
     live; a failed run does not. `follow` opens a source of the frames after a cursor.
     """
     interrupt_frame: bytes | None = None
-    """Frame of the last interrupt, held back until it is known whether it is answered."""
+    """Frame of the last interrupt, held back until this reader knows whether it is answered."""
     held_back = bytearray()
     async with contextlib.aclosing(source.pages()) as pages:
         async for page in pages:
@@ -88,8 +88,8 @@ async def finish_answered_run(
 ) -> AsyncGenerator[Frames, None]:
     """Yield the frames of a run with answers, and end its interrupts if it fails.
 
-    If the run fails although all is answered, the frames of a finished run follow. For a client its interrupts are open
-    until a run finishes, even if the answer has arrived, and meanwhile the client starts no other run.
+    If the run fails although every interrupt is answered, the frames of a finished run follow. A client considers its
+    interrupts open until a run finishes, even if the answer has arrived, and meanwhile it starts no other run.
     """
     has_failed = False
     async with contextlib.aclosing(pages):
@@ -118,7 +118,7 @@ async def _hide_answered(
     try:
         still_open = await find_open_interrupts(store, str(event.get("runId")), interrupts)
     except AgentRunnerError:
-        # The reader gets its frames all the same; at worst an answered interrupt is offered again, and refused.
+        # The reader still gets its frames. At worst it is offered an interrupt again, and the answer is refused.
         logger.exception("cannot read the approvals of run '%s'; its interrupts are offered", event.get("runId"))
         still_open = None
     if still_open is not None:
@@ -131,7 +131,7 @@ async def _hide_answered(
 
 
 async def _is_answered_later(frames: bytes, follow: Callable[[str], Awaitable[FrameSource]]) -> bool:
-    """Read ahead after these frames, and return whether an answer comes."""
+    """Read the events after these frames, and return whether one of them is an answer."""
     is_live = _ends_in_live_run(frames)
     source = await follow(_find_last_cursor(frames))
     async with contextlib.aclosing(source.pages()) as pages:
@@ -162,7 +162,7 @@ def split_frames(data: bytes) -> list[bytes]:
 
 
 def _find_last_cursor(frames: bytes) -> str:
-    # Of a snapshot only the last frame has a cursor.
+    # Not every frame has a cursor: in a snapshot only the last one does.
     frame = next(frame for frame in reversed(split_frames(frames)) if frame.startswith(b"id: "))
     return frame[4 : frame.index(b"\n")].decode()
 
@@ -174,7 +174,7 @@ def _read_event(frame: bytes) -> dict[str, Any]:
 
 def _read_run_event(frame: bytes) -> dict[str, Any] | None:
     """Return the event of a frame that starts or ends a run; `None` for any other."""
-    # Parse only a few frames: a text may contain this too, so its type decides.
+    # Parse few frames only. A message's text may contain these characters too, so the event's type decides.
     if b'"RUN_' not in frame:
         return None
     event = _read_event(frame)

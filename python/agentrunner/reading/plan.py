@@ -1,4 +1,4 @@
-"""A cursor becomes a list of sources, once, when a reader connects."""
+"""Turn a cursor into a list of sources, once, when a reader connects."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ START: Cursor = (0, None)
 
 
 class ReadingPlan:
-    """Plans which sources a reader of one thread reads, from where to where, in order."""
+    """Chooses the sources for a reader of one thread, their ranges and their order."""
 
     def __init__(self, store: Store, cache: CompactedCache, thread_id: str, live: LiveRun | None) -> None:
         self._store = store
         self._cache = cache
         self._thread_id = thread_id
         self._live = live
-        """The thread's live run; the caller holds it while the plan is made."""
+        """The thread's live run; the caller stays its reader while it makes the plan."""
 
     def live_run(self, live: LiveRun, after: int) -> list[Source]:
         """Return the sources for a live run after a sequence number."""
         return [LiveTail(self._store, live, after), LastWord(live)]
 
     async def after_cursor(self, cursor: Cursor) -> list[Source] | None:
-        """Return the sources for all that follows a cursor.
+        """Return the sources for everything after a cursor.
 
-        `None`: a run has started or ended since the caller looked for a live one, so the caller must look again.
-        Raises `CursorExpired` and `CursorAhead`.
+        `None` means that a run has started or ended since the caller looked for a live one, so the caller must look
+        again. Raises `CursorExpired` and `CursorAhead`.
         """
         seq, index = cursor
         live = self._live
@@ -71,9 +71,10 @@ class ReadingPlan:
         return [self._history(cursor), *self._from_live_prefix()]
 
     async def after_messages(self, known: Sequence[Mapping[str, Any]]) -> list[Source] | None:
-        """Return a snapshot and the live run, for a reader that has messages but no cursor.
+        """Return the sources for a reader that has messages but no cursor.
 
-        `None`: the live run ended before its prefix was durable, so the caller must look again.
+        They are one snapshot, and then the live run. `None` means that the live run ended before its events in the
+        snapshot were durable, so the caller must look again.
         """
         live = self._live
         history = [page async for page in EventStream([self._history(START)]).pages()]
@@ -84,7 +85,7 @@ class ReadingPlan:
             if live.recorder.published < seq:
                 return None
             history.append(prefix)
-        # In a thread: the snapshot of a long thread takes longer than the event loop may be held up.
+        # In a worker thread, because the snapshot of a long thread would block the event loop.
         frames = await asyncio.to_thread(snapshot_frames, history, known, seq)
         sources: list[Source] = [] if frames is None else [Snapshot(frames)]
         if live is not None and seq is not None:
@@ -92,7 +93,7 @@ class ReadingPlan:
         return sources
 
     async def as_of_now(self) -> list[Source]:
-        """Return the sources for the thread as it is now, compacted; a live run is not followed."""
+        """Return the sources for the thread as it is now, without following a live run."""
         sources: list[Source] = [self._history(START)]
         if self._live is not None:
             frames, seq = self._live.recorder.prefix(0)
@@ -115,15 +116,15 @@ class ReadingPlan:
         return CompactedRest(self._store, self._cache, self._thread_id, first_seq, seq, skip)
 
     async def _reaches(self, live: LiveRun, seq: int) -> bool:
-        """Wait until readers may see that event here; return false if the run ended before it.
+        """Wait until this process has published an event of a live run.
 
-        Raises `CursorAhead`.
+        Returns false if the run ended before that event. Raises `CursorAhead` if the run is not as far as the event.
         """
         last_seq = live.recorder.last_seq
         if seq > last_seq and not live.is_driven:
             page = await self._store.journal(self._thread_id, seq - 1, None, 1)
             if len(page.frames):
-                # The run's own process has shown it to a reader that now comes here, and it is on its way.
+                # The reader got this event from the run's own process. This process will read it in a moment.
                 last_seq = seq
         await live.wait_until_published(min(seq, last_seq))
         if seq > live.recorder.published and not live.is_closed:

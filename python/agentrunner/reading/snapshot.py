@@ -1,6 +1,6 @@
-"""A snapshot for a reader that reconnects with messages but without a cursor.
+"""One snapshot for a reader that reconnects with messages but without a cursor.
 
-It replaces what the reader has, so that nothing appears twice.
+It replaces the messages that the reader has, so that none appears twice.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def snapshot_frames(
     history: Sequence[_core.Frames], known: Sequence[Mapping[str, Any]], seq: int | None
 ) -> _core.Frames | None:
-    """Return the frames that bring a reader up to date; `None` if the history is empty.
+    """Return the frames that bring a reader up to date, or `None` if the history is empty.
 
-    `known` are the reader's messages. Only the last frame has a cursor, `seq` or that of the history's end: a reader
-    that received only a part of the snapshot starts again without a cursor.
+    `known` are the reader's messages. Only the last frame has a cursor: `seq`, or the end of the history. So a reader
+    that received only some of the frames has no cursor and starts again.
     """
     snapshot = _core.snapshot(history)
     if snapshot is None:
@@ -37,9 +37,9 @@ def snapshot_frames(
 
 
 def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history: Sequence[_core.Frames]) -> bytes:
-    """Return the thread's messages, with those that only the reader has in their places.
+    """Return the thread's messages merged with those that only the reader has.
 
-    Each message of the reader comes after the message it followed there.
+    Each of the reader's own messages stays after the message that it followed.
     """
     thread_messages: list[Any] = decode(messages)
     thread_ids = {message.get("id") for message in thread_messages}
@@ -56,7 +56,7 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
     waiting: list[Mapping[str, Any]] = []
     for message in thread_messages:
         if message.get("role") != "tool":
-            # Model services refuse a list in which anything stands between a tool call and its results.
+            # A model's provider refuses messages between a tool call and its results.
             merged += waiting
             waiting = []
         merged.append(message)
@@ -65,9 +65,9 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
 
 
 def _was_in_thread(message: Mapping[str, Any], history: Sequence[_core.Frames]) -> bool:
-    """Return whether the thread ever had the message.
+    """Return whether the thread ever had a message.
 
-    A message that it no longer has was dropped and must stay dropped.
+    If it no longer has the message, an agent dropped it, and it must stay dropped.
     """
-    written_id = dump(message.get("id"))
-    return any(written_id in bytes(frames) for frames in history)
+    encoded_id = dump(message.get("id"))
+    return any(encoded_id in bytes(frames) for frames in history)

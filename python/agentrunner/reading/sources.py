@@ -1,7 +1,4 @@
-"""The sources that a stream reads one after another.
-
-They are stored runs, raw frames of the journal, a live run, and a last error.
-"""
+"""The sources that a stream reads in turn: stored runs, journals, a live run, an error."""
 
 from __future__ import annotations
 
@@ -21,31 +18,37 @@ if TYPE_CHECKING:
     from agentrunner.types import Cursor
 
 PAGE_BYTES = 64 * 1024
-"""About how many bytes a reader gets at once: a server may hold as much for each client, besides what it is sending."""
+"""Approximate number of bytes that a reader gets at once.
+
+A server may hold this much for each client, in addition to the bytes that it is sending.
+"""
 LONG_RUN_BYTES = PAGE_BYTES
-"""A compacted run of more bytes is handed out in slices."""
+"""Size in bytes above which a compacted run is handed out in slices."""
 SHARED_PREFIX_EVENTS = 1000
-"""How many events old a live run's compacted form may be for a new reader to share it; the newer events follow."""
+"""Number of events that a live run's cached compaction may lack for a new reader to share it.
+
+The reader gets those events afterwards, uncompacted.
+"""
 NO_FRAMES = Frames(b"")
 
 
 class Source(Protocol):
-    """One source of a stream, which goes to the next one once `is_done` is true."""
+    """A source of frames, which a stream reads until `is_done` is true."""
 
     is_done: bool
     """Whether the source has no more frames."""
     is_replay: bool
-    """Whether its frames were there when the reader joined, as opposed to those of a live run that follow."""
+    """Whether its frames existed when the reader joined, unlike the later frames of a live run."""
     has_waited: bool
     """Whether the last `read` had to wait for an event."""
 
     async def read(self, page_bytes: int) -> Frames:
-        """Return the next frames, about `page_bytes` of them, or none."""
+        """Return the next frames, about `page_bytes` bytes of them, or none."""
         ...
 
 
 class _Replay:
-    """A source whose frames are there already; long ones are handed out in slices."""
+    """A source whose frames exist already and are handed out in slices if they are long."""
 
     __slots__ = ("_cache", "_sliced", "_store", "_thread_id", "is_done")
 
@@ -78,7 +81,10 @@ class _Replay:
         return True
 
     async def _slice(self, key: Key, frames: Frames, rebuild: Callable[[], Awaitable[Frames]], size: int) -> Frames:
-        """Return the frames, or only their first slice if they are long."""
+        """Return the frames, or only their first slice if they are long.
+
+        The next calls of `read` return the other slices.
+        """
         if len(frames) <= LONG_RUN_BYTES:
             return frames
         self._cache.put(key, frames)
@@ -108,7 +114,10 @@ class Snapshot:
 
 
 class History(_Replay):
-    """The thread's stored runs after a cursor and before `until`, compacted."""
+    """A thread's stored runs after a cursor, compacted.
+
+    With `until`, only the runs that begin before that sequence number.
+    """
 
     __slots__ = ("_next", "_until")
 
@@ -137,7 +146,10 @@ class History(_Replay):
 
 
 class CompactedRest(_Replay):
-    """The rest of a compacted run: from frame `skip` on, compacted up to `seq`."""
+    """The rest of a compacted run that a reader has begun.
+
+    The run is compacted up to `seq`; its first `skip` frames are left out.
+    """
 
     __slots__ = ("_first_seq", "_seq", "_skip")
 
@@ -174,19 +186,19 @@ class JournalRest:
         self.is_done = False
 
     async def read(self, page_bytes: int) -> Frames:
-        """Return the next frames, about `page_bytes` of them."""
+        """Return the next frames, about `page_bytes` bytes of them."""
         page = await self._store.journal(self._thread_id, self._after, self._last_seq, page_bytes)
         events = page.frames.events()
-        reached = events[-1].seq if events else None
-        if reached is None or reached >= self._last_seq:
+        page_seq = events[-1].seq if events else None
+        if page_seq is None or page_seq >= self._last_seq:
             self.is_done = True
         else:
-            self._after = reached
+            self._after = page_seq
         return page.frames
 
 
 class LiveTail:
-    """The raw frames of a live run after a sequence number, as they come."""
+    """The raw frames of a live run after a sequence number, as they are published."""
 
     __slots__ = ("_live", "_recorder", "_store", "after", "has_waited", "is_done")
 
@@ -202,14 +214,14 @@ class LiveTail:
         self.has_waited = False
 
     async def read(self, page_bytes: int) -> Frames:
-        """Return the next frames, about `page_bytes` of them; wait for them while the run is live."""
+        """Return the next frames, about `page_bytes` bytes; wait for them while the run is live."""
         self.has_waited = False
         while True:
-            frames, reached = self._recorder.read(self.after, page_bytes)
-            if reached is None:
+            frames, last_seq = self._recorder.read(self.after, page_bytes)
+            if last_seq is None:
                 return await self._read_journal(page_bytes)
             if frames is not None:
-                self.after = reached
+                self.after = last_seq
                 return frames
             if self._live.is_closed:
                 self.is_done = True
@@ -218,9 +230,9 @@ class LiveTail:
             self.has_waited = True
 
     async def _read_journal(self, page_bytes: int) -> Frames:
-        """Return frames that have left the memory of the live run."""
+        """Return frames that the live run no longer has in memory."""
         thread_id = self._live.claim.thread_id
-        # Up to what is published: after that the journal may hold frames of a later run.
+        # Read only up to the last published event: the frames after it may belong to a later run.
         page = await self._store.journal(thread_id, self.after, self._recorder.published, page_bytes)
         events = page.frames.events()
         if not events or events[-1].seq is None:
@@ -233,7 +245,10 @@ class LiveTail:
 
 
 class LivePrefix(_Replay):
-    """What a live run had when the reader joined, compacted; tells the tail where it ends."""
+    """The events that a live run had when the reader joined, compacted.
+
+    It tells the tail of the run where to begin.
+    """
 
     __slots__ = ("_live", "_tail")
 
@@ -244,7 +259,7 @@ class LivePrefix(_Replay):
 
     async def _read_page(self, page_bytes: int) -> Frames:
         live, claim = self._live, self._live.claim
-        shared = self._cache.newest_of_live_run(claim.thread_id, claim.run_id)
+        shared = self._cache.find_newest_of_live_run(claim.thread_id, claim.run_id)
         if shared is not None and live.recorder.last_seq - shared[1] <= SHARED_PREFIX_EVENTS:
             frames, seq = shared
         else:
@@ -252,7 +267,7 @@ class LivePrefix(_Replay):
         self._tail.after = seq
         await live.wait_until_published(seq)
         if live.recorder.published < seq:
-            # The run ended before these events were durable: the tail reads those that are.
+            # The run ended before these events were durable, so the tail reads the durable ones.
             self._tail.after = claim.first_seq - 1
             return NO_FRAMES
 
@@ -264,7 +279,7 @@ class LivePrefix(_Replay):
 
 
 class LastWord:
-    """The error that ends a live run for its readers when its end could not be stored."""
+    """The error that ends a live run for its readers if the run's end could not be stored."""
 
     __slots__ = ("_live", "is_done")
 
@@ -276,7 +291,7 @@ class LastWord:
         self.is_done = False
 
     async def read(self, page_bytes: int) -> Frames:
-        """Return the error's frame, or none if the run ended in the store."""
+        """Return the error's frame, or no frame if the run's end was stored."""
         self.is_done = True
         return self._live.last_word or NO_FRAMES
 

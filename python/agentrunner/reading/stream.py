@@ -1,4 +1,4 @@
-"""One reader of a thread: it holds a cursor, never a queue."""
+"""The stream of one reader, which holds a cursor and never a queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from agentrunner.running.live_run import LiveRun
 
 EVENT_PAGE_BYTES = 32 * 1024
-"""The same for a reader that takes event by event: other tasks get their turn between two pages."""
+"""Approximate bytes of a page for a reader that takes one event at a time.
+
+Other tasks get their turn between two pages, so a larger page would delay them longer.
+"""
 
 P = ParamSpec("P")
 
@@ -26,9 +29,9 @@ P = ParamSpec("P")
 class EventStream:
     """The events of a thread or a run.
 
-    The stream ends when its run has ended and the thread is free again. A slow reader is never waited for and misses
-    nothing. A reader may leave at any time: that does not stop the run. `async with` and `aclose()` release the stream
-    at once; one that is dropped is released when Python collects it.
+    The stream ends when its run has ended and the thread is free again. The run never waits for a slow reader, and a
+    slow reader misses nothing. A reader may leave at any time, which does not stop the run. `async with` and `aclose()`
+    release the stream at once; otherwise it is released when Python collects it.
 
     Example::
 
@@ -42,12 +45,12 @@ class EventStream:
 
     def __init__(self, sources: list[Source], live: LiveRun | None = None) -> None:
         self._sources = sources
-        """What is left to read, in order."""
+        """Sources that are left to read, in order."""
         self._live = live
-        """Live run that counts this stream among its readers, until the stream lets go of it."""
+        """Live run that counts this stream as a reader until the stream is released."""
         self._buffer: list[Event] = []
         self._is_ready = False
-        """Whether the last page was there without waiting."""
+        """Whether the last page was read without waiting."""
         if live is not None:
             live.join()
 
@@ -80,11 +83,11 @@ class EventStream:
         """Iterate over the stream as SSE frames, `id: <cursor>` and `data: <event>`.
 
         Args:
-            legacy: Whether the client sent no `protocolVersion`. What `@ag-ui/client` 0.0.59 cannot read is then
-                rewritten or left out.
+            legacy: Whether the client sent no `protocolVersion`. Events that `@ag-ui/client` 0.0.59 cannot read are
+                then rewritten or left out.
 
         Yields:
-            Everything that is new, as one `bytes` of about 64 KiB or less.
+            All frames that are new, as one `bytes` object of about 64 KiB or less.
 
         Raises:
             CursorExpired: The reader is so far behind that its next events are no longer kept.
@@ -105,7 +108,7 @@ class EventStream:
             del data
 
     async def pages(self) -> AsyncGenerator[Frames, None]:
-        """Iterate over the stream as `Frames`, everything that is new at once."""
+        """Iterate over the stream as `Frames`; each page has everything that is new."""
         while (frames := await self._read(PAGE_BYTES)) is not None:
             yield frames
             # A reader that waits for the next page must not keep this one alive.
@@ -116,19 +119,14 @@ class EventStream:
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the next events are older than the reader.
-
-        They are stored runs, or what a live run had when the reader joined.
-        """
+        """Whether the next events existed already when the reader joined."""
         return bool(self._sources) and self._sources[0].is_replay
 
-    @property
-    def replaying(self) -> bool:
-        """Whether the stream is replaying; the older name of `is_replaying`."""
-        return self.is_replaying
+    replaying = is_replaying
+    """Older name of `is_replaying`."""
 
     async def _read(self, page_bytes: int) -> Frames | None:
-        """Return the next frames, at least one and about `page_bytes` of them; `None` at the end."""
+        """Return at least one frame and about `page_bytes` bytes, or `None` at the end."""
         if self._is_ready:
             # A reader that never has to wait would keep all other tasks from running.
             await asyncio.sleep(0)
@@ -144,7 +142,7 @@ class EventStream:
         return None
 
     async def aclose(self) -> None:
-        """End the stream and release what it holds. It may be called twice."""
+        """End the stream and release its live run; a second call does nothing."""
         self._sources.clear()
         self._buffer.clear()
         self._release()
@@ -164,10 +162,10 @@ class EventStream:
 
 
 class OpeningStream(Coroutine[Any, Any, EventStream]):
-    """A stream that is not open yet: iterate over it, enter it, or await it.
+    """A stream to be opened: iterate over it, enter it with `async with`, or await it.
 
-    It is the coroutine of the call that made it, so `asyncio.create_task` takes it, and Python warns if it is dropped
-    without being used.
+    It is also the coroutine of the call that returned it, so `asyncio.create_task` accepts it, and Python warns if it
+    is never used.
     """
 
     __slots__ = ("_opening", "_stream")
@@ -208,7 +206,7 @@ class OpeningStream(Coroutine[Any, Any, EventStream]):
 
 
 def opens_stream(function: Callable[P, Coroutine[Any, Any, EventStream]]) -> Callable[P, OpeningStream]:
-    """Make a coroutine function return an `OpeningStream`, which need not be awaited."""
+    """Make a coroutine function return an `OpeningStream`, which need not be awaited first."""
 
     @functools.wraps(function)
     def open_stream(*args: P.args, **kwargs: P.kwargs) -> OpeningStream:

@@ -1,4 +1,4 @@
-"""Approvals as records, and what the server and the runtime ask about them."""
+"""Approvals as records, and the queries about them that the server and the runtime need."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ ApprovalState: TypeAlias = Literal["open", "expired", "approved", "rejected", "e
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An interrupt of a harness run, and what was decided about it.
+    """An interrupt of a harness run, and the decision about it.
 
-    Example:
+    Example::
+
         for approval in await harness.approvals():
             print(approval.tool, approval.input, approval.expires_at_utc)
             await harness.decide(approval.approval_id, "approve", by="ann")
@@ -46,17 +47,17 @@ class Approval:
     tool: str | None
     """Name of the tool to call, if the interrupt is about a tool call."""
     input: Any
-    """Input with which the tool is to be called."""
+    """Input that the agent wants to call the tool with."""
     checkpoint: str | None
     """Key of the checkpoint from which the agent continues, if the agent named one."""
     created_at: int
-    """Time of the question in milliseconds since 1970."""
+    """Time of the request in milliseconds since 1970."""
     expires_at: int | None = None
-    """Time from which it cannot be approved, in milliseconds since 1970; `None`: never."""
+    """Time from which it can only be rejected, in milliseconds since 1970; `None`: never."""
     decision: Decision | Literal["withdrawn"] | None = None
     """Decision about it, if any; `withdrawn`: its harness run was cancelled or failed."""
     decision_id: str | None = None
-    """Id that the caller gave the decision, to recognize a repetition."""
+    """Id that the caller chose for the decision, by which a retry is recognized."""
     by: str | None = None
     """Name or scope of the person who decided."""
     decided_at: int | None = None
@@ -76,22 +77,22 @@ class Approval:
 
     @property
     def message(self) -> str | None:
-        """What the agent says the decision is about."""
+        """Text of the agent for the person who decides, if it sent one."""
         return self.interrupt.get("message")
 
     @property
     def open(self) -> bool:
-        """Whether it is not decided; one that has expired can only be rejected."""
+        """Whether there is no decision yet; if it has expired, it can only be rejected."""
         return self.decision is None
 
     @property
     def created_at_utc(self) -> datetime.datetime:
-        """Time of the question as a datetime in UTC."""
+        """Time of the request as a datetime in UTC."""
         return utc(self.created_at)
 
     @property
     def expires_at_utc(self) -> datetime.datetime | None:
-        """Time from which it cannot be approved, as a datetime in UTC; `None`: never."""
+        """Time from which it can only be rejected, as a datetime in UTC; `None`: never."""
         return utc(self.expires_at) if self.expires_at is not None else None
 
     @property
@@ -122,7 +123,7 @@ def read_approval(record: Record) -> Approval:
 
 
 def approval_changes(approval: Approval) -> list[Change]:
-    """Return the changes that write an approval if it is as it was read."""
+    """Return the changes that write an approval, unless it was changed since it was read."""
     value = asdict(approval)
     del value["version"]
     key, thread_id = approval.approval_id, approval.thread_id
@@ -141,7 +142,7 @@ async def find_approval(store: Store, approval_id: str) -> Approval | None:
 
 
 async def find_approvals(store: Store, approval_ids: Iterable[str]) -> list[Approval]:
-    """Return those of the approvals that exist."""
+    """Return the approvals with these ids, without those that do not exist."""
     approvals = [await find_approval(store, approval_id) for approval_id in approval_ids]
     return [approval for approval in approvals if approval is not None]
 
@@ -155,9 +156,9 @@ async def load_approval(store: Store, approval_id: str) -> Approval:
 
 
 async def list_approvals(store: Store, thread_id: str | None, state: ApprovalState | None) -> list[Approval]:
-    """Return the approvals in a state, or with `None` in any, the oldest first."""
+    """Return the approvals in a state, or in any state with `None`, the oldest first."""
     if state in ("open", "expired"):
-        # By their marks: of the many that were decided none is read.
+        # Find them by their marks: reading every approval ever decided would take too long.
         marks = [mark.key async for mark in kinds.OPEN_APPROVAL.iterate(store, thread_id)]
         approvals = await find_approvals(store, marks)
     else:
@@ -169,13 +170,13 @@ async def list_approvals(store: Store, thread_id: str | None, state: ApprovalSta
     )
 
 
-# Questions of the server and the runtime, which also work without a harness: then there are no approvals.
+# For the server and the runtime, which also work without a harness. Then there are no approvals.
 
 
 async def find_open_interrupts(
     store: Store, run_id: str, interrupts: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]] | None:
-    """Return the undecided ones of a run's interrupts; `None` if it has no approvals."""
+    """Return the undecided interrupts among a run's, or `None` if it has no approvals."""
     approvals = [await find_approval(store, approval_key(run_id, f"{each.get('id')}")) for each in interrupts]
     if all(approval is None for approval in approvals):
         return None

@@ -1,4 +1,4 @@
-"""The one encoding of record values: JSON under a format version and a checksum."""
+"""The encoding of all record values: JSON with a format version and a checksum."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MIDDLE = b'","value":'
 
 
 def checksum(data: bytes, purpose: bytes = b"") -> str:
-    """Return a checksum of the data in hexadecimal; each purpose has its own."""
+    """Return a checksum in hexadecimal; the same data has another one for each purpose."""
     return hashlib.blake2b(data, digest_size=CHECKSUM_CHARACTERS // 2, person=purpose).hexdigest()
 
 
 def encode_value(value: dict[str, Any]) -> bytes:
     """Return the bytes to store for a value.
 
-    Raises `TypeError` or `ValueError` for what JSON cannot express.
+    Raises `TypeError` or `ValueError` for a value that JSON cannot express.
     """
     return _seal(VERSION, dump(value))
 
@@ -33,7 +33,7 @@ def encode_value(value: dict[str, Any]) -> bytes:
 def decode_value(record: Record, *, plain_v1: bool = False) -> dict[str, Any]:
     """Return the value that a record holds. Raises `RecordDamaged`, `RecordTooNew`.
 
-    `plain_v1`: whether format 1 of the record's kind had no checksum, and its fields beside the version.
+    `plain_v1` is for kinds whose format 1 had no checksum and had its fields next to the version.
     """
     version = _version(record.value)
     if version is not None and version > VERSION:
@@ -70,6 +70,6 @@ def _head(version: int) -> bytes:
 
 
 def _seal(version: int, data: bytes) -> bytes:
-    # The version is part of the sum, so that a damaged version does not select another format. Format 1 has it not.
+    # The checksum covers the version, so that a damaged version does not select another format. In format 1 it did not.
     purpose = b"" if version == 1 else b"record %d" % version
     return _head(version) + checksum(data, purpose).encode() + _MIDDLE + data + b"}"

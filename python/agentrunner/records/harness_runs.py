@@ -32,12 +32,12 @@ EventType: TypeAlias = Literal[
 ]
 
 _NAMES_ON_DISK = {"input_extras": "given", "attempt_runs": "segments"}
-"""Fields of `RunRecord` that version 0.1.0 stored under another name, which stays."""
+"""Names on disk of those fields of `RunRecord` that were renamed after version 0.1.0."""
 
 
 @dataclass(frozen=True, slots=True)
 class HarnessEvent:
-    """Something that happened to a harness run."""
+    """An event of a harness run, such as a change of its state."""
 
     type: EventType
     run_id: str
@@ -63,7 +63,7 @@ class HarnessEvent:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at running the agent for a harness run, which is one AG-UI run."""
+    """One attempt to run the agent for a harness run, which is one AG-UI run."""
 
     run_id: str
     """Id of the AG-UI run."""
@@ -84,22 +84,22 @@ class RunRecord:
     """Name of the agent in the harness."""
     scope: str | None
     owner: str
-    """Owner id of the harness that runs it while it is queued, running or resuming."""
+    """Id of the owner: the harness that runs it while it is queued, running or resuming."""
     input_extras: dict[str, Any]
-    """First input's `tools`, `context` and `forwardedProps`, for the later attempts."""
+    """The `tools`, `context` and `forwardedProps` of the first input, for later attempts."""
     created_at: int
     """Time of its creation in milliseconds since 1970."""
     updated_at: int
     """Time of its last event, deltas aside, in milliseconds since 1970."""
     state: RunState = "queued"
     attempts: int = 0
-    """How often the agent was started for the current step."""
+    """Number of times that the agent was started for the current step."""
     error: str | None = None
-    """Why the harness run failed, for people to read."""
+    """Reason why the harness run failed, for people to read."""
     checkpoint: str | None = None
     """Key of the checkpoint from which the agent continues, if the agent named one."""
     waits_for: list[str] = field(default_factory=list)
-    """Ids of the approvals it asked for last."""
+    """Ids of the approvals that it requested last."""
     attempt_runs: list[Attempt] = field(default_factory=list)
     """AG-UI runs of all its attempts, the oldest first."""
     seq: int = 0
@@ -160,14 +160,14 @@ class RunRecord:
         return event
 
     def change_state(self, state: RunState, error: str | None = None) -> HarnessEvent:
-        """Change its state and return the event that says so."""
+        """Change its state, and return the event that reports the change."""
         previous, self.state, self.error = self.state, state, error
         return self.add_event(
             "run.state.changed", previous=previous, state=state, checkpoint=self.checkpoint, error=error
         )
 
     def to_changes(self) -> list[Change]:
-        """Return the changes that write it if the stored record is as it was read."""
+        """Return the changes that write it, unless its record was changed since it was read."""
         value = {
             _NAMES_ON_DISK.get(each.name, each.name): getattr(self, each.name)
             for each in fields(self)
@@ -184,7 +184,7 @@ class RunRecord:
         ]
 
     def link_attempt(self, run_id: str) -> list[Change]:
-        """Return the changes by which it is found under the id of an attempt's AG-UI run."""
+        """Return the changes that make it findable by the id of an attempt's AG-UI run."""
         if run_id == self.run_id:
             return []
         return [kinds.ATTEMPT.change(run_id, self.thread_id, {"run_id": self.run_id})]
@@ -202,11 +202,11 @@ class Intent:
     """Id of the harness run."""
     thread_id: str
     kind: Literal["approval", "checkpoint"]
-    """`approval`: with the answers to what it asked; `checkpoint`: by the agent's `resume`."""
+    """`approval`: with the answers to its interrupts; `checkpoint`: by the agent's `resume`."""
     owner: str
-    """Owner id of the harness that starts it."""
+    """Id of the owner: the harness that starts the agent."""
     attempts: int = 0
-    """How often the agent was started by this intent."""
+    """Number of times that the agent was started by this intent."""
     across: bool = False
     """Whether another harness ran it before."""
     version: int = 0
@@ -225,13 +225,13 @@ class Intent:
             raise RecordDamaged(record.kind, record.key) from error
 
     def to_change(self) -> Change:
-        """Return the change that writes it if the stored record is as it was read."""
+        """Return the change that writes it, unless its record was changed since it was read."""
         value = {"kind": self.kind, "owner": self.owner, "attempts": self.attempts, "across": self.across}
         return kinds.INTENT.change(self.run_id, self.thread_id, value, self.version)
 
 
 async def find_run(store: Store, run_id: str) -> RunRecord | None:
-    """Return a harness run by its id or that of one of its AG-UI runs, if it exists."""
+    """Return a harness run by its id or the id of one of its AG-UI runs, if it exists."""
     record = await kinds.HARNESS_RUN.find(store, run_id)
     if record is None and (attempt := await kinds.ATTEMPT.find(store, run_id)) is not None:
         record = await kinds.HARNESS_RUN.find(store, kinds.ATTEMPT.decode(attempt)["run_id"])
@@ -247,6 +247,6 @@ async def load_run(store: Store, run_id: str) -> RunRecord:
 
 
 async def find_intent(store: Store, run_id: str) -> Intent | None:
-    """Return the intent of a harness run; `None` if it has none."""
+    """Return the intent of a harness run, or `None` if it has none."""
     record = await kinds.INTENT.find(store, run_id)
     return Intent.from_record(record) if record is not None else None

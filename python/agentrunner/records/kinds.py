@@ -24,12 +24,12 @@ logger = logging.getLogger("agentrunner.records")
 T = TypeVar("T")
 
 PAGE_RECORDS = 200
-"""Records that are read from the store at a time."""
+"""Number of records that are read from the store at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordKind:
-    """A kind of records, and the verbs over its records."""
+    """A kind of record, with the operations on its records."""
 
     name: str
     """Name of the kind on disk, `Record.kind`."""
@@ -37,11 +37,11 @@ class RecordKind:
     """Whether version 0.1.0 wrote its values without a checksum."""
 
     def change(self, key: str, thread_id: str, value: dict[str, Any], version: int | None = None) -> Change:
-        """Return the change that writes a value, with `version` only over that version."""
+        """Return the change that writes a value; with `version`, only over that version."""
         return Change(self.name, key, thread_id, encode_value(value), version)
 
     def removal(self, key: str, thread_id: str, version: int | None = None) -> Change:
-        """Return the change that removes a record, with `version` only that version."""
+        """Return the change that removes a record; with `version`, only that version."""
         return Change(self.name, key, thread_id, None, version)
 
     def decode(self, record: Record) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class RecordKind:
         return decode_value(record, plain_v1=self.plain_v1)
 
     async def find(self, store: Store, key: str) -> Record | None:
-        """Return the record under a key; `None` if there is none."""
+        """Return the record with a key, or `None` if there is none."""
         return await store.record(self.name, key)
 
     async def iterate(self, store: Store, thread_id: str | None = None) -> AsyncIterator[Record]:
@@ -64,7 +64,7 @@ class RecordKind:
             after = (page[-1].kind, page[-1].key)
 
     async def read_all(self, store: Store, thread_id: str | None, read: Callable[[Record], T]) -> list[T]:
-        """Return what `read` makes of each record; log and skip those it cannot read."""
+        """Return `read(record)` for every record; log and skip those that cannot be read."""
         values: list[T] = []
         async for record in self.iterate(store, thread_id):
             try:
@@ -82,7 +82,7 @@ HARNESS_RUN = RecordKind("run", plain_v1=True)
 Key: the id of its first AG-UI run. Value: the fields of `harness_runs.RunRecord`.
 """
 ACTIVE_RUN = RecordKind("active", plain_v1=True)
-"""A mark of a harness run that has not ended, by which recovery finds it.
+"""A mark of a harness run that has not ended, so that recovery finds it.
 
 Key: the harness run's id. Value: its `state`, `owner` and `agent`.
 """
@@ -147,7 +147,7 @@ THREAD_KINDS = (
 
 
 def session_key(session_id: str, last: str) -> str:
-    """Return a key within a session; sessions never share one, whatever their ids contain."""
+    """Return a key within a session; two sessions never share one, even if ids have slashes."""
     return f"{session_id.replace('%', '%25').replace('/', '%2F')}/{last}"
 
 

@@ -1,1 +1,1 @@
-"""Runs while they live: claimed, driven, followed, maintained, counted."""
+"""Live runs: claim threads, drive agents, commit events, follow other processes, recover."""

@@ -19,19 +19,22 @@ def record_start(recorder: Recorder, claim: Claim) -> None:
 
 
 def is_start_missing(first_event: bytes) -> bool:
-    """Return whether a first event needs a `RUN_STARTED` before it; an invalid one does not."""
+    """Return whether an agent's first event needs a `RUN_STARTED` before it.
+
+    An invalid event needs none, because it fails the run when it is recorded.
+    """
     try:
         events = _core.compact([first_event])
     except InvalidEvent:
         return False
-    # AG-UI lets a run that fails at once begin with its error.
+    # In AG-UI, a run that fails at once may begin with its error.
     return events[0].type not in ("RUN_STARTED", "RUN_ERROR")
 
 
 def record_finish(recorder: Recorder, claim: Claim) -> None:
-    """Record a `RUN_FINISHED` for an agent that has returned.
+    """Record a `RUN_FINISHED` for an agent that has returned without one.
 
-    The ends of what the agent left open come before it.
+    Before it, record the end of everything that the agent left open.
     """
     if recorder.recorded == 0:
         record_start(recorder, claim)
@@ -41,7 +44,7 @@ def record_finish(recorder: Recorder, claim: Claim) -> None:
     except InvalidEventSequence:
         events = _core.run_frames(recorder.compacted(), recorder.last_seq, 0).events()
         for event in _core.finalize(events, True, None):
-            # A tool call without a result may be for the client to run, so it gets an end but no result.
+            # The client may have to run a tool call that has no result, so the call gets an end but no result.
             if event.type not in ("RUN_FINISHED", "TOOL_CALL_RESULT"):
                 recorder.accept(bytes(event))
         recorder.accept(finished)

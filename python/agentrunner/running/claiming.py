@@ -1,4 +1,4 @@
-"""How a new run gets its thread: first in, first out, and by the runner's policy."""
+"""Claim threads for new runs, first in, first out, by the policy for busy threads."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Claiming:
         self._on_concurrent_run = on_concurrent_run
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
         self.is_refusing = False
-        """Whether no run may start any more, because the runner is draining or closed."""
+        """Whether new runs are refused, because the runner is draining or closed."""
 
     @property
     def has_waiting_runs(self) -> bool:
@@ -56,17 +56,18 @@ class Claiming:
         return any(turn.locked() for turn in self._turns.values())
 
     async def claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
-        """Claim the thread; return the claim and the ids of the messages the thread has.
+        """Claim the thread of a new run, which may mean waiting until the thread is free.
 
-        Raises what `Store.claim` raises, and `RunnerClosed` once no run may start any more.
+        Returns the claim, and the ids of the input's messages that the thread already has. Raises the errors of
+        `Store.claim`, and `RunnerClosed` if new runs are refused.
         """
-        async with self._turn(new_run.thread_id, new_run.scope):
+        async with self._get_turn(new_run.thread_id, new_run.scope):
             while not self.is_refusing:
                 claiming = asyncio.ensure_future(self._store.claim(*new_run))
                 try:
                     claimed = await asyncio.shield(claiming)
                 except asyncio.CancelledError:
-                    # Without this the next run in line, or the caller's next try, would find the thread taken.
+                    # Without this, the next run in line or the caller's next try would find the thread busy.
                     await asyncio.shield(self._table.spawn(self._give_back(claiming)))
                     raise
                 except ThreadAlreadyRunning:
@@ -79,14 +80,14 @@ class Claiming:
                 else:
                     if not self.is_refusing:
                         return claimed
-                    # The runs that `drain` and `aclose` wait for were counted in the meantime.
+                    # `drain` or `aclose` has already listed the runs that it waits for, so this one must not start.
                     await self._give_back(claiming)
                     break
                 await self._wait_for_thread(new_run.thread_id)
         raise RunnerClosed(f"the runner was closed before thread '{new_run.thread_id}' was free for the new run")
 
     async def _wait_for_thread(self, thread_id: str) -> None:
-        """Wait until the thread may be free; with `supersede`, stop its run first."""
+        """Wait until the thread may be free; with the policy `supersede`, first stop its run."""
         driver = self._table.driver(thread_id)
         if self._on_concurrent_run == "supersede":
             await (driver.stop() if driver is not None else self._store.request_stop(thread_id, None))
@@ -97,13 +98,13 @@ class Claiming:
             await asyncio.sleep(STOP_POLL_SECONDS)
 
     async def _give_back(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
-        """Free the thread of a claim whose caller is gone."""
+        """Free the thread of a claim whose run will not start."""
         with contextlib.suppress(AgentRunnerError):
             claim, _ = await claiming
             await self._store.finish(claim, self._limits.new_recorder(claim), False)
 
-    def _turn(self, thread_id: str, scope: str | None) -> asyncio.Lock:
+    def _get_turn(self, thread_id: str, scope: str | None) -> asyncio.Lock:
         """Return the lock that makes runs of one thread wait in line."""
         # The tasks that hold the lock or wait for it keep it alive. The scope is part of the key: otherwise a run could
-        # wait for a thread of another tenant, and so learn that it exists.
+        # be made to wait for a thread of another tenant, and its caller would learn that the thread exists.
         return self._turns.setdefault((thread_id, scope), asyncio.Lock())

@@ -1,4 +1,4 @@
-"""The commit order of a run: take a batch, append it, publish it.
+"""Commit a run's events in order: take a batch, append it, and only then publish it.
 
 No reader sees an event before it is durable.
 """
@@ -30,26 +30,26 @@ class Commits:
         self._on_failure = on_failure
         self._task: asyncio.Task[None] | None = None
         self.error: Exception | None = None
-        """Reason why nothing more is written: the run's place in the store is lost."""
+        """Store error or lost lease after which nothing more is written; `None` while there is none."""
         self.renewed_at = time.monotonic()
         """Time of the last request that extended the lease, on the monotonic clock."""
 
     def start(self) -> None:
-        """Start to commit what waits, unless a commit is under way."""
+        """Start committing the recorded events, unless a commit is already under way."""
         if self._task is None and self.error is None:
             task = asyncio.get_running_loop().create_task(self._commit_all())
-            # An eager task over a store that never waits has ended already.
+            # An eager task has already ended here if the store did not have to wait.
             self._task = None if task.done() else task
 
     async def wait(self) -> None:
-        """Wait until nothing waits to be committed."""
+        """Wait until all recorded events are committed, or a commit has failed."""
         while self._task is not None and self.error is None:
             await asyncio.wait([self._task])
 
     async def finish(self, is_stored: bool) -> None:
         """Commit the rest of an ended run and free its thread.
 
-        Raises `StoreError` and `LeaseLost`.
+        Raises `StoreError` or `LeaseLost`.
         """
         await self.wait()
         if self.error is not None:
@@ -66,18 +66,18 @@ class Commits:
             self._task = None
 
     async def _commit(self, *, last: bool = False, is_stored: bool = True) -> bool:
-        """Take what waits, append it, and only then publish it. Return false if nothing waited.
+        """Append the recorded events and then publish them; return false if there were none.
 
-        The last batch is published once the store has finished the run: a reader that sees the run's end finds its
-        thread free.
+        The last batch is published after the store has finished the run, so that a reader that sees the run's end finds
+        the thread free.
         """
         recorder = self._live.recorder
-        taken = recorder.take()
-        if taken is None and not last:
+        pending = recorder.take()
+        if pending is None and not last:
             return False
-        if taken is not None:
-            batch, has_barrier = taken
-            # The last batch need not wait for the disk by itself: `finish` reaches the disk after it, and with it.
+        if pending is not None:
+            batch, has_barrier = pending
+            # The last batch needs no barrier of its own: `finish` reaches the disk after it and covers both.
             await self._append(batch, has_barrier and not last)
         if last:
             await self._store.finish(self._live.claim, recorder, is_stored)
@@ -85,7 +85,7 @@ class Commits:
         return True
 
     async def _append(self, batch: Batch, has_barrier: bool) -> None:
-        # The lease counts from the request, not from the response.
+        # Measure the lease from the request, not from the response: the store may have extended it at any time between.
         requested_at, began = time.monotonic(), time.perf_counter()
         await self._store.append(self._live.claim, batch, has_barrier)
         self._stats.count_commit(batch.last_seq - batch.first_seq + 1, time.perf_counter() - began)

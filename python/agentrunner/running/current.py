@@ -24,9 +24,9 @@ class Run:
     input: RunAgentInput
     """The input as the agent received it."""
     scope: str | None = None
-    """Owner of the thread, if the server or the caller named one; see `AgentRunner.run`."""
+    """Owner of the thread, if the caller of `AgentRunner.run` named one."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Request headers that were forwarded to the agent, names in lower case."""
+    """Request headers that were forwarded to the agent; their names are in lower case."""
     store: Store | None = field(default=None, repr=False, compare=False)
     """Store that keeps the run."""
     claim: Claim | None = field(default=None, repr=False, compare=False)
@@ -55,5 +55,5 @@ def current_run() -> Run:
 
 
 def set_current_run(run: Run) -> None:
-    """Make `current_run()` return a run, in this context and in tasks started from it."""
+    """Set the run that `current_run()` returns in this context and in tasks started from it."""
     _current.set(run)

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 AGENT_SLICE_SECONDS = 0.001
-"""Seconds an agent that never waits may run before other tasks get their turn."""
+"""Seconds that an agent that never waits may run before other tasks get their turn."""
 STOP_GRACE_SECONDS = 5.0
-"""Seconds a stopped agent has to end before its run ends without it."""
+"""Seconds that a stopped agent gets to end before its run ends without it."""
 MUST_WAIT = 2
-"""What `Recorder.accept` returns when the agent must wait for a commit; 1 means that one is due, 0 that none is."""
+"""Result of `Recorder.accept` when the agent must wait for a commit; 1: a commit is due, 0: none is."""
 
 
 class Driver(LiveRun):
-    """A run whose agent runs here, and whose events become recorded, durable and published."""
+    """A run whose agent runs in this process, which records, commits and publishes its events."""
 
     is_driven: ClassVar[bool] = True
 
@@ -50,12 +50,12 @@ class Driver(LiveRun):
         self._interruption: tuple[str, str | None] | None = None
         """Message and code of the `RUN_ERROR` that ends the run."""
         self._cut_short = asyncio.Event()
-        """Set when the agent must end before it has chosen to."""
+        """Event that is set when the agent must end early."""
         self._drops_events = False
-        """Whether what the agent still yields is dropped."""
+        """Whether the events that the agent still yields are dropped."""
         self.is_stopping = False
         self.unfinished: StoreError | None = None
-        """Error that kept the store from taking the run's end: the run still holds its thread."""
+        """Error that kept the store from storing the run's end; the run still holds its thread."""
 
     @property
     def renewed_at(self) -> float:
@@ -68,11 +68,11 @@ class Driver(LiveRun):
         return self._commits.error
 
     def note_renewal(self, requested_at: float) -> None:
-        """Note that the lease was extended by a request of that time."""
+        """Note that a request sent at this time, on the monotonic clock, extended the lease."""
         self._commits.renewed_at = max(self._commits.renewed_at, requested_at)
 
     async def drive(self, agent: Agent, run: Run) -> None:
-        """Run the agent until it ends, however it ends, and finish the run."""
+        """Run the agent until it returns, fails or must end early, and then finish the run."""
         self._agent = agent
         context = contextvars.copy_context()
         context.run(set_current_run, run)
@@ -117,12 +117,12 @@ class Driver(LiveRun):
             await self._record_events(agent, run)
 
     async def _record_events(self, agent: Agent, run: Run) -> None:
-        """Record the agent's events: JSON bytes once, `accept`, and a commit when one is due."""
+        """Record the agent's events, encoding each once, and commit when a commit is due."""
         accept = self.recorder.accept
         turn_began = time.perf_counter()
         count = 0
         events = await _start_agent(agent, run)
-        # Apart from the others, so that only the first event pays for the look at its type.
+        # The first event has its own loop, so that only this event pays for the check of its type.
         async for first_event in events:
             await self._record_first_event(encode(first_event))
             break
@@ -163,9 +163,9 @@ class Driver(LiveRun):
             await self._commits.wait()
 
     async def finish(self) -> None:
-        """Close what is open, make the rest durable, free the thread and wake the readers."""
+        """End the run: end open events, commit the rest, free the thread, wake the readers."""
         recorder, claim = self.recorder, self.claim
-        # A run whose agent failed before its first event leaves only the RUN_ERROR that its readers see.
+        # A run whose agent failed before its first event is not stored; its readers get only the RUN_ERROR.
         is_stored = recorder.recorded > 0
         message, code = self._interruption or (None, None)
         if not recorder.ended:
@@ -182,13 +182,16 @@ class Driver(LiveRun):
 
     @property
     def outcome(self) -> Outcome:
-        """How the run has ended for its readers."""
+        """Way in which the run has ended for its readers."""
         if self.last_word is not None or self.recorder.failed:
             return "failed"
         return "stopped" if self.is_stopping else "finished"
 
     async def stop(self) -> bool:
-        """Stop the agent; return false if it is stopping already or its `abort_run()` failed."""
+        """Stop the agent, and return whether this call has stopped it.
+
+        It is false if the agent is stopping already, or if its `abort_run()` failed, so that it is still running.
+        """
         if self.is_stopping or self.is_closed:
             return False
         self.is_stopping = True
@@ -206,12 +209,12 @@ class Driver(LiveRun):
         return True
 
     def interrupt(self, message: str, code: str) -> None:
-        """End the run with a `RUN_ERROR`, whatever its agent does."""
+        """End the run with a `RUN_ERROR`, even if its agent does not stop."""
         self._interruption = self._interruption or (message, code)
         self._cancel_agent()
 
     def fail(self, error: Exception) -> None:
-        """End the run in this process and write nothing more: its place in the store is lost."""
+        """End the run in this process after a store error or a lost lease; write nothing more."""
         self._commits.error = self._commits.error or error
         self._cancel_agent()
 

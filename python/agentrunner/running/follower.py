@@ -11,7 +11,7 @@ logger = logging.getLogger("agentrunner")
 
 
 class Follower(LiveRun):
-    """A run in another process, whose journal is read once for all readers here."""
+    """A run of another process, whose journal this process reads once for all readers."""
 
     async def follow(self) -> None:
         """Read the journal until the run has ended or no reader is left."""
@@ -33,7 +33,7 @@ class Follower(LiveRun):
             self.close()
 
     def give_up(self, error: Exception) -> None:
-        """Close the run for its readers with an error, though it has no end in the store."""
+        """Close the run for its readers with an error, although it has no end in the store."""
         self.set_last_word(error)
         self.close()
 
@@ -46,7 +46,7 @@ class Follower(LiveRun):
         return False
 
     async def _read_rest(self) -> None:
-        """Read what is left of the ended run, and nothing of a later one."""
+        """Read the rest of the ended run, and nothing of a later one."""
         thread_id, first_seq = self.claim.thread_id, self.claim.first_seq
         try:
             location = await self._store.locate(thread_id, (first_seq, None))
@@ -54,9 +54,9 @@ class Follower(LiveRun):
             # The run was given up before its first event.
             return
         if location.kind == "live":
-            # The same, and a later run has got the sequence number meanwhile.
+            # It was given up before its first event, too, and a later run has used the sequence number since.
             return
-        # A run that is not stored, or has only one event, was written in one batch.
+        # If the run is not stored, or has only one event, its journal is a single batch.
         last_seq = location.last_seq if location.kind == "journal" else first_seq
         while self.recorder.last_seq < last_seq:
             page = await self._store.journal(thread_id, self.recorder.last_seq, last_seq, JOURNAL_PAGE_BYTES)

@@ -1,4 +1,4 @@
-"""The checks of a run's input and scope, before anything is started."""
+"""Check a run's input and scope before anything is started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CheckedInput(NamedTuple):
-    """A run's input that was accepted."""
+    """A valid input of a run, as a model and as JSON, with its ids."""
 
     model: RunAgentInput
     json: str
@@ -26,7 +26,7 @@ class CheckedInput(NamedTuple):
 
 def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> CheckedInput:
     """Check a run's input. Raises `InvalidInput`."""
-    # Imported with the first run: it takes longer than importing the rest of the package.
+    # Imported when the first run starts, because it takes longer to load than the rest of the package.
     from ag_ui.core import RunAgentInput
 
     try:

@@ -15,46 +15,46 @@ if TYPE_CHECKING:
     from agentrunner.stores import Store
 
 JOURNAL_PAGE_BYTES = 1 << 20
-"""About how many bytes of raw frames one read takes from the journal."""
+"""Approximate number of bytes of raw frames that one read of a journal returns."""
 
 
 class LiveRun:
-    """A run that readers can follow: its recorder, and a way to wait for changes."""
+    """A run that readers can follow: it has a recorder, and readers can wait for changes."""
 
     is_driven: ClassVar[bool] = False
-    """Whether this process runs the agent, as opposed to following another process."""
+    """Whether this process runs the agent, rather than following another process."""
 
     def __init__(self, claim: Claim, recorder: Recorder, store: Store) -> None:
         self.claim = claim
         self.recorder = recorder
         self._store = store
         self.is_closed = False
-        """Whether nothing more will come."""
+        """Whether the run will publish nothing more."""
         self.readers = 0
         """Number of streams that follow the run while it is live."""
         self.last_word: Frames | None = None
-        """Error for the readers of a run whose end could not be made durable."""
+        """Frame with the error for the readers of a run whose end could not be stored."""
         self._waiters: list[asyncio.Future[None]] = []
 
     def join(self) -> None:
-        """Count one more reader, which calls `leave` once.
+        """Count one more reader, which must call `leave` once.
 
         A run of another process is followed while it has readers.
         """
         self.readers += 1
 
     def leave(self) -> None:
-        """Count one reader less."""
+        """Count one reader fewer."""
         self.readers -= 1
 
     async def wait_for_change(self) -> None:
-        """Wait until something is published or the run is closed."""
+        """Wait until events are published or the run is closed."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
 
     async def wait_until_published(self, seq: int) -> None:
-        """Wait until readers may see this sequence number, or the run is closed."""
+        """Wait until events up to a sequence number are published, or the run is closed."""
         while self.recorder.published < seq and not self.is_closed:
             await self.wait_for_change()
 
@@ -64,30 +64,30 @@ class LiveRun:
             await self.wait_for_change()
 
     async def catch_up(self) -> None:
-        """Replay what the journal already has of the run into the recorder."""
+        """Replay the run's journal, as far as it goes now, into the recorder."""
         while True:
             page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES)
-            # Without the run's own token the frames may be those of a later run.
+            # If the live token is not this run's, the frames may belong to a later run.
             if not len(page.frames) or page.live_token != self.claim.token:
                 return
             self.recorder.replay(page.frames)
 
     def wake(self) -> None:
-        """Wake the readers, because there is something new."""
+        """Wake the readers, because there are new events."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def close(self) -> None:
-        """Wake the readers, because nothing more will come."""
+        """Close the run and wake the readers, because there will be no more events."""
         self.is_closed = True
         self.wake()
 
     def set_last_word(self, error: Exception) -> None:
-        """Keep an error as the readers' last event, unless they have seen a `RUN_ERROR`.
+        """Keep an error as the readers' last event, unless they have already seen a `RUN_ERROR`.
 
-        The event is in no store, so its cursor is that of the last event that is.
+        The event is not stored, so its cursor is that of the last event that is.
         """
         recorder = self.recorder
         if recorder.failed and recorder.published == recorder.last_seq:

@@ -1,4 +1,4 @@
-"""A runner's maintenance: renew leases, see stops, recover dead runs, remove old ones."""
+"""A runner's periodic work: renew leases, apply stops, recover dead runs, prune old ones."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 STOP_POLL_SECONDS = 0.1
-"""Seconds between two looks for stops that were requested in other processes."""
+"""Seconds between two checks for stops that other processes requested."""
 RECOVERY_POLL_SECONDS = 1.0
-"""Seconds between two looks for runs whose process is gone."""
+"""Seconds between two checks for runs whose process is gone."""
 PRUNE_INTERVAL_SECONDS = 60.0
 """Seconds between two removals of runs that are past their retention."""
 PRUNE_BATCH_RUNS = 100
-"""Number of runs removed in one step: whatever is written meanwhile waits for it."""
+"""Number of runs removed in one step, which all other writes have to wait for."""
 
 
 class Maintenance:
-    """Renews the leases of one runner's runs, and ends the runs of dead processes."""
+    """Renews a runner's leases, applies stops, recovers dead runs and prunes old ones."""
 
     def __init__(
         self, store: Store, table: RunTable, stats: Stats, limits: RecordingLimits, retention: Retention | None
@@ -44,7 +44,7 @@ class Maintenance:
         self._retention = retention
         self._recovering = asyncio.Lock()
         self._recovered = 0
-        """Number of runs ended in place of their processes."""
+        """Number of runs that were recovered so far."""
 
     def start(self) -> None:
         """Start the tasks that run until the runner is closed."""
@@ -55,18 +55,18 @@ class Maintenance:
     # Leases and stops
 
     async def _hold_leases(self) -> None:
-        """Renew this process's leases and see stops of other processes, until cancelled."""
+        """Renew this process's leases and apply stops of other processes, until cancelled."""
         last_renewal = time.monotonic()
         lease_ttl = self._store.lease_ttl
         while True:
-            # Also while nothing runs: a stop may be requested for a run that has just started.
+            # The pace is the same while nothing runs, because a run that starts next may be stopped right away.
             await asyncio.sleep(STOP_POLL_SECONDS)
-            # Without other processes no stop is requested elsewhere, and no lease can be lost.
+            # If the store is not shared, no other process can request a stop or take a lease.
             drivers = self._table.drivers() if self._store.shared else []
             if not drivers:
                 continue
             try:
-                await self._see_stops(drivers)
+                await self._apply_stops(drivers)
                 if (now := time.monotonic()) - last_renewal >= lease_ttl * 0.3:
                     last_renewal = now
                     await self._renew(drivers)
@@ -76,14 +76,14 @@ class Maintenance:
                 if not driver.is_closed and time.monotonic() - driver.renewed_at > lease_ttl * 2 / 3:
                     driver.fail(LeaseLost(f"the lease of run '{driver.claim.run_id}' could not be renewed in time"))
 
-    async def _see_stops(self, drivers: list[Driver]) -> None:
+    async def _apply_stops(self, drivers: list[Driver]) -> None:
         tokens = set(await self._store.stops())
         for driver in drivers:
             if driver.claim.token in tokens:
                 await driver.stop()
 
     async def _renew(self, drivers: list[Driver]) -> None:
-        # The lease counts from the request, not from the response.
+        # Measure the lease from the request, not from the response: the store may have extended it at any time between.
         requested_at = time.monotonic()
         renewals = await self._store.renew([driver.claim for driver in drivers])
         for driver, is_renewed in zip(drivers, renewals, strict=True):
@@ -95,7 +95,7 @@ class Maintenance:
     # Recovery and retention
 
     async def _tidy(self) -> None:
-        """Recover dead runs and remove runs past their retention, until cancelled."""
+        """Recover dead runs and prune those past their retention, until cancelled."""
         last_pruning = -PRUNE_INTERVAL_SECONDS
         while True:
             await asyncio.sleep(RECOVERY_POLL_SECONDS)
@@ -115,9 +115,9 @@ class Maintenance:
             await asyncio.sleep(0)
 
     async def recover(self, thread_id: str | None = None) -> bool:
-        """End and store the runs whose process is gone; of one thread, or of all.
+        """End and store the runs whose process is gone, of one thread or of all.
 
-        Return whether any run was recovered since the call began, also if another caller did it.
+        Returns whether any run was recovered since the call began, even if another caller did it.
         """
         before = self._recovered
         async with self._recovering:
@@ -126,7 +126,7 @@ class Maintenance:
                 driver = self._table.driver(claim.thread_id)
                 if driver is None or driver.is_closed:
                     await self._recover_run(claim)
-            # Runs of this process whose end the store could not take, a full disk's for example: it may take it now.
+            # Try again to store the ends that could not be stored before, because the disk was full for example.
             for name in [thread_id] if thread_id is not None else list(self._table.unfinished):
                 unfinished = self._table.unfinished.get(name)
                 if unfinished is not None:
@@ -141,10 +141,10 @@ class Maintenance:
         try:
             await driver.catch_up()
         except (StoreCorrupt, InvalidEvent):
-            # A damaged journal costs the events that cannot be read, never the thread.
+            # Only the unreadable events are lost: the run is still ended below, which frees its thread.
             logger.exception("thread %s: the journal of run %s is damaged", claim.thread_id, claim.run_id)
         except StoreError as error:
-            # Ending the run now would give up the events that a later try may still read.
+            # Ending the run now would lose the events that a later attempt may still read.
             driver.unfinished = error
             self._table.note_unfinished(driver)
             logger.error("thread %s: run %s cannot be recovered yet: %s", claim.thread_id, claim.run_id, error)  # noqa: TRY400

@@ -1,4 +1,4 @@
-"""How events are recorded: the limits that every recorder of a runner has."""
+"""The limits that a runner sets for all its recorders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RecordingLimits:
     def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = ()) -> Recorder:
         """Return a recorder for a claimed run.
 
-        Messages that the thread has are left out of the run's input.
+        It leaves the messages that the thread already has out of the run's input.
         """
         return _core.Recorder(
             claim.thread_id,

@@ -1,4 +1,4 @@
-"""What a runner has done, in plain counters."""
+"""Counters of a runner's work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Stats:
-    """Counters since the runner was made, and its current figures: `runner.stats`. Read only.
+    """Read-only counters since the runner was made, and its current load: `runner.stats`.
 
     Example::
 
@@ -30,22 +30,22 @@ class Stats:
         self.runs_started = 0
         """Number of runs started by this runner."""
         self.runs_ended: dict[Outcome, int] = {"finished": 0, "failed": 0, "stopped": 0}
-        """Number of those that have ended: `failed` with a `RUN_ERROR`, otherwise `stopped` if a stop was requested."""
+        """Number of runs that ended: `failed` with a `RUN_ERROR`, otherwise `stopped` if a stop was requested."""
         self.events = 0
         """Number of events recorded and durable."""
         self.commits = 0
         """Number of batches made durable."""
         self.commit_seconds = 0.0
-        """Seconds that all commits took together."""
+        """Seconds that all commits took in total."""
         self.commit_buckets = [0] * (len(BUCKETS) + 1)
-        """Number of commits per bucket: up to each bound in `BUCKETS` and over the one before; the slowest are last."""
+        """Number of commits per bucket: above the bound before it and up to its own; the last bucket has no bound."""
         self.recoveries = 0
-        """Number of runs ended and stored in place of a process that is gone."""
+        """Number of runs ended and stored on behalf of a process that is gone."""
         self.lease_losses = 0
-        """Number of runs given up because another process has taken them over, or may have."""
+        """Number of runs given up because another process has or may have taken them over."""
 
     def count_commit(self, events: int, seconds: float) -> None:
-        """Count a batch that was made durable."""
+        """Count a batch of events that became durable within some seconds."""
         self.events += events
         self.commits += 1
         self.commit_seconds += seconds

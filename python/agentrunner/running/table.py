@@ -1,4 +1,4 @@
-"""The live runs of this process, by thread, and the tasks that keep them going."""
+"""The live runs of this process, by thread, and the runner's background tasks."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ logger = logging.getLogger("agentrunner")
 
 
 class JoinedRun:
-    """A context that holds a thread's live run, if there is one.
+    """A context that counts as a reader of a thread's live run, if there is one.
 
-    A run of another process is followed at least until the exit.
+    So a run of another process is followed at least until the context ends.
     """
 
     __slots__ = ("_live", "_table", "_thread_id")
@@ -55,7 +55,7 @@ class RunTable:
         self.live_runs: dict[str, LiveRun] = {}
         """Live runs by thread id."""
         self.unfinished: dict[str, Driver] = {}
-        """By thread id, runs of this process whose end the store could not take yet."""
+        """Runs of this process whose end could not be stored yet, by thread id."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def driver(self, thread_id: str) -> Driver | None:
@@ -85,11 +85,14 @@ class RunTable:
     # Runs of other processes
 
     def hold(self, thread_id: str) -> JoinedRun:
-        """Return a context for `async with` that holds the thread's live run."""
+        """Return a context for `async with` that counts as a reader of the live run."""
         return JoinedRun(self, thread_id)
 
     async def join(self, thread_id: str) -> LiveRun | None:
-        """Return the thread's live run with one more reader, which must call `leave`, or `None`."""
+        """Return a thread's live run, or `None` if there is none.
+
+        The caller is counted as a reader of the run and must call its `leave`.
+        """
         live = self.live_runs.get(thread_id)
         if live is not None and not live.is_closed:
             live.join()
@@ -106,7 +109,7 @@ class RunTable:
         follower = Follower(claim, self._limits.new_recorder(claim), self._store)
         await follower.catch_up()
         if (error := self.unfinished_error(claim.thread_id, claim.run_id)) is not None:
-            # The run ended here, but the store could not be told: its readers must not wait until it can.
+            # The run has ended in this process but not in the store; its readers must not wait for the store.
             follower.give_up(error)
         else:
             self.live_runs[claim.thread_id] = follower
@@ -125,22 +128,25 @@ class RunTable:
         if self.live_runs.get(thread_id) is live:
             del self.live_runs[thread_id]
 
-    # Runs of this process whose end the store could not take
+    # Runs of this process whose end could not be stored
 
     def note_unfinished(self, driver: Driver) -> None:
-        """Keep a run whose end could not be stored, on a full disk for example, to retry later."""
+        """Keep a run whose end could not be stored, so that recovery tries again later."""
         if driver.unfinished:
             self.unfinished[driver.claim.thread_id] = driver
 
     def unfinished_error(self, thread_id: str, run_id: str | None = None) -> StoreError | None:
-        """Return the error that kept the thread's last run, or only `run_id`, from being ended."""
+        """Return the error that kept the end of a thread's last run from being stored.
+
+        `None` if there is none, or if that run is not `run_id`.
+        """
         driver = self.unfinished.get(thread_id)
         return driver.unfinished if driver is not None and run_id in (None, driver.claim.run_id) else None
 
     # Tasks
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine in a task that outlives the caller; an error of it is logged."""
+        """Run a coroutine in a task that outlives the caller, and log its error."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)

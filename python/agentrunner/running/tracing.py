@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @cache
 def _tracer() -> Any:
-    # Imported with the first run: it takes longer than importing the rest of the package.
+    # Imported when the first run starts, because it takes longer to load than the rest of the package.
     try:
         from opentelemetry import trace
     except ModuleNotFoundError:
@@ -23,7 +23,10 @@ def _tracer() -> Any:
 
 
 def span_of(run: Run) -> AbstractContextManager[Any]:
-    """Return a run's span; the agent's own spans become its children while it is entered."""
+    """Return the span of a run, as a context in which the agent's spans become its children.
+
+    Without `opentelemetry-api`, the context does nothing.
+    """
     tracer = _tracer()
     if tracer is None:
         return contextlib.nullcontext()

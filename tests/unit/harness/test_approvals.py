@@ -130,7 +130,7 @@ async def test_waiting_run_holds_no_slot_and_no_lease(runner):
     ) as harness:
         await harness.run("hi", agent="a", thread_id="t")
         assert (await harness.run("hi", agent="b", thread_id="t2")).state == "completed"
-        store = await runner.opened()
+        store = await runner.open()
         assert await store.live() == []
 
 
@@ -157,7 +157,7 @@ async def test_interrupt_that_breaks_the_event_order_is_not_asked(memory_factory
 async def test_approval_that_cannot_be_written_is_not_asked(runner):
     """An approval without a record is not shown to clients."""
     async with Harness(runner, {"a": Asking()}) as harness:
-        store = await runner.opened()
+        store = await runner.open()
         write = store.write
 
         async def refusing(changes, claim=None):

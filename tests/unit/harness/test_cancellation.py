@@ -76,7 +76,7 @@ async def test_run_stopped_before_it_began_has_a_record(memory_factory):
 async def test_restarted_conversation_is_removed(runner):
     agent, gate = Asking(), Gate(text_message("m", "so far"))
     async with Harness(runner, {"a": agent, "gate": gate, "b": hello}, max_concurrent_runs=1) as harness:
-        store = await runner.opened()
+        store = await runner.open()
         await harness.run("hi", agent="b", thread_id="t", run_id="r0")
         await harness.run("hi", agent="a", thread_id="t", run_id="r1")
         await harness.run("hi", agent="b", thread_id="other", run_id="o")

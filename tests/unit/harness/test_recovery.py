@@ -216,7 +216,7 @@ async def test_run_whose_admission_cannot_be_written_is_refused(store_factory):
 async def test_end_that_cannot_be_written_is_written_later(memory_factory):
     runner = memory_factory()
     async with Harness(runner, {"a": hello}) as harness:
-        store = await runner.opened()
+        store = await runner.open()
         write, failed = store.write, []
 
         async def failing(changes, claim=None):

@@ -30,7 +30,7 @@ def _now():
 async def test_runs_beyond_the_count_are_removed_with_their_records(runner):
     agent = Asking()
     async with Harness(runner, {"a": agent, "b": hello}, retention=RecordRetention(max_count=2)) as harness:
-        store = await runner.opened()
+        store = await runner.open()
         await harness.run("hi", agent="a", thread_id="t", run_id="r0")
         await harness.resume(thread_id="t", decision="approve")
         second = (await harness.run_record("r0")).attempt_runs[1].run_id
@@ -61,7 +61,7 @@ async def test_run_that_has_not_ended_stays(runner):
 
 async def test_last_checkpoint_of_a_session_stays(runner):
     async with Harness(runner, {"a": hello}, retention=RecordRetention(max_age=60)) as harness:
-        store, now = await runner.opened(), _now()
+        store, now = await runner.open(), _now()
         await checkpoints(store, "old", [now - 90_000, now - 80_000, now - 70_000])
         await checkpoints(store, "young", [now - 90_000, now - 50_000, now])
         await store.write([Change("checkpoint", "strange/1", "strange", b"no json")])
@@ -75,7 +75,7 @@ async def test_last_checkpoint_of_a_session_stays(runner):
 async def test_checkpoints_beyond_the_count_are_removed(runner, monkeypatch):
     monkeypatch.setattr("agentrunner.harness.maintenance.MAINTENANCE_SECONDS", 1000)
     async with Harness(runner, {"a": hello}, retention=RecordRetention(max_count=2)) as harness:
-        store = await runner.opened()
+        store = await runner.open()
         await checkpoints(store, "s", [0] * 250)
         await checkpoints(store, "s2", [0])
         assert await harness.prune() == 248
@@ -84,7 +84,7 @@ async def test_checkpoints_beyond_the_count_are_removed(runner, monkeypatch):
 
 async def test_checkpoints_of_a_waiting_run_stay(runner):
     async with Harness(runner, {"a": Asking()}, retention=RecordRetention(max_count=1)) as harness:
-        store = await runner.opened()
+        store = await runner.open()
         await harness.run("hi", thread_id="t")
         await checkpoints(store, "t", [0, 0, 0])
         assert await harness.prune() == 0

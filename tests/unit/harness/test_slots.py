@@ -130,7 +130,7 @@ async def test_two_harnesses_share_slots(location):
 
 
 async def test_slots_of_dead_owners_are_free(runner):
-    store = await runner.opened()
+    store = await runner.open()
     gone, mine = str(_core.Owner()), Liveness(store)
     held = {"held": [["a", gone], ["b", mine.owner_id]], "line": [["c", gone]]}
     await store.write([kinds.SLOTS.change("default", "", held)])
@@ -146,7 +146,7 @@ async def test_slots_of_dead_owners_are_free(runner):
 
 
 async def test_freed_slot_goes_to_the_next_in_line_at_once(runner):
-    store = await runner.opened()
+    store = await runner.open()
     owners = Liveness(store)
     slots = SharedSlots(store, owners, "s", 1)
     assert await slots.enter("a")

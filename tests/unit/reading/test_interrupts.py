@@ -33,7 +33,7 @@ asking_agent = scripted_agent(
 
 async def replay(runner: AgentRunner, *, legacy: bool = False) -> list[tuple[str, dict[str, Any]]]:
     """Return the cursors and events that a new reader of the thread gets."""
-    pages = hide_answered_interrupts(await runner.connect("t1"), await runner.opened(), partial(runner.connect, "t1"))
+    pages = hide_answered_interrupts(await runner.connect("t1"), await runner.open(), partial(runner.connect, "t1"))
     data = b"".join([page.for_legacy_clients() if legacy else bytes(page) async for page in pages])
     return frames_of(data)
 
@@ -87,7 +87,7 @@ async def test_little_of_a_long_answer_is_held_back(runner: AgentRunner) -> None
 
     pages = hide_answered_interrupts(
         CountedStream(),  # type: ignore[arg-type]
-        await runner.opened(),
+        await runner.open(),
         partial(runner.connect, "t1"),
     )
     received = bytes(await anext(pages))
@@ -106,7 +106,7 @@ async def test_an_interrupt_that_a_live_run_answers_is_not_offered_whatever_its_
     await collect(await runner.run(asking_agent, make_input(run="r0")))
     stream = await runner.run(gate, make_input(run="r1"))
     await gate.reached.wait()
-    pages = hide_answered_interrupts(await runner.connect("t1"), await runner.opened(), partial(runner.connect, "t1"))
+    pages = hide_answered_interrupts(await runner.connect("t1"), await runner.open(), partial(runner.connect, "t1"))
     received = b""
     while b"TEXT_MESSAGE_CONTENT" not in received:
         received += bytes(await anext(pages))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def test_a_run_whose_claim_was_under_way_is_refused_and_leaves_its_thread_free(
     runner: AgentRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await runner.opened()
+    store = await runner.open()
     claim, asked, answered = store.claim, asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments: Any) -> Any:

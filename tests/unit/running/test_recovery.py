@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def test_many_refused_runs_each_claim_once(runner_factory: Callable[..., AgentRunner]) -> None:
     runner = runner_factory()
-    store = await runner.opened()
+    store = await runner.open()
     gate = Gate()
     live = [await runner.run(gate, make_input(f"busy{n}", f"run{n}")) for n in range(10)]
     claim, claims = store.claim, 0

@@ -106,7 +106,7 @@ async def test_what_could_not_be_committed_is_not_counted(runner: AgentRunner, m
     async def refuse(*_: Any) -> None:
         raise StoreError("full")
 
-    await runner.opened()
+    await runner.open()
     monkeypatch.setattr(runner._store, "append", refuse)
     await collect(await runner.run(agent_with(), make_input("t1", "r1")))
     assert (runner.stats.events, runner.stats.commits) == (0, 0)

@@ -82,7 +82,7 @@ async def test_a_run_waits_and_the_next_run_continues_it(payload: Any, paid: lis
         assert (interrupt["id"], interrupt["reason"], interrupt["toolCallId"]) == ("int-c2", "tool_call", "c2")
         assert interrupt["metadata"] == {"tool": "pay", "input": {"to": "bob"}, "checkpoint": "t1/00000003"}
         assert "expiresAt" not in interrupt
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == Interrupted([interrupt])
         assert not bank.paid
 
@@ -91,7 +91,7 @@ async def test_a_run_waits_and_the_next_run_continues_it(payload: Any, paid: lis
         assert bank.paid == paid
         # No call of a response runs before every call may run, so `look` saw no payment.
         assert [e["content"] for e in events if e["type"] == "TOOL_CALL_RESULT"] == ["0 payments", result]
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == Completed("done")
         assert session.messages == await runner.threads.messages("t1")
         seen_by_model = llm.requests[1].messages[-1]["content"]
@@ -118,7 +118,7 @@ async def test_a_run_that_does_not_decide_every_interrupt_changes_nothing() -> N
     yes = {"approved": True}
     async with InMemoryAgentRunner() as runner:
         await collect_run(runner, agent, make_input("t1", "r1", ["go"]))
-        before = await load_session(await runner.opened())
+        before = await load_session(await runner.open())
         for number, (fields, message) in enumerate([
             ({"messages": [{"id": "x", "role": "user", "content": "and?"}]}, "has open interrupts"),
             ({"resume": resolve(("c1", yes))}, "int-c2"),
@@ -133,7 +133,7 @@ async def test_a_run_that_does_not_decide_every_interrupt_changes_nothing() -> N
             assert [event["type"] for event in events] == ["RUN_ERROR"]
             with pytest.raises(AssertionError, match=message):
                 raise AssertionError(events[0]["message"])
-        assert await load_session(await runner.opened()) == before
+        assert await load_session(await runner.open()) == before
         assert not bank.paid
         await collect_run(runner, agent, make_input("t1", "r2", resume=resolve(("c1", yes), ("c2", yes))))
     assert bank.paid == ["1 to a", "1 to b"]
@@ -165,7 +165,7 @@ async def test_a_decision_sent_twice_runs_the_tool_once() -> None:
             "RUN_STARTED", "MESSAGES_SNAPSHOT",
             "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED",
         ]  # fmt: skip
-        assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
+        assert (await load_session(await runner.open())).messages == await runner.threads.messages("t1")
     assert bank.paid == ["1 to bob"]
 
 

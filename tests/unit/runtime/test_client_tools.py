@@ -42,13 +42,13 @@ async def test_a_client_runs_its_own_tools(version: str | None) -> None:
         assert events[-1].get("outcome") == (pending if version else None)
         # A tool that the runtime and the client both have runs in the runtime.
         assert ran == [1]
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == WaitingForClient(["c1", "c3"])
         messages = await runner.threads.messages("t1")
         assert session.messages == messages
 
         await collect_run(runner, agent, make_input("t1", "r2", add_results(messages, c1="drawn", c3="yes")) | fields)
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == Completed("nice")
         assert [m["content"] for m in session.messages if m["role"] == "tool"] == ["null", "drawn", "yes"]
         assert session.messages == await runner.threads.messages("t1")
@@ -78,7 +78,7 @@ async def test_a_client_cannot_send_results_of_the_runtimes_tools() -> None:
         yes = [{"interruptId": "int-c1", "status": "resolved", "payload": {"approved": True}}]
         await collect_run(runner, agent, make_input("t1", "r3", forged, resume=yes))
         assert paid == [1]
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert [m["id"] for m in session.messages if m["role"] == "tool"] == ["c1-result"]
 
 
@@ -101,7 +101,7 @@ async def test_a_client_tool_and_an_approval_in_one_response() -> None:
                 assert events[-1]["outcome"] == {"type": "success", "pendingToolCallIds": ["c1"]}
                 messages = add_results(await runner.threads.messages("t1"), c1="drawn")
                 await collect_run(runner, agent, make_input("t1", "r3", messages) | fields)
-            session = await load_session(await runner.opened())
+            session = await load_session(await runner.open())
             assert session.outcome == Completed("done")
             assert {m["toolCallId"]: m["content"] for m in session.messages if m["role"] == "tool"} == {
                 "c1": "drawn", "c2": "paid",
@@ -152,7 +152,7 @@ async def test_a_client_regenerates_an_answer() -> None:
         messages = await runner.threads.messages("t1")
         # The client removes the answer and sends the messages before it.
         await collect_run(runner, agent, make_input("t1", "r3", messages[:3]))
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert [m["content"] for m in session.messages if m["role"] != "tool" and "toolCalls" not in m] == [
             "a", "one", "b", "better",
         ]  # fmt: skip
@@ -177,7 +177,7 @@ async def test_messages_of_other_agents_in_the_thread() -> None:
     llm = ScriptedModel(reply("hi"))
     async with InMemoryAgentRunner() as runner:
         await collect_run(runner, AgentRuntime(llm), make_input("t1", "r1", messages))
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
     # Each call is followed by its result, and calls without a result are removed.
     assert [message["id"] for message in session.messages][:-1] == ["1", "2", "3", "4", "6", "5"]
     assert "toolCalls" not in session.messages[2]
@@ -186,5 +186,5 @@ async def test_messages_of_other_agents_in_the_thread() -> None:
     async with InMemoryAgentRunner() as runner:
         agent = AgentRuntime(ScriptedModel(reply("hi")), config=RuntimeConfig(take_history=False))
         await collect_run(runner, agent, make_input("t1", "r1", messages))
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
     assert [message["id"] for message in session.messages][:-1] == ["2", "5"]

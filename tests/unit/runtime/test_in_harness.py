@@ -36,13 +36,13 @@ async def test_the_harness_decides_approvals() -> None:
         assert (result.state, paid) == ("waiting_for_approval", [])
         result = await harness.resume(approval_id=second.approval_id, decision="reject", reason="not her")
         assert (result.state, result.content, paid) == ("completed", "done", ["ann"])
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == Completed("done")
         assert [m["content"] for m in session.messages if m["role"] == "tool"] == [
             "paid ann", "The user has rejected this call: not her",
         ]  # fmt: skip
         assert (await harness.run("thanks", thread_id="t1")).content == "you are welcome"
-        assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
+        assert (await load_session(await runner.open())).messages == await runner.threads.messages("t1")
 
 
 async def test_the_thread_continues_after_a_waiting_run_was_cancelled() -> None:
@@ -52,7 +52,7 @@ async def test_the_thread_continues_after_a_waiting_run_was_cancelled() -> None:
         assert await harness.cancel(result.run_id)
         result = await harness.run("never mind", thread_id="t1")
         assert (result.state, result.content, paid) == ("completed", "done", [])
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert [m["role"] for m in session.messages] == ["user", "assistant", "tool", "tool", "user", "assistant"]
         # Clients saw the new user message before the tool results, and keep it in that place.
         seen = {message["id"]: message for message in await runner.threads.messages("t1")}
@@ -73,7 +73,7 @@ async def test_old_checkpoints_are_pruned_except_the_last(
     ):
         await harness.run("pay them", thread_id="t1")
         await harness.resume(thread_id="t1", decision="approve")
-        store = await runner.opened()
+        store = await runner.open()
         await harness.prune()
         assert len(await store.records("checkpoint", "t1", None, 100)) == remaining
         assert (await harness.run("thanks", thread_id="t1")).content == "you are welcome"

@@ -359,7 +359,7 @@ async def test_a_runtime_stores_and_returns_signatures(
     assert sum(event["type"] == "REASONING_ENCRYPTED_VALUE" for event in events) == 2
     reasoning = [part for part in received[1][1].parts if isinstance(part, ThinkingPart)]
     assert [(part.content, part.signature) for part in reasoning] == [("Hm.", "s1"), ("", "s2")]
-    session = await load_session(await runner.opened())
+    session = await load_session(await runner.open())
     assert session.messages == await runner.threads.messages("t1")
     assert [message["role"] for message in session.messages] == [
         "user", "reasoning", "reasoning", "assistant", "tool", "assistant",

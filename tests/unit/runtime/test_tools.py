@@ -211,7 +211,7 @@ async def test_the_model_is_told_about_a_failed_tool_with_advice() -> None:
         assert results[0]["content"] == f"Error: too hot\n{ToolErrorRecovery().advice}"
         assert results[0]["metadata"] == {"error": "too hot"}
         assert summarize(events)[-1] == "RUN_FINISHED"
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert llm.requests[1].messages[2]["error"] == "too hot"
         assert session.messages == await runner.threads.messages("t1")
 
@@ -235,7 +235,7 @@ async def test_a_failed_tool_stops_the_turn_if_configured() -> None:
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
         assert summarize(events)[-1] == "Tool 'boom' failed: too hot"
         assert not ran
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == Failed("Tool 'boom' failed: too hot")
         # Every call has a result, so the provider accepts the next request.
         assert [m["content"] for m in session.messages if m["role"] == "tool"] == [
@@ -275,7 +275,7 @@ async def test_stopping_the_run_cancels_its_tools(concurrent: bool) -> None:
         assert await runner.stop("t1")
         assert [event.type async for event in stream][-1] == "RUN_FINISHED"
         assert sorted(cancelled) == (["a", "b"] if concurrent else ["a"])
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome is None
         # The next message ends the stopped turn: started calls have an unknown outcome, the others did not run.
         events = await collect_run(runner, runtime, make_input("t1", "r2", ["next"]))
@@ -283,7 +283,7 @@ async def test_stopping_the_run_cancels_its_tools(concurrent: bool) -> None:
         assert results[0].startswith("The outcome of this call is unknown")
         assert results[1].startswith("The outcome" if concurrent else "This tool was not run")
         assert summarize(events)[1] == "MESSAGES_SNAPSHOT"
-        assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
+        assert (await load_session(await runner.open())).messages == await runner.threads.messages("t1")
 
 
 async def test_a_tool_that_raises_cancelled_error_cancels_the_run() -> None:

@@ -116,7 +116,7 @@ async def test_the_events_a_client_sees() -> None:
         ]  # fmt: skip
         assert events[0]["protocolVersion"] == "1.0"
         assert events[-1]["usage"] == [{"inputTokens": 30, "outputTokens": 6, "totalTokens": 36, "reasoningTokens": 1}]
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.messages == await runner.threads.messages("t1")
         assert [message["role"] for message in session.messages] == [
             "user", "reasoning", "assistant", "tool", "tool", "assistant",
@@ -136,7 +136,7 @@ async def test_the_next_run_continues_the_session() -> None:
         assert [(m["role"], m["content"]) for m in llm.requests[1].messages] == [
             ("system", "Count."), ("user", "a"), ("assistant", "one"), ("user", "b"),
         ]  # fmt: skip
-        assert (await load_session(await runner.opened())).messages == await runner.threads.messages("t1")
+        assert (await load_session(await runner.open())).messages == await runner.threads.messages("t1")
 
 
 async def test_context_and_settings_reach_the_model() -> None:
@@ -158,7 +158,7 @@ async def test_a_turn_ends_at_max_turns() -> None:
     async with InMemoryAgentRunner() as runner:
         events = await collect_run(runner, AgentRuntime(Tireless(), tools=[add]), make_input("t1", "r1", ["go"]))
         assert events[-1]["message"].startswith("The turn reached max_turns (50 model requests)")
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == Failed(events[-1]["message"])
         assert sum(message["role"] == "tool" for message in session.messages) == 50
 
@@ -201,7 +201,7 @@ async def test_a_failing_model_fails_the_turn(response: list[Any], message: str)
     async with InMemoryAgentRunner() as runner:
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
         assert summarize(events)[-1] == message
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert session.outcome == Failed(message)
         assert [message["role"] for message in session.messages] == ["user"]
         # The thread continues, with the part of the response that clients have seen.
@@ -245,7 +245,7 @@ async def test_middleware_can_change_what_it_sees() -> None:
     async with InMemoryAgentRunner() as runner:
         runtime = AgentRuntime(llm, tools=[add, never], middlewares=[ChangesEverything()])
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
-        session = await load_session(await runner.opened())
+        session = await load_session(await runner.open())
         assert [(m["role"], m.get("content")) for m in session.messages] == [
             ("user", "GO"), ("assistant", None), ("tool", "3!"), ("tool", "There is no tool 'never'."),
             ("assistant", "the ***"),
@@ -274,7 +274,7 @@ async def test_an_exception_in_middleware_fails_the_turn(hook: str) -> None:
     async with InMemoryAgentRunner() as runner:
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))
         assert summarize(events)[-1] == f"{hook} refuses"
-        assert (await load_session(await runner.opened())).outcome == Failed(f"{hook} refuses")
+        assert (await load_session(await runner.open())).outcome == Failed(f"{hook} refuses")
 
 
 async def test_nothing_is_stored_of_a_message_that_middleware_refuses() -> None:
@@ -289,7 +289,7 @@ async def test_nothing_is_stored_of_a_message_that_middleware_refuses() -> None:
         assert summarize(events) == ["not this"]
         assert await runner.threads.messages("t1") == []
         with pytest.raises(SessionNotFound):
-            await load_session(await runner.opened())
+            await load_session(await runner.open())
 
 
 async def test_a_call_id_that_the_model_reuses_is_replaced() -> None:

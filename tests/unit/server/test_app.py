@@ -37,7 +37,7 @@ async def test_the_harness_is_started_and_closed_with_the_app(runner_factory: Ca
     with pytest.raises(RunnerClosed):
         await harness.open()
     with pytest.raises(RunnerClosed):
-        await runner.opened()
+        await runner.open()
 
 
 async def test_live_runs_end_before_the_harness_is_closed(runner_factory: Callable[..., AgentRunner]) -> None:

@@ -256,7 +256,7 @@ async def test_a_run_id_can_be_used_once(thread: str, runner: AgentRunner) -> No
 
 async def test_a_closed_runner_answers_that_it_is_shutting_down(runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
-    await runner.opened()
+    await runner.open()
     await runner.drain(0)
     for verb in ("run", "suggest"):
         answer = await client.post(f"/agent/default/{verb}", make_input())

@@ -42,7 +42,7 @@ async def test_a_failing_verb_is_answered_in_general_words(
     error: str,
 ) -> None:
     client = client_of(runner, {"default": agent_with()})
-    monkeypatch.setattr(await runner.opened(), verb, failing)
+    monkeypatch.setattr(await runner.open(), verb, failing)
     answer = await client.post(path, make_input() if path != STOP else {})
     assert answer.status == 500
     assert answer.json() == {"error": error, "message": "The store cannot be read or written"}
@@ -54,7 +54,7 @@ async def test_a_failing_stream_is_cut_off_without_its_end(
 ) -> None:
     client = client_of(runner, {"default": agent_with(*text_message("m", "hello"))})
     await client.post(RUN, make_input())
-    monkeypatch.setattr(await runner.opened(), "history", failing)
+    monkeypatch.setattr(await runner.open(), "history", failing)
     async with client.open("POST", CONNECT, make_input(run="c")) as exchange:
         # A client would take the end of the response for the end of the run.
         with pytest.raises(AssertionError, match="cut off"):

@@ -27,7 +27,7 @@ async def test_a_server_is_ready_if_it_reads_its_store_and_accepts_runs(
             raise StoreError("/somewhere/threads.db: disk I/O error")
 
         with monkeypatch.context() as broken:
-            broken.setattr(await runner.opened(), "live", failing)
+            broken.setattr(await runner.open(), "live", failing)
             answer = await client.get("/readyz")
             # The reason is only logged, as this route is open to all.
             assert (answer.status_code, answer.json()) == (503, {"status": "unavailable"})

@@ -99,7 +99,7 @@ async def _failing(*_):
 
 async def test_late_readers_of_a_run_that_cannot_end_get_the_same_error(sqlite_factory, monkeypatch):
     runner = sqlite_factory()
-    store = await runner.opened()
+    store = await runner.open()
     with monkeypatch.context() as broken:
         broken.setattr(store, "finish", _failing)
         agent = agent_with(*text_message("m", "hello"))
@@ -119,7 +119,7 @@ async def test_late_readers_of_a_run_that_cannot_end_get_the_same_error(sqlite_f
 
 async def test_a_run_with_an_error_gets_no_second_one_if_it_cannot_end(sqlite_factory, monkeypatch):
     runner = sqlite_factory()
-    monkeypatch.setattr(await runner.opened(), "finish", _failing)
+    monkeypatch.setattr(await runner.open(), "finish", _failing)
 
     async def agent(about):
         yield {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}

@@ -93,7 +93,7 @@ async def test_a_server_killed_under_a_run(server: Server) -> None:
         assert seen[-1]["type"] == "RUN_FINISHED"
         assert len(seen) == 2 + 3 * 202
         assert await far == seen[1:]
-        assert agentrunner.fold(seen) == await runner.threads.folded("t") == await other.threads.folded("t")
+        assert agentrunner.fold(seen) == await runner.threads.fold("t") == await other.threads.fold("t")
 
 
 async def test_one_try_is_lost_however_many_connections_are(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
