@@ -131,7 +131,7 @@ class RunTable:
     # Runs of this process whose end could not be stored
 
     def note_unfinished(self, driver: Driver) -> None:
-        """Keep a run whose end could not be stored, so that recovery tries again later."""
+        """Keep a run whose end could not be stored, on a full disk for example, to retry later."""
         if driver.unfinished:
             self.unfinished[driver.claim.thread_id] = driver
 
