@@ -92,10 +92,10 @@ def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[C
 
     In memory each runner has its own threads.
     """
-    made = request.node.stash.setdefault(_runners, [])
+    runners = request.node.stash.setdefault(_runners, [])
 
     def in_memory(**options: Any) -> AgentRunner:
-        made.append(runner := InMemoryAgentRunner(**options))
+        runners.append(runner := InMemoryAgentRunner(**options))
         return runner
 
     if request.param == "memory":
@@ -105,7 +105,7 @@ def runner_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[C
 
         def make(**options: Any) -> AgentRunner:
             stores = {name: options.pop(name) for name in ("lease_ttl", "resume_window") if name in options}
-            made.append(runner := AgentRunner(store_from_url(location, **stores), **options))
+            runners.append(runner := AgentRunner(store_from_url(location, **stores), **options))
             return runner
 
         yield make
@@ -128,11 +128,11 @@ def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
 @pytest.fixture
 def sqlite_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., SqliteAgentRunner]:
     """Return a function that makes runners on one SQLite file, and close them after the test."""
-    made = request.node.stash.setdefault(_runners, [])
+    runners = request.node.stash.setdefault(_runners, [])
 
     def make(**options: Any) -> SqliteAgentRunner:
         runner = SqliteAgentRunner(tmp_path / "threads.db", **options)
-        made.append(runner)
+        runners.append(runner)
         return runner
 
     return make
@@ -141,11 +141,11 @@ def sqlite_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[.
 @pytest.fixture
 def memory_factory(request: pytest.FixtureRequest) -> Callable[..., InMemoryAgentRunner]:
     """Return a function that makes runners in memory, and close them after the test."""
-    made = request.node.stash.setdefault(_runners, [])
+    runners = request.node.stash.setdefault(_runners, [])
 
     def make(**options: Any) -> InMemoryAgentRunner:
         runner = InMemoryAgentRunner(**options)
-        made.append(runner)
+        runners.append(runner)
         return runner
 
     return make

@@ -100,15 +100,15 @@ class Campaign:
 
 def campaigns() -> list[Campaign]:
     """Return all campaigns, ordered by name."""
-    found: list[Campaign] = []
+    all_campaigns: list[Campaign] = []
     for module in pkgutil.iter_modules([str(HERE)]):
         if module.name.startswith("test_"):
             continue
         contents = vars(importlib.import_module(f"{__name__}.{module.name}"))
-        found += contents.get("CAMPAIGNS", ())
+        all_campaigns += contents.get("CAMPAIGNS", ())
         if "CAMPAIGN" in contents:
-            found.append(contents["CAMPAIGN"])
-    return sorted(found, key=lambda campaign: campaign.name)
+            all_campaigns.append(contents["CAMPAIGN"])
+    return sorted(all_campaigns, key=lambda campaign: campaign.name)
 
 
 def start(module: str, *arguments: object, mutation: str | None = None, **options: Any) -> subprocess.Popen[bytes]:

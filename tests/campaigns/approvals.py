@@ -52,7 +52,7 @@ class Racing:
         dice, thread, run = self.context.random, f"t{number}", f"r{number}"
         while len(self._deciders) < 2:
             self._deciders.append(await self.start())
-        if (answer := await dice.choice(self._deciders).told("ask", thread, run)) != ["ok", "waiting_for_approval"]:
+        if (answer := await dice.choice(self._deciders).request("ask", thread, run)) != ["ok", "waiting_for_approval"]:
             self.outcome.fail(f"{thread}: it was not asked but {answer}")
             return
         decisions = [dice.choice(DECISIONS) for _ in self._deciders]
@@ -67,7 +67,7 @@ class Racing:
         self.bury(thread)
         while len(self._deciders) < 2:
             self._deciders.append(await self.start())
-        record, approval = await self.ended(run)
+        record, approval = await self.wait_until_ended(run)
         if record is None or approval is None:
             return
         for n, (decision, answer) in enumerate(zip(decisions, answers, strict=True)):
@@ -105,7 +105,7 @@ class Racing:
         lines = [line.split() for line in complete_lines(self.notes)]
         return [(int(amount), int(pid)) for name, amount, pid in lines if name == thread.encode()]
 
-    async def ended(self, run: str) -> tuple[RunRecord | None, Approval | None]:
+    async def wait_until_ended(self, run: str) -> tuple[RunRecord | None, Approval | None]:
         """Wait until a run has ended; where nobody could decide it, it is rejected."""
         store = await self.runner.open()
         until = time.monotonic() + PATIENCE * self.context.patience
@@ -115,7 +115,7 @@ class Racing:
                 return record, approval
             if record is not None and record.state == "waiting_for_approval":
                 self.outcome.count("decided afterwards")
-                await self._deciders[0].told("decide", f"{run}/may-i", "reject", 0)
+                await self._deciders[0].request("decide", f"{run}/may-i", "reject", 0)
             await asyncio.sleep(0.01)
         self.outcome.fail(f"{run} has not ended: {record}")
         return None, None

@@ -17,7 +17,7 @@ from campaigns.nasty import ARRAYS, DEEP, OBJECTS, Nasty
 from support.events import run_finished, run_started
 from support.inputs import make_input
 from support.programs.served import resident
-from support.random_events import parsed
+from support.random_events import parse_frames
 from support.serving import serving
 
 if TYPE_CHECKING:
@@ -86,39 +86,42 @@ class Attack:
         bad = self.dice.large_event() if heavy else self.dice.no_event()
         thread, run = f"t{self.seed}\n\ndata: {{}}", f"r{self.seed}"
 
-        async def agent(given: Any) -> AsyncIterator[Any]:
-            yield run_started(given.thread_id, given.run_id)
+        async def agent(run_input: Any) -> AsyncIterator[Any]:
+            yield run_started(run_input.thread_id, run_input.run_id)
             for event in good:
-                yield self.dice.written(event)
+                yield self.dice.encode_event(event)
             yield bad
-            yield run_finished(given.thread_id, given.run_id)
+            yield run_finished(run_input.thread_id, run_input.run_id)
 
         stream = await self.runner.run(agent, make_input(thread, run))
         try:
-            frames = parsed(b"".join([data async for data in stream.frames()]))
+            frames = parse_frames(b"".join([data async for data in stream.frames()]))
         except AssertionError as error:
             self.wrong.append(f"a stream that is none: {error}")
             return
         self.thrown += len(good) + 1
         self.frames += len(frames)
-        said = [json.loads(data) for _, data in frames]
-        if said[1 : 1 + len(good)] != good:
+        received = [json.loads(data) for _, data in frames]
+        if received[1 : 1 + len(good)] != good:
             self.wrong.append(f"{len(good)} events arrive as {len(frames) - 2} others")
-        if len(frames) not in (len(good) + 2, len(good) + 3) or said[-1]["type"] not in ("RUN_ERROR", "RUN_FINISHED"):
-            self.wrong.append(f"behind an event that is none come {said[1 + len(good) :]}"[:200])
+        if len(frames) not in (len(good) + 2, len(good) + 3) or received[-1]["type"] not in (
+            "RUN_ERROR",
+            "RUN_FINISHED",
+        ):
+            self.wrong.append(f"behind an event that is none come {received[1 + len(good) :]}"[:200])
 
     async def inputs(self) -> None:
         """Start runs with inputs that are none."""
         for number in range(20):
-            given = self.dice.no_input(f"i{self.seed}-{number}")
-            await self.drained("run", self.runner.run(quiet, given))
+            bad_input = self.dice.no_input(f"i{self.seed}-{number}")
+            await self.drain("run", self.runner.run(quiet, bad_input))
 
     async def cursors(self) -> None:
         """Connect at places that are none."""
         for _ in range(20):
-            await self.drained("connect", self.runner.connect(f"t{self.seed}", after=self.dice.no_cursor()))
+            await self.drain("connect", self.runner.connect(f"t{self.seed}", after=self.dice.no_cursor()))
 
-    async def drained(self, name: str, answer: Awaitable[EventStream]) -> None:
+    async def drain(self, name: str, answer: Awaitable[EventStream]) -> None:
         """Read what a verb gives, if it gives anything."""
         self.thrown += 1
         try:
@@ -132,7 +135,7 @@ class Attack:
     async def functions(self) -> None:
         """Call what takes bytes with bytes of every kind."""
         for _ in range(100):
-            data, number = self.dice.mangled(), self.dice.choice(NUMBERS)
+            data, number = self.dice.make_mangled(), self.dice.choice(NUMBERS)
             for function in FUNCTIONS:
                 self.thrown += 1
                 try:
@@ -151,9 +154,9 @@ class Attack:
 
     async def deep_requests(self) -> None:
         """Send inputs with a million levels, and with what is no JSON."""
-        given = json.dumps(make_input(f"d{self.seed}", f"d{self.seed}")).encode()
+        good_body = json.dumps(make_input(f"d{self.seed}", f"d{self.seed}")).encode()
         for value in (ARRAYS, OBJECTS, b"[" * DEEP, b"NaN", b'"\xff"'):
-            body = given.replace(b'"state": {}', b'"state": ' + value)
+            body = good_body.replace(b'"state": {}', b'"state": ' + value)
             status = await self.request("POST", RUN, JSON, body)
             if status != 400:
                 self.wrong.append(f"a state of {value[:10]!r}… is answered with {status}")
@@ -161,7 +164,7 @@ class Attack:
     async def large_bodies(self) -> None:
         """Send a body that says it has 1 GiB, and one that does not say so and never ends."""
         self.thrown += 2
-        reader, writer = await self.sent("POST", RUN, JSON | {"Content-Length": str(1 << 30)}, b" ")
+        reader, writer = await self.send("POST", RUN, JSON | {"Content-Length": str(1 << 30)}, b" ")
         try:
             async with asyncio.timeout(PROMPT):
                 answer = await reader.read(12)
@@ -170,7 +173,7 @@ class Attack:
         writer.close()
         if answer[9:] != b"413":
             self.wrong.append(f"a body of 1 GiB is answered with {answer.decode()}")
-        reader, writer = await self.sent("POST", RUN, JSON | {"Transfer-Encoding": "chunked"})
+        reader, writer = await self.send("POST", RUN, JSON | {"Transfer-Encoding": "chunked"})
         sent = 0
         # It answers and closes; whether the answer is read before what is on its way meets the closed end is chance.
         with contextlib.suppress(OSError):
@@ -185,7 +188,7 @@ class Attack:
     async def request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> int:
         """Send a request and read its answer, which must be one; give its status."""
         self.thrown += 1
-        reader, writer = await self.sent(method, path, headers | {"Content-Length": str(len(body))}, body)
+        reader, writer = await self.send(method, path, headers | {"Content-Length": str(len(body))}, body)
         data = await reader.read()
         writer.close()
         head, _, rest = data.partition(b"\r\n\r\n")
@@ -198,12 +201,12 @@ class Attack:
             self.wrong.append(f"{method} {path} {body[:80]!r} is answered with {status}")
         if b"text/event-stream" in head:
             try:
-                self.frames += len(parsed(unchunked(rest) if b"chunked" in head.lower() else rest))
+                self.frames += len(parse_frames(decode_chunks(rest) if b"chunked" in head.lower() else rest))
             except AssertionError as error:
                 self.wrong.append(f"{method} {path}: a stream that is none: {error}")
         return status
 
-    async def sent(
+    async def send(
         self, method: str, path: str, headers: dict[str, str], body: bytes = b""
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(self.address.hostname, self.address.port)
@@ -217,18 +220,18 @@ class Attack:
         return reader, writer
 
 
-async def quiet(given: Any) -> AsyncIterator[Any]:
-    yield run_started(given.thread_id, given.run_id)
-    yield run_finished(given.thread_id, given.run_id)
+async def quiet(run_input: Any) -> AsyncIterator[Any]:
+    yield run_started(run_input.thread_id, run_input.run_id)
+    yield run_finished(run_input.thread_id, run_input.run_id)
 
 
-def unchunked(data: bytes) -> bytes:
-    found = bytearray()
+def decode_chunks(data: bytes) -> bytes:
+    body = bytearray()
     while data:
         size, _, data = data.partition(b"\r\n")
-        found += data[: int(size, 16)]
+        body += data[: int(size, 16)]
         data = data[int(size, 16) + 2 :]
-    return bytes(found)
+    return bytes(body)
 
 
 async def main(place: str, seed: str) -> None:

@@ -33,19 +33,19 @@ class Campaigning:
     async def round(self, number: int, size: int) -> None:
         """Claim one thread in several processes at once, and release it in the winner."""
         thread = HOT if number % 2 else f"t{number}-{size}"
-        asked = self.context.random.sample(self.processes[:size], size)
-        for n, each in enumerate(asked):
+        claimants = self.context.random.sample(self.processes[:size], size)
+        for n, each in enumerate(claimants):
             each.ask("claim", thread, f"r{number}-{size}-{n}")
-        answers = [await each.answer() for each in asked]
+        answers = [await each.answer() for each in claimants]
         self.milliseconds[size] += [float(answer[2]) for answer in answers]
         self.outcome.count("claims", size)
-        winners = [each for each, answer in zip(asked, answers, strict=True) if answer[0] == "won"]
+        winners = [each for each, answer in zip(claimants, answers, strict=True) if answer[0] == "won"]
         if sorted(answer[0] for answer in answers) != ["ThreadAlreadyRunning"] * (size - 1) + ["won"]:
             self.outcome.fail(f"round {number} of {size} processes on {thread}: {answers}")
         if thread == HOT:
             self.token(max(int(answer[1]) for answer in answers))
         for winner in winners:
-            if (answer := await winner.told("finish")) != ["done"]:
+            if (answer := await winner.request("finish")) != ["done"]:
                 self.outcome.fail(
                     f"round {number} of {size} processes on {thread}: the winner could not let go: {answer}"
                 )

@@ -35,12 +35,12 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         if sys.platform != "linux" or not shutil.which("cc"):
             raise NotRun("a clock that steps needs Linux and a C compiler")
-        source, made = Path(__file__).parent / "clock.c", folder / "clock.so"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", made, source], check=True)
+        source, library = Path(__file__).parent / "clock.c", folder / "clock.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", library, source], check=True)
         self._ahead = folder / "clock"
         self.ahead = 0
         self.step(0)
-        self.env = {"LD_PRELOAD": str(made), "CLOCK": str(self._ahead)}
+        self.env = {"LD_PRELOAD": str(library), "CLOCK": str(self._ahead)}
 
     def step(self, ahead: int) -> None:
         """Set it this many seconds before what it should be."""
@@ -70,7 +70,7 @@ class Campaigning:
         for wait in (0, TTL * 1.2):
             await asyncio.sleep(wait)
             for name, each in self.both.items():
-                if (taken := await self.told(each, "recover")) != ["0"]:
+                if (taken := await self.request(each, "recover")) != ["0"]:
                     self.outcome.count("live runs taken over")
                     self.outcome.fail(f"round {number}, {self.clock.ahead:+} s: {name} took over {taken} live runs")
             for each in self.both.values():
@@ -102,14 +102,14 @@ class Campaigning:
         await self.expect(self.both[other], ["put"], "blind", "end")
         await self.expect(self.both[other], ["RUN_FINISHED", "-"], "wait")
 
-    async def told(self, process: Process, *words: str) -> list[str]:
+    async def request(self, process: Process, *words: str) -> list[str]:
         """Ask, and give the answer. Raises `TimeoutError`."""
         async with asyncio.timeout(STUCK_SECONDS * self.context.patience):
-            return await process.told(*words)
+            return await process.request(*words)
 
     async def expect(self, process: Process, answer: list[str], *words: str) -> None:
         """Ask, and be told this. Raises `AssertionError`: then it is not known any more where the process is."""
-        told = await self.told(process, *words)
+        told = await self.request(process, *words)
         assert told == answer, f"{words} was answered by {told}, not {answer}"
 
 

@@ -57,7 +57,7 @@ def run(context: Context) -> Outcome:
         if answer["integrity"] not in ("", "ok"):
             outcome.count("files doctor calls damaged")
         outcome.recovery_seconds.append(answer["seconds"])
-        for wrong in [*answer["wrong"], *judged(question, answer)]:
+        for wrong in [*answer["wrong"], *judge(question, answer)]:
             outcome.fail(f"{what}: {wrong}")
         outcome.count("rows named by doctor", len(answer["corrupt"]))
     return outcome
@@ -66,13 +66,13 @@ def run(context: Context) -> Outcome:
 def bad_events(chance: random.Random) -> dict[str, Any]:
     n, value = chance.randrange(RUNS), chance.choice(NO_EVENTS)
     sql = f"UPDATE agent_runs SET events = ? WHERE run_id = '{DAMAGED}-{n}'"  # noqa: S608 - it is made to harm
-    return {"what": f"events of run {n} are {shown(value)}", "sql": sql, "value": value, "run": n}
+    return {"what": f"events of run {n} are {describe(value)}", "sql": sql, "value": value, "run": n}
 
 
 def bad_frames(chance: random.Random) -> dict[str, Any]:
     n, value = chance.randrange(100), chance.choice(NO_FRAMES)
     sql = FRAMES.format(thread=CUT_SHORT, n=n)
-    return {"what": f"raw frames {n} of a run cut short are {shown(value)}", "sql": sql, "value": value}
+    return {"what": f"raw frames {n} of a run cut short are {describe(value)}", "sql": sql, "value": value}
 
 
 def bad_column(chance: random.Random) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def bad_column(chance: random.Random) -> dict[str, Any]:
     column, value = chance.choice(COLUMNS[table]), chance.choice(VALUES)
     thread = CUT_SHORT if table == "live_runs" else chance.choice((DAMAGED, CUT_SHORT))
     sql = f"UPDATE OR IGNORE {table} SET {column} = ? WHERE thread_id = '{thread}'"  # noqa: S608 - as above
-    return {"what": f"{column} of {table} is {shown(value)}", "sql": sql, "value": value, "thread": thread}
+    return {"what": f"{column} of {table} is {describe(value)}", "sql": sql, "value": value, "thread": thread}
 
 
 def bad_pages(chance: random.Random) -> dict[str, Any]:
@@ -102,12 +102,12 @@ def bad_pages(chance: random.Random) -> dict[str, Any]:
     return {"what": f"pages {pages} damaged" + (f", cut to {size}" if size else ""), "bytes": damage, "size": size}
 
 
-def shown(value: Any) -> str:
+def describe(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else f"{text[:40]}… ({len(text)} characters)"
 
 
-def judged(question: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+def judge(question: dict[str, Any], answer: dict[str, Any]) -> list[str]:
     """Return what a damaged row cost beyond what it may cost."""
     if "sql" not in question:
         return []

@@ -31,7 +31,7 @@ RUNS = 4
 HANG = 20.0
 
 
-def said(run: str) -> list[dict[str, Any]]:
+def make_events(run: str) -> list[dict[str, Any]]:
     call = tool_call(f"{run}-call", "look", '{"a":', "1}", result="seen")
     return [*text_message(f"{run}-m", *(f"word {n} " for n in range(300))), *call, *text_message(f"{run}-n", "done")]
 
@@ -39,8 +39,8 @@ def said(run: str) -> list[dict[str, Any]]:
 async def make(path: str) -> None:
     """Write threads of some runs each, and die in the middle of another."""
 
-    async def cut_short(given: Any) -> AsyncIterator[Any]:
-        async for event in agent_with(*said(given.run_id))(given):
+    async def cut_short(run_input: Any) -> AsyncIterator[Any]:
+        async for event in agent_with(*make_events(run_input.run_id))(run_input):
             if event["type"] == "RUN_FINISHED":
                 os._exit(0)
             yield event
@@ -49,7 +49,9 @@ async def make(path: str) -> None:
     runner = SqliteAgentRunner(path, resume_window=1e6)
     for thread in (*WHOLE, CUT_SHORT):
         for n in range(RUNS):
-            async for _ in await runner.run(agent_with(*said(f"{thread}-{n}")), make_input(thread, f"{thread}-{n}")):
+            async for _ in await runner.run(
+                agent_with(*make_events(f"{thread}-{n}")), make_input(thread, f"{thread}-{n}")
+            ):
                 pass
     async for _ in await runner.run(cut_short, make_input(CUT_SHORT, f"{CUT_SHORT}-live")):
         pass
@@ -83,23 +85,23 @@ class Patient:
     async def examine(self) -> dict[str, Any]:
         """Open the file and use it; give what every thread has."""
         runner = SqliteAgentRunner(self.path, resume_window=1e6)
-        found: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         began = time.monotonic()
         if await self.verb("open", runner.open()) is not None:
             for thread in (*WHOLE, CUT_SHORT):
                 # Of a thread that cannot be read the others are none the worse.
-                found[thread] = await self.verb("connect", self.read(runner, thread))
+                answers[thread] = await self.verb("connect", self.read(runner, thread))
                 for verb in (runner.threads.messages, runner.threads.state, runner.threads.get):
                     await self.verb(verb.__name__, verb(thread))
                 went_on = await self.verb("run", self.go_on(runner, thread))
-                found[thread] = (found[thread], went_on)
+                answers[thread] = (answers[thread], went_on)
             await self.verb("list", runner.threads.list())
             report = await self.verb("inspect", runner._store.inspect(fix=False))
             if report is not None:
                 self.integrity, self.corrupt = report.integrity, report.corrupt
         await self.verb("close", runner.aclose())
         self.seconds = time.monotonic() - began
-        return found
+        return answers
 
     async def read(self, runner: SqliteAgentRunner, thread: str) -> list[str]:
         """Read what is stored of a thread; give the runs it has, in order."""
@@ -114,8 +116,8 @@ class Patient:
 
 def damage(path: Path, question: dict[str, Any]) -> None:
     if "sql" in question:
-        said = json.dumps({"path": str(path), "sql": question["sql"], "value": question["value"]})
-        subprocess.run([sys.executable, HERE / "edit.py"], input=said.encode(), check=True)
+        edit = json.dumps({"path": str(path), "sql": question["sql"], "value": question["value"]})
+        subprocess.run([sys.executable, HERE / "edit.py"], input=edit.encode(), check=True)
         return
     with path.open("r+b") as file:
         for offset, data in question["bytes"]:
@@ -137,12 +139,12 @@ async def main(place: str, seed: str) -> None:
         patient = Patient(folder / f"{number}.db")
         shutil.copy(whole, patient.path)
         damage(patient.path, question)
-        found = await patient.examine()
+        answers = await patient.examine()
         for left in folder.glob(f"{number}.db*"):
             left.unlink()
         return {
             "wrong": patient.wrong, "refused": patient.refused, "corrupt": patient.corrupt,
-            "integrity": patient.integrity, "seconds": patient.seconds, "found": found,
+            "integrity": patient.integrity, "seconds": patient.seconds, "found": answers,
         }  # fmt: skip
 
     await children.serve(answer)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner.stores.urls import store_from_url
 from campaigns import BACKENDS, Campaign, Context, Outcome
-from support.http_clients import CutOff, asked, request, run_input
+from support.http_clients import CutOff, request, run_input, send_request
 from support.leftovers import PATIENCE, nothing_left
 from support.servers import Server
 from support.thread_log import ThreadLog
@@ -59,13 +59,13 @@ class Leaver:
 async def leave(context: Context, server: Server, outcome: Outcome, number: int) -> None:
     """Start a run, or join one, and leave; whoever did not see its run begin asks again, as clients do."""
     dice, thread, way = context.random, f"t{number}", WAYS[number % len(WAYS)]
-    given = run_input(thread, f"{thread}-run", forwardedProps={"turns": TURNS, "pause": 0.001})
-    starting = request("POST", "/agent/default/run", given)
+    body = run_input(thread, f"{thread}-run", forwardedProps={"turns": TURNS, "pause": 0.001})
+    starting = request("POST", "/agent/default/run", body)
     # From the first byte of the request to the last of the answer; a third within the request.
     last = len(starting) + (ANSWER if number % 9 >= 3 else 0)
     await Leaver(server.port, way).post(starting, dice.randrange(1, last))
     outcome.count(f"{way} while starting a run")
-    async with asked(server.port, "POST", "/agent/default/run", given) as answer:
+    async with send_request(server.port, "POST", "/agent/default/run", body) as answer:
         if answer.status == 200:
             # It was not begun: the request had not come whole.
             outcome.count("runs asked for again")
@@ -79,8 +79,8 @@ async def leave(context: Context, server: Server, outcome: Outcome, number: int)
 
 async def read(server: Server, thread: str) -> None:
     """Run the agent for a client that stays until the end."""
-    given = run_input(thread, f"{thread}-run", forwardedProps={"turns": TURNS})
-    async with asked(server.port, "POST", "/agent/default/run", given) as answer:
+    body = run_input(thread, f"{thread}-run", forwardedProps={"turns": TURNS})
+    async with send_request(server.port, "POST", "/agent/default/run", body) as answer:
         assert [frame async for frame in answer.frames()]
 
 

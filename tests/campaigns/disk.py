@@ -46,10 +46,10 @@ def shim() -> Path:
     """Compile `disk.c`. Raises `NotRun` where that cannot be."""
     if sys.platform != "linux" or not shutil.which("cc"):
         raise NotRun("a disk that fails needs Linux and a C compiler")
-    made = Path(tempfile.mkdtemp(prefix="disk-")) / "disk.so"
+    library = Path(tempfile.mkdtemp(prefix="disk-")) / "disk.so"
     source = Path(__file__).parent / "disk.c"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", made, source, "-pthread"], check=True)
-    return made
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-o", library, source, "-pthread"], check=True)
+    return library
 
 
 def behind(watch: Path, *, log: Path | None = None, control: Path | None = None) -> dict[str, str]:
@@ -101,7 +101,7 @@ class Control:
         self._block[4] = -1
         self._block[9] = 0
 
-    def seen(self, kind: int) -> int:
+    def count_calls(self, kind: int) -> int:
         """Return the number of calls of one kind so far."""
         return self._block[SEEN[kind]]
 

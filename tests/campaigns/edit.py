@@ -6,9 +6,9 @@ import sqlite3
 import sys
 
 if __name__ == "__main__":
-    given = json.load(sys.stdin)
-    value = given["value"]
-    with contextlib.closing(sqlite3.connect(given["path"])) as database, contextlib.suppress(sqlite3.IntegrityError):
+    edit = json.load(sys.stdin)
+    value = edit["value"]
+    with contextlib.closing(sqlite3.connect(edit["path"])) as database, contextlib.suppress(sqlite3.IntegrityError):
         # What its own rules forbid cannot have come to a row.
-        database.execute(given["sql"], [bytes.fromhex(value["blob"]) if isinstance(value, dict) else value])
+        database.execute(edit["sql"], [bytes.fromhex(value["blob"]) if isinstance(value, dict) else value])
         database.commit()

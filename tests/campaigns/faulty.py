@@ -47,14 +47,14 @@ async def work(life: Life) -> SqliteAgentRunner | None:
 
 async def live(life: Life, control: disk.Control, fault: dict[str, int]) -> tuple[SqliteAgentRunner | None, Calls]:
     """Live with a fault; give the runner if it is open still, and how many calls of each kind there were."""
-    before = {kind: control.seen(kind) for kind in disk.SEEN}
+    before = {kind: control.count_calls(kind) for kind in disk.SEEN}
     control.fail(fault["kind"], fault["after"], fault["times"])
     runner = await work(life)
     # A fault may also be met on the way out, or be over while the same runner goes on.
     if runner is not None and fault["close"]:
         await life.verb("close", runner.aclose())
         runner = None
-    calls = {str(kind): control.seen(kind) - seen for kind, seen in before.items()}
+    calls = {str(kind): control.count_calls(kind) - seen for kind, seen in before.items()}
     control.clear()
     return runner, calls
 

@@ -66,8 +66,8 @@ class Mounted:
         subprocess.run(["mount", "-o", f"remount,size={size}", self._folder], check=True)
 
 
-async def endless(given: Any) -> AsyncIterator[Any]:
-    yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
+async def endless(run_input: Any) -> AsyncIterator[Any]:
+    yield {"type": "RUN_STARTED", "threadId": run_input.thread_id, "runId": run_input.run_id}
     yield {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"}
     while True:
         yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": "x" * 8000}

@@ -25,7 +25,7 @@ def run(context: Context) -> Outcome:
     calls = {kind: measured["calls"][str(kind)] for kind in KINDS}
     longest = 0.0
     for fault, told in children.ask_several(context, "campaigns.faulty", chosen(context, calls), bad_disk):
-        what = named(fault)
+        what = describe(fault)
         outcome.count("faults")
         if "died" in told:
             outcome.fail(f"{what}: the process died or hung: {told['died']}")
@@ -64,7 +64,7 @@ def chosen(context: Context, calls: dict[int, int]) -> list[dict[str, int]]:
     return list(islice(cycle(in_turn), context.rounds))
 
 
-def named(fault: dict[str, Any]) -> str:
+def describe(fault: dict[str, Any]) -> str:
     length = "once" if fault["times"] == 1 else "for ever"
     close = ", also at the close" if fault["close"] else ""
     return f"{KINDS[fault['kind']]} {fault['after'] + 1} failing {length}{close}"

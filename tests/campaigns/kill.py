@@ -33,12 +33,12 @@ BAR = 1.0
 STUCK = 15.0
 
 
-async def successor(given: RunAgentInput) -> AsyncIterator[dict[str, str]]:
-    yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
-    yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
+async def successor(run_input: RunAgentInput) -> AsyncIterator[dict[str, str]]:
+    yield {"type": "RUN_STARTED", "threadId": run_input.thread_id, "runId": run_input.run_id}
+    yield {"type": "RUN_FINISHED", "threadId": run_input.thread_id, "runId": run_input.run_id}
 
 
-async def collected(stream: EventStream) -> list[Event]:
+async def collect(stream: EventStream) -> list[Event]:
     return [event async for event in stream]
 
 
@@ -64,7 +64,7 @@ class Round:
             following = None
             if self.followed:
                 await stack.enter_async_context(runner)
-                following = asyncio.create_task(collected(await runner.connect(begun)))
+                following = asyncio.create_task(collect(await runner.connect(begun)))
             await asyncio.sleep(self.delay)
             child.kill()
             killed_at = time.monotonic()
@@ -83,10 +83,10 @@ class Round:
 
     async def claim(self, runner: AgentRunner, thread: str, killed_at: float) -> None:
         """Run on a dead process's thread."""
-        given = {"threadId": thread, "runId": f"{thread}-next", "messages": []}
+        next_input = {"threadId": thread, "runId": f"{thread}-next", "messages": []}
         while True:
             try:
-                stream = await runner.run(successor, given)
+                stream = await runner.run(successor, next_input)
             except ThreadAlreadyRunning:
                 if time.monotonic() - killed_at > STUCK:
                     self.outcome.count("stuck")
@@ -99,7 +99,7 @@ class Round:
         self.outcome.recovery_seconds.append(seconds)
         if seconds > BAR * self.context.patience:
             self.outcome.fail(f"{thread} could be claimed only {seconds:.2f} s after its process was killed")
-        if [event.type for event in await collected(stream)] != ["RUN_STARTED", "RUN_FINISHED"]:
+        if [event.type for event in await collect(stream)] != ["RUN_STARTED", "RUN_FINISHED"]:
             self.outcome.fail(f"{thread}: the run after the kill did not go as it should")
 
     async def check_followed(self, runner: AgentRunner, thread: str, following: asyncio.Task[list[Event]]) -> None:
@@ -107,7 +107,7 @@ class Round:
         async with asyncio.timeout(STUCK):
             followed = await following
         raw = (await compare.journal(runner, thread))[:-2]
-        compare.compare(self.outcome, f"{thread}, followed", compare.shown(followed), raw)
+        compare.compare(self.outcome, f"{thread}, followed", compare.list_shown(followed), raw)
         if not (followed and raw and bytes(followed[-1]) == bytes(raw[-1])):
             self.outcome.fail(f"{thread}: who followed did not see the run's end")
         self.outcome.count("followed")
@@ -123,10 +123,10 @@ class Round:
                 compare.compare(self.outcome, f"{thread}, {kind}", told[kind, thread], run)
             if len(run) > 1:
                 ends = [event for event in run if event.type in ("RUN_FINISHED", "RUN_ERROR")]
-                if len(ends) != 1 or not compare.interrupted(run[-1]):
+                if len(ends) != 1 or not compare.is_interrupted(run[-1]):
                     self.outcome.fail(f"{thread}: the killed run ends with {[bytes(event) for event in ends]}")
                 await compare.same_folded(self.outcome, runner, thread, raw)
-                if [bytes(event) for event in await collected(await runner.connect(thread, after="0"))] != [
+                if [bytes(event) for event in await collect(await runner.connect(thread, after="0"))] != [
                     bytes(event) for event in await runner.threads.events(thread)
                 ]:
                     self.outcome.fail(f"{thread}: read from its beginning it is not the same")
@@ -139,7 +139,7 @@ def log_of(context: Context, number: int) -> Path:
     return context.folder / f"log{number}"
 
 
-async def started(context: Context, stack: contextlib.AsyncExitStack, number: int) -> Process:
+async def start_child(context: Context, stack: contextlib.AsyncExitStack, number: int) -> Process:
     child = process("support.programs.child", context.location, log_of(context, number), 10, mutation=context.mutation)
     return await stack.enter_async_context(child)
 
@@ -147,11 +147,11 @@ async def started(context: Context, stack: contextlib.AsyncExitStack, number: in
 async def campaign(context: Context) -> Outcome:
     outcome = Outcome({"kills": 0, "followed": 0, "events shown": 0, "lost": 0, "gaps": 0, "doubled": 0, "stuck": 0})
     async with contextlib.AsyncExitStack() as spare:
-        child = await started(context, spare, 0)
+        child = await start_child(context, spare, 0)
         for number in range(context.rounds):
             async with spare.pop_all():
                 # Started while the last one's work is looked at; until its first line it only waits.
-                child, now = await started(context, spare, number + 1), child
+                child, now = await start_child(context, spare, number + 1), child
                 await Round(context, outcome, number).go(now)
             context.tick()
     return outcome

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agentrunner import fold
 from agentrunner.stores.urls import store_from_url
 from campaigns import BACKENDS, Campaign, Context, Outcome
-from support.http_clients import CutOff, asked, cursor_of, run_input, told
+from support.http_clients import CutOff, cursor_of, request_json, run_input, send_request
 from support.servers import Server
 from support.thread_log import ThreadLog
 
@@ -65,12 +65,12 @@ class Thread:
             for count in range(readers):
                 reading.create_task(self._read(self._servers[count % 2], self._cursor()))
                 await asyncio.sleep(self._random.uniform(0, 2 * PAUSE))
-            _, stopped = await told(self._servers[0].port, "POST", f"/agent/default/stop/{self.name}", {})
+            _, stopped = await request_json(self._servers[0].port, "POST", f"/agent/default/stop/{self.name}", {})
             assert stopped["stopped"], stopped
 
     async def _read_early(self, server: Server, number: int, begun: asyncio.Event) -> None:
-        given = run_input(self.name, f"{self.name}-{number}", forwardedProps={"pause": 0.002})
-        async with asked(server.port, "POST", "/agent/default/run", given) as answer:
+        body = run_input(self.name, f"{self.name}-{number}", forwardedProps={"pause": 0.002})
+        async with send_request(server.port, "POST", "/agent/default/run", body) as answer:
             assert answer.status == 200, await answer.json()
             async for frame in answer.frames():
                 self.early.append(frame)
@@ -89,7 +89,7 @@ class Thread:
         reading = Reading(after, len(self.early))
         self.readings.append(reading)
         cursor = {"last_event_id": after} if after is not None else {}
-        async with asked(
+        async with send_request(
             server.port, "POST", "/agent/default/connect", run_input(self.name, "look"), **cursor
         ) as answer:
             assert answer.status == 200, (after, await answer.json())

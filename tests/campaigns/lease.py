@@ -66,7 +66,7 @@ class Round:
                 while waiting:
                     verb, thread, *how = await self.successor.answer()
                     if verb == "begun":
-                        self.taken(thread, time.monotonic() - self.killed_at[thread])
+                        self.note_takeover(thread, time.monotonic() - self.killed_at[thread])
                     else:
                         waiting.discard(thread)
                         if (verb, *how) != ("ended", "RUN_FINISHED", "-"):
@@ -75,7 +75,7 @@ class Round:
             self.outcome.count("stuck", len(waiting))
             self.outcome.fail(f"{sorted(waiting)} are locked {STUCK} s after their process was killed")
 
-    def taken(self, thread: str, seconds: float) -> None:
+    def note_takeover(self, thread: str, seconds: float) -> None:
         self.outcome.recovery_seconds.append(seconds)
         if seconds > BAR * self.context.patience:
             self.outcome.fail(f"{thread} was taken over only {seconds:.2f} s after its process was killed")
@@ -88,7 +88,7 @@ class Round:
             for (kind, thread), told in compare.readers(self.context.folder / f"log{number}").items():
                 raw = await compare.journal(runner, thread)
                 compare.dense(self.outcome, thread, raw)
-                end = next((n for n, event in enumerate(raw) if compare.interrupted(event)), len(raw))
+                end = next((n for n, event in enumerate(raw) if compare.is_interrupted(event)), len(raw))
                 compare.compare(self.outcome, f"{thread}, {kind}", told, raw[: end + 1])
                 await compare.same_folded(self.outcome, runner, thread, raw)
 

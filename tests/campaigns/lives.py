@@ -73,14 +73,14 @@ class Life:
     async def run(self, runner: SqliteAgentRunner, thread: str, run: str, *events: Any) -> bool:
         """Run, note what is shown, and say whether the run has ended well."""
 
-        async def agent(given: Any) -> AsyncIterator[Any]:
-            async for event in agent_with(*events)(given):
+        async def agent(run_input: Any) -> AsyncIterator[Any]:
+            async for event in agent_with(*events)(run_input):
                 yield event
                 # So that it is committed by itself.
                 await asyncio.sleep(0.002)
 
-        given = {"threadId": thread, "runId": run, "messages": []}
-        stream = await self.verb("run", runner.run(agent, given))
+        run_input = {"threadId": thread, "runId": run, "messages": []}
+        stream = await self.verb("run", runner.run(agent, run_input))
         return stream is not None and await self.verb("reading a run", self.read(thread, stream)) == "RUN_FINISHED"
 
     async def read(self, thread: str, stream: agentrunner.EventStream) -> str:

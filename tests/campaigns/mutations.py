@@ -219,7 +219,7 @@ def claim_what_is_taken() -> None:
 
     claim = SqliteStore.claim
 
-    async def taken(self: SqliteStore, thread_id: str, *rest: Any) -> Any:
+    async def claim_anyway(self: SqliteStore, thread_id: str, *rest: Any) -> Any:
         try:
             return await claim(self, thread_id, *rest)
         except ThreadAlreadyRunning:
@@ -227,7 +227,7 @@ def claim_what_is_taken() -> None:
                 return live, []
             raise
 
-    SqliteStore.claim = taken  # type: ignore[method-assign]
+    SqliteStore.claim = claim_anyway  # type: ignore[method-assign]
 
 
 @mutation

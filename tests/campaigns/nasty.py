@@ -55,14 +55,14 @@ class Nasty(Dice):
         )
 
     def no_input(self, name: str) -> dict[str, Any]:
-        given: dict[str, Any] = make_input(name, name)
+        bad_input: dict[str, Any] = make_input(name, name)
         for _ in range(self.randrange(1, 4)):
             bad: list[Any] = [
                 None, 7, "", "x" * 2000, "\ud800", self.text(), {}, [], self.value(), float("nan"), object(), b"\xff",
                 [None], [{"id": ""}], [{"id": self.text(), "role": self.text(), "content": self.value()}],
             ]  # fmt: skip
-            given[self.choice([*given, "parentRunId", "resume"])] = self.choice(bad)
-        return given
+            bad_input[self.choice([*bad_input, "parentRunId", "resume"])] = self.choice(bad)
+        return bad_input
 
     def no_cursor(self) -> str:
         digits = str(self.randrange(10 ** self.randrange(1, 40)))
@@ -72,7 +72,7 @@ class Nasty(Dice):
         ]  # fmt: skip
         return self.choice(bad)
 
-    def mangled(self) -> bytes:
+    def make_mangled(self) -> bytes:
         """Return an event, frames or a run with a mistake in it."""
         event = json.dumps(self.events(1)[0]).encode()
         frames = b"id: 1\ndata: " + event + b"\n\n"
@@ -84,11 +84,12 @@ class Nasty(Dice):
         return data
 
     def request(self, name: str) -> Request:
-        given = json.dumps(make_input(name, name)).encode()
+        good_body = json.dumps(make_input(name, name)).encode()
         envelope = {"method": self.text(), "params": self.value(), "body": self.value()}
         bodies = [
-            given, given[: self.randrange(len(given))], given.replace(b"h", b"\xff"), self.mangled(), b"",
-            self.randbytes(50), b'{"threadId":"\\u0000","runId":"\\ud800"}', json.dumps(envelope).encode(),
+            good_body, good_body[: self.randrange(len(good_body))], good_body.replace(b"h", b"\xff"),
+            self.make_mangled(), b"", self.randbytes(50), b'{"threadId":"\\u0000","runId":"\\ud800"}',
+            json.dumps(envelope).encode(),
         ]  # fmt: skip
         anywhere = "/" + quote(self.text().encode("utf-8", "surrogatepass"))
         headers = {"Content-Type": self.choice(TYPES)}

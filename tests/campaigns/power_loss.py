@@ -13,7 +13,7 @@ import agentrunner
 from agentrunner import SqliteAgentRunner, SqliteStore
 from campaigns import Campaign, Context, Outcome, disk, start
 from campaigns.power import Disk
-from campaigns.recorded import THREADS, kept
+from campaigns.recorded import THREADS, build_records
 from support.agents import agent_with
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def record(context: Context, durability: str) -> list[Record]:
     child = start("campaigns.recorded", *arguments, mutation=mutation, env=environment)
     if child.wait():
         raise RuntimeError(f"the recorded child ended with {child.returncode}")
-    found = list(disk.records(log))
+    recording = list(disk.records(log))
     whole = Disk(context.random)
-    for each in found:
+    for each in recording:
         whole.replay(each)
     for file in whole.now.values():
         file.sync()
@@ -106,7 +106,7 @@ def record(context: Context, durability: str) -> list[Record]:
         raise RuntimeError("the recording is not all that was written")
     shutil.rmtree(folder)
     log.unlink()
-    return found
+    return recording
 
 
 def chosen(context: Context, records: list[Record], cuts: int) -> list[int]:
@@ -136,8 +136,8 @@ async def examine(
     try:
         async with asyncio.timeout(60), SqliteAgentRunner(path) as runner:
             for thread in shown:
-                given = {"threadId": thread, "runId": f"{thread}-after", "messages": []}
-                ended = [event.type async for event in await runner.run(agent_with(), given)]
+                next_input = {"threadId": thread, "runId": f"{thread}-after", "messages": []}
+                ended = [event.type async for event in await runner.run(agent_with(), next_input)]
                 if ended != ["RUN_STARTED", "RUN_FINISHED"]:
                     outcome.fail(f"{what}: thread {thread} does not go on: {ended}")
             outcome.recovery_seconds.append(time.monotonic() - began)
@@ -177,20 +177,20 @@ async def examine_records(path: Path, written: int, strict: bool, what: str, out
     store = SqliteStore(path)
     try:
         await store.open()
-        found = {record.key: record.value for record in await store.records(None, None, None, 100)}
+        stored = {record.key: record.value for record in await store.records(None, None, None, 100)}
     except agentrunner.StoreError as error:
         outcome.count("corrupt")
         outcome.fail(f"{what}: {type(error).__name__}: {error}")
         return
     finally:
         await store.aclose()
-    last = int(found.get("last", b"-1"))
+    last = int(stored.get("last", b"-1"))
     if last < written:
         outcome.count("shown and lost, strict" if strict else "barriers lost, balanced", written - last)
         outcome.fail(f"{what}: records were written up to {written}, and are there up to {last}")
-    if found != (kept(last) if last >= 0 else {}):
+    if stored != (build_records(last) if last >= 0 else {}):
         outcome.count("corrupt")
-        outcome.fail(f"{what}: of the changes of write {last} some are there, others not: {found}")
+        outcome.fail(f"{what}: of the changes of write {last} some are there, others not: {stored}")
 
 
 async def journal(runner: AgentRunner, thread: str) -> list[Event]:

@@ -24,11 +24,11 @@ WRITES = 60
 def talkative(chance: random.Random) -> Any:
     """Return an agent with long texts between its tool calls, in bursts and with pauses."""
 
-    async def agent(given: Any) -> AsyncIterator[dict[str, Any]]:
-        ids = {"threadId": given.thread_id, "runId": given.run_id}
+    async def agent(run_input: Any) -> AsyncIterator[dict[str, Any]]:
+        ids = {"threadId": run_input.thread_id, "runId": run_input.run_id}
         yield {"type": "RUN_STARTED", **ids}
         for part in range(3):
-            message, call = f"{given.run_id}-m{part}", f"{given.run_id}-c{part}"
+            message, call = f"{run_input.run_id}-m{part}", f"{run_input.run_id}-c{part}"
             yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
             for n in range(chance.randrange(80, 160)):
                 delta = f"{n} " * chance.randrange(1, 40)
@@ -51,8 +51,8 @@ async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) 
         async def thread(number: int) -> None:
             agent = talkative(random.Random(f"{seed}/{number}"))  # noqa: S311 - to be the same each time
             for n in range(int(runs)):
-                given = {"threadId": f"t{number}", "runId": f"t{number}-{n}", "messages": []}
-                async for event in await runner.run(agent, given):
+                run_input = {"threadId": f"t{number}", "runId": f"t{number}-{n}", "messages": []}
+                async for event in await runner.run(agent, run_input):
                     mark(log, number, event.seq or 0, bytes(event))
 
         await asyncio.gather(*map(thread, range(THREADS)))
@@ -60,13 +60,13 @@ async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) 
         store = await runner.open()
         version = 0
         for n in range(WRITES):
-            key, value = f"k{n % 5}", kept(n).get(f"k{n % 5}")
+            key, value = f"k{n % 5}", build_records(n).get(f"k{n % 5}")
             changes = [Change("kind", "last", "t0", b"%d" % n, version), Change("kind", key, "t0", value)]
             version, _ = await store.write(changes)
             mark(log, THREADS, n, b"")
 
 
-def kept(n: int) -> dict[str, bytes]:
+def build_records(n: int) -> dict[str, bytes]:
     """Return the records after a write, counted from 0; others come and go as `last` grows."""
     last = {f"k{m % 5}": m for m in range(n + 1)}
     return {"last": b"%d" % n} | {key: b"%d" % m * 999 for key, m in last.items() if m // 5 % 2 == 0}

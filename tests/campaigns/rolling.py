@@ -100,8 +100,8 @@ class Demanding(Client):
         finally:
             self.works = False
 
-    def ended(self, run: str, reading: Reading) -> None:
-        super().ended(run, reading)
+    def note_end(self, run: str, reading: Reading) -> None:
+        super().note_end(run, reading)
         if self._site.kills:
             return
         if self.ends[run] != "RUN_FINISHED":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import uvloop
 
 from campaigns import BACKENDS, Campaign, Context, Outcome
-from support.http_clients import request, run_input, told
+from support.http_clients import request, request_json, run_input
 from support.leftovers import nothing_left
 from support.servers import Server
 
@@ -60,8 +60,8 @@ SMALL = Size(60, 15, 1.0, 0.5, (8_000,), False)
 class Reader(asyncio.Protocol):
     """Posts a request and reads the answer, noting how long each event was on its way."""
 
-    def __init__(self, asked: bytes) -> None:
-        self._asked = asked
+    def __init__(self, request_bytes: bytes) -> None:
+        self._request = request_bytes
         self._last = b""
         self.delays: list[int] | None = None
         """In ns, while they are measured."""
@@ -72,7 +72,7 @@ class Reader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.write(self._asked)
+        self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if self.delays is not None:
@@ -100,17 +100,17 @@ class Crowd:
         """Connect a client that reads."""
         return await self.post("/agent/default/connect", run_input(thread, "look"))
 
-    async def post(self, path: str, given: dict[str, Any]) -> Reader:
+    async def post(self, path: str, body: dict[str, Any]) -> Reader:
         loop = asyncio.get_running_loop()
         with socket.socket() as sock:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
             await loop.sock_connect(sock, ("127.0.0.1", self.server.port))
-            _, reader = await loop.create_connection(lambda: Reader(request("POST", path, given)), sock=sock.dup())
+            _, reader = await loop.create_connection(lambda: Reader(request("POST", path, body)), sock=sock.dup())
         await reader.begun.wait()
         return reader
 
-    async def stalled(self, thread: str, count: int) -> list[Reader]:
+    async def connect_stalled(self, thread: str, count: int) -> list[Reader]:
         """Connect clients that read only the beginning."""
         readers = [await self.connect(thread) for _ in range(count)]
         for reader in readers:
@@ -120,7 +120,7 @@ class Crowd:
     async def resident(self) -> int:
         return (await self.server.figures())["resident"]
 
-    async def settled(self) -> int:
+    async def wait_until_settled(self) -> int:
         """Wait until the server has read and sent what it can, and give its memory then."""
         before, now = -1, await self.resident()
         while abs(now - before) > 1 << 16:
@@ -143,10 +143,10 @@ async def delays(readers: list[Reader], seconds: float) -> list[float]:
     for reader in readers:
         reader.delays = []
     await asyncio.sleep(seconds)
-    found = sorted(delay / 1e6 for reader in readers for delay in reader.delays or ())
+    milliseconds = sorted(delay / 1e6 for reader in readers for delay in reader.delays or ())
     for reader in readers:
         reader.delays = None
-    return found
+    return milliseconds
 
 
 def p99(delays: list[float]) -> float:
@@ -156,8 +156,8 @@ def p99(delays: list[float]) -> float:
 async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
     """Measure the others' delays and the server's memory, with all reading and with some that have stopped."""
     outcome = crowd.outcome
-    given = run_input("t", "r", forwardedProps={"rate": RATE, "size": SIZE})
-    steady = [await crowd.post("/agent/ticking/run", given)]
+    body = run_input("t", "r", forwardedProps={"rate": RATE, "size": SIZE})
+    steady = [await crowd.post("/agent/ticking/run", body)]
     steady += [await crowd.connect("t") for _ in range(size.clients - size.stalled - 1)]
     with_them, without, each, dropped = [], [], [], []
     for _ in range(context.rounds):
@@ -188,7 +188,7 @@ async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
         outcome.fail(f"the others' p99 is {slower:.1f} ms, without stalled clients {alone:.1f} ms")
     if max(each) > EACH:
         outcome.fail(f"a stalled client costs {max(each) / 1024:.0f} KiB")
-    _, stopped = await told(crowd.server.port, "POST", "/agent/default/stop/t", {})
+    _, stopped = await request_json(crowd.server.port, "POST", "/agent/default/stop/t", {})
     assert stopped["stopped"], stopped
     for reader in steady:
         await reader.lost.wait()
@@ -207,11 +207,11 @@ async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
     await until(lambda: first.frames > kibibytes // 10 * 12)
 
     async def measure(what: str) -> None:
-        memory = [await crowd.settled()]
+        memory = [await crowd.wait_until_settled()]
         readers: list[Reader] = []
         for _ in range(BATCHES):
-            readers += await crowd.stalled(thread, count)
-            memory.append(await crowd.settled())
+            readers += await crowd.connect_stalled(thread, count)
+            memory.append(await crowd.wait_until_settled())
         # What the form costs once, for all its readers, is in the batch that brought it; of readers only is the least.
         each = max(0, min(after - before for before, after in itertools.pairwise(memory))) / count
         once = max(0, memory[-1] - memory[0] - BATCHES * count * each)
@@ -225,7 +225,7 @@ async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
             outcome.fail(f"{what} run of {kibibytes} KiB costs {once / 1024:.0f} KiB for those that stall in it")
 
     await measure("a live")
-    await told(crowd.server.port, "POST", f"/agent/default/stop/{thread}", {})
+    await request_json(crowd.server.port, "POST", f"/agent/default/stop/{thread}", {})
     await first.lost.wait()
     await measure("a stored")
 
@@ -243,11 +243,11 @@ async def campaign(context: Context, size: Size) -> Outcome:
         log = context.folder / "log"
         options = {"stalled": stalled, "send_buffer": SEND_BUFFER}
         async with Server(context.location, log, mutation=context.mutation, **options) as server:
-            found = Crowd(server, outcome)
+            clients = Crowd(server, outcome)
             # What is opened at the first request stays open.
-            (await found.connect("nobody")).transport.close()
+            (await clients.connect("nobody")).transport.close()
             async with nothing_left(server, outcome):
-                yield found
+                yield clients
 
     async with crowd(size.stalled_seconds) as beside:
         await beside_a_live_run(beside, context, size)

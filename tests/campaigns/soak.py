@@ -125,7 +125,7 @@ def judge(series: dict[str, list[int]], outcome: Outcome, seconds: float) -> Non
         second, last = statistics.median(values[quarter : 2 * quarter]), statistics.median(values[-quarter:])
         unit, name = (MIB, f"{what} MiB") if what == "resident" else (1, what)
         outcome.figures[f"{name}, second and last quarter"] = f"{second / unit:.4g} {last / unit:.4g}"
-        outcome.figures[f"{name} in time"] = shown(values, unit)
+        outcome.figures[f"{name} in time"] = format_values(values, unit)
         if last - second > max(most if seconds > WARM else 3 * most, second * 0.05):
             outcome.fail(f"{what} have grown from {second} to {last}")
 
@@ -133,12 +133,12 @@ def judge(series: dict[str, list[int]], outcome: Outcome, seconds: float) -> Non
 def judge_log(sizes: list[int], outcome: Outcome) -> None:
     """See how large SQLite's log has been."""
     outcome.figures["log MiB at most"] = round(max(sizes) / MIB, 1)
-    outcome.figures["log MiB in time"] = shown(sizes, MIB)
+    outcome.figures["log MiB in time"] = format_values(sizes, MIB)
     if max(sizes) > WAL:
         outcome.fail(f"SQLite's log has {max(sizes) / MIB:.0f} MiB")
 
 
-def shown(values: list[int], unit: int) -> str:
+def format_values(values: list[int], unit: int) -> str:
     """Return some of the values, evenly spaced, as text."""
     return " ".join(f"{value / unit:.3g}" for value in values[:: max(1, len(values) // SHOWN)])
 

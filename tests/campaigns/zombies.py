@@ -41,15 +41,15 @@ class Successor:
         self.half = asyncio.Event()
         self.awake = asyncio.Event()
 
-    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, object]]:
-        yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
+    async def run(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, object]]:
+        yield {"type": "RUN_STARTED", "threadId": run_input.thread_id, "runId": run_input.run_id}
         for n in range(3):
             yield {"type": "CUSTOM", "name": "before", "value": n}
         self.half.set()
         await self.awake.wait()
         for n in range(3):
             yield {"type": "CUSTOM", "name": "after", "value": n}
-        yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
+        yield {"type": "RUN_FINISHED", "threadId": run_input.thread_id, "runId": run_input.run_id}
 
 
 class Zombie:
@@ -83,35 +83,35 @@ class Zombie:
         await put_to_sleep(sleeper, self.context, self.outcome)
         asleep_at = time.monotonic()
         agent = Successor()
-        given = {"threadId": thread, "runId": f"{thread}-next", "messages": []}
+        next_input = {"threadId": thread, "runId": f"{thread}-next", "messages": []}
         try:
             async with asyncio.timeout(PATIENCE * self.context.patience):
-                reading = asyncio.create_task(collected(await self.runner.run(agent, given)))
-                self.taken(thread, time.monotonic() - asleep_at)
+                reading = asyncio.create_task(collect(await self.runner.run(agent, next_input)))
+                self.note_takeover(thread, time.monotonic() - asleep_at)
                 await agent.half.wait()
                 sleeper.go_on()
                 answer = [word for word in await sleeper.answer() if word != thread]
                 agent.awake.set()
-                said = await reading
+                successor_events = await reading
         except TimeoutError:
             self.outcome.fail(f"{thread} is stuck {PATIENCE} s after its process was stopped")
             sleeper.go_on()
             return
         if answer != LOST[self.kind]:
             self.outcome.fail(f"{thread}: the {self.kind} that slept ended with {answer}")
-        await self.check(thread, said)
+        await self.check(thread, successor_events)
 
-    def taken(self, thread: str, seconds: float) -> None:
+    def note_takeover(self, thread: str, seconds: float) -> None:
         self.outcome.recovery_seconds.append(seconds)
         if seconds > BAR * self.context.patience:
             self.outcome.fail(f"{thread} was taken over only {seconds:.2f} s after its process was stopped")
 
-    async def check(self, thread: str, said: list[Event]) -> None:
+    async def check(self, thread: str, successor_events: list[Event]) -> None:
         """Check that of the run that was taken over nothing stands behind its end."""
         raw = await compare.journal(self.runner, thread)
         compare.dense(self.outcome, thread, raw)
-        end = next((n for n, event in enumerate(raw) if compare.interrupted(event)), len(raw))
-        tail, successor = [bytes(event) for event in raw[end + 1 :]], [bytes(event) for event in said]
+        end = next((n for n, event in enumerate(raw) if compare.is_interrupted(event)), len(raw))
+        tail, successor = [bytes(event) for event in raw[end + 1 :]], [bytes(event) for event in successor_events]
         if tail != successor:
             self.outcome.count("stale events", max(1, len(set(tail) - set(successor))))
             self.outcome.fail(f"{thread}: behind the take-over stands {tail[:9]}, the successor said {successor[:9]}")
@@ -122,7 +122,7 @@ class Zombie:
                 compare.compare(self.outcome, f"{thread}, {kind}", told[kind, thread], raw[: end + 1])
 
 
-async def collected(stream: EventStream) -> list[Event]:
+async def collect(stream: EventStream) -> list[Event]:
     return [event async for event in stream]
 
 

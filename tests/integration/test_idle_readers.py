@@ -26,7 +26,7 @@ from agentrunner.server.uvicorn_server import AbortableProtocol
 from support.agents import agent_with
 from support.events import event_types, run_finished, run_started, text_message
 from support.inputs import make_input
-from support.wire import Wire, connected, request, served, until
+from support.wire import Wire, open_wire, request, serve_app, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -90,7 +90,7 @@ def cursors(data: bytes) -> list[str]:
 
 
 async def reader(wires: contextlib.AsyncExitStack, address: Any, *, idle: bool = False) -> Wire:
-    wire = await wires.enter_async_context(connected(address, receive_buffer=SMALL if idle else None))
+    wire = await wires.enter_async_context(open_wire(address, receive_buffer=SMALL if idle else None))
     await wire.ask("POST", "/agent/default/connect", LOOK)
     assert (await wire.head()).status == 200
     await wire.until_seen(b"\n\n")
@@ -105,7 +105,7 @@ async def test_readers_that_stop_reading_do_not_slow_down_others_and_may_resume(
     caplog.set_level(logging.INFO, "agentrunner.server")
     agent = Bursts()
     app = create_app(runner, {"default": agent}, limits=Limits(stalled_seconds=2))
-    async with served(app, send_buffer=SMALL) as address:
+    async with serve_app(app, send_buffer=SMALL) as address:
         stream = await runner.run(agent, make_input("t", "r"))
         await anext(stream)
         before = left()
@@ -145,7 +145,7 @@ async def resumes(wires: contextlib.AsyncExitStack, address: Any, wire: Wire) ->
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         await wire.rest()
     seen = cursors(wire.seen)
-    again = await wires.enter_async_context(connected(address))
+    again = await wires.enter_async_context(open_wire(address))
     await again.ask("POST", "/agent/default/connect", LOOK, last_event_id=seen[-1])
     assert (await again.head()).status == 200
     await again.until_seen(b'"name":"%d"' % (BURSTS * BURST - 1))
@@ -159,13 +159,13 @@ TASKS = 3
 
 async def test_a_client_that_never_reads_the_end_of_its_response_is_cut_off(runner: AgentRunner) -> None:
     app = create_app(runner, {"default": agent_with(*number_events(0, 200))}, limits=Limits(stalled_seconds=0.2))
-    async with served(app, send_buffer=SMALL) as address:
+    async with serve_app(app, send_buffer=SMALL) as address:
         ends = []
         before = descriptors()
         async with contextlib.AsyncExitStack() as wires:
             for number, closing in enumerate(("close", "keep-alive")):
                 for method, path in (("POST", "/agent/default/run"), ("GET", "/threads/t0/events")):
-                    wire = await wires.enter_async_context(connected(address, receive_buffer=SMALL))
+                    wire = await wires.enter_async_context(open_wire(address, receive_buffer=SMALL))
                     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
                     request_bytes = make_input(f"t{number}", f"r{number}", protocolVersion="1.0")
                     await wire.ask(method, path, request_bytes if method == "POST" else None, connection=closing)
@@ -308,7 +308,7 @@ async def test_clients_that_vanish_at_any_byte_leave_only_their_runs(
             await asyncio.sleep(0)
 
     app = create_app(runner, {"default": agent})
-    async with served(app) as address:
+    async with serve_app(app) as address:
         before = left()
 
         async def one(number: int) -> None:
@@ -318,7 +318,7 @@ async def test_clients_that_vanish_at_any_byte_leave_only_their_runs(
             request_bytes = request_of(verb, thread, f"r{number}")
             # Somewhere from the first byte of the request to the last of the response.
             at = dice.randrange(1, len(request_bytes) + 5000)
-            async with connected(address) as wire:
+            async with open_wire(address) as wire:
                 await wire.send(request_bytes[:at])
                 with contextlib.suppress(asyncio.IncompleteReadError):
                     await wire.reader.readexactly(max(0, at - len(request_bytes)))
@@ -345,11 +345,11 @@ async def test_a_client_that_leaves_before_its_runs_turn_cancels_the_run(
 ) -> None:
     runner, agent = memory_factory(on_concurrent_run="enqueue"), Bursts()
     app = create_app(runner, {"default": agent})
-    async with served(app) as address, connected(address) as first:
+    async with serve_app(app) as address, open_wire(address) as first:
         before = len(asyncio.all_tasks())
         await first.send(request_of("run", "t", "first"))
         await first.head()
-        async with connected(address) as second:
+        async with open_wire(address) as second:
             await second.send(request_of("run", "t", "second"))
             await until(lambda: runner._claiming.has_waiting_runs)
         await until(lambda: not runner._claiming.has_waiting_runs)
@@ -375,9 +375,9 @@ async def test_a_suggestion_ends_with_its_client(runner: AgentRunner) -> None:
             ended.set()
 
     app = create_app(runner, {"default": agent})
-    async with served(app) as address:
+    async with serve_app(app) as address:
         before = left()
-        async with connected(address) as wire:
+        async with open_wire(address) as wire:
             await wire.send(request_of("suggest", "t", "r"))
             await wire.head()
             await wire.until_seen(b"TEXT_MESSAGE_END")

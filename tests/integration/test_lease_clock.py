@@ -57,16 +57,16 @@ async def test_a_run_whose_clock_steps_is_followed_to_its_end(path: Path, clock:
     ):
         for n, steps in enumerate([(HOUR,), (-HOUR,), (HOUR, -HOUR, 0)]):
             clock.step(0)
-            assert await stepped.told("run", f"t{n}", f"r{n}") == BEGUN
+            assert await stepped.request("run", f"t{n}", f"r{n}") == BEGUN
             following = asyncio.create_task(collect(await runner.connect(f"t{n}")))
             for step in steps:
                 clock.step(step)
                 assert await runner._store.recover() == []
-                assert await stepped.told("say", f"{step:+}") == ["TEXT_MESSAGE_CONTENT"]
+                assert await stepped.request("say", f"{step:+}") == ["TEXT_MESSAGE_CONTENT"]
                 assert await runner._store.recover() == []
                 assert await runner.is_running(f"t{n}")
-            assert await stepped.told("blind", "end") == ["put"]
-            assert await stepped.told("wait") == ["RUN_FINISHED", "-"]
+            assert await stepped.request("blind", "end") == ["put"]
+            assert await stepped.request("wait") == ["RUN_FINISHED", "-"]
             followed = await following
             deltas = "".join(event.get("delta", "") for event in followed)
             assert (deltas, event_types(followed)[-1]) == ("".join(f"{step:+}" for step in steps), "RUN_FINISHED")
@@ -78,13 +78,13 @@ async def test_a_run_whose_clock_steps_is_followed_to_its_end(path: Path, clock:
 async def test_a_process_whose_clock_steps_takes_over_no_live_run(path: Path, clock: Clock) -> None:
     arguments = ("support.programs.peer", "runs", path, LONG)
     async with process(*arguments, env=clock.env) as stepped, process(*arguments) as peer:
-        assert await peer.told("run", "t", "r") == BEGUN
+        assert await peer.request("run", "t", "r") == BEGUN
         for step in (HOUR, -HOUR, 0):
             clock.step(step)
-            assert await stepped.told("recover") == ["0"]
-            assert await peer.told("say", "word") == ["TEXT_MESSAGE_CONTENT"]
-        assert await peer.told("blind", "end") == ["put"]
-        assert await peer.told("wait") == ["RUN_FINISHED", "-"]
+            assert await stepped.request("recover") == ["0"]
+            assert await peer.request("say", "word") == ["TEXT_MESSAGE_CONTENT"]
+        assert await peer.request("blind", "end") == ["put"]
+        assert await peer.request("wait") == ["RUN_FINISHED", "-"]
 
 
 async def test_a_run_of_a_process_whose_clock_is_ahead_is_taken_over_in_time(path: Path, clock: Clock) -> None:
@@ -92,7 +92,7 @@ async def test_a_run_of_a_process_whose_clock_is_ahead_is_taken_over_in_time(pat
     async with process(
         "support.programs.elsewhere", "support.programs.peer", "runs", path, TTL, env=clock.env
     ) as silent:
-        if await silent.told("run", "t", "r") != BEGUN:
+        if await silent.request("run", "t", "r") != BEGUN:
             pytest.skip("not run: no process may be as if on another machine here")
         silent.stop()
         async with SqliteAgentRunner(path, on_concurrent_run="enqueue", lease_ttl=TTL) as runner:
@@ -106,7 +106,7 @@ async def test_a_run_of_a_process_whose_clock_is_ahead_is_taken_over_in_time(pat
 async def left_behind(path: Path, owner: dict[str, str], expires_at: int | None = None) -> AsyncIterator[SqliteStore]:
     """Yield a store with a live run whose lease is `owner` and `expires_at`, and is not renewed."""
     async with process("support.programs.peer", "runs", path, TTL) as peer:
-        assert await peer.told("run", "t", "r") == BEGUN
+        assert await peer.request("run", "t", "r") == BEGUN
         peer.stop()
         ((text,),) = on_file(path, "SELECT owner FROM live_runs")
         place, *rest = text.split("|")
@@ -151,7 +151,7 @@ async def test_a_run_of_the_first_version_is_left_to_it_while_it_renews(path: Pa
 
 async def test_a_run_of_the_first_version_whose_process_is_gone_is_taken_over_at_once(path: Path) -> None:
     async with process("support.programs.peer", "runs", path, LONG) as peer:
-        assert await peer.told("run", "t", "r") == BEGUN
+        assert await peer.request("run", "t", "r") == BEGUN
         peer.kill()
         ((text,),) = on_file(path, "SELECT owner FROM live_runs")
         place, *rest = text.split("|")

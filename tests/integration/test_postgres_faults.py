@@ -22,7 +22,7 @@ from agentrunner.stores.urls import store_from_url
 from campaigns import NotRun
 from support import backends
 from support.agents import Gate, agent_with
-from support.databases import Database, found
+from support.databases import Database, find_program
 from support.events import event_types, text_message, tool_call
 from support.inputs import make_input
 from support.streams import collect
@@ -130,7 +130,7 @@ default_pool_size = 4
         return "postgres" if os.geteuid() == 0 else None
 
     def command(self) -> list[str]:
-        return [found("pgbouncer"), "-q", str(self._ini)]
+        return [find_program("pgbouncer"), "-q", str(self._ini)]
 
     async def ask(self) -> None:
         async with await psycopg.AsyncConnection.connect(self.location, connect_timeout=5) as connection:

@@ -19,7 +19,7 @@ from agentrunner.server.openapi import build_openapi
 from support.agents import agent_with
 from support.events import run_finished, run_started, text_message
 from support.inputs import make_input
-from support.random_events import Dice, parsed
+from support.random_events import Dice, parse_frames
 from support.serving import serving
 from support.wire import client
 
@@ -93,7 +93,7 @@ async def test_random_events_arrive_unchanged(seed: int, memory_factory: Callabl
     async def agent(input: Any) -> AsyncIterator[Any]:
         yield run_started(input.thread_id, input.run_id)
         for event in events:
-            yield dice.written(event)
+            yield dice.encode_event(event)
         yield run_finished(input.thread_id, input.run_id)
 
     run_input = make_input(f"t{seed}\n\ndata: {{}}", "r\r\nid: 7", protocolVersion="1.0")
@@ -101,11 +101,11 @@ async def test_random_events_arrive_unchanged(seed: int, memory_factory: Callabl
     sent = [begun, *events, run_finished(run_input["threadId"], run_input["runId"])]
     app = create_app(memory_factory(), {"default": agent})
     async with client(app) as http:
-        frames = parsed((await http.post("/agent/default/run", json=run_input)).content)
+        frames = parse_frames((await http.post("/agent/default/run", json=run_input)).content)
         assert len(frames) == len(sent), frames[-1]
         assert [cursor for cursor, _ in frames] == [str(number + 1) for number in range(len(sent))]
         assert [json.loads(data) for _, data in frames] == sent
-        again = parsed((await http.post("/agent/default/connect", json=run_input)).content)
+        again = parse_frames((await http.post("/agent/default/connect", json=run_input)).content)
         short = [event.to_dict() for event in compact([json.dumps(event) for event in sent])]
         assert len(short) < len(sent)
         assert [cursor for cursor, _ in again] == [f"{len(sent)}.{number}" for number in range(len(short))]
@@ -113,7 +113,7 @@ async def test_random_events_arrive_unchanged(seed: int, memory_factory: Callabl
         # Resume in the middle of the replay.
         for cursor in (len(short) // 2, len(short) - 1):
             headers = {"last-event-id": f"{len(sent)}.{cursor}"}
-            rest = parsed((await http.post("/agent/default/connect", json=run_input, headers=headers)).content)
+            rest = parse_frames((await http.post("/agent/default/connect", json=run_input, headers=headers)).content)
             assert rest == again[cursor + 1 :]
         assert (await http.get(f"/threads/{quote(run_input['threadId'])}/events")).json()["events"] == short
 
@@ -128,4 +128,4 @@ async def test_random_events_arrive_unchanged(seed: int, memory_factory: Callabl
 )  # fmt: skip
 def test_the_parser_of_the_tests_accepts_no_malformed_frame(body: bytes) -> None:
     with pytest.raises(AssertionError):
-        parsed(body)
+        parse_frames(body)

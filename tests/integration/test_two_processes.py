@@ -7,7 +7,7 @@ import pytest
 
 import agentrunner
 from agentrunner import SqliteAgentRunner
-from support.peers import answer, peer, told
+from support.peers import answer, peer, request
 
 
 async def agent(given):
@@ -23,7 +23,7 @@ async def test_one_run_id_for_the_whole_file(tmp_path):
     async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
         await runner.run(agent, given("one", "same"))
         with peer("runs", tmp_path / "threads.db", 10) as other:
-            told(other, "run", "two", "other")
+            request(other, "run", "two", "other")
             with pytest.raises(agentrunner.RunAlreadyExists):
                 await runner.run(agent, given("three", "other"))
             assert not await runner.threads.list(agent_id="nobody")
@@ -43,17 +43,17 @@ async def test_connect_follows_the_other_process(tmp_path):
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             for n in range(5):
                 thread = f"t{n}"
-                assert told(other, "run", thread, f"r{n}") == ["RUN_STARTED", "TEXT_MESSAGE_START"]
+                assert request(other, "run", thread, f"r{n}") == ["RUN_STARTED", "TEXT_MESSAGE_START"]
                 first = await runner.connect(thread)
                 reading = asyncio.create_task(collect(first))
                 again = asyncio.create_task(collect(await runner.connect(thread, after="1")))
                 assert await runner.is_running(thread)
                 for k in range(20):
-                    assert told(other, "say", f"w{k}") == ["TEXT_MESSAGE_CONTENT"]
+                    assert request(other, "say", f"w{k}") == ["TEXT_MESSAGE_CONTENT"]
                     await asyncio.sleep(0)
                 late = asyncio.create_task(collect(await runner.connect(thread)))
-                assert told(other, "blind", "end") == ["put"]
-                assert (await asyncio.to_thread(told, other, "wait"))[0] == "RUN_FINISHED"
+                assert request(other, "blind", "end") == ["put"]
+                assert (await asyncio.to_thread(request, other, "wait"))[0] == "RUN_FINISHED"
                 events, behind, joined = await asyncio.gather(reading, again, late)
                 raw = (await runner._store.journal(thread, 0, None, 1 << 20)).frames.events()
                 assert len(raw) == 24
@@ -69,13 +69,13 @@ async def test_stop_reaches_the_other_process(tmp_path):
     with peer("runs", tmp_path / "threads.db", 10) as other:
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             for n in range(3):
-                told(other, "run", f"t{n}", f"r{n}")
+                request(other, "run", f"t{n}", f"r{n}")
                 assert not await runner.stop(f"t{n}", "another run")
                 assert await runner.stop(f"t{n}", f"r{n}")
                 assert not await runner.is_running(f"t{n}")
                 assert not await runner.stop(f"t{n}")
                 assert answer(other) == ["aborted"]
-                assert told(other, "wait") == ["RUN_FINISHED", "-"]
+                assert request(other, "wait") == ["RUN_FINISHED", "-"]
                 agentrunner.verify(await runner.threads.events(f"t{n}"))
 
 
@@ -83,8 +83,8 @@ async def test_a_dead_owner_is_taken_over_at_once(tmp_path):
     async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
         for n in range(5):
             with peer("runs", tmp_path / "threads.db", 10) as other:
-                told(other, "run", "thread", f"r{n}")
-                told(other, "say", "word")
+                request(other, "run", "thread", f"r{n}")
+                request(other, "say", "word")
                 following = asyncio.create_task(collect(await runner.connect("thread")))
                 with pytest.raises(agentrunner.ThreadAlreadyRunning):
                     await runner.run(agent, given("thread", f"early{n}"))
@@ -109,7 +109,7 @@ async def test_a_process_whose_lease_ended_while_it_slept_writes_nothing(tmp_pat
             await collect(await runner.run(agent, given("stale", "next")))
             before = [bytes(event) for event in await runner.threads.events("stale")]
             zombie.send_signal(signal.SIGCONT)
-            assert told(zombie, "go") == ["LeaseLost", "LeaseLost", "False"]
+            assert request(zombie, "go") == ["LeaseLost", "LeaseLost", "False"]
             assert [bytes(event) for event in await runner.threads.events("stale")] == before
             raw = (await runner._store.journal("stale", 0, None, 1 << 20)).frames.events()
             assert [event.type for event in raw] == ["RUN_STARTED", "RUN_ERROR", "RUN_STARTED", "RUN_FINISHED"]
@@ -118,14 +118,14 @@ async def test_a_process_whose_lease_ended_while_it_slept_writes_nothing(tmp_pat
 async def test_a_runner_whose_lease_ended_while_it_slept_tells_its_readers(tmp_path):
     with peer("runs", tmp_path / "threads.db", 0.5) as zombie:
         for n in range(3):
-            told(zombie, "run", f"t{n}", f"r{n}")
+            request(zombie, "run", f"t{n}", f"r{n}")
             zombie.send_signal(signal.SIGSTOP)
             async with SqliteAgentRunner(tmp_path / "threads.db", on_concurrent_run="enqueue") as runner:
                 await collect(await runner.run(agent, given(f"t{n}", f"next{n}")))
                 before = [bytes(event) for event in await runner.threads.events(f"t{n}")]
                 zombie.send_signal(signal.SIGCONT)
-                told(zombie, "blind", "late")
-                assert told(zombie, "wait") == ["RUN_ERROR", "LEASE_LOST"]
+                request(zombie, "blind", "late")
+                assert request(zombie, "wait") == ["RUN_ERROR", "LEASE_LOST"]
                 assert [bytes(event) for event in await runner.threads.events(f"t{n}")] == before
                 raw = (await runner._store.journal(f"t{n}", 0, None, 1 << 20)).frames.events()
                 assert [event.seq for event in raw] == list(range(1, 7))

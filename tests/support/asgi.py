@@ -91,7 +91,7 @@ class Exchange:
         else:
             await self._task
 
-    async def begun(self) -> None:
+    async def wait_until_begun(self) -> None:
         """Wait for the status and the headers."""
         while not self.status and not self._task.done():
             await self._change()
@@ -119,7 +119,7 @@ class Exchange:
 
     async def answer(self) -> Answer:
         """Read to the end."""
-        await self.begun()
+        await self.wait_until_begun()
         while await self.chunk():
             pass
         assert self._ended, "the answer was cut off"
@@ -138,7 +138,7 @@ class Exchange:
         """Take things again."""
         self._taking.set()
 
-    async def dropped(self) -> None:
+    async def wait_until_dropped(self) -> None:
         """Wait until the app has ended though the client is there still."""
         await asyncio.shield(self._task)
 
@@ -197,15 +197,17 @@ class Client:
         `pieces`: a body that comes in these; with `whole=False` more of it is promised and never comes.
         """
         path, _, query = target.partition("?")
-        given = [(name.lower(), value) for name, value in (headers.items() if hasattr(headers, "items") else headers)]
+        header_pairs = [
+            (name.lower(), value) for name, value in (headers.items() if hasattr(headers, "items") else headers)
+        ]
         body = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()
-        if content is not None and "content-type" not in dict(given):
-            given.append(("content-type", "application/json"))
+        if content is not None and "content-type" not in dict(header_pairs):
+            header_pairs.append(("content-type", "application/json"))
         scope = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
             "method": method, "scheme": "http", "server": ("test", 80), "client": ("test", 1), "root_path": "",
             "path": unquote(path), "raw_path": path.encode("latin-1"), "query_string": query.encode("latin-1"),
-            "headers": [(b"host", b"test"), *((n.encode("latin-1"), v.encode("latin-1")) for n, v in given)],
+            "headers": [(b"host", b"test"), *((n.encode("latin-1"), v.encode("latin-1")) for n, v in header_pairs)],
             "extensions": {}, **self._scope,
         }  # fmt: skip
         return Exchange(self.app, scope, [body] if pieces is None else pieces, whole=whole)

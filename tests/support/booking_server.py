@@ -49,7 +49,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(folder: Path, **options: Any) -> Iterator[Served]:
+def serve_bookings(folder: Path, **options: Any) -> Iterator[Served]:
     bookings, location = Bookings(folder / "bookings"), str(folder / "threads.db")
     runner = SqliteAgentRunner(location)
     app = create_app(runner, booking_harness(runner, bookings, **options), mode="both", shutdown_seconds=0.1)
@@ -73,18 +73,18 @@ def asked_of(client: Client, message: str = "please book") -> dict[str, Any]:
     return interrupt
 
 
-def answer(interrupt: dict[str, Any], said: str | dict[str, Any] = "approve") -> list[dict[str, Any]]:
-    return [{"interruptId": interrupt["id"]} | (ANSWERS[said][0] if isinstance(said, str) else said)]
+def answer(interrupt: dict[str, Any], decision: str | dict[str, Any] = "approve") -> list[dict[str, Any]]:
+    return [{"interruptId": interrupt["id"]} | (ANSWERS[decision][0] if isinstance(decision, str) else decision)]
 
 
 def args(bookings: Bookings) -> list[dict[str, Any]]:
-    return [{"place": made["place"], "seats": made["seats"]} for made in bookings.made]
+    return [{"place": booking["place"], "seats": booking["seats"]} for booking in bookings.made]
 
 
 def result(client: Client) -> str:
     """Return the tool's result as the client holds it."""
-    [found] = [message["content"] for message in client.messages if message["role"] == "tool"]
-    return found
+    [tool_result] = [message["content"] for message in client.messages if message["role"] == "tool"]
+    return tool_result
 
 
 def fresh(node: Node, kind: str, url: str, thread: str) -> Client:

@@ -40,8 +40,8 @@ class Model:
     async def stream(self, request: LlmRequest, /) -> AsyncIterator[LlmEvent]:
         last = request.messages[-1]
         if last["role"] == "tool":
-            asked = [str(message["content"]) for message in request.messages if message["role"] == "user"]
-            if "fail" in asked[-1]:
+            user_texts = [str(message["content"]) for message in request.messages if message["role"] == "user"]
+            if "fail" in user_texts[-1]:
                 raise ConnectionError("the model does not answer")
             yield TextDelta("Well: ")
             yield TextDelta(str(last["content"]))

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from support.http_clients import CutOff, event_of, told
+from support.http_clients import CutOff, event_of, request_json
 from support.retrying_clients import PAUSE, GivenUp, Reading, Visitor
 from support.thread_log import ThreadLog
 
@@ -55,7 +55,7 @@ class Client:
             running = both.create_task(self.visitor.run(agent, run, forwardedProps=props))
             if self._dice.random() < 0.5:
                 both.create_task(self.visitor.follow(run))
-        self.ended(run, running.result())
+        self.note_end(run, running.result())
 
     async def stop(self) -> None:
         """Start a run that does not end by itself, and stop it at another server."""
@@ -65,13 +65,13 @@ class Client:
         while not running.done():
             await self.ask("POST", f"/agent/default/stop/{self.visitor.thread}", {"runId": run})
             await asyncio.wait([running], timeout=PAUSE)
-        self.ended(run, await running)
+        self.note_end(run, await running)
 
     async def approve(self) -> None:
         """Be asked by one server, and answer another."""
         run = self._next()
         asking = await self.visitor.run("asking", run)
-        self.ended(run, asking)
+        self.note_end(run, asking)
         outcome = (asking.end or {}).get("outcome")
         if outcome is None:
             return
@@ -79,7 +79,7 @@ class Client:
         answer = {"interruptId": question["id"], "status": "resolved", "payload": {}}
         # Under the id of the run that asked, as the stock client sends it.
         answered = await self.visitor.run("asking", run, resume=[answer])
-        self.ended(event_of(answered.frames[0])["runId"], answered)
+        self.note_end(event_of(answered.frames[0])["runId"], answered)
         text = "".join(event_of(frame).get("delta", "") for frame in answered.frames)
         if (answered.end or {})["type"] == "RUN_FINISHED" and text != f"{question['id']} resolved":
             self.outcome.fail(f"{run}: the answer came as {text!r}")
@@ -89,7 +89,7 @@ class Client:
         listed = await self.ask("GET", "/threads?limit=100")
         if self.ends and self.visitor.thread not in {thread["id"] for thread in listed["threads"]}:
             # Runs that were stopped before their agents had said anything are kept nowhere.
-            status, answer = await told(self._port, "GET", f"/threads/{self.visitor.thread}/events", None)
+            status, answer = await request_json(self._port, "GET", f"/threads/{self.visitor.thread}/events", None)
             if status != 404:
                 self.outcome.fail(f"{self.visitor.thread} is not in the list of threads, and has {answer}"[:200])
             else:
@@ -99,7 +99,7 @@ class Client:
         self._runs += 1
         return f"{self.visitor.thread}-{self._runs}"
 
-    def ended(self, run: str, reading: Reading) -> None:
+    def note_end(self, run: str, reading: Reading) -> None:
         """Take note of a run's end."""
         end = reading.end or {}
         self.ends[run] = how = end.get("code", end["type"])
@@ -111,7 +111,7 @@ class Client:
         """Ask until it is answered. Raises `GivenUp`."""
         while True:
             with contextlib.suppress(CutOff):
-                status, answer = await told(self._port, method, path, body)
+                status, answer = await request_json(self._port, method, path, body)
                 if status == 200:
                     return answer
                 if status != 503:

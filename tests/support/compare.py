@@ -30,14 +30,14 @@ class Shown(NamedTuple):
 
 def readers(log: Path) -> dict[tuple[str, str], list[Shown]]:
     """Return what each reader logged, by its kind and thread."""
-    found = collections.defaultdict(list)
+    logs = collections.defaultdict(list)
     for line in complete_lines(log):
         kind, thread, cursor, at, event = line.split(b"\t", 4)
-        found[kind.decode(), thread.decode()].append(Shown(cursor.decode(), event, int(at) / 1e9))
-    return found
+        logs[kind.decode(), thread.decode()].append(Shown(cursor.decode(), event, int(at) / 1e9))
+    return logs
 
 
-def shown(events: Iterable[Event]) -> list[Shown]:
+def list_shown(events: Iterable[Event]) -> list[Shown]:
     """Return what a reader in this process saw."""
     return [Shown(event.cursor or "", bytes(event)) for event in events]
 
@@ -72,11 +72,11 @@ def compare(outcome: Outcome, who: str, told: Sequence[Shown], raw: Sequence[Eve
     if len(told) > len(compacted):
         # What follows does so behind the whole of it.
         compacted += [Shown("(missing)", b"")] * (len(form) - len(compacted))
-    expected = [*form[: len(compacted)], *shown(raw[upto : upto + len(told) - len(compacted)])]
+    expected = [*form[: len(compacted)], *list_shown(raw[upto : upto + len(told) - len(compacted)])]
     outcome.count("events shown", len(told))
     if len(expected) == len(told) and all(a[:2] == b[:2] for a, b in zip(told, expected, strict=True)):
         return
-    stored = set(shown(raw)) | set(form)
+    stored = set(list_shown(raw)) | set(form)
     lost = sum(each._replace(at=0.0) not in stored for each in told)
     doubled = len(told) - len({each.cursor for each in told})
     outcome.count("lost", lost)
@@ -92,7 +92,7 @@ def compare(outcome: Outcome, who: str, told: Sequence[Shown], raw: Sequence[Eve
 def _form(raw: Sequence[Event], upto: int) -> list[Shown]:
     """Return a run compacted up to a sequence number."""
     frames = b"".join(b"id: %d\ndata: %s\n\n" % (event.seq, bytes(event)) for event in raw[:upto])
-    return shown(_core.recompact([_core.Frames(frames)], upto, 0).events())
+    return list_shown(_core.recompact([_core.Frames(frames)], upto, 0).events())
 
 
 async def same_folded(outcome: Outcome, runner: AgentRunner, thread: str, raw: Sequence[Event]) -> None:
@@ -106,6 +106,6 @@ async def same_folded(outcome: Outcome, runner: AgentRunner, thread: str, raw: S
         outcome.fail(f"{thread}: compacted it does not mean what the raw events do")
 
 
-def interrupted(event: Event) -> bool:
+def is_interrupted(event: Event) -> bool:
     """Whether this is how a run ends whose process was killed."""
     return event.type == "RUN_ERROR" and event.to_dict().get("code") == "INTERRUPTED"

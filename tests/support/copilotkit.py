@@ -42,7 +42,7 @@ class Gate:
         self.cancelled = threading.Event()
         self._opened = asyncio.Event()
 
-    async def passed(self) -> None:
+    async def wait_until_open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.reached.set()
         try:
@@ -82,7 +82,7 @@ class Stage:
         ended = False
         for item in script:
             if isinstance(item, Gate):
-                await item.passed()
+                await item.wait_until_open()
             elif isinstance(item, Exception):
                 raise item
             else:
@@ -131,8 +131,8 @@ class Client:
             {"op": "new", "id": self._id, "kind": kind, "url": url, "threadId": thread, "agentId": agent, **options},
         )
 
-    def ask(self, op: str, **given: Any) -> Any:
-        return self._node.ask(self.kind, {"op": op, "client": self._id, **given})
+    def ask(self, op: str, **parameters: Any) -> Any:
+        return self._node.ask(self.kind, {"op": op, "client": self._id, **parameters})
 
     def run(self, message: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Run the agent, with a new message of the user's; give what the subscribers saw."""
@@ -174,9 +174,9 @@ class Client:
             return parameters
         return parameters | {"message": {"id": message, "role": "user", "content": message}}
 
-    def _begun(self, op: str, **given: Any) -> Task:
+    def _begun(self, op: str, **parameters: Any) -> Task:
         task = f"task-{next(_ids)}"
-        self.ask(op, begin=task, **given)
+        self.ask(op, begin=task, **parameters)
         return Task(self._node, self.kind, task)
 
 
@@ -198,12 +198,12 @@ class ThreadList:
         self._id = f"threads-{next(_ids)}"
         self.info = self._ask("threads", url=url, transport=transport, **options)
 
-    def _ask(self, op: str, **given: Any) -> Any:
-        return self._node.ask("core", {"op": op, "id": self._id, **given})
+    def _ask(self, op: str, **parameters: Any) -> Any:
+        return self._node.ask("core", {"op": op, "id": self._id, **parameters})
 
-    def shown(self) -> dict[str, Any]:
+    def view(self) -> dict[str, Any]:
         return self._ask("shown")
 
-    def do(self, verb: str, *given: Any) -> dict[str, Any]:
+    def do(self, verb: str, *arguments: Any) -> dict[str, Any]:
         """Use a verb of the store; give what it shows then."""
-        return self._ask("list", verb=verb, given=given)
+        return self._ask("list", verb=verb, given=arguments)

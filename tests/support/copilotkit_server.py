@@ -103,7 +103,7 @@ def everything(n: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def told(n: int) -> list[dict[str, Any]]:
+def expected_messages(n: int) -> list[dict[str, Any]]:
     """Return the messages that `everything(n)` leaves in a client."""
     call = {"id": f"call{n}", "type": "function", "function": {"name": "book", "arguments": '{"n":1}'}}
     return [
@@ -120,7 +120,7 @@ def user(message: str) -> dict[str, Any]:
     return {"id": message, "role": "user", "content": message}
 
 
-def said(*messages: dict[str, Any]) -> list[Any]:
+def without_ids(*messages: dict[str, Any]) -> list[Any]:
     """Return messages without their ids."""
     return [message.get("content") or message["toolCalls"][0]["function"] for message in messages]
 

@@ -90,7 +90,7 @@ class Redis(Database):
     def command(self) -> list[str]:
         written = ["--appendonly", "yes", "--appendfsync", "always"] if self._keeps else ["--appendonly", "no"]
         where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
-        return [found("redis-server"), *where, "--save", "", *written]
+        return [find_program("redis-server"), *where, "--save", "", *written]
 
     async def ask(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -111,7 +111,7 @@ class Postgres(Database):
         self._data = folder / "data"
         if self.user is not None:
             shutil.chown(folder, self.user)
-        initdb = [found("initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync"]
+        initdb = [find_program("initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync"]
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, user=self.user)
 
     @property
@@ -120,7 +120,7 @@ class Postgres(Database):
 
     def command(self) -> list[str]:
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-D", str(self._data), "-k", str(self.folder)]
-        return [found("postgres"), *where]
+        return [find_program("postgres"), *where]
 
     async def ask(self) -> None:
         import psycopg
@@ -129,7 +129,7 @@ class Postgres(Database):
             await connection.execute("SELECT 1")
 
 
-def found(program: str) -> str:
+def find_program(program: str) -> str:
     """Return a program's path, also in Debian's PostgreSQL folder. Raises `NotRun`."""
     hidden = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
     path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(reversed(hidden)))

@@ -17,15 +17,15 @@ def eager_loop() -> asyncio.AbstractEventLoop:
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop} | ({"eager": eager_loop} if EAGER else {})
 
 
-def given(thread: str, run: str) -> dict:
+def make_input(thread: str, run: str) -> dict:
     return {"threadId": thread, "runId": run, "messages": []}
 
 
-def started(about) -> dict:
+def run_started(about) -> dict:
     return {"type": "RUN_STARTED", "threadId": about.thread_id, "runId": about.run_id}
 
 
-def finished(about) -> dict:
+def run_finished(about) -> dict:
     return {"type": "RUN_FINISHED", "threadId": about.thread_id, "runId": about.run_id}
 
 
@@ -33,7 +33,7 @@ def talker(count: int, every: int = 0):
     """An agent with a message of so many deltas."""
 
     async def agent(about):
-        yield started(about)
+        yield run_started(about)
         yield {"type": "TEXT_MESSAGE_START", "messageId": f"m-{about.run_id}", "role": "assistant"}
         delta = b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"m-%s","delta":"0123456789"}' % about.run_id.encode()
         for n in range(count):
@@ -41,7 +41,7 @@ def talker(count: int, every: int = 0):
             if every and n % every == 0:
                 await asyncio.sleep(0)
         yield {"type": "TEXT_MESSAGE_END", "messageId": f"m-{about.run_id}"}
-        yield finished(about)
+        yield run_finished(about)
 
     return agent
 
@@ -54,13 +54,13 @@ class Waiting:
         self.cancelled = 0
 
     async def run(self, about):
-        yield started(about)
+        yield run_started(about)
         try:
             await self.go.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        yield finished(about)
+        yield run_finished(about)
 
 
 async def collect(stream) -> list:

@@ -64,13 +64,13 @@ class Answer:
 def request(method: str, path: str, body: Any = None, **headers: str) -> bytes:
     """Return the bytes of a request with a JSON body."""
     data = b"" if body is None else json.dumps(body).encode()
-    said = {"host": "localhost", "content-type": "application/json", "content-length": str(len(data))}
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in (said | headers).items()]
+    defaults = {"host": "localhost", "content-type": "application/json", "content-length": str(len(data))}
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in (defaults | headers).items()]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode() + data
 
 
 @contextlib.asynccontextmanager
-async def asked(port: int, method: str, path: str, body: Any = None, **headers: str) -> AsyncIterator[Answer]:
+async def send_request(port: int, method: str, path: str, body: Any = None, **headers: str) -> AsyncIterator[Answer]:
     """Send a request on a connection of its own and give the answer; leaving closes it. Raises `CutOff`."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
@@ -91,9 +91,9 @@ async def asked(port: int, method: str, path: str, body: Any = None, **headers: 
         writer.transport.abort()
 
 
-async def told(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+async def request_json(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
     """Ask, and give the status and the JSON of the answer. Raises `CutOff`."""
-    async with asked(port, method, path, body, **headers) as answer:
+    async with send_request(port, method, path, body, **headers) as answer:
         return answer.status, await answer.json()
 
 
@@ -112,5 +112,5 @@ def cursor_of(frame: bytes) -> str:
 
 def event_of(frame: bytes) -> dict[str, Any]:
     """Return a frame's event."""
-    found: dict[str, Any] = json.loads(frame[frame.index(b"data: ") + 6 :])
-    return found
+    event: dict[str, Any] = json.loads(frame[frame.index(b"data: ") + 6 :])
+    return event

@@ -20,22 +20,22 @@ PATIENCE = 15
 @asynccontextmanager
 async def nothing_left(server: Server, outcome: Outcome) -> AsyncIterator[None]:
     """See to it that the server holds no more after the block than before it: tasks, descriptors, connections."""
-    before, now = {}, await held(server)
+    before, now = {}, await count_held(server)
     while before != now or now["connections"]:
         await asyncio.sleep(0.2)
-        before, now = now, await held(server)
+        before, now = now, await count_held(server)
     yield
     began = time.monotonic()
-    now = await held(server)
+    now = await count_held(server)
     while any(now[what] > before[what] for what in now) and time.monotonic() - began < PATIENCE:
         await asyncio.sleep(0.1)
-        now = await held(server)
+        now = await count_held(server)
     for what in now:
         outcome.count(f"{what} left", now[what] - before[what])
         if now[what] > before[what]:
             outcome.fail(f"{now[what] - before[what]} {what} are left of clients that are gone")
 
 
-async def held(server: Server) -> dict[str, int]:
+async def count_held(server: Server) -> dict[str, int]:
     figures = await server.figures()
     return {what: figures[what] for what in ("tasks", "descriptors", "connections")}

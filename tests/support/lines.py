@@ -14,7 +14,7 @@ def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-async def asked() -> AsyncIterator[list[str]]:
+async def read_commands() -> AsyncIterator[list[str]]:
     """Yield the words of each line of stdin."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -60,9 +60,9 @@ class Side:
                 self.other.child.ask("follow", thread)
             elif verb == "ended" and how != ["RUN_FINISHED", "-"]:
                 self.outcome.fail(f"{self.name}: {thread} ended with {how}")
-            said = getattr(self, verb)[thread]
-            if not said.done():
-                said.set_result(time.monotonic())
+            moment = getattr(self, verb)[thread]
+            if not moment.done():
+                moment.set_result(time.monotonic())
 
 
 class Pair:

@@ -45,7 +45,7 @@ def answer(process: subprocess.Popen[str]) -> list[str]:
     return process.stdout.readline().split()
 
 
-def told(process: subprocess.Popen[str], *words: object) -> list[str]:
+def request(process: subprocess.Popen[str], *words: object) -> list[str]:
     """Ask, and give the answer."""
     ask(process, *words)
     return answer(process)

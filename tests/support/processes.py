@@ -37,7 +37,7 @@ class Process:
         """Return the words of the next line it prints, and no words after its end."""
         return (await self._answers.readline()).decode().split()
 
-    async def told(self, *words: object) -> list[str]:
+    async def request(self, *words: object) -> list[str]:
         """Send a line and give the answer."""
         self.ask(*words)
         return await self.answer()

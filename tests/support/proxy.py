@@ -24,7 +24,7 @@ class Proxy:
         self._changed = asyncio.Condition()
         self.location = ""
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._address.hostname or "127.0.0.1", self._address.port
         try:
             to_server = await asyncio.open_connection(host, port)
@@ -62,7 +62,7 @@ class Proxy:
         async with self._changed:
             await self._changed.wait_for(lambda: self._handed_on >= enough)
 
-    async def answered(self, lost: bool) -> None:
+    async def count_answer(self, lost: bool) -> None:
         """Count an answer."""
         async with self._changed:
             self.lost += lost
@@ -104,7 +104,7 @@ class Way:
     async def _answers(self) -> None:
         with contextlib.suppress(OSError):
             while data := await self._server[0].read(1 << 16):
-                await self._proxy.answered(lost=self._asked)
+                await self._proxy.count_answer(lost=self._asked)
                 if self._asked:
                     break
                 self._client[1].write(data)
@@ -120,14 +120,14 @@ class Way:
 @contextlib.asynccontextmanager
 async def proxy(location: str) -> AsyncIterator[Proxy]:
     """Yield a proxy to the server of a store's location; its `location` is the store's through it."""
-    made = Proxy(location)
-    async with await asyncio.start_server(made.connected, "127.0.0.1", 0) as listening:
+    instance = Proxy(location)
+    async with await asyncio.start_server(instance.accept, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         address = urlsplit(location)
         user, at, _ = address.netloc.rpartition("@")
-        made.location = urlunsplit(address._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
+        instance.location = urlunsplit(address._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
         try:
-            yield made
+            yield instance
         finally:
             listening.close()
-            made.cut()
+            instance.cut()

@@ -17,9 +17,9 @@ BITS = [
 
 class Dice(Random):
     def text(self) -> str:
-        said = "".join(self.choices(BITS, k=self.randrange(8))) * (500 if self.random() < 0.002 else 1)
+        text = "".join(self.choices(BITS, k=self.randrange(8))) * (500 if self.random() < 0.002 else 1)
         # Two halves that have met are a whole.
-        return said.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
     def name(self) -> str:
         """Ids and kinds are whole text of bounded length: anything else is refused."""
@@ -35,23 +35,23 @@ class Dice(Random):
 
     def events(self, count: int) -> list[dict[str, Any]]:
         """Valid events between the two ends of a run, as many as are said."""
-        found: list[dict[str, Any]] = []
-        while len(found) < count:
+        events: list[dict[str, Any]] = []
+        while len(events) < count:
             kind, extra = self.randrange(5), {self.text() + "~": self.value()} if self.random() < 0.2 else {}
-            if kind == 0 and count - len(found) > 5:
-                message = f"{len(found)}{self.name()}"
-                found += text_message(message, *(self.text() + "." for _ in range(3)))
+            if kind == 0 and count - len(events) > 5:
+                message = f"{len(events)}{self.name()}"
+                events += text_message(message, *(self.text() + "." for _ in range(3)))
             elif kind == 1:
-                found.append({"type": "RAW", "event": self.value(), "source": self.text()} | extra)
+                events.append({"type": "RAW", "event": self.value(), "source": self.text()} | extra)
             elif kind == 2:
-                found.append({"type": "FROM_THE_FUTURE" + self.name(), "what": self.value()} | extra)
+                events.append({"type": "FROM_THE_FUTURE" + self.name(), "what": self.value()} | extra)
             elif kind == 3:
-                found.append({"type": "STATE_SNAPSHOT", "snapshot": {self.text(): self.value()}} | extra)
+                events.append({"type": "STATE_SNAPSHOT", "snapshot": {self.text(): self.value()}} | extra)
             else:
-                found.append({"type": "CUSTOM", "name": self.text() + "n", "value": self.value()} | extra)
-        return found
+                events.append({"type": "CUSTOM", "name": self.text() + "n", "value": self.value()} | extra)
+        return events
 
-    def written(self, event: dict[str, Any]) -> Any:
+    def encode_event(self, event: dict[str, Any]) -> Any:
         """Return an event as a dict, a model or JSON, as agents do."""
         plain = json.dumps(event, ensure_ascii=True)
         way = self.randrange(4)
@@ -66,16 +66,16 @@ class Dice(Random):
         return event if "\\ud" not in plain else plain
 
 
-def parsed(body: bytes) -> list[tuple[str, str]]:
+def parse_frames(body: bytes) -> list[tuple[str, str]]:
     """Parse an event stream as the HTML standard says; give each event's last id and data. No frame may say more."""
     lines = body.decode("utf-8", "strict").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     assert lines.pop() == ""
-    found: list[tuple[str, str]] = []
+    events: list[tuple[str, str]] = []
     last_id, data, fields = "", [], []
     for line in lines:
         if line == "":
             assert fields == ["id", "data"], fields
-            found.append((last_id, "\n".join(data)))
+            events.append((last_id, "\n".join(data)))
             data, fields = [], []
             continue
         assert not line.startswith(":")
@@ -87,4 +87,4 @@ def parsed(body: bytes) -> list[tuple[str, str]]:
         elif name == "data":
             data.append(value)
     assert not fields
-    return found
+    return events

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from support.http_clients import CutOff, asked, cursor_of, event_of, run_input
+from support.http_clients import CutOff, cursor_of, event_of, run_input, send_request
 
 if TYPE_CHECKING:
     from campaigns import Outcome
@@ -64,13 +64,13 @@ class Visitor:
         """Start a run and read it to its end. Raises `GivenUp`."""
         reading = Reading(self._head)
         self.readings.append(reading)
-        given = run_input(self.thread, run, **fields)
+        body = run_input(self.thread, run, **fields)
         since = time.monotonic()
         while not reading.frames:
             if time.monotonic() - since > PATIENCE:
                 raise GivenUp(f"{self.thread}: run {run} cannot be started")
             try:
-                async with asked(self._port, "POST", f"/agent/{agent}/run", given) as answer:
+                async with send_request(self._port, "POST", f"/agent/{agent}/run", body) as answer:
                     if answer.status == 200:
                         await self._read(answer, reading)
                         continue
@@ -107,7 +107,9 @@ class Visitor:
                 raise GivenUp(f"{self.thread}: nothing comes behind {reading.cursor}")
             cursor = {"last_event_id": reading.cursor} if reading.cursor is not None else {}
             try:
-                asking = asked(self._port, "POST", "/agent/default/connect", run_input(self.thread, "look"), **cursor)
+                asking = send_request(
+                    self._port, "POST", "/agent/default/connect", run_input(self.thread, "look"), **cursor
+                )
                 async with asking as answer:
                     if answer.status != 200:
                         raise GivenUp(f"{self.thread}: behind {reading.cursor}: {answer.status} {await answer.json()}")

@@ -31,7 +31,7 @@ async def names(runner: AgentRunner, **chosen: Any) -> set[str]:
     return {thread.thread_id for thread in await runner.threads.list(**chosen)}
 
 
-async def refused(runner: AgentRunner, thread: str, run: str, scope: str | None) -> None:
+async def check_refused(runner: AgentRunner, thread: str, run: str, scope: str | None) -> None:
     """The run is refused in the words of a thread that is not there."""
     with pytest.raises(ThreadNotFound) as missing:
         await runner.threads.rename("nowhere", "name")

@@ -61,8 +61,8 @@ class Server:
         assert self.child.stdout is not None
         line = await self.child.stdout.readline()
         assert line, f"the server has ended: {self.log.read_text(encoding='utf-8')[-4000:]}"
-        found: dict[str, Any] = json.loads(line)
-        return found
+        content: dict[str, Any] = json.loads(line)
+        return content
 
     async def end(self) -> int:
         """Tell it to end and wait until it has; give its exit status."""

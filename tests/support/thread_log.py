@@ -132,14 +132,14 @@ class _Reading:
 
     def take(self, expected: Sequence[bytes], what: str) -> None:
         """Compare the next frames with what they should be."""
-        found = self._got[self._at : self._at + len(expected)]
+        received = self._got[self._at : self._at + len(expected)]
         self._at += len(expected)
-        if found == expected:
+        if received == expected:
             return
-        for mine, theirs in zip(expected, found, strict=False):
+        for mine, theirs in zip(expected, received, strict=False):
             # A question that was answered since is not asked again.
             if mine != theirs and not (b'"interrupt"' in mine and replace_interrupts(mine, []) == theirs):
                 self.fault = f"{what}: {theirs[:80]!r} instead of {mine[:80]!r}"
                 return
-        if len(found) < len(expected):
-            self.fault = f"{what}: ended {len(expected) - len(found)} frames early"
+        if len(received) < len(expected):
+            self.fault = f"{what}: ended {len(expected) - len(received)} frames early"

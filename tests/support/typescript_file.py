@@ -34,8 +34,8 @@ def elsewhere(path: Path, sql: str, *values: object) -> list[list]:
         "db.close()\n"
         "print(json.dumps(rows))\n"
     )
-    given = json.dumps([str(path), sql, values])
-    ran = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True)
+    arguments = json.dumps([str(path), sql, values])
+    ran = subprocess.run([sys.executable, "-c", code], input=arguments, capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)
 
 

@@ -33,7 +33,7 @@ class _Quiet(UvicornServer):
 
 
 @contextlib.asynccontextmanager
-async def served(app: Starlette, *, send_buffer: int | None = None) -> AsyncIterator[tuple[str, int]]:
+async def serve_app(app: Starlette, *, send_buffer: int | None = None) -> AsyncIterator[tuple[str, int]]:
     """Serve an app here as `agentrunner serve` does; give its address. `app.state.connections` has what is open.
 
     `send_buffer`: the kernel's, of a connection.
@@ -129,7 +129,7 @@ class Wire:
         while wanted not in self.seen:
             assert await self.piece(), f"the body ended without {wanted!r}"
 
-    async def closed(self) -> bool:
+    async def wait_until_closed(self) -> bool:
         """Wait until the other side has closed the connection, in whatever way."""
         with contextlib.suppress(ConnectionError):
             while await self.reader.read(1 << 16):
@@ -144,13 +144,13 @@ class Wire:
 def request(method: str, path: str, body: Any = None, **headers: str) -> bytes:
     """Return the bytes of a request."""
     data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    said = {"host": "localhost", "content-type": "application/json", "content-length": str(len(data))}
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in (said | headers).items()]
+    defaults = {"host": "localhost", "content-type": "application/json", "content-length": str(len(data))}
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in (defaults | headers).items()]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode() + data
 
 
 @contextlib.asynccontextmanager
-async def connected(address: tuple[str, int], *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
+async def open_wire(address: tuple[str, int], *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
     """Open a connection; with a small `receive_buffer` it stalls soon when nobody reads."""
     sock = socket.socket()
     sock.setblocking(False)

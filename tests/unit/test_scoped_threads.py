@@ -19,8 +19,8 @@ from agentrunner import (
 )
 from support.agents import Gate, agent_with, failing_at_once
 from support.inputs import make_input
-from support.peers import peer, told
-from support.scopes import ALICE, BOB, names, refused, run_whole
+from support.peers import peer, request
+from support.scopes import ALICE, BOB, check_refused, names, run_whole
 from support.streams import collect
 
 if TYPE_CHECKING:
@@ -162,27 +162,27 @@ async def test_a_scope_is_there_when_the_file_is_opened_again(sqlite_factory: Fa
     await first.aclose()
     second = sqlite_factory()
     assert (await second.threads.get("t1")).scope == ALICE
-    await refused(second, "t1", "r2", None)
+    await check_refused(second, "t1", "r2", None)
     await run_whole(second, "t1", "r2", ALICE)
 
 
 async def test_two_processes_and_a_crash_in_the_first_run(tmp_path: Path) -> None:
     with peer("runs", tmp_path / "threads.db", "10", ALICE) as other:
-        assert told(other, "run t1 r1") == ["RUN_STARTED", "TEXT_MESSAGE_START"]
+        assert request(other, "run t1 r1") == ["RUN_STARTED", "TEXT_MESSAGE_START"]
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             thread = await runner.threads.get("t1")
             assert (thread.scope, thread.runs, thread.running) == (ALICE, 0, True)
-            await refused(runner, "t1", "r2", BOB)
+            await check_refused(runner, "t1", "r2", BOB)
             with pytest.raises(ThreadAlreadyRunning):
                 await runner.run(agent_with(), make_input("t1", "r2"), scope=ALICE)
             other.send_signal(signal.SIGKILL)
             other.wait()
             # Neither before nor after the dead run is recovered.
-            await refused(runner, "t1", "r2", BOB)
+            await check_refused(runner, "t1", "r2", BOB)
             await run_whole(runner, "t1", "r2", ALICE)
             thread = await runner.threads.get("t1")
             assert (thread.scope, thread.runs, thread.running) == (ALICE, 2, False)
-            await refused(runner, "t1", "r3", BOB)
+            await check_refused(runner, "t1", "r3", BOB)
 
 
 async def test_a_file_of_the_version_before(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ async def test_a_file_of_the_version_before(tmp_path: Path) -> None:
     async with SqliteAgentRunner(path) as runner:
         await run_whole(runner, "stored", "r1")
     with peer("runs", path, "10") as other:
-        assert told(other, "run live r2")
+        assert request(other, "run live r2")
         other.send_signal(signal.SIGKILL)
     # That version knew no scopes, kept a row for a run without events, and had none for a live first run.
     elsewhere(
@@ -202,8 +202,8 @@ async def test_a_file_of_the_version_before(tmp_path: Path) -> None:
         "INSERT INTO threads (thread_id, head_seq, created_at, updated_at) VALUES ('empty', 1, 0, 0)",
     )
     async with SqliteAgentRunner(path) as runner:
-        await refused(runner, "stored", "r3", ALICE)
-        await refused(runner, "live", "r3", ALICE)
+        await check_refused(runner, "stored", "r3", ALICE)
+        await check_refused(runner, "live", "r3", ALICE)
         await run_whole(runner, "empty", "r3", ALICE)
         assert await names(runner, scope=None) == {"stored", "live"}
         assert (await runner.threads.events("live"))[-1].to_dict()["code"] == "INTERRUPTED"
@@ -223,9 +223,9 @@ async def test_threads_of_a_typescript_runner_have_no_scope(tmp_path: Path) -> N
         assert (thread.scope, thread.runs) == (None, 1)
         thread = await runner.threads.get("mine")
         assert (thread.scope, thread.runs) == (ALICE, 2)
-        await refused(runner, "theirs", "r2", ALICE)
+        await check_refused(runner, "theirs", "r2", ALICE)
         # The thread's first run is live in the TypeScript runner; other scopes must not learn that either.
-        await refused(runner, "busy", "r2", ALICE)
+        await check_refused(runner, "busy", "r2", ALICE)
         with pytest.raises(ThreadAlreadyRunning):
             await runner.run(agent_with(), make_input("busy", "r2"))
         await run_whole(runner, "theirs", "r2")

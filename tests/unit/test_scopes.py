@@ -18,7 +18,7 @@ from agentrunner import (
 from support.agents import Gate, agent_with, failing_at_once
 from support.events import run_finished, run_started
 from support.inputs import make_input
-from support.scopes import ALICE, BOB, names, refused, run_whole
+from support.scopes import ALICE, BOB, check_refused, names, run_whole
 from support.streams import collect
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 async def test_another_scopes_thread_is_not_found(runner: AgentRunner, other: str | None) -> None:
     await run_whole(runner, "t1", "r1", ALICE)
     before = await runner.threads.get("t1")
-    await refused(runner, "t1", "r2", other)
+    await check_refused(runner, "t1", "r2", other)
     # The error must not even reveal that the run id is taken.
-    await refused(runner, "t1", "r1", other)
+    await check_refused(runner, "t1", "r1", other)
     assert await runner.threads.get("t1") == before
     await run_whole(runner, "t1", "r2", ALICE)
     assert (await runner.threads.get("t1")).runs == 2
@@ -46,8 +46,8 @@ async def test_a_running_thread_is_not_found_by_another_scope(runner_factory: Fa
     stream = await runner.run(gate, make_input("t1", "r1"), scope=ALICE)
     await gate.reached.wait()
     for other in (BOB, None):
-        await refused(runner, "t1", "r2", other)
-        await refused(runner, "t1", "r1", other)
+        await check_refused(runner, "t1", "r2", other)
+        await check_refused(runner, "t1", "r1", other)
     assert await runner.is_running("t1")
     assert not gate.cancelled
     gate.open()
@@ -102,11 +102,11 @@ async def test_the_own_scope_gets_the_usual_errors(runner: AgentRunner) -> None:
 
 async def test_a_thread_without_a_scope_is_for_runs_without_one(runner: AgentRunner) -> None:
     await run_whole(runner, "t1", "r1")
-    await refused(runner, "t1", "r2", ALICE)
+    await check_refused(runner, "t1", "r2", ALICE)
     gate = Gate()
     stream = await runner.run(gate, make_input("t2", "r3"))
     await gate.reached.wait()
-    await refused(runner, "t2", "r4", ALICE)
+    await check_refused(runner, "t2", "r4", ALICE)
     gate.open()
     await collect(stream)
     await run_whole(runner, "t1", "r2")
@@ -126,13 +126,13 @@ async def test_after_a_first_run_without_events_any_scope_may_use_the_thread(
     stream = await runner.run(agent_with(), make_input("t1", "r2"), scope=BOB)
     assert [event.seq async for event in stream] == [2, 3]
     assert (await runner.threads.get("t1")).scope == BOB
-    await refused(runner, "t1", "r3", owner)
+    await check_refused(runner, "t1", "r3", owner)
 
 
 async def test_a_later_run_without_events_does_not_change_the_scope(runner: AgentRunner) -> None:
     await run_whole(runner, "t1", "r1", ALICE)
     await collect(await runner.run(failing_at_once, make_input("t1", "r2"), scope=ALICE))
-    await refused(runner, "t1", "r3", BOB)
+    await check_refused(runner, "t1", "r3", BOB)
     assert (await runner.threads.get("t1")).scope == ALICE
 
 
@@ -161,7 +161,7 @@ async def test_a_deleted_thread_is_free_for_another_scope(runner: AgentRunner) -
     await runner.threads.delete("t1")
     await run_whole(runner, "t1", "r1", BOB)
     assert (await runner.threads.get("t1")).scope == BOB
-    await refused(runner, "t1", "r2", ALICE)
+    await check_refused(runner, "t1", "r2", ALICE)
 
 
 async def test_one_of_two_scopes_that_start_at_once_wins(runner: AgentRunner) -> None:

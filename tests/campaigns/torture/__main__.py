@@ -26,19 +26,19 @@ console = Console()
 def main() -> int:
     """Run the campaigns that are asked for; 1 if one of them did not hold."""
     known = campaigns()
-    asked = arguments([campaign.name for campaign in known])
+    options = arguments([campaign.name for campaign in known])
     unheld = 0
     # What the runners have to say of what is done to them would tear the bar.
     logging.disable()
     try:
         for campaign in known:
             for backend in campaign.backends:
-                if campaign.name not in asked.only or backend not in asked.backend:
+                if campaign.name not in options.only or backend not in options.backend:
                     continue
                 if missing := backends.missing(backend):
                     console.print(f"{campaign.name} on {backend} is not run: {missing}", style="yellow")
                     continue
-                unheld += not run(campaign, backend, asked.seed, asked.scale)
+                unheld += not run(campaign, backend, options.seed, options.scale)
     except KeyboardInterrupt:
         console.print("stopped; what was done by now is kept", style="yellow")
     report.write(known)
@@ -90,7 +90,7 @@ def run(campaign: Campaign, backend: Backend, seed: int, scale: float) -> bool:
         outcome.failures = [each.replace(f"{context.folder}/", "") for each in outcome.failures]
     report.keep(campaign, backend, rounds, seed, outcome, time.monotonic() - began)
     style, verdict = ("bold red", f"NOT HELD, {outcome.failed} failures") if outcome.failed else ("green", "held")
-    console.print(f"  {verdict}: {report.counted(outcome.figures)}", style=style, markup=False)
+    console.print(f"  {verdict}: {report.format_figures(outcome.figures)}", style=style, markup=False)
     for failure in outcome.failures:
         console.print(f"  {failure}", markup=False)
     return not outcome.failed

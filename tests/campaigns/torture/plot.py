@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 COLORS = {"sqlite": "#4c78a8", "redis": "#e45756", "postgres": "#54a24b"}
 
 
-def draw(found: list[dict[str, Any]], path: Path) -> None:
+def draw(results: list[dict[str, Any]], path: Path) -> None:
     """Draw the distribution of each campaign's recovery times; the same figures give the same bytes."""
     mpl.use("svg")
     mpl.rcParams |= {"svg.hashsalt": "torture", "svg.fonttype": "none", "font.size": 9}
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.32 * len(found)), layout="constrained")
-    for place, each in enumerate(reversed(found)):
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.32 * len(results)), layout="constrained")
+    for place, each in enumerate(reversed(results)):
         color = COLORS[each["backend"]]
         # On a logarithmic axis there is no zero.
         times = [max(seconds, 1e-4) for seconds in each["recovery_seconds"]]
@@ -28,7 +28,7 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
             boxprops=box, whiskerprops=box, capprops=box, medianprops=box | {"linewidth": 2},
         )  # fmt: skip
         axes.plot(max(times), place, "o", color=color, markersize=4)
-    axes.set_yticks(range(len(found)), [f"{each['campaign']}, {each['backend']}" for each in reversed(found)])
+    axes.set_yticks(range(len(results)), [f"{each['campaign']}, {each['backend']}" for each in reversed(results)])
     axes.set_xscale("log")
     axes.set_xlabel("seconds from the fault's end until work goes on: quartiles, 1 % to 99 %, the longest")
     axes.grid(axis="x", color="#dddddd")

@@ -40,7 +40,7 @@ def keep(campaign: Campaign, backend: Backend, rounds: int, seed: int, outcome: 
     scale = "" if rounds == full else f" --scale {rounds / full:.4g}"
     recovery = sorted(round(each, 4) for each in outcome.recovery_seconds)
     last = len(recovery) - 1
-    found = {
+    result = {
         "campaign": campaign.name,
         "backend": backend,
         "command": f'make torture TORTURE="--seed {seed} --only {campaign.name} --backend {backend}{scale}"',
@@ -59,7 +59,7 @@ def keep(campaign: Campaign, backend: Backend, rounds: int, seed: int, outcome: 
         else recovery,
     }
     KEPT.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
+    text = json.dumps(result, indent=1, ensure_ascii=False)
     (KEPT / f"{campaign.name}-{backend}.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -89,14 +89,14 @@ def server(backend: Backend) -> str:
 def write(known: Iterable[Campaign]) -> None:
     """Make the page and the plot from all that is kept."""
     known = list(known)
-    found = {
+    results = {
         (campaign.name, backend): json.loads(file.read_text(encoding="utf-8"))
         for campaign in known
         for backend in campaign.backends
         if (file := KEPT / f"{campaign.name}-{backend}.json").exists()
     }
-    recovered = [each for each in found.values() if each["recovery_seconds"]]
-    parts = [HEAD, _results(known, found), _failures(found), _recovery(recovered), _runs(found), _guards(known)]
+    recovered = [each for each in results.values() if each["recovery_seconds"]]
+    parts = [HEAD, _results(known, results), _failures(results), _recovery(recovered), _runs(results), _guards(known)]
     DOCS.mkdir(exist_ok=True)
     REPORT.write_text("\n".join(part for part in parts if part), encoding="utf-8")
     if recovered and find_spec("matplotlib"):
@@ -105,7 +105,7 @@ def write(known: Iterable[Campaign]) -> None:
         plot.draw(recovered, PLOT)
 
 
-def counted(figures: dict[str, Any]) -> str:
+def format_figures(figures: dict[str, Any]) -> str:
     """Return the figures as one line of text."""
     return "; ".join(f"{name} {_number(value)}" for name, value in figures.items())
 
@@ -116,15 +116,15 @@ def _number(value: float | str) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def _results(known: list[Campaign], found: dict[tuple[str, str], Any]) -> str:
+def _results(known: list[Campaign], results: dict[tuple[str, str], Any]) -> str:
     rows = []
     for campaign in known:
         for backend in campaign.backends:
             # What is the same for every backend is said once.
             first = backend == campaign.backends[0]
             row = [campaign.promise, campaign.bar, campaign.name] if first else ["", "", ""]
-            if each := found.get((campaign.name, backend)):
-                row += [backend, _number(each["rounds"]), counted(each["figures"])]
+            if each := results.get((campaign.name, backend)):
+                row += [backend, _number(each["rounds"]), format_figures(each["figures"])]
                 row += [_verdict(campaign, each), _number(round(each["seconds"]))]
             else:
                 row += [backend, "", "", "not run", ""]
@@ -140,9 +140,9 @@ def _verdict(campaign: Campaign, each: dict[str, Any]) -> str:
     return "holds" if each["rounds"] >= full else f"holds, in {_number(each['rounds'])} of {_number(full)} rounds"
 
 
-def _failures(found: dict[tuple[str, str], Any]) -> str:
+def _failures(results: dict[tuple[str, str], Any]) -> str:
     parts = []
-    for each in found.values():
+    for each in results.values():
         if each["failures"]:
             parts.append(f"\n### {each['campaign']} on {each['backend']}: the first of {_number(each['failed'])}\n")
             parts += [f"- {' '.join(failure.split())}" for failure in each["failures"]]
@@ -165,10 +165,10 @@ def _recovery(recovered: list[dict[str, Any]]) -> str:
     )
 
 
-def _runs(found: dict[tuple[str, str], Any]) -> str:
+def _runs(results: dict[tuple[str, str], Any]) -> str:
     rows = [
         [f"`{each['command']}`", each["date"], ", ".join([*each["versions"], f"{each['cores']} cores"])]
-        for each in found.values()
+        for each in results.values()
     ]
     return "## How it was run\n\n" + _table(("command", "date", "on"), rows) if rows else ""
 

@@ -29,7 +29,7 @@ def node() -> Iterator[Node]:
 
 
 @pytest.fixture(scope="session", params=["sqlite", "memory"])
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def serve_bookings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Yield a server on each store."""
     file = tmp_path_factory.mktemp("stock") / "threads.db"
     with served_by(SqliteAgentRunner(file) if request.param == "sqlite" else InMemoryAgentRunner()) as server:
@@ -52,7 +52,7 @@ def thread() -> str:
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[booking_server.Served]:
     """Yield a server whose tool needs an approval."""
-    with booking_server.served(tmp_path) as server:
+    with booking_server.serve_bookings(tmp_path) as server:
         yield server
 
 

@@ -20,7 +20,7 @@ from support.booking_server import (
     fresh,
     fresh_or_cut,
     harness_at,
-    served,
+    serve_bookings,
 )
 from support.bookings import ARGS
 from support.copilotkit import Client, fine
@@ -32,7 +32,7 @@ pytestmark = needs_node
 
 
 def test_python_rejects_an_expired_approval(tmp_path, node, thread):
-    with served(tmp_path, expires=0.001) as here:
+    with serve_bookings(tmp_path, expires=0.001) as here:
         asked_of(Client(node, "http-1.0.0", here.url, thread))
 
         async def decide() -> str:
@@ -47,7 +47,7 @@ def test_python_rejects_an_expired_approval(tmp_path, node, thread):
 
 def test_a_tool_approved_in_time_may_run_after_the_expiry(tmp_path, node, thread):
     """Here because its run waits for a slot; after a crash it may be later as well."""
-    with served(tmp_path, expires=4, max_concurrent_runs=1) as here:
+    with serve_bookings(tmp_path, expires=4, max_concurrent_runs=1) as here:
         client, other = (Client(node, "http-1.0.0", here.url, name) for name in (thread, f"{thread} other"))
         interrupt = asked_of(client)
         here.bookings.hold.touch()
@@ -64,7 +64,7 @@ def test_a_tool_approved_in_time_may_run_after_the_expiry(tmp_path, node, thread
 
 @both_generations
 def test_an_expired_approval_can_only_be_cancelled(tmp_path, node, kind, thread):
-    with served(tmp_path, expires=0.001) as here:
+    with serve_bookings(tmp_path, expires=0.001) as here:
         client = Client(node, kind, here.url, thread)
         interrupt = asked_of(client)
         assert interrupt["expiresAt"].endswith("Z")

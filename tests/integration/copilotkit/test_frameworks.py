@@ -12,9 +12,9 @@ from agentrunner import SqliteAgentRunner
 from support.copilotkit import Client, fine
 from support.copilotkit_server import (
     Served,
-    said,
     served_by,
     user,
+    without_ids,
 )
 from support.nodejs import needs_node
 
@@ -55,7 +55,7 @@ def test_pydantic_ai(real, node, kind, agent, thread):
     if agent == "scripted":
         # Its second run reads the first from the client's messages.
         assert fine(client.run("Porto"))
-        assert said(*client.messages)[-1] == "It is sunny in Porto"
+        assert without_ids(*client.messages)[-1] == "It is sunny in Porto"
         assert len(client.messages) == 8
     fresh = Client(node, kind, real.url, thread, agent)
     assert fine(fresh.connect())

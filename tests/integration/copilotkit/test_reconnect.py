@@ -12,10 +12,10 @@ from support.copilotkit import KINDS, Client, Gate, fine
 from support.copilotkit_server import (
     each_kind,
     everything,
-    said,
+    expected_messages,
     served_by,
-    told,
     user,
+    without_ids,
 )
 from support.events import text_message
 from support.nodejs import needs_node
@@ -34,13 +34,17 @@ def test_a_reconnect_doubles_nothing(served, node, kind, thread):
     # The one that ran, then again; and with a run in between that it did not see.
     for _ in range(2):
         assert fine(client.connect())
-        assert client.held == ([user("hi"), *told(1)], {"run": 1, "seats": [1, 2]}, [])
+        assert client.held == ([user("hi"), *expected_messages(1)], {"run": 1, "seats": [1, 2]}, [])
     other = Client(node, kind, served.url, thread)
     assert fine(other.connect(), other.run("more"))
     for _ in range(2):
         assert fine(client.connect())
         assert client.held == other.held
-        assert client.held == ([user("hi"), *told(1), user("more"), *told(2)], {"run": 2, "seats": [1, 2]}, [])
+        assert client.held == (
+            [user("hi"), *expected_messages(1), user("more"), *expected_messages(2)],
+            {"run": 2, "seats": [1, 2]},
+            [],
+        )
 
 
 @pytest.mark.parametrize("reader_kind", ["its own", "fresh"])
@@ -72,7 +76,7 @@ def test_a_reconnect_during_a_run_doubles_nothing(served, node, kind, reader_kin
         under_way = reader.connecting()
         gate.open()
     assert fine(under_way.join())
-    assert reader.held == ([user("hi"), *told(1)], {"run": 1, "seats": [1, 2]}, [])
+    assert reader.held == ([user("hi"), *expected_messages(1)], {"run": 1, "seats": [1, 2]}, [])
     if reader is not client:
         assert fine(run.join())
         assert client.held == reader.held
@@ -122,8 +126,8 @@ def test_a_reconnect_keeps_messages_that_only_the_client_has(in_memory, node, ki
     client.until("more")
     gate.open()
     assert fine(run.join(), connect.join())
-    assert sorted(said(*client.messages)) == ["Hello", "hi", "me too", "more"]
-    assert said(*client.messages)[:3] == ["hi", "Hello", "me too"]
+    assert sorted(without_ids(*client.messages)) == ["Hello", "hi", "me too", "more"]
+    assert without_ids(*client.messages)[:3] == ["hi", "Hello", "me too"]
 
 
 @pytest.mark.parametrize("store", ["sqlite", "memory"])
@@ -145,8 +149,8 @@ def test_a_run_waits_for_its_turn_where_the_server_says_so(node, store, tmp_path
             assert len(server.stage.inputs[kind]) == 1
             gate.open()
             assert fine(run.join(), waiting.join())
-            assert said(*client.messages) == ["hi", "first"]
-            assert said(*other.messages) == [f"me too, {kind}", "second"]
+            assert without_ids(*client.messages) == ["hi", "first"]
+            assert without_ids(*other.messages) == [f"me too, {kind}", "second"]
             fresh = Client(node, kind, server.url, kind)
             assert fine(fresh.connect())
-            assert said(*fresh.messages) == ["hi", "first", f"me too, {kind}", "second"]
+            assert without_ids(*fresh.messages) == ["hi", "first", f"me too, {kind}", "second"]

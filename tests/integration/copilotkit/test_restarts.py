@@ -16,10 +16,10 @@ from support.copilotkit_server import (
     ASKING,
     each_kind,
     everything,
-    said,
+    expected_messages,
     served_by,
-    told,
     user,
+    without_ids,
 )
 from support.events import text_message
 from support.nodejs import needs_node
@@ -43,7 +43,7 @@ def test_another_server_on_the_file_serves_the_thread(node, kind, tmp_path):
         assert fresh.view()["pendingInterrupts"] == [ASKED]
         server.stage.play("t", *everything(2))
         assert fine(fresh.run(resume=ANSWER))
-        assert fresh.messages == [user("hi"), *told(1), *told(2)]
+        assert fresh.messages == [user("hi"), *expected_messages(1), *expected_messages(2)]
 
 
 def test_a_live_run_is_ended_and_its_readers_told(node, tmp_path):
@@ -59,7 +59,7 @@ def test_a_live_run_is_ended_and_its_readers_told(node, tmp_path):
     for client, work in zip(clients, under_way, strict=True):
         [[message, code]] = work.join()["runErrors"]
         assert code == "INTERRUPTED", (client.kind, message)
-        assert said(*client.messages) == ["hi", "Hel"]
+        assert without_ids(*client.messages) == ["hi", "Hel"]
 
 
 HUNG = """
@@ -104,7 +104,7 @@ def test_a_killed_server_leaves_a_run_that_was_interrupted(node, tmp_path):
             fresh = Client(node, kind, server.url, kind)
             [[_, code]] = fresh.connect()["runErrors"]
             assert code == "INTERRUPTED"
-            assert said(*fresh.messages) == ["hi", "Hel"]
+            assert without_ids(*fresh.messages) == ["hi", "Hel"]
             back = clients[kind]
             if not kind.startswith("core"):
                 # The page that was open all the time comes back with its messages.
@@ -112,4 +112,4 @@ def test_a_killed_server_leaves_a_run_that_was_interrupted(node, tmp_path):
                 assert [code for _, code in back.connect()["runErrors"]] == ["INTERRUPTED"]
                 assert back.messages == fresh.messages
             assert "refused" not in fresh.run("again")
-            assert said(*fresh.messages) == ["hi", "Hel", "again", "Hello"]
+            assert without_ids(*fresh.messages) == ["hi", "Hel", "again", "Hello"]

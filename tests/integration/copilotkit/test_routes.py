@@ -14,8 +14,8 @@ from agentrunner.server import create_app
 from support.agents import agent_with
 from support.copilotkit import BARE, KINDS, PROXIED, Client, Gate, Stage, ThreadList, fine
 from support.copilotkit_server import (
-    said,
     served_by,
+    without_ids,
 )
 from support.events import text_message, tool_call
 from support.nodejs import needs_node
@@ -49,7 +49,7 @@ def test_each_client_finds_its_way(node, mode, kinds):
             assert fine(client.run("hi"))
             fresh = Client(node, kind, server.url, kind)
             assert fine(fresh.connect())
-            assert said(*fresh.messages) == ["hi", "Hello"]
+            assert without_ids(*fresh.messages) == ["hi", "Hello"]
             if kind in BARE:
                 continue
             gate = Gate()
@@ -82,7 +82,7 @@ def test_below_a_mount(node, slash):
             assert fine(client.run("hi"))
             fresh = Client(node, kind, f"{url}/api/copilotkit{slash}", kind)
             assert fine(fresh.connect())
-            assert said(*fresh.messages) == ["hi", "Hello"]
+            assert without_ids(*fresh.messages) == ["hi", "Hello"]
 
 
 @pytest.mark.parametrize("plain", ["", "/", "/default"])
@@ -90,7 +90,7 @@ def test_below_a_mount(node, slash):
 def test_a_bare_client_runs_as_on_any_ag_ui_server(in_memory, node, kind, plain, thread):
     client = Client(node, kind, in_memory.url, thread, plain=plain)
     assert fine(client.run("hi"), client.run("more"))
-    assert said(*client.messages) == ["hi", "Hello", "more", "Hello"]
+    assert without_ids(*client.messages) == ["hi", "Hello", "more", "Hello"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -107,7 +107,7 @@ def test_suggestions(node, transport):
         assert fine(Client(node, f"core-{transport}", server.url, "chat").run("hi"))
         question = {"op": "suggestions", "url": server.url, "transport": transport, "threadId": "chat"}
         assert node.ask("core", question) == [{"title": "More", "message": "than 2", "isLoading": False}]
-        shown = [thread["id"] for thread in ThreadList(node, server.url, transport).shown()["threads"]]
+        shown = [thread["id"] for thread in ThreadList(node, server.url, transport).view()["threads"]]
         if transport != "single":
             assert shown == ["chat"]
         # Over the single route the core asks by a run on a thread of its own.

@@ -10,9 +10,9 @@ from support.copilotkit import BARE, PROXIED, Client, Gate, fine
 from support.copilotkit_server import (
     each_kind,
     everything,
-    said,
-    told,
+    expected_messages,
     user,
+    without_ids,
 )
 from support.events import text_message, tool_call
 from support.nodejs import needs_node
@@ -32,9 +32,13 @@ def test_runs_come_out_right_and_a_fresh_client_ends_with_the_same(served, node,
     assert first["types"][0] == "RUN_STARTED"
     assert first["types"][-1] == "RUN_FINISHED"
     assert "CUSTOM" in first["types"]
-    assert client.held == ([user("hi"), *told(1)], {"run": 1, "seats": [1, 2]}, [])
+    assert client.held == ([user("hi"), *expected_messages(1)], {"run": 1, "seats": [1, 2]}, [])
     assert fine(client.run("more"))
-    assert client.held == ([user("hi"), *told(1), user("more"), *told(2)], {"run": 2, "seats": [1, 2]}, [])
+    assert client.held == (
+        [user("hi"), *expected_messages(1), user("more"), *expected_messages(2)],
+        {"run": 2, "seats": [1, 2]},
+        [],
+    )
     # The agent saw what the client had; activities are not for agents, and clients keep them back.
     given = [message.id for message in served.stage.inputs[thread][1].messages]
     assert given == ["hi", "think1", "say1", "call1", "call1-result", "end1", "more"]
@@ -59,7 +63,7 @@ def test_readers_of_a_live_run_end_with_the_same(served, node, kind, thread):
         assert reader.messages[0] == user("hi")
     gate.open()
     assert fine(run.join(), *(connect.join() for connect in connects))
-    assert client.held == ([user("hi"), *told(1)], {"run": 1, "seats": [1, 2]}, [])
+    assert client.held == ([user("hi"), *expected_messages(1)], {"run": 1, "seats": [1, 2]}, [])
     for reader in readers:
         assert reader.held == client.held, reader.kind
 
@@ -73,7 +77,7 @@ def test_an_unknown_thread_is_empty(served, node, kind, thread):
     assert client.held == ([], {}, [])
     # As a chat does it: connect first, then the first message.
     assert fine(client.run("hi"))
-    assert said(*client.messages) == ["hi", "Hello"]
+    assert without_ids(*client.messages) == ["hi", "Hello"]
 
 
 def test_the_core_moves_between_threads(in_memory, node, thread):
@@ -85,7 +89,7 @@ def test_the_core_moves_between_threads(in_memory, node, thread):
     for name, n in ((thread, 1), (other, 2), (thread, 1)):
         client.ask("move", threadId=name)
         assert fine(client.connect())
-        assert client.held == ([user("hi"), *told(n)], {"run": n, "seats": [1, 2]}, [])
+        assert client.held == ([user("hi"), *expected_messages(n)], {"run": n, "seats": [1, 2]}, [])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PROXIED if kind.startswith("core")])
@@ -96,7 +100,7 @@ def test_a_tool_of_the_page_is_called_and_its_result_goes_on(in_memory, node, ki
     assert fine(client.run("hi"))
     first, second = in_memory.stage.inputs[thread]
     assert [tool.name for tool in first.tools] == ["choose"]
-    assert said(*client.messages) == [
+    assert without_ids(*client.messages) == [
         "hi", "Which?", {"name": "choose", "arguments": '{"of":2}'}, "the second", "Hello",
     ]  # fmt: skip
     assert second.messages[-1].content == "the second"

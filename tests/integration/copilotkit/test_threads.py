@@ -11,8 +11,8 @@ from agentrunner import InMemoryAgentRunner, SqliteAgentRunner
 from support.copilotkit import Client, Gate, Refused, ThreadList, fine
 from support.copilotkit_server import (
     Served,
-    said,
     served_by,
+    without_ids,
 )
 from support.inputs import make_input
 from support.nodejs import needs_node
@@ -49,7 +49,7 @@ def test_the_thread_list(node, store, mode, transport, found, tmp_path):
     with served_by(runner, mode) as server:
         filled = fill(server, mode, 45)
         # As one page, in the server's order: what was used in the same millisecond the store sorts by id.
-        names = [thread["id"] for thread in ThreadList(node, server.url, transport, limit=100).shown()["threads"]]
+        names = [thread["id"] for thread in ThreadList(node, server.url, transport, limit=100).view()["threads"]]
         assert len(names) == 45
         assert set(names) == filled
         listed = ThreadList(node, server.url, transport)
@@ -58,10 +58,10 @@ def test_the_thread_list(node, store, mode, transport, found, tmp_path):
         assert listed.info["endpoints"] == {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
 
         def ids() -> list[str]:
-            return [thread["id"] for thread in listed.shown()["threads"]]
+            return [thread["id"] for thread in listed.view()["threads"]]
 
         assert ids() == names[:20]
-        assert listed.shown()["more"]
+        assert listed.view()["more"]
         listed.do("fetchNextPage")
         assert ids() == names[:40]
         shown = listed.do("fetchNextPage")
@@ -71,7 +71,7 @@ def test_the_thread_list(node, store, mode, transport, found, tmp_path):
         assert not shown.get("fetchMoreError")
 
         def others_see() -> dict[str, tuple[Any, Any]]:
-            threads = ThreadList(node, server.url, transport, limit=100).shown()["threads"]
+            threads = ThreadList(node, server.url, transport, limit=100).view()["threads"]
             return {thread["id"]: (thread["name"], thread["archived"]) for thread in threads}
 
         untouched = dict.fromkeys(names, (None, False))
@@ -81,7 +81,7 @@ def test_the_thread_list(node, store, mode, transport, found, tmp_path):
         listed.do("archiveThread", name)
         assert others_see() == untouched | {name: ("Grüße", True)}
         assert name in ids()
-        active = ThreadList(node, server.url, transport, limit=100, includeArchived=False).shown()["threads"]
+        active = ThreadList(node, server.url, transport, limit=100, includeArchived=False).view()["threads"]
         assert {thread["id"] for thread in active} == {*names} - {name}
         listed.do("unarchiveThread", name)
         assert others_see() == untouched | {name: ("Grüße", False)}
@@ -93,7 +93,7 @@ def test_the_thread_list(node, store, mode, transport, found, tmp_path):
         client = Client(node, f"core-{transport}", server.url, name)
         assert client.connect()["types"] == []
         assert fine(client.run("anew"))
-        assert said(*client.messages) == ["anew", "Hello"]
+        assert without_ids(*client.messages) == ["anew", "Hello"]
         listed.do("refetchThreads")
         assert ids()[0] == name
 
@@ -109,7 +109,7 @@ def test_a_running_thread_is_not_deleted_and_the_list_shows_it_again(node, trans
         listed = ThreadList(node, server.url, transport)
         with pytest.raises(Refused, match="Request failed: 409"):
             listed.do("deleteThread", "busy")
-        assert [thread["id"] for thread in listed.shown()["threads"]] == ["busy"]
+        assert [thread["id"] for thread in listed.view()["threads"]] == ["busy"]
         gate.open()
         assert fine(run.join())
         assert listed.do("deleteThread", "busy")["threads"] == []

@@ -17,11 +17,11 @@ Event = dict[str, Any] | bytes
 KIB = 1024
 
 
-def started(input: RunAgentInput) -> Event:
+def start_event(input: RunAgentInput) -> Event:
     return {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
 
 
-def finished(input: RunAgentInput, **fields: Any) -> Event:
+def finish_event(input: RunAgentInput, **fields: Any) -> Event:
     return {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id, **fields}
 
 
@@ -41,20 +41,20 @@ def turn(run: str, number: int, parts: int = 3) -> Iterator[Event]:
 
 async def talk(input: RunAgentInput) -> AsyncIterator[Event]:
     """Take `turns` turns (without a number: until it is stopped), `pause` seconds before each."""
-    asked = input.forwarded_props
-    yield started(input)
+    properties = input.forwarded_props
+    yield start_event(input)
     yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": 0}}
-    numbers: Iterable[int] = range(asked["turns"]) if "turns" in asked else itertools.count()
+    numbers: Iterable[int] = range(properties["turns"]) if "turns" in properties else itertools.count()
     for number in numbers:
-        await asyncio.sleep(asked.get("pause", 0))
+        await asyncio.sleep(properties.get("pause", 0))
         for event in turn(input.run_id, number):
             yield event
-    yield finished(input)
+    yield finish_event(input)
 
 
 async def asking(input: RunAgentInput) -> AsyncIterator[Event]:
     """Ask for a decision and end; run again with the decision, say what it was."""
-    yield started(input)
+    yield start_event(input)
     if input.resume:
         (answer,) = input.resume
         message = f"{input.run_id}-answer"
@@ -62,16 +62,16 @@ async def asking(input: RunAgentInput) -> AsyncIterator[Event]:
         for word in (answer.interrupt_id, " ", answer.status):
             yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": word}
         yield {"type": "TEXT_MESSAGE_END", "messageId": message}
-        yield finished(input)
+        yield finish_event(input)
     else:
         question = {"id": f"{input.run_id}-question", "reason": "confirmation"}
-        yield finished(input, outcome={"type": "interrupt", "interrupts": [question]})
+        yield finish_event(input, outcome={"type": "interrupt", "interrupts": [question]})
 
 
 async def ticking(input: RunAgentInput) -> AsyncIterator[Event]:
     """Yield the shared clock's nanoseconds `rate` times a second in `size` bytes, until stopped."""
     rate, padding = input.forwarded_props["rate"], b"x" * input.forwarded_props["size"]
-    yield started(input)
+    yield start_event(input)
     began = time.monotonic()
     for number in itertools.count():
         await asyncio.sleep(began + number / rate - time.monotonic())
@@ -80,7 +80,7 @@ async def ticking(input: RunAgentInput) -> AsyncIterator[Event]:
 
 async def bulky(input: RunAgentInput) -> AsyncIterator[Event]:
     """Yield messages of 10 KiB up to `kibibytes`; then end, or with `wait` stay until stopped."""
-    yield started(input)
+    yield start_event(input)
     for number in range(input.forwarded_props["kibibytes"] // 10):
         message = f"{input.run_id}-m{number}"
         yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
@@ -90,7 +90,7 @@ async def bulky(input: RunAgentInput) -> AsyncIterator[Event]:
     yield {"type": "CUSTOM", "name": "said", "value": None}
     if input.forwarded_props.get("wait"):
         await asyncio.Event().wait()
-    yield finished(input)
+    yield finish_event(input)
 
 
 AGENTS = {"default": talk, "asking": asking, "ticking": ticking, "bulky": bulky}

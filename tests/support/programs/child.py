@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agentrunner import AgentRunner, AgentRunnerError
 from agentrunner.stores.urls import store_from_url
 from campaigns import mutations
-from support.lines import asked, say
+from support.lines import read_commands, say
 from support.programs.agents import turn
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def events_of(thread: str, run: str, turns: int) -> Iterator[dict[str, Any]]:
     yield {"type": "RUN_FINISHED", "threadId": thread, "runId": run}
 
 
-async def agent(turns: int, pause: float, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+async def agent(turns: int, pause: float, run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
     """Yield the events with a pause after each 50, because a turn has 46."""
-    for count, event in enumerate(events_of(given.thread_id, given.run_id, turns)):
+    for count, event in enumerate(events_of(run_input.thread_id, run_input.run_id, turns)):
         yield event
         if count % 50 == 0:
             await asyncio.sleep(pause)
@@ -59,9 +59,9 @@ class Child:
 
     async def run(self, thread: str, run: str, turns: str, pause: str) -> None:
         """Run an agent, with two readers."""
-        given = {"threadId": thread, "runId": run, "messages": []}
+        run_input = {"threadId": thread, "runId": run, "messages": []}
         try:
-            stream = await self.runner.run(functools.partial(agent, int(turns), float(pause)), given)
+            stream = await self.runner.run(functools.partial(agent, int(turns), float(pause)), run_input)
             late = await self.runner.connect(thread)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.tell("late", thread, late))
@@ -97,7 +97,7 @@ async def main(location: str, log: str, lease_ttl: str) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             # Nothing is opened before the first line: a child that only waits is not there for the others.
-            async for verb, *words in asked():
+            async for verb, *words in read_commands():
                 group.create_task(verbs[verb](*words))
     finally:
         await runner.aclose()

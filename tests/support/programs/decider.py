@@ -18,7 +18,7 @@ from agentrunner.harness import Harness
 from agentrunner.stores import Change
 from agentrunner.stores.urls import store_from_url
 from campaigns import mutations
-from support.lines import asked, say
+from support.lines import read_commands, say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,23 +35,23 @@ class Payer:
     def __init__(self, notes: str) -> None:
         self._notes = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-        ids = {"threadId": given.thread_id, "runId": given.run_id}
+    async def run(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        ids = {"threadId": run_input.thread_id, "runId": run_input.run_id}
         yield {"type": "RUN_STARTED", **ids}
-        if not given.resume:
-            yield {"type": "TOOL_CALL_START", "toolCallId": f"{given.thread_id}-pay", "toolCallName": "pay"}
-            yield {"type": "TOOL_CALL_ARGS", "toolCallId": f"{given.thread_id}-pay", "delta": '{"sum": 1}'}
-            yield {"type": "TOOL_CALL_END", "toolCallId": f"{given.thread_id}-pay"}
-            question = {"id": "may-i", "reason": "tool_call", "toolCallId": f"{given.thread_id}-pay"}
+        if not run_input.resume:
+            yield {"type": "TOOL_CALL_START", "toolCallId": f"{run_input.thread_id}-pay", "toolCallName": "pay"}
+            yield {"type": "TOOL_CALL_ARGS", "toolCallId": f"{run_input.thread_id}-pay", "delta": '{"sum": 1}'}
+            yield {"type": "TOOL_CALL_END", "toolCallId": f"{run_input.thread_id}-pay"}
+            question = {"id": "may-i", "reason": "tool_call", "toolCallId": f"{run_input.thread_id}-pay"}
             yield {"type": "RUN_FINISHED", **ids, "outcome": {"type": "interrupt", "interrupts": [question]}}
             return
-        (entry,) = given.resume
+        (entry,) = run_input.resume
         result = "not paid"
         if entry.payload["approved"]:
-            result = await self.pay(given.thread_id, entry.payload.get("editedArgs", {"sum": 1})["sum"])
+            result = await self.pay(run_input.thread_id, entry.payload.get("editedArgs", {"sum": 1})["sum"])
         yield {
-            "type": "TOOL_CALL_RESULT", "toolCallId": f"{given.thread_id}-pay", "messageId": f"{given.run_id}-r",
-            "content": result,
+            "type": "TOOL_CALL_RESULT", "toolCallId": f"{run_input.thread_id}-pay",
+            "messageId": f"{run_input.run_id}-r", "content": result,
         }  # fmt: skip
         yield {"type": "RUN_FINISHED", **ids}
 
@@ -93,9 +93,9 @@ class Decider:
 
     async def answer(self, thread: str, run: str, interrupt: str, decision: str, amount: str) -> str:
         entry = {"interruptId": interrupt, "status": "resolved", "payload": payload(decision, amount)}
-        given = {"threadId": thread, "runId": run, "messages": [], "resume": [entry]}
+        run_input = {"threadId": thread, "runId": run, "messages": [], "resume": [entry]}
         agent = self.harness.agents["payer"].clone()
-        async for _ in await self.harness.runner.run(agent, given):
+        async for _ in await self.harness.runner.run(agent, run_input):
             pass
         if agent.refusal is not None:
             raise agent.refusal
@@ -106,7 +106,7 @@ async def main(location: str, notes: str) -> None:
     async with AgentRunner(store_from_url(location)) as runner, Harness(runner, {"payer": Payer(notes)}) as harness:
         decider = Decider(harness)
         say("ready")
-        async for verb, *words in asked():
+        async for verb, *words in read_commands():
             try:
                 say("ok", await getattr(decider, verb)(*words))
             except AgentRunnerError as error:

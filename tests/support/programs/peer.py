@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agentrunner import AgentRunner, AgentRunnerError, RunAlreadyExists, ThreadAlreadyRunning, _core
 from agentrunner.stores.urls import store_from_url
 from campaigns import mutations
-from support.lines import asked, say
+from support.lines import read_commands, say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -38,13 +38,13 @@ async def claims(location: str) -> None:
     """`claim <thread> <run>`: try to; `finish`: let go of what was won; `race <thread> <run> <count>`: both, often."""
     store = await opened(location)
     claim = None
-    async for verb, *words in asked():
+    async for verb, *words in read_commands():
         if verb == "finish":
             assert claim is not None
             say(await outcome(store.finish(claim, recorder(claim), False)))
         elif verb == "claim":
             began = time.perf_counter()
-            claim, what = await claimed(store, *words)
+            claim, what = await try_claim(store, *words)
             say(what, claim.token if claim else 0, (time.perf_counter() - began) * 1000)
         elif verb == "race":
             await race(store, *words)
@@ -52,7 +52,7 @@ async def claims(location: str) -> None:
     await store.aclose()
 
 
-async def claimed(store: Store, thread: str, run: str) -> tuple[Claim | None, str]:
+async def try_claim(store: Store, thread: str, run: str) -> tuple[Claim | None, str]:
     try:
         return (await store.claim(thread, run, "{}", None, [], None))[0], "won"
     except (ThreadAlreadyRunning, RunAlreadyExists) as error:
@@ -62,7 +62,7 @@ async def claimed(store: Store, thread: str, run: str) -> tuple[Claim | None, st
 async def race(store: Store, thread: str, run: str, count: str) -> None:
     """Hold the thread as often as can be; say each time from when to when, on the clock all processes share."""
     for n in range(int(count)):
-        claim, _ = await claimed(store, thread, f"{run}-{n}")
+        claim, _ = await try_claim(store, thread, f"{run}-{n}")
         if claim is not None:
             since = time.monotonic_ns()
             await asyncio.sleep(0)
@@ -80,13 +80,13 @@ class Steered:
     def abort_run(self) -> None:
         say("aborted")
 
-    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, str]]:
-        yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
-        yield {"type": "TEXT_MESSAGE_START", "messageId": f"m-{given.run_id}", "role": "assistant"}
+    async def run(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, str]]:
+        yield {"type": "RUN_STARTED", "threadId": run_input.thread_id, "runId": run_input.run_id}
+        yield {"type": "TEXT_MESSAGE_START", "messageId": f"m-{run_input.run_id}", "role": "assistant"}
         while (word := await self.words.get()) != "end":
-            yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": f"m-{given.run_id}", "delta": word}
-        yield {"type": "TEXT_MESSAGE_END", "messageId": f"m-{given.run_id}"}
-        yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
+            yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": f"m-{run_input.run_id}", "delta": word}
+        yield {"type": "TEXT_MESSAGE_END", "messageId": f"m-{run_input.run_id}"}
+        yield {"type": "RUN_FINISHED", "threadId": run_input.thread_id, "runId": run_input.run_id}
 
 
 async def runs(location: str, lease_ttl: str, scope: str | None = None) -> None:
@@ -99,12 +99,12 @@ async def runs(location: str, lease_ttl: str, scope: str | None = None) -> None:
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
         agent = Steered()
         stream = None
-        async for verb, *words in asked():
+        async for verb, *words in read_commands():
             if verb == "run":
                 # A new one: what the last was told too late it does not say in this run.
                 agent = Steered()
-                given = {"threadId": words[0], "runId": words[1], "messages": []}
-                stream = await runner.run(agent, given, scope=scope)
+                run_input = {"threadId": words[0], "runId": words[1], "messages": []}
+                stream = await runner.run(agent, run_input, scope=scope)
                 say(*[(await anext(stream)).type for _ in range(2)])
             elif verb == "say":
                 assert stream is not None
@@ -127,7 +127,7 @@ async def stale(location: str) -> None:
     writer = Writer(store, (await store.claim("stale", "stale-run", "{}", None, [], None))[0])
     await writer.append(b'{"type":"RUN_STARTED","threadId":"stale","runId":"stale-run"}')
     say("ready")
-    async for _ in asked():
+    async for _ in read_commands():
         say(*await writer.last_words())
     await store.aclose()
 
@@ -135,7 +135,7 @@ async def stale(location: str) -> None:
 async def writes(location: str, lease_ttl: str) -> None:
     """`write <thread> <run>`: claim it and append without looking until that is refused; then try all verbs."""
     store = await opened(location, lease_ttl=float(lease_ttl))
-    async for _, thread, run in asked():
+    async for _, thread, run in read_commands():
         writer = Writer(store, (await store.claim(thread, run, "{}", None, [], None))[0])
         await writer.append(b'{"type":"RUN_STARTED","threadId":"%s","runId":"%s"}' % (thread.encode(), run.encode()))
         say("begun", thread)

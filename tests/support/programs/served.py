@@ -90,32 +90,32 @@ def main() -> None:
     parser.add_argument("--live-window", type=int, default=1 << 20)
     parser.add_argument("--send-buffer", type=int)
     parser.add_argument("--bookings", type=Path, help="serve the agent of `bookings.py`, which writes there")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     mutations.apply()
 
     class Connection(uvicorn_server.AbortableProtocol):
-        stalled_seconds = asked.stalled
+        stalled_seconds = options.stalled
 
-    store = store_from_url(asked.location, lease_ttl=asked.lease_ttl, resume_window=asked.resume_window)
-    runner = AgentRunner(store, live_window_bytes=asked.live_window)
-    limits = Limits(stalled_seconds=asked.stalled)
+    store = store_from_url(options.location, lease_ttl=options.lease_ttl, resume_window=options.resume_window)
+    runner = AgentRunner(store, live_window_bytes=options.live_window)
+    limits = Limits(stalled_seconds=options.stalled)
     agents: Any = AGENTS
-    if asked.bookings is not None:
+    if options.bookings is not None:
         from support.bookings import Bookings, booking_harness
 
-        agents = booking_harness(runner, Bookings(asked.bookings))
-    app = create_app(runner, agents, limits=limits, shutdown_seconds=asked.shutdown)
+        agents = booking_harness(runner, Bookings(options.bookings))
+    app = create_app(runner, agents, limits=limits, shutdown_seconds=options.shutdown)
     uvicorn_server.configure_logging("text")
     config = uvicorn.Config(
         app, http=Connection, loop="uvloop", ws="none", lifespan="on", access_log=False, log_config=None,
         backlog=2048, timeout_graceful_shutdown=uvicorn_server.LAST_READS_SECONDS + 2,
     )  # fmt: skip
-    with socket.create_server(("127.0.0.1", asked.port), backlog=2048) as listening:
-        if asked.send_buffer is not None:
+    with socket.create_server(("127.0.0.1", options.port), backlog=2048) as listening:
+        if options.send_buffer is not None:
             # Small, so that a client that does not read is soon one that is waited for.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, asked.send_buffer)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer)
         server = Telling(config, app)
-        server.store_port = urlsplit(asked.location).port
+        server.store_port = urlsplit(options.location).port
         server.run(sockets=[listening])
 
 

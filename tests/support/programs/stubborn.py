@@ -37,13 +37,13 @@ class Killer:
         if step == self._step and self._notes.stat().st_size <= self._kills:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+    async def run(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
         with self._notes.open("a") as notes:
             notes.write(".")
             notes.flush()
             os.fsync(notes.fileno())
         self.at(0)
-        ids, message = {"threadId": given.thread_id, "runId": given.run_id}, f"{given.run_id}-m"
+        ids, message = {"threadId": run_input.thread_id, "runId": run_input.run_id}, f"{run_input.run_id}-m"
         yield {"type": "RUN_STARTED", **ids}
         self.at(1)
         yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
@@ -60,19 +60,19 @@ class Killer:
 class Resumed(Killer):
     """The same, with checkpoints."""
 
-    def resume(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-        return self.run(given)
+    def resume(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        return self.run(run_input)
 
 
 class Asking(Killer):
     """The same, once it was allowed to."""
 
-    async def run(self, given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-        if given.resume:
-            async for event in super().run(given):
+    async def run(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        if run_input.resume:
+            async for event in super().run(run_input):
                 yield event
             return
-        ids = {"threadId": given.thread_id, "runId": given.run_id}
+        ids = {"threadId": run_input.thread_id, "runId": run_input.run_id}
         yield {"type": "RUN_STARTED", **ids}
         question = {"id": "may-i", "reason": "confirmation"}
         yield {"type": "RUN_FINISHED", **ids, "outcome": {"type": "interrupt", "interrupts": [question]}}

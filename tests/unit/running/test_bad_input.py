@@ -14,7 +14,7 @@ from agentrunner import (
 )
 from support.agents import agent_with, scripted_agent
 from support.backends import embedded, in_memory
-from support.bad_input import nested
+from support.bad_input import make_nested
 from support.events import event_types, run_finished, run_started, text_message
 from support.inputs import make_input
 from support.streams import collect
@@ -131,7 +131,7 @@ EVENTS: dict[str, Any] = {
     "NaN below": {"type": "CUSTOM", "name": "x", "value": {"a": [1, (2, float("nan"))]}},
     "infinity": {"type": "CUSTOM", "name": "x", "value": [float("-inf")]},
     "NaN in JSON": b'{"type":"CUSTOM","name":"x","value":NaN}',
-    "too deep": nested(129),
+    "too deep": make_nested(129),
     "far too deep": b'{"type":"CUSTOM","name":"x","value":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "too long": {"type": "CUSTOM", "name": "x", "value": "y" * 2000},
     "a str that cannot be UTF-8": '{"type":"CUSTOM","name":"\ud800","value":1}',

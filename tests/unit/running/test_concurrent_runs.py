@@ -10,9 +10,9 @@ from agentrunner.running import driver
 from support.event_loops import (
     Waiting,
     collect,
-    finished,
-    given,
-    started,
+    make_input,
+    run_finished,
+    run_started,
     talker,
     types,
 )
@@ -22,12 +22,12 @@ def test_reject(go, make):
     async def main():
         async with make() as runner:
             waiting = Waiting()
-            stream = await runner.run(waiting, given("t", "r1"))
+            stream = await runner.run(waiting, make_input("t", "r1"))
             with pytest.raises(ThreadAlreadyRunning, match=r"^Thread already running$"):
-                await runner.run(waiting, given("t", "r2"))
+                await runner.run(waiting, make_input("t", "r2"))
             waiting.go.set()
             await collect(stream)
-            await collect(await runner.run(talker(1), given("t", "r2")))
+            await collect(await runner.run(talker(1), make_input("t", "r2")))
 
     go(main())
 
@@ -36,8 +36,8 @@ def test_supersede_keeps_the_events_of_the_stopped_run(go, make):
     async def main():
         async with make(on_concurrent_run="supersede") as runner:
             waiting = Waiting()
-            first = await runner.run(waiting, given("t", "r1"))
-            second = await runner.run(talker(1), given("t", "r2"))
+            first = await runner.run(waiting, make_input("t", "r1"))
+            second = await runner.run(talker(1), make_input("t", "r2"))
             assert types(await collect(first)) == ["RUN_STARTED", "RUN_FINISHED"]
             await collect(second)
             assert waiting.cancelled == 1
@@ -53,15 +53,15 @@ def test_waiting_runs_start_in_order_and_may_be_cancelled(go, make):
 
         async def agent(about):
             order.append(about.run_id)
-            yield started(about)
-            yield finished(about)
+            yield run_started(about)
+            yield run_finished(about)
 
         async with make(on_concurrent_run="enqueue") as runner:
             waiting = Waiting()
-            first = await runner.run(waiting, given("t", "r0"))
+            first = await runner.run(waiting, make_input("t", "r0"))
             queue = []
             for n in range(1, 6):
-                queue.append(asyncio.create_task(runner.run(agent, given("t", f"r{n}"))))
+                queue.append(asyncio.create_task(runner.run(agent, make_input("t", f"r{n}"))))
                 await asyncio.sleep(0)
             gone = queue.pop(2)
             gone.cancel()
@@ -85,7 +85,7 @@ def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, m
 
         async def deaf(about):
             try:
-                yield started(about)
+                yield run_started(about)
                 while not release.is_set():
                     try:
                         await (asyncio.sleep(0.005) if busy else release.wait())
@@ -96,11 +96,11 @@ def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, m
 
         async with make() as runner:
             try:
-                stream = await runner.run(deaf, given("t", "r1"))
+                stream = await runner.run(deaf, make_input("t", "r1"))
                 await anext(stream)
                 assert await runner.stop("t")
                 assert types(await collect(stream)) == ["RUN_FINISHED"]
-                assert len(await collect(await runner.run(talker(1), given("t", "r2")))) == 5
+                assert len(await collect(await runner.run(talker(1), make_input("t", "r2")))) == 5
             finally:
                 release.set()
             await ended.wait()
@@ -130,12 +130,12 @@ def test_an_agent_may_be_silent_for_longer_than_the_lease(kind, tmp_path, monkey
         monkeypatch.setattr(runner._store, "recover", counted)
 
         async def quiet(about):
-            yield started(about)
+            yield run_started(about)
             await release.wait()
-            yield finished(about)
+            yield run_finished(about)
 
         async with runner:
-            stream = await runner.run(quiet, given("t", "r"))
+            stream = await runner.run(quiet, make_input("t", "r"))
             await anext(stream)
             end = time.monotonic() + 2 * 0.6
             while time.monotonic() < end:

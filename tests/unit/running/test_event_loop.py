@@ -19,9 +19,9 @@ from support.event_loops import (
     Waiting,
     collect,
     count,
-    finished,
-    given,
-    started,
+    make_input,
+    run_finished,
+    run_started,
     talker,
     types,
 )
@@ -30,10 +30,10 @@ from support.event_loops import (
 def test_each_loop_runs_stops_and_replays(go, make):
     async def main():
         async with make() as runner:
-            events = await collect(await runner.run(talker(300, every=7), given("t", "r1")))
+            events = await collect(await runner.run(talker(300, every=7), make_input("t", "r1")))
             assert len(events) == 304
             waiting = Waiting()
-            stream = await runner.run(waiting, given("t", "r2"))
+            stream = await runner.run(waiting, make_input("t", "r2"))
             assert (await anext(stream)).type == "RUN_STARTED"
             assert await runner.is_running("t")
             assert await runner.stop("t")
@@ -53,13 +53,13 @@ def test_current_run_raises_outside_a_run(go, make):
 
         async def agent(about):
             found.append(agentrunner.current_run())
-            yield started(about)
+            yield run_started(about)
             found.append(await asyncio.create_task(asyncio.to_thread(agentrunner.current_run)))
-            yield finished(about)
+            yield run_finished(about)
 
         async with make() as runner:
             await asyncio.gather(
-                *[collect(await runner.run(agent, given(f"t{n}", f"r{n}"))) for n in range(3)],
+                *[collect(await runner.run(agent, make_input(f"t{n}", f"r{n}"))) for n in range(3)],
             )
             with pytest.raises(LookupError):
                 agentrunner.current_run()
@@ -91,9 +91,11 @@ def test_closing_leaves_nothing(go, make):
 
     async def use():
         async with make() as runner:
-            await collect(await runner.run(talker(10), given(f"t-{time.monotonic_ns()}", f"a-{time.monotonic_ns()}")))
+            await collect(
+                await runner.run(talker(10), make_input(f"t-{time.monotonic_ns()}", f"a-{time.monotonic_ns()}"))
+            )
             waiting = Waiting()
-            stream = await runner.run(waiting, given("open", f"r-{time.monotonic_ns()}"))
+            stream = await runner.run(waiting, make_input("open", f"r-{time.monotonic_ns()}"))
             reader = asyncio.create_task(collect(await runner.connect("open")))
             assert (await anext(stream)).type == "RUN_STARTED"
         assert (await collect(stream))[-1].to_dict()["code"] == "INTERRUPTED"
@@ -108,7 +110,7 @@ def test_closing_leaves_nothing(go, make):
 def test_an_unclosed_runner_warns(go, make):
     async def main():
         runner = make()
-        await collect(await runner.run(talker(1), given("t", "r")))
+        await collect(await runner.run(talker(1), make_input("t", "r")))
         await runner._store.aclose()
         for task in list(runner._table._tasks):
             task.cancel()
@@ -128,7 +130,7 @@ def test_a_run_continues_without_readers(go, make):
     async def main():
         async with make() as runner:
             waiting = Waiting()
-            stream = await runner.run(waiting, given("t", "r"))
+            stream = await runner.run(waiting, make_input("t", "r"))
             reader = asyncio.create_task(collect(stream))
             other = await runner.connect("t")
             assert (await anext(other)).type == "RUN_STARTED"
@@ -146,7 +148,7 @@ def test_a_run_continues_without_readers(go, make):
 def test_a_thousand_readers_get_everything(go, make):
     async def main():
         async with make() as runner:
-            stream = await runner.run(talker(200, every=5), given("t", "r"))
+            stream = await runner.run(talker(200, every=5), make_input("t", "r"))
             first = await anext(stream)
             others = [await runner.connect("t", after=first.cursor) for _ in range(999)]
             results = await asyncio.gather(*[collect(one) for one in [stream, *others]])
@@ -200,11 +202,11 @@ def test_nothing_blocks_the_loop(kind, tmp_path):
     async def main():
         async with build() as runner:
             for n in range(1_000):
-                await collect(await runner.run(talker(3), given("long", f"old{n}")))
+                await collect(await runner.run(talker(3), make_input("long", f"old{n}")))
             worst = []
             for n in range(3):
                 async with Watchdog() as watchdog:
-                    stream = await runner.run(talker(200_000), given(f"t{n}", f"r{n}"))
+                    stream = await runner.run(talker(200_000), make_input(f"t{n}", f"r{n}"))
                     await anext(stream)
                     readers = [stream, *[await runner.connect(f"t{n}", after="1") for _ in range(2)]]
                     counts = await asyncio.gather(*map(count, [*readers, await runner.connect("long")]))
@@ -266,12 +268,12 @@ def test_a_million_events_stay_out_of_memory(tmp_path: Path):
 def test_a_claim_whose_caller_is_cancelled_is_given_back(tmp_path):
     async def main():
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
-            starting = asyncio.ensure_future(runner.run(talker(1), given("t", "r1")))
+            starting = asyncio.ensure_future(runner.run(talker(1), make_input("t", "r1")))
             while not starting.done() and not runner._store._waiters:
                 await asyncio.sleep(0)
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
-            assert len(await collect(await runner.run(talker(1), given("t", "r2")))) > 0
+            assert len(await collect(await runner.run(talker(1), make_input("t", "r2")))) > 0
             assert [thread.runs for thread in await runner.threads.list()] == [1]
 
     asyncio.run(main())

@@ -12,7 +12,7 @@ from agentrunner import (
     InvalidInput,
 )
 from support.agents import agent_with
-from support.bad_input import nested
+from support.bad_input import make_nested
 from support.events import text_message
 from support.inputs import make_input
 from support.streams import collect
@@ -70,7 +70,7 @@ KEPT = [
     b'{"type":"","odd":true}',
     b'{"type":"message","content":"opaque"}',
     b'{"type":"STATE_SNAPSHOT","snapshot":null}',
-    json.dumps(nested(100), separators=(",", ":")).encode(),
+    json.dumps(make_nested(100), separators=(",", ":")).encode(),
 ]
 
 

@@ -15,7 +15,7 @@ from agentrunner.running.stats import BUCKETS, Stats
 from support.agents import Gate, agent_with, failing_at_once, scripted_agent
 from support.events import run_started, text_message
 from support.inputs import make_input
-from support.peers import peer, told
+from support.peers import peer, request
 from support.streams import collect
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ async def test_a_lost_lease_is_counted(runner: AgentRunner, monkeypatch: pytest.
 
 async def test_a_run_of_another_process_is_followed_and_recovered(tmp_path: Path) -> None:
     with peer("runs", tmp_path / "threads.db", "10") as other:
-        assert told(other, "run t1 r1")
+        assert request(other, "run t1 r1")
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             stats = runner.stats
             streams = [await runner.connect("t1") for _ in range(3)]
@@ -209,7 +209,7 @@ async def test_a_run_of_another_process_is_followed_and_recovered(tmp_path: Path
 
 async def test_a_run_is_no_longer_followed_after_its_last_reader_left(tmp_path: Path) -> None:
     with peer("runs", tmp_path / "threads.db", "10") as other:
-        assert told(other, "run t1 r1")
+        assert request(other, "run t1 r1")
         async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
             stream = await runner.connect("t1")
             del stream

@@ -15,7 +15,7 @@ from agentrunner.server import Limits, create_app
 from support.agents import agent_with
 from support.events import text_message
 from support.inputs import make_input
-from support.wire import client, connected, request, served, until
+from support.wire import client, open_wire, request, serve_app, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ async def test_a_body_may_be_as_long_as_the_limit_and_no_byte_longer(runner: Age
 
 
 async def test_a_body_in_chunks_is_counted_as_it_arrives(runner: AgentRunner) -> None:
-    async with served(app_of(runner, limits=Limits(body_bytes=1000))) as address, connected(address) as wire:
+    async with serve_app(app_of(runner, limits=Limits(body_bytes=1000))) as address, open_wire(address) as wire:
         head = request("POST", "/agent/default/run", **{"transfer-encoding": "chunked"})
         await wire.send(head.replace(b"content-length: 0\r\n", b""))
         # The response arrives while the endless body is still being sent.
@@ -65,10 +65,10 @@ async def test_a_body_in_chunks_is_counted_as_it_arrives(runner: AgentRunner) ->
 
 
 async def test_a_declared_gibibyte_is_refused_before_any_of_it_arrives(runner: AgentRunner) -> None:
-    async with served(app_of(runner)) as address:
+    async with serve_app(app_of(runner)) as address:
         for path in ("/agent/default/run", "/", "/threads/clear", "/no/such/path"):
             for length in (1 << 30, 10**18, 10**30):
-                async with connected(address) as wire:
+                async with open_wire(address) as wire:
                     await wire.send(request("POST", path, **{"content-length": str(length)}))
                     status = (await wire.answer()).status
                     # The HTTP parser itself refuses some of these lengths.
@@ -76,7 +76,7 @@ async def test_a_declared_gibibyte_is_refused_before_any_of_it_arrives(runner: A
 
 
 async def test_a_gibibyte_that_is_sent_is_not_kept_in_memory(runner: AgentRunner) -> None:
-    async with served(app_of(runner)) as address, connected(address) as wire:
+    async with serve_app(app_of(runner)) as address, open_wire(address) as wire:
         await wire.send(request("POST", "/agent/default/run", **{"content-length": str(1 << 30)}))
         assert (await wire.answer()).status == 413
         before, block = resident(), bytes(1 << 20)
@@ -114,21 +114,21 @@ async def test_a_body_in_endless_chunks_does_not_grow_the_memory(runner: AgentRu
 
 
 async def test_a_slow_body_is_refused_and_its_connection_closed(runner: AgentRunner) -> None:
-    async with served(app_of(runner, limits=Limits(body_seconds=0.2))) as address, connected(address) as wire:
+    async with serve_app(app_of(runner, limits=Limits(body_seconds=0.2))) as address, open_wire(address) as wire:
         await wire.send(request("POST", "/agent/default/run", **{"content-length": "1000"}) + b"{")
         answer = await wire.answer()
         assert (answer.status, answer.json) == (408, SLOW)
         # The connection is closed, so a slow sender cannot hold it open.
         assert answer.headers["connection"] == "close"
-        assert await wire.closed()
+        assert await wire.wait_until_closed()
 
 
 async def test_a_client_that_leaves_while_it_sends_its_body_is_not_an_error(
     runner: AgentRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "agentrunner.access")
-    async with served(app_of(runner)) as address:
-        async with connected(address) as wire:
+    async with serve_app(app_of(runner)) as address:
+        async with open_wire(address) as wire:
             await wire.send(request("POST", "/agent/default/run", **{"content-length": "1000"}) + b"{")
             wire.vanish()
         await until(lambda: any(record.name == "agentrunner.access" for record in caplog.records))

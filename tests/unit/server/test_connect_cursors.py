@@ -90,7 +90,7 @@ async def test_a_reader_resumes_after_any_frame_of_a_live_run(runner: AgentRunne
             resumed = [client.open("POST", CONNECT, **by_header(cursor)) for cursor in places]
             for at, one in enumerate(resumed, 1):
                 await one.__aenter__()
-                await (one.until(called) if at < len(places) else one.begun())
+                await (one.until(called) if at < len(places) else one.wait_until_begun())
             gate.open()
             whole = (await reader.answer()).frames()
         for at, one in enumerate(resumed, 1):

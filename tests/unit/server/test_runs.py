@@ -89,7 +89,7 @@ async def test_events_arrive_as_they_happen(runner: AgentRunner) -> None:
     gate = Gate(text_message("m1", "first"), text_message("m2", "second"))
     client = client_of(runner, {"default": gate})
     async with client.open("POST", RUN, make_input()) as run:
-        await run.begun()
+        await run.wait_until_begun()
         so_far = event_types(event for _, event in frames_of(await run.until(b"TEXT_MESSAGE_END")))
         assert so_far == [*STREAM[:3], "TEXT_MESSAGE_END"]
         gate.open()

@@ -70,7 +70,7 @@ async def test_a_client_that_leaves_before_its_turn_gives_it_up(runner_factory: 
     await gate.reached.wait()
     async with client.open("POST", RUN, make_input("t1", "r2")) as exchange:
         exchange.leave()
-        await exchange.dropped()
+        await exchange.wait_until_dropped()
     gate.open()
     async for _ in stream:
         pass

@@ -136,7 +136,7 @@ async def test_a_client_that_leaves_before_the_first_event(memory_factory: Memor
         yield
 
     async with client_of(memory_factory(), {"default": late}).open("POST", SUGGEST, make_input()) as suggestion:
-        await suggestion.begun()
+        await suggestion.wait_until_begun()
         await waits.wait()
     assert ended.is_set()
 

@@ -102,10 +102,10 @@ async def test_the_run_of_a_client_that_leaves_before_the_first_event_continues(
 
     client = client_of(runner, {"default": late})
     async with client.open("POST", RUN, make_input()) as run:
-        await run.begun()
+        await run.wait_until_begun()
         await waits.wait()
     async with client.open("POST", "/agent/default/connect", make_input(run="c")) as again:
-        await again.begun()
+        await again.wait_until_begun()
         go.set()
         assert event_types((await again.answer()).events())[-1] == "RUN_FINISHED"
     (message,) = (await client.get("/threads/t1/messages")).json()["messages"]
@@ -118,7 +118,7 @@ async def test_a_client_that_reads_nothing_is_dropped_and_the_run_continues(runn
     async with client.open("POST", RUN, make_input()) as run:
         await run.until(b"TEXT_MESSAGE_END")
         run.stall()
-        await run.dropped()
+        await run.wait_until_dropped()
     assert await runner.is_running("t1")
     gate.open()
     answer = await client.post("/agent/default/connect", make_input(run="c"))

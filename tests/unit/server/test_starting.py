@@ -60,7 +60,7 @@ async def test_a_newer_run_may_wait_for_its_turn(runner_factory: Factory) -> Non
         await gate.reached.wait()
         async with client.open("POST", RUN, make_input(run="r2")) as second:
             # It waits within the stream, whose comments keep proxies from closing the connection.
-            await second.begun()
+            await second.wait_until_begun()
             assert await second.chunk() == b": keep-alive\n\n"
             gate.open()
             assert event_types((await second.answer()).events()) == STREAM
@@ -75,7 +75,7 @@ async def test_a_client_that_leaves_while_its_run_waits_starts_nothing(runner_fa
     async with client.open("POST", "/agent/slow/run", make_input()) as first:
         await gate.reached.wait()
         async with client.open("POST", RUN, make_input(run="r2")) as second:
-            await second.begun()
+            await second.wait_until_begun()
         gate.open()
         await first.answer()
     assert event_types((await client.post(RUN, make_input(run="r3"))).events()) == STREAM

@@ -13,7 +13,7 @@ from agentrunner.server import Limits, create_app, uvicorn_server
 from support.agents import agent_with
 from support.events import text_message
 from support.inputs import make_input
-from support.wire import client, served
+from support.wire import client, serve_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ async def test_with_authentication_or_on_a_public_host_any_name_is_answered(
 
 async def test_errors_are_the_same_over_a_real_connection(runner: AgentRunner) -> None:
     async with (
-        served(app_of(runner, limits=Limits(body_bytes=1000))) as (host, port),
+        serve_app(app_of(runner, limits=Limits(body_bytes=1000))) as (host, port),
         httpx.AsyncClient(base_url=f"http://{host}:{port}") as http,
     ):
         answer = await http.post("/agent/default/run", content=pad_input(2000))
