@@ -27,10 +27,11 @@ OUTPUTS = [
 @pytest.mark.parametrize(("program", "texts"), list(zip(PROGRAMS, OUTPUTS, strict=True)))
 def test_program_prints_what_it_promises(program: str, texts: list[str], tmp_path: Path) -> None:
     pytest.importorskip("pydantic_ai")
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    for text in texts:
-        assert text in done.stdout
+    for _ in range(2):  # A reader who tries a program again runs it in the same folder.
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        for text in texts:
+            assert text in done.stdout
 
 
 def test_fastapi_program_serves_its_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
