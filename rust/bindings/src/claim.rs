@@ -16,6 +16,7 @@ pub struct Claim {
 
 #[pymethods]
 impl Claim {
+    // Stores written in Python make their claims themselves.
     #[new]
     #[pyo3(signature = (thread_id, run_id, token, first_seq, input, agent_id=None))]
     fn new(

@@ -23,6 +23,7 @@ impl Completions {
     /// Create completions without results.
     pub fn new() -> std::io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
+        // Neither end may block: not the store's thread on a full socket, nor the event loop on an empty one.
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         Ok(Self { ready: Mutex::default(), wake, woken })
@@ -37,6 +38,7 @@ impl Completions {
     pub fn push(&self, ticket: u64, value: Value) {
         let mut ready = self.ready.lock().expect("no thread panics while it holds this lock");
         ready.push((ticket, value));
+        // Only the first result wakes the loop, because `take` takes all that wait.
         if ready.len() == 1 {
             // A full socket means that the loop has been woken already.
             let _ = (&self.wake).write(&[0]);

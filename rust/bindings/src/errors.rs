@@ -32,6 +32,7 @@ pub fn to_py(error: Error) -> PyErr {
         Error::ThreadAlreadyRunning => ThreadAlreadyRunning::new_err(text),
         Error::RunAlreadyExists(_) => RunAlreadyExists::new_err(text),
         Error::LeaseLost(_) => LeaseLost::new_err(text),
+        // This exception has the record's address as attributes, and writes its text itself.
         Error::RecordConflict(kind, key) => RecordConflict::new_err((kind, key)),
         Error::ThreadNotFound(_) => ThreadNotFound::new_err(text),
         Error::InvalidCursor(_) => InvalidCursor::new_err(text),

@@ -26,6 +26,7 @@ impl Event {
 
     /// Call a function of Python's codec with the event's JSON.
     fn call_codec<'py>(&self, py: Python<'py>, function: &str) -> PyResult<Bound<'py, PyAny>> {
+        // Imported here and not once for the module, because `_codec` itself imports this module.
         py.import("agentrunner._codec")?.getattr(function)?.call1((PyBytes::new(py, self.json.as_bytes()),))
     }
 }

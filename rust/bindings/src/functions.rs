@@ -41,6 +41,7 @@ fn each_event(events: &Bound<'_, PyAny>, mut each: impl FnMut(&CoreEvent<'_>) ->
 fn with_normalized(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
     let event = CoreEvent::parse(json).map_err(to_py)?;
     let normalized = event.normalize();
+    // Normalizing only ever removes bytes, so an equal length means equal text.
     if normalized.len() == event.json().len() {
         each(&event).map_err(to_py)
     } else {
@@ -96,6 +97,7 @@ pub fn finalize(
 ) -> PyResult<Vec<Event>> {
     let mut lifecycle = Lifecycle::new();
     each_event(events, |event| {
+        // Not verified, as in the reference's finalizer: a run whose events are out of order must end too.
         lifecycle.note(event);
         Ok(())
     })?;

@@ -55,6 +55,7 @@ impl Batch {
 #[pyclass(frozen, module = "agentrunner")]
 pub struct Recorder {
     core: Arc<Mutex<CoreRecorder>>,
+    /// The core's log, with a lock of its own: readers do not wait while the store's thread writes the run.
     log: Arc<Mutex<RunLog>>,
     /// The last read and its cursor, because most readers are at the same cursor.
     last_read: Mutex<Option<(u64, u64, Py<Frames>)>>,
@@ -106,6 +107,7 @@ impl Recorder {
 
     #[pyo3(signature = (*, stop_requested=false, message=None, code=None))]
     fn finalize(&self, stop_requested: bool, message: Option<&str>, code: Option<&str>) {
+        // The core's recorder fills in the ids of the run.
         self.core().finalize(Ending { stop_requested, interruption_message: message, code, run: None });
     }
 
@@ -122,6 +124,7 @@ impl Recorder {
     }
 
     fn read(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<(Option<Py<Frames>>, Option<u64>)> {
+        // A page from the same cursor is still right if nothing was published since, or if it was cut at the limit.
         if let Some((from, to, frames)) = &*self.last_read.lock().expect(UNPOISONED)
             && *from == after
             && (*to == self.log().published() || frames.get().as_slice().len() >= limit)

@@ -21,6 +21,7 @@ use crate::rows::{self, ChangeTuple, RunTuple, ThreadTuple};
 /// One SQLite file.
 #[pyclass(frozen, module = "agentrunner")]
 pub struct SqliteStore {
+    /// `None` once it is closed.
     core: Mutex<Option<core::SqliteStore>>,
     completions: Arc<Completions>,
 }
@@ -81,6 +82,7 @@ impl SqliteStore {
     /// Wait for the queued verbs, then close the file.
     fn close(&self, py: Python<'_>) {
         let core = self.core.lock().expect("no thread panics while it holds this lock").take();
+        // Dropping waits for the store's threads, so other Python threads run meanwhile.
         py.detach(|| drop(core));
     }
 

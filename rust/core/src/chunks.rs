@@ -91,6 +91,7 @@ impl Expander {
         let subagent = event.subagent_json();
         let mut candidates = self.open.iter().filter(|stream| stream.family == family);
         if let Some(id) = event.get(row.id) {
+            // An id that no open stream has begins a stream, in the lane that the chunk itself names.
             let Some(stream) = candidates.find(|stream| is_same(Some(&stream.id), Some(id))) else {
                 return Ok(subagent);
             };
@@ -111,6 +112,7 @@ impl Expander {
         }
         let lanes: Vec<_> = candidates.map(|stream| stream.lane.as_deref()).collect();
         match lanes[..] {
+            // A chunk without a subagent means the parent agent, if that has a stream of this family open.
             _ if lanes.contains(&None) => Ok(None),
             [] => Ok(None),
             [only] => Ok(only),
@@ -206,6 +208,7 @@ impl OpenStream {
         }
         out.add("role", row.start_role.map(text::quote).as_deref());
         out.add("subagentRunId", self.subagent.as_deref());
+        // Metadata goes to both the START and the CONTENT, `rawEvent` to the CONTENT only (docs/spec/agui.md §6.6).
         out.add("metadata", event.get("metadata"));
         out.finish(unknown)
     }
@@ -225,6 +228,7 @@ fn write_delta(family: Family, event: &Event<'_>, unknown: &str, id: &str, subag
     let is_subagent_last = delta.is_none() && raw.is_none();
     let mut out = EventWriter::new(family.row().delta);
     out.add(family.id_field(), Some(id));
+    // A CONTENT must have a `delta`, so one that exists for its metadata or `rawEvent` has an empty one.
     out.add("delta", delta.or(Some("\"\"")));
     if !is_subagent_last {
         out.add("subagentRunId", subagent);

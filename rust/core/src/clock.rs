@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 /// Return the clock's milliseconds. The clock stands still while the machine sleeps, and starts again at each boot.
 #[cfg(unix)]
 pub fn now_ms() -> i64 {
+    // Not an `Instant`, because a lease needs a number that other processes can compare.
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }

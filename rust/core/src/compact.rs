@@ -156,6 +156,7 @@ impl Compactor {
                 }
             }
         }
+        // Cloned, because the window stays open: the prefix of a live run is written while its state may still change.
         for json in self.state.clone().finish() {
             emit_whole(&json, &mut each);
         }
@@ -173,6 +174,7 @@ impl Compactor {
 
     fn forget(&mut self, family: Family, id: &str) {
         if self.open[family].remove(id).is_some() {
+            // The last delta may be of this stream, and another delta would be merged into its old slot.
             self.last = None;
         }
     }
@@ -191,6 +193,7 @@ impl Compactor {
             let Some(delta) = event.escaped_text("delta") else { return self.keep(event) };
             if let Some(last) = &mut self.last
                 && last.family == family
+                // Compared as it is spelled: another spelling of the same id is found below.
                 && last.id == escaped_id
                 && let Slot::Stream(stream) = &mut self.slots[last.slot]
             {
@@ -248,6 +251,7 @@ impl Compactor {
             let is_same = |field| first.get(field) == event.get(field);
             // Without an id in the first chunk, the two could be of different streams.
             let has_id = first.get(id_field).is_some();
+            // A `delta` that is not a string has no text to append to.
             let has_text = matches!(first.get("delta"), None | Some("\"\"")) || first.escaped_text("delta").is_some();
             if has_id && has_text && first.kind() == event.kind() && is_same(id_field) && is_same("subagentRunId") {
                 drop(first);

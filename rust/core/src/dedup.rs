@@ -19,7 +19,7 @@ fn message_id(message: &str) -> Option<String> {
     members::string_of(message, "id").map(std::borrow::Cow::into_owned)
 }
 
-/// Return the input without the messages whose ids are known.
+/// Return the input without the messages whose ids are known (docs/spec/reference-runners.md §3.2).
 pub fn strip_known(input: &str, known_ids: &HashSet<String>) -> String {
     let Some(messages) = messages(input) else { return input.to_owned() };
     if known_ids.is_empty() {
@@ -86,6 +86,7 @@ pub fn check_input(input: &[u8], max_id_bytes: usize) -> Result<(String, String,
             .ok_or_else(|| Error::InvalidInput("each message must be an object with a string `id`".into()))?;
         check_id("message id", &id, max_id_bytes)?;
     }
+    // Minified, because it becomes a part of `RUN_STARTED`, and a line break would end the SSE frame there.
     Ok((scan::minify(text), thread_id, run_id))
 }
 

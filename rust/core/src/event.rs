@@ -60,6 +60,7 @@ pub struct Event<'a> {
     json: &'a str,
     kind: Kind,
     type_name: &'a str,
+    /// Up to six are held without an allocation.
     members: SmallVec<[Member; 6]>,
     /// Whether a key has escapes; keys are then compared decoded.
     has_escaped_keys: bool,
@@ -91,10 +92,12 @@ impl<'a> Event<'a> {
     pub fn parse_str(json: &'a str) -> Result<Self> {
         let json = if json.starts_with('{') && json.ends_with('}') { json } else { json.trim_matches(WHITE_SPACE) };
         let bytes = json.as_bytes();
+        // `Member` holds offsets of 32 bits.
         if u32::try_from(bytes.len()).is_err() {
             return Err(Error::InvalidEvent("an event must be smaller than 4 GiB".into()));
         }
         if bytes.first() != Some(&b'{') {
+            // Scanned first, so that broken JSON is refused with the byte where it breaks.
             let end = scan::skip_value(bytes, 0, 0)?;
             check_end(json, end)?;
             return Err(Error::InvalidEvent("an event must be a JSON object".into()));
@@ -211,6 +214,7 @@ impl<'a> Event<'a> {
     /// Return the event's JSON with a field replaced in its place, or added at the end.
     pub(crate) fn with_field(&self, name: &str, value: &str) -> String {
         let mut members: Vec<(&str, &str)> = self.members().collect();
+        // Of a repeated field the last one counts, so that is the one to replace.
         match members.iter_mut().rev().find(|(key, _)| text::is_same(key, name)) {
             Some(member) => member.1 = value,
             None => members.push((name, value)),
@@ -225,6 +229,7 @@ impl<'a> Event<'a> {
 
     /// Refuse ids that are missing, empty, not strings, not Unicode or longer than `max_bytes`.
     pub fn check_ids(&self, max_bytes: usize) -> Result<()> {
+        // What the fields of an unknown kind mean is not known, and such an event is kept as it is.
         if self.kind == Kind::Unknown {
             return Ok(());
         }
@@ -252,6 +257,7 @@ impl<'a> Event<'a> {
             return Err(self.refusal(&format!("`{key}` must be a string, not {}", truncate(value))));
         };
         match text::decode(id) {
+            // Such an id cannot be decoded, so later steps would take it for a missing one.
             None => Err(self.refusal(&format!("`{key}` holds half a surrogate pair"))),
             Some(id) if id.len() > max_bytes => {
                 Err(self.refusal(&format!("`{key}` is {} bytes long, over the limit of {max_bytes}", id.len())))

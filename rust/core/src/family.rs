@@ -134,6 +134,7 @@ impl Role {
             Self::Step(_) => &["stepName"],
             Self::Subagent(_) => &["subagentRunId"],
             Self::EncryptedValue => &["entityId"],
+            // Only the first chunk of a stream needs ids, which the expander checks (docs/spec/agui.md §6.6).
             Self::RunError
             | Self::Chunk(_)
             | Self::StateSnapshot

@@ -31,11 +31,14 @@ impl Lifecycle {
             let row = family.row();
             object(&[("type", row.end), (row.id, id)])
         };
+        // The reference leaves reasoning, steps and subagents open, and clients then refuse the end of the run
+        // (docs/spec/reference-runners.md §2).
         out.extend(open_ids(reasoning).into_iter().map(|id| end_of(Family::Reasoning, id)));
         out.extend(self.open_spans().into_iter().map(|id| object(&[("type", "REASONING_END"), ("messageId", id)])));
         // Steps and subagents may be open at RUN_ERROR, but not at RUN_FINISHED.
         if ending.stop_requested {
             self.close_steps(&mut out);
+            // The last opened comes first, because it may be inside an earlier one.
             for id in self.open_subagents().into_iter().rev() {
                 out.push(object(&[("type", "SUBAGENT_FINISHED"), ("subagentRunId", id)]));
             }
@@ -47,6 +50,7 @@ impl Lifecycle {
                 out.push(end_of(Family::ToolCall, id));
             }
             if !call.has_result {
+                // The id, the role and the content are the reference's (docs/spec/compaction.md, "finalize").
                 out.push(object(&[
                     ("type", "TOOL_CALL_RESULT"),
                     ("toolCallId", id),
@@ -58,6 +62,7 @@ impl Lifecycle {
         }
         out.push(match (ending.stop_requested, ending.run) {
             (true, Some((thread, run))) => object(&[("type", "RUN_FINISHED"), ("threadId", thread), ("runId", run)]),
+            // The reference writes it without ids. A recorder always has them, because clients refuse one without.
             (true, None) => object(&[("type", "RUN_FINISHED")]),
             (false, _) => {
                 let code = ending.code.unwrap_or("INCOMPLETE_STREAM");

@@ -128,6 +128,7 @@ impl Fold {
 
     fn start_message(&mut self, event: &Event<'_>, role: &str) {
         let Some(id) = event.escaped_text("messageId") else { return };
+        // A START whose message exists changes only its metadata, which lets a snapshot open streams again.
         let slot = self.messages.find(id).unwrap_or_else(|| {
             let mut message = object(&[("id", id)]);
             // The reference ignores the role and name in a reasoning message's event.

@@ -22,6 +22,7 @@ impl Cursor {
     /// Parse a cursor: digits, with at most one dot between them.
     pub fn parse(text: &str) -> Result<Self> {
         let number = |digits: &str| {
+            // `parse` would also accept a leading `+`.
             let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             // SQLite stores 63 bits; a larger number would wrap around there.
             digits.parse::<u64>().ok().filter(|number| is_plain && i64::try_from(*number).is_ok())
@@ -63,6 +64,7 @@ pub fn write(out: &mut Vec<u8>, cursor: Cursor, json: &str) {
 
 /// Write a number in decimal, without the formatting machinery: this runs for every event.
 fn write_digits(out: &mut Vec<u8>, mut number: u64) {
+    // A `u64` has at most 20 digits.
     let mut buffer = [0; 20];
     let mut at = buffer.len();
     loop {
@@ -89,6 +91,7 @@ pub fn iter_any(bytes: &[u8]) -> impl Iterator<Item = Result<(Option<Cursor>, &s
             return None;
         }
         let parsed = parse_first(rest);
+        // After a damaged frame nothing says where the next one begins, so the iteration ends.
         rest = parsed.as_ref().map_or(&[], |(_, _, rest)| rest);
         Some(parsed.map(|(cursor, json, _)| (cursor, json)))
     })

@@ -197,7 +197,7 @@ pub(crate) fn canonicalize(escaped: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The number of keys up to which comparing them one by one is faster than hashing.
+/// The number of keys up to which they are compared one by one; more keys are looked up by hash.
 const FEW_KEYS: usize = 16;
 
 /// The keys of an object with their indexes. Adding all of them takes linear time, so a wide object cannot stall a run.
@@ -236,6 +236,8 @@ impl<'k> Keys<'k> {
 }
 
 /// Build the value that begins at `at`; return it and the offset after it.
+///
+/// The recursion is bounded, because text that was validated nests at most [`scan::MAX_DEPTH`] levels.
 fn build(json: &str, at: usize) -> (Json, usize) {
     let bytes = json.as_bytes();
     match bytes.get(at) {

@@ -2,6 +2,7 @@
 //!
 //! Kinds are an open set: an event of an unknown kind is kept byte for byte.
 
+// One list makes the enum, `ALL` and `from_name`, so that none of them can lack a kind.
 macro_rules! kinds {
     ($($variant:ident $name:literal,)*) => {
         /// A kind of AG-UI 1.0 (docs/spec/agui.md §6.2), or `Unknown`.

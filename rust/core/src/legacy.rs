@@ -13,7 +13,7 @@ use repair::Fit;
 
 /// Return the frames as 0.0.59 reads them, each with its cursor; `None` if nothing has to change.
 pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
-    // Allocated at the first change, because most pages need none.
+    // Allocated at the first change, because a page without one is sent as it is.
     let mut out: Option<Vec<u8>> = None;
     let mut copied = 0;
     let mut head = DeltaHead::default();
@@ -111,6 +111,7 @@ fn repair_event(json: &[u8], head: &mut DeltaHead) -> Fit {
     let Some(shape) = schema::shape_of(&event) else { return Fit::Refused };
     let members: repair::Members<'_> = event.members().collect();
     let fit = repair::repair_object(&shape, &members);
+    // A delta that begins like a repaired event needs the same repair, so only one that fits is remembered.
     if matches!(fit, Fit::Fits) {
         head.set(&event);
     }

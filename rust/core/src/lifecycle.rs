@@ -68,6 +68,7 @@ impl Lifecycle {
     /// Record an event that is not verified, as the reference's finalizer does.
     pub fn note(&mut self, event: &Event<'_>) {
         let role = event.role();
+        // A `RUN_ERROR` may follow a `RUN_FINISHED` (docs/spec/agui.md §6.5, rule 3).
         let is_over = self.has_ended() && !matches!(role, Role::RunStarted | Role::RunError);
         // An empty id opens nothing in the reference's finalizer.
         let is_nameless = matches!(role, Role::Stream(family @ (Family::Text | Family::ToolCall), Part::Start)
@@ -195,6 +196,7 @@ impl Lifecycle {
     }
 
     fn answer(&mut self, id: &str, update: impl FnOnce(&mut UnansweredCall)) {
+        // A result for an unknown call is legal (docs/spec/agui.md §6.5), and there is nothing to close.
         if let Some(call) = self.unanswered.get_mut(id) {
             update(call);
             if call.has_end && call.has_result {
@@ -203,7 +205,9 @@ impl Lifecycle {
         }
     }
 
-    /// Take owners from a message of the history. A snapshot replaces owners known before, an input does not.
+    /// Take owners from a message of the history (docs/spec/agui.md §6.5, rule 10).
+    ///
+    /// A snapshot replaces owners known before, an input does not.
     fn seed(&mut self, message: &str, replace: bool) {
         let message = scan::members(message);
         let Some(id) = members::find_string(&message, "id") else { return };
@@ -257,6 +261,7 @@ pub(crate) fn open_ids(entities: &HashMap<String, Entity>) -> Vec<&str> {
 /// Return the items in the order of their times.
 pub(crate) fn sort_by_time<T>(items: impl Iterator<Item = (u64, T)>) -> Vec<T> {
     let mut items: Vec<_> = items.collect();
+    // No two items have the same time, because whatever is opened advances the clock.
     items.sort_unstable_by_key(|(time, _)| *time);
     items.into_iter().map(|(_, item)| item).collect()
 }

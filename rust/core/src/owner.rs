@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::clock;
 
 /// The nonces of the stores open in this process.
+/// It is an `Option`, because an empty `HashSet` cannot be made in a static.
 static OPEN_STORES: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -23,7 +24,8 @@ impl Owner {
     /// Create an owner in this process. It is alive until it is dropped.
     pub fn new() -> Self {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        // The time makes the nonce unique among processes with the same pid, the counter in this process.
+        // The counter tells the stores of this process apart. The time tells an earlier process with the same pid apart
+        // where there is no start time to compare.
         let nonce = format!("{nanos:x}.{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let pid = std::process::id();
         let text = format!("{}|{pid}|{}|{nonce}", location(), start_time(pid).unwrap_or_default());
@@ -58,6 +60,7 @@ impl Drop for Owner {
 pub fn is_gone(owner: &str) -> bool {
     let Some(owner) = Parts::parse(owner) else { return false };
     let Ok(pid) = owner.pid.parse::<u32>() else { return false };
+    // A pid means a process only on its own host, in its own boot and pid namespace.
     if (owner.host, owner.boot, owner.pid_namespace) != (host(), clock::boot_id(), pid_namespace()) {
         return false;
     }
@@ -107,10 +110,10 @@ struct Parts<'o> {
 
 impl<'o> Parts<'o> {
     fn parse(owner: &'o str) -> Option<Self> {
+        // Split from the right, because a host's name may contain `|`. It cannot contain `/`: `host` replaces that.
         let parts: Vec<&str> = owner.rsplitn(4, '|').collect();
         let &[nonce, start, pid, location] = parts.as_slice() else { return None };
         let mut location = location.split('/');
-        // The location is split from the left, and the parts before it from the right: a host may contain `|`.
         let (host, boot, pid_namespace) = (location.next()?, location.next()?, location.next()?);
         Some(Self { host, boot, pid_namespace, time_namespace: location.next(), pid, start, nonce })
     }
@@ -120,6 +123,7 @@ impl<'o> Parts<'o> {
 fn exists(pid: u32) -> bool {
     // Nothing is known of an impossible pid, so the lease decides.
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return true };
+    // Any other error means that the process is there, for example under another user.
     rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
@@ -158,6 +162,7 @@ fn start_time(pid: u32) -> Option<String> {
     // The program's name may contain spaces and parentheses, so fields are counted from its last parenthesis.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     if fields.first() == Some(&"Z") {
+        // A zombie has its pid until its parent reaps it, but it writes nothing any more.
         return Some("ended".into());
     }
     // The start time is field 22 of `stat`, which is the 20th after the name.

@@ -41,7 +41,7 @@ pub fn apply(document: &mut Json, patch: &Json) -> Result<(), String> {
 
 /// A document being patched, and the inverse of each change so far.
 ///
-/// Undoing is cheaper than patching a copy: a state can be large, and most patches succeed.
+/// Patching a copy would copy the whole state for every patch. Undoing touches only what the patch changed.
 struct Transaction<'d> {
     document: &'d mut Json,
     undo: Vec<Undo>,
@@ -146,8 +146,8 @@ impl Transaction<'_> {
     }
 
     fn put(&mut self, target: Target<'_>, value: Json) -> Result<(), String> {
+        // A document that nests deeper could not be sent: its snapshot would not be a valid event.
         check_levels(&target, measure(&value).levels)?;
-        // Checked before the value is written: a document that nests too deep could not be written as an event.
         let undo = match self.fill(&target, value) {
             Some(replaced) => Undo::Replace(target.path, replaced),
             None => Undo::Remove(target.path),
@@ -159,6 +159,7 @@ impl Transaction<'_> {
     fn remove(&mut self, pointer: &[String]) -> Result<(), String> {
         let target = self.find_existing(pointer)?;
         if pointer.is_empty() {
+            // Once its root is removed, the reference's document is null.
             return self.put(target, Json::null());
         }
         if !target.is_new {
@@ -257,6 +258,7 @@ fn parse_pointer(path: &str) -> Result<Vec<String>, String> {
         return Ok(Vec::new());
     }
     let path = path.strip_prefix('/').ok_or("a pointer must be empty or start with `/`")?;
+    // In this order, so that `~01` becomes `~1` and not `/` (RFC 6901, section 4).
     let decode = |token: &str| token.replace("~1", "/").replace("~0", "~");
     let tokens: Vec<String> = path.split('/').map(decode).collect();
     // A JavaScript client that applied such a path would change its own prototypes.

@@ -25,6 +25,7 @@ pub fn recompact<'f>(raw_frames: impl Iterator<Item = &'f [u8]>, seq: u64, skip:
     for bytes in raw_frames {
         for frame in frames::iter(bytes) {
             let (cursor, json) = frame?;
+            // Later events would change the compacted form, and its indexes would mean other frames.
             if cursor.seq <= seq {
                 compactor.push(&Event::parse_str(json)?);
             }

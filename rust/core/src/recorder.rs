@@ -16,7 +16,7 @@ use crate::log::{Batch, RunLog};
 use crate::recompact::compacted_frames;
 use crate::text;
 
-/// The limits of a recorder; each is an option of the runner.
+/// The limits of a recorder; each but `commit_bytes` is an option of the runner.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The largest event, in bytes of JSON.
@@ -145,6 +145,7 @@ impl Recorder {
     }
 
     fn verify(&mut self, event: &Event<'_>) -> Result<()> {
+        // An input that the agent supplies stays untouched (docs/spec/reference-runners.md §3.2).
         if event.kind() == Kind::RunStarted && event.get("input").is_none() {
             let filled = event.with_field("input", &self.input);
             let filled = Event::parse_str(&filled)?;
@@ -165,7 +166,8 @@ impl Recorder {
         }
         frames::write(&mut self.pending, Cursor { seq: self.next_seq, index: None }, event.json());
         self.next_seq += 1;
-        // These reach the disk before the run continues, however durability is set, because a crash must not undo them.
+        // A commit with one of these waits for the disk even with `balanced`, so a power cut loses neither it nor
+        // anything before it (docs/spec/durability.md).
         self.has_barrier |=
             matches!(event.role(), Role::RunStarted | Role::RunFinished | Role::RunError | Role::ToolResult);
     }
@@ -213,7 +215,7 @@ impl Recorder {
 
     /// Take all pending frames for a commit; `None` if there are none or a commit is under way.
     ///
-    /// The flag says whether a barrier is among them, which must reach the disk before the run continues.
+    /// The flag says whether a barrier is among them: the commit must then wait for the disk.
     pub fn take(&mut self) -> Option<(Arc<Batch>, bool)> {
         // One commit at a time keeps batches in order, in the store and for readers.
         if self.committing.is_some() || self.pending.is_empty() {
@@ -261,6 +263,7 @@ impl Recorder {
             let run_id = &self.run_id;
             Error::StoreCorrupt(format!("frame {cursor} in the journal of run '{run_id}' is not an event: {error}"))
         })?;
+        // Not verified again: each frame was verified before it was written.
         self.lifecycle.note(&event);
         self.note(&event);
         self.next_seq += 1;

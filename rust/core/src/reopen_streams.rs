@@ -66,6 +66,7 @@ impl ReopenStreams {
     fn open(&mut self, what: Opened, id_field: &str, event: &Event<'_>, json: String) {
         let Some(key) = key(what, id_field, event) else { return };
         self.events.push(Some(json));
+        // Only the last START is sent: a verifying client refuses a second one for an open stream.
         if let Some(earlier) = self.open.insert(key, self.events.len() - 1) {
             self.events[earlier] = None;
         }

@@ -37,7 +37,9 @@ pub fn skip_string(json: &[u8], mut at: usize) -> Result<usize> {
     loop {
         // Skips eight bytes at a time until one of them is a quote, a backslash or a control character.
         while let Some(chunk) = json.get(at..at + 8) {
+            // Little-endian, so that the lowest bits are the first byte.
             let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+            // `!word` leaves out the bytes of non-ASCII characters, whose high bit is set.
             let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
             let quote = mark_zero_bytes(word ^ (ONES * 0x22));
             let backslash = mark_zero_bytes(word ^ (ONES * 0x5c));

@@ -14,7 +14,7 @@ pub struct StateWindow {
     metadata: Option<String>,
 }
 
-/// A snapshot. It stays text until a patch needs the tree, because parsing a large state is slow.
+/// A snapshot. It stays text until a patch needs the tree, so one that is only written is never parsed.
 #[derive(Debug, Clone)]
 enum Snapshot {
     Text(String),

@@ -17,7 +17,7 @@ pub fn write_frames(out: &mut Vec<u8>, events: &[u8], seq: u64, skip: u64, ids: 
 
 /// Return a stored run's events with `ids`, the thread's and the run's, in a `RUN_FINISHED` that has none.
 ///
-/// The TypeScript runner writes such an event after a stop, and clients refuse it.
+/// The TypeScript runner writes such an event after a stop, and clients refuse it (docs/spec/reference-runners.md §2).
 pub fn fill_run_ids(events: &[u8], ids: Option<(&str, &str)>) -> Result<Vec<u8>> {
     let (mut out, mut at) = (Vec::with_capacity(events.len()), 0);
     each_event(events, ids, |from, to, json| {

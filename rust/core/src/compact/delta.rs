@@ -33,6 +33,7 @@ impl Delta {
 
     #[inline]
     pub(super) fn append(&mut self, event: &Event<'_>, delta: &str) {
+        // Joined while escaped: two halves of a surrogate pair, each in a delta of its own, become one character.
         self.text().push_str(delta);
         if let (Some(later), Some((_, metadata))) = (event.get("metadata"), &mut self.merged) {
             *metadata = Some(json::merge_objects(metadata.as_deref().unwrap_or("{}"), later));
@@ -41,6 +42,7 @@ impl Delta {
 
     /// Call `each` with the event's JSON in slices, then with `None`.
     pub(super) fn emit_slices(&self, each: &mut impl FnMut(Option<&str>)) {
+        // A single delta keeps its bytes, like every event that is not merged (docs/spec/compaction.md, "Bytes").
         let Some((text, metadata)) = &self.merged else {
             each(Some(&self.first));
             return each(None);

@@ -133,6 +133,7 @@ impl Messages {
     /// Take all messages out, in order.
     pub(super) fn take(&mut self) -> Vec<Json> {
         let mut all = std::mem::take(self);
+        // What happened to the order stays true of the messages that are pushed again.
         self.is_reordered = all.is_reordered;
         let mut next = all.first;
         let mut messages = Vec::with_capacity(all.slots.len());

@@ -32,6 +32,7 @@ impl Fold {
         // Of an id that comes twice, the last message takes the place of the old one.
         let by_id: HashMap<_, _> =
             snapshot.iter().enumerate().filter_map(|(index, message)| Some((id_of(message)?, index))).collect();
+        // Looked up now, because taking the messages out below empties the index.
         let is_known: Vec<bool> = snapshot
             .iter()
             .map(|message| {

@@ -49,6 +49,7 @@ pub(super) fn repair_object(shape: &Shape, members: &[(&str, &str)]) -> Fit {
     let mut kept: Members<'_> = SmallVec::new();
     for &(key, value) in members {
         match shape.index_of(key) {
+            // Every occurrence goes, or an earlier value of a repeated key would count again.
             Some(index) if changes.iter().any(|(changed, _)| *changed == index) => {}
             // 0.0.59 refuses a strict object for any unknown field.
             None if shape.is_strict => {}

@@ -62,6 +62,7 @@ pub(super) struct Field {
 /// An object's fields.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
+    /// Two lists, so that shapes can share the fields that several of them have.
     groups: [&'static [Field]; 2],
     /// Whether every other field is refused.
     pub(super) is_strict: bool,
@@ -228,6 +229,7 @@ const TOKEN_USAGE: Shape = Shape::of(&[
     optional("cachedInputTokens", Count),
 ]);
 
+/// Without `cancelled` and `pendingToolCallIds`, for which 0.0.59 refuses the event (docs/spec/agui.md §6.4).
 const RUN_OUTCOMES: &[(&str, Shape)] = &[
     ("success", Shape::strict(&[TYPE])),
     ("interrupt", Shape::strict(&[TYPE, required("interrupts", ListOf { item: &Object(&INTERRUPT), at_least: 1 })])),

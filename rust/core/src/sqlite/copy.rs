@@ -47,6 +47,7 @@ fn runs(db: &Connection, thread_id: &str, after: u64, limit: usize) -> rusqlite:
     {
         let run_id: String = row.get(0)?;
         let is_own: bool = row.get(4)?;
+        // The `RUN_FINISHED` of our own runs has its ids; that of another writer may lack them.
         let ids = if is_own { None } else { Some((thread_id, run_id.as_str())) };
         let Some(events) =
             row.get_ref(5)?.as_bytes().ok().and_then(|events| stored_run::fill_run_ids(events, ids).ok())
@@ -102,6 +103,7 @@ fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> 
 fn insert(db: &Connection, thread_id: &str, run: &StoredRun) -> Result<()> {
     let unreadable =
         |error| Error::Store(format!("run '{}' cannot be read, and nothing was written: {error}", run.run_id));
+    // Called only for its error, which says what is wrong with the events.
     stored_run::fill_run_ids(&run.events, None).map_err(unreadable)?;
     let text = std::str::from_utf8(&run.events).expect("it was read above");
     let write = || -> rusqlite::Result<()> {

@@ -32,7 +32,7 @@ pub(super) fn finish_run(
     if deleted_rows == 0 {
         return Err(lease_lost(claim));
     }
-    // Runs of other writers get their numbers first, which keeps the thread in the order it was written.
+    // Rows of other writers come first: indexing ours marks every earlier row as indexed, and they would be left out.
     index::index_new_rows(db)?;
     write_finish(db, claim, recorder, is_stored, resume_ms).map_err(store_error)
 }
@@ -48,6 +48,7 @@ fn write_finish(
     let thread_id = &claim.thread_id;
     set_run_state(db, thread_id, None, now)?;
     let (first_seq, last_seq) = (to_sql(claim.first_seq), to_sql(recorder.last_seq()));
+    // A run without an event has no raw frames to remove later.
     if last_seq >= first_seq {
         db.prepare_cached("INSERT OR REPLACE INTO journal_expiry VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             thread_id,

@@ -55,6 +55,7 @@ fn history(db: &Connection, thread_id: &str, after: Cursor, until: Option<u64>, 
             let events = row.get_ref(3)?;
             if let Ok(events) = events.as_bytes() {
                 let before = page.bytes.len();
+                // The `RUN_FINISHED` of our own runs has its ids; that of another writer may lack them.
                 let run_id = if is_own { None } else { Some(row.get::<_, String>(4)?) };
                 let ids = run_id.as_deref().map(|run_id| (thread_id, run_id));
                 if stored_run::write_frames(&mut page.bytes, events, last_seq, skip, ids).is_err() {
@@ -62,6 +63,7 @@ fn history(db: &Connection, thread_id: &str, after: Cursor, until: Option<u64>, 
                     page.bytes.truncate(before);
                 }
             }
+            // Also set after a corrupt run, or the next page would begin with it again.
             page.next = Some(Cursor { seq: last_seq, index: None });
         }
         page.next = None;

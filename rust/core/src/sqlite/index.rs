@@ -7,6 +7,7 @@ use crate::error::Result;
 
 /// Return whether another writer added rows since the index was last brought up to date.
 pub(super) fn has_unindexed(db: &Connection) -> rusqlite::Result<bool> {
+    // Row ids only increase (`AUTOINCREMENT`), so the highest indexed one tells what is new.
     db.prepare_cached(
         "SELECT coalesce((SELECT max(id) FROM agent_runs), 0) > (SELECT value FROM counters WHERE name = 'indexed')",
     )?

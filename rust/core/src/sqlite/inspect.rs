@@ -70,6 +70,7 @@ fn inspect(db: &Connection) -> rusqlite::Result<Report> {
 }
 
 fn repair(db: &Connection, report: &Report) -> rusqlite::Result<()> {
+    // The TypeScript runner does not show a run whose parent is missing (docs/spec/reference-runners.md §3.3).
     for (thread_id, run_id) in &report.orphans {
         db.execute(
             "UPDATE agent_runs SET parent_run_id = (SELECT run_id FROM agent_runs AS earlier

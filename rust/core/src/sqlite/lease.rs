@@ -62,6 +62,7 @@ impl Leases {
             Clock::Ours if expires_at >= MONOTONIC_BASE_MS => {
                 expires_at < MONOTONIC_BASE_MS + now || owner::is_gone(owner)
             }
+            // Leases of version 0.1.0 are here too: their expiry is a wall clock time.
             _ => owner::is_gone(owner) || self.is_silent(token, expires_at, now),
         }
     }

@@ -63,6 +63,7 @@ fn read_page(
     limit: u32,
 ) -> rusqlite::Result<Vec<Record>> {
     if let Some(kind) = kind {
+        // The address to read after may be of another kind: then either no record of this kind follows it, or all do.
         match after_kind.as_str().cmp(kind) {
             std::cmp::Ordering::Greater => return Ok(Vec::new()),
             std::cmp::Ordering::Less => (after_kind, after_key) = (kind.into(), String::new()),

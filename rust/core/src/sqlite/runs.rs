@@ -59,7 +59,7 @@ impl SqliteStore {
         let (claim, leases) = (claim.clone(), self.leases.clone());
         let work = move |db: &Connection| {
             leases.extend(db, &claim)?;
-            // A frame that another owner left half written would otherwise stand in the way of this one.
+            // An unreadable row of an earlier owner would otherwise hold the numbers of this batch.
             journal::drop_unreadable(db, &claim.thread_id, batch.first_seq)?;
             let mut insert = db
                 .prepare_cached("INSERT INTO journal (thread_id, first_seq, count, frames) VALUES (?1, ?2, ?3, ?4)")
@@ -78,6 +78,7 @@ impl SqliteStore {
         let work = move |db: &Connection| {
             let extend = |claim: &Claim| match leases.extend(db, claim) {
                 Ok(()) => Ok(true),
+                // A lost lease must not undo the renewal of the others, so it is a result and not an error.
                 Err(Error::LeaseLost(_)) => Ok(false),
                 Err(error) => Err(error),
             };

@@ -44,6 +44,7 @@ CREATE INDEX threads_updated ON threads(updated_at, thread_id);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('token', 0), ('indexed', 0);
 ",
+    // A thread has a row from its first claim on, which fixes its scope, and none after a run that stored nothing.
     "
 ALTER TABLE threads ADD COLUMN scope TEXT;
 CREATE INDEX threads_scope ON threads(scope, updated_at, thread_id);
@@ -76,6 +77,7 @@ const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Open a connection with our pragmas.
 pub fn connect(path: &Path) -> Result<Connection> {
+    // Without SQLite's own mutex, because each connection is used by one thread at a time.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| with_path(path, store_error(error)))?;
     configure(&connection).map_err(|error| with_path(path, store_error(error)))?;
@@ -125,7 +127,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // The writer checkpoints. The failure of a checkpoint that SQLite starts by itself is reported to no one.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // A file may come from elsewhere: its schema must not call functions, and corrupt pages must be noticed early.
+    // Another program may have made the file: its schema must not call functions that SQLite does not call safe, and a
+    // damaged page must be noticed when it is read.
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     Ok(())

@@ -49,7 +49,6 @@ impl SqliteStore {
         if free_stuck {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }
-        // Opened after the migrations, so that its statements find all tables.
         let reader = schema::connect(path)?;
         let store = Self {
             writer: Arc::new(start_writer(connection, path.into(), durability)),

@@ -26,6 +26,7 @@ pub fn is_failed_sync(error: &rusqlite::Error) -> bool {
 
 /// Return how many pages the log has, and how many of them are in the file and synced there.
 pub fn wal_pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    // `NOOP` only reports the numbers; it copies no page.
     connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| {
         let count = |index| row.get(index).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
         Ok((count(1)?, count(2)?))

@@ -40,6 +40,7 @@ impl Lifecycle {
                  per-invocation and cannot be reused."
             )),
             (Edge::Open, None) => match event.string("parentSubagentRunId") {
+                // A closed parent is known too, and only an unknown one is refused (docs/spec/agui.md §6.5, rule 12).
                 Some(parent) if !self.subagents.contains_key(&*parent) => refuse(format!(
                     "Cannot send 'SUBAGENT_STARTED': parentSubagentRunId '{parent}' has not been started in this run."
                 )),
