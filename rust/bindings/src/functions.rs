@@ -18,6 +18,7 @@ use crate::event::{Event, Frames};
 
 /// Call `each` with the JSON of every event of an iterable; anything but `bytes` is encoded by Python.
 fn each_json(events: &Bound<'_, PyAny>, mut each: impl FnMut(&[u8]) -> PyResult<()>) -> PyResult<()> {
+    // These can be iterated too, but over integers, characters or keys.
     if events.is_instance_of::<PyBytes>() || events.is_instance_of::<PyString>() || events.is_instance_of::<PyDict>() {
         return Err(InvalidEvent::new_err("expected an iterable of events, not one event"));
     }

@@ -157,6 +157,7 @@ impl Expander {
         if let Some(index) = index {
             out.push(self.open.remove(index).end());
         }
+        // Unknown fields are written once: in the CONTENT if there is one, else in the START.
         if has_content {
             out.push(stream.start(event, ""));
             out.push(write_delta(family, event, &unknown, id, subagent));

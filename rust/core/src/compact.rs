@@ -87,6 +87,7 @@ impl Compactor {
     /// Push the next event.
     #[inline]
     pub fn push(&mut self, event: &Event<'_>) {
+        // Any other event in between ends the merging, because only adjacent chunks are merged.
         let follows_chunk = std::mem::take(&mut self.is_chunk_last);
         match event.role() {
             Role::Stream(family, part) => self.push_stream(family, part, event),
@@ -188,6 +189,7 @@ impl Compactor {
 
     #[inline]
     fn push_stream(&mut self, family: Family, part: Part, event: &Event<'_>) {
+        // A malformed event belongs to no stream, and is kept where it stands.
         let Some(escaped_id) = event.escaped_text(family.id_field()) else { return self.keep(event) };
         if part == Part::Delta {
             let Some(delta) = event.escaped_text("delta") else { return self.keep(event) };
@@ -229,6 +231,7 @@ impl Compactor {
                 self.open[family].remove(id.as_ref());
             }
         }
+        // The next delta must look up its slot: a START may have opened another one, and an END has closed this one.
         self.last = None;
     }
 

@@ -52,6 +52,7 @@ const ID_FIELDS: &[&str] = &[
 /// How many characters of a value an error message shows.
 const SHOWN_CHARS: usize = 60;
 
+/// JSON's white space. `str::trim` would remove characters that are not JSON.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// An event, borrowed from its JSON text.
@@ -115,6 +116,7 @@ impl<'a> Event<'a> {
         event.type_name = text::unquote(type_json)
             .ok_or_else(|| Error::InvalidEvent(format!("`type` must be a string, not {}", truncate(type_json))))?;
         event.kind = Kind::from_name(event.type_name);
+        // The name of a known kind may be spelled with escapes.
         if has_escapes && event.kind == Kind::Unknown {
             event.kind = text::decode(event.type_name).map_or(Kind::Unknown, |name| Kind::from_name(&name));
         }

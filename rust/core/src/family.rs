@@ -250,6 +250,7 @@ pub(crate) struct PerFamily<T> {
 impl<T> PerFamily<T> {
     /// Call `each` with the value of every family.
     pub(crate) fn for_each(&mut self, mut each: impl FnMut(&mut T)) {
+        // Taken apart by name, so that a new family does not compile until it is added here.
         let Self { text, tool_call, reasoning } = self;
         [text, tool_call, reasoning].into_iter().for_each(&mut each);
     }

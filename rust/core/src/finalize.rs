@@ -26,6 +26,7 @@ impl Lifecycle {
         if self.has_ended() {
             return out;
         }
+        // Taken apart by name, so that a new family does not compile until it is closed here.
         let PerFamily { text, tool_call: _, reasoning } = &self.streams;
         let end_of = |family: Family, id: &str| {
             let row = family.row();

@@ -75,6 +75,7 @@ fn read_frame(frames: &[u8], at: usize, head: &DeltaHead) -> Frame {
             return Frame::Event(json, json + length);
         }
     }
+    // A page may end in the middle of a frame, and what it has of that frame stays as it is.
     Frame::NoEvent(memchr::memmem::find(&frames[at..], b"\n\n").map_or(frames.len(), |end| at + end + 2))
 }
 

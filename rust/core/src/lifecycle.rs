@@ -148,6 +148,7 @@ impl Lifecycle {
             }
             Role::Span(Edge::Open) => {
                 let Some(id) = id("messageId") else { return };
+                // A span and the reasoning message of its id have one owner: that of the one opened first.
                 let entity = || Entity { owner: owner(), opened_at: None };
                 self.streams.reasoning.entry(id.clone().into()).or_insert_with(entity);
                 self.spans.entry(id.into()).or_insert(now);

@@ -172,6 +172,7 @@ impl Transaction<'_> {
     fn copy(&mut self, pointer: &[String], from: &[String]) -> Result<(), String> {
         let target = self.find_target(pointer, false)?;
         let value = node_at(self.document, &self.resolve(from, !pointer.is_empty())?);
+        // Counted before the value is cloned, so that the limit also bounds the memory of a refused patch.
         self.copied_bytes += measure(value).bytes;
         if self.copied_bytes > MAX_COPIED_BYTES {
             return Err(format!("the patch copies more than {MAX_COPIED_BYTES} bytes"));
@@ -200,6 +201,7 @@ impl Transaction<'_> {
                 Ok(())
             }
             Err(reason) => {
+                // Put back here, because `roll_back` only undoes operations that succeeded.
                 self.attach(&from, key, value);
                 Err(reason)
             }

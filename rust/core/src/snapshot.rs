@@ -88,6 +88,7 @@ impl Thread {
                 let started = Some(event.without_field("input"));
                 *self = Self { has_events: true, fold, started, ..Self::default() };
             }
+            // Both are kept, because a `RUN_ERROR` may follow a `RUN_FINISHED`.
             Role::RunFinished => self.finished = Some(event.json().to_owned()),
             Role::RunError => self.error = Some(event.json().to_owned()),
             _ => self.reopen.push(event),

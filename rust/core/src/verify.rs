@@ -40,6 +40,7 @@ impl Lifecycle {
             Role::Span(edge) => self.verify_span(event, edge),
             Role::EncryptedValue => self.verify_encrypted_value(event),
             Role::ActivityDelta => {
+                // A delta for an unknown activity is legal (docs/spec/agui.md §6.5).
                 let id = event.string("messageId").unwrap_or_default();
                 check_owner(event, self.activities.get(&*id), "activity", &id)
             }
@@ -60,6 +61,7 @@ impl Lifecycle {
         }
     }
 
+    /// Refuse an event before the run starts or after it ends, and a run in a run (rules 1 to 4).
     fn verify_run(&self, event: &Event<'_>) -> Result<()> {
         let name = event.type_name();
         match (self.ended_with, event.role()) {
@@ -103,6 +105,7 @@ impl Lifecycle {
         }
     }
 
+    /// Refuse a call that is open, or that does not belong to the owner of its parent message (rules 6 and 10).
     fn verify_tool_call_start(&self, event: &Event<'_>) -> Result<()> {
         let row = Family::ToolCall.row();
         let id = require_id(event, row.id)?;
@@ -133,6 +136,7 @@ impl Lifecycle {
         }
     }
 
+    /// Refuse to open a span twice, or to close one that is not open (rule 8).
     fn verify_span(&self, event: &Event<'_>, edge: Edge) -> Result<()> {
         let id = require_id(event, "messageId")?;
         let is_open = self.spans.contains_key(&*id);
@@ -162,6 +166,7 @@ impl Lifecycle {
         check_owner(event, entity.map(|entity| &entity.owner), noun, &id)
     }
 
+    /// Refuse to start an open step of the same owner, or to finish one of another owner (rule 7).
     fn verify_step(&self, event: &Event<'_>, edge: Edge) -> Result<()> {
         let step = require_id(event, "stepName")?;
         let owner = event.subagent().map(Cow::into_owned);
@@ -193,6 +198,7 @@ impl Lifecycle {
         ))
     }
 
+    /// Refuse to finish a run while anything is open (rule 9), or with an interrupt whose subagent is null (rule 11).
     fn verify_finished(&self, event: &Event<'_>) -> Result<()> {
         let outcome = event.get("outcome").unwrap_or_default();
         if members::string_of(outcome, "type").as_deref() == Some("interrupt") {

@@ -25,6 +25,7 @@ impl Delta {
     pub(super) fn text(&mut self) -> &mut String {
         let first = &self.first;
         let (text, _) = self.merged.get_or_insert_with(|| {
+            // The first chunk of a stream may have no `delta`.
             let first = parse(first);
             (first.escaped_text("delta").unwrap_or_default().to_owned(), first.get("metadata").map(str::to_owned))
         });

@@ -70,6 +70,7 @@ fn runs(db: &Connection, thread_id: &str, after: u64, limit: usize) -> rusqlite:
 }
 
 fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> {
+    // Rows that another writer added belong to the thread, so they get their numbers first.
     index_new_rows(db)?;
     refuse_running(db, &thread.thread_id)?;
     let mut head = from_sql(head_seq(db, &thread.thread_id).map_err(store_error)?);

@@ -85,6 +85,7 @@ fn insert_run(
     recorder: &Recorder,
     created_at: i64,
 ) -> rusqlite::Result<i64> {
+    // The length is needed first, because space for a blob is reserved before it is written.
     let bytes = recorder.compacted_bytes();
     let insert = |events: &dyn ToSql| -> rusqlite::Result<i64> {
         db.prepare_cached(

@@ -66,6 +66,7 @@ fn read_page(db: &Connection, thread_id: &str, after: u64, until: Option<u64>, l
 /// Add a row's frames after a sequence number; return whether all of them fitted.
 fn add_frames(page: &mut JournalPage, row: &Row<'_>, after: u64, limit: usize) -> rusqlite::Result<bool> {
     let (first_seq, count) = (from_sql(row.get(0)?), from_sql(row.get(1)?));
+    // Saturating, because a damaged row can hold any number.
     if first_seq.saturating_add(count) <= after + 1 {
         return Ok(true);
     }
@@ -101,6 +102,7 @@ pub(super) fn drop_expired_journal(db: &Connection) -> rusqlite::Result<()> {
     let has_more = db
         .prepare_cached("SELECT 1 FROM journal WHERE thread_id = ?1 AND first_seq BETWEEN ?2 AND ?3")?
         .exists(params![thread_id, first_seq, last_seq])?;
+    // The deadline goes last, because the remaining rows are found by it.
     if !has_more {
         db.prepare_cached("DELETE FROM journal_expiry WHERE thread_id = ?1 AND first_seq = ?2")?
             .execute(params![thread_id, first_seq])?;

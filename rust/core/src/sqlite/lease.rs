@@ -48,7 +48,8 @@ impl Leases {
             tokens.insert(token);
             self.has_ended(owner, token, expires_at, now)
         })?;
-        // Sightings of ended runs are dropped, or the map would grow with every run.
+        // Sightings of ended runs are dropped, or the map would grow with every run. Only a search of all threads tells
+        // which runs have ended.
         if thread_id.is_none() {
             self.sightings.lock().expect(UNPOISONED).retain(|token, _| tokens.contains(token));
         }

@@ -41,6 +41,7 @@ fn find_candidates(db: &Connection, kept: Retention, limit: u32) -> rusqlite::Re
 fn prune(db: &Connection, threads: &[String], kept: Retention, limit: u32) -> Result<u32> {
     index_new_rows(db)?;
     let mut removed = 0;
+    // What to remove is decided again here, because the thread may have changed since the reader searched.
     for thread_id in threads {
         // The limit bounds the transaction, because live runs wait for it.
         if removed < limit {

@@ -30,6 +30,7 @@ impl SqliteStore {
     ) {
         let leases = self.leases.clone();
         let work = move |db: &Connection| {
+            // The known message ids and the first sequence number come from the index.
             index_new_rows(db)?;
             // Checked first: another scope must not learn even whether the thread is running.
             threads::check_scope(db, &thread_id, scope.as_deref())?;

@@ -148,6 +148,7 @@ pub fn migrate(connection: &Connection, path: &Path) -> Result<()> {
         for migration in &MIGRATIONS[usize::try_from(version).unwrap_or(0)..] {
             connection.execute_batch(migration)?;
         }
+        // In the same transaction, so that a file is never taken for one that had other migrations.
         connection.pragma_update(None, "user_version", known)?;
         connection.execute_batch("COMMIT")?;
         Ok(Ok(()))

@@ -97,6 +97,7 @@ impl Writer {
         } else {
             self.has_unsynced = false;
         }
+        // Also after a failure, or the writer would try again without a pause.
         self.last_sync = Instant::now();
     }
 
@@ -147,6 +148,7 @@ impl Writer {
             .connection
             .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
             .and_then(|mut checkpoint| checkpoint.query_row([], |row| row.get::<_, bool>(0)));
+        // Set back before an error can return, or every later statement would give up after this short wait.
         self.connection.busy_timeout(schema::BUSY_TIMEOUT)?;
         if is_blocked? {
             self.next_restart = Instant::now() + self.restart_retry;
@@ -210,6 +212,7 @@ impl Writer {
         let savepoint = self.execute("SAVEPOINT job");
         let is_refused = savepoint.is_err();
         let (keep, done) = (job.work)(savepoint.map(|()| &self.connection));
+        // Without a savepoint the job has done nothing, so there is nothing to undo or release.
         if is_refused {
             return done;
         }
@@ -247,6 +250,7 @@ impl Writer {
             && let Ok(connection) = schema::connect(&self.path)
         {
             self.connection = connection;
+            // A new connection has `synchronous = NORMAL`.
             self.syncs_commits = false;
         }
     }

@@ -8,6 +8,7 @@ use crate::lifecycle::Lifecycle;
 use crate::{members, scan, text};
 
 impl Lifecycle {
+    /// Refuse an id that was used before, an unknown parent, and an end without a start (rule 12).
     pub(super) fn verify_subagent(&self, event: &Event<'_>, edge: Edge) -> Result<()> {
         let name = event.type_name();
         let (optional, required): (&[_], _) = match event.kind() {
