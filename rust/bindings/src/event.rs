@@ -15,6 +15,7 @@ use crate::errors::to_py;
 #[derive(PartialEq, Eq, Hash)]
 pub struct Event {
     json: Box<str>,
+    /// Its numbers, because the core's `Cursor` cannot be hashed.
     cursor: Option<(u64, Option<u64>)>,
 }
 

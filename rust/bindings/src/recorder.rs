@@ -98,6 +98,7 @@ impl Recorder {
     }
 
     fn accept(&self, event: &[u8]) -> PyResult<u8> {
+        // `_core.pyi` documents these numbers, and the driver compares with them.
         match self.core().accept(event).map_err(to_py)? {
             Pressure::None => Ok(0),
             Pressure::Commit => Ok(1),

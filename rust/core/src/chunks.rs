@@ -19,7 +19,7 @@ struct OpenStream {
     id: String,
     /// The opener's own `subagentRunId`. It differs from the lane where the opener says null.
     subagent: Option<String>,
-    /// The values of the family's `fixed_fields`.
+    /// The values of the family's `fixed_fields`, of which no family has more than two.
     fixed_values: [Option<String>; 2],
 }
 

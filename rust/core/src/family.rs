@@ -218,6 +218,7 @@ static REASONING: FamilyRow = FamilyRow {
     chunk_fields: &["messageId"],
     fixed_fields: &[],
     required_field: None,
+    // Only a REASONING_MESSAGE_START must have a role (docs/spec/agui.md §6.2), and its chunk has none.
     start_role: Some("reasoning"),
 };
 

@@ -31,6 +31,7 @@ pub fn to_utf16(escaped: &str) -> Vec<u16> {
                 units.push(u16::from_str_radix(hex, 16).expect("the scanner has checked the digits"));
                 chars.nth(3);
             }
+            // A quote, a backslash or a slash, which stand for themselves.
             Some(plain) => units.extend_from_slice(plain.encode_utf16(&mut [0; 2])),
             None => break,
         }

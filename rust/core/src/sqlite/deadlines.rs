@@ -26,6 +26,7 @@ pub fn adopt_boot(db: &Connection, resume_ms: i64) -> Result<()> {
         if db.prepare(same_boot)?.exists([clock::boot_id()])? {
             return Ok(());
         }
+        // In one transaction, or a crash in between would keep the deadlines of the earlier boot.
         let write = db.unchecked_transaction()?;
         write.execute("DELETE FROM boot", [])?;
         write.execute("INSERT INTO boot VALUES (?1)", [clock::boot_id()])?;

@@ -104,6 +104,7 @@ fn insert_run(
     let mut blob = BufWriter::with_capacity(BUFFER_BYTES, blob);
     let mut outcome = Ok(());
     recorder.write_compacted(|slice| {
+        // The compactor cannot be stopped, so the first error is kept and the rest is skipped.
         if outcome.is_ok() {
             outcome = blob.write_all(slice.as_bytes());
         }

@@ -98,6 +98,7 @@ fn locate(db: &Connection, thread_id: &str, cursor: Cursor) -> Result<Position> 
         let Some((first_seq, last_seq)) = run.map(|(first, last)| (from_sql(first), from_sql(last))) else {
             return Ok(Ok(Position::Stored));
         };
+        // Between two runs or at the end of one, so no raw frames are needed.
         if cursor.seq < first_seq || cursor.seq == last_seq {
             return Ok(Ok(Position::Stored));
         }

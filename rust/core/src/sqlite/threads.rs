@@ -92,6 +92,7 @@ impl SqliteStore {
             let has_row = "thread_id IN (SELECT thread_id FROM threads)";
             let scope: &[&dyn ToSql] = if scope.is_some() { &[&scope] } else { &[] };
             let delete = |sql: String| db.execute(&sql, scope).map(|_| ()).map_err(store_error);
+            // Records of a thread without a row are of no scope, so they stay.
             delete(format!("DELETE FROM records WHERE {not_live} AND {has_row} {condition}"))?;
             TABLES.iter().try_for_each(|table| delete(format!("DELETE FROM {table} WHERE {not_live} {condition}")))
         };
@@ -179,6 +180,7 @@ pub(super) fn create_thread(
 }
 
 fn update(db: &Connection, sql: &str, thread_id: &str, value: impl rusqlite::ToSql) -> Result<()> {
+    // A thread of another writer has a row only once its runs are indexed.
     index_new_rows(db)?;
     if !thread_exists(db, thread_id)? {
         return Err(thread_not_found(thread_id));

@@ -71,6 +71,7 @@ fn rewrite(log: &File, length: u64) -> std::io::Result<()> {
         if read == 0 {
             break;
         }
+        // The kernel counts the pages as changed again, so that the sync below writes them.
         log.write_all_at(&buffer[..read], at)?;
         at += read as u64;
     }

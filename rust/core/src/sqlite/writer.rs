@@ -166,7 +166,7 @@ impl Writer {
         let _ = self.connection.busy_timeout(Duration::ZERO);
         if self.repair_failed_sync().is_ok() && self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok()
         {
-            // SQLite removes the log, which is empty now, when the connection closes.
+            // SQLite then removes the log, which is empty now, when the last connection closes.
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
