@@ -1,4 +1,4 @@
-"""Hooks that run `async def` tests and mark what a test needs, and fixtures that make runners and stores."""
+"""Hooks that run `async def` tests and mark them, and fixtures of runners and stores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the server and the folder it belongs to, or as fast if it needs nothing."""
+    """Mark each test with its server and its folder, or as fast if it needs nothing."""
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         backend = getattr(getattr(item, "cls", None), "backend", None)

@@ -1,4 +1,4 @@
-"""Fault campaigns: each breaks something many times over and counts what of a promise did not hold.
+"""Fault campaigns: each injects a fault many times and counts broken promises.
 
 A campaign is a module here with a `CAMPAIGN` (or `CAMPAIGNS`, a tuple). `test_campaigns.py` runs all of them small, and
 each of their mutations, which must be caught; `python -m campaigns.torture` runs them in full.
@@ -28,11 +28,11 @@ HERE = Path(__file__).parent
 MUTATION = "AGENTRUNNER_MUTATION"
 """The environment variable that tells a child which guard to drop."""
 NAMED = 20
-"""How many failures of a campaign are told in words; the rest are counted."""
+"""How many failures of a campaign are described; the rest are only counted."""
 
 
 class NotRun(Exception):
-    """Raised by a campaign that cannot be here; the text says why."""
+    """Raised by a campaign that cannot run on this machine; the text gives the reason."""
 
 
 @dataclass
@@ -48,9 +48,9 @@ class Context:
     folder: Path
     """Empty, on a disk; removed when the campaign is over."""
     tick: Callable[[], None]
-    """To be called once a round."""
+    """Called once a round, to advance the progress bar."""
     mutation: str | None = None
-    """Which guard the children drop; `None` for a campaign in earnest."""
+    """Name of the guard that the children drop; `None` for a campaign that must pass."""
     patience: float = 1.0
     """The factor that time limits are multiplied by on a busy machine."""
 
@@ -64,7 +64,7 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
     """The first failures, in words."""
     recovery_seconds: list[float] = field(default_factory=list)
-    """How long it took, each time, from the fault's end until work went on."""
+    """Seconds from the end of each fault until work continued."""
     failed: int = 0
     """How many failures there were."""
 
@@ -87,15 +87,15 @@ class Campaign:
     promise: str
     """The row of the table in docs/spec/durability.md."""
     bar: str
-    """The figures with which the promise holds; then there are no failures."""
+    """The figures that must hold; if they do, the campaign has no failures."""
     backends: tuple[Backend, ...]
     small: int
     """Rounds that take a few seconds."""
     full: dict[Backend, int]
-    """Rounds in earnest."""
+    """Rounds of the full campaign, by backend."""
     run: Callable[[Context], Outcome]
     mutations: dict[str, str] = field(default_factory=dict)
-    """By name, which guard is dropped; each must give failures. Most are functions of `mutations.py`."""
+    """The dropped guards by mutation name; each must cause failures. Most are functions of `mutations.py`."""
 
 
 def campaigns() -> list[Campaign]:
@@ -112,9 +112,9 @@ def campaigns() -> list[Campaign]:
 
 
 def start(module: str, *arguments: object, mutation: str | None = None, **options: Any) -> subprocess.Popen[bytes]:
-    """Start `python -m <module> <arguments>` as a child that finds the tests' modules and knows its mutation.
+    """Start `python -m <module> <arguments>` with the tests' modules and a mutation.
 
-    `before`: a command to start it with. What else is given goes to `Popen`.
+    `before`: a command to start it with. Other options go to `Popen`.
     """
     environment = child_environment(**options.pop("env", {}))
     environment.pop(MUTATION, None)

@@ -1,4 +1,4 @@
-"""Answers of the server lost, so that nobody knows whether what was asked is done: all of it is done once."""
+"""Lost responses of the store's server: the store retries, and each change happens once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from campaigns import Context
 
 RUNS = 4
-"""Live at a time, at least."""
+"""Minimum number of live runs at a time."""
 MOST = 80
-"""Answers between two cuts, at most."""
+"""Maximum number of responses between two cuts."""
 PATIENCE = 5.0
 
 
@@ -28,7 +28,7 @@ async def campaign(context: Context) -> Outcome:
                     both.start(f"t{number}")
                 try:
                     async with asyncio.timeout(PATIENCE * context.patience):
-                        # Between two cuts work goes on: a server that never answers is not what is meant.
+                        # Let work continue between two cuts: this is not about a server that never responds.
                         await way.hand_on(context.random.randint(1, MOST))
                         if context.random.random() < 0.25:
                             way.cut()

@@ -1,4 +1,4 @@
-"""Approvals raced by two processes, with kills between: one decision each, its tool started at most once."""
+"""Two processes decide one approval, with kills: one decision, at most one tool start."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from support.processes import Process
 
 LONGEST = 0.1
-"""Seconds a process lives at most after it was told to decide."""
+"""Maximum seconds that a process lives after it was told to decide."""
 PATIENCE = 20.0
 DECISIONS = ("approve", "reject", "edit")
 DECIDED = {"ok", "refused"}
 
 
 class Racing:
-    """Two processes, and what came of their decisions."""
+    """Two processes, and the outcome of their decisions."""
 
     def __init__(
         self, context: Context, outcome: Outcome, runner: AgentRunner, stack: contextlib.AsyncExitStack
@@ -40,7 +40,7 @@ class Racing:
         self._deciders: list[Process] = []
 
     async def start(self) -> Process:
-        """Start a process, which recovers what others left behind."""
+        """Start a process, which recovers the runs of dead processes."""
         child = process("support.programs.decider", self.context.location, self.notes, mutation=self.context.mutation)
         decider = await self._stack.enter_async_context(child)
         if await decider.answer() != ["ready"]:
@@ -75,7 +75,7 @@ class Racing:
         self.check(thread, record, approval)
 
     async def kill(self, thread: str, answering: list[asyncio.Future[list[str]]]) -> None:
-        """Kill one of the two, at any moment or while it pays; or neither."""
+        """Kill one of the two processes at any moment or while it pays, or kill neither."""
         dice = self.context.random
         chance, moment, which = dice.random(), dice.uniform(0, LONGEST), dice.randrange(2)
         if chance < 0.3:
@@ -94,19 +94,19 @@ class Racing:
         self.outcome.count("kills")
 
     def bury(self, thread: str) -> None:
-        """Leave out who has ended without being killed."""
+        """Drop the processes that ended without being killed, and report them."""
         dead = [decider for decider in self._deciders if decider.child.poll() is not None]
         for decider in dead:
             self.outcome.fail(f"{thread}: a process has ended by itself")
             self._deciders.remove(decider)
 
     def payments(self, thread: str) -> list[tuple[int, int]]:
-        """Return the payments for a thread: how much, and by which process."""
+        """Return the payments for a thread: the amount and the process of each."""
         lines = [line.split() for line in complete_lines(self.notes)]
         return [(int(amount), int(pid)) for name, amount, pid in lines if name == thread.encode()]
 
     async def wait_until_ended(self, run: str) -> tuple[RunRecord | None, Approval | None]:
-        """Wait until a run has ended; where nobody could decide it, it is rejected."""
+        """Wait until a run has ended, and reject its approval if no process could decide it."""
         store = await self.runner.open()
         until = time.monotonic() + PATIENCE * self.context.patience
         while time.monotonic() < until:
@@ -121,7 +121,7 @@ class Racing:
         return None, None
 
     def check_answer(self, thread: str, n: int, decision: str, answer: list[str], approval: Approval) -> None:
-        """Check what a process was told against what was decided."""
+        """Check a process's answer against the stored decision."""
         theirs = {"approve": {"approved": True}, "edit": {"approved": True, "editedArgs": {"sum": n + 2}}}
         same = approval.decision == decision and (decision == "reject" or approval.payload == theirs[decision])
         if answer[:1] == ["ok"]:
@@ -134,7 +134,7 @@ class Racing:
             self.outcome.fail(f"{thread}: the answer was {answer}")
 
     def check(self, thread: str, record: RunRecord, approval: Approval) -> None:
-        """Check that it was decided once, and paid at most once, and so."""
+        """Check that the approval was decided once, and paid at most once, as decided."""
         self.outcome.count(f"decisions: {approval.decision}")
         resolved = [event for event in record.events if event.type == "approval.resolved"]
         if [event.data["decision"] for event in resolved] != [approval.decision]:

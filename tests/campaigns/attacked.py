@@ -1,4 +1,4 @@
-"""The child of `hostile`: a runner and a server, and all that can be thrown at them; refused or taken, never broken."""
+"""The child of `hostile`: send a runner and a server all kinds of bad input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HANG = 60.0
 PROMPT = 3.0
-"""Seconds in which what is refused unread is to be refused."""
+"""Seconds within which the server must refuse a body without reading it."""
 REFUSALS = (AgentRunnerError, ValueError, TypeError, OverflowError)
 NUMBERS = (0, 1, 2**32, 2**63 - 1, 2**63, 2**64, -1)
 FUNCTIONS: tuple[Callable[[bytes, int], Any], ...] = (
@@ -50,7 +50,7 @@ JSON = {"Content-Type": "application/json"}
 RUN = "/agent/default/run"
 PIECE = 1 << 16
 ENDLESS = 64 << 20
-"""Bytes of a body after which a server should long have closed the connection."""
+"""Bytes of a body by which the server must have closed the connection."""
 
 
 class Attack:
@@ -67,7 +67,7 @@ class Attack:
         self.frames = 0
 
     async def all(self, heavy: bool) -> None:
-        """Throw some of everything; with `heavy` also what is large."""
+        """Send some input of every kind; with `heavy` also large input."""
         attacks = [self.events(heavy), self.inputs(), self.cursors(), self.functions(), self.requests()]
         if heavy:
             attacks += [self.deep_requests(), self.large_bodies()]
@@ -81,7 +81,7 @@ class Attack:
     # By Python's own API
 
     async def events(self, heavy: bool) -> None:
-        """Yield events that look like frames, and at the end one that is none."""
+        """Yield events that look like frames, and an invalid event at the end."""
         good = self.dice.events(200)
         bad = self.dice.large_event() if heavy else self.dice.no_event()
         thread, run = f"t{self.seed}\n\ndata: {{}}", f"r{self.seed}"
@@ -111,29 +111,29 @@ class Attack:
             self.wrong.append(f"behind an event that is none come {received[1 + len(good) :]}"[:200])
 
     async def inputs(self) -> None:
-        """Start runs with inputs that are none."""
+        """Start runs with invalid inputs."""
         for number in range(20):
             bad_input = self.dice.no_input(f"i{self.seed}-{number}")
             await self.drain("run", self.runner.run(quiet, bad_input))
 
     async def cursors(self) -> None:
-        """Connect at places that are none."""
+        """Connect at invalid cursors."""
         for _ in range(20):
             await self.drain("connect", self.runner.connect(f"t{self.seed}", after=self.dice.no_cursor()))
 
     async def drain(self, name: str, answer: Awaitable[EventStream]) -> None:
-        """Read what a verb gives, if it gives anything."""
+        """Read the stream that a verb returns, or count its refusal."""
         self.thrown += 1
         try:
             async for _ in await answer:
                 pass
         except AgentRunnerError:
             self.refused += 1
-        except Exception as error:  # noqa: BLE001 - an error that is not ours is what is looked for
+        except Exception as error:  # noqa: BLE001 - any error that is not the package's own is a failure
             self.wrong.append(f"{name}: {type(error).__name__}: {error}")
 
     async def functions(self) -> None:
-        """Call what takes bytes with bytes of every kind."""
+        """Call the core's functions with bytes of every kind."""
         for _ in range(100):
             data, number = self.dice.make_mangled(), self.dice.choice(NUMBERS)
             for function in FUNCTIONS:
@@ -142,18 +142,18 @@ class Attack:
                     function(data, number)
                 except REFUSALS:
                     self.refused += 1
-                except BaseException as error:  # noqa: BLE001 - a panic is none of the usual exceptions
+                except BaseException as error:  # noqa: BLE001 - a panic is not an `Exception`
                     self.wrong.append(f"{type(error).__name__}: {error} for {data[:80]!r}, {number}")
 
     # By HTTP
 
     async def requests(self) -> None:
-        """Send requests with bodies, paths and headers that are none."""
+        """Send requests with invalid bodies, paths and headers."""
         for number in range(20):
             await self.request(*self.dice.request(f"h{self.seed}-{number}"))
 
     async def deep_requests(self) -> None:
-        """Send inputs with a million levels, and with what is no JSON."""
+        """Send inputs with a million levels, and with invalid JSON."""
         good_body = json.dumps(make_input(f"d{self.seed}", f"d{self.seed}")).encode()
         for value in (ARRAYS, OBJECTS, b"[" * DEEP, b"NaN", b'"\xff"'):
             body = good_body.replace(b'"state": {}', b'"state": ' + value)
@@ -162,7 +162,7 @@ class Attack:
                 self.wrong.append(f"a state of {value[:10]!r}… is answered with {status}")
 
     async def large_bodies(self) -> None:
-        """Send a body that says it has 1 GiB, and one that does not say so and never ends."""
+        """Send a body that declares 1 GiB, and a chunked body that never ends."""
         self.thrown += 2
         reader, writer = await self.send("POST", RUN, JSON | {"Content-Length": str(1 << 30)}, b" ")
         try:
@@ -175,7 +175,7 @@ class Attack:
             self.wrong.append(f"a body of 1 GiB is answered with {answer.decode()}")
         reader, writer = await self.send("POST", RUN, JSON | {"Transfer-Encoding": "chunked"})
         sent = 0
-        # It answers and closes; whether the answer is read before what is on its way meets the closed end is chance.
+        # The server responds and closes. Sending may fail before the response is read.
         with contextlib.suppress(OSError):
             while sent < ENDLESS and not reader.at_eof():
                 writer.write(b"%x\r\n%s\r\n" % (PIECE, b" " * PIECE))
@@ -186,7 +186,7 @@ class Attack:
             self.wrong.append(f"{sent >> 20} MiB of a body are taken, and more would be")
 
     async def request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> int:
-        """Send a request and read its answer, which must be one; give its status."""
+        """Send a request, check that the response is valid, and return its status."""
         self.thrown += 1
         reader, writer = await self.send(method, path, headers | {"Content-Length": str(len(body))}, body)
         data = await reader.read()
@@ -236,7 +236,7 @@ def decode_chunks(data: bytes) -> bytes:
 
 async def main(place: str, seed: str) -> None:
     async with SqliteAgentRunner(Path(place) / "threads.db") as runner:
-        # The server's runner is its own: it lives on another loop.
+        # The server has a runner of its own because it runs on another loop.
         with serving(create_app(InMemoryAgentRunner(max_threads=100), {"default": quiet})) as url:
 
             async def answer(number: int, question: dict[str, Any]) -> dict[str, Any]:

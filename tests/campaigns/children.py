@@ -1,4 +1,4 @@
-"""Children that answer: a line of JSON for each line of JSON on their stdin, one round of a campaign each."""
+"""Child processes that answer each JSON line on stdin with a line: one campaign round."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Question: TypeAlias = "dict[str, Any]"
 Answer: TypeAlias = "dict[str, Any]"
 AT_ONCE = 3
-"""How many children answer at a time: most of theirs is waiting."""
+"""How many children run at a time: most of their time is waiting."""
 PATIENCE = 120.0
-"""Seconds without an answer after which a child is taken to hang."""
+"""Seconds without an answer after which a child counts as hanging."""
 
 
 def ask(
@@ -34,10 +34,12 @@ def ask(
     arguments: Sequence[str] = (),
     before: Sequence[str] = (),
 ) -> list[Answer]:
-    """Start `module` with a folder of its own and give its answers; where it dies `died` is one, and another goes on.
+    """Run `module` in its own folder, and return its answers to the questions.
 
-    `environment`: what it is to have in its environment, given its folder. `arguments`: of its command line,
-    behind its folder and a seed. `before`: a command to start it with.
+    If the child dies, its answer is `died`, and another child takes the next question.
+
+    `environment`: returns its environment variables for its folder. `arguments`: of its command line,
+    after its folder and a seed. `before`: a command to start it with.
     """
     folder.mkdir()
     answers: list[Answer] = []
@@ -69,7 +71,7 @@ def ask_several(
     questions: Sequence[Question],
     environment: Callable[[Path], dict[str, str]] = lambda _: {},
 ) -> list[tuple[Question, Answer]]:
-    """Do so with some children side by side, in folders of their own; give each question with its answer."""
+    """Run several children side by side, and return each question with its answer."""
     parts = [questions[n::AT_ONCE] for n in range(AT_ONCE)]
 
     def part(number: int) -> list[tuple[Question, Answer]]:
@@ -103,6 +105,6 @@ def _last_words(log: Path) -> str:
 
 
 async def serve(answer: Callable[[int, Question], Awaitable[Answer]]) -> None:
-    """Answer the questions, which are numbered, until there are no more."""
+    """Answer the numbered questions on stdin until there are no more."""
     for number, line in enumerate(sys.stdin):
         print(json.dumps(await answer(number, json.loads(line))), flush=True)

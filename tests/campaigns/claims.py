@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 PROCESSES = 8
 SIZES = (2, PROCESSES)
-"""How many claim at once: a pair of them, then all."""
+"""How many processes claim at once: two of them, then all."""
 HOT = "hot"
-"""The thread every other round is about; the rounds between each have a new one."""
+"""The thread of every other round; the rounds between have a new thread each."""
 
 
 class Campaigning:
-    """The processes, and what came of their claims."""
+    """The processes, and the outcome of their claims."""
 
     def __init__(self, context: Context, outcome: Outcome, processes: list[Process]) -> None:
         self.context = context
@@ -56,7 +56,7 @@ class Campaigning:
         self.newest_token = token
 
     async def race(self, size: int, count: int) -> None:
-        """Claim and release one thread in all processes as fast as they can; two never hold it at once."""
+        """Claim and release one thread in all processes at full speed; two never hold it at once."""
         for n, each in enumerate(self.processes[:size]):
             each.ask("race", HOT, f"race-{size}-{n}", count)
         held = []

@@ -1,4 +1,4 @@
-"""The wall clock of one of two processes stepped by an hour and back under live runs: nobody loses a thread by it."""
+"""The wall clock of one of two processes jumps an hour: no process loses a thread."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ HOUR = 3600
 TTL = 1.5
 BAR = TTL + 2.0
 STUCK_SECONDS = TTL + 5.0
-"""Seconds without an answer after which a process or a thread is taken to be stuck."""
+"""Seconds without an answer after which a process or a thread counts as stuck."""
 BEGUN = ["RUN_STARTED", "TEXT_MESSAGE_START"]
 
 
 class Clock:
-    """The wall clock of whichever process is started with its environment."""
+    """The wall clock of the process that is started with its environment."""
 
     def __init__(self, folder: Path) -> None:
         if sys.platform != "linux" or not shutil.which("cc"):
@@ -43,7 +43,7 @@ class Clock:
         self.env = {"LD_PRELOAD": str(library), "CLOCK": str(self._ahead)}
 
     def step(self, ahead: int) -> None:
-        """Set it this many seconds before what it should be."""
+        """Set the clock ahead of the true time by these seconds."""
         with self._ahead.open("r+b" if self._ahead.exists() else "wb") as file:
             file.write(struct.pack("=q", ahead))
         self.ahead = ahead
@@ -59,14 +59,14 @@ class Campaigning:
         self.both = {"stepped": stepped, "steady": steady}
 
     async def round(self, number: int, store: Store) -> None:
-        """Step the clock under a live run of each process; then let one of them fall silent."""
+        """Step the clock under a live run of each process, then stop one of the processes."""
         for name, each in self.both.items():
             await self.expect(
                 each, ["RUN_STARTED", "TEXT_MESSAGE_START"], "run", f"{name}{number}", f"{name}{number}-run"
             )
         self.clock.step(self.context.random.choice([ahead for ahead in (-HOUR, 0, HOUR) if ahead != self.clock.ahead]))
         self.outcome.count("steps")
-        # First with what is written at once, then with what was written longer ago than a lease lasts.
+        # Test first with fresh records, then with records older than a lease.
         for wait in (0, TTL * 1.2):
             await asyncio.sleep(wait)
             for name, each in self.both.items():
@@ -78,14 +78,14 @@ class Campaigning:
         for name, each in self.both.items():
             await self.expect(each, ["put"], "blind", "end")
             await self.expect(each, ["RUN_FINISHED", "-"], "wait")
-            # Kept for readers that resume, by whatever clock.
+            # Kept for readers that resume, by either process's clock.
             if (await store.locate(f"{name}{number}", (2, None))).kind != "journal":
                 self.outcome.fail(f"round {number}, {self.clock.ahead:+} s: raw events of {name}'s run are gone early")
         names = self.context.random.sample(list(self.both), 2)
         await self.fall_silent(f"silent{number}", *names)
 
     async def fall_silent(self, thread: str, silent: str, other: str) -> None:
-        """Stop one process in a live run: the other takes over when the lease has ended, whatever the clocks say."""
+        """Stop one process in a live run: the other takes over when the lease ends, by any clock."""
         sleeper = self.both[silent]
         await self.expect(sleeper, BEGUN, "run", thread, f"{thread}-run")
         await put_to_sleep(sleeper, self.context, self.outcome)
@@ -103,12 +103,15 @@ class Campaigning:
         await self.expect(self.both[other], ["RUN_FINISHED", "-"], "wait")
 
     async def request(self, process: Process, *words: str) -> list[str]:
-        """Ask, and give the answer. Raises `TimeoutError`."""
+        """Send a line and return the answer. Raises `TimeoutError`."""
         async with asyncio.timeout(STUCK_SECONDS * self.context.patience):
             return await process.request(*words)
 
     async def expect(self, process: Process, answer: list[str], *words: str) -> None:
-        """Ask, and be told this. Raises `AssertionError`: then it is not known any more where the process is."""
+        """Send a line and check the answer.
+
+        Raises `AssertionError`: the process's state is unknown then.
+        """
         told = await self.request(process, *words)
         assert told == answer, f"{words} was answered by {told}, not {answer}"
 

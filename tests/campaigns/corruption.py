@@ -1,4 +1,4 @@
-"""Rows and pages damaged while a file is closed: each costs what is damaged, and an error of ours where that shows."""
+"""Rows and pages damaged in a closed file cost only what is damaged, with a typed error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DAMAGED, OTHER = WHOLE
 PAGE = 4096
 PAGES = 130
-"""Of about as many the file is made."""
+"""The approximate number of pages in the file."""
 DEEP = "[" * 100_000 + "]" * 100_000
 NO_EVENTS: list[Any] = [
     "", "not JSON", '[{"type":"RUN_STARTED"', '{"type":"CUSTOM"}', "[1, 2]", '[{"no":"type"}]', '["x"]', "[null]", 7,
@@ -65,7 +65,7 @@ def run(context: Context) -> Outcome:
 
 def bad_events(chance: random.Random) -> dict[str, Any]:
     n, value = chance.randrange(RUNS), chance.choice(NO_EVENTS)
-    sql = f"UPDATE agent_runs SET events = ? WHERE run_id = '{DAMAGED}-{n}'"  # noqa: S608 - it is made to harm
+    sql = f"UPDATE agent_runs SET events = ? WHERE run_id = '{DAMAGED}-{n}'"  # noqa: S608 - it is meant to harm
     return {"what": f"events of run {n} are {describe(value)}", "sql": sql, "value": value, "run": n}
 
 

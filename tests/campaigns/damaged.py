@@ -1,4 +1,4 @@
-"""The child of `corruption`: a file damaged while closed is opened, and whatever is asked of it is answered.
+"""The child of `corruption`: open a damaged file, and use everything in it.
 
 `make` writes the file: threads of finished runs, and one whose last run was cut short.
 """
@@ -37,7 +37,7 @@ def make_events(run: str) -> list[dict[str, Any]]:
 
 
 async def make(path: str) -> None:
-    """Write threads of some runs each, and die in the middle of another."""
+    """Write threads of some runs each, and die in the middle of another run."""
 
     async def cut_short(run_input: Any) -> AsyncIterator[Any]:
         async for event in agent_with(*make_events(run_input.run_id))(run_input):
@@ -58,13 +58,13 @@ async def make(path: str) -> None:
 
 
 class Patient:
-    """A file that is damaged, and what is asked of it."""
+    """A damaged file, and the verbs called on it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.wrong: list[str] = []
         self.refused = 0
-        """How many verbs raised an error of ours."""
+        """How many verbs raised an error of the package."""
         self.corrupt: list[tuple[str, str]] = []
         """The damage's name in the report."""
         self.integrity = ""
@@ -78,18 +78,18 @@ class Patient:
             self.refused += 1
         except TimeoutError:
             self.wrong.append(f"{name} hangs")
-        except BaseException as error:  # noqa: BLE001 - a panic is none of the usual exceptions
+        except BaseException as error:  # noqa: BLE001 - a panic is not an `Exception`
             self.wrong.append(f"{name}: {type(error).__name__}: {error}")
         return None
 
     async def examine(self) -> dict[str, Any]:
-        """Open the file and use it; give what every thread has."""
+        """Open the file and use it; return what every thread contains."""
         runner = SqliteAgentRunner(self.path, resume_window=1e6)
         answers: dict[str, Any] = {}
         began = time.monotonic()
         if await self.verb("open", runner.open()) is not None:
             for thread in (*WHOLE, CUT_SHORT):
-                # Of a thread that cannot be read the others are none the worse.
+                # One unreadable thread must not affect the others.
                 answers[thread] = await self.verb("connect", self.read(runner, thread))
                 for verb in (runner.threads.messages, runner.threads.state, runner.threads.get):
                     await self.verb(verb.__name__, verb(thread))
@@ -104,7 +104,7 @@ class Patient:
         return answers
 
     async def read(self, runner: SqliteAgentRunner, thread: str) -> list[str]:
-        """Read what is stored of a thread; give the runs it has, in order."""
+        """Read a thread's stored events, and return its runs in order."""
         events = [event async for event in await runner.snapshot(thread)]
         agentrunner.verify(events)
         return [event.to_dict()["runId"] for event in events if event.type == "RUN_STARTED"]
@@ -131,7 +131,7 @@ async def main(place: str, seed: str) -> None:
     folder = Path(place)
     whole = folder / "whole.db"
     if not whole.exists():
-        # Another process, which dies at the end; what it left in the log goes into the file.
+        # Another process makes the file and dies; what it left in the log goes into the file.
         subprocess.run([sys.executable, "-m", "campaigns.damaged", "make", whole], check=True, env=child_environment())
         damage(whole, {"sql": "UPDATE counters SET value = value + ?", "value": 0})
 

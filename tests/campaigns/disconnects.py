@@ -1,4 +1,4 @@
-"""Clients that go at any byte of what they send or get, in any way: the runs are whole, and nothing is left of them."""
+"""Clients that disconnect at any byte: runs complete, and the server frees everything."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 AT_ONCE = 20
 TURNS = 5
-"""Of a run: each is 12 events."""
+"""Turns of a run, of 12 events each."""
 EVENTS = 2 + TURNS * 12 + 1
 ANSWER = 9000
-"""About how many bytes a run's answer has."""
+"""About how many bytes a run's response has."""
 WAYS = ("reset", "closed", "half-closed")
 RESET = struct.pack("ii", 1, 0)
-"""A lingering of no seconds: closing sends a reset, and what was not sent is gone."""
+"""Linger for no time: closing sends a reset and discards unsent bytes."""
 
 
 class Leaver:
-    """A client that leaves after so many bytes of its request and of its answer."""
+    """A client that leaves after so many bytes of its request and of its response."""
 
     def __init__(self, port: int, way: str) -> None:
         self._port = port
@@ -50,24 +50,24 @@ class Leaver:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             elif self._way == "half-closed":
                 sock.shutdown(socket.SHUT_WR)
-                # It says nothing any more, but listens on.
+                # It sends nothing more, but still reads.
                 with contextlib.suppress(ConnectionError):
                     while await loop.sock_recv(sock, 1 << 16):
                         pass
 
 
 async def leave(context: Context, server: Server, outcome: Outcome, number: int) -> None:
-    """Start a run, or join one, and leave; whoever did not see its run begin asks again, as clients do."""
+    """Start or join a run and leave; retry if the run did not begin, as clients do."""
     dice, thread, way = context.random, f"t{number}", WAYS[number % len(WAYS)]
     body = run_input(thread, f"{thread}-run", forwardedProps={"turns": TURNS, "pause": 0.001})
     starting = request("POST", "/agent/default/run", body)
-    # From the first byte of the request to the last of the answer; a third within the request.
+    # From the first byte of the request to the last of the response; a third within the request.
     last = len(starting) + (ANSWER if number % 9 >= 3 else 0)
     await Leaver(server.port, way).post(starting, dice.randrange(1, last))
     outcome.count(f"{way} while starting a run")
     async with send_request(server.port, "POST", "/agent/default/run", body) as answer:
         if answer.status == 200:
-            # It was not begun: the request had not come whole.
+            # The run did not begin: the request was incomplete.
             outcome.count("runs asked for again")
         elif (await answer.json())["code"] not in ("agent_run_exists", "agent_thread_locked"):
             outcome.fail(f"{thread}: {answer.status}")
@@ -85,7 +85,7 @@ async def read(server: Server, thread: str) -> None:
 
 
 async def look(store: Store, outcome: Outcome, threads: int) -> None:
-    """Wait until all runs have ended; then read what there is."""
+    """Wait until all runs have ended, then read what is stored."""
     began = time.monotonic()
     while (live := await store.live()) and time.monotonic() - began < PATIENCE:
         await asyncio.sleep(0.1)
@@ -117,7 +117,7 @@ async def campaign(context: Context) -> Outcome:
         server = await stack.enter_async_context(Server(context.location, log, mutation=context.mutation))
         await store.open()
         stack.push_async_callback(store.aclose)
-        # What is opened at the first requests, connections to a database for one, stays open.
+        # What the first requests open, such as database connections, stays open.
         await asyncio.gather(*(read(server, f"before{number}") for number in range(AT_ONCE)))
         async with nothing_left(server, outcome):
             await asyncio.gather(*(one(number) for number in range(context.rounds)))

@@ -1,4 +1,4 @@
-"""The other side of `disk.c`, the disk that records what a child writes to it, and fails when told."""
+"""The Python side of `disk.c`, which records a child's writes and can make them fail."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ FOR_EVER = -1
 class Record(NamedTuple):
     kind: int
     file: int
-    """Which opening of a file."""
+    """The number of the file's opening."""
     offset: int
     """With `OPENED` whether the file is new, with `TRUNCATED` its size."""
     nanoseconds: int
-    """When, by the monotonic clock."""
+    """Nanoseconds of the monotonic clock."""
     data: bytes
     """With `OPENED` and `UNLINKED` the path."""
 
 
 @functools.cache
 def shim() -> Path:
-    """Compile `disk.c`. Raises `NotRun` where that cannot be."""
+    """Compile `disk.c`. Raises `NotRun` if that is impossible here."""
     if sys.platform != "linux" or not shutil.which("cc"):
         raise NotRun("a disk that fails needs Linux and a C compiler")
     library = Path(tempfile.mkdtemp(prefix="disk-")) / "disk.so"
@@ -64,7 +64,7 @@ def behind(watch: Path, *, log: Path | None = None, control: Path | None = None)
 
 
 def records(log: Path) -> Iterator[Record]:
-    """Read what was recorded."""
+    """Iterate over the recorded calls."""
     data = memoryview(log.read_bytes())
     at = 0
     while at < len(data):
@@ -80,7 +80,7 @@ def mark(log: int, thread: int, seq: int, data: bytes) -> None:
 
 
 class Control:
-    """The calls that fail, which the child's disk reads at every call."""
+    """The calls that fail; the child's disk reads them at every call."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
@@ -107,10 +107,10 @@ class Control:
 
     @property
     def failed_at(self) -> float | None:
-        """When the first call failed, by the monotonic clock."""
+        """Time of the first failed call, by the monotonic clock."""
         return self._block[9] / 1e9 or None
 
     @property
     def failures(self) -> int:
-        """How many calls have failed."""
+        """The number of calls that failed."""
         return self._block[8]

@@ -1,4 +1,4 @@
-"""Disks that fill up at any byte, said by the recording disk and by a real file system; then space again."""
+"""Disks that fill up at any byte, recorded or real, and then have space again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 SECOND = 1.0
 ROOM = 400_000
-"""Bytes there are at most when a disk begins to fill."""
+"""Maximum free bytes when a disk begins to fill."""
 OWN = ("unshare", "--map-root-user", "--mount")
-"""Gives a process file systems of its own to mount."""
+"""The command that lets a process mount its own file systems."""
 
 
 def run(context: Context) -> Outcome:

@@ -1,4 +1,4 @@
-"""The child of `io_faults`: a small life of a store on a disk with a fault, and a power cut after it."""
+"""The child of `io_faults`: use a store on a disk with a fault, then cut the power."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import ag_ui.core  # noqa: F401 - so that no first run waits for it
+import ag_ui.core  # noqa: F401 - so that no first run waits for this import
 
 from campaigns import Outcome, children, disk, mutations
 from campaigns.lives import Life
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def work(life: Life) -> SqliteAgentRunner | None:
-    """Two runs side by side, a large one, the verbs over threads; give the runner, open still."""
+    """Run two runs side by side, a large run and the thread verbs; return the open runner."""
     runner = life.runner()
     if await life.verb("open", runner.open()) is None:
         return None
@@ -39,18 +39,18 @@ async def work(life: Life) -> SqliteAgentRunner | None:
     await life.verb("list", runner.threads.list())
     await life.verb("replay", life.replay(runner, "a"))
     await life.run(runner, "gone", "g1", *text_message("m4", "five"))
-    # Whether it is gone cannot be known where this fails.
+    # If this fails, whether the thread is gone is unknown.
     life.shown.pop("gone", None)
     await life.verb("delete", runner.threads.delete("gone"))
     return runner
 
 
 async def live(life: Life, control: disk.Control, fault: dict[str, int]) -> tuple[SqliteAgentRunner | None, Calls]:
-    """Live with a fault; give the runner if it is open still, and how many calls of each kind there were."""
+    """Use a store with a fault; return its runner, if still open, and the calls of each kind."""
     before = {kind: control.count_calls(kind) for kind in disk.SEEN}
     control.fail(fault["kind"], fault["after"], fault["times"])
     runner = await work(life)
-    # A fault may also be met on the way out, or be over while the same runner goes on.
+    # A fault may also occur while the store closes, or end while the same runner continues.
     if runner is not None and fault["close"]:
         await life.verb("close", runner.aclose())
         runner = None
@@ -60,7 +60,7 @@ async def live(life: Life, control: disk.Control, fault: dict[str, int]) -> tupl
 
 
 async def live_on(life: Life, runner: SqliteAgentRunner | None, log: Path, chance: random.Random) -> None:
-    """With a good disk again: all goes on, and nothing is lost by a power cut or by closing."""
+    """Use the store on the repaired disk: nothing is lost by a power cut or by closing."""
     async with runner or life.runner() as runner:
         await life.go_on(runner)
         await life.look_over(runner)
@@ -70,7 +70,10 @@ async def live_on(life: Life, runner: SqliteAgentRunner | None, log: Path, chanc
 
 
 async def cut(life: Life, log: Path, chance: random.Random) -> None:
-    """See that what was shown outlives a power cut now: a sync that failed must not be taken for one that did not."""
+    """Check that all shown events survive a power cut now.
+
+    A failed sync must not count as a sync.
+    """
     replayed = Disk(chance)
     for record in disk.records(log):
         replayed.replay(record)
@@ -93,12 +96,12 @@ async def main(path: str, seed: str) -> None:
         life = Life(folder / f"watched-{number}.db", lambda: control.failed_at)
         failures = control.failures
         os.truncate(log, 0)
-        chance = random.Random(f"{seed}/{number}")  # noqa: S311 - to be the same each time
+        chance = random.Random(f"{seed}/{number}")  # noqa: S311 - the same faults each time
         calls = {}
         try:
             runner, calls = await live(life, control, fault)
             await live_on(life, runner, log, chance)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it should not be
+        except Exception as error:  # noqa: BLE001 - any exception is a failure
             life.told.wrong.append(f"after the fault: {type(error).__name__}: {error}")
         control.clear()
         for left in folder.glob(f"{life.path.name}*"):

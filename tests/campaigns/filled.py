@@ -1,4 +1,4 @@
-"""The child of `disk_full`: a store on a disk that fills up, and has space again after a while."""
+"""The child of `disk_full`: a store on a disk that fills up and later has space again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ag_ui.core  # noqa: F401 - so that no first run waits for it
+import ag_ui.core  # noqa: F401 - so that no first run waits for this import
 
 from campaigns import children, disk, mutations
 from campaigns.lives import Life
@@ -26,13 +26,13 @@ MOST = 1000
 
 
 class Shimmed:
-    """A disk that says it is full."""
+    """A recording disk that reports that it is full."""
 
     def __init__(self, folder: Path) -> None:
         self._control = disk.Control(folder / "control")
 
     def fill(self, room: int) -> None:
-        """Leave so many bytes."""
+        """Leave so many bytes free."""
         self._control.fill(room)
 
     def free(self) -> None:
@@ -45,7 +45,7 @@ class Shimmed:
 
 
 class Mounted:
-    """A file system in memory, of the size that is wanted."""
+    """A file system in memory, of a chosen size."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,7 +59,7 @@ class Mounted:
         self._resize(LARGE)
 
     def full_since(self) -> float | None:
-        # A file system does not say; those who find it full are timed by themselves.
+        # A file system records no times; each failed verb is timed by itself.
         return None
 
     def _resize(self, size: int) -> None:
@@ -75,7 +75,7 @@ async def endless(run_input: Any) -> AsyncIterator[Any]:
 
 
 async def live(life: Life, place: Shimmed | Mounted, room: int) -> None:
-    """Run until the disk is full, and on; then with space again, by the same runner and the next."""
+    """Run until the disk is full, then with space again, by the same runner and the next."""
     async with life.runner() as runner:
         await life.run(runner, "before", "before-1")
         place.fill(room)
@@ -91,7 +91,7 @@ async def live(life: Life, place: Shimmed | Mounted, room: int) -> None:
 
 
 async def fill_by_a_run(life: Life, runner: SqliteAgentRunner) -> None:
-    """Run until the disk is full; early and late readers must both be told."""
+    """Run until the disk is full; early and late readers must both see the error."""
     stream = await life.verb("run", runner.run(endless, {"threadId": "a", "runId": "a1", "messages": []}))
     if stream is None:
         return
@@ -105,12 +105,12 @@ async def fill_by_a_run(life: Life, runner: SqliteAgentRunner) -> None:
 
 
 async def told_last(stream: EventStream) -> str:
-    """Read a stream; give its last event's kind."""
+    """Read a stream and return its last event's type."""
     return [event.type async for event in stream][-1]
 
 
 async def fill_by_claims(life: Life, runner: SqliteAgentRunner) -> None:
-    """Start runs until one finds no room, which is to be said in so many words."""
+    """Start runs until a claim fails with `StoreFull`."""
     for number in range(MOST):
         await life.run(runner, f"f{number}", f"f{number}-1")
         if life.told.full:
@@ -127,7 +127,7 @@ async def main(path: str, seed: str, mounted: str = "") -> None:
         life = Life(folder / "disk" / f"{number}.db", place.full_since)
         try:
             await live(life, place, question["room"])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it should not be
+        except Exception as error:  # noqa: BLE001 - any exception is a failure
             life.told.wrong.append(f"after the disk was full: {type(error).__name__}: {error}")
         place.free()
         for left in life.path.parent.glob(f"{life.path.name}*"):

@@ -1,4 +1,4 @@
-"""Hostile input: events, inputs, cursors, bytes and requests that are none, thrown at one runner and one server."""
+"""Invalid events, inputs, cursors, bytes and requests for one runner and one server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from campaigns import Context
 
 WARM = 100
-"""Rounds of which memory can be said to grow or not."""
+"""Rounds before which memory growth means nothing."""
 HEAVY = 5
-"""One of so many rounds throws what is large."""
+"""One of so many rounds sends large input."""
 MIB = 1 << 20
 FLAT = 16 * MIB
 
@@ -32,7 +32,7 @@ def run(context: Context) -> Outcome:
             outcome.fail(f"round {number}: {wrong}")
     resident = [answer["resident"] for answer in answers if "resident" in answer]
     if len(resident) > WARM:
-        # What is kept of threads has its limits, and reaches them first.
+        # Stored threads have limits, which are reached in the first rounds.
         quarter = len(resident) // 4
         grown = statistics.median(resident[-quarter:]) - statistics.median(resident[quarter : 2 * quarter])
         outcome.figures["memory at most, MiB"] = round(max(resident) / MIB, 1)

@@ -1,4 +1,4 @@
-"""Every write, sync and read that fails, once and for ever, each in a life of its own; then a power cut."""
+"""Each write, sync and read fails, once or for ever, in a new process; then a power cut."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def bad_disk(folder: Path) -> dict[str, str]:
 
 
 def chosen(context: Context, calls: dict[int, int]) -> list[dict[str, int]]:
-    """Choose as many faults as there are rounds, of each kind in turn; where there are more, all over again."""
+    """Choose one fault per round, each kind in turn, and repeat if there are more rounds."""
     kinds = []
     for kind in KINDS:
         faults = [

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of live runs: nothing a reader saw is lost or doubled, no thread stays locked."""
+"""kill -9 at random moments of live runs: no shown event is lost, no thread stays locked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-# Not only for its name: a runner that has to load it first takes longer to its first run.
+# Not only for its name: a runner that must first load the module starts its first run later.
 from ag_ui.core import RunAgentInput
 
 from agentrunner import AgentRunner, ThreadAlreadyRunning
@@ -43,7 +43,7 @@ async def collect(stream: EventStream) -> list[Event]:
 
 
 class Round:
-    """One child, killed."""
+    """One round: a child that is killed."""
 
     def __init__(self, context: Context, outcome: Outcome, number: int) -> None:
         self.context = context
@@ -51,7 +51,7 @@ class Round:
         self.threads = [f"t{number}-{n}" for n in range(THREADS)]
         self.log = log_of(context, number)
         self.delay = context.random.uniform(0, LONGEST)
-        # Half of the time another process is there already and follows, else all is opened anew.
+        # Half of the time another process already follows; otherwise a new runner opens the store.
         self.followed = context.random.random() < 0.5
 
     async def go(self, child: Process) -> None:
@@ -103,7 +103,7 @@ class Round:
             self.outcome.fail(f"{thread}: the run after the kill did not go as it should")
 
     async def check_followed(self, runner: AgentRunner, thread: str, following: asyncio.Task[list[Event]]) -> None:
-        """Check that one who followed from another process saw all of the run, to the end it was given."""
+        """Check that a follower in another process saw the whole run and its end."""
         async with asyncio.timeout(STUCK):
             followed = await following
         raw = (await compare.journal(runner, thread))[:-2]
@@ -113,7 +113,7 @@ class Round:
         self.outcome.count("followed")
 
     async def check(self, runner: AgentRunner) -> None:
-        """Compare what the child's readers wrote down with what is stored."""
+        """Compare what the child's readers logged with what is stored."""
         told = compare.readers(self.log)
         for thread in self.threads:
             raw = await compare.journal(runner, thread)
@@ -150,7 +150,7 @@ async def campaign(context: Context) -> Outcome:
         child = await start_child(context, spare, 0)
         for number in range(context.rounds):
             async with spare.pop_all():
-                # Started while the last one's work is looked at; until its first line it only waits.
+                # Start the next child while the last one's work is checked; until its first line it only waits.
                 child, now = await start_child(context, spare, number + 1), child
                 await Round(context, outcome, number).go(now)
             context.tick()

@@ -1,4 +1,4 @@
-"""Readers that come late, to the process that drives the run and to one that follows it, at any cursor."""
+"""Readers that connect late, in the run's process and in another one, at any cursor."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from agentrunner.stores import Store
 
 RUNS = 4
-"""Of a thread, one after the other: all but the first have a history."""
+"""Runs of a thread, one after the other: all but the first have a history."""
 READERS = 25
-"""That come while a run is live."""
+"""Readers that connect while a run is live."""
 AT_ONCE = 4
 """Threads that run at the same time."""
 PAUSE = 0.004
-"""Seconds between two readers, on the average."""
+"""Average seconds between two readers."""
 LOOK_AT = 10
-"""Every so many pieces a reader looks whether what it was shown is durable."""
+"""A reader checks after so many frames whether what it was shown is durable."""
 WINDOW = 8 << 10
-"""Bytes of a run in memory: readers that lag behind get the rest from the journal."""
+"""Bytes of a run kept in memory: readers that lag behind get the rest from the journal."""
 
 
 @dataclass
@@ -37,14 +37,14 @@ class Reading:
 
     after: str | None
     live: int
-    """The newest sequence number anybody had seen when it came."""
+    """The newest sequence number that any reader had seen when this one connected."""
     frames: list[bytes] = field(default_factory=list)
     not_durable: int | None = None
     """A sequence number it was shown before the store had it."""
 
 
 class Thread:
-    """One thread, its early reader and its late ones."""
+    """One thread, its early reader and its late readers."""
 
     def __init__(self, context: Context, servers: list[Server], store: Store, name: str) -> None:
         self.name = name
@@ -54,10 +54,10 @@ class Thread:
         self._servers = servers
         self._store = store
         self._cursors: list[str] = []
-        """Cursors in compacted forms that were seen."""
+        """The cursors in compacted runs that readers saw."""
 
     async def run(self, number: int, readers: int) -> None:
-        """Start a run, let readers come, stop it, and wait until all have read to the end."""
+        """Start a run, let readers connect, stop it, and wait until all have read to the end."""
         async with asyncio.TaskGroup() as reading:
             begun = asyncio.Event()
             reading.create_task(self._read_early(self._servers[number % 2], number, begun))
@@ -77,7 +77,7 @@ class Thread:
                 begun.set()
 
     def _cursor(self) -> str | None:
-        """Choose where a reader begins: at the beginning, behind a raw event, in a compacted form."""
+        """Choose where a reader begins: at the start, after a raw event or in a compacted run."""
         kind = self._random.choice(("none", "raw", "raw", "form"))
         if kind == "raw":
             return str(self._random.randint(0, len(self.early)))
@@ -105,7 +105,7 @@ class Thread:
 
 
 def check(thread: Thread, log: ThreadLog, outcome: Outcome) -> None:
-    """Compare what the thread's readers got with its log."""
+    """Compare what the thread's readers received with its log."""
     if thread.early != log.frames:
         outcome.fail(f"{thread.name}: the early reader got {len(thread.early)} frames, the log has {len(log.frames)}")
     for reading in thread.readings:
@@ -115,7 +115,7 @@ def check(thread: Thread, log: ThreadLog, outcome: Outcome) -> None:
             outcome.fail(f"{thread.name}: {reading.not_durable} was shown before the store had it")
         outcome.count(f"connects {_kind(reading.after)}")
         outcome.count("frames read", len(reading.frames))
-    # What a reader of everything ends with, by way of a form, is what the early one has.
+    # A reader of everything ends with what the early reader has, also through a compacted run.
     last = log.runs[-1].first
     whole = next((reading for reading in thread.readings if reading.after is None and reading.live >= last), None)
     if whole is not None and folded(whole.frames) != folded(thread.early):

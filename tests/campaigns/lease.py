@@ -1,4 +1,4 @@
-"""Processes killed on another host: nobody can look whether they live, so that only their lease's end frees threads."""
+"""Processes killed on another host: only the end of their leases frees their threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THREADS = 2
 
 
 class Round:
-    """Children that are killed together, and the one process that takes over what they leave behind."""
+    """Children that are killed together, and the one process that takes over their threads."""
 
     def __init__(self, context: Context, outcome: Outcome, successor: Process) -> None:
         self.context = context
@@ -59,7 +59,7 @@ class Round:
                 self.successor.ask("run", thread, f"{thread}-next", 1, 0)
 
     async def take_over(self) -> None:
-        """Wait until the other process has run on every thread of a dead one, or is not going to."""
+        """Wait until the other process has run on every thread of a dead one, or time is up."""
         waiting = set(self.killed_at)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STUCK * self.context.patience):
@@ -83,7 +83,7 @@ class Round:
             self.outcome.fail(f"{thread} was taken over after {seconds:.2f} s, while its lease ran")
 
     async def check(self, runner: AgentRunner, numbers: range) -> None:
-        """Compare what the dead children's readers wrote down with what is stored."""
+        """Compare what the dead children's readers logged with what is stored."""
         for number in numbers:
             for (kind, thread), told in compare.readers(self.context.folder / f"log{number}").items():
                 raw = await compare.journal(runner, thread)

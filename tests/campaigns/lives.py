@@ -1,4 +1,4 @@
-"""A store on a bad disk, and what it must keep; for the children of `io_faults` and `disk_full`."""
+"""Use a store on a bad disk and check what it must keep; for `faulty` and `filled`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HANG = 20.0
-"""Seconds after which nothing more is waited for."""
+"""Seconds after which a verb counts as hanging."""
 
 
 @dataclass
@@ -28,17 +28,17 @@ class Told:
     errors: int = 0
     """How many verbs raised a `StoreError`."""
     full: int = 0
-    """How many of them said that the disk is full."""
+    """How many of the errors were `StoreFull`."""
     ended: int = 0
     """How many runs ended with a `RUN_ERROR` for their readers."""
     longest: float = 0.0
-    """Seconds from a fault, or where that was before, a verb's beginning, until the verb's end."""
+    """Longest seconds from a fault, or from a later verb's start, until the verb's end."""
     recovery: float = 0.0
-    """Seconds from the disk being good again until every thread has taken a run."""
+    """Seconds from the disk's repair until every thread has accepted a run."""
 
 
 class Life:
-    """A store's life at a path: each verb must answer in time, well or with an error of ours."""
+    """A store's use at a path: each verb must succeed in time, or raise a `StoreError`."""
 
     def __init__(self, path: Path, failed_at: Callable[[], float | None]) -> None:
         self.path = path
@@ -60,10 +60,10 @@ class Life:
             self.told.errors += 1
             self.told.full += isinstance(error, StoreFull)
         except (ThreadAlreadyRunning, ThreadNotFound):
-            pass  # what comes of a run before that could not begin, or not end
+            pass  # follows from an earlier run that could not begin or end
         except TimeoutError:
             self.told.wrong.append(f"{name} hangs")
-        except Exception as error:  # noqa: BLE001 - an error that is not ours is what is looked for
+        except Exception as error:  # noqa: BLE001 - any error that is not the package's own is a failure
             self.told.wrong.append(f"{name}: {type(error).__name__}: {error}")
         finally:
             if (failed_at := self._failed_at()) is not None:
@@ -71,12 +71,12 @@ class Life:
         return None
 
     async def run(self, runner: SqliteAgentRunner, thread: str, run: str, *events: Any) -> bool:
-        """Run, note what is shown, and say whether the run has ended well."""
+        """Run, note the shown events, and return whether the run ended well."""
 
         async def agent(run_input: Any) -> AsyncIterator[Any]:
             async for event in agent_with(*events)(run_input):
                 yield event
-                # So that it is committed by itself.
+                # A pause, so that the event is committed by itself.
                 await asyncio.sleep(0.002)
 
         run_input = {"threadId": thread, "runId": run, "messages": []}
@@ -84,14 +84,14 @@ class Life:
         return stream is not None and await self.verb("reading a run", self.read(thread, stream)) == "RUN_FINISHED"
 
     async def read(self, thread: str, stream: agentrunner.EventStream) -> str:
-        """Note what is shown, and give the last event's kind."""
+        """Note the shown events, and return the last event's type."""
         last = ""
         async for event in stream:
             last = event.type
             if last == "RUN_ERROR":
                 self.told.ended += 1
                 if event.to_dict().get("code") == "STORE_ERROR":
-                    break  # a last word that is in no store
+                    break  # a last event that is in no store
             seen = Shown(event.seq or 0, bytes(event), time.monotonic_ns(), barrier=True)
             self.shown.setdefault(thread, []).append(seen)
         if last not in ("RUN_FINISHED", "RUN_ERROR"):
@@ -99,11 +99,11 @@ class Life:
         return last
 
     async def replay(self, runner: SqliteAgentRunner, thread: str) -> None:
-        """Read a thread, which must be in order."""
+        """Read a thread, whose events must be in order."""
         agentrunner.verify([event async for event in await runner.connect(thread)])
 
     async def go_on(self, runner: SqliteAgentRunner) -> None:
-        """With a good disk again: each thread there is takes a run, and so does a new one."""
+        """Run on each thread and on a new one, once the disk is good again."""
         began = time.monotonic()
         async with asyncio.timeout(HANG):
             for thread in sorted({"a", "b", "new", *self.shown}):
@@ -114,7 +114,7 @@ class Life:
         self.told.recovery = time.monotonic() - began
 
     async def look_over(self, runner: SqliteAgentRunner) -> None:
-        """See that the file is good and that all that was shown is there."""
+        """Check that the file is sound and that all shown events are stored."""
         report = await runner._store.inspect(fix=False)
         if not report.is_sound:
             self.told.wrong.append(str(report))

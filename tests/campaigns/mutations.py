@@ -1,6 +1,6 @@
-"""Guards dropped on purpose: a campaign that does not notice proves nothing. One function each, by its own name.
+"""Guards dropped on purpose: a campaign must notice each; one function per mutation.
 
-A child calls `apply()` first of all; which one it is stands in `AGENTRUNNER_MUTATION`.
+A child calls `apply()` first of all; `AGENTRUNNER_MUTATION` names the mutation.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ MUTATIONS: dict[str, Callable[[], None]] = {}
 
 
 def mutation(function: Callable[[], None]) -> Callable[[], None]:
-    """Make a function known by its name."""
+    """Register a mutation by its function's name."""
     MUTATIONS[function.__name__] = function
     return function
 
 
 def apply() -> None:
-    """Drop the guard this process is to do without. Raises `KeyError` for a name nobody knows."""
+    """Drop the guard that the environment names. Raises `KeyError` for an unknown name."""
     if name := os.environ.get(MUTATION):
         MUTATIONS[name]()
 
 
 @mutation
 def nothing_is_a_barrier() -> None:
-    """Tell the SQLite store of no append and no finish that it must outlive a power cut."""
+    """Never require the SQLite store to make an append or a finish survive a power cut."""
     from agentrunner.stores.sqlite import SqliteStore
 
     append = SqliteStore.append
@@ -43,7 +43,7 @@ def nothing_is_a_barrier() -> None:
 
 @mutation
 def errors_are_success() -> None:
-    """Take an append that failed for one that went well."""
+    """Treat a failed append as a success."""
     import contextlib
 
     from agentrunner import StoreError
@@ -60,7 +60,7 @@ def errors_are_success() -> None:
 
 @mutation
 def doctor_sees_no_rows() -> None:
-    """Report no row that cannot be read."""
+    """Report no unreadable row."""
     from agentrunner.stores.sqlite import SqliteStore
 
     inspect = SqliteStore.inspect
@@ -73,7 +73,7 @@ def doctor_sees_no_rows() -> None:
 
 @mutation
 def line_breaks_as_they_are() -> None:
-    """Write line breaks of an agent's text into the stream as they are."""
+    """Write line breaks of an agent's text into the stream unescaped."""
     from agentrunner._core import Frames
     from agentrunner.reading.stream import EventStream
 
@@ -132,7 +132,7 @@ def skip_a_frame_on_reconnect() -> None:
 
 @mutation
 def take_a_form_for_the_run() -> None:
-    """Go on behind the raw event a compacted form goes up to, wherever in the form a reader was."""
+    """Resume after the last raw event of a compacted run, wherever in it the reader was."""
     from agentrunner.reading.stream import opens_stream
     from agentrunner.runner import AgentRunner
 
@@ -165,7 +165,7 @@ def deliver_before_commit() -> None:
 
 @mutation
 def let_stalled_clients_stay() -> None:
-    """Never drop a client, whatever it takes."""
+    """Never drop a client, however little it reads."""
     from agentrunner.server.sse import _StreamWriter
 
     _StreamWriter._drop_client = lambda self: None  # type: ignore[method-assign]
@@ -186,7 +186,7 @@ def queue_for_each_reader() -> None:
 
         async def fill() -> None:
             async for page in pages(self):
-                # A copy, as if it had been made for this reader alone.
+                # A copy, as if each reader had its own.
                 queue.put_nowait(Frames(bytes(bytearray(bytes(page)))))
             queue.put_nowait(None)
 
@@ -202,7 +202,7 @@ def queue_for_each_reader() -> None:
 
 @mutation
 def nothing_is_recovered() -> None:
-    """Take over nothing from SQLite, whoever is gone."""
+    """Recover no run from SQLite."""
     from agentrunner.stores.sqlite import SqliteStore
 
     async def nothing(self: SqliteStore, thread_id: str | None = None) -> list[Any]:
@@ -213,7 +213,7 @@ def nothing_is_recovered() -> None:
 
 @mutation
 def claim_what_is_taken() -> None:
-    """Win a thread on SQLite though it has a live run."""
+    """Claim a thread on SQLite although it has a live run."""
     from agentrunner import ThreadAlreadyRunning
     from agentrunner.stores.sqlite import SqliteStore
 
@@ -232,7 +232,7 @@ def claim_what_is_taken() -> None:
 
 @mutation
 def write_under_any_token() -> None:
-    """Write into SQLite under the token that is the thread's now, whoever has it."""
+    """Write into SQLite under the thread's current token, whichever process holds it."""
     from agentrunner._core import Claim
     from agentrunner.stores.sqlite import SqliteStore
 
@@ -259,7 +259,7 @@ def write_under_any_token() -> None:
 
 @mutation
 def leave_a_task_with_each_stream() -> None:
-    """Start something with each stream that does not end with it."""
+    """Start a task with each stream that does not end with it."""
     import asyncio
 
     from agentrunner.server.sse import _StreamWriter
@@ -275,7 +275,7 @@ def leave_a_task_with_each_stream() -> None:
 
 @mutation
 def end_runs_with_their_clients() -> None:
-    """Stop a run when a client that reads it leaves."""
+    """Stop a run when a client that reads it disconnects."""
     from agentrunner.server.sse import _StreamWriter
 
     leave = _StreamWriter._cancel_write
@@ -291,7 +291,7 @@ def end_runs_with_their_clients() -> None:
 
 @mutation
 def give_up_at_once() -> None:
-    """Ask Redis again for a moment only."""
+    """Retry on Redis for a moment only."""
     from agentrunner.stores.redis.client import RedisClient
 
     init = RedisClient.__init__
@@ -304,7 +304,7 @@ def give_up_at_once() -> None:
 
 @mutation
 def leases_by_the_wall_clock() -> None:
-    """Take over from SQLite also what has been live for more than a minute by the wall clock."""
+    """Also recover runs from SQLite that are live for over a minute by the wall clock."""
     import time
 
     from agentrunner.stores.sqlite import SqliteStore
@@ -329,7 +329,7 @@ def leases_by_the_wall_clock() -> None:
 
 @mutation
 def end_without_draining() -> None:
-    """Be gone at once when told to end."""
+    """End at once when told to end."""
     import os
 
     from agentrunner.server.uvicorn_server import UvicornServer
@@ -342,7 +342,7 @@ def end_without_draining() -> None:
 
 @mutation
 def do_twice_what_is_asked_again() -> None:
-    """Take a batch that is sent again to Redis, its answer lost, for another one."""
+    """Treat a batch that is sent to Redis again, after a lost response, as another batch."""
     from agentrunner.stores.redis import scripts
 
     read = scripts._read
@@ -358,7 +358,7 @@ def do_twice_what_is_asked_again() -> None:
 
 @mutation
 def forget_cursors() -> None:
-    """Send everything to a reader that comes back."""
+    """Send the whole stream to a reader that resumes."""
     from agentrunner.runner import AgentRunner
 
     connect = AgentRunner.connect
@@ -370,7 +370,7 @@ def forget_cursors() -> None:
 
 
 def _forget_versions(kinds: set[str]) -> None:
-    """Write records of these kinds into SQLite whatever is there."""
+    """Write records of these kinds into SQLite without comparing versions."""
     from agentrunner.stores.sqlite import SqliteStore
 
     write = SqliteStore.write
@@ -383,11 +383,11 @@ def _forget_versions(kinds: set[str]) -> None:
 
 @mutation
 def decide_without_comparing() -> None:
-    """Write decisions into SQLite whatever the approval and its run have become."""
+    """Write decisions into SQLite without comparing the approval's and the run's versions."""
     _forget_versions({"approval", "run", "intent"})
 
 
 @mutation
 def start_what_has_started() -> None:
-    """Start a tool whatever the ledger in SQLite says."""
+    """Start a tool whatever the ledger in SQLite contains."""
     _forget_versions({"tool"})

@@ -28,7 +28,7 @@ class Request(NamedTuple):
 
 
 class Nasty(Dice):
-    """Dice for what should be refused."""
+    """Random source of invalid input."""
 
     def no_event(self) -> Any:
         loop: dict[str, Any] = {"type": "CUSTOM", "name": "x"}

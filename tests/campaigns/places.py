@@ -28,8 +28,8 @@ def context(
     patience: float = 1.0,
 ) -> Iterator[Context]:
     """Yield a campaign's context, and remove what the campaign left behind."""
-    # Chance of its own: what one campaign draws changes nothing for the next.
-    chance = random.Random(f"{seed}/{campaign.name}/{backend}")  # noqa: S311 - to be the same each time
+    # A separate random source: one campaign's draws do not affect the next campaign.
+    chance = random.Random(f"{seed}/{campaign.name}/{backend}")  # noqa: S311 - the same each time
     with tempfile.TemporaryDirectory(prefix="campaign-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with backends.place(backend, folder) as location:

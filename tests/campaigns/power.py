@@ -1,8 +1,8 @@
-"""What a power cut leaves of files: all that was synced, and of what was written since whatever chance will have.
+"""What a power cut leaves of files: all synced writes, and a random part of the others.
 
-A write that was not synced is there, is not, or is there in some of its sectors; in no order. So it is with a file's
-size, and with its entry in the folder until that is synced. After a failed sync the writes it was for are there or not
-for good: a later sync does not bring them to the disk, the kernel has forgotten them.
+A write that was not synced is there, is missing, or is there in some of its sectors, in no order. The same holds for
+a file's size, and for its entry in the folder until the folder is synced. After a failed sync the writes it was for
+are there or missing for good: a later sync does not bring them to the disk, because the kernel has forgotten them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SECTORS = (512, 4096)
 class File:
     synced: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list)
-    """Those since it was synced."""
+    """The writes since the last sync."""
 
     def sync(self) -> None:
         for change in self.changes:
@@ -42,7 +42,7 @@ class File:
     def after_cut(self, chance: random.Random) -> bytearray:
         left = bytearray(self.synced)
         size = len(left)
-        # Of all that waits a cut may find much written or little.
+        # A cut may find much of the pending data written, or little.
         kept, torn = chance.choice((0, 0.1, 0.5, 0.9, 0.99, 1)), chance.choice((0, 0.2))
         for offset, data in self.changes:
             size = max(size, offset + len(data)) if data is not None else offset
@@ -58,7 +58,7 @@ class File:
                     apply(left, (begin, data[begin - offset : end - offset]))
                 begin = end
         if len(left) < size and chance.random() < 0.25:
-            # The size has arrived, what should be there has not.
+            # The size has reached the disk, the data has not.
             left.extend(bytes(size - len(left)))
         return left
 
@@ -75,15 +75,15 @@ def apply(data: bytearray, change: Change) -> None:
 
 @dataclass
 class Disk:
-    """The files of one folder, as far as records have been replayed."""
+    """The files of one folder, as of the replayed records."""
 
     chance: random.Random
     deaf: bool = False
-    """A mutation: nothing is ever known to be synced."""
+    """A mutation: no sync ever counts."""
     entries: dict[str, File] = field(default_factory=dict)
     """The folder as it is on the disk."""
     changes: list[tuple[str, File | None]] = field(default_factory=list)
-    """Files made, or removed, since the folder was synced."""
+    """Files created or removed since the folder was synced."""
     now: dict[str, File] = field(default_factory=dict)
     """The folder as a process sees it."""
     opened: dict[int, File] = field(default_factory=dict)

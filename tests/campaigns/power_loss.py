@@ -1,4 +1,4 @@
-"""Power cuts: the writes of real runs, recorded once, are cut at many places, with whatever was not synced in doubt."""
+"""Power cuts at many places of recorded runs, with every unsynced write in doubt."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ BARRIERS = {"RUN_STARTED", "TOOL_CALL_RESULT", "RUN_FINISHED", "RUN_ERROR"}
 CUTS = 200
 """How many cuts are made of one recording."""
 LOST_MS = 250
-"""Milliseconds of a running run that `balanced` may lose."""
+"""Milliseconds of a live run's events that `balanced` may lose."""
 DEAF = "syncs_are_not_seen"
 LATE_MS = 250
-"""Milliseconds that a busy machine may add by running a thread or a sync late."""
+"""Milliseconds by which a busy machine may delay a thread or a sync."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Shown:
     seq: int
     data: bytes
     at: int
-    """When, in nanoseconds."""
+    """Nanoseconds of the monotonic clock."""
     barrier: bool
 
     def __str__(self) -> str:
@@ -83,12 +83,12 @@ def run(context: Context) -> Outcome:
 
 
 def record(context: Context, durability: str) -> list[Record]:
-    """Record a child's runs, and see that replaying all of it gives the files that are there."""
+    """Record a child's runs, and check that replaying the record gives the actual files."""
     folder = context.folder / "recorded"
     folder.mkdir()
     path, log = folder / "threads.db", context.folder / "disk.log"
     environment = disk.behind(path, log=log)
-    # A short one has one checkpoint, at its end; a long one some more within.
+    # A short recording has one checkpoint, at its end; a long one has more.
     runs = 5 if context.rounds >= CUTS else 2
     arguments = (path, log, durability, runs, context.random.random())
     mutation = context.mutation if context.mutation != DEAF else None
@@ -110,7 +110,7 @@ def record(context: Context, durability: str) -> list[Record]:
 
 
 def chosen(context: Context, records: list[Record], cuts: int) -> list[int]:
-    """Choose where to cut: anywhere, around checkpoints, or while the file is being made."""
+    """Choose where to cut: anywhere, around checkpoints, or while the file is created."""
     openings = [(each.file, each.data.endswith(b".db")) for each in records if each.kind == disk.OPENED]
     of_main = {file for file, main in openings if main}
     checkpoints = [n for n, each in enumerate(records) if each.kind != disk.SHOWN and each.file in of_main]
@@ -130,7 +130,7 @@ def chosen(context: Context, records: list[Record], cuts: int) -> list[int]:
 async def examine(
     path: Path, shown: dict[str, list[Shown]], last: Record, strict: bool, what: str, outcome: Outcome
 ) -> float:
-    """Open what a cut left, and count what is wrong with it; give the age of the oldest event lost, in milliseconds."""
+    """Open what a cut left, count its faults, and return the oldest lost event's age in ms."""
     began = time.monotonic()
     oldest = 0.0
     try:
@@ -173,7 +173,7 @@ async def examine(
 
 
 async def examine_records(path: Path, written: int, strict: bool, what: str, outcome: Outcome) -> None:
-    """Compare the records a cut left with those there were after the last write that returned, or one begun since."""
+    """Check that the records are those of the last write that returned, or of a later one."""
     store = SqliteStore(path)
     try:
         await store.open()

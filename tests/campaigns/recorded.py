@@ -1,4 +1,4 @@
-"""The child of `power_loss`: runs on a disk that records, every event a reader is shown recorded between the writes."""
+"""The child of `power_loss`: run on a recording disk, which also records shown events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 THREADS = 3
 WRITES = 60
-"""Of records, marked as of one thread more."""
+"""Number of record writes, marked with a thread number of their own."""
 
 
 def talkative(chance: random.Random) -> Any:
@@ -49,14 +49,14 @@ async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) 
     async with SqliteAgentRunner(path, durability=durability, resume_window=1e6) as runner:
 
         async def thread(number: int) -> None:
-            agent = talkative(random.Random(f"{seed}/{number}"))  # noqa: S311 - to be the same each time
+            agent = talkative(random.Random(f"{seed}/{number}"))  # noqa: S311 - the same each time
             for n in range(int(runs)):
                 run_input = {"threadId": f"t{number}", "runId": f"t{number}-{n}", "messages": []}
                 async for event in await runner.run(agent, run_input):
                     mark(log, number, event.seq or 0, bytes(event))
 
         await asyncio.gather(*map(thread, range(THREADS)))
-        # Behind the runs: each of these brings to the disk whatever was written before it.
+        # After the runs: each write brings all earlier writes to the disk.
         store = await runner.open()
         version = 0
         for n in range(WRITES):
@@ -67,7 +67,7 @@ async def main(path: str, log_path: str, durability: Any, runs: str, seed: str) 
 
 
 def build_records(n: int) -> dict[str, bytes]:
-    """Return the records after a write, counted from 0; others come and go as `last` grows."""
+    """Return the records after write `n`, counted from 0; keys come and go as `last` grows."""
     last = {f"k{m % 5}": m for m in range(n + 1)}
     return {"last": b"%d" % n} | {key: b"%d" % m * 999 for key, m in last.items() if m // 5 % 2 == 0}
 

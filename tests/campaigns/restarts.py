@@ -1,4 +1,4 @@
-"""The server killed and started again, over and over, under live runs of two processes: they go on."""
+"""The store's server killed and restarted under live runs of two processes, which resume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def restart(context: Context, outcome: Outcome, server: Database, both: Pair, number: int) -> None:
-    """Kill the server in the middle of runs, and start it again; runs asked for while it was away begin now."""
+    """Kill the server during runs and restart it; runs requested meanwhile begin then."""
     both.start(f"t{number}-before")
     await asyncio.sleep(context.random.uniform(0.2, 2.0))
     server.kill()

@@ -1,4 +1,4 @@
-"""Several servers behind one address, restarted one after the other and killed, under load."""
+"""Several servers behind one address, restarted in turn and killed, under load."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 SERVERS = 3
 CLIENTS = 12
 OPTIONS = {"shutdown": 10.0, "lease_ttl": 10.0, "resume_window": 3600.0}
-"""A server that is told to end gives its runs much longer than the longest needs."""
+"""Seconds a server that is told to end gives its runs: far more than the longest needs."""
 BETWEEN = 0.5
 """Seconds between two restarts."""
 BUSY = 4
 """Connections of a server that certainly has a run."""
 LEASE = 12.0
-"""Seconds in which a killed server's runs must have ended on another: the lease and two more."""
+"""Seconds in which a killed server's runs must end on another: the lease and two more."""
 
 
 @dataclass
 class Site:
-    """The servers, their address, and what has become of them."""
+    """The servers, their address, and their history."""
 
     context: Context
     outcome: Outcome
@@ -39,9 +39,9 @@ class Site:
     servers: list[Server] = field(default_factory=list)
     started: int = 0
     open: bool = True
-    """Whether clients go on starting runs."""
+    """Whether clients still start runs."""
     kills: bool = False
-    """Whether servers may vanish by now without a word."""
+    """Whether servers may now be killed."""
 
     async def start(self) -> None:
         """Start one more server."""
@@ -52,7 +52,7 @@ class Site:
         self.balancer.ports.append(server.port)
 
     async def restart(self) -> None:
-        """Tell the oldest server to end, while it is asked still, and start another."""
+        """Tell the oldest server to end while clients use it, and start another."""
         server = await self._busy()
         if status := await server.end():
             self.outcome.fail(f"a server told to end has ended with {status}")
@@ -60,7 +60,7 @@ class Site:
         await self.start()
 
     async def kill(self) -> None:
-        """Kill the oldest server, and start another a while after."""
+        """Kill the oldest server, and start another a while later."""
         server = await self._busy()
         await server.kill()
         self.balancer.ports.remove(server.port)
@@ -68,7 +68,7 @@ class Site:
         await self.start()
 
     async def _busy(self) -> Server:
-        """Take the oldest server out, in a moment when it has something to lose."""
+        """Remove the oldest server at a moment when it has something to lose."""
         server = self.servers.pop(0)
         while (await server.figures())["connections"] < BUSY:
             await asyncio.sleep(0.01)
@@ -80,7 +80,7 @@ class Site:
 
 
 class Demanding(Client):
-    """A client that takes no run cut short, unless servers are killed."""
+    """A client that accepts no run cut short, unless servers are killed."""
 
     def __init__(self, site: Site, thread: str) -> None:
         super().__init__(site.balancer.port, thread, site.outcome, site.context.random)
@@ -89,7 +89,7 @@ class Demanding(Client):
         self._site = site
 
     async def work(self) -> None:
-        """Go on until the site closes."""
+        """Act until the site closes."""
         self.works = True
         try:
             while self._site.open:
@@ -124,7 +124,7 @@ async def campaign(context: Context) -> Outcome:
             await site.restart()
             outcome.count("restarts")
             context.tick()
-        # What was begun before the last restart has ended before anything is killed.
+        # What began before the last restart must end before any server is killed.
         done = [client.acts for client in clients]
         while any(client.acts == acts for client, acts in zip(clients, done, strict=True) if client.works):
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Clients that stop reading, on a live run and on a very long one: what they cost the others and the server."""
+"""Clients that stop reading, and what they cost other readers and the server."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 RATE, SIZE = 20, 3000
-"""Of the run: events a second, bytes each."""
+"""The run's events per second, and bytes of each."""
 SMALL_BUFFER = 4096
-"""Of the kernel's buffers, so that a client that does not read is soon one that is waited for."""
+"""Bytes of the kernel's buffers: small, so that a client that does not read soon blocks the server."""
 SEND_BUFFER = 16_384
 FILLS = 2.5
-"""Seconds the run takes to fill what stands between a client that does not read and the server's wait for it."""
+"""Seconds until the run has filled the buffers of a client that does not read."""
 EACH = 256 * 1024
-"""Bytes a client that stalls may cost."""
+"""Bytes of memory that a stalled client may cost."""
 ONCE = 3
-"""How many times its own length a long run may cost a server, however many clients stall in it."""
+"""How many times its length a long run may cost a server, however many clients stall in it."""
 BATCHES = 3
-"""Of clients that stall in a long run, one after the other."""
+"""Batches of clients that stall in a long run, one after the other."""
 HEADROOM = 2 << 20
-"""Bytes a server's memory comes and goes by."""
+"""Bytes by which a server's memory fluctuates."""
 STAMP = re.compile(rb'"(\d+)~')
 
 
@@ -44,13 +44,13 @@ class Size:
     clients: int
     stalled: int
     stalled_seconds: float
-    """After which the server drops a client."""
+    """Seconds after which the server drops a client that does not read."""
     window: float
-    """Seconds that deliveries are measured, before anybody is dropped."""
+    """Seconds that deliveries are measured, before any client is dropped."""
     lengths: tuple[int, ...]
-    """Of long runs, in KiB: some pieces, and more than a server should hold for anybody."""
+    """Lengths of long runs, in KiB: one of some slices, and one larger than a server should hold."""
     timed: bool
-    """Whether delays are held to the bar: not where everything else of the tests runs beside it."""
+    """Whether delays must meet the bar: not while other tests run at the same time."""
 
 
 FULL = Size(1000, 100, 30.0, 20.0, (400, 20_000), True)
@@ -58,13 +58,13 @@ SMALL = Size(60, 15, 1.0, 0.5, (8_000,), False)
 
 
 class Reader(asyncio.Protocol):
-    """Posts a request and reads the answer, noting how long each event was on its way."""
+    """Posts a request and reads the response, noting each event's delivery time."""
 
     def __init__(self, request_bytes: bytes) -> None:
         self._request = request_bytes
         self._last = b""
         self.delays: list[int] | None = None
-        """In ns, while they are measured."""
+        """Delivery times in nanoseconds, while they are measured."""
         self.frames = 0
         self.begun = asyncio.Event()
         self.lost = asyncio.Event()
@@ -121,7 +121,7 @@ class Crowd:
         return (await self.server.figures())["resident"]
 
     async def wait_until_settled(self) -> int:
-        """Wait until the server has read and sent what it can, and give its memory then."""
+        """Wait until the server is idle, and return its memory."""
         before, now = -1, await self.resident()
         while abs(now - before) > 1 << 16:
             await asyncio.sleep(0.2)
@@ -129,7 +129,7 @@ class Crowd:
         return now
 
     async def left(self, connections: int, seconds: float) -> float | None:
-        """Wait until the server has no more than so many; give how long it took, `None` if it does not come about."""
+        """Wait for at most so many connections; return the seconds, or `None` if there are more."""
         began = time.monotonic()
         while (await self.server.figures())["connections"] > connections:
             if time.monotonic() - began > seconds:
@@ -154,7 +154,7 @@ def p99(delays: list[float]) -> float:
 
 
 async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
-    """Measure the others' delays and the server's memory, with all reading and with some that have stopped."""
+    """Measure delays and memory with all clients reading, and with some stalled."""
     outcome = crowd.outcome
     body = run_input("t", "r", forwardedProps={"rate": RATE, "size": SIZE})
     steady = [await crowd.post("/agent/ticking/run", body)]
@@ -177,7 +177,7 @@ async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
         for reader in others:
             reader.transport.abort()
         context.tick()
-    # Of the round least disturbed: whatever else runs on the machine only makes them later.
+    # The round least disturbed: other load on the machine only makes deliveries later.
     slower, alone = min(with_them), min(without)
     outcome.figures |= {
         "clients": size.clients, "stalled": size.stalled,
@@ -192,7 +192,7 @@ async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
     assert stopped["stopped"], stopped
     for reader in steady:
         await reader.lost.wait()
-    # A custom event is a frame of its own in every form: all have the same number.
+    # A custom event is one frame, compacted or not: all readers get the same number.
     frames = {reader.frames for reader in steady}
     if len(frames) != 1 or not all(reader.over for reader in steady):
         outcome.fail(f"clients that read got {frames} frames; cut off: {sum(not reader.over for reader in steady)}")
@@ -200,7 +200,7 @@ async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
 
 
 async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
-    """Stall clients in the middle of a long run's past events, while it is live and afterwards."""
+    """Stall clients in the middle of a long run's past events, during the run and after it."""
     outcome, thread = crowd.outcome, f"long-{kibibytes}"
     props = {"kibibytes": kibibytes, "wait": True}
     first = await crowd.post("/agent/bulky/run", run_input(thread, f"{thread}-run", forwardedProps=props))
@@ -212,7 +212,7 @@ async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
         for _ in range(BATCHES):
             readers += await crowd.connect_stalled(thread, count)
             memory.append(await crowd.wait_until_settled())
-        # What the form costs once, for all its readers, is in the batch that brought it; of readers only is the least.
+        # The batch that loaded the compacted run also paid for it; the cheapest batch paid for readers only.
         each = max(0, min(after - before for before, after in itertools.pairwise(memory))) / count
         once = max(0, memory[-1] - memory[0] - BATCHES * count * each)
         for reader in readers:
@@ -244,14 +244,14 @@ async def campaign(context: Context, size: Size) -> Outcome:
         options = {"stalled": stalled, "send_buffer": SEND_BUFFER}
         async with Server(context.location, log, mutation=context.mutation, **options) as server:
             clients = Crowd(server, outcome)
-            # What is opened at the first request stays open.
+            # What the first request opens stays open.
             (await clients.connect("nobody")).transport.close()
             async with nothing_left(server, outcome):
                 yield clients
 
     async with crowd(size.stalled_seconds) as beside:
         await beside_a_live_run(beside, context, size)
-    # Nobody is dropped while memory is measured.
+    # No client is dropped while memory is measured.
     async with crowd(60) as on:
         for kibibytes in size.lengths:
             await on_a_long_run(on, kibibytes, size.stalled)

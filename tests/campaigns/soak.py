@@ -1,4 +1,4 @@
-"""Mixed load for a long time, one of two servers restarted again and again: what the other holds stays the same."""
+"""A long mixed load on two servers, one restarting: the other's resources stay flat."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 
 CLIENTS = 8
 ACTS = 12
-"""Of a client on a thread, before it compares the thread with what it knows and removes it."""
+"""Actions of a client on a thread before it compares and removes the thread."""
 WRITERS = 1
-"""Clients that write much."""
+"""Number of clients that write much."""
 SAMPLES = 120
-"""How many times the server is looked at, evenly."""
+"""Number of samples of the server's figures, evenly spaced."""
 RESTARTS = 15
 SHOWN = 24
-"""How many samples stand in the report."""
+"""Number of samples in the report."""
 MIB = 1 << 20
 GROWTH = {"resident": 5 * MIB, "tasks": 30, "descriptors": 15}
 """The allowed difference between the medians of the second and the last quarter, or 5 %."""
 WARM = 60
-"""Seconds after which a server has all the memory it needs: in a shorter soak it may take thrice as much more."""
+"""Seconds after which a server has all the memory it needs; a shorter soak may grow thrice as much."""
 WAL = 48 * MIB
-"""Bytes of SQLite's log at any time: it is checkpointed at 16 MiB."""
+"""Maximum bytes of SQLite's log: it is checkpointed at 16 MiB."""
 ARCHIVE = {"kibibytes": 8000}
 ARCHIVED = 4
-"""Such runs are in the thread whose reader never leaves: more than SQLite's log may have."""
+"""Runs in the thread of the slow reader: more bytes than SQLite's log may have."""
 HOLD = "hold_a_read_transaction"
-"""The mutation that is no server's: another process does it."""
+"""The mutation that another process performs, not a server."""
 SIP = 4096
-"""Bytes such a reader takes at a time."""
+"""Bytes that the slow reader takes at a time."""
 
 
 async def visit(port: int, name: str, outcome: Outcome, dice: random.Random, store: Store, until: float) -> None:
@@ -76,7 +76,7 @@ async def archive(server: Server, outcome: Outcome) -> None:
 
 
 async def stay(server: Server, outcome: Outcome) -> None:
-    """Read the long thread so slowly that it never ends; a server would drop a client that takes nothing."""
+    """Read the long thread too slowly to end, but fast enough that the server keeps it."""
     loop = asyncio.get_running_loop()
     with socket.socket() as sock:
         sock.setblocking(False)
@@ -90,7 +90,7 @@ async def stay(server: Server, outcome: Outcome) -> None:
 
 
 async def restart(server: Server, balancer: Balancer, outcome: Outcome, seconds: float) -> None:
-    """Restart a server every so often."""
+    """Restart a server at intervals."""
     while True:
         await asyncio.sleep(seconds)
         await server.end()
@@ -101,7 +101,7 @@ async def restart(server: Server, balancer: Balancer, outcome: Outcome, seconds:
 
 
 async def watch(server: Server, location: str, context: Context, until: float) -> dict[str, list[int]]:
-    """Look at the server every so often, and at what SQLite has in its log."""
+    """Sample the server's figures and the size of SQLite's log at intervals."""
     log = Path(f"{location}-wal")
     series: dict[str, list[int]] = {"resident": [], "tasks": [], "descriptors": [], "log": []}
     every = (until - time.monotonic()) / SAMPLES
@@ -131,7 +131,7 @@ def judge(series: dict[str, list[int]], outcome: Outcome, seconds: float) -> Non
 
 
 def judge_log(sizes: list[int], outcome: Outcome) -> None:
-    """See how large SQLite's log has been."""
+    """Check the size of SQLite's log."""
     outcome.figures["log MiB at most"] = round(max(sizes) / MIB, 1)
     outcome.figures["log MiB in time"] = format_values(sizes, MIB)
     if max(sizes) > WAL:
@@ -139,7 +139,7 @@ def judge_log(sizes: list[int], outcome: Outcome) -> None:
 
 
 def format_values(values: list[int], unit: int) -> str:
-    """Return some of the values, evenly spaced, as text."""
+    """Format some of the values, evenly spaced."""
     return " ".join(f"{value / unit:.3g}" for value in values[:: max(1, len(values) // SHOWN)])
 
 
@@ -185,7 +185,7 @@ async def campaign(context: Context) -> Outcome:
 
 
 def hold(location: str) -> None:
-    """Read from the file, and never end the transaction: in a process that has no other SQLite."""
+    """Hold a read transaction on the file, in a process that has no other SQLite."""
     import sqlite3
 
     connection = sqlite3.connect(location, isolation_level=None)

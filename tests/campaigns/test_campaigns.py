@@ -1,4 +1,4 @@
-"""Every fault campaign, small; and each again with the guard it watches dropped, which it must notice."""
+"""Every fault campaign in small, and again with each guard dropped, which it must notice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ALL = campaigns()
 
 
 def run(campaign: Campaign, backend: Backend, mutation: str | None = None, seed: int = 1) -> Outcome:
-    # A busy machine must not fail a promise that holds; where it is broken on purpose, waiting longer shows nothing.
+    # A busy machine must not fail a promise that holds. With the guard dropped, waiting longer shows nothing.
     patience = 10 if mutation is None else 1
     with places.context(campaign, backend, campaign.small, seed=seed, mutation=mutation, patience=patience) as context:
         try:
@@ -38,7 +38,7 @@ def test_holds(campaign: Campaign, backend: Backend) -> None:
     [pytest.param(each, name, id=f"{each.name}-{name}") for each in ALL for name in each.mutations],
 )
 def test_a_dropped_guard_is_noticed(campaign: Campaign, mutation: str) -> None:
-    # What a small one does not meet by chance one of three does.
+    # Three tries: a small campaign may miss the fault by chance.
     noticed = any(run(campaign, campaign.backends[0], mutation, seed).failed for seed in (1, 2, 3))
     assert noticed, f"{campaign.name} does not see that this guard is dropped: {campaign.mutations[mutation]}"
 

@@ -1,4 +1,4 @@
-"""Processes that sleep over their lease: once another has taken over, nothing they write counts."""
+"""Processes that sleep past their lease: after a takeover none of their writes count."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BAR = TTL + 2.0
 PATIENCE = TTL + 12.0
 AT_ONCE = 10
 LOST = {
-    # A runner notices by itself and tells its readers; one who goes on with the bare verbs is refused each.
+    # A runner notices by itself and tells its readers. A peer that only calls the store's verbs is refused by each.
     "child": ["ended", "RUN_ERROR", "LEASE_LOST"],
     "peer": ["LeaseLost", "LeaseLost", "False"],
 }
@@ -107,7 +107,7 @@ class Zombie:
             self.outcome.fail(f"{thread} was taken over only {seconds:.2f} s after its process was stopped")
 
     async def check(self, thread: str, successor_events: list[Event]) -> None:
-        """Check that of the run that was taken over nothing stands behind its end."""
+        """Check that nothing follows the end of the run that was taken over."""
         raw = await compare.journal(self.runner, thread)
         compare.dense(self.outcome, thread, raw)
         end = next((n for n, event in enumerate(raw) if compare.is_interrupted(event)), len(raw))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 ALLOWED_IN_TESTS = {
     "function-participle": 27,
     "local-name": 75,
-    "summary-length": 181,
-    "summary-verb": 7,
-    "words": 25,
+    "summary-length": 126,
+    "summary-verb": 6,
+    "words": 14,
 }
 """How many violations are left in `tests/` from before a rule; the numbers only go down."""
 

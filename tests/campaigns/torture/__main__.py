@@ -24,11 +24,11 @@ console = Console()
 
 
 def main() -> int:
-    """Run the campaigns that are asked for; 1 if one of them did not hold."""
+    """Run the requested campaigns; return 1 if one of them failed."""
     known = campaigns()
     options = arguments([campaign.name for campaign in known])
     unheld = 0
-    # What the runners have to say of what is done to them would tear the bar.
+    # The runners' log lines about the injected faults would break the progress bar.
     logging.disable()
     try:
         for campaign in known:
@@ -68,7 +68,7 @@ def among(known: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def run(campaign: Campaign, backend: Backend, seed: int, scale: float) -> bool:
-    """Run a campaign, keep what came of it, and say whether its promise held."""
+    """Run a campaign, store its results, and return whether its promise held."""
     rounds = max(1, round(campaign.full[backend] * scale))
     began = time.monotonic()
     with Progress(
@@ -86,7 +86,7 @@ def run(campaign: Campaign, backend: Backend, seed: int, scale: float) -> bool:
                 console.print_exception()
                 outcome = Outcome()
                 outcome.fail(f"the campaign broke off: {type(error).__name__}: {error}")
-        # Told without the place it was in, which is nobody's business and gone.
+        # Failures are reported without the temporary folder, which is gone by then.
         outcome.failures = [each.replace(f"{context.folder}/", "") for each in outcome.failures]
     report.keep(campaign, backend, rounds, seed, outcome, time.monotonic() - began)
     style, verdict = ("bold red", f"NOT HELD, {outcome.failed} failures") if outcome.failed else ("green", "held")

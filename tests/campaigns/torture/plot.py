@@ -14,13 +14,13 @@ COLORS = {"sqlite": "#4c78a8", "redis": "#e45756", "postgres": "#54a24b"}
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw the distribution of each campaign's recovery times; the same figures give the same bytes."""
+    """Draw each campaign's recovery times; equal figures give an identical file."""
     mpl.use("svg")
     mpl.rcParams |= {"svg.hashsalt": "torture", "svg.fonttype": "none", "font.size": 9}
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.32 * len(results)), layout="constrained")
     for place, each in enumerate(reversed(results)):
         color = COLORS[each["backend"]]
-        # On a logarithmic axis there is no zero.
+        # A logarithmic axis has no zero.
         times = [max(seconds, 1e-4) for seconds in each["recovery_seconds"]]
         box = {"color": color}
         axes.boxplot(

@@ -23,7 +23,7 @@ KEPT = DOCS / "torture"
 REPORT = DOCS / "torture.md"
 PLOT = DOCS / "torture-recovery.svg"
 POINTS = 101
-"""How many of a campaign's recovery times are kept: the first, the last, and evenly between."""
+"""Number of recovery times that a result keeps: the first, the last, and evenly between."""
 
 HEAD = """\
 # Torture
@@ -35,7 +35,7 @@ which it must notice: a test that cannot fail proves nothing. A seed gives the s
 
 
 def keep(campaign: Campaign, backend: Backend, rounds: int, seed: int, outcome: Outcome, seconds: float) -> None:
-    """Keep what a campaign found, in place of what it found before."""
+    """Store a campaign's result, in place of its earlier one."""
     full = campaign.full[backend]
     scale = "" if rounds == full else f" --scale {rounds / full:.4g}"
     recovery = sorted(round(each, 4) for each in outcome.recovery_seconds)
@@ -87,7 +87,7 @@ def server(backend: Backend) -> str:
 
 
 def write(known: Iterable[Campaign]) -> None:
-    """Make the page and the plot from all that is kept."""
+    """Write the page and the plot from all stored results."""
     known = list(known)
     results = {
         (campaign.name, backend): json.loads(file.read_text(encoding="utf-8"))
@@ -120,7 +120,7 @@ def _results(known: list[Campaign], results: dict[tuple[str, str], Any]) -> str:
     rows = []
     for campaign in known:
         for backend in campaign.backends:
-            # What is the same for every backend is said once.
+            # What is the same for every backend is written once.
             first = backend == campaign.backends[0]
             row = [campaign.promise, campaign.bar, campaign.name] if first else ["", "", ""]
             if each := results.get((campaign.name, backend)):
