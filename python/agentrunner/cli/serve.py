@@ -109,7 +109,27 @@ def _agents_to_serve(target: Any, name: str, runner: AgentRunner) -> Mapping[str
         except Exception as error:  # noqa: BLE001 - the caller's function may fail in any way
             fail(f"{name!r} failed to make a Harness: {_describe(error)}", 2)
         return harness
-    return target if isinstance(target, dict) else {"default": target}
+    if isinstance(target, dict):
+        return target
+    if isinstance(target, type) or not _takes_arguments(getattr(target, "run", target), 1):
+        is_app = _takes_arguments(target, 3)
+        fail(
+            f"{name!r} is {'an ASGI app' if is_app else f'no agent but {target!r}'}; name an async generator function "
+            "that takes the run's input, an object with such a `run` method, a dict of agents by id, or a function "
+            "`(runner) -> Harness`" + (f"; or serve the app itself: uvicorn {name}" if is_app else ""),
+            2,
+        )
+    return {"default": target}
+
+
+def _takes_arguments(function: Any, count: int) -> bool:
+    """Return whether a function can be called with that many positional arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        # It is not callable, takes other arguments, or its signature is not known.
+        return False
+    return True
 
 
 def _return_annotation(function: Any) -> str:

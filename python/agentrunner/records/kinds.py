@@ -143,7 +143,10 @@ Key: `session_key` with the call's id. Value: the fields of the runtime's `Ledge
 THREAD_KINDS = (
     HARNESS_RUN, ACTIVE_RUN, ATTEMPT, APPROVAL, OPEN_APPROVAL, INTENT, SESSION, MESSAGE, CHECKPOINT, TOOL_CALL,
 )  # fmt: skip
-"""Kinds whose records belong to a thread and are removed with it."""
+"""Kinds that `restart_conversation` removes from a thread.
+
+`threads.delete` removes every record with the thread's id, whatever its kind.
+"""
 
 
 def session_key(session_id: str, last: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -11,7 +13,12 @@ from starlette.responses import Response
 
 Schema: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[..., Awaitable[Response]]
-"""Coroutine function that takes the `AppContext` and the `ApiRequest`."""
+"""Async function that takes the `AppContext` and the `ApiRequest`."""
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""HTTP methods that a row may have."""
+PLACEHOLDERS = ("{agentId}", "{threadId}")
+"""Segments of a path that match any id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +43,15 @@ class ApiRoute:
     """OpenAPI responses by status; with `None` the route is left out of `/openapi.json`."""
 
     def __post_init__(self) -> None:
-        if not callable(self.handler):
-            raise TypeError(f"the handler of {self.method} {self.path} must be callable, not {self.handler!r}")
+        """Raise `TypeError` or `ValueError` for a row that could not answer a request."""
+        if not inspect.iscoroutinefunction(self.handler):
+            raise TypeError(f"the handler of {self.method} {self.path} must be an async function, not {self.handler!r}")
+        if self.method not in METHODS:
+            raise ValueError(f"the method of {self.path} must be one of {', '.join(METHODS)}, not {self.method!r}")
+        for placeholder in re.findall("{.*?}", self.path):
+            if placeholder not in PLACEHOLDERS:
+                known = " and ".join(PLACEHOLDERS)
+                raise ValueError(f"{self.method} {self.path} may have the placeholders {known}, not {placeholder}")
 
     @property
     def is_thread_route(self) -> bool:
@@ -75,10 +89,14 @@ class RouteTable:
     """The routes of the server; if several paths match a request, the first one wins."""
 
     def __init__(self, rows: Iterable[ApiRoute]) -> None:
+        """Take the rows. Raises `ValueError` if two have the same path and method."""
         self.rows = tuple(rows)
         paths: dict[str, list[ApiRoute]] = {}
         for row in self.rows:
-            paths.setdefault(row.path, []).append(row)
+            rows_of_path = paths.setdefault(row.path, [])
+            if any(other.method == row.method for other in rows_of_path):
+                raise ValueError(f"the route table has two rows for {row.method} {row.path}")
+            rows_of_path.append(row)
         self._paths = [(split_path(path), tuple(rows_of_path)) for path, rows_of_path in paths.items()]
 
     @property

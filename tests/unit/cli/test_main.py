@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-from support.commands import command
-
-if TYPE_CHECKING:
-    pass
-
 pytest.importorskip("typer")
 pytest.importorskip("rich")
+
+from agentrunner.cli import COMMANDS
+from support.commands import command
+from support.paths import ROOT
+
 pytestmark = pytest.mark.processes
 
 
@@ -22,9 +21,14 @@ def test_version_and_help_list_every_command() -> None:
     assert command("--version")[1].startswith("agentrunner 0.")
     code, out, _ = command("--help")
     assert code == 0
-    for name in ("serve", "threads", "show", "compact", "copy", "prune", "doctor", "demo"):
-        assert name in out
-        assert command(name, "--help")[0] == 0
+    for each in COMMANDS:
+        assert each.__name__ in out
+        assert command(each.__name__, "--help")[0] == 0
+
+
+def test_the_readme_has_a_row_for_every_command() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [each.__name__ for each in COMMANDS if f"| `agentrunner {each.__name__}" not in readme] == []
 
 
 def test_missing_packages_are_named_with_the_command_to_install_them() -> None:

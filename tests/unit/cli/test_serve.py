@@ -21,12 +21,18 @@ MODULE = """
 import agentrunner.harness
 from agentrunner import InMemoryAgentRunner
 from agentrunner.harness import Harness
-from agentrunner.server import Principal
+from agentrunner.server import Principal, create_app
 async def agent(input):
     yield {}
 agents = {"one": agent, "two": agent}
 class team:
     agent = agent
+class Robot:
+    async def run(self, input):
+        yield {}
+robot = Robot()
+async def asgi(scope, receive, send):
+    pass
 def who(request):
     return Principal("x")
 nothing = {}
@@ -43,6 +49,7 @@ def other(runner) -> Harness:
 def none(runner) -> Harness:
     pass
 ready = Harness(InMemoryAgentRunner(), agents)
+app = create_app(InMemoryAgentRunner(), agents)
 """
 
 
@@ -100,6 +107,7 @@ def test_loopback_needs_neither(serve: Any, uvicorn_servers: list[Any]) -> None:
         ("mine:agents", ["one", "two"]),
         ("mine:agent", ["default"]),
         ("mine:team.agent", ["default"]),
+        ("mine:robot", ["default"]),
         ("mine:harness", ["one", "two"]),
         ("mine:quoted", ["one", "two"]),
     ],
@@ -130,11 +138,14 @@ def test_served_agents_are_named(name: str, agents: list[str], serve: Any, uvico
         ("worse:agents", ["worse.py", "SyntaxError"]),
         ("fails:agents", ["ZeroDivisionError"]),
         ("mine:nothing", ["at least one"]),
-        ("mine:number", ["'default'", "not 7"]),
+        ("mine:number", ["'mine:number' is no agent but 7", "async generator function"]),
+        ("mine:Robot", ["'mine:Robot' is no agent but <class", "an object with such a `run` method"]),
+        ("mine:app", ["'mine:app' is an ASGI app", "a dict of agents by id", "uvicorn mine:app"]),
+        ("mine:asgi", ["'mine:asgi' is an ASGI app"]),
         ("mine:mixed", ["'two'", "not 2"]),
         ("mine:failing", ["'mine:failing' failed to make a Harness", "ValueError: a harness needs at least one agent"]),
-        ("mine:other", ["another runner"]),
-        ("mine:none", ["or a harness"]),
+        ("mine:other", ["different runners"]),
+        ("mine:none", ["or a Harness"]),
         ("mine:ready", ["'mine:ready' is a Harness", "(runner) -> Harness"]),
     ],
 )

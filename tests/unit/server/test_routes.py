@@ -221,18 +221,44 @@ ALLOWED = {
 } | {"/agent/unknown/run": "POST"}
 
 
-def test_each_path_takes_the_methods_of_the_original() -> None:
-    gets = {"/info", "/inspector-metadata", "/inspector-learning", "/threads"}
-    gets |= {f"/threads/t/{name}" for name in ("messages", "events", "state")}
-    assert {path for path, methods in ALLOWED.items() if methods == "GET"} == gets
-    assert {path: methods for path, methods in ALLOWED.items() if methods not in ("GET", "POST")} == {
-        "/threads/t": "PATCH, DELETE"
+def test_a_path_takes_the_methods_of_all_its_rows() -> None:
+    assert ALLOWED["/threads/t"] == "PATCH, DELETE"
+    assert {path for path, methods in ALLOWED.items() if methods == "GET"} == {
+        fill(row.path) for row in ROUTES.rows if row.method == "GET"
     }
 
 
-def test_a_route_without_a_handler_is_an_error_at_the_start() -> None:
-    with pytest.raises(TypeError, match="the route GET /nothing has no handler"):
-        ApiRoute(name="nothing", method="GET", path="/nothing", handler=None, summary="x")  # type: ignore[arg-type]
+async def answer_nothing(context: Any, request: Any) -> Response:
+    return ApiResponse({})
+
+
+def make_row(**changes: Any) -> ApiRoute:
+    fields = {"name": "nothing", "method": "GET", "path": "/nothing", "handler": answer_nothing, "summary": "x"}
+    return ApiRoute(**(fields | changes))
+
+
+@pytest.mark.parametrize("handler", [None, lambda context, request: ApiResponse({}), ApiResponse, agent_with()])
+def test_a_handler_that_is_not_an_async_function_is_an_error_at_the_start(handler: Any) -> None:
+    with pytest.raises(TypeError, match="the handler of GET /nothing must be an async function"):
+        make_row(handler=handler)
+
+
+@pytest.mark.parametrize("method", ["get", "HEAD", "OPTIONS", "FETCH", "", None])
+def test_an_unknown_method_is_an_error_at_the_start(method: Any) -> None:
+    with pytest.raises(ValueError, match="the method of /nothing must be one of GET, POST, PUT, PATCH, DELETE, not"):
+        make_row(method=method)
+
+
+@pytest.mark.parametrize("name", ["foo", "threadid", "thread_id", ""])
+def test_an_unknown_placeholder_is_an_error_at_the_start(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"/nothing/{{{name}}} may have the placeholders .*, not {{{name}}}"):
+        make_row(path=f"/nothing/{{{name}}}")
+
+
+def test_two_rows_for_one_path_and_method_are_an_error_at_the_start() -> None:
+    RouteTable([make_row(), make_row(method="POST")])
+    with pytest.raises(ValueError, match="two rows for GET /nothing"):
+        RouteTable([make_row(), make_row(method="POST"), make_row()])
 
 
 async def test_a_new_route_is_one_row_and_one_function(memory_factory: MemoryFactory) -> None:
