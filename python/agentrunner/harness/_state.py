@@ -1,4 +1,4 @@
-"""What the parts of one harness share: options, live attempts, tasks and the store."""
+"""State that the parts of a harness share: options, live attempts, tasks and the store."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.harness")
 
 RUN_POLL_SECONDS = 0.02
-"""Seconds between looks at what another process does with a run."""
+"""Seconds between two reads of a run that another process handles."""
 SLOT_RETRY_SECONDS = 1.0
-"""Seconds between tries to give a slot back that the store could not take."""
+"""Seconds between two attempts to release a slot after the store has failed."""
 
 
 class LiveAttempt(Protocol):
@@ -37,7 +37,7 @@ class LiveAttempt(Protocol):
 
     thread_id: str
     done: asyncio.Event
-    """Set when the attempt is over and its end is written."""
+    """Event that is set when the attempt is over and its end is written."""
 
     @property
     def record(self) -> RunRecord | None:
@@ -50,8 +50,8 @@ class LiveAttempt(Protocol):
 class HarnessState:
     """Options, live attempts, tasks and store of one harness, which its parts share.
 
-    `on_open` is awaited once, as soon as the store is open. It recovers, and recovery imports this module, which for
-    that reason cannot call it by itself.
+    `on_open` is awaited once, as soon as the store is open. It starts the recovery, which this module cannot import
+    because recovery imports this module.
     """
 
     store: Store
@@ -95,7 +95,7 @@ class HarnessState:
     # Opening and closing
 
     async def open(self) -> Store:
-        """Open the harness unless it is open, and return the store.
+        """Open the harness if it is not open yet, and return the store.
 
         Raises `RunnerClosed`, `StoreError`.
         """
@@ -107,7 +107,7 @@ class HarnessState:
         try:
             await asyncio.shield(opening)
         except Exception:
-            # The next caller tries again.
+            # Forget the failure, so that the next caller tries again.
             if self._opening is opening:
                 self._opening = None
             raise
@@ -123,7 +123,7 @@ class HarnessState:
 
     @property
     def is_closing(self) -> bool:
-        """Whether this harness or its runner was told to end."""
+        """Whether this harness or its runner is closed or about to close."""
         return self._is_closed or self.runner.is_draining or self.runner.is_closed
 
     async def aclose(self) -> None:
@@ -151,7 +151,7 @@ class HarnessState:
     def spawn(self, work: Coroutine[Any, Any, Any], *, quiet: bool = False) -> asyncio.Task[Any]:
         """Run a coroutine in a task that outlives the caller.
 
-        `quiet`: its errors are not logged, because the caller handles them.
+        With `quiet`, its errors are not logged, because the caller handles them.
         """
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -183,7 +183,7 @@ class HarnessState:
                 del self._busy[run_id]
 
     async def is_handled(self, run_id: str, owner: str) -> bool:
-        """Return whether a harness run is handled, by this harness or by a live process."""
+        """Return whether this harness or another live process handles a harness run."""
         if owner == self.liveness.owner_id:
             return run_id in self._busy
         return not await self.liveness.is_gone(owner)
@@ -197,7 +197,7 @@ class HarnessState:
         try:
             await self.slots.leave(run_id)
         except StoreError as error:
-            logger.error("the slot of run %s cannot be given back now: %s; it is retried", run_id, error)  # noqa: TRY400
+            logger.error("the slot of run %s cannot be released now: %s; the harness tries again", run_id, error)  # noqa: TRY400
             self.spawn(self._release_later(run_id))
 
     async def _release_later(self, run_id: str) -> None:

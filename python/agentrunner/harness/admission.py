@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agentrunner.stores import Change, Store
 
 ENDING_SECONDS = 5.0
-"""Seconds a live process has to write how a harness run ended whose thread is free."""
+"""Seconds that a live process gets to write a harness run's end after its thread is free."""
 ENDING_POLL_SECONDS = 0.005
 """Seconds between reads of the record of such a harness run."""
 
@@ -55,14 +55,14 @@ class Admission:
     changes: list[Change] = field(default_factory=list)
     """Changes to write besides the harness run and its intent."""
     abandoned: list[RunRecord] = field(default_factory=list)
-    """Other unfinished harness runs of the thread, which are failed with this."""
+    """Other unfinished harness runs of the thread, which fail when this one is admitted."""
     is_new: bool = False
-    """Whether the harness run begins with this."""
+    """Whether the harness run begins with this admission."""
     published: int = 0
-    """Number of the harness run's last event that listeners have got before."""
+    """Number of the harness run's last event that listeners have already received."""
     max_attempts: int = 1
     refusal: RunRefused | None = None
-    """Why the attempt does not begin after all; the harness run is failed."""
+    """Reason why the attempt does not begin after all; its harness run fails."""
 
     @property
     def has_changes(self) -> bool:
@@ -129,7 +129,7 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
 
 
 async def _read_once_written(state: HarnessState, store: Store, run_id: str) -> RunRecord | None:
-    """Return a harness run once no live process is about to write how it ended."""
+    """Return a harness run when no live process is about to write its end any more."""
     deadline = time.monotonic() + ENDING_SECONDS
     while True:
         record = await find_run(store, run_id)
@@ -141,10 +141,10 @@ async def _read_once_written(state: HarnessState, store: Store, run_id: str) -> 
 
 
 async def _admit_new(state: HarnessState, candidate: Candidate) -> Admission:
-    """Admit a run on a thread on which no harness run waits."""
+    """Admit a run on a thread that has no waiting harness run."""
     run, resume = candidate.run, candidate.input.resume
     if candidate.intent is not None:
-        raise _continued_already(candidate.intent)
+        raise _make_already_continued(candidate.intent)
     if resume:
         raise await _explain_unknown_interrupt(candidate.store, run.thread_id, resume[0].interrupt_id)
     await ask_policy(state.policy, _request(candidate, None))
@@ -160,11 +160,11 @@ async def _admit_new(state: HarnessState, candidate: Candidate) -> Admission:
     return Admission(record, is_new=True)
 
 
-async def _admit_attempt(candidate: Candidate, read: Intent, waiting: RunRecord) -> Admission:
+async def _admit_attempt(candidate: Candidate, expected: Intent, waiting: RunRecord) -> Admission:
     """Admit the next attempt of the waiting harness run, unless its intent has changed."""
     intent = await find_intent(candidate.store, waiting.run_id)
-    if intent is None or (intent.run_id, intent.version) != (read.run_id, read.version):
-        raise _continued_already(read)
+    if intent is None or (intent.run_id, intent.version) != (expected.run_id, expected.version):
+        raise _make_already_continued(expected)
     approvals = await find_approvals(candidate.store, waiting.waits_for)
     return Admission(waiting, intent, approvals, published=waiting.seq)
 
@@ -186,21 +186,21 @@ async def _admit_answers(state: HarnessState, candidate: Candidate, waiting: Run
             f"the open interrupts of thread '{run.thread_id}' belong to the agent '{waiting.agent}', "
             f"not to '{candidate.agent_name}'"
         )
-    decided = match_answers(run.thread_id, approvals, answers, run.scope)
+    decided_approvals = match_answers(run.thread_id, approvals, answers, run.scope)
     await ask_policy(state.policy, _request(candidate, waiting.run_id))
     if intent is not None:
         return Admission(waiting, intent, approvals, published=published)
     try:
-        await check_answers(candidate.agent, store, decided)
+        await check_answers(candidate.agent, store, decided_approvals)
     except InvalidInput as error:
         raise RunRefused(str(error)) from error
-    intent = note_decisions(waiting, decided, state.liveness.owner_id)
-    by_id = {approval.approval_id: approval for approval in decided}
+    intent = note_decisions(waiting, decided_approvals, state.liveness.owner_id)
+    by_id = {approval.approval_id: approval for approval in decided_approvals}
     return Admission(
         waiting,
         intent,
         [by_id.get(approval.approval_id, approval) for approval in approvals],
-        [change for approval in decided for change in approval_changes(approval)],
+        [change for approval in decided_approvals for change in approval_changes(approval)],
         published=published,
     )
 
@@ -212,8 +212,10 @@ def _request(candidate: Candidate, resumes: str | None) -> RunRequest:
     )  # fmt: skip
 
 
-def _continued_already(intent: Intent) -> AlreadyDecided:
-    return AlreadyDecided(f"harness run '{intent.run_id}' has been continued already")
+def _make_already_continued(intent: Intent) -> AlreadyDecided:
+    return AlreadyDecided(
+        f"harness run '{intent.run_id}' of thread '{intent.thread_id}' has already been continued by another attempt"
+    )
 
 
 async def _explain_unknown_interrupt(store: Store, thread_id: str, interrupt_id: str) -> RunRefused:
@@ -221,5 +223,7 @@ async def _explain_unknown_interrupt(store: Store, thread_id: str, interrupt_id:
     async for record in kinds.APPROVAL.iterate(store, thread_id):
         approval = read_approval(record)
         if approval.interrupt_id == interrupt_id:
-            return AlreadyDecided(f"the approval '{approval.approval_id}' has been decided, and acted upon, already")
+            return AlreadyDecided(
+                f"the approval '{approval.approval_id}' has been decided already, and the decision was carried out"
+            )
     return ApprovalNotFound(f"thread '{thread_id}' has no open interrupt '{interrupt_id}'")

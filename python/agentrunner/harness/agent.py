@@ -1,4 +1,4 @@
-"""A user's agent whose every run goes through the harness."""
+"""A user's agent, all of whose runs go through the harness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class HarnessAgent:
     """An agent of a harness, for a runner or server.
 
-    Attributes that it does not have are those of the user's agent.
+    All other attributes are those of the user's agent.
     """
 
     def __init__(self, state: HarnessState, name: str) -> None:
@@ -29,7 +29,7 @@ class HarnessAgent:
         self.__name__ = getattr(agent, "__name__", None) or type(agent).__name__
 
     def __getattr__(self, name: str) -> Any:
-        # `abort_run` is one run's, which a `SupervisedRun` has; and only the harness may resume the agent.
+        # `abort_run` belongs to one run, so only a `SupervisedRun` has it. And only the harness may call `resume`.
         if name in ("abort_run", "resume") or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._agent, name)
@@ -39,7 +39,7 @@ class HarnessAgent:
         return SupervisedRun(self._state, self.agent_id)
 
     def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
-        """Yield the agent's events; only a runner may call it.
+        """Yield the agent's events; only a runner may call this method.
 
         Raises `RunRefused` or one of its subclasses before the first event.
         """

@@ -32,7 +32,7 @@ def from_interrupts(
 ) -> list[Approval]:
     """Return the approvals for the interrupts of an AG-UI run.
 
-    `calls`: the run's tool calls by id, each its name and its input.
+    `calls` has the run's tool calls by id, each as its name and its input.
     """
     approvals = []
     for interrupt in interrupts:
@@ -107,7 +107,7 @@ def apply_decision(
 ) -> Approval:
     """Return the approval with a decision.
 
-    `payload`: what the agent is answered instead of AG-UI's `approved`. Raises `ApprovalExpired`, `InvalidInput`.
+    `payload` is the answer that the agent gets instead of AG-UI's `approved`. Raises `ApprovalExpired`, `InvalidInput`.
     """
     about = f"the approval '{approval.approval_id}'"
     if decision not in ("approve", "reject", "edit"):
@@ -115,7 +115,7 @@ def apply_decision(
     if decision == "edit" and edited_input is None and payload is None:
         raise InvalidInput(f"{about} cannot be edited without the tool's new input: pass edited_input")
     if decision != "edit" and edited_input is not None:
-        raise InvalidInput(f"edited_input goes with the decision edit, not with {decision}, for {about}")
+        raise InvalidInput(f"{about}: edited_input is only for the decision edit, not for {decision}")
     if payload is None:
         payload = {"approved": decision != "reject"}
         if decision == "edit":
@@ -162,12 +162,12 @@ def is_same_decision(one: Approval, other: Approval) -> bool:
         return True
     if one.decision != other.decision:
         return False
-    # Two rejections are alike whatever their reasons: nothing is done either way.
+    # Two rejections are the same even if their reasons differ: in both cases nothing is done.
     return one.decision == "reject" or one.payload == other.payload
 
 
 def check_same(approval: Approval, repeated: Approval) -> None:
-    """Raise `AlreadyDecided` if an approval was decided otherwise before."""
+    """Raise `AlreadyDecided` if an approval already has a different decision."""
     if not is_same_decision(approval, repeated):
         by = f" by {approval.by}" if approval.by else ""
         raise AlreadyDecided(f"the approval '{approval.approval_id}' has been decided already{by}: {approval.decision}")
@@ -182,9 +182,9 @@ def entry_of(approval: Approval) -> dict[str, Any]:
 
 
 async def check_answers(agent: Any, store: Store, approvals: Sequence[Approval]) -> None:
-    """Raise `InvalidInput` for decisions on which the agent says it cannot act.
+    """Raise `InvalidInput` if the agent cannot act on the decisions.
 
-    Only agents with `check_answers` are asked.
+    The agent's own `check_answers` decides that; an agent without this method accepts all decisions.
     """
     check = getattr(agent, "check_answers", None)
     if check is not None and approvals:
@@ -205,15 +205,15 @@ def match_answers(
     for interrupt_id in answers:
         if interrupt_id not in by_interrupt:
             raise ApprovalNotFound(f"thread '{thread_id}' has no open interrupt '{interrupt_id}'")
-    changed = []
+    decided_approvals = []
     for interrupt_id, approval in by_interrupt.items():
         if approval.open:
             if interrupt_id not in answers:
                 raise interrupts_open(thread_id, approvals)
-            changed.append(apply_answer(approval, answers[interrupt_id], by))
+            decided_approvals.append(apply_answer(approval, answers[interrupt_id], by))
         elif interrupt_id in answers:
             check_same(approval, apply_answer(as_undecided(approval), answers[interrupt_id], by))
-    return changed
+    return decided_approvals
 
 
 def interrupts_open(thread_id: str, approvals: Iterable[Approval]) -> InterruptsOpen:
@@ -225,10 +225,10 @@ def interrupts_open(thread_id: str, approvals: Iterable[Approval]) -> Interrupts
 
 
 def note_decisions(
-    record: RunRecord, decided: Sequence[Approval], owner: str, *, is_last: bool = True
+    record: RunRecord, decided_approvals: Sequence[Approval], owner: str, *, is_last: bool = True
 ) -> Intent | None:
-    """Add decisions to a harness run's events; return the intent after the last one."""
-    for approval in decided:
+    """Add decisions to a harness run's events; return the intent if they are the last."""
+    for approval in decided_approvals:
         record.add_event(
             "approval.resolved", approval_id=approval.approval_id, decision=approval.decision, by=approval.by
         )
@@ -240,7 +240,7 @@ def note_decisions(
 
 
 async def withdraw_approvals(store: Store, record: RunRecord) -> list[Change]:
-    """Withdraw a harness run's open approvals: add that to its events, return the changes."""
+    """Add the withdrawal of a harness run's open approvals to its events; return the changes."""
     changes: list[Change] = []
     for approval in await find_approvals(store, record.waits_for):
         if approval.open:

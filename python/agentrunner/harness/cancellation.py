@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def cancel(state: HarnessState, run_id: str) -> bool:
-    """Cancel a harness run; return false if it has ended. Raises `RunNotFound`."""
+    """Cancel a harness run; return false if it has already ended. Raises `RunNotFound`."""
     store = await state.open()
     while True:
         record = await load_run(store, run_id)
@@ -30,7 +30,7 @@ async def cancel(state: HarnessState, run_id: str) -> bool:
             return False
         live = [claim.run_id for claim, _ in await store.live(record.thread_id)]
         if not live or record.state == "waiting_for_approval":
-            # No process runs its agent, so that its record decides.
+            # No process runs its agent, so writing the record is all that is needed.
             if await _write_cancelled(state, store, record):
                 return True
         elif _is_attempt_of(state, record, live[0]) and await state.runner.stop(record.thread_id, live[0]):
@@ -60,7 +60,7 @@ async def _write_cancelled(state: HarnessState, store: Store, record: RunRecord)
 
 
 async def _close_interrupts(state: HarnessState, record: RunRecord) -> None:
-    """Run a cancelled run on the thread, which closes the interrupts for AG-UI clients."""
+    """Add a cancelled run to the thread, which closes the interrupts for AG-UI clients."""
 
     async def end_at_once(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
         ids = {"threadId": input.thread_id, "runId": input.run_id}

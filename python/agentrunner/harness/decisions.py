@@ -1,4 +1,4 @@
-"""Record decisions, each approval's once, and continue the harness run by its intent."""
+"""Record the decision of each approval once, and continue the harness run by its intent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class DecisionRequest(NamedTuple):
-    """A person's decision, as `Harness.resume` takes it."""
+    """A person's decision, with the arguments of `Harness.decide` and `Harness.resume`."""
 
     decision: Decision
     edited_input: Any = None
@@ -34,7 +34,7 @@ class DecisionRequest(NamedTuple):
     payload: Any = None
 
     def apply(self, approval: Approval) -> Approval:
-        """Return the approval with this decision, also if it was decided before."""
+        """Return the approval with this decision, even if it was decided before."""
         return apply_decision(
             approval if approval.open else as_undecided(approval), self.decision,
             edited_input=self.edited_input, reason=self.reason, payload=self.payload, by=self.by,
@@ -45,14 +45,14 @@ class DecisionRequest(NamedTuple):
 async def decide(
     state: HarnessState, request: DecisionRequest, approval_id: str | None, thread_id: str | None
 ) -> RunResult:
-    """Record a decision, continue the harness run after the last, return its result."""
+    """Record a decision; after the last one continue the harness run; return its result."""
     record, resuming = await record_decision(state, request, approval_id, thread_id)
     # Shielded: the harness run continues even if the caller is cancelled.
     if resuming is not None and (attempt := await asyncio.shield(resuming)) is not None:
         return await attempt_result(state, attempt)
     if record.state == "waiting_for_approval":
         return await run_result(state.store, record)
-    # Another process continues the harness run.
+    # Another process continues the harness run, so wait for it here.
     return await wait_for_run(state, record.run_id)
 
 
@@ -61,8 +61,8 @@ async def record_decision(
 ) -> tuple[RunRecord, asyncio.Task[SupervisedRun | None] | None]:
     """Write a decision; return the harness run and the task that continues it, if any.
 
-    The task starts after the last decision. There is none if the harness run waits for other approvals, or if this was
-    decided before.
+    The task starts after the last decision. There is none if the harness run waits for other approvals, or if the same
+    decision was recorded before.
     """
     store = await state.open()
     while True:
@@ -73,24 +73,25 @@ async def record_decision(
                 f"harness run '{targets[0].run_id}' of approval '{targets[0].approval_id}' no longer exists"
             )
         check_agent(state.agents, record.agent)
-        decided = []
+        decided_approvals = []
         for target in targets:
             approval = request.apply(target)
             if target.open:
-                decided.append(approval)
+                decided_approvals.append(approval)
             else:
                 check_same(target, approval)
-        if len(decided) > 1 and request.decision == "edit":
+        if len(decided_approvals) > 1 and request.decision == "edit":
             raise InvalidInput(
-                f"thread '{thread_id}' waits for {len(decided)} approvals: say which one is edited by its approval_id"
+                f"thread '{thread_id}' waits for {len(decided_approvals)} approvals, but edit is for one of them: "
+                "pass its approval_id"
             )
-        if not decided:
+        if not decided_approvals:
             return record, None
-        await check_answers(state.agents[record.agent], store, decided)
+        await check_answers(state.agents[record.agent], store, decided_approvals)
         try:
             # Recovery must not take the harness run for abandoned between the write and the start of the task.
             with state.mark_busy(record.run_id):
-                intent = await _write(state, store, record, decided)
+                intent = await _write(state, store, record, decided_approvals)
                 return record, spawn_resume(state, record, intent) if intent is not None else None
         except RecordConflict:
             continue
@@ -104,7 +105,7 @@ async def _find_targets(
     Raises `ApprovalNotFound`, `InvalidInput`.
     """
     if (approval_id is None) == (thread_id is None):
-        raise InvalidInput("a decision is about one approval or all of a thread: pass approval_id or thread_id")
+        raise InvalidInput("a decision is for one approval or for all of a thread: pass approval_id or thread_id")
     if approval_id is not None:
         return [await load_approval(store, approval_id)]
     approvals = [read_approval(record) async for record in kinds.APPROVAL.iterate(store, thread_id)]
@@ -113,7 +114,7 @@ async def _find_targets(
     ]
     targets = repeated or [each for each in approvals if each.open]
     if not targets:
-        # Nothing is open: the same decision may be repeated while the harness run continues.
+        # No approval is open: a caller may repeat the same decision while the harness run continues.
         run_ids = {each.run_id for each in approvals}
         records = [await find_run(store, run_id) for run_id in run_ids if await find_intent(store, run_id)]
         decided_ids = {name for record in records if record is not None for name in record.waits_for}
@@ -123,20 +124,22 @@ async def _find_targets(
     return targets
 
 
-async def _write(state: HarnessState, store: Store, record: RunRecord, decided: list[Approval]) -> Intent | None:
+async def _write(
+    state: HarnessState, store: Store, record: RunRecord, decided_approvals: list[Approval]
+) -> Intent | None:
     """Write decisions, and with the last one the intent to continue. Raises `RecordConflict`."""
     if record.state != "waiting_for_approval":
         # The record is newer than the approvals that were read before it: read both again.
         raise RecordConflict(kinds.HARNESS_RUN.name, record.run_id)
-    decided_ids = {approval.approval_id for approval in decided}
+    decided_ids = {approval.approval_id for approval in decided_approvals}
     others = await find_approvals(store, [name for name in record.waits_for if name not in decided_ids])
     published = record.seq
     is_last = not any(other.open for other in others)
-    intent = note_decisions(record, decided, state.liveness.owner_id, is_last=is_last)
+    intent = note_decisions(record, decided_approvals, state.liveness.owner_id, is_last=is_last)
     changes = record.to_changes()
     if intent is not None:
         changes.append(intent.to_change())
-    changes += [change for approval in decided for change in approval_changes(approval)]
+    changes += [change for approval in decided_approvals for change in approval_changes(approval)]
     versions = await store.write(changes)
     record.version = versions[0]
     if intent is not None:

@@ -1,4 +1,4 @@
-"""What an agent's events are about, found without parsing more of them than is asked for."""
+"""Classify an agent's events, parsing no more of them than necessary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REASONING = 2
 TOOL_RESULT = 3
 FINISHED = 4
 FAILED = 5
-"""Kinds of events: plain numbers, because each event of each run is compared."""
+"""Kinds of events: plain numbers, because every event of every run is compared with them."""
 
 KINDS = {
     "TEXT_MESSAGE_CONTENT": OUTPUT,
@@ -35,7 +35,7 @@ _TYPE_FIRST = b'{"type":"'
 
 @cache
 def model_kinds() -> dict[type, int]:
-    """Return the kind of each `ag_ui` event model, whose class is cheaper than its field."""
+    """Return the kinds of `ag_ui` models by class, which is faster to read than a field."""
     from ag_ui import core
 
     kinds: dict[type, int] = {}
@@ -48,12 +48,12 @@ def model_kinds() -> dict[type, int]:
 
 
 def kind_of(event_type: object) -> int:
-    """Return the kind of the events of an AG-UI type."""
+    """Return the kind of the events with an AG-UI type."""
     return KINDS.get(event_type, OTHER) if isinstance(event_type, str) else OTHER
 
 
 def classify(event: Any) -> int:
-    """Return the kind of an event that is not a model; `OTHER` also for what is not an event."""
+    """Return the kind of an event that is not a model; `OTHER` for a value that is no event."""
     if isinstance(event, Mapping):
         return kind_of(event.get("type"))
     if isinstance(event, bytes) and event.startswith(_TYPE_FIRST):

@@ -1,4 +1,4 @@
-"""The harness: the public face over its parts, which share a `HarnessState`."""
+"""The public class `Harness`, whose parts share a `HarnessState`."""
 
 from __future__ import annotations
 
@@ -36,22 +36,23 @@ class Harness(HarnessQueries):
     Use it with `async with` inside the runner's, or call `aclose()` before the runner's.
 
     Args:
-        runner: Runs the agents; its store keeps the harness's records.
+        runner: Runner that runs the agents; its store keeps the harness's records.
         agents: Agents by name, at least one.
-        max_concurrent_runs: How many AG-UI runs hold a slot at a time, over all processes that share the store and the
-            harness's `name`; the others wait in line, first in, first out. `None` is any number.
-        recovery: What to do at start-up about harness runs whose process is gone.
+        max_concurrent_runs: Greatest number of AG-UI runs that hold a slot at a time, in all processes that share the
+            store and the harness's `name`. Other runs wait, first in, first out. `None` sets no limit.
+        recovery: What the harness does at start-up with harness runs whose process is gone.
         router: Chooses an agent for a run that does not name one.
         policy: Admits or refuses every run that a caller or a client starts: `True` or `None` admits it, `False`, a
             reason or a sequence of reasons refuses it.
-        retention: How long checkpoints and ended harness runs are kept; `None` keeps them for ever.
+        retention: How long checkpoints and ended harness runs are kept; `None` keeps them forever.
         name: Name of the slots; harnesses with different names on one store have separate slots.
 
     Raises:
         ValueError: There are no agents, or `max_concurrent_runs` is not a positive integer.
         AgentNotFound: The router's default is not one of the agents.
 
-    Example:
+    Example::
+
         async with SqliteAgentRunner("threads.db") as runner, Harness(runner, {"default": agent}) as harness:
             result = await harness.run("Order tea", thread_id="t1")
             for approval in result.approvals:
@@ -96,7 +97,7 @@ class Harness(HarnessQueries):
         self.agents: Mapping[str, HarnessAgent] = {agent: HarnessAgent(state, agent) for agent in agents}
         """Agents by name as the harness runs them, for `runner.run` or `create_app`."""
         self.recovered = RecoveryReport()
-        """What the recovery at start-up did."""
+        """Report of the recovery at start-up."""
 
     # Opening and closing
 
@@ -110,7 +111,7 @@ class Harness(HarnessQueries):
         await self.aclose()
 
     async def open(self) -> Store:
-        """Open the harness unless it is open, and recover runs whose process is gone.
+        """Open the harness if it is not open yet, and recover runs whose process is gone.
 
         All methods but `subscribe` and `aclose` do this first.
 
@@ -130,7 +131,7 @@ class Harness(HarnessQueries):
         state.spawn(maintain(state))
 
     async def aclose(self) -> None:
-        """End the live runs and stop; the next start continues those that can continue."""
+        """End the live runs and close; the next start continues those that can continue."""
         await self._state.aclose()
 
     # Harness runs
@@ -152,25 +153,26 @@ class Harness(HarnessQueries):
         `failed`, not an exception.
 
         Args:
-            input: What a user says, new messages, or a `RunAgentInput` or its dict. The agent gets the thread's earlier
-                messages with it.
+            input: A user's text, a list of new messages, or a `RunAgentInput` or its dict. The agent also gets the
+                thread's earlier messages.
             agent: Name of the agent; `None` asks the router.
-            thread_id: Thread to run on; `None` takes the input's, else a new one.
-            run_id: Id of the harness run; `None` takes the input's, else a new one.
-            scope: Whose thread it is, for example a user's id; see `AgentRunner.run`.
+            thread_id: Thread to run on; `None` takes the id in the input, or else a new one.
+            run_id: Id of the harness run; `None` takes the id in the input, or else a new one.
+            scope: Owner of the thread, for example a user's id; see `AgentRunner.run`.
             headers: Headers of the request, which the agent gets from `current_run()`.
-            listeners: Functions by the kind of item with which they are called, as `stream_events` yields them.
+            listeners: Functions to call with the items that `stream_events` would yield, by kind of item.
 
         Returns:
             The state of the harness run, its text, and the approvals it waits for.
 
         Raises:
-            RunRefused: The policy refused the run, or the thread has open interrupts (`InterruptsOpen`); like all
-                exceptions here, nothing was started.
+            RunRefused: The policy refused the run, or the thread has open interrupts (`InterruptsOpen`). After this and
+                every other exception here, nothing was started.
             AgentNotFound: The harness has no agent of that name, or none could be chosen.
-            AgentRunnerError: What `AgentRunner.run` raises.
+            AgentRunnerError: An error of `AgentRunner.run`.
 
-        Example:
+        Example::
+
             result = await harness.run("Order tea", thread_id="t1", listeners={"content": print})
         """
         attempt, stream = await start_attempt(self._state, input, agent, thread_id, run_id, scope, headers)
@@ -196,20 +198,21 @@ class Harness(HarnessQueries):
         Leaving the iteration early does not stop the harness run.
 
         Args:
-            input: As for `run`, and so are the other arguments.
+            input: The same as for `run`, like all other arguments.
             agent: Name of the agent; `None` asks the router.
             thread_id: Thread to run on.
             run_id: Id of the harness run.
-            scope: Whose thread it is.
+            scope: Owner of the thread.
             headers: Headers of the request.
 
         Yields:
             The items in the order in which they become durable.
 
         Raises:
-            AgentRunnerError: As `run`.
+            AgentRunnerError: The same errors as for `run`.
 
-        Example:
+        Example::
+
             async for item in harness.stream_events("Order tea"):
                 if item.kind == "content":
                     print(item.text, end="")
@@ -227,18 +230,19 @@ class Harness(HarnessQueries):
             run_id: Id of the harness run or of one of its AG-UI runs.
 
         Returns:
-            Whether it was cancelled; `False` if it had ended.
+            Whether it was cancelled; `False` if it had already ended.
 
         Raises:
             RunNotFound: There is no such harness run.
 
-        Example:
+        Example::
+
             await harness.cancel("r1")
         """
         return await cancel(self._state, run_id)
 
     async def restart_conversation(self, thread_id: str) -> None:
-        """Cancel a thread's harness runs and remove the thread with all that belongs to it.
+        """Cancel a thread's harness runs, and remove the thread with everything it has.
 
         Args:
             thread_id: Thread to remove; the next run on it starts a new conversation.
@@ -246,7 +250,8 @@ class Harness(HarnessQueries):
         Raises:
             ThreadNotFound: There is no such thread.
 
-        Example:
+        Example::
+
             await harness.restart_conversation("t1")
         """
         await restart(self._state, thread_id)
@@ -254,12 +259,13 @@ class Harness(HarnessQueries):
     async def prune(self) -> int:
         """Remove the checkpoints and ended harness runs that the retention does not keep.
 
-        The harness does this itself about once a minute.
+        The harness does this by itself about once a minute.
 
         Returns:
-            How many were removed.
+            The number of checkpoints and harness runs that were removed.
 
-        Example:
+        Example::
+
             removed = await harness.prune()
         """
         store, retention = await self._state.open(), self._state.retention
@@ -280,8 +286,9 @@ class Harness(HarnessQueries):
     ) -> RunResult:
         """Decide an approval, and after the last one continue its harness run to its end.
 
-        Each approval is decided once, in whatever process. The same decision again, by its `decision_id` or by its
-        answer, returns the result of the harness run. The harness run continues even if the caller is cancelled.
+        Each approval is decided once, even if several processes try. A repeated decision, which has the same
+        `decision_id` or the same answer, returns the result of the harness run. The harness run continues even if the
+        caller is cancelled.
 
         Args:
             approval_id: Id of the approval, as in `Approval.approval_id`.
@@ -290,20 +297,21 @@ class Harness(HarnessQueries):
             by: Name of the person who decided, for the record.
             decision_id: Id by which a repeated call is recognized.
             reason: With `reject`, the reason that the agent gets.
-            payload: What the agent is answered instead of AG-UI's `approved`, for interrupts that ask for something
+            payload: Answer that the agent gets instead of AG-UI's `approved`, for interrupts that ask for something
                 else.
 
         Returns:
             The state of the harness run.
 
         Raises:
-            ApprovalNotFound: There is no such approval; like with all exceptions here, nothing was decided.
-            AlreadyDecided: The approval was decided otherwise before.
+            ApprovalNotFound: There is no such approval. After this and every other exception here, nothing was decided.
+            AlreadyDecided: The approval already has a different decision.
             ApprovalExpired: The approval has expired; it can only be rejected.
             InvalidInput: The decision is not one of the three, or its arguments do not fit it.
             AgentNotFound: This harness does not have the agent that asked.
 
-        Example:
+        Example::
+
             result = await harness.decide("r1/int-call1", "reject", reason="Too expensive", by="ann")
         """
         request = DecisionRequest(decision, edited_input, by, decision_id, reason, payload)
@@ -321,7 +329,7 @@ class Harness(HarnessQueries):
         reason: str | None = None,
         payload: Any = None,
     ) -> RunResult:
-        """Decide one approval, or all for which a thread's harness run waits, as `decide` does.
+        """Decide one approval, or all that a thread's harness run waits for, as `decide` does.
 
         Args:
             approval_id: Id of the approval; pass this or `thread_id`.
@@ -331,15 +339,16 @@ class Harness(HarnessQueries):
             by: Name of the person who decided, for the record.
             decision_id: Id by which a repeated call is recognized.
             reason: With `reject`, the reason that the agent gets.
-            payload: What the agent is answered instead of AG-UI's `approved`.
+            payload: Answer that the agent gets instead of AG-UI's `approved`.
 
         Returns:
             The state of the harness run.
 
         Raises:
-            AgentRunnerError: As `decide`; `ApprovalNotFound` also if the thread waits for no approval.
+            AgentRunnerError: The same as for `decide`; `ApprovalNotFound` also if the thread waits for no approval.
 
-        Example:
+        Example::
+
             result = await harness.resume(thread_id="t1", decision="approve", by="ann")
         """
         request = DecisionRequest(decision, edited_input, by, decision_id, reason, payload)
@@ -351,9 +360,10 @@ class Harness(HarnessQueries):
         """Continue or end the harness runs whose process is gone, as at start-up.
 
         Returns:
-            What was done; nothing if the recovery is not enabled.
+            The report of what was done; it is empty if recovery is not enabled.
 
-        Example:
+        Example::
+
             report = await harness.recover()
             print(report.resumed, report.failed)
         """

@@ -1,4 +1,4 @@
-"""The input of an agent: what the caller passed, and the thread's messages and state."""
+"""Build an agent's input from the caller's input and the thread's messages and state."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.harness")
 
 HarnessInput: TypeAlias = str | Sequence[Any] | RunAgentInput | Mapping[str, Any]
-"""A user's words, new messages, or a `RunAgentInput` or its dict."""
+"""A user's text, a list of new messages, or a `RunAgentInput` or its dict."""
 
 
 def read_input(input: HarnessInput, thread_id: str | None, run_id: str | None) -> RunAgentInput:
-    """Return the input of a new run, with new ids where it has none. Raises `InvalidInput`."""
+    """Return the input of a new run, with new ids if it has none. Raises `InvalidInput`."""
     fields: dict[str, Any] = {"state": {}, "tools": [], "context": [], "forwardedProps": {}}
     if isinstance(input, str):
         fields["messages"] = [{"id": str(uuid.uuid4()), "role": "user", "content": input}]
@@ -54,19 +54,20 @@ def _dump_message(message: Any) -> Any:
 
 
 async def with_history(runner: AgentRunner, input: RunAgentInput) -> dict[str, Any]:
-    """Return the thread's messages and then the input's, and the state of either.
+    """Return the input's messages after those of the thread, and the state for the agent.
 
-    The thread's state is taken only if the input has none.
+    The thread's state is used only if the input has none.
     """
     folded = await runner.threads.fold(input.thread_id)
-    known = {message["id"] for message in folded.messages}
+    thread_ids = {message["id"] for message in folded.messages}
     try:
-        earlier = RunAgentInput.model_validate({"threadId": "", "runId": "", "messages": folded.messages}).messages
+        thread_input = RunAgentInput.model_validate({"threadId": "", "runId": "", "messages": folded.messages})
+        thread_messages = thread_input.messages
     except ValidationError:
-        # AG-UI's own types refuse them, so that no client could send them either.
+        # AG-UI's own types refuse them, so no client could send them to the agent either.
         logger.warning("thread %s: its messages cannot be passed to the agent", input.thread_id, exc_info=True)
-        earlier = []
+        thread_messages = []
     return {
-        "messages": [*earlier, *(message for message in input.messages if message.id not in known)],
+        "messages": [*thread_messages, *(message for message in input.messages if message.id not in thread_ids)],
         "state": folded.state if input.state in (None, {}) else input.state,
     }

@@ -16,13 +16,14 @@ logger = logging.getLogger("agentrunner.harness")
 T = TypeVar("T")
 
 BACKLOG_EVENTS = 10_000
-"""Events that are kept for a slow listener; after that the oldest are dropped."""
+"""Number of events that are kept for a slow listener; beyond that the oldest are dropped."""
 
 
 class ListenerSubscription(Generic[T]):
     """A listener that is called for every event until `close()`.
 
-    Example:
+    Example::
+
         with harness.subscribe(lambda event: print(event.type, event.data)) as subscription:
             await harness.run("Order tea")
         print(subscription.missed)
@@ -43,7 +44,7 @@ class ListenerSubscription(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """Stop calling the listener, also for the events it has not got yet."""
+        """Stop calling the listener, even for the events that are still queued for it."""
         if self._bus is not None:
             self._bus.remove(self)
         self._backlog.clear()
@@ -60,7 +61,7 @@ class ListenerSubscription(Generic[T]):
         self._backlog.append(event)
         if self._task is None:
             task = asyncio.get_running_loop().create_task(self._call())
-            # An eager task of a listener that never waits has ended already.
+            # An eager task has already ended here if the listener did not have to wait.
             self._task = None if task.done() else task
 
     async def _call(self) -> None:
@@ -68,9 +69,9 @@ class ListenerSubscription(Generic[T]):
             while self._backlog:
                 event = self._backlog.popleft()
                 try:
-                    waiting = self._listener(event)
-                    if inspect.isawaitable(waiting):
-                        await waiting
+                    result = self._listener(event)
+                    if inspect.isawaitable(result):
+                        await result
                 except Exception:
                     logger.exception("the listener %r failed", self._listener)
         finally:
@@ -83,7 +84,7 @@ class ListenerSubscription(Generic[T]):
 
 
 class Bus(Generic[T]):
-    """All listeners to the same events; true while there are any."""
+    """All listeners to the same events; the bus is true while it has any."""
 
     def __init__(self) -> None:
         self._subscriptions: tuple[ListenerSubscription[T], ...] = ()

@@ -1,4 +1,4 @@
-"""Tell which harnesses on a store are alive, by their processes and heartbeats."""
+"""Find out which harnesses on a store are alive, by their processes and heartbeats."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SILENT_LEASES = 2.0
 
 
 class Liveness:
-    """One harness as an owner among others.
+    """Tells other owners that this harness is alive, and finds out which of them are.
 
-    Whether an owner on this host is alive is asked of the operating system; owners on other hosts send heartbeats.
+    For an owner on this host, the operating system has the answer. Owners on other hosts send heartbeats.
     """
 
     def __init__(self, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What a harness does beside its runs: heartbeats, recovery, removal of old records."""
+"""A harness's periodic work: send heartbeats, recover, remove old records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.harness")
 
 MAINTENANCE_SECONDS = 1.0
-"""Seconds between two rounds."""
+"""Seconds between two rounds of maintenance."""
 PRUNE_SECONDS = 60.0
 """Seconds between removals of old records."""
 
@@ -47,4 +47,4 @@ async def maintain(state: HarnessState) -> None:
                 last_pruning = now
                 await prune(store, state.retention)
         except StoreError:
-            logger.exception("the harness's maintenance failed; it is tried again")
+            logger.exception("the harness's maintenance failed; the harness tries again")

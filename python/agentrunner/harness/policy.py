@@ -41,7 +41,7 @@ async def ask_policy(policy: Policy | None, request: RunRequest) -> None:
 
 
 def _reasons(answer: Any) -> tuple[str, ...] | None:
-    """Return the reasons to refuse, none to admit; `None` for what is not an answer."""
+    """Return the reasons to refuse a run, if any; `None` if the policy's answer is invalid."""
     if answer is False:
         return ("the policy refused it",)
     if isinstance(answer, str):

@@ -1,4 +1,4 @@
-"""What can be asked of a harness: its runs, their events, and their approvals."""
+"""Queries about a harness's runs, their events, and their approvals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class HarnessQueries:
-    """The questions that a `Harness` answers; they change nothing."""
+    """The methods of a `Harness` that only read or wait, and change nothing."""
 
     def __init__(self, state: HarnessState) -> None:
         self._state = state
@@ -36,7 +36,8 @@ class HarnessQueries:
         Raises:
             RunNotFound: There is no such harness run.
 
-        Example:
+        Example::
+
             result = await harness.wait("r1")
         """
         return await wait_for_run(self._state, run_id)
@@ -53,7 +54,8 @@ class HarnessQueries:
         Raises:
             RunNotFound: There is no such harness run.
 
-        Example:
+        Example::
+
             print((await harness.run_record("r1")).updated_at_utc)
         """
         return await load_run(await self._state.open(), run_id)
@@ -68,7 +70,8 @@ class HarnessQueries:
         Returns:
             The records; those that cannot be read are logged and left out.
 
-        Example:
+        Example::
+
             failed = await harness.runs(state="failed")
         """
         runs = await kinds.HARNESS_RUN.read_all(await self._state.open(), thread_id, RunRecord.from_record)
@@ -81,16 +84,17 @@ class HarnessQueries:
 
         Args:
             run_id: Id of the harness run or of one of its AG-UI runs.
-            after: Only events with a higher number than this.
+            after: Only events with a number greater than this.
 
         Returns:
-            The events in order. Deltas are compacted as in the thread: one event stands for many, under the first
-            numbers of the gap that they fill.
+            The events in order. Deltas are compacted as in the thread: one event replaces many. So the deltas of an
+            attempt have the first numbers of the gap that they fill, and the other numbers are missing.
 
         Raises:
             RunNotFound: There is no such harness run.
 
-        Example:
+        Example::
+
             for event in await harness.events("r1", after=12):
                 print(event.seq, event.type)
         """
@@ -100,7 +104,7 @@ class HarnessQueries:
     def subscribe(self, listener: Listener) -> ListenerSubscription[HarnessEvent]:
         """Call a listener for all events of harness runs in this process from now on.
 
-        The listener is called in order, in a separate task: no run waits for it, and what it raises is logged. A sync
+        The listener is called in order, in a separate task: no run waits for it, and its exceptions are logged. A sync
         listener is called on the event loop.
 
         Args:
@@ -109,7 +113,8 @@ class HarnessQueries:
         Returns:
             The subscription; close it, or use it in a `with` block, to end the calls.
 
-        Example:
+        Example::
+
             subscription = harness.subscribe(lambda event: print(event.type, event.run_id))
         """
         return self._state.bus.subscribe(listener)
@@ -127,7 +132,8 @@ class HarnessQueries:
         Raises:
             RecordDamaged: An open approval cannot be read.
 
-        Example:
+        Example::
+
             for approval in await harness.approvals():
                 print(approval.approval_id, approval.tool, approval.input)
         """
@@ -145,7 +151,8 @@ class HarnessQueries:
         Raises:
             ApprovalNotFound: There is no such approval.
 
-        Example:
+        Example::
+
             approval = await harness.approval("r1/int-call1")
         """
         return await load_approval(await self._state.open(), approval_id)

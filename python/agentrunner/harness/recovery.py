@@ -29,8 +29,8 @@ async def recover(state: HarnessState, store: Store, *, resume: bool) -> Recover
 
     Without `resume`, harness runs that can be resumed are left waiting.
 
-    Harness runs whose owner is alive, or may be, are left alone. Two processes may recover at a time: each harness run
-    is recovered by one of them.
+    Harness runs whose owner is alive, or may be, are left alone. Two processes may recover at the same time; only one
+    of them recovers each harness run.
     """
     report = RecoveryReport()
     async for mark in kinds.ACTIVE_RUN.iterate(store):
@@ -47,7 +47,7 @@ async def recover(state: HarnessState, store: Store, *, resume: bool) -> Recover
             # One unreadable record must not keep the others from being recovered.
             logger.exception("run %s cannot be read and is left alone", mark.key)
         except AgentRunnerError:
-            logger.exception("run %s could not be recovered; it is tried again", mark.key)
+            logger.exception("run %s could not be recovered; the harness tries again", mark.key)
             state.needs_recovery = True
         else:
             await state.liveness.forget(owner)
@@ -110,13 +110,13 @@ async def _recover_run(
 
 
 async def _find_end(store: Store, record: RunRecord, intent: Intent | None) -> tuple[RunState | None, str | None]:
-    """Return how the last attempt ended, if the thread says so, and count its deltas."""
+    """Return how the last attempt ended, if the thread has its end, and count its deltas."""
     last = record.attempt_runs[-1] if record.attempt_runs else None
     run = await find_stored_attempt(store, record, last) if last is not None else None
     if last is None or run is None:
         return None, None
     if record.seq == last.after:
-        # Count as many deltas as there can have been, so that no number that listeners have got is used again.
+        # Count as many deltas as there can have been, so that no number that listeners have received is used again.
         record.seq += run.last_seq - run.first_seq + 1
     if intent is not None and intent.attempts == 0:
         # The last attempt is the one before the intent, which is known to have ended.

@@ -75,7 +75,7 @@ async def replay(store: Store, record: RunRecord, after: int) -> list[HarnessEve
 
 
 async def read_text(store: Store, record: RunRecord) -> str:
-    """Return the text of the last attempt, or without text the errors of its tools."""
+    """Return the text of the last attempt, or its tools' errors if it has no text."""
     if not record.attempt_runs:
         return ""
     events = await read_attempt(store, record, record.attempt_runs[-1])

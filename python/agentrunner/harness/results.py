@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def attempt_result(state: HarnessState, attempt: SupervisedRun, scope: str | None = None) -> RunResult:
-    """Return the result of an attempt whose stream has ended. Raises what refused the attempt."""
+    """Return the result of an attempt whose stream has ended, or raise its refusal."""
     if attempt.has_begun:
         try:
             async with asyncio.timeout(STOP_GRACE_SECONDS):

@@ -1,4 +1,4 @@
-"""Continue a harness run: start its agent once more, by an intent that was written before."""
+"""Continue a harness run: start its agent again, by an intent that was written before."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def spawn_resume(
 async def resume_run(
     state: HarnessState, record: RunRecord, intent: Intent, *, is_recovery: bool
 ) -> SupervisedRun | None:
-    """Run the agent once more; return the attempt, or `None` if another was faster."""
+    """Run the agent again; return the attempt, or `None` if another process was faster."""
     try:
         attempt = await _run_attempt(state, record, intent, is_recovery)
     except Exception:
-        # The intent is written, so that the next recovery finds it.
+        # The intent is written, so the next recovery finds it.
         state.needs_recovery = True
         raise
     if attempt is None or not attempt.has_begun:
@@ -57,7 +57,7 @@ async def resume_run(
 async def _run_attempt(
     state: HarnessState, record: RunRecord, intent: Intent, is_recovery: bool
 ) -> SupervisedRun | None:
-    """Run the agent once the thread is free, or return `None` if the intent was taken."""
+    """Run the agent when the thread is free; return `None` if another process has done so."""
     store = await state.open()
     entries = [entry_of(approval) for approval in await find_approvals(store, record.waits_for)]
     while True:
@@ -69,7 +69,7 @@ async def _run_attempt(
         try:
             stream = await state.runner.run(attempt, next_input, agent_id=record.agent, scope=record.scope)
         except ThreadAlreadyRunning:
-            # Either the AG-UI run that asked is just ending, or another process was faster.
+            # Either the AG-UI run with the interrupts is just ending, or another process was faster.
             while await store.live(record.thread_id):  # noqa: ASYNC110 - other processes set no event
                 await asyncio.sleep(RUN_POLL_SECONDS)
             current = await find_intent(store, record.run_id)

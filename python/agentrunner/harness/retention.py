@@ -1,4 +1,4 @@
-"""Remove old records: checkpoints, and ended harness runs with all that belongs to them."""
+"""Remove old records: checkpoints, and ended harness runs with their approvals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def prune(store: Store, retention: RecordRetention) -> int:
     """Remove checkpoints and harness runs that are too old or too many; return how many.
 
-    The last checkpoint of each session stays, and everything of a harness run that has not ended.
+    The last checkpoint of each session is kept, and so is everything of a harness run that has not ended.
     """
     return await _prune_checkpoints(store, retention) + await _prune_runs(store, retention)
 
@@ -29,7 +29,7 @@ async def _prune_checkpoints(store: Store, retention: RecordRetention) -> int:
     by_session: dict[str, list[tuple[Record, int | None]]] = defaultdict(list)
     active_threads = {mark.thread_id async for mark in kinds.ACTIVE_RUN.iterate(store)}
     async for record in kinds.CHECKPOINT.iterate(store):
-        # Keys are `{session}/{number}`, so that a session's checkpoints come in the order of their numbers.
+        # Keys are `{session}/{number}`, so a session's checkpoints are read in the order of their numbers.
         if record.thread_id not in active_threads:
             session = record.key.rpartition("/")[0]
             by_session[session].append((record._replace(value=b""), _created_at(record)))
@@ -53,14 +53,14 @@ def _created_at(record: Record) -> int | None:
 
 
 async def _prune_runs(store: Store, retention: RecordRetention) -> int:
-    ended: dict[str, list[RunRecord]] = defaultdict(list)
+    ended_runs: dict[str, list[RunRecord]] = defaultdict(list)
     for run in await kinds.HARNESS_RUN.read_all(store, None, RunRecord.from_record):
         if run.ended:
             # The events are not needed, and there may be many.
             run.events.clear()
-            ended[run.thread_id].append(run)
+            ended_runs[run.thread_id].append(run)
     removed = 0
-    for thread_id, runs in ended.items():
+    for thread_id, runs in ended_runs.items():
         runs.sort(key=lambda run: run.updated_at, reverse=True)
         for newer, run in enumerate(runs):
             if _is_old(retention, newer, run.updated_at):
@@ -77,14 +77,14 @@ async def _prune_runs(store: Store, retention: RecordRetention) -> int:
 
 
 def _is_old(retention: RecordRetention, newer: int, at: int | None) -> bool:
-    """Return whether a record last written `at` is too old or has too many newer ones."""
+    """Return whether a record, last written `at`, is too old or has too many newer ones."""
     if retention.max_count is not None and newer >= retention.max_count:
         return True
     return retention.max_age is not None and at is not None and at < now_ms() - retention.max_age * 1000
 
 
 async def _remove(store: Store, changes: list[Change]) -> int:
-    """Remove records together and return 1; return 0 if one has changed and all stay."""
+    """Remove records in one step and return 1; return 0 and keep all if one has changed."""
     with contextlib.suppress(RecordConflict):
         await store.write(changes)
         return 1

@@ -27,16 +27,16 @@ def description_of(agent: Any) -> str:
 
 
 async def route(router: Router | None, agents: Mapping[str, Any], input: RunAgentInput) -> str:
-    """Return the agent's name for a run: by rule, by choice, the default or the only one.
+    """Return the name of a run's agent: by rule, by choice, the default or the only one.
 
     Raises `AgentNotFound` if the rule or the default names an unknown agent, or if there is no default.
     """
     if router is not None and router.rule is not None and (name := await _result(router.rule(input))) is not None:
         return check_agent(agents, name)
     if router is not None and router.choose is not None:
-        chosen = await _choose(router.choose, agents, input)
-        if chosen is not None:
-            return chosen
+        agent_name = await _choose(router.choose, agents, input)
+        if agent_name is not None:
+            return agent_name
     default = router.default if router is not None else None
     if default is None and len(agents) == 1:
         default = next(iter(agents))
@@ -49,9 +49,9 @@ async def route(router: Router | None, agents: Mapping[str, Any], input: RunAgen
 
 
 def check_agent(agents: Mapping[str, Any], name: str) -> str:
-    """Return the name if it is an agent's. Raises `AgentNotFound`."""
+    """Return the name if there is such an agent. Raises `AgentNotFound`."""
     if name not in agents:
-        raise AgentNotFound(f"there is no agent '{name}'; there are {', '.join(map(repr, agents))}")
+        raise AgentNotFound(f"there is no agent '{name}'; the agents are {', '.join(map(repr, agents))}")
     return name
 
 
@@ -61,10 +61,10 @@ async def _choose(choose: Choice, agents: Mapping[str, Any], input: RunAgentInpu
     try:
         name: str | None = await _result(choose(input, descriptions))
     except Exception:
-        logger.exception("the choice of an agent failed; the default is taken")
+        logger.exception("the router's choose failed; the default agent is used")
         return None
     if name is not None and name not in agents:
-        logger.warning("%r was chosen, which is not an agent; the default is taken", name)
+        logger.warning("the router's choose returned %r, which is not an agent; the default agent is used", name)
         return None
     return name
 

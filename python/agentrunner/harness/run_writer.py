@@ -28,7 +28,7 @@ logger = logging.getLogger("agentrunner.harness")
 class RunWriter:
     """The only writer of a harness run from the admission of an attempt to its end.
 
-    It writes under the attempt's claim, so that it writes nothing once the thread has another owner.
+    It writes under the attempt's claim, so it can write nothing after another owner has taken the thread.
     """
 
     def __init__(self, state: HarnessState, store: Store, claim: Claim, admission: Admission) -> None:
@@ -37,11 +37,11 @@ class RunWriter:
         self.has_ended = False
         """Whether the attempt's end is written, or left to recovery."""
         self.deltas = 0
-        """Number of deltas that the record has not counted."""
+        """Number of deltas that the record has not counted yet."""
         self.events: list[HarnessEvent] = []
         """Events of the attempt in the order they were written, without deltas."""
         self.has_news = asyncio.Event()
-        """Set with each of these events."""
+        """Event that is set whenever one of these events is written."""
         self._state = state
         self._store = store
         self._claim = claim
@@ -61,7 +61,7 @@ class RunWriter:
         try:
             versions = await self._store.write(changes, self._claim)
         except StoreError:
-            # The store may have written it all the same; recovery finds out.
+            # The store may have written the changes anyway; recovery finds out.
             self._state.needs_recovery = True
             raise
         admission.record.version = versions[0]
@@ -82,7 +82,7 @@ class RunWriter:
         self.has_news.set()
 
     def publish_delta(self, type: EventType, text: str, message_id: str | None) -> None:
-        """Pass a delta to the listeners; deltas are not written, the thread has them."""
+        """Pass a delta to the listeners; it is not written here, because the thread has it."""
         record = self.record
         data = {"text": text, "message_id": message_id}
         seq = record.seq + self.deltas
@@ -109,7 +109,7 @@ class RunWriter:
         self._publish()
 
     async def end(self, state: RunState, error: str | None = None) -> None:
-        """Write how the harness run ended, unless that is written."""
+        """Write how the harness run ended, unless its end is already written."""
         if not self.has_ended:
             await self.start_end(state, error)
 
@@ -121,7 +121,7 @@ class RunWriter:
         return self._write_end([*self.record.to_changes(), *self._drop_intent()])
 
     async def revoke_waiting(self, error: str) -> None:
-        """Fail a harness run that was to wait, because the runner refused the event for it."""
+        """Fail a waiting harness run because the runner refused the event with its interrupts."""
         if self.record.state == "waiting_for_approval":
             changes = await withdraw_approvals(self._store, self.record)
             self.record.change_state("failed", error)
@@ -160,7 +160,7 @@ class RunWriter:
                 # and this write, which expects the version this writer knows, changes nothing.
                 versions = await self._store.write(changes)
         except RecordConflict:
-            logger.warning("run %s: another process has written how it continues", self.record.run_id)
+            logger.warning("run %s: another process has changed its record and continues it", self.record.run_id)
         except StoreError as error:
             logger.error("run %s: its end cannot be written now: %s", self.record.run_id, error)  # noqa: TRY400
             self.leave_to_recovery()

@@ -34,7 +34,7 @@ class Slots(Protocol):
         """Wait until a queued run has a slot."""
 
     async def leave(self, run_id: str) -> None:
-        """Pass a run's slot or its place in the queue on; do nothing if it has neither."""
+        """Release a run's slot or its place in the queue; do nothing if it has neither."""
 
 
 class UnlimitedSlots:
@@ -68,7 +68,7 @@ class LocalSlots:
     async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
         for queued, turn in self._queue:
             if queued == run_id:
-                # A cancelled waiter keeps its place until it calls `leave`, which would not find it otherwise.
+                # Shielded: a cancelled waiter keeps its place until it calls `leave`, which must still find it.
                 await asyncio.shield(turn)
                 return
 
@@ -90,7 +90,7 @@ class SharedSlots:
         self._name = name
         self._count = count
         self._freed = asyncio.Event()
-        """Set when a run of this process leaves, so that the next one here reads at once."""
+        """Event that is set when a run of this process leaves, so that the next one reads at once."""
 
     async def enter(self, run_id: str) -> bool:  # noqa: D102
         return await self._change(add=run_id)
@@ -109,7 +109,7 @@ class SharedSlots:
                 if polls % PURGE_POLLS == 0 and await self._change(add=run_id, purge=True):
                     return
             except StoreError:
-                logger.exception("the run slots '%s' could not be read; it is tried again", self._name)
+                logger.exception("the run slots '%s' could not be read; the harness tries again", self._name)
 
     async def leave(self, run_id: str) -> None:  # noqa: D102
         await self._change(remove=run_id)
@@ -128,9 +128,9 @@ class SharedSlots:
         )
 
     async def _change(self, *, add: str | None = None, remove: str | None = None, purge: bool = False) -> bool:
-        """Add or remove a run, fill free slots, return whether the added run holds one.
+        """Add or remove a run, fill free slots, and return whether the added run holds one.
 
-        `purge`: also remove the runs of owners that are gone, which otherwise happens only when all slots are held.
+        With `purge`, also remove the runs of owners that are gone; otherwise only if all slots are held.
         """
         me = self._liveness.owner_id
         while True:

@@ -24,7 +24,7 @@ ITEM_KINDS: dict[str, ItemKind] = {
     "TOOL_CALL_RESULT": "tool_result",
 }
 LISTENER_GRACE_SECONDS = 1.0
-"""Seconds that a run's own listeners have to take the last items when the run is over."""
+"""Seconds that a run's own listeners get for the last items after the run is over."""
 
 
 async def iterate_items(attempt: SupervisedRun, stream: EventStream) -> AsyncIterator[StreamItem]:
@@ -47,9 +47,9 @@ async def iterate_items(attempt: SupervisedRun, stream: EventStream) -> AsyncIte
                 has_news.clear()
             for item in lifecycle_items(attempt.first_output_after):
                 yield item
-            changed = asyncio.ensure_future(has_news.wait())
-            await asyncio.wait([reading, changed], return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
+            waiting = asyncio.ensure_future(has_news.wait())
+            await asyncio.wait([reading, waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
         for item in lifecycle_items(attempt.first_output_after):
             yield item
         event = await reading
@@ -80,7 +80,7 @@ def _item(attempt: SupervisedRun, kind: ItemKind, event: dict[str, Any]) -> Stre
 
 
 async def dispatch(stream: AsyncIterator[StreamItem], listeners: Listeners) -> None:
-    """Call each listener with the items of its kind, and wait a moment for the last."""
+    """Call each listener with the items of its kind, and wait briefly for the last calls."""
     by_kind: dict[str, list[ListenerSubscription[StreamItem]]] = {}
     for kind, value in listeners.items():
         of_kind: list[ItemListener] = list(value) if isinstance(value, (list, tuple)) else [value]  # type: ignore[list-item]

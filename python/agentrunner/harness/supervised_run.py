@@ -52,10 +52,10 @@ logger = logging.getLogger("agentrunner.harness")
 
 
 class SupervisedRun:
-    """An attempt: the user's agent as the runner calls it and the harness watches it.
+    """One attempt: an agent for the runner, which runs and watches the user's agent.
 
-    `agent_name`: which of the harness's agents. `intent`: the intent by which this harness starts the attempt, as it
-    was read; `None` if a caller or a client starts it. `is_recovery`: whether the recovery starts it.
+    `agent_name` is the agent's name in the harness. `intent` is the stored intent by which this harness starts the
+    attempt; `None` if a caller or a client starts it. `is_recovery` is true if recovery starts it.
     """
 
     store: Store
@@ -72,20 +72,20 @@ class SupervisedRun:
         self.intent = intent
         self.is_recovery = is_recovery
         self.loads_history = False
-        """Whether the agent gets the thread's messages and state besides the input's."""
+        """Whether the agent gets the thread's messages and state in addition to the input's."""
         self.collects_output = False
         """Whether the agent's text is kept for a result."""
         self.thread_id = self.run_id = ""
         self.writer: RunWriter | None = None
         """Writer of the harness run; `None` until the attempt is admitted."""
         self.admitted = asyncio.Event()
-        """Set when there is a writer, or never will be one."""
+        """Event that is set when there is a writer, or when there will never be one."""
         self.refusal: Exception | None = None
-        """Why the attempt was not admitted."""
+        """Error because of which the attempt was not admitted."""
         self.has_begun = False
         """Whether the runner has started the agent's task."""
         self.done = asyncio.Event()
-        """Set when the attempt is over, its slot given back and its end written."""
+        """Event that is set when the attempt is over, its slot released and its end written."""
         self._state = state
         self._output: list[Any] = []
         self._tool_errors: list[str] = []
@@ -102,7 +102,7 @@ class SupervisedRun:
 
     @property
     def first_output_after(self) -> int | None:
-        """Number of the harness run's event after which the agent speaks; `None` before that."""
+        """Number of the event after which the agent's output begins; `None` before that."""
         attempts = self.record.attempt_runs if self.record is not None else []
         return attempts[-1].after if attempts and attempts[-1].run_id == self.run_id else None
 
@@ -136,7 +136,7 @@ class SupervisedRun:
                     yield event
                 elif kind <= REASONING:
                     yield event
-                    # After the yield the runner has accepted the event, so that all readers count the same deltas.
+                    # Count it after the yield, when the runner has accepted it, so that all readers count the same.
                     writer.deltas += 1
                     if bus or self.collects_output:
                         self._take_delta(writer, kind, event)
@@ -170,13 +170,13 @@ class SupervisedRun:
         self.has_begun = True
         self._state.live_attempts.add(self)
         if (task := asyncio.current_task()) is not None:
-            # The agent or this generator may never be finished; the run ends with the runner's task in any case.
+            # The agent or this generator may never finish, but the runner's task always does, and it ends the run.
             task.add_done_callback(lambda task: self._state.spawn(self._finish(task)))
 
     # Admission
 
     async def _admit(self, input: RunAgentInput) -> tuple[RunWriter, RunAgentInput]:
-        """Begin the attempt once it may and has a slot; return its writer and input."""
+        """Begin the attempt when it is admitted and has a slot; return its writer and input."""
         slots = self._state.slots
         candidate = Candidate(self._run, self.store, input, self.agent_id, self.agent, self.intent)
         has_slot = False
@@ -185,7 +185,7 @@ class SupervisedRun:
             if not self._is_queued:
                 self._is_queued = True
                 has_slot = await slots.enter(self.run_id)
-            # From here to its end this harness handles the harness run, and recovery leaves it alone.
+            # Recovery leaves the harness run alone while it is marked, from here to the end of the attempt.
             self._busy.enter_context(self._state.mark_busy(admission.record.run_id))
             if has_slot:
                 self._start(admission)
@@ -279,7 +279,7 @@ class SupervisedRun:
         if kind == FINISHED:
             outcome = as_dict(event).get("outcome") or {}
             state: RunState = "cancelled" if outcome.get("type") == "cancelled" else "completed"
-            # Not awaited, so that the store commits it together with the AG-UI run's own end.
+            # The task is not awaited, so that the store commits this end together with the AG-UI run's own.
             self._writing = self._state.spawn(writer.start_end(state, None))
         elif kind == FAILED:
             error = str(as_dict(event).get("message") or "The agent failed")
@@ -295,12 +295,12 @@ class SupervisedRun:
             self._driver.interrupt("The harness was closed before the run had ended", "INTERRUPTED")
 
     async def give_up(self) -> None:
-        """Count the attempt as ended, although its agent does not end."""
+        """Count the attempt as ended, although its agent is still running."""
         await self._write_cut_short(None)
         await self._release()
 
     async def _finish(self, task: asyncio.Task[Any]) -> None:
-        """Write the attempt's end, however its task ended, and release what it holds."""
+        """Write the attempt's end, even if its task failed or was cancelled; release its slot."""
         try:
             error = None if task.cancelled() else task.exception()
             await self._write_cut_short(error)
@@ -311,7 +311,7 @@ class SupervisedRun:
             await self._release()
 
     async def _write_cut_short(self, error: BaseException | None) -> None:
-        """Write that something else than the agent ended the attempt, unless its end is written."""
+        """Write the end of an attempt that its agent has not ended, unless it is written."""
         if self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
         driver, writer = self._driver, self.writer
@@ -341,15 +341,15 @@ class SupervisedRun:
         return is_resumable and self._state.recovery.enabled
 
     async def _abort_agent(self) -> None:
-        """Tell the agent that it is stopped, unless the runner has."""
+        """Tell the agent that it is stopped, unless the runner has told it."""
         abort = getattr(self.agent, "abort_run", None)
         if abort is None or self._is_aborted:
             return
         self._is_aborted = True
         try:
-            waiting = abort()
-            if inspect.isawaitable(waiting):
-                await waiting
+            result = abort()
+            if inspect.isawaitable(result):
+                await result
         except Exception:
             logger.exception("run %s: its agent failed to abort", self.run_id)
 

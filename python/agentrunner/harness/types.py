@@ -19,28 +19,29 @@ ItemKind: TypeAlias = Literal["content", "reasoning", "step", "tool_result", "li
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What the harness does at start-up about harness runs whose process is gone.
+    """Options for the recovery of harness runs whose process is gone.
 
     Args:
         enabled: Whether to recover at all, at start-up and by `Harness.recover()`.
-        resume_on_startup: Whether to continue at start-up the harness runs that can continue. Without it they wait
-            for `Harness.recover()`, and only the others are ended at start-up.
-        max_attempts: How often an agent is started for the same step, the first time included, before the harness run
-            is failed.
+        resume_on_startup: Whether start-up continues the harness runs that can continue. If false, they wait for
+            `Harness.recover()`, and start-up ends only the others.
+        max_attempts: Number of times that an agent is started for the same step, including the first, before the
+            harness run fails.
 
     Raises:
         ValueError: `max_attempts` is not a positive integer.
 
-    Example:
+    Example::
+
         Harness(runner, {"default": agent}, recovery=Recovery(max_attempts=5))
     """
 
     enabled: bool = True
     """Whether to recover at all, at start-up and by `Harness.recover()`."""
     resume_on_startup: bool = True
-    """Whether to continue at start-up the harness runs that can continue."""
+    """Whether start-up continues the harness runs that can continue."""
     max_attempts: int = 3
-    """Starts of an agent for the same step, after which the harness run is failed."""
+    """Number of starts of an agent for the same step after which the harness run fails."""
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
@@ -53,19 +54,20 @@ class RecordRetention:
 
     Args:
         max_age: Seconds since the last write of a record; `None` keeps records of any age.
-        max_count: How many of each a thread keeps, the newest; `None` keeps all.
+        max_count: Number of newest records of each kind that a thread keeps; `None` keeps all.
 
     Raises:
         ValueError: `max_age` is negative or `max_count` is not a positive integer.
 
-    Example:
+    Example::
+
         Harness(runner, {"default": agent}, retention=RecordRetention(max_age=30 * 24 * 3600.0))
     """
 
     max_age: float | None = None
-    """Seconds since the last write of a record; `None`: of any age."""
+    """Seconds since the last write of a record; `None` keeps records of any age."""
     max_count: int | None = None
-    """Number of each that a thread keeps, the newest; `None`: all."""
+    """Number of newest records of each kind that a thread keeps; `None` keeps all."""
 
     def __post_init__(self) -> None:
         if self.max_age is not None and not self.max_age >= 0:
@@ -100,7 +102,8 @@ Listeners: TypeAlias = Mapping[ItemKind, ItemListener | Sequence[ItemListener]]
 class RunResult:
     """The state of a harness run after `run`, `resume`, `decide` or `wait`.
 
-    Example:
+    Example::
+
         result = await harness.run("Order tea", thread_id="t1")
         if result.state == "waiting_for_approval":
             print([approval.message for approval in result.approvals])
@@ -119,7 +122,7 @@ class RunResult:
     content: str
     """Text of the agent's last attempt; if it has none and tools failed, the tools' errors."""
     error: str | None = None
-    """Why the harness run failed, for people to read."""
+    """Reason why the harness run failed, for people to read."""
     approvals: tuple[Approval, ...] = ()
     """Open approvals that the harness run waits for."""
 
@@ -146,7 +149,8 @@ PolicyAnswer: TypeAlias = bool | str | Sequence[str] | None
 Policy: TypeAlias = Callable[[RunRequest], Awaitable[PolicyAnswer] | PolicyAnswer]
 """A sync or async function that admits or refuses a run; a policy that raises refuses it.
 
-Example:
+Example::
+
     def policy(request: RunRequest) -> bool | str:
         return request.scope is not None or "sign in first"
 """
@@ -162,26 +166,28 @@ class Router:
     Args:
         rule: A sync or async function of the input that returns an agent's name or `None`.
         choose: Called if the rule returns `None`, with the input and the agents' descriptions by name; for example a
-            function that asks a model. If it raises or returns anything but an agent's name, the default is taken.
-        default: Name of the agent to take otherwise.
+            function that asks a model. If it raises or returns anything but an agent's name, the default is used.
+        default: Name of the agent to use otherwise.
 
-    Example:
+    Example::
+
         Router(rule=lambda input: "billing" if "invoice" in input.messages[-1].content else None, default="chat")
     """
 
     rule: Rule | None = None
     """Function of the input that returns an agent's name or `None`."""
     choose: Choice | None = None
-    """Function of the input and the agents' descriptions, called without a rule's answer."""
+    """Function of the input and the agents' descriptions, called if the rule returns `None`."""
     default: str | None = None
-    """Name of the agent that is taken otherwise."""
+    """Name of the agent that is used otherwise."""
 
 
 @dataclass(slots=True)
 class RecoveryReport:
-    """What a recovery did; each entry is the id of a harness run.
+    """The results of a recovery, as the ids of harness runs.
 
-    Example:
+    Example::
+
         async with Harness(runner, agents) as harness:
             for run_id in harness.recovered.failed:
                 print((await harness.run_record(run_id)).error)
@@ -190,7 +196,7 @@ class RecoveryReport:
     resumed: list[str] = field(default_factory=list)
     """Harness runs that continue."""
     completed: list[str] = field(default_factory=list)
-    """Harness runs that had completed, but their records did not say so."""
+    """Harness runs that had completed, but whose records did not show it."""
     failed: list[str] = field(default_factory=list)
     """Harness runs that cannot continue or were tried too often."""
     unknown_agents: dict[str, str] = field(default_factory=dict)

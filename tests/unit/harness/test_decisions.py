@@ -145,7 +145,7 @@ async def test_several_interrupts_are_decided_one_by_one(runner):
     async with Harness(runner, {"a": agent}) as harness:
         result = await harness.run("hi", thread_id="t", run_id="r")
         assert [each.approval_id for each in result.approvals] == ["r/i1", "r/i2", "r/i3"]
-        with pytest.raises(InvalidInput, match="which one"):
+        with pytest.raises(InvalidInput, match="pass its approval_id"):
             await harness.resume(thread_id="t", decision="edit", edited_input={})
         result = await harness.resume(approval_id="r/i2", decision="reject")
         assert (result.state, [each.interrupt_id for each in result.approvals]) == (
