@@ -43,7 +43,10 @@ def agent_with(*events: Any) -> Callable[[RunAgentInput], AsyncIterator[Any]]:
 
 
 class Gate:
-    """An agent that yields some events, waits until `open()`, and yields the rest. `reached`: it waits."""
+    """An agent that yields some events, waits for `open()`, and yields the rest.
+
+    `reached` is set while it waits.
+    """
 
     def __init__(self, before: Iterable[Any] = (), after: Iterable[Any] = ()) -> None:
         self.reached = asyncio.Event()

@@ -1,4 +1,4 @@
-"""An ASGI client for tests: requests as a server hands them over, answers chunk by chunk, clients that leave."""
+"""An ASGI client for tests, which reads responses chunk by chunk and can disconnect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -35,14 +35,17 @@ class Answer:
         return [event for _, event in self.frames()]
 
     def frames(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the cursor and event of each frame of a stream; "" is the cursor of a frame without one."""
+        """Return the cursor and event of each frame of a stream; a missing cursor is empty."""
         assert self.status == 200, self
         assert self.headers["content-type"] == "text/event-stream", self
         return frames_of(self.body)
 
 
 def frames_of(body: bytes) -> list[tuple[str, dict[str, Any]]]:
-    """Read server-sent events as strictly as the clients do: lines end with LF, a frame is one event or a comment."""
+    """Read server-sent events as strictly as the clients do.
+
+    Lines end with LF, and a frame is one event or a comment.
+    """
     assert b"\r" not in body
     assert not body or body.endswith(b"\n\n"), body[-100:]
     frames = []
@@ -58,7 +61,10 @@ def frames_of(body: bytes) -> list[tuple[str, dict[str, Any]]]:
 
 
 class Exchange:
-    """A request under way: `async with client.open(...) as exchange`. Leaving the block is the client leaving."""
+    """A request in progress: `async with client.open(...) as exchange`.
+
+    Leaving the block disconnects the client.
+    """
 
     def __init__(self, app: Any, scope: dict[str, Any], pieces: Sequence[bytes], *, whole: bool) -> None:
         self.status = 0
@@ -100,7 +106,7 @@ class Exchange:
             raise AssertionError("the app gave no answer")
 
     async def chunk(self) -> bytes:
-        """Wait for the next chunk; empty at the end."""
+        """Wait for the next chunk, which is empty at the end."""
         while not self._chunks:
             if self._ended or self._task.done():
                 if not self._ended:
@@ -112,7 +118,7 @@ class Exchange:
         return chunk
 
     async def until(self, part: bytes) -> bytes:
-        """Read until that was sent; give all that was read."""
+        """Read until some bytes were sent, and return everything read."""
         while part not in self._received:
             assert await self.chunk(), f"{part!r} did not come: {self._received!r}"
         return self._received
@@ -131,15 +137,15 @@ class Exchange:
         self._taking.set()
 
     def stall(self) -> None:
-        """Take nothing any more."""
+        """Stop reading."""
         self._taking.clear()
 
     def take(self) -> None:
-        """Take things again."""
+        """Read again."""
         self._taking.set()
 
     async def wait_until_dropped(self) -> None:
-        """Wait until the app has ended though the client is there still."""
+        """Wait until the app has ended although the client is still connected."""
         await asyncio.shield(self._task)
 
     async def _change(self) -> None:
@@ -155,7 +161,7 @@ class Exchange:
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self._taking.wait()
-        # What servers refuse would pass unseen here.
+        # A server would refuse these messages; here they must not go unnoticed.
         if message["type"] == "http.response.start":
             assert not self.status, "the answer was begun twice"
             self.status = message["status"]
@@ -213,7 +219,7 @@ class Client:
         return Exchange(self.app, scope, [body] if pieces is None else pieces, whole=whole)
 
     async def send(self, method: str, target: str, content: Any = None, **options: Any) -> Answer:
-        """Send a request and give its whole answer."""
+        """Send a request and return its complete response."""
         async with self.open(method, target, content, **options) as exchange:
             return await exchange.answer()
 

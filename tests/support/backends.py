@@ -28,9 +28,9 @@ SHARED = tuple(backend.name for backend in BACKENDS)
 ALL = ("memory", *SHARED)
 
 in_memory = pytest.mark.parametrize("runner_factory", ["memory"], indirect=True)
-"""Runs a test with the fixture `runner` in memory only: what it checks is decided before any store is asked."""
+"""Runs a test with the fixture `runner` in memory only: no store takes part in what it checks."""
 embedded = pytest.mark.parametrize("runner_factory", ["memory", "sqlite"], indirect=True)
-"""Runs a test with the fixture `runner` in memory and on SQLite: one store that writes is enough for what it checks."""
+"""Runs a test with the fixture `runner` in memory and on SQLite: one durable store is enough."""
 
 REDIS = os.environ.get("AGENTRUNNER_TEST_REDIS", "redis://127.0.0.1:6379/0")
 POSTGRES = os.environ.get("AGENTRUNNER_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")

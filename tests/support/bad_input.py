@@ -1,4 +1,4 @@
-"""Inputs that are nested deep, and threads that must stay as they are."""
+"""Deeply nested input."""
 
 from __future__ import annotations
 

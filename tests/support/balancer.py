@@ -1,4 +1,4 @@
-"""Several servers behind one address: each connection goes to the next one that takes it."""
+"""Several servers behind one address; each connection goes to the next that accepts it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ PIECE = 1 << 16
 
 
 class Balancer:
-    """A TCP proxy: `async with Balancer() as balancer`; `balancer.ports` are the servers', and may change."""
+    """A TCP proxy, used as `async with Balancer() as balancer`.
+
+    `balancer.ports` are the servers' ports, and may change.
+    """
 
     def __init__(self) -> None:
         self.ports: list[int] = []
@@ -40,7 +43,7 @@ class Balancer:
             if server is None:
                 return
             ends.append(server[1])
-            # Over when either side has nothing more to say: a client that leaves, a server that has answered.
+            # Ends when either side closes: a client that leaves, or a server that has responded.
             ways = [asyncio.create_task(_pass(reader, server[1])), asyncio.create_task(_pass(server[0], writer))]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -53,7 +56,7 @@ class Balancer:
                 end.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """Connect to the next server that is there; `None` if none is."""
+        """Connect to the next server that accepts; return `None` if none does."""
         for _ in self.ports:
             self._turn += 1
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A server in this process whose tool needs an approval, and what published clients hold of it."""
+"""A server in this process whose tool needs an approval, and the published clients' view."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EDITED = {"place": "Ramiro", "seats": 3}
 
 
 ANSWERS: dict[str, tuple[dict[str, Any], str, list[dict[str, Any]]]] = {
-    # What is answered, what the tool's result begins with, and the bookings it makes.
+    # The answer, the start of the tool's result, and the bookings that are made.
     "approve": ({"status": "resolved", "payload": {"approved": True}}, "2 seats at Tasca", [ARGS]),
     "reject": ({"status": "resolved", "payload": {"approved": False, "reason": "too far"}}, "", []),
     "cancel": ({"status": "cancelled"}, "", []),

@@ -1,4 +1,4 @@
-"""A runtime whose tool is asked for before it runs, under a harness: what the tests of approvals serve."""
+"""A runtime under a harness whose tool needs an approval, for the tests of approvals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAY_I = "Allow 'book' to run?"
 
 
 class Model:
-    """Books where the user says `book` (twice, if `both`), tells what became of that, and says hello to all else.
+    """Calls `book` on request (twice with `both`), reports the result, or says hello.
 
     If the user said `fail`, it fails after the tool.
     """
@@ -59,7 +59,10 @@ class Model:
 
 
 class Bookings:
-    """The tool, and a file with a line for each time it was run; while there is `hold` beside it, a run waits."""
+    """The tool, which writes a line to a file for each run.
+
+    While a file `hold` is beside it, each run waits.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,11 +79,11 @@ class Bookings:
 
     @property
     def made(self) -> list[dict[str, Any]]:
-        """All there are."""
+        """All bookings so far."""
         return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()] if self.path.exists() else []
 
     def wait(self, count: int = 1) -> None:
-        """Wait until there are so many."""
+        """Wait until there are so many bookings."""
         end = time.monotonic() + 20
         while len(self.made) < count:
             assert time.monotonic() < end, "nobody has booked"

@@ -1,4 +1,4 @@
-"""Clients that run agents, connect late, stop, approve and list threads, and check the result."""
+"""Clients that run agents, connect late, stop, approve and list threads, and check it all."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from campaigns import Outcome
 
 LONGEST = 0.4
-"""Seconds of a run that ends by itself."""
+"""Seconds that a run takes to end by itself."""
 
 
 class Client:
-    """A client with a thread of its own: each thing it does is done by whatever server it comes to."""
+    """A client with its own thread; any server may handle each of its actions."""
 
     def __init__(self, port: int, thread: str, outcome: Outcome, dice: random.Random) -> None:
         self.visitor = Visitor(port, thread, outcome)
         self.outcome = outcome
         self.ends: dict[str, str] = {}
-        """How each run that was begun has ended for its client."""
+        """The end of each started run, as its client saw it."""
         self._port = port
         self._dice = dice
         self._runs = 0
 
     async def act(self) -> None:
-        """Do one thing or another. Raises `GivenUp`."""
+        """Perform a random action. Raises `GivenUp`."""
         acts: dict[Callable[[], Awaitable[None]], int] = {self.talk: 5, self.stop: 2, self.approve: 2, self.look: 1}
         (act,) = self._dice.choices(list(acts), list(acts.values()))
         await act()
@@ -46,7 +46,7 @@ class Client:
         await self._both("default", {"turns": self._dice.randint(1, 20), "pause": LONGEST / 20})
 
     async def say_much(self) -> None:
-        """The same with much to write."""
+        """Run the agent with many events."""
         await self._both("bulky", {"kibibytes": 400})
 
     async def _both(self, agent: str, props: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Client:
         self.note_end(run, await running)
 
     async def approve(self) -> None:
-        """Be asked by one server, and answer another."""
+        """Interrupt a run at one server, and answer at another."""
         run = self._next()
         asking = await self.visitor.run("asking", run)
         self.note_end(run, asking)
@@ -77,7 +77,7 @@ class Client:
             return
         (question,) = outcome["interrupts"]
         answer = {"interruptId": question["id"], "status": "resolved", "payload": {}}
-        # Under the id of the run that asked, as the stock client sends it.
+        # Use the id of the run that asked, as the stock client does.
         answered = await self.visitor.run("asking", run, resume=[answer])
         self.note_end(event_of(answered.frames[0])["runId"], answered)
         text = "".join(event_of(frame).get("delta", "") for frame in answered.frames)
@@ -85,10 +85,10 @@ class Client:
             self.outcome.fail(f"{run}: the answer came as {text!r}")
 
     async def look(self) -> None:
-        """Look for the thread in the list of all."""
+        """Look for the thread in the list of all threads."""
         listed = await self.ask("GET", "/threads?limit=100")
         if self.ends and self.visitor.thread not in {thread["id"] for thread in listed["threads"]}:
-            # Runs that were stopped before their agents had said anything are kept nowhere.
+            # Runs that were stopped before their agents' first event are stored nowhere.
             status, answer = await request_json(self._port, "GET", f"/threads/{self.visitor.thread}/events", None)
             if status != 404:
                 self.outcome.fail(f"{self.visitor.thread} is not in the list of threads, and has {answer}"[:200])
@@ -100,7 +100,7 @@ class Client:
         return f"{self.visitor.thread}-{self._runs}"
 
     def note_end(self, run: str, reading: Reading) -> None:
-        """Take note of a run's end."""
+        """Note a run's end."""
         end = reading.end or {}
         self.ends[run] = how = end.get("code", end["type"])
         self.outcome.count(f"ended by {how}")
@@ -108,7 +108,7 @@ class Client:
             self.outcome.recovery_seconds.append(time.monotonic() - reading.cuts[0])
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask until it is answered. Raises `GivenUp`."""
+        """Send a request until a server responds. Raises `GivenUp`."""
         while True:
             with contextlib.suppress(CutOff):
                 status, answer = await request_json(self._port, method, path, body)
@@ -119,7 +119,7 @@ class Client:
             await asyncio.sleep(PAUSE)
 
     async def check(self, store: Store) -> None:
-        """Compare what the client knows of its thread with what there is."""
+        """Compare what the client knows of its thread with what is stored."""
         log = await ThreadLog.read(store, self.visitor.thread)
         self.visitor.check(log)
         there: dict[str, str] = {}
@@ -127,7 +127,7 @@ class Client:
         for run in log.runs:
             name = event_of(log.frames[run.first - 1]).get("runId")
             if name is None:
-                # Its server was killed before its agent had said anything: it was asked for again.
+                # Its server was killed before its agent's first event, so the client sent it again.
                 continue
             if run.stored and name in stored:
                 self.outcome.fail(f"{name} is there twice")

@@ -1,4 +1,4 @@
-"""A fake provider of chat completions over real HTTP, which sends the responses a test gives it."""
+"""A fake provider of chat completions over real HTTP, which sends a test's responses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DISCONNECT = object()
 
 @dataclass
 class ChatResponse:
-    """A streamed response: its chunks, sent in parts of `split_bytes` bytes, by default one chunk at a time."""
+    """A streamed response: its chunks, sent `split_bytes` at a time or one by one."""
 
     chunks: Sequence[Any]
     split_bytes: int | None = None
@@ -50,7 +50,7 @@ AnyResponse: TypeAlias = ChatResponse | ErrorResponse
 
 
 class FakeProvider:
-    """The requests it received, and the responses it sends, one after the other; the last one repeats."""
+    """The requests it received and the responses it sends in turn; the last one repeats."""
 
     def __init__(self, responses: Sequence[AnyResponse | Callable[[dict[str, Any]], AnyResponse]]) -> None:
         self.responses = list(responses)
@@ -119,7 +119,7 @@ def _split(data: bytes, size: int | None) -> Iterator[bytes]:
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """Return a chunk with one choice, or without choices if there is neither a delta nor a finish reason."""
+    """Return a chunk with one choice, or without choices if both arguments are `None`."""
     base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "test", **more}
     if delta is None and finish is None:
         return base | {"choices": []}
@@ -137,14 +137,17 @@ def text_chunks(text: str, *, finish: str = "stop", usage: dict[str, Any] | None
 
 
 def call_delta(index: int | None, id: str | None, name: str | None, arguments: Any = None) -> dict[str, Any]:
-    """Return a part of a tool call as in a delta's `tool_calls`, without the fields that are `None`."""
+    """Return a delta's part of a tool call, without the fields that are `None`."""
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     fields = {"index": index, "id": id, "type": "function" if id else None, "function": function}
     return {key: value for key, value in fields.items() if value is not None}
 
 
 def call_chunks(*calls: tuple[str, str, str], text: str = "") -> list[dict[str, Any]]:
-    """Return the chunks of interleaved tool calls (id, name, arguments), each with its arguments in two parts."""
+    """Return the chunks of interleaved tool calls (id, name, arguments).
+
+    Each call's arguments come in two parts.
+    """
     chunks = [chunk({"role": "assistant", "content": word}) for word in _split_words(text)]
     chunks += [
         chunk({"tool_calls": [call_delta(number, key, name, "")]}) for number, (key, name, _) in enumerate(calls)

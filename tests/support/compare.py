@@ -59,18 +59,18 @@ def dense(outcome: Outcome, thread: str, raw: Sequence[Event]) -> None:
 
 
 def compare(outcome: Outcome, who: str, told: Sequence[Shown], raw: Sequence[Event]) -> None:
-    """Check that a reader of a thread's first run saw a beginning of what is stored, each event once.
+    """Check that a first run's reader saw the start of what is stored, each event once.
 
-    `raw`: the run's raw events. The reader may have begun with the compacted form of what there was when it came.
+    `raw`: the run's raw events. The reader may have started with the compacted events of what there was at that time.
     """
     if told and told[-1].event.endswith((b'"code":"LEASE_LOST"}', b'"code":"STORE_ERROR"}')):
-        # The last word to readers of a run that is lost to them stands in no store.
+        # The last event for readers of a run whose lease or store is lost is in no store.
         told = told[:-1]
     compacted = [each for each in told if "." in each.cursor]
     upto = int(compacted[0].cursor.partition(".")[0]) if compacted else 0
     form = _form(raw, upto) if compacted else []
     if len(told) > len(compacted):
-        # What follows does so behind the whole of it.
+        # A reader gets raw events only after all compacted ones.
         compacted += [Shown("(missing)", b"")] * (len(form) - len(compacted))
     expected = [*form[: len(compacted)], *list_shown(raw[upto : upto + len(told) - len(compacted)])]
     outcome.count("events shown", len(told))
@@ -96,7 +96,7 @@ def _form(raw: Sequence[Event], upto: int) -> list[Shown]:
 
 
 async def same_folded(outcome: Outcome, runner: AgentRunner, thread: str, raw: Sequence[Event]) -> None:
-    """Check that what a late reader gets is valid and means the same as what was said."""
+    """Check that what a late reader gets is valid and has the same meaning as the raw events."""
     history = await runner.threads.events(thread)
     try:
         agentrunner.verify(history)
@@ -107,5 +107,5 @@ async def same_folded(outcome: Outcome, runner: AgentRunner, thread: str, raw: S
 
 
 def is_interrupted(event: Event) -> bool:
-    """Whether this is how a run ends whose process was killed."""
+    """Whether a run ends with this event if its process was killed."""
     return event.type == "RUN_ERROR" and event.to_dict().get("code") == "INTERRUPTED"

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 PROXIED = ("proxied-rest", "proxied-single", "proxied-auto", "core-rest", "core-single", "core-auto")
 """`ProxiedCopilotRuntimeAgent` and `CopilotKitCore` over each transport, on @ag-ui/client 0.0.59."""
 BARE = ("http-1.0.0", "http-0.0.59")
-"""The bare `HttpAgent`s; they connect by asking the connect route as if it were a run's."""
+"""The bare `HttpAgent`s, which connect by posting to the connect route as if to a run's."""
 KINDS = (*BARE, *PROXIED)
 
 _ids = itertools.count()
 
 
 def fine(*seen: dict[str, Any]) -> bool:
-    """Return whether the caller and the subscribers saw runs and connects succeed."""
+    """Return whether the client and its subscribers saw runs and connects succeed."""
     return all("refused" not in one and not one["reported"] and not one["runErrors"] for one in seen)
 
 
 class Refused(Exception):
-    """Raised where the client rejects."""
+    """Raised when the client rejects."""
 
 
 class Gate:
-    """A place in a script where the agent waits for the test. `reached`: it is there."""
+    """A place in a script where the agent waits for the test; `reached` is set while it waits."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -52,7 +52,7 @@ class Gate:
             raise
 
     def wait(self) -> None:
-        """Wait until the agent is there."""
+        """Wait until the agent has reached this place."""
         assert self.reached.wait(20)
 
     def open(self) -> None:
@@ -61,9 +61,9 @@ class Gate:
 
 
 class Stage:
-    """An agent that plays, run by run, what a test wrote for the thread: events, `Gate`s, errors to raise.
+    """An agent that plays a test's scripts, one per run: events, `Gate`s, errors to raise.
 
-    RUN_STARTED comes by itself, and RUN_FINISHED where the script has no end. `inputs`: what its runs were given.
+    It adds RUN_STARTED, and RUN_FINISHED where the script has no end. `inputs`: the inputs of its runs.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Stage:
         self.inputs: dict[str, list[RunAgentInput]] = collections.defaultdict(list)
 
     def play(self, thread: str, *script: Any) -> None:
-        """Write what the next run of the thread that has no script yet does."""
+        """Add the script of the thread's next run that has none yet."""
         self._scripts[thread].append(script)
 
     async def run(self, input: RunAgentInput) -> AsyncIterator[Any]:
@@ -94,13 +94,13 @@ class Stage:
 
 
 class Node:
-    """The two generations of packages, each a script that is started when it is first asked."""
+    """The two generations of packages, each in a script that starts with its first question."""
 
     def __init__(self) -> None:
         self._scripts: dict[str, Conversation] = {}
 
     def ask(self, kind: str, question: dict[str, Any]) -> Any:
-        """Put a question to the script whose packages are the kind's."""
+        """Send a question to the script with the packages of this kind."""
         newest = kind == "http-1.0.0"
         name = "http_agent.mjs" if newest else "copilotkit/clients.mjs"
         if name not in self._scripts:
@@ -124,7 +124,7 @@ class Client:
         self._node = node
         self._id = f"client-{next(_ids)}"
         if kind.startswith("core"):
-            # What the core's agents hold at first is set afterwards, they are its own.
+            # The core creates its agents, so their initial values are set afterwards.
             assert not options.keys() - {"tools"}
         node.ask(
             kind,
@@ -135,7 +135,7 @@ class Client:
         return self._node.ask(self.kind, {"op": op, "client": self._id, **parameters})
 
     def run(self, message: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Run the agent, with a new message of the user's; give what the subscribers saw."""
+        """Run the agent, with a new user message; return what the subscribers saw."""
         return self.ask("run", **self._with(message, parameters))
 
     def connect(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Client:
         self.ask("until", text=part)
 
     def view(self) -> dict[str, Any]:
-        """Return what the client holds: messages, state, pendingInterrupts, isRunning, errors."""
+        """Return the client's messages, state, pendingInterrupts, isRunning and errors."""
         return self.ask("view")
 
     @property
@@ -181,7 +181,7 @@ class Client:
 
 
 class Task:
-    """A run or connect under way."""
+    """A run or connect in progress."""
 
     def __init__(self, node: Node, kind: str, name: str) -> None:
         self._node, self._kind, self._name = node, kind, name
@@ -205,5 +205,5 @@ class ThreadList:
         return self._ask("shown")
 
     def do(self, verb: str, *arguments: Any) -> dict[str, Any]:
-        """Use a verb of the store; give what it shows then."""
+        """Call a verb of the store, and return what it shows afterwards."""
         return self._ask("list", verb=verb, given=arguments)

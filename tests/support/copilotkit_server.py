@@ -23,7 +23,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 class Spy:
-    """An app that remembers what it was asked."""
+    """An app that records the requests it gets."""
 
     def __init__(self, app: Any) -> None:
         self.state = app.state
@@ -53,13 +53,13 @@ class Spy:
         return [body for _, path, body in self._asked if part in path or part in json.dumps(body)]
 
     def wait(self, part: str, count: int) -> None:
-        """Wait until that many such were posted."""
+        """Wait until so many such bodies were posted."""
         with self._more:
             assert self._more.wait_for(lambda: len(self.bodies(part)) >= count, 20)
 
 
 class Served:
-    """A server under test, and the agent on it."""
+    """A server under test, and its agent."""
 
     def __init__(self, url: str, stage: Stage, spy: Spy) -> None:
         self.url, self.stage, self.spy = url, stage, spy

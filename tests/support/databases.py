@@ -1,4 +1,4 @@
-"""A Redis or PostgreSQL server of a campaign's own, in a temporary folder, to be killed and started again."""
+"""A campaign's own Redis or PostgreSQL server, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PATIENCE = 60.0
-"""Seconds a server may take to be ready: one that was killed repairs itself first."""
+"""Seconds a server may take to be ready: after a kill it first recovers."""
 
 
 class Database:
-    """A server, killed without a word and started again on what it had written."""
+    """A server that is killed with SIGKILL and restarted on its files."""
 
     location: str
 
@@ -38,19 +38,19 @@ class Database:
         raise NotImplementedError
 
     async def ask(self) -> None:
-        """Return if it answers. Raises what its client raises."""
+        """Return if the server responds. Raises its client's errors."""
         raise NotImplementedError
 
     @property
     def user(self) -> str | None:
-        """Whose process it is, if not this user's."""
+        """The user of the process, if not the current user."""
         return None
 
     async def start(self) -> Self:
-        """Start it, and wait until it answers. Raises `TimeoutError`."""
+        """Start the server and wait until it responds. Raises `TimeoutError`."""
         async with asyncio.timeout(PATIENCE):
             while not await self._answers():
-                # One that died on what its forerunner still held is started again.
+                # A server may fail because the killed one still holds its port or files: start it again.
                 if self._server is None or self._server.poll() is not None:
                     with (self.folder / "server.log").open("ab") as log:
                         self._server = subprocess.Popen(self.command(), stdout=log, stderr=log, user=self.user)
@@ -66,7 +66,7 @@ class Database:
         return False
 
     def kill(self) -> None:
-        """Kill it and its children with -9."""
+        """Kill the server and its children with SIGKILL."""
         if self._server is None:
             return
         children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children")
@@ -80,7 +80,7 @@ class Database:
 
 
 class Redis(Database):
-    """A Redis that answers after what it was told is on the disk; without `keeps`, that never writes."""
+    """A Redis that writes each change to disk before it responds; never with `keeps=False`."""
 
     def __init__(self, folder: Path, keeps: bool = True) -> None:
         super().__init__(folder)
@@ -103,7 +103,7 @@ class Redis(Database):
 
 
 class Postgres(Database):
-    """A PostgreSQL as `initdb` makes it; it will not run as root, and is user postgres then."""
+    """A PostgreSQL as `initdb` creates it; for root it runs as user postgres."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -140,8 +140,8 @@ def find_program(program: str) -> str:
 
 @contextlib.asynccontextmanager
 async def database(backend: str, **options: bool) -> AsyncIterator[Database]:
-    """Start a server of one's own; leaving kills and removes it."""
-    # Not in a folder that only its owner may enter: the server may be another user's.
+    """Start a server for one campaign, and kill and remove it afterwards."""
+    # Not in a folder that only its owner may enter: the server may run as another user.
     with tempfile.TemporaryDirectory(prefix=f"campaign-{backend}-", ignore_cleanup_errors=True) as name:
         server = Redis(Path(name), **options) if backend == "redis" else Postgres(Path(name))
         try:

@@ -1,4 +1,4 @@
-"""Event loops, and agents for tests that start them."""
+"""Event loops, and agents for the tests that start them."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ def run_finished(about) -> dict:
 
 
 def talker(count: int, every: int = 0):
-    """An agent with a message of so many deltas."""
+    """Return an agent that sends a message of so many deltas."""
 
     async def agent(about):
         yield run_started(about)
@@ -47,7 +47,7 @@ def talker(count: int, every: int = 0):
 
 
 class Waiting:
-    """An agent that starts and waits until it is let go."""
+    """An agent that starts and waits until it is released."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

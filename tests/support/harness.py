@@ -61,7 +61,7 @@ class Asking:
 
 
 def listen(harness: Harness) -> list[HarnessEvent]:
-    """Return a list that fills with the harness's events."""
+    """Return a list to which the harness's events are added."""
     events: list[HarnessEvent] = []
     harness.subscribe(events.append)
     return events
@@ -102,7 +102,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Mortal:
-    """A store that dies at a chosen write, which is made or not; nothing after it works."""
+    """A store that dies at a chosen write, before or after it; every later call fails."""
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
@@ -140,7 +140,7 @@ class Mortal:
 
 
 async def crash(harness: Harness, runner: AgentRunner, store: Mortal) -> None:
-    """End a process without a word: it writes nothing more, and its leases are free."""
+    """End a process like SIGKILL: it writes nothing more, and its leases are free."""
     store.dead = True
     await harness.aclose()
     await runner.aclose()

@@ -1,4 +1,4 @@
-"""HTTP clients of campaigns: a request, its answer frame by frame, and whether it was cut off."""
+"""HTTP clients of campaigns: responses frame by frame, and whether they were cut off."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PATIENCE = 60.0
-"""Seconds after which a server that has taken a request and says nothing is given up."""
+"""Seconds after which a client abandons a server that sends nothing."""
 
 
 class CutOff(Exception):
-    """The connection ended before the answer did."""
+    """The connection ended before the response did."""
 
 
 class Answer:
-    """An answer that is being read."""
+    """A response that is being read."""
 
     def __init__(self, reader: asyncio.StreamReader, status: int, headers: dict[str, str]) -> None:
         self._reader = reader
@@ -27,7 +27,7 @@ class Answer:
         self.headers = headers
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. Raises `CutOff`."""
+        """Yield the body as it arrives. Raises `CutOff`."""
         if "content-length" in self.headers:
             yield await self._exactly(int(self.headers["content-length"]))
             return
@@ -36,7 +36,10 @@ class Answer:
         await self._exactly(2)
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """Yield the whole frames of a stream, each with the empty line at its end; no comments. Raises `CutOff`."""
+        """Yield a stream's complete frames with their final empty lines, without comments.
+
+        Raises `CutOff`.
+        """
         rest = b""
         async for piece in self.pieces():
             *frames, rest = (rest + piece).split(b"\n\n")
@@ -71,7 +74,7 @@ def request(method: str, path: str, body: Any = None, **headers: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def send_request(port: int, method: str, path: str, body: Any = None, **headers: str) -> AsyncIterator[Answer]:
-    """Send a request on a connection of its own and give the answer; leaving closes it. Raises `CutOff`."""
+    """Send a request on a new connection and yield the response, then close. Raises `CutOff`."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     except OSError as error:
@@ -92,7 +95,7 @@ async def send_request(port: int, method: str, path: str, body: Any = None, **he
 
 
 async def request_json(port: int, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-    """Ask, and give the status and the JSON of the answer. Raises `CutOff`."""
+    """Send a request, and return the response's status and JSON. Raises `CutOff`."""
     async with send_request(port, method, path, body, **headers) as answer:
         return answer.status, await answer.json()
 

@@ -1,4 +1,4 @@
-"""A check that clients which left have left nothing behind in a server."""
+"""A check that disconnected clients leave nothing behind in a server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from support.servers import Server
 
 PATIENCE = 15
-"""Seconds a server has to let go of what it held."""
+"""Seconds a server has to free what it held."""
 
 
 @asynccontextmanager
 async def nothing_left(server: Server, outcome: Outcome) -> AsyncIterator[None]:
-    """See to it that the server holds no more after the block than before it: tasks, descriptors, connections."""
+    """Check that the server holds no more after the block than before it.
+
+    It compares tasks, descriptors and connections.
+    """
     before, now = {}, await count_held(server)
     while before != now or now["connections"]:
         await asyncio.sleep(0.2)

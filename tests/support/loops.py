@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 TIMEOUT = 120.0
-"""Seconds after which a test is taken to hang: many times what it takes, because the machine may be busy."""
+"""Seconds after which a test counts as hanging: far more than it takes, because the machine may be busy."""
 
 
 def run_async(coroutine: Any, loop: str = "asyncio") -> Any:
-    """Run a coroutine to its end on a new loop: `asyncio`, `eager` (eager tasks, from Python 3.12) or `uvloop`."""
+    """Run a coroutine on a new loop: `asyncio`, `eager` (from Python 3.12) or `uvloop`."""
     factory: Any = None
     if loop == "uvloop":
         import uvloop

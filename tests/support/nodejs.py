@@ -1,4 +1,4 @@
-"""The real npm packages in node: installed where they are missing, asked line by line."""
+"""The real npm packages in node, installed when missing and driven line by line."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ needs_node = pytest.mark.skipif(
 
 
 def install(folder: Path = NODE) -> None:
-    """Install the packages of a folder's `package.json`, where they are not there yet."""
+    """Install the packages of a folder's `package.json` if they are missing."""
     package = json.loads((folder / "package.json").read_bytes())
     wanted = {**package.get("dependencies", {}), **package.get("devDependencies", {})}
-    # Tests in other processes want them too.
+    # Tests in other processes may install them at the same time.
     with (folder / "package.json").open("rb") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if not all((folder / "node_modules" / name / "package.json").is_file() for name in wanted):
@@ -38,7 +38,7 @@ def install(folder: Path = NODE) -> None:
 
 
 def ask(script: str, questions: Iterable[bytes]) -> list[Any]:
-    """Put JSON questions to a script; give its answers."""
+    """Send JSON questions to a script, and return its answers."""
     lines = list(questions)
     done = subprocess.run(
         ["node", NODE / script], input=b"".join(line + b"\n" for line in lines), stdout=subprocess.PIPE, check=True,
@@ -50,7 +50,7 @@ def ask(script: str, questions: Iterable[bytes]) -> list[Any]:
 
 
 class Conversation:
-    """A script that stays: each question waits for its answer, whichever thread asks."""
+    """A script that keeps running: each thread that sends a question waits for its answer."""
 
     def __init__(self, script: str) -> None:
         self._process = subprocess.Popen(["node", NODE / script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

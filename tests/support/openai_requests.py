@@ -27,7 +27,7 @@ async def send_request(
 
 
 async def read_events(stream: AsyncIterator[LlmEvent], into: list[Any] | None = None) -> list[Any]:
-    """Return the events of a response. `into` has those that arrived, also if the stream raises."""
+    """Return a response's events, which are also added to `into`, even if the stream raises."""
     events = [] if into is None else into
     async for event in stream:
         events.append(event)

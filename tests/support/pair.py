@@ -1,4 +1,4 @@
-"""Two processes on one server, each running agents that the other follows, while something happens to the server."""
+"""Two processes that follow each other's runs while a fault is injected into their server."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from support.processes import Process
 
 TTL = 30.0
-"""Seconds a lease lasts: two thirds of them the stores try again, more than a busy machine takes to start a server."""
+"""Seconds of a lease. The stores retry for two thirds of them: longer than a busy machine takes to start a server."""
 PATIENCE = 25.0
-"""Seconds after which what has not happened will not."""
+"""Seconds after which an expected event counts as missing."""
 PAUSE = 0.1
 """Seconds between 50 events of a run."""
 
 
 class Side:
-    """One of the two processes: what it runs, and what it says of it."""
+    """One of the two processes: its runs, and what it reports."""
 
     def __init__(self, outcome: Outcome, name: str, child: Process) -> None:
         self.outcome = outcome
@@ -47,7 +47,7 @@ class Side:
         self.child.ask("run", thread, f"{thread}-run", turns, PAUSE)
 
     async def listen(self) -> None:
-        """Note what it says, until it has ended."""
+        """Note what the process reports until it ends."""
         while words := await self.child.answer():
             verb, thread, *how = words
             if verb == "failed":
@@ -66,7 +66,7 @@ class Side:
 
 
 class Pair:
-    """The two."""
+    """The two processes."""
 
     def __init__(self, context: Context, outcome: Outcome, a: Process, b: Process) -> None:
         self.context = context
@@ -82,11 +82,11 @@ class Pair:
 
     @property
     def live(self) -> int:
-        """How many runs have not ended."""
+        """The number of runs that have not ended."""
         return sum(not ended.done() for side in self.sides for ended in side.ended.values())
 
     async def settle(self) -> None:
-        """Wait until every run has ended, every reader has read to the end, and the processes have ended."""
+        """Wait until all runs, readers and processes have ended."""
         waiting = [each for side in self.sides for each in (*side.ended.values(), *side.followed.values())]
         _, stuck = await asyncio.wait(waiting, timeout=PATIENCE)
         if stuck:
@@ -96,7 +96,7 @@ class Pair:
                 self.outcome.fail(f"process {side.name} ended with an error")
 
     async def check(self, location: str) -> None:
-        """Compare what readers wrote down with what is stored."""
+        """Compare what the readers logged with what is stored."""
         async with AgentRunner(store_from_url(location, resume_window=KEPT)) as runner:
             for side in self.sides:
                 for (kind, thread), told in compare.readers(self.context.folder / side.name).items():
@@ -118,7 +118,7 @@ class Pair:
 
 @contextlib.asynccontextmanager
 async def pair(context: Context, outcome: Outcome, location: str, mutation: str | None) -> AsyncIterator[Pair]:
-    """Start the two and a run in each, and wait until it has begun; leaving waits until all has ended."""
+    """Start both processes and a run in each; wait for all runs to end when the block ends."""
     outcome.figures |= {"runs": 0, "events shown": 0, "lost": 0, "gaps": 0, "doubled": 0, "stuck": 0}
     async with (
         process("support.programs.child", location, context.folder / "a", TTL, mutation=mutation) as a,

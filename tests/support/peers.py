@@ -1,4 +1,4 @@
-"""The other process of tests with two: `programs/peer.py`, which does what the lines of its stdin say."""
+"""The second process of a test: `programs/peer.py`, driven by lines on its stdin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def peer(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Start one; leaving kills it."""
+    """Start a peer, and kill it when the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "support.programs.peer", *map(str, arguments)],
         env=child_environment(),
@@ -46,6 +46,6 @@ def answer(process: subprocess.Popen[str]) -> list[str]:
 
 
 def request(process: subprocess.Popen[str], *words: object) -> list[str]:
-    """Ask, and give the answer."""
+    """Send a line and return the answer."""
     ask(process, *words)
     return answer(process)

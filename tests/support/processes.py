@@ -1,4 +1,4 @@
-"""Child processes of campaigns, which do what the lines of their stdin say and answer in lines of their stdout."""
+"""Child processes of campaigns: they execute lines of stdin and answer on stdout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """A running child."""
+    """A running child process."""
 
     def __init__(self, child: subprocess.Popen[bytes], answers: asyncio.StreamReader) -> None:
         self.child = child
@@ -27,23 +27,23 @@ class Process:
         return self.child.pid
 
     def ask(self, *words: object) -> None:
-        """Send a line; one that has ended gives no answer."""
+        """Send a line; a process that has ended gives no answer."""
         assert self.child.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.child.stdin.write(" ".join(map(str, words)).encode() + b"\n")
             self.child.stdin.flush()
 
     async def answer(self) -> list[str]:
-        """Return the words of the next line it prints, and no words after its end."""
+        """Return the words of the next line it prints, or none after its end."""
         return (await self._answers.readline()).decode().split()
 
     async def request(self, *words: object) -> list[str]:
-        """Send a line and give the answer."""
+        """Send a line and return the answer."""
         self.ask(*words)
         return await self.answer()
 
     def stop(self) -> None:
-        """Stop it with SIGSTOP and wait until it does nothing any more."""
+        """Stop the process with SIGSTOP and wait until it is stopped."""
         self.child.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
@@ -52,12 +52,12 @@ class Process:
         self.child.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it with -9 and wait until it is gone."""
+        """Kill the process with SIGKILL and wait for its end."""
         self.child.kill()
         self.child.wait()
 
     async def end(self) -> int:
-        """Close its stdin, wait until it has ended what it does, and give its exit status."""
+        """Close its stdin, wait until it ends, and return its exit status."""
         assert self.child.stdin is not None
         self.child.stdin.close()
         return await asyncio.to_thread(self.child.wait)
@@ -67,7 +67,7 @@ class Process:
 async def process(
     module: str, *arguments: object, mutation: str | None = None, env: dict[str, str] | None = None
 ) -> AsyncIterator[Process]:
-    """Start `python -m <module> <arguments>`; leaving kills it."""
+    """Start `python -m <module> <arguments>`, and kill it when the block ends."""
     child = start(module, *arguments, mutation=mutation, env=env or {}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
@@ -81,6 +81,6 @@ async def process(
         transport.close()
         child.kill()
         child.wait()
-        # What was not read by it any more is nobody's loss.
+        # The process may have ended without reading all lines.
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()

@@ -1,4 +1,4 @@
-"""A way to a server on which connections are cut, so that what was asked is done but its answer is lost."""
+"""A proxy that cuts a connection after the server got a request and before its response."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Proxy:
-    """Hands on what clients and a server send each other."""
+    """Passes on what clients and a server send each other."""
 
     def __init__(self, location: str) -> None:
         self._address = urlsplit(location)
         self._ways: set[Way] = set()
         self.lost = 0
-        """How many answers were."""
+        """The number of lost responses."""
         self._losing = False
         self._handed_on = 0
         self._changed = asyncio.Condition()
@@ -45,7 +45,7 @@ class Proxy:
             way.cut()
 
     async def lose_answers(self) -> None:
-        """Cut every connection when it has handed on a request and the server begins to answer it.
+        """Cut every connection when it has passed on a request and the server begins to respond.
 
         Returns after the first such answer; until then also new connections are cut so.
         """
@@ -63,7 +63,7 @@ class Proxy:
             await self._changed.wait_for(lambda: self._handed_on >= enough)
 
     async def count_answer(self, lost: bool) -> None:
-        """Count an answer."""
+        """Count a response."""
         async with self._changed:
             self.lost += lost
             self._handed_on += not lost
@@ -72,7 +72,7 @@ class Proxy:
 
 
 class Way:
-    """One connection, and the one it is handed on by."""
+    """A client's connection, and the connection to the server."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Way:
         self._asked = False
 
     async def go(self) -> None:
-        """Hand on until either side ends it."""
+        """Pass data on until either side closes."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._requests())
             group.create_task(self._answers())
@@ -98,7 +98,7 @@ class Way:
                 self._asked = self.doomed
                 self._server[1].write(data)
                 await self._server[1].drain()
-        # What the server has still to do it does.
+        # The server still completes the requests it has received.
         self._server[1].close()
 
     async def _answers(self) -> None:
@@ -112,14 +112,14 @@ class Way:
         self.cut()
 
     def cut(self) -> None:
-        """End it without a word."""
+        """Cut both connections without notice."""
         self._client[1].transport.abort()
         self._server[1].close()
 
 
 @contextlib.asynccontextmanager
 async def proxy(location: str) -> AsyncIterator[Proxy]:
-    """Yield a proxy to the server of a store's location; its `location` is the store's through it."""
+    """Yield a proxy to a store's server; its `location` is the store's, through the proxy."""
     instance = Proxy(location)
     async with await asyncio.start_server(instance.accept, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]

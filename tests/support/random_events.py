@@ -1,4 +1,4 @@
-"""Random events of every kind, as dicts, models and JSON, with texts that look like frames."""
+"""Random events of all kinds, as dicts, models and JSON, with texts like frames."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BITS = [
 class Dice(Random):
     def text(self) -> str:
         text = "".join(self.choices(BITS, k=self.randrange(8))) * (500 if self.random() < 0.002 else 1)
-        # Two halves that have met are a whole.
+        # Two surrogate halves that meet become one character.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
     def name(self) -> str:
-        """Ids and kinds are whole text of bounded length: anything else is refused."""
+        """Return an id or a kind: valid text of bounded length, because anything else is refused."""
         return self.text()[:100].encode("utf-8", "ignore").decode()
 
     def value(self, depth: int = 0) -> Any:
@@ -34,7 +34,7 @@ class Dice(Random):
         return [None, True, self.randrange(-(10**25), 10**25), self.random(), self.text()][kind]
 
     def events(self, count: int) -> list[dict[str, Any]]:
-        """Valid events between the two ends of a run, as many as are said."""
+        """Return so many valid events for the middle of a run."""
         events: list[dict[str, Any]] = []
         while len(events) < count:
             kind, extra = self.randrange(5), {self.text() + "~": self.value()} if self.random() < 0.2 else {}
@@ -62,12 +62,15 @@ class Dice(Random):
             return plain
         if way == 2:
             return plain.encode()
-        # A dict cannot be written where a text in it is no UTF-8.
+        # A dict with a text that is not UTF-8 cannot be encoded.
         return event if "\\ud" not in plain else plain
 
 
 def parse_frames(body: bytes) -> list[tuple[str, str]]:
-    """Parse an event stream as the HTML standard says; give each event's last id and data. No frame may say more."""
+    """Parse an event stream as the HTML standard does; return each event's last id and data.
+
+    Each frame must have exactly these two fields.
+    """
     lines = body.decode("utf-8", "strict").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     assert lines.pop() == ""
     events: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Agents of real frameworks, offline: pydantic-ai, and LangGraph with a tool that asks first."""
+"""Agents of real frameworks, offline: pydantic-ai, and LangGraph with an approval."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
 
 
 async def _script(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
-    """Call the tool with the city that was asked for; then say what it said."""
+    """Call the tool with the requested city, then repeat the tool's result."""
     last = messages[-1].parts[-1]
     if last.part_kind == "tool-return":
         for word in ("It is ", str(last.content)):
@@ -58,7 +58,7 @@ def _pydantic(model: Any) -> Any:
 
 
 class Offline(BaseChatModel):
-    """Stands in for a model: orders what it is asked for, then says what came of it."""
+    """Stands in for a model: orders what the user wants, then reports the result."""
 
     @property
     def _llm_type(self) -> str:
@@ -85,7 +85,7 @@ class Offline(BaseChatModel):
 
 @tool
 def order(item: str, runtime: ToolRuntime[Any, Any]) -> Command[Any]:
-    """Order something, once that is allowed."""
+    """Order something after an approval."""
     answer = interrupt({"message": f"Order {item}?"})
     outcome = f"{item} ordered" if answer["approved"] else "nothing ordered"
     # Without an id the result is shown under one id and kept under another, behind what followed it.

@@ -33,7 +33,7 @@ async def keys(client: redis.asyncio.Redis, prefix: str) -> set[bytes]:
 
 
 class Server:
-    """A server of the test's own."""
+    """A Redis server for one test."""
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("redis-server")

@@ -1,4 +1,4 @@
-"""Clients that do not give up: what is refused or cut off they ask for again, and go on from where they were."""
+"""Clients that retry refused and cut requests, and resume from their last cursor."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from support.thread_log import ThreadLog
 
 PATIENCE = 30.0
-"""Seconds without anything new after which it is given up for lost."""
+"""Seconds without anything new after which a client gives up."""
 PAUSE = 0.05
-"""Seconds before something is asked for again."""
+"""Seconds before a request is sent again."""
 
 
 class GivenUp(Exception):
@@ -25,16 +25,16 @@ class GivenUp(Exception):
 
 @dataclass
 class Reading:
-    """All that was read of a thread behind a cursor, over however many connections."""
+    """Everything read of a thread after a cursor, over any number of connections."""
 
     after: str | None
     frames: list[bytes] = field(default_factory=list)
     cuts: list[float] = field(default_factory=list)
-    """When the answer was cut off in its middle, by the monotonic clock."""
+    """When the response was cut off in its middle, by the monotonic clock."""
 
     @property
     def cursor(self) -> str | None:
-        """Behind which to go on."""
+        """The cursor to resume after."""
         return cursor_of(self.frames[-1]) if self.frames else self.after
 
     @property
@@ -50,7 +50,7 @@ class Reading:
 
 
 class Visitor:
-    """A client with a thread of its own, at an address with any number of servers behind it."""
+    """A client with its own thread, at an address with any number of servers behind it."""
 
     def __init__(self, port: int, thread: str, outcome: Outcome) -> None:
         self.thread = thread
@@ -58,7 +58,7 @@ class Visitor:
         self._port = port
         self._outcome = outcome
         self._head: str | None = None
-        """The cursor of the last event there is, as far as this client knows."""
+        """The newest cursor that this client knows."""
 
     async def run(self, agent: str, run: str, **fields: Any) -> Reading:
         """Start a run and read it to its end. Raises `GivenUp`."""
@@ -80,7 +80,7 @@ class Visitor:
                 await asyncio.sleep(PAUSE)
                 continue
             if refusal.get("code") == "agent_run_exists":
-                # The answer to an earlier try was lost.
+                # The response to an earlier attempt was lost.
                 break
             if answer.status != 503 and refusal.get("code") != "agent_thread_locked":
                 raise GivenUp(f"{self.thread}: run {run} is refused: {answer.status} {refusal}")
@@ -91,14 +91,14 @@ class Visitor:
         return reading
 
     async def follow(self, run: str) -> Reading:
-        """Join the thread from its beginning and read to the end of the run. Raises `GivenUp`."""
+        """Connect from the thread's beginning and read to the end of the run. Raises `GivenUp`."""
         reading = Reading(None)
         self.readings.append(reading)
         await self._to_the_end(reading, run)
         return reading
 
     async def _to_the_end(self, reading: Reading, run: str) -> None:
-        """Connect, and connect again, until the run has ended."""
+        """Connect, and reconnect, until the run has ended."""
         since, had = time.monotonic(), len(reading.frames)
         while reading.end is None or not reading.has(run):
             if len(reading.frames) > had:
@@ -127,7 +127,7 @@ class Visitor:
             self._outcome.count("streams cut off")
 
     def check(self, log: ThreadLog) -> None:
-        """See to it that everything read is what the thread has, and that all of it ended."""
+        """Check that everything read is what the thread has, and that all runs ended."""
         for reading in self.readings:
             if (fault := log.fault(reading.frames, reading.after)) is not None:
                 self._outcome.fail(f"{self.thread}: {fault}")

@@ -32,7 +32,7 @@ async def names(runner: AgentRunner, **chosen: Any) -> set[str]:
 
 
 async def check_refused(runner: AgentRunner, thread: str, run: str, scope: str | None) -> None:
-    """The run is refused in the words of a thread that is not there."""
+    """Check that the run is refused with the error text of an unknown thread."""
     with pytest.raises(ThreadNotFound) as missing:
         await runner.threads.rename("nowhere", "name")
     with pytest.raises(ThreadNotFound) as error:

@@ -24,7 +24,10 @@ def reply(*deltas: str) -> Response:
 
 
 def call_tools(*tool_calls: tuple[str, str, Any], text: str = "") -> Response:
-    """Return a response that calls tools: each an id, a name and arguments, as an object or as JSON text."""
+    """Return a response that calls tools: (id, name, arguments) each.
+
+    Arguments are an object or JSON text.
+    """
     response: Response = [TextDelta(text)] if text else []
     for call_id, tool, arguments in tool_calls:
         json_text = arguments if isinstance(arguments, str) else json.dumps(arguments)
@@ -34,7 +37,7 @@ def call_tools(*tool_calls: tuple[str, str, Any], text: str = "") -> Response:
 
 
 class ScriptedModel:
-    """A model that returns these responses one after the other. An exception in a response is raised there."""
+    """A model that returns these responses in turn, and raises the exceptions in them."""
 
     def __init__(self, *responses: Response) -> None:
         self._responses = list(responses)
@@ -69,7 +72,7 @@ class SimulatedCrash(BaseException):
 
 
 class CrashingStore:
-    """The store of a process that dies at its nth write of records, before or right after the write.
+    """The store of a process that dies at its nth write of records, before or after it.
 
     Every later write fails too, because a dead process writes nothing. After `revive()` it is the next process's store.
     """
@@ -108,7 +111,7 @@ class CrashingStore:
 
 
 def name_change(change: Any) -> str:
-    """Return the step of a checkpoint that is written, and the record kind of any other change."""
+    """Return a written checkpoint's step, or the record kind of any other change."""
     if change.kind != "checkpoint" or change.value is None:
         return str(change.kind)
     return str(json.loads(change.value)["value"]["step"])
@@ -133,7 +136,10 @@ def messages_without_ids(session: Session) -> list[dict[str, Any]]:
 
 
 async def collect_run(runner: AgentRunner, agent: Any, input: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run an agent to its end and return the events as dicts. The runner refuses events that are out of order."""
+    """Run an agent to its end, and return the events as dicts.
+
+    The runner refuses events that are out of order.
+    """
     return [event.to_dict() async for event in await runner.run(agent, input)]
 
 

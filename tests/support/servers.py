@@ -1,4 +1,4 @@
-"""Server processes of tests: `programs/served.py`, started on a store's location, asked over HTTP, ended or killed."""
+"""Server processes of tests: `programs/served.py`, started on a store's location."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """A server process: `async with Server(location) as server`. Leaving kills it.
+    """A server process, killed at the end of `async with Server(location) as server`.
 
     `options` are those of `programs/served.py`; `log` is where it writes what it logs; `mutation`: the guard it drops.
     """
@@ -44,7 +44,10 @@ class Server:
         return self._child is not None and self._child.returncode is None
 
     async def start(self) -> Self:
-        """Start it, and wait until it can be asked. Raises `AssertionError` with its log if it does not come up."""
+        """Start the server and wait until it accepts requests.
+
+        Raises `AssertionError` with its log if it does not come up.
+        """
         with self.log.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
                 *self._command, env=self._environment, stdout=subprocess.PIPE, stderr=log
@@ -65,12 +68,12 @@ class Server:
         return content
 
     async def end(self) -> int:
-        """Tell it to end and wait until it has; give its exit status."""
+        """Tell the server to end, wait for it, and return its exit status."""
         self.child.terminate()
         return await self.child.wait()
 
     async def kill(self) -> None:
-        """Kill it with -9."""
+        """Kill the server with SIGKILL."""
         if self.running:
             self.child.kill()
             await self.child.wait()

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def serving(app: Any, **options: Any) -> Iterator[str]:
-    """Serve an app with uvicorn, in a thread on a loop of its own; give its URL, without a slash at the end.
+    """Serve an app with uvicorn in a thread; yield its URL without a final slash.
 
-    What `create_app` made is served as `agentrunner serve` does it, any other ASGI app by uvicorn alone. `options`
+    An app of `create_app` is served as `agentrunner serve` does it, any other ASGI app by uvicorn alone. `options`
     are uvicorn's. Leaving ends the app's lifespan, and raises what the server's thread raised.
     """
     ready = threading.Event()

@@ -1,4 +1,4 @@
-"""A thread as its journal has it, and whether what a reader got is what that reader must get."""
+"""A thread's journal, and whether a reader got what it must get."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Run(NamedTuple):
     first: int
     last: int
     stored: bool
-    """A run that was stopped before its agent had said anything is not: only those saw it who were there."""
+    """A run that was stopped before its agent's first event is not stored: only its live readers saw it."""
 
 
 def split(data: bytes) -> list[bytes]:
-    """Return the frames in some bytes, each with the empty line at its end."""
+    """Return the frames in some bytes, each with its final empty line."""
     return [frame + b"\n\n" for frame in data.split(b"\n\n")[:-1]]
 
 
 class ThreadLog:
-    """The raw frames of a thread without a live run, and the forms that follow from them."""
+    """The raw frames of a thread without a live run, and the compacted runs made from them."""
 
     def __init__(self, frames: Sequence[bytes], runs: Sequence[Run]) -> None:
         self.frames = frames
@@ -39,7 +39,10 @@ class ThreadLog:
 
     @classmethod
     async def read(cls, store: Store, thread_id: str) -> ThreadLog:
-        """Read it from a store that has the journal of all its runs still. Raises `AssertionError` for a gap."""
+        """Read the log from a store that still has the journal of all runs.
+
+        Raises `AssertionError` for a gap.
+        """
         frames: list[bytes] = []
         runs: list[Run] = []
         stored: set[int] = set()
@@ -76,12 +79,12 @@ class ThreadLog:
         return self._forms[seq]
 
     def fault(self, got: Sequence[bytes], after: str | None, live: int = 0) -> str | None:
-        """Say what is wrong with the frames a reader got behind a cursor; `None`: they are exactly what follows it.
+        """Return what is wrong with the frames a reader got after a cursor, or `None`.
 
-        What follows a raw event is the next one of its run, what follows in a form is that form's next frame and then
-        the raw rest of its run; behind a run stands the next that is stored, compacted as far as it was, or raw if it
-        had no event yet. `live`: a sequence number of the run that was live when the reader came, to whose end it must
-        have come.
+        A raw event is followed by the next one of its run. A frame of a compacted run is followed by that run's next
+        frame, and then by the raw rest of the run. A run is followed by the next stored run, compacted as far as it
+        was, or raw if it had no event yet. `live`: a sequence number of the run that was live when the reader came;
+        the reader must have read to that run's end.
         """
         reading = _Reading(got)
         seq, index = _core.parse_cursor(after) if after is not None else (0, None)
@@ -124,20 +127,20 @@ class _Reading:
 
     @property
     def cursor(self) -> str | None:
-        """The next frame's; `None` at the end."""
+        """The next frame's cursor; `None` at the end."""
         if self._at == len(self._got):
             return None
         frame = self._got[self._at]
         return frame[4 : frame.index(b"\n")].decode()
 
     def take(self, expected: Sequence[bytes], what: str) -> None:
-        """Compare the next frames with what they should be."""
+        """Compare the next frames with the expected ones."""
         received = self._got[self._at : self._at + len(expected)]
         self._at += len(expected)
         if received == expected:
             return
         for mine, theirs in zip(expected, received, strict=False):
-            # A question that was answered since is not asked again.
+            # An interrupt that was answered since is not sent again.
             if mine != theirs and not (b'"interrupt"' in mine and replace_interrupts(mine, []) == theirs):
                 self.fault = f"{what}: {theirs[:80]!r} instead of {mine[:80]!r}"
                 return

@@ -10,7 +10,10 @@ UNKNOWN_OUTCOME = "The outcome of this call is unknown"
 
 
 def without_reasoning(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages without reasoning, which clients keep of a response that broke off and the session does not."""
+    """Return messages without reasoning.
+
+    Clients keep the reasoning of a response that broke off; the session does not.
+    """
     return [message for message in messages if message["role"] != "reasoning"]
 
 

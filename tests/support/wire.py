@@ -1,4 +1,4 @@
-"""A server in the test's own loop, and clients that see every byte: they can stall, leave, send half of something."""
+"""A server in the test's loop, and clients that stall, leave or send partial requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def client(app: Any, **headers: str) -> httpx.AsyncClient:
-    """A client of the app in this process; what the app raises, the test gets."""
+    """A client of the app in this process, which raises the app's exceptions."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers)
 
 
@@ -34,9 +34,11 @@ class _Quiet(UvicornServer):
 
 @contextlib.asynccontextmanager
 async def serve_app(app: Starlette, *, send_buffer: int | None = None) -> AsyncIterator[tuple[str, int]]:
-    """Serve an app here as `agentrunner serve` does; give its address. `app.state.connections` has what is open.
+    """Serve an app as `agentrunner serve` does, and yield its address.
 
-    `send_buffer`: the kernel's, of a connection.
+    `app.state.connections` has the open connections.
+
+    `send_buffer`: size of a connection's send buffer in the kernel.
     """
 
     class Connection(AbortableProtocol):
@@ -61,14 +63,14 @@ async def serve_app(app: Starlette, *, send_buffer: int | None = None) -> AsyncI
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Wait until something is so; the test's own time limit ends a wait in vain."""
+    """Wait until a condition holds; the test's own time limit ends the wait."""
     while not condition():
         await asyncio.sleep(0.005)
 
 
 @dataclass
 class Reply:
-    """An HTTP answer as it came."""
+    """A complete HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -81,7 +83,7 @@ class Reply:
 
 @dataclass
 class Wire:
-    """One HTTP/1.1 connection. It keeps what has come in `seen`."""
+    """One HTTP/1.1 connection, which keeps the received body in `seen`."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -92,18 +94,18 @@ class Wire:
         await self.writer.drain()
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> None:
-        """Send a request; a body that is no bytes is sent as JSON."""
+        """Send a request; a body other than bytes is sent as JSON."""
         await self.send(request(method, path, body, **headers))
 
     async def head(self) -> Reply:
-        """Read the status line and headers of an answer."""
+        """Read the status line and headers of a response."""
         raw = await self.reader.readuntil(b"\r\n\r\n")
         status, *lines = raw.decode("latin-1").split("\r\n")
         pairs = (line.split(": ", 1) for line in lines if line)
         return Reply(int(status.split(" ")[1]), {name.lower(): value for name, value in pairs})
 
     async def piece(self) -> bytes:
-        """Read a chunk of a chunked body; nothing at its end."""
+        """Read a chunk of a chunked body; it is empty at the end."""
         size = int(await self.reader.readuntil(b"\r\n"), 16)
         data = await self.reader.readexactly(size + 2)
         assert data.endswith(b"\r\n")
@@ -111,13 +113,13 @@ class Wire:
         return data[:-2]
 
     async def rest(self) -> bytes:
-        """Read a chunked body to its end, and give all that was seen of it."""
+        """Read a chunked body to its end, and return all of it."""
         while await self.piece():
             pass
         return bytes(self.seen)
 
     async def answer(self) -> Reply:
-        """Read a whole answer."""
+        """Read a complete response."""
         reply = await self.head()
         if "content-length" in reply.headers:
             reply.body = await self.reader.readexactly(int(reply.headers["content-length"]))
@@ -130,14 +132,14 @@ class Wire:
             assert await self.piece(), f"the body ended without {wanted!r}"
 
     async def wait_until_closed(self) -> bool:
-        """Wait until the other side has closed the connection, in whatever way."""
+        """Wait until the other side has closed the connection, by any means."""
         with contextlib.suppress(ConnectionError):
             while await self.reader.read(1 << 16):
                 pass
         return True
 
     def vanish(self) -> None:
-        """Leave without a word: a reset instead of a farewell."""
+        """Disconnect with a reset."""
         self.writer.transport.abort()
 
 
@@ -151,13 +153,13 @@ def request(method: str, path: str, body: Any = None, **headers: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def open_wire(address: tuple[str, int], *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
-    """Open a connection; with a small `receive_buffer` it stalls soon when nobody reads."""
+    """Open a connection; with a small `receive_buffer` it stalls soon unless the test reads."""
     sock = socket.socket()
     sock.setblocking(False)
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     await asyncio.get_running_loop().sock_connect(sock, address)
-    # The stream's own buffer is small as well: what nobody reads stays in the kernel.
+    # The stream's own buffer is small too, so that unread bytes stay in the kernel.
     reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 12 if receive_buffer else 1 << 16)
     try:
         yield Wire(reader, writer)

@@ -1,1 +1,1 @@
-"""Programs that tests and campaigns run as child processes: `python -m support.programs.<name>`."""
+"""Programs that tests and campaigns run as `python -m support.programs.<name>`."""

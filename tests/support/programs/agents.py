@@ -1,4 +1,4 @@
-"""The agents of server processes under test; what one says follows from its run's id and `forwardedProps`."""
+"""The agents of server processes; their events follow from run id and `forwardedProps`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def finish_event(input: RunAgentInput, **fields: Any) -> Event:
 
 
 def turn(run: str, number: int, parts: int = 3) -> Iterator[Event]:
-    """Text and a tool call at the same time, so that compaction moves frames, and a change of state."""
+    """Yield text, a tool call at the same time, and a change of state.
+
+    Compaction moves their frames.
+    """
     message, call = f"{run}-m{number}", f"{run}-c{number}"
     yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
     yield {"type": "TOOL_CALL_START", "toolCallId": call, "toolCallName": "look"}
@@ -40,7 +43,7 @@ def turn(run: str, number: int, parts: int = 3) -> Iterator[Event]:
 
 
 async def talk(input: RunAgentInput) -> AsyncIterator[Event]:
-    """Take `turns` turns (without a number: until it is stopped), `pause` seconds before each."""
+    """Take `turns` turns (by default until it is stopped), `pause` seconds before each."""
     properties = input.forwarded_props
     yield start_event(input)
     yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": 0}}
@@ -53,7 +56,7 @@ async def talk(input: RunAgentInput) -> AsyncIterator[Event]:
 
 
 async def asking(input: RunAgentInput) -> AsyncIterator[Event]:
-    """Ask for a decision and end; run again with the decision, say what it was."""
+    """Ask for a decision and end; when run again, report the decision."""
     yield start_event(input)
     if input.resume:
         (answer,) = input.resume
@@ -69,7 +72,7 @@ async def asking(input: RunAgentInput) -> AsyncIterator[Event]:
 
 
 async def ticking(input: RunAgentInput) -> AsyncIterator[Event]:
-    """Yield the shared clock's nanoseconds `rate` times a second in `size` bytes, until stopped."""
+    """Yield `rate` events of `size` bytes a second with the shared clock's nanoseconds."""
     rate, padding = input.forwarded_props["rate"], b"x" * input.forwarded_props["size"]
     yield start_event(input)
     began = time.monotonic()

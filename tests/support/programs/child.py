@@ -1,4 +1,4 @@
-"""A process that runs agents and writes, outside of the store, each event its readers saw.
+"""A process that runs agents and logs, outside the store, each event its readers saw.
 
 Its arguments: a location, the readers' log, the lease's TTL. It is sent lines: `run <thread> <run> <turns> <pause>`,
 a run, read from its start and by one who connects to it; `follow <thread>`, a run of another process. The lines it
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from agentrunner import EventStream
 
 KEPT = 3600.0
-"""Seconds raw events are kept, so that what was shown can be compared with them."""
+"""Seconds raw events are kept, so that they can be compared with what readers saw."""
 
 
 def events_of(thread: str, run: str, turns: int) -> Iterator[dict[str, Any]]:
-    """Text and a tool call at the same time, so that compaction moves frames, and changes of state."""
+    """Yield text, a tool call at the same time, and changes of state.
+
+    Compaction moves their frames.
+    """
     yield {"type": "RUN_STARTED", "threadId": thread, "runId": run}
     yield {"type": "STATE_SNAPSHOT", "snapshot": {"n": 0}}
     for n in range(turns):
@@ -79,7 +82,7 @@ class Child:
             say("failed", thread, repr(error))
 
     async def tell(self, kind: str, thread: str, stream: EventStream) -> dict[str, Any]:
-        """Write each event down as soon as it is shown, and when that was; give the last."""
+        """Log each event and its time as soon as it is shown, and return the last event."""
         event = None
         async for event in stream:
             line = f"{kind}\t{thread}\t{event.cursor}\t{time.monotonic_ns()}\t".encode() + bytes(event) + b"\n"
@@ -96,7 +99,7 @@ async def main(location: str, log: str, lease_ttl: str) -> None:
     verbs = {"run": child.run, "follow": child.follow}
     try:
         async with asyncio.TaskGroup() as group:
-            # Nothing is opened before the first line: a child that only waits is not there for the others.
+            # Open nothing before the first line: a waiting child must not be visible to other processes.
             async for verb, *words in read_commands():
                 group.create_task(verbs[verb](*words))
     finally:
@@ -104,7 +107,7 @@ async def main(location: str, log: str, lease_ttl: str) -> None:
 
 
 if __name__ == "__main__":
-    # What befalls it is meant to.
+    # The faults are intended, so their log lines are noise.
     logging.disable()
     mutations.apply()
     asyncio.run(main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""A process with a harness whose agent asks before it pays; it does what the lines of its stdin say, an answer each.
+"""A process with a harness whose agent asks before it pays, driven by lines on stdin.
 
 Its arguments: a location, and the file in which each payment is noted when it begins, with who makes it. It is sent
 `ask <thread> <run>`; `decide <approval> <decision> <sum>` and `answer <thread> <run> <interrupt> <decision> <sum>`, as
@@ -30,7 +30,7 @@ TAKES = 0.05
 
 
 class Payer:
-    """Asks, and once it may pays: it starts what it has not started before, by the ledger of its store."""
+    """Asks, then pays if approved; its store's ledger keeps it from starting a payment twice."""
 
     def __init__(self, notes: str) -> None:
         self._notes = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -71,13 +71,13 @@ class Payer:
 
 
 def payload(decision: str, amount: str) -> dict[str, Any]:
-    """Return the decision as the agent is told it."""
+    """Return the decision as the agent gets it."""
     edited = {"editedArgs": {"sum": int(amount)}} if decision == "edit" else {}
     return {"approved": decision != "reject", **edited}
 
 
 class Decider:
-    """The harness, and what is asked of it."""
+    """The harness and the commands it executes."""
 
     def __init__(self, harness: Harness) -> None:
         self.harness = harness
@@ -114,7 +114,7 @@ async def main(location: str, notes: str) -> None:
 
 
 if __name__ == "__main__":
-    # What befalls it is meant to.
+    # The faults are intended, so their log lines are noise.
     logging.disable()
     mutations.apply()
     asyncio.run(main(*sys.argv[1:]))

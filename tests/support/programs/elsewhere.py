@@ -1,6 +1,6 @@
 """Run a module as if on another machine: `python -m elsewhere <module> <arguments>`.
 
-The host's name is one no other process has, so that nobody can look whether this one still lives.
+No other process has this host name, so no process can check whether this one is alive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A process that runs a turn and kills itself at its nth write of records, before or right after the write.
+"""A process that runs a turn and kills itself at its nth write, before or right after it.
 
 Its arguments: the store's location, the file its tools write to, the number of the write (0: never), `before` or
 `after`, the AG-UI run's id, and how it runs: `run` or `resume` for the runtime alone, or `harness` for a harness, in

@@ -1,4 +1,4 @@
-"""The other process of tests with two: it does what the lines of its stdin say, one line back for each."""
+"""The second process of a test: it executes lines of stdin and prints one line for each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ async def opened(location: str, **options: Any) -> Store:
 
 
 async def claims(location: str) -> None:
-    """`claim <thread> <run>`: try to; `finish`: let go of what was won; `race <thread> <run> <count>`: both, often."""
+    """Execute `claim <thread> <run>`, `finish`, and `race <thread> <run> <count>`.
+
+    `finish` releases the claim; `race` claims and finishes many times.
+    """
     store = await opened(location)
     claim = None
     async for verb, *words in read_commands():
@@ -60,7 +63,10 @@ async def try_claim(store: Store, thread: str, run: str) -> tuple[Claim | None, 
 
 
 async def race(store: Store, thread: str, run: str, count: str) -> None:
-    """Hold the thread as often as can be; say each time from when to when, on the clock all processes share."""
+    """Claim and finish the thread repeatedly.
+
+    It prints from when to when it held each claim, on the clock that all processes share.
+    """
     for n in range(int(count)):
         claim, _ = await try_claim(store, thread, f"{run}-{n}")
         if claim is not None:
@@ -72,7 +78,10 @@ async def race(store: Store, thread: str, run: str, count: str) -> None:
 
 
 class Steered:
-    """An agent that says a delta for each word it is sent, until `end`; `abort_run` tells that it was called."""
+    """An agent that yields a delta for each word it is sent, until `end`.
+
+    `abort_run` tells that it was called.
+    """
 
     def __init__(self) -> None:
         self.words: asyncio.Queue[str] = asyncio.Queue()
@@ -90,10 +99,11 @@ class Steered:
 
 
 async def runs(location: str, lease_ttl: str, scope: str | None = None) -> None:
-    """`run <thread> <run>`; `say <word>`: the agent yields it, the answer comes once shown; `wait`: for the end.
+    """Execute the commands `run <thread> <run>`, `say`, `blind`, `recover` and `wait`.
 
-    `blind <word>`: it is yielded, the answer comes at once; `recover`: take over what others left behind, answered by
-    how many runs that was.
+    `say <word>`: the agent yields the word, and the answer comes once it is shown. `blind <word>`: the agent yields
+    it, and the answer comes at once. `recover`: recover the runs of dead processes, and answer how many they were.
+    `wait`: read to the run's end.
     """
     store = store_from_url(location, lease_ttl=float(lease_ttl))
     async with AgentRunner(store, on_concurrent_run="enqueue") as runner:
@@ -101,7 +111,7 @@ async def runs(location: str, lease_ttl: str, scope: str | None = None) -> None:
         stream = None
         async for verb, *words in read_commands():
             if verb == "run":
-                # A new one: what the last was told too late it does not say in this run.
+                # A new agent: words that came too late for the last run must not appear in this one.
                 agent = Steered()
                 run_input = {"threadId": words[0], "runId": words[1], "messages": []}
                 stream = await runner.run(agent, run_input, scope=scope)
@@ -122,7 +132,7 @@ async def runs(location: str, lease_ttl: str, scope: str | None = None) -> None:
 
 
 async def stale(location: str) -> None:
-    """Claim, tell, and go on writing when told: what a process does that slept over its lease."""
+    """Claim a thread and write when told, like a process that slept past its lease."""
     store = await opened(location, lease_ttl=0.3)
     writer = Writer(store, (await store.claim("stale", "stale-run", "{}", None, [], None))[0])
     await writer.append(b'{"type":"RUN_STARTED","threadId":"stale","runId":"stale-run"}')
@@ -133,7 +143,7 @@ async def stale(location: str) -> None:
 
 
 async def writes(location: str, lease_ttl: str) -> None:
-    """`write <thread> <run>`: claim it and append without looking until that is refused; then try all verbs."""
+    """Execute `write <thread> <run>`: claim it, append until refused, then try all verbs."""
     store = await opened(location, lease_ttl=float(lease_ttl))
     async for _, thread, run in read_commands():
         writer = Writer(store, (await store.claim(thread, run, "{}", None, [], None))[0])
@@ -146,7 +156,7 @@ async def writes(location: str, lease_ttl: str) -> None:
 
 
 class Writer:
-    """Writes a run into a store, whatever the store says."""
+    """Writes a run into a store, whatever the store answers."""
 
     def __init__(self, store: Store, claim: Claim) -> None:
         self._store = store
@@ -161,8 +171,8 @@ class Writer:
         self._recorder.publish()
 
     async def last_words(self) -> list[str]:
-        """Append, finish and renew all the same, and give what came of each."""
-        # As if what could not be appended had been.
+        """Append, finish and renew regardless, and return the result of each."""
+        # As if the refused append had succeeded.
         self._recorder.publish()
         return [
             await outcome(self.append(b'{"type":"CUSTOM","name":"late","value":1}')),
@@ -182,7 +192,7 @@ async def outcome(attempt: Awaitable[None]) -> str:
 MODES = {"claims": claims, "runs": runs, "stale": stale, "writes": writes}
 
 if __name__ == "__main__":
-    # What befalls it is meant to.
+    # The faults are intended, so their log lines are noise.
     logging.disable()
     mutations.apply()
     asyncio.run(MODES[sys.argv[1]](*sys.argv[2:]))

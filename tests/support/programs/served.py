@@ -1,4 +1,4 @@
-"""A server process under test: as `agentrunner serve`, on any store, and it tells its figures on SIGUSR1."""
+"""A server process like `agentrunner serve`, on any store; SIGUSR1 makes it print figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.programs.agents import AGENTS
 
 
 class Telling(uvicorn_server.UvicornServer):
-    """Prints its port when it can be asked, and on SIGUSR1 what it holds, each a line of JSON."""
+    """Prints its port when it is ready, and its figures on SIGUSR1, as lines of JSON."""
 
     store_port: int | None = None
 
@@ -46,13 +46,16 @@ class Telling(uvicorn_server.UvicornServer):
 
 
 def is_listening(task: asyncio.Task[object]) -> bool:
-    """Whether a task is a store's own: a few for each process, which stay a while for whoever comes."""
+    """Whether a task is a store's own, of which each process keeps a few for later readers."""
     return getattr(task.get_coro(), "__qualname__", "").startswith(("PostgresListener.", "RedisWatcher."))
 
 
 def descriptors(store_port: int | None) -> int:
-    """How many are open, without the connections to the store's server: of those a pool has as many as it needs."""
-    # Listed first: one more is open meanwhile.
+    """Return the number of open descriptors.
+
+    Connections to the store's server do not count: a pool has as many as it needs.
+    """
+    # List first: the listing opens one more descriptor.
     numbers = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
     return len(numbers) - 1 - sum(is_connected_to(number, store_port) for number in numbers if store_port)
 
@@ -71,7 +74,7 @@ def is_connected_to(descriptor: int, port: int | None) -> bool:
 
 
 def resident() -> int:
-    """How much memory the process has, in bytes: without what a busy moment has left to the allocator."""
+    """Return the process's resident bytes, without memory that the allocator still holds."""
     gc.collect()
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -112,7 +115,7 @@ def main() -> None:
     )  # fmt: skip
     with socket.create_server(("127.0.0.1", options.port), backlog=2048) as listening:
         if options.send_buffer is not None:
-            # Small, so that a client that does not read is soon one that is waited for.
+            # Small, so that a client that does not read soon blocks the server.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.send_buffer)
         server = Telling(config, app)
         server.store_port = urlsplit(options.location).port

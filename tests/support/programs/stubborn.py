@@ -1,7 +1,7 @@
-"""A process whose agent kills it at a chosen step, so many times; it starts the run, or goes on with what it finds.
+"""A process whose agent kills it several times at one step; it starts or resumes the run.
 
 Its arguments: a location, the file in which each start of the agent is noted, `checkpoint` or `approval` for what the
-run goes on from, the step, and how often it kills. If it lives to see the run's end it says `<state> <attempts>`.
+run resumes from, the step, and the number of kills. If it survives to the run's end it prints `<state> <attempts>`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Killer:
-    """Says some words; at the step it is told to it kills its process, if it has not often enough."""
+    """Yields a few events, and kills its process at the chosen step as often as it was told."""
 
     def __init__(self, notes: str, step: int, kills: int) -> None:
         self._notes = Path(notes)
@@ -48,7 +48,7 @@ class Killer:
         self.at(1)
         yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
         yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": "half "}
-        # What was said by now may be durable, or not.
+        # By now the first events may be durable, or not.
         await asyncio.sleep(0.02)
         self.at(2)
         yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": "and half"}
@@ -58,14 +58,14 @@ class Killer:
 
 
 class Resumed(Killer):
-    """The same, with checkpoints."""
+    """A killer that resumes at checkpoints."""
 
     def resume(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
         return self.run(run_input)
 
 
 class Asking(Killer):
-    """The same, once it was allowed to."""
+    """A killer that first asks for an approval."""
 
     async def run(self, run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
         if run_input.resume:
