@@ -1,7 +1,7 @@
 """Fault campaigns: each injects a fault many times and counts broken promises.
 
-A campaign is a module here with a `CAMPAIGN` (or `CAMPAIGNS`, a tuple). `test_campaigns.py` runs all of them small, and
-each of their mutations, which must be caught; `python -m campaigns.torture` runs them in full.
+A campaign is a module here with a `CAMPAIGN`, or `CAMPAIGNS`, a tuple. `test_campaigns.py` runs each of them with few
+rounds, and with each of its mutations, which it must notice. `python -m campaigns.torture` runs them in full.
 """
 
 from __future__ import annotations

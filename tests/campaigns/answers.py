@@ -20,7 +20,7 @@ PATIENCE = 5.0
 
 
 async def campaign(context: Context) -> Outcome:
-    outcome = Outcome({"cuts": 0, "answers lost": 0})
+    outcome = Outcome({"cuts": 0, "responses lost": 0})
     async with proxy(context.location) as way:
         async with pair(context, outcome, way.location, context.mutation) as both:
             for number in range(context.rounds):
@@ -35,25 +35,25 @@ async def campaign(context: Context) -> Outcome:
                         else:
                             await way.lose_answers()
                 except TimeoutError:
-                    outcome.fail(f"cut {number}: nothing is asked any more")
+                    outcome.fail(f"cut {number}: no more requests arrive")
                     break
                 outcome.count("cuts")
                 context.tick()
-        outcome.figures["answers lost"] = way.lost
+        outcome.figures["responses lost"] = way.lost
     await both.check(context.location)
     return outcome
 
 
 CAMPAIGN = Campaign(
     name="answers",
-    promise="a lost answer costs nothing",
+    promise="a lost response costs nothing",
     bar="every run completes; 0 lost, 0 gaps, 0 doubled, 0 stuck",
     backends=("redis", "postgres"),
     small=12,
     full={"redis": 1000, "postgres": 1000},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
-        "do_twice_what_is_asked_again": "an append that is sent again is not known again",
-        "give_up_at_once": "a verb is tried again for 50 ms only",
+        "do_twice_what_is_asked_again": "the server recognises an append that is sent a second time",
+        "give_up_at_once": "requests are retried for more than 50 ms",
     },
 )

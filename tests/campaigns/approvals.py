@@ -44,7 +44,7 @@ class Racing:
         child = process("support.programs.decider", self.context.location, self.notes, mutation=self.context.mutation)
         decider = await self._stack.enter_async_context(child)
         if await decider.answer() != ["ready"]:
-            self.outcome.fail("a process did not come up")
+            self.outcome.fail("a process did not start")
         return decider
 
     async def round(self, number: int) -> None:
@@ -53,7 +53,7 @@ class Racing:
         while len(self._deciders) < 2:
             self._deciders.append(await self.start())
         if (answer := await dice.choice(self._deciders).request("ask", thread, run)) != ["ok", "waiting_for_approval"]:
-            self.outcome.fail(f"{thread}: it was not asked but {answer}")
+            self.outcome.fail(f"{thread}: the approval was not requested; the response was {answer}")
             return
         decisions = [dice.choice(DECISIONS) for _ in self._deciders]
         for n, (decider, decision) in enumerate(zip(self._deciders, decisions, strict=True)):
@@ -87,7 +87,7 @@ class Racing:
             if not payments or payments[0][1] not in pids:
                 return
             which = pids.index(payments[0][1])
-            self.outcome.count("kills while it pays")
+            self.outcome.count("kills during the payment")
         else:
             return
         self._deciders.pop(which).kill()
@@ -97,7 +97,7 @@ class Racing:
         """Drop the processes that ended without being killed, and report them."""
         dead = [decider for decider in self._deciders if decider.child.poll() is not None]
         for decider in dead:
-            self.outcome.fail(f"{thread}: a process has ended by itself")
+            self.outcome.fail(f"{thread}: a process ended by itself")
             self._deciders.remove(decider)
 
     def payments(self, thread: str) -> list[tuple[int, int]]:
@@ -125,13 +125,15 @@ class Racing:
         theirs = {"approve": {"approved": True}, "edit": {"approved": True, "editedArgs": {"sum": n + 2}}}
         same = approval.decision == decision and (decision == "reject" or approval.payload == theirs[decision])
         if answer[:1] == ["ok"]:
-            self.outcome.count("told that it is decided so")
+            self.outcome.count("decisions accepted")
             if not same:
-                self.outcome.fail(f"{thread}: who decided {decision} was told {answer}, and it is {approval.decision}")
+                self.outcome.fail(
+                    f"{thread}: decision {decision} got {answer}, but the approval is {approval.decision}"
+                )
         elif answer[:1] == ["refused"]:
-            self.outcome.count("told that it is not")
+            self.outcome.count("decisions refused")
         elif answer:
-            self.outcome.fail(f"{thread}: the answer was {answer}")
+            self.outcome.fail(f"{thread}: the response was {answer}")
 
     def check(self, thread: str, record: RunRecord, approval: Approval) -> None:
         """Check that the approval was decided once, and paid at most once, as decided."""
@@ -148,14 +150,14 @@ class Racing:
         self.outcome.count("payments", len(sums))
         allowed = {"approve": 1, "edit": approval.payload.get("editedArgs", {}).get("sum")}
         if len(sums) > 1 or any(each != allowed.get(str(approval.decision)) for each in sums):
-            self.outcome.fail(f"{thread}: it was {approval.decision}, {approval.payload}, and paid were {sums}")
+            self.outcome.fail(f"{thread}: it was {approval.decision}, {approval.payload}, but the payments were {sums}")
         if record.attempts == 1 and approval.decision != "reject" and not sums:
-            self.outcome.fail(f"{thread}: it was {approval.decision} and done at once, and nothing was paid")
-        self.outcome.count("tried again", record.attempts > 1)
+            self.outcome.fail(f"{thread}: decided {approval.decision} at the first attempt, but nothing was paid")
+        self.outcome.count("retried", record.attempts > 1)
 
 
 async def campaign(context: Context) -> Outcome:
-    outcome = Outcome({"kills": 0, "tried again": 0, "payments": 0, "told that it is decided so": 0})
+    outcome = Outcome({"kills": 0, "retried": 0, "payments": 0, "decisions accepted": 0})
     async with contextlib.AsyncExitStack() as stack:
         runner = await stack.enter_async_context(AgentRunner(store_from_url(context.location)))
         racing = Racing(context, outcome, runner, stack)
@@ -168,13 +170,13 @@ async def campaign(context: Context) -> Outcome:
 CAMPAIGN = Campaign(
     name="approvals",
     promise="one decision",
-    bar="of decisions raced by two processes one counts, also where one is killed; its tool is started at most once",
+    bar="two processes race to decide: one decision counts, even if a process is killed; the tool starts at most once",
     backends=("sqlite", "redis", "postgres"),
     small=24,
     full={"sqlite": 1000, "redis": 1000, "postgres": 1000},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
-        "decide_without_comparing": "a decision is written whatever the approval and its run have become",
-        "start_what_has_started": "a tool is started whatever the ledger says",
+        "decide_without_comparing": "a decision is compared with the state of its approval and run",
+        "start_what_has_started": "a tool is started only if the ledger allows it",
     },
 )

@@ -243,8 +243,8 @@ async def main(place: str, seed: str) -> None:
                 attack = Attack(runner, url, f"{seed}/{number}")
                 await attack.all(question["heavy"])
                 return {
-                    "wrong": attack.wrong, "thrown": attack.thrown, "refused": attack.refused, "frames": attack.frames,
-                    "resident": resident(),
+                    "wrong": attack.wrong, "inputs sent": attack.thrown, "refused": attack.refused,
+                    "frames": attack.frames, "resident": resident(),
                 }  # fmt: skip
 
             await children.serve(answer)

@@ -68,7 +68,9 @@ class Campaigning:
         end = 0
         for token, since, until in sorted(held, key=lambda each: each[1]):
             if since < end:
-                self.outcome.fail(f"two processes held {HOT} at a time: by token {token} before another was let go")
+                self.outcome.fail(
+                    f"two processes held {HOT} at once: token {token} was issued before another was released"
+                )
             self.token(token)
             end = until
 
@@ -104,10 +106,10 @@ async def campaign(context: Context) -> Outcome:
 CAMPAIGN = Campaign(
     name="claims",
     promise="one winner",
-    bar="exactly one winner a round, tokens only ever newer (and a claim's p99 ≤ 20 ms with 2 processes)",
+    bar="exactly one winner per round, tokens only increase (and a claim's p99 ≤ 20 ms with 2 processes)",
     backends=("sqlite", "redis", "postgres"),
     small=30,
     full={"sqlite": 10_000, "redis": 10_000, "postgres": 10_000},
     run=lambda context: asyncio.run(campaign(context)),
-    mutations={"claim_what_is_taken": "a claim takes a thread that has a live run"},
+    mutations={"claim_what_is_taken": "a claim refuses a thread that has a live run"},
 )

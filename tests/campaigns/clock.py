@@ -80,7 +80,9 @@ class Campaigning:
             await self.expect(each, ["RUN_FINISHED", "-"], "wait")
             # Kept for readers that resume, by either process's clock.
             if (await store.locate(f"{name}{number}", (2, None))).kind != "journal":
-                self.outcome.fail(f"round {number}, {self.clock.ahead:+} s: raw events of {name}'s run are gone early")
+                self.outcome.fail(
+                    f"round {number}, {self.clock.ahead:+} s: raw events of {name}'s run were removed too early"
+                )
         names = self.context.random.sample(list(self.both), 2)
         await self.fall_silent(f"silent{number}", *names)
 
@@ -140,11 +142,11 @@ async def campaign(context: Context) -> Outcome:
 
 CAMPAIGN = Campaign(
     name="clock",
-    promise="no clock's step costs a thread",
+    promise="a stepped clock costs no thread",
     bar="± 1 h and back: 0 live runs taken over, 0 stuck; a silent process's threads within TTL + 2 s",
     backends=("sqlite", "redis", "postgres"),
     small=2,
     full={"sqlite": 40, "redis": 40, "postgres": 40},
     run=lambda context: asyncio.run(campaign(context)),
-    mutations={"leases_by_the_wall_clock": "whether a lease has ended is judged by the wall clock"},
+    mutations={"leases_by_the_wall_clock": "leases end by the monotonic clock, not the wall clock"},
 )

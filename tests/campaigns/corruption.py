@@ -130,11 +130,11 @@ def judge(question: dict[str, Any], answer: dict[str, Any]) -> list[str]:
 CAMPAIGN = Campaign(
     name="corruption",
     promise="disk faults",
-    bar="a damaged row is named by doctor and costs that row; a damaged page is a typed error where it shows; no "
-    "panic, no hang; other threads are read and go on",
+    bar="doctor reports a damaged row, and only that row is lost; a damaged page raises a typed error; no panic, no "
+    "hang; other threads can be read and take runs",
     backends=("sqlite",),
     small=24,
     full={"sqlite": 2000},
     run=run,
-    mutations={"doctor_sees_no_rows": "doctor: rows that cannot be read are not named"},
+    mutations={"doctor_sees_no_rows": "doctor reports rows that cannot be read"},
 )

@@ -68,12 +68,12 @@ async def leave(context: Context, server: Server, outcome: Outcome, number: int)
     async with send_request(server.port, "POST", "/agent/default/run", body) as answer:
         if answer.status == 200:
             # The run did not begin: the request was incomplete.
-            outcome.count("runs asked for again")
+            outcome.count("runs requested again")
         elif (await answer.json())["code"] not in ("agent_run_exists", "agent_thread_locked"):
             outcome.fail(f"{thread}: {answer.status}")
     joining = request("POST", "/agent/default/connect", run_input(thread, "look"))
     await Leaver(server.port, way).post(joining, dice.randrange(1, len(joining) + ANSWER))
-    outcome.count(f"{way} while joining one")
+    outcome.count(f"{way} while joining a run")
     context.tick()
 
 
@@ -130,14 +130,14 @@ async def campaign(context: Context) -> Outcome:
 
 CAMPAIGN = Campaign(
     name="disconnects",
-    promise="disconnects harmless",
-    bar="every run complete, no task, connection or descriptor left",
+    promise="disconnects do no harm",
+    bar="every run completes; no task, connection or descriptor is left",
     backends=BACKENDS,
     small=45,
     full={"sqlite": 1000, "redis": 1000, "postgres": 1000},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
-        "leave_a_task_with_each_stream": "all that a stream has started ends with it",
-        "end_runs_with_their_clients": "a run goes on whether or not anyone reads",
+        "leave_a_task_with_each_stream": "the tasks of a stream end with it",
+        "end_runs_with_their_clients": "a run continues even if no client reads",
     },
 )

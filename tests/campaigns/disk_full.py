@@ -46,8 +46,8 @@ def run(context: Context) -> Outcome:
         for wrong in answer["wrong"]:
             outcome.fail(f"{what}: {wrong}")
         if answer["longest"] > SECOND * context.patience:
-            outcome.fail(f"{what}: a verb took {answer['longest']:.1f} s")
-    outcome.figures["longest answer, s"] = longest
+            outcome.fail(f"{what}: a call took {answer['longest']:.1f} s")
+    outcome.figures["longest call, s"] = longest
     return outcome
 
 
@@ -65,11 +65,11 @@ def mountable() -> bool:
 CAMPAIGN = Campaign(
     name="disk_full",
     promise="disk faults",
-    bar="disks full at any byte: a typed error within 1 s that says so, runs ended for their readers, the database "
-    "good, all that was shown is there, and with space again all goes on",
+    bar="disks that fill up at any byte: a typed error within 1 s that says so; readers see the run end; the database "
+    "is sound and has all events shown; with space again work resumes",
     backends=("sqlite",),
     small=6,
     full={"sqlite": 300},
     run=run,
-    mutations={"publish_before_commit": "durable before delivered: readers see what the disk has no room for"},
+    mutations={"publish_before_commit": "durable before delivered: readers see only events that the disk has"},
 )

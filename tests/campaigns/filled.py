@@ -98,13 +98,13 @@ async def fill_by_a_run(life: Life, runner: SqliteAgentRunner) -> None:
     late = await life.verb("connect", runner.connect("a"))
     readers = [life.verb("reading a run", life.read("a", stream))]
     if late is not None:
-        readers.append(life.verb("reading along", told_last(late)))
+        readers.append(life.verb("reading along", read_last_kind(late)))
     for last in await asyncio.gather(*readers):
         if last != "RUN_ERROR":
             life.told.wrong.append(f"a run that fills the disk ends for a reader with {last}")
 
 
-async def told_last(stream: EventStream) -> str:
+async def read_last_kind(stream: EventStream) -> str:
     """Read a stream and return its last event's type."""
     return [event.type async for event in stream][-1]
 

@@ -38,8 +38,8 @@ def run(context: Context) -> Outcome:
         for wrong in told["wrong"]:
             outcome.fail(f"{what}: {wrong}")
         if told["longest"] > SECOND * context.patience:
-            outcome.fail(f"{what}: a verb took {told['longest']:.1f} s")
-    outcome.figures["longest answer, s"] = longest
+            outcome.fail(f"{what}: a call took {told['longest']:.1f} s")
+    outcome.figures["longest call, s"] = longest
     outcome.figures |= {f"{name}s in a life": calls[kind] for kind, name in KINDS.items()}
     return outcome
 
@@ -73,11 +73,11 @@ def describe(fault: dict[str, Any]) -> str:
 CAMPAIGN = Campaign(
     name="io_faults",
     promise="disk faults",
-    bar="every write, sync and read failing, once and for ever: a typed error within 1 s, no hang, runs ended for "
-    "their readers, the database good, all that was shown is there, also after a power cut",
+    bar="every write, sync and read fails, once and permanently: a typed error within 1 s, no hang; readers see the "
+    "run end; the database is sound and has all events shown, even after a power cut",
     backends=("sqlite",),
     small=18,
     full={"sqlite": 3200},
     run=run,
-    mutations={"errors_are_success": "a failed append: it is taken for one that went well"},
+    mutations={"errors_are_success": "a failed append is treated as a failure"},
 )

@@ -100,7 +100,7 @@ class Round:
         if seconds > BAR * self.context.patience:
             self.outcome.fail(f"{thread} could be claimed only {seconds:.2f} s after its process was killed")
         if [event.type for event in await collect(stream)] != ["RUN_STARTED", "RUN_FINISHED"]:
-            self.outcome.fail(f"{thread}: the run after the kill did not go as it should")
+            self.outcome.fail(f"{thread}: the run after the kill failed")
 
     async def check_followed(self, runner: AgentRunner, thread: str, following: asyncio.Task[list[Event]]) -> None:
         """Check that a follower in another process saw the whole run and its end."""
@@ -109,7 +109,7 @@ class Round:
         raw = (await compare.journal(runner, thread))[:-2]
         compare.compare(self.outcome, f"{thread}, followed", compare.list_shown(followed), raw)
         if not (followed and raw and bytes(followed[-1]) == bytes(raw[-1])):
-            self.outcome.fail(f"{thread}: who followed did not see the run's end")
+            self.outcome.fail(f"{thread}: the follower did not see the run's end")
         self.outcome.count("followed")
 
     async def check(self, runner: AgentRunner) -> None:
@@ -129,7 +129,7 @@ class Round:
                 if [bytes(event) for event in await collect(await runner.connect(thread, after="0"))] != [
                     bytes(event) for event in await runner.threads.events(thread)
                 ]:
-                    self.outcome.fail(f"{thread}: read from its beginning it is not the same")
+                    self.outcome.fail(f"{thread}: a read from the beginning differs")
         report = await (await runner.open()).inspect(fix=False)
         if not report.is_sound:
             self.outcome.fail(f"{self.threads}: the store is not sound: {report}")
@@ -159,11 +159,11 @@ async def campaign(context: Context) -> Outcome:
 
 CAMPAIGN = Campaign(
     name="kill",
-    promise="kill -9 loses nothing shown",
+    promise="kill -9 loses nothing that was shown",
     bar="0 lost, 0 gaps, 0 doubled, 0 stuck; same host: claimable within 1 s",
     backends=("sqlite", "redis", "postgres"),
     small=6,
     full={"sqlite": 1000, "redis": 200, "postgres": 200},
     run=lambda context: asyncio.run(campaign(context)),
-    mutations={"publish_before_commit": "events are shown when they are recorded, not when they are durable"},
+    mutations={"publish_before_commit": "readers see events only when they are durable"},
 )

@@ -112,7 +112,7 @@ def check(thread: Thread, log: ThreadLog, outcome: Outcome) -> None:
         if (fault := log.fault(reading.frames, reading.after, reading.live)) is not None:
             outcome.fail(f"{thread.name}: {fault}")
         if reading.not_durable is not None:
-            outcome.fail(f"{thread.name}: {reading.not_durable} was shown before the store had it")
+            outcome.fail(f"{thread.name}: event {reading.not_durable} was shown before the store had it")
         outcome.count(f"connects {_kind(reading.after)}")
         outcome.count("frames read", len(reading.frames))
     # A reader of everything ends with what the early reader has, also through a compacted run.
@@ -166,15 +166,15 @@ async def campaign(context: Context) -> Outcome:
 
 CAMPAIGN = Campaign(
     name="late_readers",
-    promise="late readers exact",
-    bar="every connect gets exactly what follows its cursor, and ends with what the early reader has",
+    promise="late readers get everything",
+    bar="every connect gets exactly the events after its cursor, and ends with what the early reader has",
     backends=BACKENDS,
     small=100,
     full={"sqlite": 10_000, "redis": 10_000, "postgres": 10_000},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
-        "skip_a_frame_on_reconnect": "a reader goes on behind its cursor",
-        "take_a_form_for_the_run": "a place in a compacted form is not one among the raw events",
-        "deliver_before_commit": "what is shown is durable",
+        "skip_a_frame_on_reconnect": "a reader resumes right after its cursor",
+        "take_a_form_for_the_run": "a cursor in a compacted run is not a cursor among the raw events",
+        "deliver_before_commit": "readers see events only when they are durable",
     },
 )

@@ -96,7 +96,7 @@ class Round:
 async def campaign(context: Context) -> Outcome:
     outcome = Outcome({"kills": 0, "events shown": 0, "lost": 0, "gaps": 0, "doubled": 0, "stuck": 0})
     if start("support.programs.elsewhere", "support.lines", stderr=subprocess.DEVNULL).wait():
-        raise NotRun("a process is not let have a host name of its own")
+        raise NotRun("this system does not let a process have its own host name")
     log = context.folder / "successors"
     async with process("support.programs.child", context.location, log, TTL, mutation=context.mutation) as successor:
         for first in range(0, context.rounds, AT_ONCE):
@@ -122,5 +122,5 @@ CAMPAIGN = Campaign(
     small=2,
     full={"sqlite": 100, "redis": 100, "postgres": 100},
     run=lambda context: asyncio.run(campaign(context)),
-    mutations={"nothing_is_recovered": "nobody takes over a run whose owner is gone or silent"},
+    mutations={"nothing_is_recovered": "a run is taken over if its owner is gone or silent"},
 )

@@ -283,7 +283,7 @@ def end_runs_with_their_clients() -> None:
     def leaving(self: _StreamWriter) -> None:
         runner = self._scope["app"].context.runner
         for driver in runner._table.drivers():
-            driver.fail(RuntimeError("its reader has left"))
+            driver.fail(RuntimeError("its reader has disconnected"))
         leave(self)
 
     _StreamWriter._cancel_write = leaving  # type: ignore[method-assign]

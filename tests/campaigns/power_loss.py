@@ -139,7 +139,7 @@ async def examine(
                 next_input = {"threadId": thread, "runId": f"{thread}-after", "messages": []}
                 ended = [event.type async for event in await runner.run(agent_with(), next_input)]
                 if ended != ["RUN_STARTED", "RUN_FINISHED"]:
-                    outcome.fail(f"{what}: thread {thread} does not go on: {ended}")
+                    outcome.fail(f"{what}: thread {thread} takes no run: {ended}")
             outcome.recovery_seconds.append(time.monotonic() - began)
             report = await runner._store.inspect(fix=False)
             if not report.is_sound:
@@ -151,7 +151,7 @@ async def examine(
                 agentrunner.verify(history)
                 if agentrunner.fold(history) != agentrunner.fold(list(raw.values())):
                     outcome.count("corrupt")
-                    outcome.fail(f"{what}: what is stored of thread {thread} is not what was recorded")
+                    outcome.fail(f"{what}: the stored events of thread {thread} differ from the recorded ones")
                 lost = next((n for n, event in enumerate(events) if raw.get(event.seq) != event.data), len(events))
                 if lost == len(events):
                     continue
@@ -160,15 +160,15 @@ async def examine(
                 first = events[lost]
                 if strict:
                     outcome.count("shown and lost, strict", len(events) - lost)
-                    outcome.fail(f"{what}: {len(events) - lost} events of {thread} from {first} on were shown and lost")
+                    outcome.fail(f"{what}: {len(events) - lost} events of {thread} from {first} on were shown but lost")
                 elif barriers:
                     outcome.count("barriers lost, balanced", barriers)
-                    outcome.fail(f"{what}: {barriers} barriers of {thread}, from {first} on, were shown and lost")
+                    outcome.fail(f"{what}: {barriers} barriers of {thread}, from {first} on, were shown but lost")
     except (agentrunner.AgentRunnerError, TimeoutError) as error:
         outcome.count("corrupt")
         outcome.fail(f"{what}: {type(error).__name__}: {error}")
     if oldest > LOST_MS + LATE_MS:
-        outcome.fail(f"{what}: an event shown {oldest:.0f} ms before is lost")
+        outcome.fail(f"{what}: an event shown {oldest:.0f} ms before the cut is lost")
     return oldest
 
 
@@ -187,10 +187,10 @@ async def examine_records(path: Path, written: int, strict: bool, what: str, out
     last = int(stored.get("last", b"-1"))
     if last < written:
         outcome.count("shown and lost, strict" if strict else "barriers lost, balanced", written - last)
-        outcome.fail(f"{what}: records were written up to {written}, and are there up to {last}")
+        outcome.fail(f"{what}: records were written up to {written}, but only those up to {last} are there")
     if stored != (build_records(last) if last >= 0 else {}):
         outcome.count("corrupt")
-        outcome.fail(f"{what}: of the changes of write {last} some are there, others not: {stored}")
+        outcome.fail(f"{what}: only some changes of write {last} are there: {stored}")
 
 
 async def journal(runner: AgentRunner, thread: str) -> list[Event]:
@@ -204,14 +204,14 @@ async def journal(runner: AgentRunner, thread: str) -> list[Event]:
 CAMPAIGN = Campaign(
     name="power_loss",
     promise="power loss",
-    bar="0 corrupt; strict 0 lost; balanced 0 barrier events lost, and at most 250 ms of a running run",
+    bar="0 corrupt; strict: 0 lost; balanced: 0 barriers lost, and at most 250 ms of a live run",
     backends=("sqlite",),
     small=16,
     full={"sqlite": 2000},
     run=run,
     mutations={
-        DEAF: "fsync: nothing written is known to be on the disk",
-        "publish_before_commit": "durable before delivered: readers see events as they are recorded",
-        "nothing_is_a_barrier": "barriers: the store is never told that something must outlive a power cut",
+        DEAF: "fsync puts writes on the disk",
+        "publish_before_commit": "readers see events only when they are durable",
+        "nothing_is_a_barrier": "barriers must survive a power cut",
     },
 )

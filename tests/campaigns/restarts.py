@@ -33,7 +33,7 @@ async def restart(context: Context, outcome: Outcome, server: Database, both: Pa
     done, late = await asyncio.wait(begun, timeout=PATIENCE)
     outcome.recovery_seconds += [max(0.0, each.result() - ready_at) for each in done if not each.cancelled()]
     if late:
-        outcome.fail(f"restart {number}: {len(late)} runs have not begun {PATIENCE} s after it")
+        outcome.fail(f"restart {number}: {len(late)} runs have not started {PATIENCE} s later")
 
 
 async def campaign(context: Context) -> Outcome:
@@ -58,7 +58,7 @@ CAMPAIGN = Campaign(
     full={"redis": 40, "postgres": 40},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
-        "give_up_at_once": "a verb is tried again for 50 ms only",
-        "server_keeps_nothing": "the server writes nothing to its disk",
+        "give_up_at_once": "requests are retried for more than 50 ms",
+        "server_keeps_nothing": "the server writes to its disk",
     },
 )

@@ -55,7 +55,7 @@ class Site:
         """Tell the oldest server to end while clients use it, and start another."""
         server = await self._busy()
         if status := await server.end():
-            self.outcome.fail(f"a server told to end has ended with {status}")
+            self.outcome.fail(f"a server ended with status {status} at shutdown")
         self.balancer.ports.remove(server.port)
         await self.start()
 
@@ -105,9 +105,9 @@ class Demanding(Client):
         if self._site.kills:
             return
         if self.ends[run] != "RUN_FINISHED":
-            self.outcome.fail(f"{run}: {reading.end}, though its server had time to let it end")
+            self.outcome.fail(f"{run}: {reading.end}, although its server had time to let it end")
         if reading.cuts:
-            self.outcome.fail(f"{run}: its stream was cut off by a server that was told to end")
+            self.outcome.fail(f"{run}: its stream was cut off by a server that was shutting down")
 
 
 async def campaign(context: Context) -> Outcome:
@@ -148,13 +148,13 @@ async def campaign(context: Context) -> Outcome:
 CAMPAIGN = Campaign(
     name="rolling",
     promise="many servers, one address",
-    bar="no stream cut and no run interrupted by a restart; after a kill all that was shown is there, on the others",
+    bar="a restart cuts no stream and interrupts no run; after a kill the other servers have all events shown",
     backends=BACKENDS,
     small=1,
     full={"sqlite": 20, "redis": 20, "postgres": 20},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
-        "end_without_draining": "a server that is told to end lets its runs end, and tells their readers",
-        "forget_cursors": "a reader that comes back goes on where it was",
+        "end_without_draining": "a server lets its runs end at shutdown, and their readers see the end",
+        "forget_cursors": "a reader that reconnects resumes after its cursor",
     },
 )

@@ -44,7 +44,7 @@ WAL = 48 * MIB
 """Maximum bytes of SQLite's log: it is checkpointed at 16 MiB."""
 ARCHIVE = {"kibibytes": 8000}
 ARCHIVED = 4
-"""Runs in the thread of the slow reader: more bytes than SQLite's log may have."""
+"""Number of runs in the slow reader's thread: more bytes than SQLite's log may have."""
 HOLD = "hold_a_read_transaction"
 """The mutation that another process performs, not a server."""
 SIP = 4096
@@ -84,9 +84,9 @@ async def stay(server: Server, outcome: Outcome) -> None:
         await loop.sock_connect(sock, ("127.0.0.1", server.port))
         await loop.sock_sendall(sock, request("POST", "/agent/default/connect", run_input("archive", "look")))
         while taken := await loop.sock_recv(sock, SIP):
-            outcome.count("bytes read by the one that stays", len(taken))
+            outcome.count("bytes read by the slow reader", len(taken))
             await asyncio.sleep(1)
-    outcome.fail("the reader that stays was dropped")
+    outcome.fail("the slow reader was dropped")
 
 
 async def restart(server: Server, balancer: Balancer, outcome: Outcome, seconds: float) -> None:
@@ -132,7 +132,7 @@ def judge(series: dict[str, list[int]], outcome: Outcome, seconds: float) -> Non
 
 def judge_log(sizes: list[int], outcome: Outcome) -> None:
     """Check the size of SQLite's log."""
-    outcome.figures["log MiB at most"] = round(max(sizes) / MIB, 1)
+    outcome.figures["largest log, MiB"] = round(max(sizes) / MIB, 1)
     outcome.figures["log MiB in time"] = format_values(sizes, MIB)
     if max(sizes) > WAL:
         outcome.fail(f"SQLite's log has {max(sizes) / MIB:.0f} MiB")
@@ -196,15 +196,15 @@ def hold(location: str) -> None:
 
 CAMPAIGN = Campaign(
     name="soak",
-    promise="memory and log flat",
-    bar="medians of the second and the last quarter at most 5 % or 5 MiB apart; SQLite's log at most 48 MiB",
+    promise="memory and log stay flat",
+    bar="the medians of the second and the last quarter are at most 5 % or 5 MiB apart; SQLite's log at most 48 MiB",
     backends=BACKENDS,
     small=3,
     full={"sqlite": 1800, "redis": 600, "postgres": 600},
     run=lambda context: asyncio.run(campaign(context)),
     mutations={
-        "leave_a_task_with_each_stream": "all that a stream has started ends with it",
-        HOLD: "no read transaction is open while a client drains",
+        "leave_a_task_with_each_stream": "the tasks of a stream end with it",
+        HOLD: "no read transaction stays open while a client reads",
     },
 )
 

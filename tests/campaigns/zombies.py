@@ -78,7 +78,7 @@ class Zombie:
         else:
             sleeper.ask("run", thread, f"{thread}-run", 100_000, 0.002)
         if (answer := await sleeper.answer()) != ["begun", thread]:
-            self.outcome.fail(f"{thread}: it was not begun but {answer}")
+            self.outcome.fail(f"{thread}: the run did not start: {answer}")
             return
         await put_to_sleep(sleeper, self.context, self.outcome)
         asleep_at = time.monotonic()
@@ -114,7 +114,9 @@ class Zombie:
         tail, successor = [bytes(event) for event in raw[end + 1 :]], [bytes(event) for event in successor_events]
         if tail != successor:
             self.outcome.count("stale events", max(1, len(set(tail) - set(successor))))
-            self.outcome.fail(f"{thread}: behind the take-over stands {tail[:9]}, the successor said {successor[:9]}")
+            self.outcome.fail(
+                f"{thread}: after the takeover the log has {tail[:9]}, but the successor wrote {successor[:9]}"
+            )
         await compare.same_folded(self.outcome, self.runner, thread, raw)
         if self.kind == "child":
             told = compare.readers(self.log)
@@ -139,11 +141,11 @@ async def campaign(context: Context) -> Outcome:
 
 CAMPAIGN = Campaign(
     name="zombies",
-    promise="zombie fenced",
+    promise="a stale writer is fenced off",
     bar=f"0 stale events; taken over within TTL + 2 s ({TTL} s + 2 s); the zombie's readers are told",
     backends=("sqlite", "redis", "postgres"),
     small=4,
     full={"sqlite": 100, "redis": 100, "postgres": 100},
     run=lambda context: asyncio.run(campaign(context)),
-    mutations={"write_under_any_token": "a write asks for the newest token instead of bringing its own"},
+    mutations={"write_under_any_token": "a write brings its own token, not the newest one"},
 )

@@ -40,7 +40,7 @@ def main() -> int:
                     continue
                 unheld += not run(campaign, backend, options.seed, options.scale)
     except KeyboardInterrupt:
-        console.print("stopped; what was done by now is kept", style="yellow")
+        console.print("stopped; finished campaigns are kept", style="yellow")
     report.write(known)
     console.print(f"written: docs/{report.REPORT.name}")
     return min(unheld, 1)
@@ -82,7 +82,7 @@ def run(campaign: Campaign, backend: Backend, seed: int, scale: float) -> bool:
             except NotRun as error:
                 console.print(f"{campaign.name} on {backend} is not run: {error}", style="yellow")
                 return True
-            except Exception as error:  # noqa: BLE001 - whatever it is, the promise was not shown to hold
+            except Exception as error:  # noqa: BLE001 - after any error the promise is not shown to hold
                 console.print_exception()
                 outcome = Outcome()
                 outcome.fail(f"the campaign broke off: {type(error).__name__}: {error}")

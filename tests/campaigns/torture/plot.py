@@ -30,7 +30,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes.plot(max(times), place, "o", color=color, markersize=4)
     axes.set_yticks(range(len(results)), [f"{each['campaign']}, {each['backend']}" for each in reversed(results)])
     axes.set_xscale("log")
-    axes.set_xlabel("seconds from the fault's end until work goes on: quartiles, 1 % to 99 %, the longest")
+    axes.set_xlabel("seconds from the fault's end until work resumes: quartiles, 1 % to 99 %, the longest")
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -28,9 +28,9 @@ POINTS = 101
 HEAD = """\
 # Torture
 
-What the promises are worth: something is broken many times over, and whatever did not hold is counted. `make torture`
-runs all of it and writes this page. `make test` runs each campaign small, and again with a guard dropped on purpose,
-which it must notice: a test that cannot fail proves nothing. A seed gives the same faults again, not the same timing.
+How the promises hold up: each campaign injects a fault many times and counts the broken promises. `make torture` runs
+all campaigns and writes this page. `make test` runs each campaign with few rounds, and again with a guard dropped on
+purpose, which it must notice: a test that cannot fail proves nothing. A seed repeats the faults, but not their timing.
 """
 
 
@@ -160,7 +160,7 @@ def _recovery(recovered: list[dict[str, Any]]) -> str:
         rows.append(row)
     columns = ("campaign", "backend", "faults", "median", "99 %", "longest")
     return (
-        "## How long it takes\n\nSeconds from a fault's end until work goes on.\n\n"
+        "## How long it takes\n\nSeconds from a fault's end until work resumes.\n\n"
         f"![Recovery times by campaign and backend]({PLOT.name})\n\n{_table(columns, rows)}"
     )
 
@@ -176,8 +176,8 @@ def _runs(results: dict[tuple[str, str], Any]) -> str:
 def _guards(known: list[Campaign]) -> str:
     rows = [[each.name, f"`{name}`", guard] for each in known for name, guard in each.mutations.items()]
     return (
-        "## Guards dropped on purpose\n\nEach is noticed by its campaign: `tests/campaigns/test_campaigns.py`.\n\n"
-        + _table(("campaign", "mutation", "what is dropped"), rows)
+        "## Guards dropped on purpose\n\nEach campaign notices them: `tests/campaigns/test_campaigns.py`.\n\n"
+        + _table(("campaign", "mutation", "dropped guard"), rows)
     )
 
 
