@@ -1,6 +1,6 @@
-"""The native core: verbs over bytes, strings, integers and opaque handles.
+"""The native core: operations on bytes, strings, integers and opaque handles.
 
-A store's verb takes a ticket and returns at once; `SqliteStore.completions()` returns its result.
+A store's method takes a ticket and returns at once; `SqliteStore.completions()` returns its result.
 """
 
 from collections.abc import Iterable, Sequence
@@ -198,7 +198,7 @@ class Owner:
 
 @final
 class SqliteStore:
-    """One SQLite file; a verb takes a ticket, and `completions()` returns its result."""
+    """One SQLite file; a method takes a ticket, and `completions()` returns its result."""
 
     def __new__(
         cls, path: str | PathLike[str], *, strict: bool, lease_ms: int, resume_ms: int, free_stuck: bool
@@ -206,9 +206,9 @@ class SqliteStore:
     def fileno(self) -> int:
         """Return the descriptor that is readable when there are completions."""
     def completions(self) -> list[tuple[int, Any, BaseException | None]]:
-        """Return the ticket, the value and the error of each verb that has completed."""
+        """Return the ticket, the value and the error of each call that has completed."""
     def close(self) -> None:
-        """Wait for the queued verbs, then close the file."""
+        """Wait for the queued calls, then close the file."""
     def claim(
         self,
         ticket: int,

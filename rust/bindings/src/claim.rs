@@ -1,4 +1,4 @@
-//! A claim as Python sees it.
+//! The Python class of a claim.
 use agentrunner_core::sqlite as core;
 use pyo3::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Results of a store's verbs on their way to Python's event loop.
+//! Results of a store's operations on their way to Python's event loop.
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -6,13 +6,13 @@ use std::sync::Mutex;
 
 use pyo3::prelude::*;
 
-/// A ticket, and the value or the error of its verb.
+/// A ticket, and the value or the error of its operation.
 pub type Outcome = (u64, Option<Py<PyAny>>, Option<Py<PyAny>>);
 
 /// Converts a result to Python. It runs on the event loop, because the store's thread must not wait for the GIL.
 pub type Value = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
-/// The results that wait to be taken, and a socket pair that wakes the event loop.
+/// The results that Python has not taken yet, and a socket pair that wakes the event loop.
 pub struct Completions {
     ready: Mutex<Vec<(u64, Value)>>,
     wake: UnixStream,
@@ -34,13 +34,13 @@ impl Completions {
         self.woken.as_raw_fd()
     }
 
-    /// Add a verb's result.
+    /// Add an operation's result.
     pub fn push(&self, ticket: u64, value: Value) {
         let mut ready = self.ready.lock().expect("no thread panics while it holds this lock");
         ready.push((ticket, value));
         // Only the first result wakes the loop, because `take` takes all that wait.
         if ready.len() == 1 {
-            // A full socket means that the loop has been woken already.
+            // A full socket means that the loop was woken already.
             let _ = (&self.wake).write(&[0]);
         }
     }

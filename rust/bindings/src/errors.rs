@@ -1,4 +1,4 @@
-//! The core's errors as the exceptions of `agentrunner.errors`.
+//! Conversion of the core's errors to the exceptions of `agentrunner.errors`.
 use agentrunner_core::error::Error;
 use pyo3::{PyErr, import_exception};
 

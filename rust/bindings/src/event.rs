@@ -1,4 +1,4 @@
-//! Events and frames as Python sees them.
+//! The Python classes of events and frames.
 use std::sync::Arc;
 
 use agentrunner_core::event::Event as CoreEvent;
@@ -74,7 +74,7 @@ impl Event {
 #[pyclass(frozen, module = "agentrunner")]
 pub struct Frames {
     bytes: Arc<Vec<u8>>,
-    /// The values below are computed once, however many readers ask for them.
+    /// The values below are computed once and shared by all readers.
     python: PyOnceLock<Py<PyBytes>>,
     legacy: PyOnceLock<Py<PyBytes>>,
     events: PyOnceLock<Py<PyList>>,

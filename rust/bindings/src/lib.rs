@@ -1,6 +1,6 @@
-//! `agentrunner._core`: the core's verbs for Python, without logic of its own.
+//! `agentrunner._core`: the core's operations for Python, without logic of its own.
 //!
-//! The crate `agentrunner-core` documents what the verbs do, and `_core.pyi` documents them for Python.
+//! The crate `agentrunner-core` documents what they do, and `_core.pyi` documents them for Python.
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 passes arguments by value")]
 use pyo3::prelude::*;
 

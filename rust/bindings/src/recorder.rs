@@ -1,4 +1,4 @@
-//! The recorder as Python sees it.
+//! The Python class of a recorder.
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -51,7 +51,7 @@ impl Batch {
     }
 }
 
-/// One run being recorded.
+/// Records one run.
 #[pyclass(frozen, module = "agentrunner")]
 pub struct Recorder {
     core: Arc<Mutex<CoreRecorder>>,

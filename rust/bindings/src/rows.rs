@@ -1,4 +1,4 @@
-//! The store's values as the tuples that Python's dataclasses are made of.
+//! Conversion between the store's values and the tuples that Python makes its dataclasses from.
 use agentrunner_core::frames::Cursor;
 use agentrunner_core::sqlite as core;
 use pyo3::pybacked::PyBackedBytes;
@@ -55,7 +55,7 @@ pub fn to_cursor((seq, index): (u64, Option<u64>)) -> Cursor {
     Cursor { seq, index }
 }
 
-/// Build the filter of a verb's two arguments about scopes.
+/// Build the filter for an operation's two arguments about scopes.
 pub fn to_filter(any_scope: bool, scope: Option<String>) -> core::ScopeFilter {
     if any_scope { core::ScopeFilter::Any } else { core::ScopeFilter::Only(scope) }
 }

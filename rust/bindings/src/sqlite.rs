@@ -1,6 +1,6 @@
-//! The SQLite store as Python sees it.
+//! The Python class of the SQLite store.
 //!
-//! Each verb takes a ticket and returns at once. Its result is taken with `completions()` once `fileno()` is readable.
+//! Each operation takes a ticket and returns at once. `completions()` returns its result once `fileno()` is readable.
 use std::convert::identity;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -27,12 +27,12 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Call a verb of the core's store, and pass its result to `completions()`.
+    /// Call an operation of the core's store, and pass its result to `completions()`.
     fn call<T: Send + 'static, P: for<'py> IntoPyObject<'py> + 'static>(
         &self,
         ticket: u64,
         convert: impl FnOnce(T) -> P + Send + 'static,
-        verb: impl FnOnce(&core::SqliteStore, Box<dyn FnOnce(Result<T>) + Send>),
+        operation: impl FnOnce(&core::SqliteStore, Box<dyn FnOnce(Result<T>) + Send>),
     ) -> PyResult<()> {
         let completions = self.completions.clone();
         let done = move |result: Result<T>| {
@@ -43,9 +43,9 @@ impl SqliteStore {
             });
             completions.push(ticket, value);
         };
-        // The lock is held only while the verb queues its job.
+        // The lock is held only while the operation queues its job.
         match self.core.lock().expect("no thread panics while it holds this lock").as_ref() {
-            Some(store) => verb(store, Box::new(done)),
+            Some(store) => operation(store, Box::new(done)),
             None => return Err(StoreClosed::new_err(Error::StoreClosed.to_string())),
         }
         Ok(())
@@ -79,7 +79,7 @@ impl SqliteStore {
         self.completions.take(py)
     }
 
-    /// Wait for the queued verbs, then close the file.
+    /// Wait for the queued operations, then close the file.
     fn close(&self, py: Python<'_>) {
         let core = self.core.lock().expect("no thread panics while it holds this lock").take();
         // Dropping waits for the store's threads, so other Python threads run meanwhile.

@@ -36,7 +36,7 @@ impl Expander {
         Self::default()
     }
 
-    /// Add the events to record in place of this one to `out`.
+    /// Add the events that are recorded in place of this one to `out`.
     ///
     /// Returns false, and leaves `out` alone, if the event stays as it is. An error changes nothing.
     pub fn push(&mut self, event: &Event<'_>, out: &mut Vec<String>) -> Result<bool> {
@@ -52,14 +52,14 @@ impl Expander {
             Role::RunStarted | Role::RunFinished | Role::RunError | Role::MessagesSnapshot => {
                 out.extend(self.open.drain(..).map(|stream| stream.end()));
             }
-            // These do not speak for a lane, so its stream stays open.
+            // These do not belong to a lane, so its stream stays open.
             Role::Raw
             | Role::ActivitySnapshot
             | Role::ActivityDelta
             | Role::EncryptedValue
             | Role::Subagent(Edge::Open)
             | Role::Unknown => {}
-            // Without an id this is malformed, and must not end the parent agent's stream.
+            // Without an id this event is malformed, and must not end the parent agent's stream.
             Role::Subagent(Edge::Close) if event.subagent_json().is_none() => {}
             Role::Subagent(Edge::Close)
             | Role::Stream(..)
@@ -242,7 +242,7 @@ fn write_delta(family: Family, event: &Event<'_>, unknown: &str, id: &str, subag
     out.finish(unknown)
 }
 
-/// Return the fields no chunk of the family is known to have, as an object; empty if there are none.
+/// Return a chunk's fields that its family does not define, as an object; empty if there are none.
 fn unknown_fields(family: Family, event: &Event<'_>) -> String {
     let own_fields = family.row().chunk_fields;
     let is_known = |key: &str| SHARED_FIELDS.iter().chain(own_fields).any(|name| text::is_same(key, name));

@@ -1,7 +1,7 @@
 //! Online compaction, grouped at START (docs/spec/compaction.md): one pass, O(1) for each event, no look-ahead.
 //!
 //! The output is a list of slots. A stream has its START, its one merged delta and its END in the slot its first event
-//! opened. Nothing is moved to a place after something it preceded, so a late reader sees what an early one saw.
+//! opened. No event moves past one that came after it, so a late reader sees what an early one saw.
 use std::collections::HashMap;
 
 use crate::event::Event;
@@ -62,8 +62,8 @@ impl Compactor {
 
     /// Push an event that repeats the last delta except for its text.
     ///
-    /// Returns false for any other event, which must be parsed and given to [`Compactor::push`]. Most of a run is such
-    /// deltas, and only their text has to be checked.
+    /// Returns false for any other event, which the caller must parse and pass to [`Compactor::push`]. Most events of a
+    /// run are such deltas, and only their text has to be checked.
     #[inline]
     pub fn push_delta(&mut self, json: &[u8]) -> bool {
         let Some(last) = &self.last else { return false };
@@ -214,7 +214,7 @@ impl Compactor {
                 slot
             }
         };
-        // The slot stays in its place however late this event comes: that is what groups a stream at its START.
+        // The slot stays in its place even if this event comes late, which groups the stream at its START.
         let Slot::Stream(stream) = &mut self.slots[slot] else { unreachable!("`open` only has slots of streams") };
         match part {
             Part::Start => stream.set_start(event),

@@ -1,4 +1,4 @@
-//! A run's input: its checks, its message ids, and the messages a thread knows already.
+//! A run's input: its checks, its message ids, and the messages that its thread already has.
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
@@ -63,7 +63,7 @@ pub fn summarize_run(events: &[u8]) -> (u64, Vec<String>) {
 /// Check a run's input and return it minified, with its thread id and run id.
 pub fn check_input(input: &[u8], max_id_bytes: usize) -> Result<(String, String, String)> {
     let refuse = |error: Error| Error::InvalidInput(format!("a run's input is refused: {error}"));
-    // In RUN_STARTED the input stands one level deeper, and the event must still be within the limit of nesting.
+    // RUN_STARTED nests the input one level deeper, and must still be within the limit of nesting.
     let text = scan::validate_within(input, 1).map_err(refuse)?;
     if !text.starts_with('{') {
         return Err(Error::InvalidInput("a run's input must be a JSON object".into()));

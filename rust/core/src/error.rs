@@ -4,7 +4,7 @@ use std::fmt;
 /// The result of every function in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong.
+/// The kind of failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// An event is refused: it is not a JSON object, has no type, misses an id, or is over a limit.

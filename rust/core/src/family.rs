@@ -1,14 +1,14 @@
-//! What each kind of event does in a run, and the families of streams as rows.
+//! The role of each kind of event in a run, and a table of the families of streams.
 //!
 //! [`Kind::role`] is the only match over all kinds. Every step (chunks, verify, lifecycle, compact, fold, legacy,
 //! reopen_streams) matches over all roles, and over all families where they differ. A new kind, role or family
-//! therefore does not compile until each step has an answer for it. To add a family: add its four kinds to
-//! [`Kind`](crate::kind::Kind), then its row, its field in [`PerFamily`], and what the compiler asks for.
+//! therefore does not compile until each step handles it. To add a family: add its four kinds to
+//! [`Kind`](crate::kind::Kind), its row, its field in [`PerFamily`], and then the matches that the compiler misses.
 use std::ops::{Index, IndexMut};
 
 use crate::kind::Kind;
 
-/// What an event does in its run.
+/// An event's role in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Starts the run.
@@ -60,7 +60,7 @@ pub enum Part {
     End,
 }
 
-/// A side of something that is opened and closed.
+/// Whether an event opens or closes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edge {
     /// Opens it.
@@ -147,7 +147,7 @@ impl Role {
     }
 }
 
-/// What is particular to a family: the names of its events and fields, and its words in error messages.
+/// A family's row: the names of its events and fields, and its words in error messages.
 #[derive(Debug)]
 pub(crate) struct FamilyRow {
     /// The type of the event that opens a stream.

@@ -1,15 +1,15 @@
-//! The events that end a run which did not end itself (docs/spec/compaction.md, "finalize").
+//! The events that end a run without a terminal event (docs/spec/compaction.md, "finalize").
 use crate::family::{Family, PerFamily};
 use crate::lifecycle::{Lifecycle, open_ids, sort_by_time};
 use crate::members::write_object;
 use crate::text;
 
-/// Why and how a run ends that did not end itself.
+/// Why and how a run without a terminal event ends.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ending<'a> {
     /// Whether a stop was requested. The run then ends with `RUN_FINISHED`, otherwise with `RUN_ERROR`.
     pub stop_requested: bool,
-    /// What interrupted the run, in words for the user.
+    /// The reason for the interruption, as a text for the user.
     pub interruption_message: Option<&'a str>,
     /// The error's code, in place of `INCOMPLETE_STREAM`.
     pub code: Option<&'a str>,
@@ -20,7 +20,7 @@ pub struct Ending<'a> {
 impl Lifecycle {
     /// Return the events, as JSON, that close what is open and end the run; none if it has ended.
     ///
-    /// Each event is legal after those before it: what is inside something else is closed first.
+    /// Each event is legal after those before it, because nested things are closed before the things around them.
     pub fn finalize(&self, ending: &Ending<'_>) -> Vec<String> {
         let mut out = Vec::new();
         if self.has_ended() {
@@ -94,7 +94,7 @@ impl<'a> Ending<'a> {
         let (status, reason, message) = if self.stop_requested {
             ("stopped", "stop_requested", interruption.unwrap_or(STOPPED))
         } else {
-            // A run in error was not stopped by the user, whatever the caller's default message says.
+            // The user did not stop a run that failed, even if the caller's default message says so.
             let interruption = interruption.filter(|message| !message.is_empty() && *message != STOPPED);
             let message = interruption.unwrap_or("Run ended without emitting a terminal event");
             ("error", "missing_terminal_event", message)

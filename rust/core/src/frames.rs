@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// How many characters of a bad cursor an error message shows.
 const SHOWN_CHARS: usize = 40;
 
-/// A position in a thread's stream: after this frame.
+/// A position in a thread's stream, right after one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// The sequence number of a raw event, or the one a compacted run goes up to.
@@ -83,7 +83,7 @@ pub fn iter(bytes: &[u8]) -> impl Iterator<Item = Result<(Cursor, &str)>> {
     iter_any(bytes).map(|frame| frame.and_then(|(cursor, json)| Ok((cursor.ok_or_else(damaged)?, json))))
 }
 
-/// Iterate over frames of which some have no cursor: a reader cannot resume after those.
+/// Iterate over frames, some of which may have no cursor; a reader cannot resume after those.
 pub fn iter_any(bytes: &[u8]) -> impl Iterator<Item = Result<(Option<Cursor>, &str)>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! Frames as legacy clients can read them.
+//! Rewriting of frames for legacy clients.
 //!
 //! A client that names no `protocolVersion` is `@ag-ui/client` up to 0.0.59. Its schema ([`schema`]) refuses an event as
 //! a whole, and CopilotKit's client then ends the stream silently. An event the schema refuses is therefore repaired, or
@@ -47,7 +47,7 @@ pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What a frame holds.
+/// The contents of a frame.
 enum Frame {
     /// The last delta with another text; the frame's end.
     SameDelta(usize),
@@ -79,8 +79,8 @@ fn read_frame(frames: &[u8], at: usize, head: &DeltaHead) -> Frame {
     Frame::NoEvent(memchr::memmem::find(&frames[at..], b"\n\n").map_or(frames.len(), |end| at + end + 2))
 }
 
-/// The last event that fitted, up to its text. Most of a run is deltas that differ only in their text, and they need no
-/// parsing.
+/// The last event that fitted the schema, up to its text. Most events of a run are deltas that differ only in their
+/// text, so they need no parsing.
 #[derive(Default)]
 struct DeltaHead(String);
 

@@ -5,7 +5,7 @@
 //! (the order of events is checked) → [`dedup`] (a `RUN_STARTED` gets its input) → [`compact`] (the compacted run grows)
 //! → [`frames`] (the event is framed for SSE) → [`sqlite`] (the frames become durable) → [`log`] (readers see them).
 //!
-//! What each kind of event means in these steps is decided in [`family`]. Modules import only modules below them;
+//! [`family`] decides what each kind of event means in these steps. Modules import only modules below them;
 //! `tests/imports.rs` fails on a circle.
 pub mod chunks;
 mod clock;

@@ -1,6 +1,6 @@
-//! What is open in a run, and who owns what.
+//! The state of a run: its open streams, spans, steps and subagents, and their owners.
 //!
-//! [`verify`](crate::verify) checks events against it, and [`finalize`](crate::finalize) ends a broken run from it.
+//! [`verify`](crate::verify) checks events against it, and [`finalize`](crate::finalize) uses it to end a broken run.
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ impl Entity {
     }
 }
 
-/// A tool call whose END or RESULT is still to come.
+/// A tool call whose END or RESULT has not arrived yet.
 #[derive(Debug, Clone)]
 pub(crate) struct UnansweredCall {
     pub(crate) opened_at: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Steps {
     pub(crate) names: HashMap<String, u64>,
 }
 
-/// What is open in a run. Ids are only unique within a family, so each family has a map of its own.
+/// The open things of a run. Ids are only unique within a family, so each family has its own map.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     pub(crate) has_events: bool,
@@ -83,7 +83,7 @@ impl Lifecycle {
         self.is_started
     }
 
-    /// Return whether the run has ended, and no `RUN_STARTED` came since.
+    /// Return whether the run has ended and no `RUN_STARTED` has followed.
     pub fn has_ended(&self) -> bool {
         self.ended_with.is_some()
     }

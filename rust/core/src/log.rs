@@ -22,7 +22,7 @@ impl Batch {
     }
 }
 
-/// What reading a log returns.
+/// The result of reading a log.
 #[derive(Debug)]
 pub enum Read {
     /// The published frames after the cursor, up to the limit, and the last one's sequence number.

@@ -55,8 +55,8 @@ impl Drop for Owner {
 
 /// Return whether an owner is known to be gone.
 ///
-/// That is known on the owner's own host, once its process has ended or, in this process, its store is closed. Where it
-/// cannot be known this returns false, and the end of the lease decides.
+/// This is only known on the owner's own host, once its process has ended or, in this process, its store is closed.
+/// Otherwise this returns false, and the thread is free when the lease ends.
 pub fn is_gone(owner: &str) -> bool {
     let Some(owner) = Parts::parse(owner) else { return false };
     let Ok(pid) = owner.pid.parse::<u32>() else { return false };
@@ -121,7 +121,7 @@ impl<'o> Parts<'o> {
 
 #[cfg(unix)]
 fn exists(pid: u32) -> bool {
-    // Nothing is known of an impossible pid, so the lease decides.
+    // An impossible pid says nothing about the owner, so wait for the end of the lease.
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return true };
     // Any other error means that the process is there, for example under another user.
     rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)

@@ -1,4 +1,4 @@
-//! Compacted frames, written from a compactor or computed again from a run's raw frames.
+//! Compacted frames, written from a compactor or recomputed from a run's raw frames.
 use crate::compact::Compactor;
 use crate::error::Result;
 use crate::event::Event;
@@ -17,9 +17,9 @@ pub fn compacted_frames(compactor: &Compactor, seq: u64, skip: u64) -> Vec<u8> {
     bytes
 }
 
-/// Compute again the frames of a run compacted up to `seq`, from index `skip` on.
+/// Recompute the frames of a run compacted up to `seq`, from index `skip` on.
 ///
-/// Compaction is deterministic, so these are the frames a reader began with, however long ago that was.
+/// Compaction is deterministic, so the frames equal those that a reader has received before.
 pub fn recompact<'f>(raw_frames: impl Iterator<Item = &'f [u8]>, seq: u64, skip: u64) -> Result<Vec<u8>> {
     let mut compactor = Compactor::new();
     for bytes in raw_frames {

@@ -1,4 +1,4 @@
-//! One run being recorded: each event is parsed, expanded, verified, compacted and framed, in this order.
+//! The recorder of a run: it parses, expands, verifies, compacts and frames each event, in this order.
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -25,9 +25,9 @@ pub struct Limits {
     pub id_bytes: usize,
     /// Bytes of a live run's newest frames that stay in memory.
     pub window_bytes: usize,
-    /// Bytes that wait for a commit from which on one is started.
+    /// Pending bytes from which on a commit is started.
     pub commit_bytes: usize,
-    /// Bytes that wait for a commit from which on the agent must wait.
+    /// Pending bytes from which on the agent must wait.
     pub pending_bytes: usize,
 }
 
@@ -43,7 +43,7 @@ impl Default for Limits {
     }
 }
 
-/// What the runner must do after an event was accepted.
+/// The runner's next step after an event was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pressure {
     /// Continue.
@@ -59,7 +59,7 @@ pub enum Pressure {
 pub struct Recorder {
     thread_id: String,
     run_id: String,
-    /// The input that a `RUN_STARTED` without one is given.
+    /// The input that is added to a `RUN_STARTED` without one.
     input: String,
     limits: Limits,
     lifecycle: Lifecycle,
@@ -112,7 +112,7 @@ impl Recorder {
 
     /// Record an event the agent yielded.
     ///
-    /// On an error nothing of the event is recorded, except the END of a stream that its chunks had opened.
+    /// On an error, nothing of the event is recorded except the END of a stream that earlier chunks had opened.
     pub fn accept(&mut self, json: &[u8]) -> Result<Pressure> {
         if json.len() > self.limits.event_bytes {
             let (size, limit) = (json.len(), self.limits.event_bytes);
@@ -245,7 +245,7 @@ impl Recorder {
         let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_frame(frame?));
         let count = self.next_seq - first_seq;
         if count > 0 {
-            // What can be read is published even if the rest is damaged: the run is then ended after it.
+            // Publish the readable frames even if the rest is damaged: the run then ends after them.
             let readable = if outcome.is_ok() { bytes.len() } else { frames::length_of(bytes, count) };
             self.lock_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes[..readable].to_vec() }));
         }
@@ -274,7 +274,7 @@ impl Recorder {
         self.log.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Return the log that readers read, for those who must not wait for the recorder.
+    /// Return the log that readers read, so that they need not wait for the recorder.
     pub fn log(&self) -> Arc<Mutex<RunLog>> {
         self.log.clone()
     }

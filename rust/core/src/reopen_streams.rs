@@ -1,4 +1,4 @@
-//! The events that open again what is open in a run, for a reader who joins in the middle of it.
+//! The events that reopen a run's open streams, spans, steps and subagents, for a reader that joins in the middle.
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::family::{Edge, Family, Part, Role};
 use crate::lifecycle::Owner;
 use crate::text;
 
-/// What can be open.
+/// The kinds of things that can be open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Opened {
     Text,
@@ -20,12 +20,12 @@ enum Opened {
 /// Something open: what it is, its owner where its id is only unique with one, and its id.
 type Key = (Opened, Owner, String);
 
-/// The opening events of a run, without those that were closed since.
+/// The opening events of a run whose streams, spans, steps and subagents are still open.
 ///
-/// It is built from a run's frames when a reader needs it, so recording a run does not pay for it.
+/// It is built from a run's frames only when a reader needs it, so it costs nothing while a run is recorded.
 #[derive(Debug, Default)]
 pub(crate) struct ReopenStreams {
-    /// The opening events in the order of the run; `None` for what was closed since.
+    /// The opening events in the order of the run; `None` for those that were closed.
     events: Vec<Option<String>>,
     open: HashMap<Key, usize>,
 }

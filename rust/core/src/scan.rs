@@ -188,7 +188,7 @@ pub fn validate(json: &[u8]) -> Result<&str> {
     validate_within(json, 0)
 }
 
-/// [`validate`] a value that will stand `depth` levels deep in another one.
+/// [`validate`] a value that will be nested `depth` levels deep in another one.
 pub fn validate_within(json: &[u8], depth: u32) -> Result<&str> {
     let text = std::str::from_utf8(json).map_err(|error| Error::InvalidEvent(format!("not UTF-8: {error}")))?;
     let text = text.trim_matches([' ', '\t', '\n', '\r']);

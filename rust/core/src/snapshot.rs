@@ -1,9 +1,9 @@
-//! A thread's snapshot, for a reader who may hold a part of the thread already.
+//! A thread's snapshot, for a reader that may already have a part of the thread.
 //!
-//! What the reader holds is replaced, not added to. It is sent `RUN_STARTED`, `MESSAGES_SNAPSHOT`, `STATE_SNAPSHOT`, the
-//! events that follow, then the rest of the run as it comes. This works because both `@ag-ui/client` 0.0.59 and 1.0.0
-//! behave as follows:
-//! - A START whose message or call exists changes only its metadata. What is open can therefore be opened again.
+//! The snapshot replaces the reader's messages and state. The reader gets `RUN_STARTED`, `MESSAGES_SNAPSHOT`,
+//! `STATE_SNAPSHOT`, the events that follow them, then the rest of the run as it arrives. This works because both
+//! `@ag-ui/client` 0.0.59 and 1.0.0 behave as follows:
+//! - A START whose message or call exists changes only its metadata. Open streams can therefore be opened again.
 //! - A snapshot replaces messages by id in their place and adds new ones at the end. A reader who holds the first
 //!   messages of the thread therefore gets the thread's order.
 //! - A snapshot drops the messages it does not bring. It drops activities only if it brings one, and reasoning only if
@@ -23,7 +23,7 @@ use crate::members;
 use crate::reopen_streams::ReopenStreams;
 use crate::scan;
 
-/// What a returning reader is sent, in this order.
+/// The events for a returning reader, in this order.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The last run's `RUN_STARTED` without its input.

@@ -7,7 +7,7 @@ use crate::patch;
 /// The state events of one window, from which as few events as possible are written.
 #[derive(Debug, Default, Clone)]
 pub struct StateWindow {
-    /// The events as they came, while nothing could be merged.
+    /// The events as they arrived, as long as none could be merged.
     events: Vec<String>,
     /// The last snapshot with later patches applied.
     snapshot: Option<Snapshot>,
@@ -24,7 +24,7 @@ enum Snapshot {
 impl StateWindow {
     /// Push a `STATE_SNAPSHOT` or `STATE_DELTA`.
     ///
-    /// Returns false for an event without a value, which must be kept where it stands.
+    /// Returns false for an event without a value, which the caller must keep in its place.
     pub fn push(&mut self, event: &Event<'_>) -> bool {
         let is_snapshot = event.kind() == Kind::StateSnapshot;
         let Some(value) = event.get(if is_snapshot { "snapshot" } else { "delta" }) else { return false };

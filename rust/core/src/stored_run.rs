@@ -48,7 +48,7 @@ fn each_event(events: &[u8], ids: Option<(&str, &str)>, mut each: impl FnMut(usi
             each(from, to, &full);
         }
         (event, _) => {
-            // Nearly all events begin so; only the others are parsed, because a history can be long.
+            // Nearly all events start with their type; only the others are parsed, because a history can be long.
             are_all_events &= event.starts_with("{\"type\":\"") || Event::parse_str(event).is_ok();
             each(from, to, event);
         }

@@ -1,4 +1,4 @@
-//! JSON strings in their escaped form, decoded only where their meaning is needed.
+//! JSON strings in their escaped form, decoded only when necessary.
 use std::borrow::Cow;
 
 /// Decode a string from its escaped text; `None` if it holds half a surrogate pair.

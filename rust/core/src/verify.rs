@@ -263,7 +263,7 @@ fn require_id<'a>(event: &Event<'a>, name: &str) -> Result<Cow<'a, str>> {
     }
 }
 
-/// Refuse an event of another subagent than the owner. An event without one agrees with every owner.
+/// Refuse an event of a subagent that is not the owner. An event without a subagent agrees with every owner.
 #[inline]
 fn check_owner(event: &Event<'_>, owner: Option<&Owner>, noun: &str, id: &str) -> Result<()> {
     match (event.subagent(), owner) {

@@ -1,4 +1,4 @@
-//! The SQLite store: its verbs in the order of a run, and what must be true of the SQLite inside.
+//! The SQLite store: its operations in the order of a run, and the properties of the bundled SQLite.
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
@@ -34,10 +34,13 @@ impl File {
         self.store = Some(SqliteStore::open(&path, Durability::Strict, lease_ms, 60_000, false).unwrap());
     }
 
-    /// Call a verb and wait for its result.
-    fn call<T: Send + 'static>(&self, verb: impl FnOnce(&SqliteStore, Box<dyn FnOnce(Result<T>) + Send>)) -> Result<T> {
+    /// Call an operation and wait for its result.
+    fn call<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&SqliteStore, Box<dyn FnOnce(Result<T>) + Send>),
+    ) -> Result<T> {
         let (sender, receiver) = channel();
-        verb(self.store.as_ref().unwrap(), Box::new(move |result| sender.send(result).unwrap()));
+        operation(self.store.as_ref().unwrap(), Box::new(move |result| sender.send(result).unwrap()));
         receiver.recv().unwrap()
     }
 

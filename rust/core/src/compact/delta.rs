@@ -1,8 +1,8 @@
-//! The one delta event a stream is compacted to.
+//! The single delta event that a stream's deltas are merged into.
 use crate::event::Event;
 use crate::{json, text};
 
-/// A stream's first delta event as it came, and what was merged into it.
+/// A stream's first delta event as it arrived, and the deltas merged into it.
 #[derive(Debug)]
 pub(super) struct Delta {
     first: Box<str>,
@@ -20,7 +20,7 @@ impl Delta {
         parse(&self.first)
     }
 
-    /// Return the joined text, for more to be added.
+    /// Return the joined text, so that the caller can append to it.
     #[inline]
     pub(super) fn text(&mut self) -> &mut String {
         let first = &self.first;

@@ -44,7 +44,7 @@ pub(super) struct Messages {
     ids: HashMap<String, usize>,
     /// The slot of the first message of each tool call's id, and the call's index in it.
     calls: HashMap<String, (usize, usize)>,
-    /// Whether a tool call's id came twice. A call that is dropped may then uncover another.
+    /// Whether a tool call's id came twice. If the first of the two calls is dropped, the index must find the other.
     has_repeated_calls: bool,
     /// Whether a message was ever added before the end, dropped, or added under a known id.
     pub(super) is_reordered: bool,

@@ -1,14 +1,14 @@
 //! The event schema of `@ag-ui/core` 0.0.59, field by field. Fields that may hold any value are not listed.
 //!
-//! Where that schema is wider than 1.0 (THINKING_*, `binary` parts, null for a few fields), so is this one, because what
-//! a legacy client can read stays as it is. Beside its rules it has our own: what replaces a field that is missing or
-//! of another type.
+//! Where that schema is wider than 1.0 (THINKING_*, `binary` parts, null for a few fields), so is this one, because
+//! events that a legacy client can read stay unchanged. It also has rules of our own, for replacing a field that is
+//! missing or has the wrong type.
 use crate::event::Event;
 use crate::family::{Family, Part, Role};
 use crate::kind::Kind;
 use crate::text;
 
-/// What a value must be.
+/// The type that a value must have.
 #[derive(Clone, Copy)]
 pub(super) enum Rule {
     /// A string.
@@ -24,7 +24,7 @@ pub(super) enum Rule {
     Map,
     /// An array with any items.
     List,
-    /// An array of at least so many items.
+    /// An array with at least this many items.
     ListOf {
         item: &'static Rule,
         at_least: usize,
@@ -40,7 +40,7 @@ pub(super) enum Rule {
     ContentPart,
 }
 
-/// What happens to a field that is missing or does not fit.
+/// The treatment of a field that is missing or does not fit.
 #[derive(Clone, Copy)]
 pub(super) enum Need {
     /// The whole object is refused.

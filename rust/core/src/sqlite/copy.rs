@@ -1,4 +1,4 @@
-//! The store's verbs for copying threads from one store to another.
+//! The store's operations for copying threads from one store to another.
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::index::{add_message_ids, head_seq, index_new_rows, index_own_run};

@@ -1,4 +1,4 @@
-//! Deadlines of leases and journals, by the monotonic clock, so that a step of the wall clock moves none of them.
+//! Deadlines of leases and journals, by the monotonic clock, so that a step of the wall clock changes none of them.
 use rusqlite::{Connection, params};
 
 use super::sql::store_error;
@@ -11,7 +11,7 @@ use crate::error::Result;
 /// and leaves the leases and journals they belong to alone.
 pub const MONOTONIC_BASE_MS: i64 = 1 << 60;
 
-/// Return the deadline so many milliseconds from now.
+/// Return the deadline that is this many milliseconds from now.
 pub fn in_ms(milliseconds: i64) -> i64 {
     MONOTONIC_BASE_MS + clock::now_ms() + milliseconds
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::frames::{self, Cursor};
 
-/// How many rows of an expired journal one transaction removes at most.
+/// The largest number of rows of an expired journal that one transaction removes.
 const EXPIRED_ROWS: i64 = 256;
 
 impl SqliteStore {
@@ -110,7 +110,7 @@ pub(super) fn drop_expired_journal(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Remove what the journal has from a sequence number on, if it cannot be read.
+/// Remove the journal's rows from a sequence number on, if they cannot be read.
 ///
 /// A new owner of a run continues after the last frame it could read. Normally the journal has nothing there.
 pub(super) fn drop_unreadable(db: &Connection, thread_id: &str, seq: u64) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Retention: removing the oldest runs of each thread, and what only they had.
+//! Retention: removal of the oldest runs of each thread, with their raw frames and message ids.
 use std::collections::HashSet;
 
 use rusqlite::{Connection, params};

@@ -1,4 +1,4 @@
-//! The store's verbs for records: small values kept beside the runs, changed by compare and set.
+//! The store's operations for records: small values beside the runs, changed by compare and set.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::sql::store_error;

@@ -1,4 +1,4 @@
-//! The store's verbs for live runs: claim, append, renew, finish, stop, recover.
+//! The store's operations for live runs: claim, append, renew, finish, stop, recover.
 use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, params};
@@ -108,7 +108,7 @@ impl SqliteStore {
         self.write(true, work, done);
     }
 
-    /// Request that the thread's run stops, in whichever process it lives; with `run_id`, only that run.
+    /// Request that the thread's run stops, in any process; with `run_id`, only that run.
     ///
     /// Returns false if there is no such run, or its stop was requested before.
     pub fn request_stop(

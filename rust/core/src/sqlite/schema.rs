@@ -71,7 +71,7 @@ INSERT INTO counters VALUES ('record', 0);
 
 /// How long a statement waits for a lock of another process.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often, and with which pause, switching to write-ahead logging is tried while another process does the same.
+/// The number of tries to switch to write-ahead logging while another process does the same, and the pause between.
 const JOURNAL_MODE_TRIES: u32 = 100;
 const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -124,7 +124,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // Without a limit a log that was long once would keep its size on the disk.
     connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
-    // The writer checkpoints. The failure of a checkpoint that SQLite starts by itself is reported to no one.
+    // The writer runs the checkpoints, because SQLite would not report the failure of an automatic one.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Another program may have made the file: its schema must not call functions that SQLite does not call safe, and a

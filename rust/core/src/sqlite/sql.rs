@@ -1,4 +1,4 @@
-//! Helpers for SQL: numbers, errors, time, and statements that several verbs share.
+//! Helpers for SQL: numbers, errors, time, and statements that several operations share.
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, ToSql, params};

@@ -1,7 +1,7 @@
 //! One open SQLite file: its reader, its one writer, and its leases.
 //!
-//! The verbs are in the modules above this one: `runs`, `journal`, `history`, `threads`, `records`, `copy`, `prune` and
-//! `inspect`.
+//! The operations are in the modules above this one: `runs`, `journal`, `history`, `threads`, `records`, `copy`,
+//! `prune` and `inspect`.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const FREE_STUCK: &str = "UPDATE run_state SET is_running = 0, current_run_id = 
 
 /// One SQLite file.
 ///
-/// Each verb returns at once; its last argument is called with the result, on the store's own thread.
+/// Each operation returns at once; its last argument is called with the result, on the store's own thread.
 #[derive(Debug)]
 pub struct SqliteStore {
     /// Declared before the writer, because it is dropped first and the writer then closes the file in order.

@@ -1,4 +1,4 @@
-//! The store's verbs for threads: list, rename, archive, delete, clear.
+//! The store's operations for threads: list, rename, archive, delete, clear.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::index::{head_seq, index_new_rows, thread_exists};
@@ -60,7 +60,7 @@ impl SqliteStore {
             if !thread_exists(db, &thread_id)? {
                 return Err(thread_not_found(&thread_id));
             }
-            // A live run would write on into a thread that no longer exists.
+            // A live run would keep writing to a thread that no longer exists.
             if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)? {
                 return Err(Error::ThreadAlreadyRunning);
             }

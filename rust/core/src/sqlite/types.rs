@@ -1,4 +1,4 @@
-//! The values that go into the store's verbs and come out of them.
+//! The arguments and results of the store's operations.
 use crate::frames::Cursor;
 
 /// When a commit waits for the disk.
@@ -116,7 +116,7 @@ pub struct ThreadRow {
     pub scope: Option<String>,
 }
 
-/// The threads a verb applies to, by scope.
+/// The threads an operation applies to, by scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScopeFilter {
     /// The threads of all scopes.
@@ -167,7 +167,7 @@ pub struct Change {
 /// The state of a file, as `agentrunner doctor` reports it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The result of SQLite's own check: `ok`, or what is damaged.
+    /// The result of SQLite's own check: `ok`, or a description of the damage.
     pub integrity: String,
     /// The number of threads with runs.
     pub threads: i64,

@@ -1,6 +1,6 @@
-//! Writing the write-ahead log again after a failed sync.
+//! Rewriting of the write-ahead log after a failed sync.
 //!
-//! After a failed sync the kernel takes pages for written that never reached the disk, and no later sync writes them.
+//! After a failed sync the kernel treats pages as written that never reached the disk, and no later sync writes them.
 //! The log's bytes are therefore written again before anything is committed on top of them.
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;

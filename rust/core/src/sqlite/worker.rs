@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 type Work = Box<dyn FnOnce(Result<&Connection>) -> (bool, Done) + Send>;
 pub(super) type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// A piece of work in a worker's queue.
+/// A job in a worker's queue.
 pub(super) struct Job {
     pub(super) work: Work,
     /// Whether its writes must be on the disk before its caller hears that it is done.
@@ -61,7 +61,7 @@ impl Worker {
         done: impl FnOnce(Result<T>) + Send + 'static,
     ) {
         let work: Work = Box::new(move |connection| {
-            // The result is computed in the transaction, but told only after the commit.
+            // The result is computed in the transaction, but reported only after the commit.
             let result = connection.and_then(work);
             let keep = result.is_ok();
             (keep, Box::new(move |committed: Result<()>| done(committed.and(result))))

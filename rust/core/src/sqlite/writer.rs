@@ -14,17 +14,17 @@ use super::wal_rewrite;
 use super::worker::{Done, Job, Worker};
 use crate::error::{Error, Result};
 
-/// How many jobs share a transaction at most.
+/// The largest number of jobs that share a transaction.
 const BATCH_JOBS: usize = 512;
-/// How many pages of the log wait at most to be copied into the file, while no reader needs them.
+/// The number of the log's pages from which on they are copied into the file, if no reader needs them.
 const CHECKPOINT_PAGES: u64 = 4000;
-/// How many pages the log has at most before it is restarted: 32 MiB.
+/// The number of pages from which on the log is restarted: 32 MiB.
 const LONG_WAL_PAGES: u64 = 8000;
 /// How long restarting the log waits for readers, and how long after a failed try there is another.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
 const RESTART_RETRY: Duration = Duration::from_secs(1);
 const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
-/// How often a commit reaches the disk at least with `balanced`: a power cut loses at most this much of a live run.
+/// The longest time between syncs with `balanced`: a power cut loses at most this much of a live run.
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Start the writer on a connection.
@@ -43,7 +43,7 @@ struct Writer {
     has_unsynced: bool,
     /// Whether a sync has failed, and the log was not written again since.
     has_failed_sync: Cell<bool>,
-    /// When restarting the log may be tried next, and the pause after that if a reader is in the way.
+    /// The time of the next try to restart the log, and the pause after it if a reader blocks it.
     next_restart: Instant,
     restart_retry: Duration,
 }
@@ -78,7 +78,7 @@ impl Writer {
         self.close();
     }
 
-    /// Wait for the next job. Commits that are not on the disk are synced meanwhile, when their time has come.
+    /// Wait for the next job. Meanwhile, sync commits that are not on the disk when they are due.
     fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         while self.has_unsynced {
             match jobs.recv_timeout(SYNC_INTERVAL.saturating_sub(self.last_sync.elapsed())) {
@@ -140,8 +140,8 @@ impl Writer {
 
     /// Restart the log from its beginning.
     ///
-    /// Under constant reads and writes SQLite never finds a moment for that, and the log would grow without end. Other
-    /// connections are made to wait for one, but the writer does not wait for a reader that stays.
+    /// Under constant reads and writes SQLite never finds a moment for this, and the log would grow without bound. This
+    /// makes other connections wait, but does not wait for a reader that stays.
     fn restart_wal(&mut self) -> rusqlite::Result<()> {
         self.connection.busy_timeout(RESTART_WAIT)?;
         let is_blocked = self
