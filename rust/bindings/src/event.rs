@@ -37,6 +37,7 @@ impl Event {
     #[getter]
     fn r#type(&self) -> PyResult<String> {
         let event = CoreEvent::parse_str(&self.json).map_err(to_py)?;
+        // A type with half a surrogate pair cannot be decoded, so it is returned as it is spelled.
         Ok(event.string("type").map_or_else(|| event.type_name().to_owned(), std::borrow::Cow::into_owned))
     }
 

@@ -92,6 +92,7 @@ impl Recorder {
         window_bytes: usize,
         pending_bytes: usize,
     ) -> Self {
+        // `commit_bytes` is not an option of the runner, so it keeps its default.
         let limits = Limits { event_bytes, id_bytes, window_bytes, pending_bytes, ..Limits::default() };
         let core = CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits);
         Self { log: core.log(), core: Arc::new(Mutex::new(core)), last_read: Mutex::new(None) }

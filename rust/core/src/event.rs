@@ -52,7 +52,7 @@ const ID_FIELDS: &[&str] = &[
 /// How many characters of a value an error message shows.
 const SHOWN_CHARS: usize = 60;
 
-/// JSON's white space. `str::trim` would remove characters that are not JSON.
+/// JSON's white space. `str::trim` would also remove white space that JSON does not allow.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// An event, borrowed from its JSON text.

@@ -6,8 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::clock;
 
-/// The nonces of the stores open in this process.
-/// It is an `Option`, because an empty `HashSet` cannot be made in a static.
+/// The nonces of the stores open in this process; `None` before the first, because a static cannot hold an empty set.
 static OPEN_STORES: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 

@@ -166,7 +166,7 @@ impl Writer {
         let _ = self.connection.busy_timeout(Duration::ZERO);
         if self.repair_failed_sync().is_ok() && self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok()
         {
-            // SQLite then removes the log, which is empty now, when the last connection closes.
+            // Nothing failed, so SQLite may copy what a reader was in the way of, and remove the log at the last close.
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
@@ -250,7 +250,7 @@ impl Writer {
             && let Ok(connection) = schema::connect(&self.path)
         {
             self.connection = connection;
-            // A new connection has `synchronous = NORMAL`.
+            // `connect` sets `synchronous = NORMAL`.
             self.syncs_commits = false;
         }
     }
