@@ -72,7 +72,7 @@ class Admission:
     def start_attempt(self, owner: str, run_id: str, first_seq: int, *, is_recovery: bool) -> None:
         """Count an attempt that begins now, or fail the harness run after too many."""
         record, intent = self.record, self.intent
-        if intent is not None and intent.attempts >= self.max_attempts:
+        if intent is not None and intent.tries >= self.max_attempts:
             self.refusal = RunRefused(give_up(record, intent))
             self.changes.append(record.drop_intent())
             self.intent = None
@@ -94,6 +94,8 @@ class Admission:
 def give_up(record: RunRecord, intent: Intent) -> str:
     """Fail a harness run that was tried too often, and return the reason."""
     reason = f"The run was started {intent.attempts} times and ended with its process each time: it is given up"
+    if intent.failed_starts:
+        reason = f"The run was tried {intent.tries} times and could not be continued: it is given up"
     record.change_state("failed", reason)
     return reason
 
@@ -186,7 +188,10 @@ async def _admit_answers(state: HarnessState, candidate: Candidate, waiting: Run
             f"the open interrupts of thread '{run.thread_id}' belong to the agent '{waiting.agent}', "
             f"not to '{candidate.agent_name}'"
         )
-    decided_approvals = match_answers(run.thread_id, approvals, answers, run.scope)
+    try:
+        decided_approvals = match_answers(run.thread_id, approvals, answers, run.scope)
+    except InvalidInput as error:
+        raise RunRefused(str(error)) from error
     await ask_policy(state.policy, _request(candidate, waiting.run_id))
     if intent is not None:
         return Admission(waiting, intent, approvals, published=published)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode, encode
-from agentrunner.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, InterruptsOpen, InvalidInput
+from agentrunner.errors import (
+    AlreadyDecided,
+    ApprovalExpired,
+    ApprovalNotFound,
+    InterruptsOpen,
+    InvalidEvent,
+    InvalidInput,
+)
 from agentrunner.records.approvals import Approval, approval_changes, approval_key, find_approvals
 from agentrunner.records.harness_runs import Intent
 from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ag_ui.core import RunAgentInput
 
@@ -116,23 +124,72 @@ def apply_decision(
         raise InvalidInput(f"{about} cannot be edited without the tool's new input: pass edited_input")
     if decision != "edit" and edited_input is not None:
         raise InvalidInput(f"{about}: edited_input is only for the decision edit, not for {decision}")
+    for name, text in (("by", by), ("decision_id", decision_id), ("reason", reason)):
+        if text is not None and not isinstance(text, str):
+            raise InvalidInput(f"{name} must be a string, not {type(text).__name__}, to decide {about}")
+        _to_json(about, name, text)
+    payload, edited_input = _to_json(about, "payload", payload), _to_json(about, "edited_input", edited_input)
     if payload is None:
         payload = {"approved": decision != "reject"}
         if decision == "edit":
             payload["editedArgs"] = edited_input
         if decision == "reject" and reason is not None:
             payload["reason"] = reason
+    else:
+        _check_payload(about, decision, payload, edited_input)
+    is_rejection = isinstance(payload, dict) and payload.get("approved") is False
+    if decision == "reject" and not is_rejection and approval.state(now_ms()) == "expired":
+        # The agent cannot tell such an answer from one that was given in time.
+        raise ApprovalExpired(f'{about} has expired: reject it without a payload, or with "approved": false in it')
     return _decide(approval, decision, "resolved", payload, by, decision_id)
 
 
+def _to_json(about: str, name: str, value: Any) -> Any:
+    """Return a value as it is read back from JSON. Raises `InvalidInput`."""
+    try:
+        return decode(encode({name: value}))[name]
+    except (InvalidEvent, RecursionError) as error:
+        raise InvalidInput(f"{about} was not decided, because {name} is refused: {error}") from error
+
+
+def _check_payload(about: str, decision: Decision, payload: Any, edited_input: Any) -> None:
+    """Raise `InvalidInput` if the agent would read another decision from the payload."""
+    fields = payload if isinstance(payload, dict) else {}
+    edited = fields.get("editedArgs")
+    if "approved" in fields and bool(fields["approved"]) != (decision != "reject"):
+        conflict = f'"approved": {fields["approved"]!r}'
+    elif payload is True and decision == "reject":
+        conflict = "the payload True"
+    elif edited is not None and decision != "edit":
+        conflict = "editedArgs"
+    elif edited is None and decision == "edit" and "approved" in fields:
+        conflict = "a payload that has no editedArgs"
+    elif edited_input is not None and edited != edited_input:
+        conflict = "a payload whose editedArgs are not edited_input"
+    else:
+        return
+    raise InvalidInput(
+        f"{about} was not decided: {conflict} contradicts the decision {decision}; "
+        "leave out payload, which is for interrupts that ask for something else than approval"
+    )
+
+
 def apply_answer(approval: Approval, entry: ResumeEntry, by: str | None) -> Approval:
-    """Return the approval with the decision in a client's answer. Raises `ApprovalExpired`."""
-    payload = entry.payload
+    """Return the approval with the decision in a client's answer.
+
+    Raises `ApprovalExpired`; `InvalidInput` if the answer contradicts itself.
+    """
+    answer = decode(encode(entry))
+    payload, metadata = answer.get("payload"), answer.get("metadata") or {}
     fields = payload if isinstance(payload, dict) else {}
     decision: Decision = "edit" if "editedArgs" in fields else "approve"
     if entry.status == "cancelled" or fields.get("approved") is False:
         decision = "reject"
-    metadata = decode(encode(entry)).get("metadata") or {}
+    if entry.status == "cancelled" and (payload is True or fields.get("approved")):
+        # An agent that reads only the payload would do what its client cancelled.
+        raise InvalidInput(
+            f"the approval '{approval.approval_id}' was not decided: its answer is cancelled, and its payload approves"
+        )
     decision_id = metadata.get("decisionId") if isinstance(metadata, dict) else None
     return _decide(approval, decision, entry.status, payload, by, decision_id)
 
@@ -198,7 +255,7 @@ def match_answers(
     """Return the open approvals of a harness run, decided by a client's answers.
 
     Raises `ApprovalNotFound` for an answer to anything else, `AlreadyDecided`, `ApprovalExpired`; `InterruptsOpen` if
-    an open approval is not answered.
+    an open approval is not answered; `InvalidInput` for an answer that contradicts itself.
     """
     by_interrupt = {approval.interrupt_id: approval for approval in approvals}
     answers = {entry.interrupt_id: entry for entry in entries}

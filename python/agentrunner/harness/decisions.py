@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agentrunner.errors import ApprovalNotFound, InvalidInput, RecordConflict
 from agentrunner.harness.approvals import apply_decision, as_undecided, check_answers, check_same, note_decisions
 from agentrunner.harness.results import attempt_result, run_result, wait_for_run
-from agentrunner.harness.resumption import spawn_resume
+from agentrunner.harness.resumption import check_next_input, spawn_resume
 from agentrunner.harness.routing import check_agent
 from agentrunner.records import kinds
 from agentrunner.records.approvals import approval_changes, find_approvals, load_approval, read_approval
@@ -87,6 +87,8 @@ async def record_decision(
             )
         if not decided_approvals:
             return record, None
+        # Checked before the write: the harness run could not continue with an answer that the runner refuses.
+        check_next_input(record, decided_approvals)
         await check_answers(state.agents[record.agent], store, decided_approvals)
         try:
             # Recovery must not take the harness run for abandoned between the write and the start of the task.

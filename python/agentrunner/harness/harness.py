@@ -42,8 +42,8 @@ class Harness(HarnessQueries):
             store and the harness's `name`. Other runs wait, first in, first out. `None` sets no limit.
         recovery: What the harness does at start-up with harness runs whose process is gone.
         router: Chooses an agent for a run that does not name one.
-        policy: Admits or refuses every run that a caller or a client starts: `True` or `None` admits it, `False`, a
-            reason or a sequence of reasons refuses it.
+        policy: Admits or refuses every run that a caller or a client starts: `True`, `None` or an empty list of
+            reasons admits it; `False`, a reason, or a list or tuple of reasons refuses it.
         retention: How long checkpoints and ended harness runs are kept; `None` keeps them forever.
         name: Name of the slots; harnesses with different names on one store have separate slots.
 
@@ -298,7 +298,7 @@ class Harness(HarnessQueries):
             decision_id: Id by which a repeated call is recognized.
             reason: With `reject`, the reason that the agent gets.
             payload: Answer that the agent gets instead of AG-UI's `approved`, for interrupts that ask for something
-                else.
+                else. Its `approved` and `editedArgs`, if any, must fit the decision.
 
         Returns:
             The state of the harness run.
@@ -306,8 +306,10 @@ class Harness(HarnessQueries):
         Raises:
             ApprovalNotFound: There is no such approval. After this and every other exception here, nothing was decided.
             AlreadyDecided: The approval already has a different decision.
-            ApprovalExpired: The approval has expired; it can only be rejected.
-            InvalidInput: The decision is not one of the three, or its arguments do not fit it.
+            ApprovalExpired: The approval has expired; it can only be rejected, and with no payload that the agent
+                could take for consent.
+            InvalidInput: The decision is not one of the three, or its arguments do not fit it or cannot be written as
+                JSON.
             AgentNotFound: This harness does not have the agent that asked.
 
         Example::

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RunRefused
@@ -14,7 +13,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner.harness")
 
-ALLOWED_ANSWERS = "True or None to admit the run, or False, a reason or a sequence of reasons to refuse it"
+ALLOWED_ANSWERS = (
+    "True, None or an empty list to admit the run, or False, a reason, or a list or tuple of reasons to refuse it; "
+    "a reason is a string with text"
+)
 
 
 async def ask_policy(policy: Policy | None, request: RunRequest) -> None:
@@ -44,12 +46,11 @@ def _reasons(answer: Any) -> tuple[str, ...] | None:
     """Return the reasons to refuse a run, if any; `None` if the policy's answer is invalid."""
     if answer is False:
         return ("the policy refused it",)
-    if isinstance(answer, str):
-        return (answer,)
-    if not isinstance(answer, Iterable):
+    reasons = (answer,) if isinstance(answer, str) else answer
+    # Only these: an empty value of another type, such as `{}` or `b""`, would admit the run by mistake.
+    if not isinstance(reasons, (list, tuple)):
         return None
-    reasons = tuple(answer)
-    return reasons if all(isinstance(reason, str) for reason in reasons) else None
+    return tuple(reasons) if all(isinstance(reason, str) and reason.strip() for reason in reasons) else None
 
 
 def _refusal(*reasons: str) -> RunRefused:

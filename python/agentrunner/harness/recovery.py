@@ -87,7 +87,7 @@ async def _recover_run(
         changes = [record.drop_intent()]
         (report.completed if end == "completed" else report.failed).append(run_id)
     elif intent is not None:
-        if intent.attempts >= state.recovery.max_attempts:
+        if intent.tries >= state.recovery.max_attempts:
             give_up(record, intent)
             changes = [record.drop_intent()]
             report.failed.append(run_id)

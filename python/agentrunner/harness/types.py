@@ -144,8 +144,11 @@ class RunRequest:
     """Id of the harness run whose interrupts it answers; `None` for a new harness run."""
 
 
-PolicyAnswer: TypeAlias = bool | str | Sequence[str] | None
-"""`True` or `None` admits the run; `False`, a reason or a sequence of reasons refuses it."""
+PolicyAnswer: TypeAlias = bool | str | list[str] | tuple[str, ...] | None
+"""`True`, `None`, or an empty list or tuple of reasons admits the run.
+
+`False`, a reason, or a list or tuple of reasons refuses it, and so does everything else.
+"""
 Policy: TypeAlias = Callable[[RunRequest], Awaitable[PolicyAnswer] | PolicyAnswer]
 """A sync or async function that admits or refuses a run; a policy that raises refuses it.
 

@@ -211,6 +211,13 @@ class Intent:
     """Whether another harness ran it before."""
     version: int = 0
     """Version of its record; 0 while there is none."""
+    failed_starts: int = 0
+    """Number of attempts by this intent that failed before the agent was started."""
+
+    @property
+    def tries(self) -> int:
+        """Number of attempts by this intent, whether the agent was started or not."""
+        return self.attempts + self.failed_starts
 
     @classmethod
     def from_record(cls, record: Record) -> Intent:
@@ -219,7 +226,7 @@ class Intent:
         try:
             return cls(
                 record.key, record.thread_id, value["kind"], value["owner"], value["attempts"], value["across"],
-                record.version,
+                record.version, value.get("failed_starts", 0),
             )  # fmt: skip
         except KeyError as error:
             raise RecordDamaged(record.kind, record.key) from error
@@ -227,6 +234,8 @@ class Intent:
     def to_change(self) -> Change:
         """Return the change that writes it, unless its record was changed since it was read."""
         value = {"kind": self.kind, "owner": self.owner, "attempts": self.attempts, "across": self.across}
+        if self.failed_starts:
+            value["failed_starts"] = self.failed_starts
         return kinds.INTENT.change(self.run_id, self.thread_id, value, self.version)
 
 

@@ -13,6 +13,7 @@ from agentrunner.harness import (
     ApprovalNotFound,
     Harness,
     InterruptsOpen,
+    RunRefused,
 )
 from support.harness import Asking, interrupt, run_to_refusal
 from support.inputs import make_input
@@ -206,3 +207,144 @@ async def test_invalid_decision_decides_nothing(runner):
         with pytest.raises(ApprovalNotFound):
             await harness.approval("none")
         assert len(await harness.approvals()) == 1
+
+
+YES, NO, EDITED = {"approved": True}, {"approved": False}, {"editedArgs": {"sum": 2}}
+
+
+@pytest.mark.parametrize(
+    ("decision", "how"),
+    [
+        ("reject", {"payload": YES}),
+        ("reject", {"payload": {"approved": 1, "reason": "no"}}),
+        ("reject", {"payload": True}),
+        ("reject", {"payload": EDITED}),
+        ("reject", {"payload": NO | EDITED}),
+        ("approve", {"payload": NO}),
+        ("approve", {"payload": {"approved": None}}),
+        ("approve", {"payload": YES | EDITED}),
+        ("edit", {"payload": NO | EDITED}),
+        ("edit", {"payload": YES}),
+        ("edit", {"payload": YES | EDITED, "edited_input": {"sum": 3}}),
+        ("edit", {"payload": {"colour": "red"}, "edited_input": {"sum": 3}}),
+    ],
+)
+async def test_a_payload_cannot_contradict_the_decision(runner, decision, how):
+    agent = Asking()
+    async with Harness(runner, {"a": agent}) as harness:
+        await harness.run("hi", thread_id="t", run_id="r")
+        with pytest.raises(InvalidInput, match=f"'r/i1' was not decided: .* contradicts the decision {decision}"):
+            await harness.decide("r/i1", decision, **how)
+        assert agent.answered == []
+        assert [each.approval_id for each in await harness.approvals()] == ["r/i1"]
+        assert (await harness.run_record("r")).state == "waiting_for_approval"
+
+
+@pytest.mark.parametrize(
+    ("decision", "payload"),
+    [
+        ("reject", NO),
+        ("reject", NO | {"reason": "no", "remember": True}),
+        ("reject", {"comment": "no"}),
+        ("approve", YES | {"remember": True}),
+        ("approve", False),
+        ("approve", "blue"),
+        ("edit", YES | EDITED),
+        ("edit", {"colour": "red"}),
+        ("edit", "red"),
+    ],
+)
+async def test_a_payload_that_fits_the_decision_is_the_answer(memory_factory, decision, payload):
+    agent = Asking()
+    async with Harness(memory_factory(), {"a": agent}) as harness:
+        await harness.run("hi", thread_id="t", run_id="r")
+        assert (await harness.decide("r/i1", decision, payload=payload)).state == "completed"
+        assert agent.answered == [[{"interruptId": "i1", "status": "resolved", "payload": payload}]]
+
+
+@pytest.mark.parametrize("payload", ["blue", {"colour": "blue"}, [1], {"approved": 0}])
+async def test_an_expired_approval_cannot_be_granted_by_a_payload(runner, payload):
+    agent = Asking(interrupt("i1", expiresAt=PAST))
+    async with Harness(runner, {"a": agent}) as harness:
+        await harness.run("hi", thread_id="t", run_id="r")
+        with pytest.raises(ApprovalExpired, match="'r/i1' has expired"):
+            await harness.decide("r/i1", "reject", payload=payload)
+        assert agent.answered == []
+        assert (await harness.decide("r/i1", "reject", payload=NO | {"why": "late"})).state == "completed"
+        assert agent.answered[0][0]["payload"] == NO | {"why": "late"}
+
+
+@pytest.mark.parametrize("payload", [YES, True, YES | EDITED])
+async def test_a_client_cannot_cancel_and_approve_at_once(runner, payload):
+    agent = Asking(interrupt("i1", expiresAt=PAST))
+    async with Harness(runner, {"a": agent}) as harness:
+        await harness.run("hi", thread_id="t", run_id="r")
+        with pytest.raises(RunRefused, match="'r/i1' was not decided: its answer is cancelled"):
+            await run_to_refusal(
+                harness, "t", resume=[{"interruptId": "i1", "status": "cancelled", "payload": payload}]
+            )
+        assert agent.answered == []
+        assert (await harness.approval("r/i1")).open
+
+
+def _nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"decision": "reject", "reason": "\ud800"},
+        {"decision": "reject", "reason": ["no"]},
+        {"decision": "approve", "by": "\ud800"},
+        {"decision": "approve", "by": 5},
+        {"decision": "approve", "decision_id": "\ud800"},
+        {"decision": "approve", "decision_id": 5},
+        {"decision": "approve", "payload": {"text": "\ud800"}},
+        {"decision": "approve", "payload": float("nan")},
+        {"decision": "approve", "payload": {1, 2}},
+        {"decision": "approve", "payload": b"bytes"},
+        {"decision": "approve", "payload": object()},
+        {"decision": "edit", "edited_input": {"sum": float("inf")}},
+        {"decision": "edit", "edited_input": {"deep": _nested(125)}},
+        {"decision": "edit", "edited_input": {"deep": _nested(300)}},
+        {"decision": "edit", "edited_input": {"deep": _nested(5000)}},
+    ],
+    ids=[
+        "surrogate-reason",
+        "list-reason",
+        "surrogate-by",
+        "number-by",
+        "surrogate-id",
+        "number-id",
+        "surrogate-payload",
+        "nan",
+        "set",
+        "bytes",
+        "object",
+        "infinity",
+        "too-deep-for-a-run",
+        "too-deep-for-a-model",
+        "too-deep-for-json",
+    ],
+)
+async def test_an_answer_that_cannot_be_passed_on_decides_nothing(runner, how):
+    agent = Asking()
+    async with Harness(runner, {"a": agent}) as harness:
+        await harness.run("hi", thread_id="t", run_id="r")
+        with pytest.raises(InvalidInput, match="'r/i1'"):
+            await harness.resume(approval_id="r/i1", **how)
+        assert (await harness.approval("r/i1")).open
+        assert (await harness.run_record("r")).state == "waiting_for_approval"
+        assert (await harness.decide("r/i1", "approve")).state == "completed"
+        assert len(agent.answered) == 1
+
+
+async def test_a_decision_is_compared_as_json(runner):
+    async with Harness(runner, {"a": Asking()}) as harness:
+        await harness.run("hi", thread_id="t", run_id="r")
+        first = await harness.decide("r/i1", "approve", payload={"range": (1, 2), 3: None})
+        assert await harness.decide("r/i1", "approve", payload={"range": (1, 2), 3: None}) == first

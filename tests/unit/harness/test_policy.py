@@ -38,10 +38,37 @@ async def test_a_run_is_refused_with_the_reasons(answer: Any, reasons: tuple[str
     assert refused.value.reasons == reasons
 
 
-@pytest.mark.parametrize("answer", [0, 1, 3.5, object(), [1], ["reason", None]])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        0,
+        1,
+        3.5,
+        object(),
+        [1],
+        ["reason", None],
+        "",
+        " ",
+        [""],
+        ["reason", " "],
+        b"",
+        b"no",
+        {},
+        {"a": 1},
+        set(),
+        {"a"},
+    ],
+)
 async def test_any_other_answer_refuses_and_names_what_is_allowed(answer: Any) -> None:
-    with pytest.raises(RunRefused, match=f"returned {type(answer).__name__}, but it must return True or None to admit"):
+    with pytest.raises(
+        RunRefused, match=f"returned {type(answer).__name__}, but it must return True, None or an empty list"
+    ):
         await ask_policy(lambda _: answer, REQUEST)
+
+
+async def test_an_iterator_refuses_without_being_read() -> None:
+    with pytest.raises(RunRefused, match="returned generator, but"):
+        await ask_policy(lambda _: (reason for reason in ()), REQUEST)  # type: ignore[arg-type, return-value]
 
 
 async def test_a_policy_that_fails_refuses() -> None:
