@@ -9,6 +9,7 @@ from agentrunner.harness.agent import HarnessAgent
 from agentrunner.harness.cancellation import cancel, restart
 from agentrunner.harness.decisions import DecisionRequest, decide
 from agentrunner.harness.maintenance import maintain
+from agentrunner.harness.options import check_agents, check_listeners, check_options
 from agentrunner.harness.queries import HarnessQueries
 from agentrunner.harness.recovery import recover
 from agentrunner.harness.results import attempt_result
@@ -48,7 +49,8 @@ class Harness(HarnessQueries):
         name: Name of the slots; harnesses with different names on one store have separate slots.
 
     Raises:
-        ValueError: There are no agents, or `max_concurrent_runs` is not a positive integer.
+        ValueError: There are no agents, one of them cannot be run, or an option has a value that its type does not
+            allow.
         AgentNotFound: The router's default is not one of the agents.
 
     Example::
@@ -72,12 +74,15 @@ class Harness(HarnessQueries):
         retention: RecordRetention | None = None,
         name: str = "default",
     ) -> None:
-        if not agents:
-            raise ValueError("a harness needs at least one agent")
-        if max_concurrent_runs is not None and (
-            isinstance(max_concurrent_runs, bool) or not isinstance(max_concurrent_runs, int) or max_concurrent_runs < 1
-        ):
-            raise ValueError(f"max_concurrent_runs must be a positive integer or None, not {max_concurrent_runs!r}")
+        check_agents(agents)
+        check_options(
+            max_concurrent_runs=max_concurrent_runs,
+            recovery=recovery,
+            router=router,
+            policy=policy,
+            retention=retention,
+            name=name,
+        )
         if router is not None and router.default is not None:
             check_agent(agents, router.default)
         state = HarnessState(
@@ -169,12 +174,14 @@ class Harness(HarnessQueries):
             RunRefused: The policy refused the run, or the thread has open interrupts (`InterruptsOpen`). After this and
                 every other exception here, nothing was started.
             AgentNotFound: The harness has no agent of that name, or none could be chosen.
+            InvalidInput: The input was refused, or a listener is for an unknown kind or is not a function.
             AgentRunnerError: An error of `AgentRunner.run`.
 
         Example::
 
             result = await harness.run("Order tea", thread_id="t1", listeners={"content": print})
         """
+        check_listeners(listeners)
         attempt, stream = await start_attempt(self._state, input, agent, thread_id, run_id, scope, headers)
         if listeners:
             await dispatch(iterate_items(attempt, stream), listeners)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ag_ui.core import RunAgentInput
@@ -30,6 +30,12 @@ def read_input(input: HarnessInput, thread_id: str | None, run_id: str | None) -
         fields |= input.model_dump(mode="json", by_alias=True, exclude_none=True)
     elif isinstance(input, Mapping):
         fields |= input
+    elif isinstance(input, (bytes, bytearray, BaseModel)) or not isinstance(input, Iterable):
+        # A model is iterable too: over its fields, not over messages.
+        raise InvalidInput(
+            "the input must be a string, a list of messages, or a RunAgentInput or its dict, "
+            f"not {type(input).__name__}"
+        )
     else:
         fields["messages"] = [_dump_message(message) for message in input]
     for name, value in (("threadId", thread_id), ("runId", run_id)):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from agentrunner.harness.options import check_choice, check_listener
 from agentrunner.harness.replay import replay
 from agentrunner.harness.results import wait_for_run
 from agentrunner.records import kinds
-from agentrunner.records.approvals import list_approvals, load_approval
-from agentrunner.records.harness_runs import RunRecord, load_run
+from agentrunner.records.approvals import ApprovalState, list_approvals, load_approval
+from agentrunner.records.harness_runs import RunRecord, RunState, load_run
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
     from agentrunner.harness.listeners import ListenerSubscription
     from agentrunner.harness.types import Listener, RunResult
-    from agentrunner.records.approvals import Approval, ApprovalState
-    from agentrunner.records.harness_runs import HarnessEvent, RunState
+    from agentrunner.records.approvals import Approval
+    from agentrunner.records.harness_runs import HarnessEvent
 
 
 class HarnessQueries:
@@ -70,10 +71,15 @@ class HarnessQueries:
         Returns:
             The records; those that cannot be read are logged and left out.
 
+        Raises:
+            InvalidInput: There is no such state.
+
         Example::
 
             failed = await harness.runs(state="failed")
         """
+        if state is not None:
+            check_choice("the state of a harness run", state, get_args(RunState))
         runs = await kinds.HARNESS_RUN.read_all(await self._state.open(), thread_id, RunRecord.from_record)
         return sorted(
             (run for run in runs if state in (None, run.state)), key=lambda run: (run.created_at, run.run_id)
@@ -113,10 +119,14 @@ class HarnessQueries:
         Returns:
             The subscription; close it, or use it in a `with` block, to end the calls.
 
+        Raises:
+            InvalidInput: The listener is not a function.
+
         Example::
 
             subscription = harness.subscribe(lambda event: print(event.type, event.run_id))
         """
+        check_listener(listener)
         return self._state.bus.subscribe(listener)
 
     async def approvals(self, thread_id: str | None = None, *, state: ApprovalState | None = "open") -> list[Approval]:
@@ -130,6 +140,7 @@ class HarnessQueries:
             The approvals; decided ones that cannot be read are logged and left out.
 
         Raises:
+            InvalidInput: There is no such state.
             RecordDamaged: An open approval cannot be read.
 
         Example::
@@ -137,6 +148,8 @@ class HarnessQueries:
             for approval in await harness.approvals():
                 print(approval.approval_id, approval.tool, approval.input)
         """
+        if state is not None:
+            check_choice("the state of an approval", state, get_args(ApprovalState))
         return await list_approvals(await self._state.open(), thread_id, state)
 
     async def approval(self, approval_id: str) -> Approval:

@@ -50,7 +50,7 @@ async def route(router: Router | None, agents: Mapping[str, Any], input: RunAgen
 
 def check_agent(agents: Mapping[str, Any], name: str) -> str:
     """Return the name if there is such an agent. Raises `AgentNotFound`."""
-    if name not in agents:
+    if not isinstance(name, str) or name not in agents:
         raise AgentNotFound(f"there is no agent '{name}'; the agents are {', '.join(map(repr, agents))}")
     return name
 
@@ -59,14 +59,15 @@ async def _choose(choose: Choice, agents: Mapping[str, Any], input: RunAgentInpu
     """Return the agent's name that the router chose; `None` if it failed or chose no agent."""
     descriptions = {name: description_of(agent) for name, agent in agents.items()}
     try:
-        name: str | None = await _result(choose(input, descriptions))
+        name: Any = await _result(choose(input, descriptions))
     except Exception:
         logger.exception("the router's choose failed; the default agent is used")
         return None
-    if name is not None and name not in agents:
+    if isinstance(name, str) and name in agents:
+        return name
+    if name is not None:
         logger.warning("the router's choose returned %r, which is not an agent; the default agent is used", name)
-        return None
-    return name
+    return None
 
 
 async def _result(value: Any) -> Any:

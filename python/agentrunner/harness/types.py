@@ -29,7 +29,7 @@ class Recovery:
             harness run fails.
 
     Raises:
-        ValueError: `max_attempts` is not a positive integer.
+        ValueError: `max_attempts` is not a positive integer, or another option is not a boolean.
 
     Example::
 
@@ -44,6 +44,9 @@ class Recovery:
     """Number of starts of an agent for the same step after which the harness run fails."""
 
     def __post_init__(self) -> None:
+        for name in ("enabled", "resume_on_startup"):
+            if (value := getattr(self, name)) not in (True, False):
+                raise ValueError(f"{name} must be True or False, not {value!r}")
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
             raise ValueError(f"max_attempts must be a positive integer, not {self.max_attempts!r}")
 
@@ -70,9 +73,10 @@ class RecordRetention:
     """Number of newest records of each kind that a thread keeps; `None` keeps all."""
 
     def __post_init__(self) -> None:
-        if self.max_age is not None and not self.max_age >= 0:
+        age, count = self.max_age, self.max_count
+        if age is not None and (isinstance(age, bool) or not isinstance(age, (int, float)) or not age >= 0):
             raise ValueError(f"max_age must be a number of seconds from 0, not {self.max_age!r}")
-        if self.max_count is not None and (not isinstance(self.max_count, int) or self.max_count < 1):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ValueError(f"max_count must be a positive integer, not {self.max_count!r}")
 
 
@@ -172,6 +176,9 @@ class Router:
             function that asks a model. If it raises or returns anything but an agent's name, the default is used.
         default: Name of the agent to use otherwise.
 
+    Raises:
+        ValueError: `rule` or `choose` is not a function, or `default` is not a string.
+
     Example::
 
         Router(rule=lambda input: "billing" if "invoice" in input.messages[-1].content else None, default="chat")
@@ -183,6 +190,13 @@ class Router:
     """Function of the input and the agents' descriptions, called if the rule returns `None`."""
     default: str | None = None
     """Name of the agent that is used otherwise."""
+
+    def __post_init__(self) -> None:
+        for name in ("rule", "choose"):
+            if (value := getattr(self, name)) is not None and not callable(value):
+                raise ValueError(f"{name} must be a function or None, not {value!r}")
+        if self.default is not None and not isinstance(self.default, str):
+            raise ValueError(f"default must be an agent's name or None, not {self.default!r}")
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from agentrunner import RunAlreadyExists, ThreadAlreadyRunning, ThreadNotFound
-from agentrunner.harness import Harness, RunNotFound
+from agentrunner import InvalidInput, Retention, RunAlreadyExists, ThreadAlreadyRunning, ThreadNotFound
+from agentrunner.harness import Harness, RecordRetention, Recovery, Router, RunNotFound
 from support.agents import Gate, agent_with
 from support.events import text_message
 
@@ -72,10 +72,79 @@ async def test_closed_harness_ends_its_runs_and_takes_no_more(runner):
         assert (await harness.run("hi")).state == "completed"
 
 
-def test_options_are_checked(memory_factory):
-    runner = memory_factory()
-    for wrong in ({"max_concurrent_runs": 0}, {"max_concurrent_runs": True}, {"max_concurrent_runs": "2"}):
-        with pytest.raises(ValueError, match="max_concurrent_runs"):
-            Harness(runner, {"a": hello}, **wrong)
-    with pytest.raises(ValueError, match="at least one"):
-        Harness(runner, {})
+@pytest.mark.parametrize("value", [0, True, "2"])
+def test_max_concurrent_runs_is_checked(memory_factory, value):
+    with pytest.raises(ValueError, match="max_concurrent_runs must be a positive integer"):
+        Harness(memory_factory(), {"a": hello}, max_concurrent_runs=value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("retention", 5),
+        ("retention", Retention(max_runs=1)),
+        ("recovery", None),
+        ("recovery", True),
+        ("router", "a"),
+        ("policy", 5),
+        ("policy", True),
+        ("name", ""),
+        ("name", 5),
+        ("name", None),
+        ("name", "\ud800"),
+        ("name", "a\0b"),
+        ("name", "n" * 2000),
+    ],
+)
+def test_options_are_checked(memory_factory, option, value):
+    with pytest.raises(ValueError, match=f"^{option} (must|can)"):
+        Harness(memory_factory(), {"a": hello}, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("agents", "reason"),
+    [
+        ({}, "at least one"),
+        ({"a": 5}, "agent 'a' must be a function or an object with `run`, not 5"),
+        ({"a": hello, "b": None}, "agent 'b'"),
+        ({"": hello}, "the name of an agent"),
+        ({5: hello}, "the name of an agent"),
+        ([hello], "must be a mapping"),
+        (hello, "must be a mapping"),
+    ],
+)
+def test_agents_are_checked(memory_factory, agents, reason):
+    with pytest.raises(ValueError, match=reason):
+        Harness(memory_factory(), agents)
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        (RecordRetention, {"max_age": "5"}),
+        (RecordRetention, {"max_age": -1}),
+        (RecordRetention, {"max_age": float("nan")}),
+        (RecordRetention, {"max_count": True}),
+        (RecordRetention, {"max_count": 0}),
+        (Recovery, {"enabled": "no"}),
+        (Recovery, {"resume_on_startup": None}),
+        (Recovery, {"max_attempts": 0}),
+        (Router, {"rule": "a"}),
+        (Router, {"choose": 5}),
+        (Router, {"default": ["a"]}),
+    ],
+)
+def test_groups_of_options_are_checked(options, fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        options(**fields)
+
+
+async def test_queries_name_the_states(runner):
+    async with Harness(runner, {"a": hello}) as harness:
+        for wrong in ("x", "waiting_for_approval", ["open"]):
+            with pytest.raises(InvalidInput, match="the state of an approval must be one of open, expired, "):
+                await harness.approvals(state=wrong)
+        for wrong in ("x", "open", ["failed"]):
+            with pytest.raises(InvalidInput, match="the state of a harness run must be one of queued, running, "):
+                await harness.runs(state=wrong)
+        assert await harness.approvals(state=None) == await harness.approvals(state="expired") == []

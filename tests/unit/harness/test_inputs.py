@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from ag_ui.core import UserMessage
 
 from agentrunner import InvalidInput
 from agentrunner.harness import AgentNotFound, Harness
@@ -73,3 +74,14 @@ async def test_invalid_input_starts_nothing(memory_factory):
             await harness.run("hi", agent="c")
         assert await harness.runs() == []
         assert await runner.threads.list() == []
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"hi", object(), UserMessage(id="u", role="user", content="hi")])
+async def test_input_of_another_type_is_refused(runner, wrong):
+    async with Harness(runner, {"a": hello}) as harness:
+        with pytest.raises(InvalidInput, match=f"must be a string, a list .*, not {type(wrong).__name__}$"):
+            await harness.run(wrong)
+        with pytest.raises(InvalidInput):
+            async for _ in harness.stream_events(wrong):
+                pass
+        assert await harness.runs() == []

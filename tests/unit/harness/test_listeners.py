@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from agentrunner import InvalidInput
 from agentrunner.harness import Harness
 from support.agents import agent_with
 from support.events import text_message
@@ -53,3 +56,28 @@ async def test_listener_that_is_too_slow_misses_the_oldest_events(memory_factory
         assert subscription.missed > 0
         assert heard[-3:] == [9, 10, 11]
         assert subscription.missed + len(heard) == 11
+
+
+@pytest.mark.parametrize(
+    ("listeners", "reason"),
+    [
+        ({"nope": print}, "must be one of content, reasoning, step, tool_result, lifecycle, not 'nope'"),
+        ({"content": print, None: print}, "not None"),
+        ({"content": 5}, "must be a function of one argument, not 5"),
+        ({"content": [print, None]}, "not None"),
+        ([print], "listeners must be a mapping"),
+        (print, "listeners must be a mapping"),
+    ],
+)
+async def test_listener_that_would_never_be_called_is_refused(runner, listeners, reason):
+    async with Harness(runner, {"a": hello}) as harness:
+        with pytest.raises(InvalidInput, match=reason):
+            await harness.run("hi", listeners=listeners)
+        assert await harness.runs() == []
+        assert (await harness.run("hi", listeners={})).state == "completed"
+
+
+async def test_subscriber_must_be_a_function(memory_factory):
+    async with Harness(memory_factory(), {"a": hello}) as harness:
+        with pytest.raises(InvalidInput, match="must be a function"):
+            harness.subscribe(None)

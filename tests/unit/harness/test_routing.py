@@ -53,3 +53,19 @@ async def test_unknown_agent_is_refused(memory_factory):
             await harness.run("hi")
     async with Harness(runner, {"only": AGENTS["a"]}, router=Router()) as harness:
         assert await run_text(harness) == "a"
+
+
+@pytest.mark.parametrize("choice", [[], {}, ["a"], 5, b"a", "", True])
+async def test_a_choice_that_is_no_name_falls_back_to_the_default(memory_factory, choice):
+    async with Harness(memory_factory(), AGENTS, router=Router(None, lambda *_: choice, "c")) as harness:
+        assert await run_text(harness) == "c"
+
+
+@pytest.mark.parametrize("name", [[], {}, 5, b"a", ""])
+async def test_a_name_that_is_no_string_is_no_agent(runner, name):
+    async with Harness(runner, AGENTS, router=Router(lambda _: name)) as harness:
+        with pytest.raises(AgentNotFound, match="there is no agent"):
+            await harness.run("hi")
+        with pytest.raises(AgentNotFound, match="there is no agent"):
+            await harness.run("hi", agent=name)
+        assert await harness.runs() == []
