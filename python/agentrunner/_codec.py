@@ -40,11 +40,17 @@ def encode(event: EventLike) -> bytes:
             return _require_finite(text.encode(), lambda: event.model_dump(by_alias=True))
         return _require_finite(_dump(event), lambda: event)
     except (TypeError, ValueError, AttributeError) as error:
+        # Checked only now, so that valid events do not pay for it.
+        if not isinstance(event, (str, Mapping)) and (isinstance(event, type) or not hasattr(event, "model_dump_json")):
+            name = f"the class {event.__name__}" if isinstance(event, type) else type(event).__name__
+            raise InvalidEvent(f"an event must be a dict, an `ag_ui` model, or JSON text, not {name}") from None
         raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
 
 
 def read_cursor(text: str) -> Cursor:
     """Return the position for a cursor's text. Raises `InvalidCursor`."""
+    if not isinstance(text, str):
+        raise InvalidCursor(f"a cursor must be a str, not {type(text).__name__}")
     try:
         return _core.parse_cursor(text)
     except UnicodeEncodeError as error:

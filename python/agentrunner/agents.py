@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ag_ui.core import RunAgentInput
+P = ParamSpec("P")
+
+IS_TEXT_AGENT = "is_text_agent"
+"""Attribute that marks the agents that `text_agent` returned."""
 
 
-def text_agent(
-    function: Callable[[RunAgentInput], AsyncIterator[str]],
-) -> Callable[[RunAgentInput], AsyncIterator[dict[str, Any]]]:
+def text_agent(function: Callable[P, AsyncIterator[str]]) -> Callable[P, AsyncIterator[dict[str, Any]]]:
     """Turn an async generator of text into an agent that streams it as one assistant message.
 
     Args:
-        function: An async generator function that takes the run's input and yields the text bit by bit. Empty strings
-            are skipped; a function that yields no text makes a run without a message. An exception ends the run with
-            `RUN_ERROR`, as it does in any agent.
+        function: An async generator function, or a method, that takes the run's input and yields the text bit by bit.
+            Empty strings are skipped; a function that yields no text makes a run without a message. An exception ends
+            the run with `RUN_ERROR`, as it does in any agent; so does a yielded value that is not a `str`.
 
     Returns:
         The agent, for `AgentRunner.run`, `Harness` and `create_app`.
+
+    Raises:
+        TypeError: `function` is no async generator function, or is a text agent already.
 
     Example::
 
@@ -36,13 +41,23 @@ def text_agent(
             print(event.to_dict())
 
     """
+    problem = _find_problem(function)
+    if problem is not None:
+        raise TypeError(f"text_agent needs an async generator function: `async def` with `yield`; this is {problem}")
 
     @functools.wraps(function)
-    async def agent(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-        run_ids = {"threadId": input.thread_id, "runId": input.run_id}
+    async def agent(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[dict[str, Any]]:
+        # The input is the last argument: a method gets its object before it.
+        run_input: Any = [*args, *kwargs.values()][-1]
+        run_ids = {"threadId": run_input.thread_id, "runId": run_input.run_id}
         yield {"type": "RUN_STARTED", **run_ids}
         message_id: str | None = None
-        async for text in function(input):
+        texts = function(*args, **kwargs)
+        if not hasattr(texts, "__aiter__"):
+            raise TypeError(f"a text agent must return an async iterator of str, not {type(texts).__name__}")
+        async for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"a text agent must yield str, not {type(text).__name__}")
             if not text:
                 continue
             if message_id is None:
@@ -53,4 +68,19 @@ def text_agent(
             yield {"type": "TEXT_MESSAGE_END", "messageId": message_id}
         yield {"type": "RUN_FINISHED", **run_ids}
 
+    vars(agent)[IS_TEXT_AGENT] = True
     return agent
+
+
+def _find_problem(function: Any) -> str | None:
+    """Return what keeps a function from being a text agent, or `None`."""
+    if getattr(function, IS_TEXT_AGENT, False):
+        return "a text agent already"
+    if not callable(function):
+        return f"an object of type {type(function).__name__}"
+    for code in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(code):
+            return "an async function without `yield`"
+        if inspect.isgeneratorfunction(code):
+            return "a generator function without `async`"
+    return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import warnings
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
+from agentrunner._checks import check_optional_text
 from agentrunner._codec import read_cursor
 from agentrunner.errors import RunnerClosed
 from agentrunner.reading.compacted_cache import CompactedCache
@@ -15,28 +16,25 @@ from agentrunner.reading.stream import EventStream, opens_stream
 from agentrunner.running.claiming import Claiming, NewRun
 from agentrunner.running.current import Run
 from agentrunner.running.driver import Driver
-from agentrunner.running.inputs import check_scope, read_input
+from agentrunner.running.inputs import check_ids, check_known_messages, check_options, read_input
 from agentrunner.running.maintenance import Maintenance
 from agentrunner.running.recording import RecordingLimits
 from agentrunner.running.stats import Stats
 from agentrunner.running.table import RunTable
 from agentrunner.stores.urls import store_from_url
 from agentrunner.threads import Threads
-from agentrunner.types import OnConcurrentRun, Retention, RunnerOptions
+from agentrunner.types import RunnerOptions
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from typing import Unpack
 
     from ag_ui.core import RunAgentInput
 
     from agentrunner.stores import Store
-    from agentrunner.stores.backends import StoreOptions
-    from agentrunner.types import Agent
-
-    class UrlOptions(RunnerOptions, StoreOptions, total=False):
-        """The options of the runner and of the store that the URL names."""
-
+    from agentrunner.stores.backends import UrlOptions
+    from agentrunner.types import Agent, OnConcurrentRun, Retention
 
 MIB = 1 << 20
 
@@ -58,7 +56,8 @@ class AgentRunner:
         max_pending_bytes: Bytes that may wait for a commit before the agent has to wait.
 
     Raises:
-        ValueError: `on_concurrent_run` is not one of the three policies.
+        TypeError: `store` is not a store.
+        ValueError: An option is not valid.
 
     Example::
 
@@ -79,9 +78,6 @@ class AgentRunner:
         live_window_bytes: int = MIB,
         max_pending_bytes: int = MIB,
     ) -> None:
-        policies = get_args(OnConcurrentRun)
-        if on_concurrent_run not in policies:
-            raise ValueError(f"on_concurrent_run must be one of {policies}, not {on_concurrent_run!r}")
         self._store = store
         self._limits = RecordingLimits(max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes)
         self._table = RunTable(store, self._limits)
@@ -94,15 +90,14 @@ class AgentRunner:
         self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[None] | None = None
-        self._is_closed = False
-        self._is_draining = False
+        self._is_closed = self._is_draining = False
 
     @staticmethod
-    def from_url(url: str, **options: Unpack[UrlOptions]) -> AgentRunner:
+    def from_url(url: str | os.PathLike[str], **options: Unpack[UrlOptions]) -> AgentRunner:
         """Return a runner for the store at a URL.
 
         Args:
-            url: `memory:`, the path of a SQLite file or `sqlite:///path`, `redis://…`, `rediss://…`,
+            url: `memory:`, the path of a SQLite file (`str` or `Path`) or `sqlite:///path`, `redis://…`, `rediss://…`,
                 `postgresql://…`, or `postgres://…`.
             **options: Options of `AgentRunner` and of the store, such as `retention` and `lease_ttl`.
 
@@ -111,7 +106,7 @@ class AgentRunner:
 
         Raises:
             ImportError: The store's client library is not installed; the message has the command that installs it.
-            TypeError: Neither the runner nor the store has such an option.
+            TypeError: Neither the runner nor the store has such an option, or `url` is neither a `str` nor a path.
             ValueError: The scheme is unknown, or an option is not valid.
 
         Example::
@@ -201,9 +196,9 @@ class AgentRunner:
             await runner.aclose()
 
         """
-        self._is_draining = self._claiming.is_refusing = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
+                self._is_draining = self._claiming.is_refusing = True
                 for driver in self._table.drivers():
                     await driver.wait_until_ended()
         await self._table.interrupt_all()
@@ -251,7 +246,7 @@ class AgentRunner:
             ThreadAlreadyRunning: The thread has a live run, and the policy is `reject`.
             RunAlreadyExists: The run id was used before, in any thread.
             ThreadNotFound: The thread belongs to another scope.
-            InvalidInput: The input or the scope was refused.
+            InvalidInput: The agent, the input or an option was refused; nothing was started.
             RunnerClosed: The runner is draining or closed.
             StoreError: The store could not be read or written.
 
@@ -261,12 +256,10 @@ class AgentRunner:
                 print(event.to_dict())
 
         """
-        if scope is not None:
-            check_scope(scope, self._limits.id_bytes)
+        name = check_options(agent, agent_id, scope, headers, self._limits.id_bytes)
         checked = read_input(input, self._limits.id_bytes)
         thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.open()
-        name = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
         claim, known_message_ids = await self._claiming.claim(new_run)
         driver = Driver(claim, self._limits.new_recorder(claim, known_message_ids), store, self.stats)
@@ -285,9 +278,9 @@ class AgentRunner:
                 await runner.stop("t1")
 
         """
+        check_ids(thread_id)
         store = await self.open()
-        driver = self._table.driver(thread_id)
-        if driver is not None:
+        if (driver := self._table.driver(thread_id)) is not None:
             return not driver.is_stopping
         return any(not is_stopping for _, is_stopping in await store.live(thread_id))
 
@@ -310,9 +303,9 @@ class AgentRunner:
             await runner.stop("t1")
 
         """
+        check_ids(thread_id, run_id)
         store = await self.open()
-        driver = self._table.driver(thread_id)
-        if driver is None:
+        if (driver := self._table.driver(thread_id)) is None:
             return await store.request_stop(thread_id, run_id)
         return run_id in (None, driver.claim.run_id) and await driver.stop()
 
@@ -328,6 +321,7 @@ class AgentRunner:
         Args:
             thread_id: Recover only this thread's run; `None` recovers all.
         """
+        check_optional_text("thread_id", thread_id)
         await self.open()
         return await self._maintenance.recover(thread_id)
 
@@ -351,6 +345,7 @@ class AgentRunner:
 
         Raises:
             InvalidCursor: `after` is not a cursor.
+            InvalidInput: The thread id or `known` was refused.
             CursorExpired: The events after the cursor are no longer kept; connect again without a cursor.
             CursorAhead: The thread was never as far as the cursor; connect again without a cursor.
             StoreError: The store could not be read.
@@ -361,8 +356,10 @@ class AgentRunner:
                 print(event.to_dict())
 
         """
-        store = await self.open()
+        check_ids(thread_id)
         cursor = read_cursor(after) if after is not None else None
+        check_known_messages(known)
+        store = await self.open()
         while True:
             async with self._table.hold(thread_id) as live:
                 plan = ReadingPlan(store, self._cache, thread_id, live)
@@ -388,6 +385,7 @@ class AgentRunner:
             The stream of events. Iterate over it, enter it with `async with`, or await it.
 
         Raises:
+            InvalidInput: The thread id is no valid text.
             StoreError: The store could not be read.
 
         Example::
@@ -395,6 +393,7 @@ class AgentRunner:
             events = [event async for event in runner.snapshot("t1")]
 
         """
+        check_ids(thread_id)
         store = await self.open()
         async with self._table.hold(thread_id) as live:
             return EventStream(await ReadingPlan(store, self._cache, thread_id, live).as_of_now())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from agentrunner._checks import check_flag, check_optional_text, check_text
 from agentrunner.errors import InvalidInput
 from agentrunner.events import Folded, fold
-from agentrunner.types import ANY_SCOPE, AnyScope
+from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     # `list` is a method of this class.
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from agentrunner._core import Event
     from agentrunner.reading.stream import OpeningStream
     from agentrunner.stores import Store
-    from agentrunner.types import ThreadSummary
 
 MAX_LIST = 10_000
 """Greatest number of threads that one `list` returns."""
@@ -26,7 +26,8 @@ MAX_LIST = 10_000
 class Threads:
     """Lists, reads, renames, archives and deletes a runner's threads: `runner.threads`.
 
-    Every method may raise `StoreError`, and `RunnerClosed` once the runner is closed.
+    Every method may raise `StoreError`, `InvalidInput` for an argument of the wrong type, and `RunnerClosed` once the
+    runner is closed.
 
     Example::
 
@@ -61,7 +62,7 @@ class Threads:
             The threads.
 
         Raises:
-            InvalidInput: The limit is out of range.
+            InvalidInput: The limit is out of range, or another argument has the wrong type.
 
         Example::
 
@@ -69,8 +70,13 @@ class Threads:
             next_page = await runner.threads.list(limit=20, before=page[-1])
 
         """
-        if not 1 <= limit <= MAX_LIST:
-            raise InvalidInput(f"limit must be from 1 to {MAX_LIST}, not {limit}")
+        if not isinstance(limit, int) or not 1 <= limit <= MAX_LIST:
+            raise InvalidInput(f"limit must be an integer from 1 to {MAX_LIST}, not {limit!r}")
+        if not isinstance(before, ThreadSummary | None):
+            raise InvalidInput(f"before must be a ThreadSummary that `list` returned, not {before!r}")
+        check_flag("include_archived", include_archived)
+        check_optional_text("agent_id", agent_id)
+        _check_scope(scope)
         position = (before.updated_at, before.thread_id) if before else None
         return await (await self._open()).threads(limit, position, include_archived, agent_id, scope)
 
@@ -91,6 +97,7 @@ class Threads:
             print((await runner.threads.get("t1")).running)
 
         """
+        check_text("thread_id", thread_id)
         return await (await self._open()).thread(thread_id)
 
     async def events(self, thread_id: str) -> builtins.list[Event]:
@@ -178,6 +185,8 @@ class Threads:
             await runner.threads.rename("t1", "Holiday plans")
 
         """
+        check_text("thread_id", thread_id)
+        check_optional_text("name", name)
         await (await self._open()).rename(thread_id, name)
 
     async def archive(self, thread_id: str, archived: bool = True) -> None:
@@ -195,6 +204,8 @@ class Threads:
             await runner.threads.archive("t1")
 
         """
+        check_text("thread_id", thread_id)
+        check_flag("archived", archived)
         await (await self._open()).archive(thread_id, archived)
 
     async def delete(self, thread_id: str) -> None:
@@ -212,6 +223,7 @@ class Threads:
             await runner.threads.delete("t1")
 
         """
+        check_text("thread_id", thread_id)
         await (await self._open()).delete(thread_id)
 
     async def clear(self, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
@@ -225,4 +237,10 @@ class Threads:
             await runner.threads.clear(scope="alice")
 
         """
+        _check_scope(scope)
         await (await self._open()).clear(scope)
+
+
+def _check_scope(scope: object) -> None:
+    if not isinstance(scope, AnyScope):
+        check_optional_text("scope", scope)

@@ -7,6 +7,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypedDict
 
+from agentrunner._checks import check_integer, check_seconds
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -67,7 +69,7 @@ class Retention:
         max_runs: Number of newest runs that a thread keeps; `None` keeps all.
 
     Raises:
-        ValueError: `max_age` is negative, or `max_runs` is not a positive integer.
+        ValueError: `max_age` is no number of seconds, or `max_runs` is not a positive integer.
 
     Example::
 
@@ -79,10 +81,10 @@ class Retention:
     max_runs: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_age is not None and not self.max_age >= 0:
-            raise ValueError(f"max_age must be a number of seconds, not {self.max_age!r}")
-        if self.max_runs is not None and (not isinstance(self.max_runs, int) or self.max_runs < 1):
-            raise ValueError(f"max_runs must be a positive integer, not {self.max_runs!r}")
+        if self.max_age is not None:
+            check_seconds("max_age", self.max_age)
+        if self.max_runs is not None:
+            check_integer("max_runs", self.max_runs)
 
 
 class RunnerOptions(TypedDict, total=False):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from agentrunner import InMemoryAgentRunner, text_agent, verify
 from agentrunner.harness import Harness
 from support.asgi import client_of
+from support.backends import embedded
 from support.events import event_types
 from support.inputs import make_input
 from support.streams import collect
@@ -68,6 +71,81 @@ async def test_an_exception_ends_the_run_with_run_error(runner: AgentRunner) -> 
 
 def test_the_agent_keeps_the_functions_name_and_docstring() -> None:
     assert (greeter.__name__, greeter.__doc__) == ("greeter", "Greet the user.")
+
+
+class Poet:
+    """A class whose method is a text agent."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+
+    @text_agent
+    async def agent(self, input: RunAgentInput) -> AsyncIterator[str]:
+        for word in self.words:
+            yield word
+
+
+async def test_a_method_is_a_text_agent(runner: AgentRunner) -> None:
+    await collect(await runner.run(Poet(["Roses ", "are red"]).agent, make_input("t1")))
+    assert [message["content"] for message in await runner.threads.messages("t1")] == ["Roses are red"]
+
+
+@embedded
+@pytest.mark.parametrize("value", [5, 0, None, b"x", {"type": "CUSTOM"}], ids=repr)
+async def test_a_value_that_is_no_str_ends_the_run(runner: AgentRunner, value: Any) -> None:
+    @text_agent
+    async def agent(_: RunAgentInput) -> Any:
+        yield "kept"
+        yield value
+
+    events = await collect(await runner.run(agent, make_input("t1")))
+    assert event_types(events)[-2:] == ["TEXT_MESSAGE_END", "RUN_ERROR"]
+    assert events[-1]["message"] == f"a text agent must yield str, not {type(value).__name__}"
+    assert [message["content"] for message in await runner.threads.messages("t1")] == ["kept"]
+
+
+def generator(_: Any) -> Any:
+    yield "x"
+
+
+async def coroutine(_: Any) -> Any:
+    return "x"
+
+
+class CallableGenerator:
+    """An object whose call is a plain generator."""
+
+    def __call__(self, _: Any) -> Any:
+        yield "x"
+
+
+class AgentOfEvents:
+    """An agent that yields events, which is no function."""
+
+    def run(self, _: Any) -> Any:
+        yield {}
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [(generator, "without `async`"), (CallableGenerator(), "without `async`"), (coroutine, "without `yield`"),
+     (None, "NoneType"), (5, "int"), (AgentOfEvents(), "AgentOfEvents"), (greeter, "a text agent already")],
+)  # fmt: skip
+def test_what_cannot_be_a_text_agent_is_refused_at_decoration(function: Any, problem: str) -> None:
+    with pytest.raises(TypeError, match=f"`async def` with `yield`; this is .*{problem}"):
+        text_agent(function)
+
+
+async def test_a_function_that_returns_an_async_iterator_is_a_text_agent() -> None:
+    async def texts() -> AsyncIterator[str]:
+        yield "x"
+
+    async with InMemoryAgentRunner() as runner:
+        events = await collect(await runner.run(text_agent(lambda _: texts()), make_input("t1", "r1")))
+        assert event_types(events)[-1] == "RUN_FINISHED"
+        wrong: Any = lambda _: ["x"]  # noqa: E731 - the parameter's name is not the point
+        events = await collect(await runner.run(text_agent(wrong), make_input("t1", "r2")))
+        assert events[-1]["message"] == "a text agent must return an async iterator of str, not list"
 
 
 async def test_over_http_and_in_a_harness() -> None:

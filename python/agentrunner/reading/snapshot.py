@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner import _core
 from agentrunner._codec import decode, dump
+from agentrunner.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +40,8 @@ def snapshot_frames(
 def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history: Sequence[_core.Frames]) -> bytes:
     """Return the thread's messages merged with those that only the reader has.
 
-    Each of the reader's own messages stays after the message that it followed.
+    Each of the reader's own messages stays after the message that it followed. Raises `InvalidInput` if one of them
+    cannot be written as JSON.
     """
     thread_messages: list[Any] = decode(messages)
     thread_ids = {message.get("id") for message in thread_messages}
@@ -61,7 +63,10 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
             waiting = []
         merged.append(message)
         waiting += readers_own.pop(message.get("id"), [])
-    return dump(merged + waiting)
+    try:
+        return dump(merged + waiting)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"a message of known cannot be written as JSON: {error}") from error
 
 
 def _was_in_thread(message: Mapping[str, Any], history: Sequence[_core.Frames]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
@@ -164,37 +166,87 @@ class EventStream:
 class OpeningStream(Coroutine[Any, Any, EventStream]):
     """A stream to be opened: iterate over it, enter it with `async with`, or await it.
 
-    It is also the coroutine of the call that returned it, so `asyncio.create_task` accepts it, and Python warns if it
-    is never used.
+    It is opened once; each other use raises `RuntimeError`. It is also the coroutine of the call that returned it, so
+    `asyncio.create_task` accepts it, and Python warns if it is never used.
     """
 
-    __slots__ = ("_opening", "_stream")
+    __slots__ = ("_entered", "_is_closed", "_opened", "_opening")
 
     def __init__(self, opening: Coroutine[Any, Any, EventStream]) -> None:
         self._opening = opening
-        self._stream: EventStream | None = None
+        self._opened: weakref.ref[EventStream] | None = None
+        """Stream that was opened, which the caller may drop before this object."""
+        self._entered: EventStream | None = None
+        """Stream of the `async with`, which nothing else may hold."""
+        self._is_closed = False
 
     def __await__(self) -> Generator[Any, Any, EventStream]:
-        return self._opening.__await__()
+        self._check_unused()
+        stream = yield from self._opening.__await__()
+        self._opened = weakref.ref(stream)
+        return stream
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        async with await self._opening as stream:
+        async with self as stream:
             async for event in stream:
                 yield event
 
+    async def frames(self, *, legacy: bool = False) -> AsyncGenerator[bytes, None]:
+        """Open the stream and iterate over its SSE frames, as `EventStream.frames` does."""
+        async with self as stream:
+            async for data in stream.frames(legacy=legacy):
+                yield data
+                # A reader that waits for its client must not keep these bytes alive.
+                del data
+
+    async def pages(self) -> AsyncGenerator[Frames, None]:
+        """Open the stream and iterate over its pages, as `EventStream.pages` does."""
+        async with self as stream:
+            async for frames in stream.pages():
+                yield frames
+                # A reader that waits for the next page must not keep this one alive.
+                del frames
+
     async def __aenter__(self) -> EventStream:
-        self._stream = await self._opening
-        return self._stream
+        self._entered = await self
+        return self._entered
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is not None:
-            await self._stream.aclose()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the stream; if it was not opened yet, it never will be.
+
+        Raises `RuntimeError` while another task opens the stream: cancel that task instead.
+        """
+        stream = self._opened() if self._opened is not None else None
+        self._entered = None
+        if stream is not None:
+            await stream.aclose()
+        elif inspect.getcoroutinestate(self._opening) in (inspect.CORO_RUNNING, inspect.CORO_SUSPENDED):
+            raise RuntimeError("another task opens this stream now; cancel that task instead")
+        else:
+            self.close()
+
+    def _check_unused(self) -> None:
+        """Raise `RuntimeError` if the stream was opened or closed already."""
+        if inspect.getcoroutinestate(self._opening) == inspect.CORO_CREATED:
+            return
+        if self._is_closed:
+            raise RuntimeError("this stream was closed before it was opened; call `run`, `connect` or `snapshot` again")
+        raise RuntimeError("this stream was opened already; keep the EventStream that `await` or `async with` returned")
 
     def send(self, value: Any) -> Any:
         """Resume the coroutine, as `Coroutine.send` does."""
-        return self._opening.send(value)
+        if inspect.getcoroutinestate(self._opening) == inspect.CORO_CLOSED:
+            self._check_unused()
+        try:
+            return self._opening.send(value)
+        except StopIteration as end:
+            self._opened = weakref.ref(end.value)
+            raise
 
     def throw(self, *error: Any) -> Any:
         """Raise an error inside the coroutine, as `Coroutine.throw` does."""
@@ -202,6 +254,7 @@ class OpeningStream(Coroutine[Any, Any, EventStream]):
 
     def close(self) -> None:
         """Close the coroutine, as `Coroutine.close` does."""
+        self._is_closed = self._is_closed or inspect.getcoroutinestate(self._opening) == inspect.CORO_CREATED
         self._opening.close()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning
 from agentrunner.running.maintenance import STOP_POLL_SECONDS
+from agentrunner.types import OnConcurrentRun
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from agentrunner.running.recording import RecordingLimits
     from agentrunner.running.table import RunTable
     from agentrunner.stores import Store
-    from agentrunner.types import OnConcurrentRun
 
 
 class NewRun(NamedTuple):
@@ -41,6 +41,9 @@ class Claiming:
         limits: RecordingLimits,
         on_concurrent_run: OnConcurrentRun,
     ) -> None:
+        policies = get_args(OnConcurrentRun)
+        if on_concurrent_run not in policies:
+            raise ValueError(f"on_concurrent_run must be one of {policies}, not {on_concurrent_run!r}")
         self._store = store
         self._table = table
         self._maintenance = maintenance

@@ -124,7 +124,7 @@ class Driver(LiveRun):
         events = await _start_agent(agent, run)
         # The first event has its own loop, so that only this event pays for the check of its type.
         async for first_event in events:
-            await self._record_first_event(encode(first_event))
+            await self._record_first_event(first_event)
             break
         async for event in events:
             if self._drops_events:
@@ -141,6 +141,9 @@ class Driver(LiveRun):
                 )  # fmt: skip
                 self._drops_events = True
                 continue
+            except InvalidEvent as error:
+                _refuse_text(event, error)
+                raise
             if pressure:
                 self._commits.start()
                 if pressure == MUST_WAIT:
@@ -152,12 +155,17 @@ class Driver(LiveRun):
         if not (self.recorder.ended or self._drops_events or self._is_cut_short):
             record_finish(self.recorder, self.claim)
 
-    async def _record_first_event(self, event: bytes) -> None:
+    async def _record_first_event(self, event: Any) -> None:
         if self._drops_events:
             return
-        if is_start_missing(event):
+        data = encode(event)
+        if is_start_missing(data):
             record_start(self.recorder, self.claim)
-        pressure = self.recorder.accept(event)
+        try:
+            pressure = self.recorder.accept(data)
+        except InvalidEvent as error:
+            _refuse_text(event, error)
+            raise
         self._commits.start()
         if pressure == MUST_WAIT:
             await self._commits.wait()
@@ -233,6 +241,14 @@ async def _start_agent(agent: Agent, run: Run) -> AsyncIterator[Any]:
     if not hasattr(events, "__aiter__"):
         raise TypeError(f"an agent must return an async iterator of events, not {type(events).__name__}")
     return aiter(events)
+
+
+def _refuse_text(event: object, error: InvalidEvent) -> None:
+    """Raise an error that names `text_agent` if an invalid event is plain text."""
+    if isinstance(event, str) and not event.lstrip().startswith("{"):
+        raise InvalidEvent(
+            f"an agent must yield events, not text; to yield text, decorate it with `text_agent` ({error})"
+        ) from error
 
 
 def _describe_error(error: BaseException) -> tuple[str, str | None]:

@@ -1,16 +1,16 @@
-"""Check a run's input and scope before anything is started."""
+"""Check the arguments of runs and readers before anything is started."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner import _core
+from agentrunner._checks import check_optional_text, check_text
 from agentrunner._codec import encode
 from agentrunner.errors import InvalidEvent, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ag_ui.core import RunAgentInput
 
 
@@ -39,9 +39,44 @@ def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> C
 
 def check_scope(scope: str, max_id_bytes: int) -> None:
     """Check that a scope may be stored. Raises `InvalidInput`."""
-    try:
-        size = len(scope.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"a scope must be valid text: {error}") from error
+    check_text("scope", scope)
+    size = len(scope.encode())
     if not 0 < size <= max_id_bytes:
         raise InvalidInput(f"a scope must have from 1 to {max_id_bytes} bytes, not {size}")
+
+
+def check_options(
+    agent: object, agent_id: str | None, scope: str | None, headers: Mapping[str, str] | None, max_id_bytes: int
+) -> str | None:
+    """Check a run's agent and options, and return the agent's name. Raises `InvalidInput`."""
+    if not callable(getattr(agent, "run", agent)):
+        raise InvalidInput(
+            "an agent must be an object with `run(input)`, or a function of the input, that returns an async iterator "
+            f"of events, not {type(agent).__name__}"
+        )
+    if headers is not None and not isinstance(headers, Mapping):
+        raise InvalidInput(f"headers must be a mapping, not {type(headers).__name__}")
+    if scope is not None:
+        check_scope(scope, max_id_bytes)
+    name: str | None = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
+    check_optional_text("agent_id", name)
+    return name
+
+
+def check_ids(thread_id: str, run_id: str | None = None) -> None:
+    """Check that the ids of a thread and a run are text. Raises `InvalidInput`."""
+    check_text("thread_id", thread_id)
+    check_optional_text("run_id", run_id)
+
+
+def check_known_messages(messages: Sequence[Mapping[str, Any]] | None) -> None:
+    """Check that a reader's messages are AG-UI messages as dicts. Raises `InvalidInput`."""
+    if messages is None:
+        return
+    if isinstance(messages, (str, bytes)) or not isinstance(messages, Sequence):
+        raise InvalidInput(f"known must be a list of messages, not {type(messages).__name__}")
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise InvalidInput(f"each message of known must be a dict, not {type(message).__name__}")
+        if not isinstance(message.get("id"), str | None):
+            raise InvalidInput(f"the id of a message of known must be a str, not {type(message['id']).__name__}")

@@ -8,8 +8,10 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from agentrunner._checks import check_option_type
 from agentrunner.errors import InvalidEvent, LeaseLost, StoreCorrupt, StoreError
 from agentrunner.running.driver import Driver
+from agentrunner.types import Retention
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from agentrunner.running.stats import Stats
     from agentrunner.running.table import RunTable
     from agentrunner.stores import Store
-    from agentrunner.types import Retention
 
 logger = logging.getLogger("agentrunner")
 
@@ -37,6 +38,7 @@ class Maintenance:
     def __init__(
         self, store: Store, table: RunTable, stats: Stats, limits: RecordingLimits, retention: Retention | None
     ) -> None:
+        check_option_type("retention", retention, Retention, type(None))
         self._store = store
         self._table = table
         self._stats = stats

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
+from agentrunner._checks import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +22,12 @@ class RecordingLimits:
     id_bytes: int
     window_bytes: int
     pending_bytes: int
+
+    def __post_init__(self) -> None:
+        check_integer("max_event_bytes", self.event_bytes)
+        check_integer("max_id_bytes", self.id_bytes)
+        check_integer("live_window_bytes", self.window_bytes, 0)
+        check_integer("max_pending_bytes", self.pending_bytes, 0)
 
     def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = ()) -> Recorder:
         """Return a recorder for a claimed run.

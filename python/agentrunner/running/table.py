@@ -50,6 +50,8 @@ class RunTable:
     """The live runs that this process drives or follows, at most one for each thread."""
 
     def __init__(self, store: Store, limits: RecordingLimits) -> None:
+        if not hasattr(store, "claim"):
+            raise TypeError(f"{type(store).__name__} is not a Store; AgentRunner.from_url makes one for a path or URL")
         self._store = store
         self._limits = limits
         self.live_runs: dict[str, LiveRun] = {}

@@ -9,6 +9,8 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from agentrunner.types import RunnerOptions
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,6 +31,10 @@ class StoreOptions(TypedDict, total=False):
     max_threads: int
     max_runs_per_thread: int
     max_bytes: int
+
+
+class UrlOptions(RunnerOptions, StoreOptions, total=False):
+    """The keyword options of `AgentRunner.from_url`: those of the runner and of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +114,35 @@ POSTGRES = Backend(
 BACKENDS = (SQLITE, REDIS, POSTGRES)
 
 
+SCHEMES = frozenset({"memory", "sqlite", "file", *(scheme for backend in BACKENDS for scheme in backend.schemes)})
+"""Schemes that a location can begin with, rightly or by mistake, in lower case."""
+
+
 def list_examples() -> str:
     """Return the forms a location may have, as one phrase for help and error texts."""
     *first, last = (backend.example for backend in BACKENDS)
     return f"{', '.join(first)} or {last}"
 
 
+def _list_locations() -> str:
+    """Return the forms a location may have, those that only Python takes included."""
+    return f"{list_examples()}; in Python also memory: or sqlite:///path"
+
+
 def find_backend(location: str) -> Backend:
     """Return the backend that a location names. Raises `ValueError` for an unknown scheme."""
     scheme, separator, _ = location.partition("://")
     if not separator:
-        return SQLITE
+        scheme, colon, _ = location.partition(":")
+        if not colon or scheme.lower() not in SCHEMES:
+            return SQLITE
+        # Without this, a misspelled URL would silently create a file of that name.
+        raise ValueError(
+            f"this is no location, though it begins with '{scheme}:'; a location is {_list_locations()}; "
+            f"for a file of this name, write ./{scheme}:…"
+        )
     for backend in BACKENDS:
         if scheme in backend.schemes:
             return backend
     # The scheme alone: the rest of the location may hold a password.
-    raise ValueError(f"no store has the URL scheme '{scheme}'; a location is {list_examples()}")
+    raise ValueError(f"no store has the URL scheme '{scheme}'; a location is {_list_locations()}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner import _core
+from agentrunner._checks import check_lease_ttl, check_option_type, check_seconds
 from agentrunner.errors import StoreClosed, StoreForked
 from agentrunner.stores._filesystem import find_network_filesystem
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, Record, StoredRun, StoreReport
@@ -45,7 +46,8 @@ class SqliteStore:
         free_stuck: Whether `open` frees threads that a TypeScript runner left marked as running.
 
     Raises:
-        ValueError: The durability is unknown, or the path is empty or `:memory:`.
+        TypeError: The path is no path.
+        ValueError: An option is not valid, or the path is empty or `:memory:`.
 
     `open` raises `StoreCorrupt` for a file that is no database, `StoreTooNew`, `StoreReadOnly` or `StoreError`.
 
@@ -67,8 +69,13 @@ class SqliteStore:
     ) -> None:
         if durability not in ("balanced", "strict"):
             raise ValueError(f"durability must be 'balanced' or 'strict', not {durability!r}")
+        if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+            raise TypeError(f"the path of a SQLite store must be a str or a Path, not {type(path).__name__}")
         if os.fspath(path) in ("", ":memory:"):
             raise ValueError("a SQLite store needs a file; use InMemoryAgentRunner to keep threads in memory")
+        check_lease_ttl(lease_ttl)
+        check_seconds("resume_window", resume_window)
+        check_option_type("free_stuck", free_stuck, bool)
         self.path = os.fspath(path)
         self.lease_ttl = lease_ttl
         self._open_core = partial(

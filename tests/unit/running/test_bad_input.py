@@ -206,7 +206,7 @@ async def test_an_event_out_of_sequence_ends_the_run_with_the_rule(
 
 
 async def test_an_agent_without_an_iterator_ends_the_run(runner: AgentRunner, caplog: pytest.LogCaptureFixture) -> None:
-    for n, agent in enumerate([lambda _: 7, lambda _: [run_started()], object()]):
+    for n, agent in enumerate([lambda _: 7, lambda _: [run_started()]]):
         events = await collect(await runner.run(agent, make_input(run=f"r{n}")))
         assert event_types(events) == ["RUN_ERROR"]
     assert "failed" in caplog.text

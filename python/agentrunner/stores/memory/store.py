@@ -9,6 +9,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
+from agentrunner._checks import check_integer, check_seconds
 from agentrunner._core import Batch, Claim, Frames, Recorder
 from agentrunner.errors import StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import (
@@ -54,7 +55,7 @@ class MemoryStore:
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
 
     Raises:
-        ValueError: A limit is not a positive integer.
+        ValueError: A limit is not a positive integer, or `resume_window` is no number of seconds.
 
     Example::
 
@@ -78,13 +79,10 @@ class MemoryStore:
         max_bytes: int = DEFAULT_MAX_BYTES,
         resume_window: float = 300.0,
     ) -> None:
-        for name, value in (
-            ("max_threads", max_threads),
-            ("max_runs_per_thread", max_runs_per_thread),
-            ("max_bytes", max_bytes),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        check_integer("max_threads", max_threads)
+        check_integer("max_runs_per_thread", max_runs_per_thread)
+        check_integer("max_bytes", max_bytes)
+        check_seconds("resume_window", resume_window)
         self.max_threads = max_threads
         self.max_runs_per_thread = max_runs_per_thread
         self.max_bytes = max_bytes

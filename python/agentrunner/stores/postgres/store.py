@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentrunner._checks import check_integer, check_lease_ttl, check_option_type, check_seconds
 from agentrunner._core import Owner
 from agentrunner.stores._group_commit import GroupCommit
 from agentrunner.stores.postgres.client import PostgresClient
@@ -37,7 +38,7 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
             while a run of another process is followed, and two for values larger than 1 MiB.
 
     Raises:
-        ValueError: The address, the schema's name or `pool_size` is not valid.
+        ValueError: The address or an option is not valid.
 
     `open` raises `StoreTooNew`, `StoreReadOnly` or `StoreError`.
 
@@ -57,8 +58,10 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         resume_window: float = 300.0,
         pool_size: int = POOL_SIZE,
     ) -> None:
-        if pool_size < 2:
-            raise ValueError(f"pool_size must be at least 2, not {pool_size!r}")
+        check_integer("pool_size", pool_size, 2)
+        check_lease_ttl(lease_ttl)
+        check_seconds("resume_window", resume_window)
+        check_option_type("schema", schema, str)
         self.schema = schema
         self.lease_ttl = lease_ttl
         self._resume_window = resume_window

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agentrunner._checks import check_lease_ttl, check_seconds
 from agentrunner.errors import StoreClosed
 from agentrunner.stores.redis.client import RedisClient
 from agentrunner.stores.redis.records import RedisRecords
@@ -47,7 +48,7 @@ class RedisStore:
             their window ends.
 
     Raises:
-        ValueError: The URL is not valid, or the prefix is empty.
+        ValueError: The URL or an option is not valid.
 
     `open` raises `StoreError` if there is no server, or if it is too old.
 
@@ -65,8 +66,12 @@ class RedisStore:
         resume_window: float = 300.0,
         history: Store | None = None,
     ) -> None:
-        if not prefix:
-            raise ValueError("a prefix needs at least one character")
+        if not isinstance(prefix, str) or not prefix:
+            raise ValueError(f"a prefix must be a str of at least one character, not {prefix!r}")
+        if history is not None and not hasattr(history, "claim"):
+            raise ValueError(f"history must be a Store or None, not {history!r}")
+        check_lease_ttl(lease_ttl)
+        check_seconds("resume_window", resume_window)
         self.prefix = prefix
         # The store that has the leases decides how long they last and which processes share them.
         self.lease_ttl = lease_ttl if history is None else history.lease_ttl
