@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from agentrunner import Store
 
-SERVERS = ("redis", "postgres")
 FOLDERS = ("integration", "campaigns")
-NOT_FAST = {*SERVERS, *FOLDERS, "alone", "processes", "slow"}
+NOT_FAST = {*backends.SERVERS, *FOLDERS, "alone", "processes", "slow"}
 """Markers of tests that `make test-fast` leaves out."""
 
 _runners = pytest.StashKey[list[AgentRunner]]()
@@ -33,18 +32,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=("asyncio", "eager", "uvloop"), default="asyncio", help="loop of async tests")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    for name in backends.SERVERS:
+        config.addinivalue_line("markers", f"{name}: needs a server of this backend")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its server and its folder, or as fast if it needs nothing."""
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        backend = getattr(getattr(item, "cls", None), "backend", None)
         needs = {
-            backend,
             item.path.relative_to(TESTS).parts[0],
             *(each for each in parameters if isinstance(each, str)),
         }
-        for name in (*SERVERS, *FOLDERS):
+        for name in (*backends.SERVERS, *FOLDERS):
             if name in needs:
                 item.add_marker(name)
         if NOT_FAST.isdisjoint(marker.name for marker in item.iter_markers()):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from agentrunner.stores import backends
+from support import backends
 from support.paths import child_environment
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Backend: TypeAlias = str
-BACKENDS: tuple[Backend, ...] = tuple(backend.name for backend in backends.BACKENDS)
+BACKENDS: tuple[Backend, ...] = backends.SHARED
 
 HERE = Path(__file__).parent
 MUTATION = "AGENTRUNNER_MUTATION"
@@ -92,10 +92,14 @@ class Campaign:
     small: int
     """Rounds that take a few seconds."""
     full: dict[Backend, int]
-    """Rounds of the full campaign, by backend."""
+    """Rounds of the full campaign, by backend; on a backend that is not listed, the fewest of the others."""
     run: Callable[[Context], Outcome]
     mutations: dict[str, str] = field(default_factory=dict)
     """The dropped guards by mutation name; each must cause failures. Most are functions of `mutations.py`."""
+
+    def rounds_in_full(self, backend: Backend) -> int:
+        """Return the number of rounds of the full campaign on a backend."""
+        return self.full.get(backend, min(self.full.values()))
 
 
 def campaigns() -> list[Campaign]:

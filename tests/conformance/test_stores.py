@@ -25,25 +25,13 @@ class TestMemory(StoreConformance):
         return MemoryStore(**options)
 
 
-class OnAServer(StoreConformance):
-    backend: str
+class TestShared(StoreConformance):
+    """Stores that several processes can open by one location."""
 
-    @pytest.fixture(autouse=True)
-    def _place(self, tmp_path: Path) -> Iterator[None]:
-        with backends.place(self.backend, tmp_path) as self.location:
+    @pytest.fixture(autouse=True, params=backends.SHARED)
+    def _place(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+        with backends.place(request.param, tmp_path) as self.location:
             yield
 
     def make_store(self, **options: Any) -> Store:
         return store_from_url(self.location, **options)
-
-
-class TestSqlite(OnAServer):
-    backend = "sqlite"
-
-
-class TestRedis(OnAServer):
-    backend = "redis"
-
-
-class TestPostgres(OnAServer):
-    backend = "postgres"

@@ -79,7 +79,7 @@ async def test_a_kill_at_each_step(at: int, tmp_path: Path) -> None:
     await kill_and_finish(str(tmp_path / "threads.db"), tmp_path / "log", [(at, "before" if at % 2 else "after")])
 
 
-@pytest.mark.parametrize("backend", ["redis", "postgres"])
+@pytest.mark.parametrize("backend", backends.SERVERS)
 async def test_several_kills_in_one_turn(backend: str, tmp_path: Path) -> None:
     with backends.place(backend, tmp_path) as location:
         await kill_and_finish(location, tmp_path / "log", [(1, "after"), (3, "before"), (3, "after"), (2, "after")])

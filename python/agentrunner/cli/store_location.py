@@ -11,7 +11,7 @@ import typer
 
 from agentrunner.cli.terminal import fail, require_file
 from agentrunner.errors import StoreError
-from agentrunner.stores.backends import POSTGRES, find_backend, list_examples
+from agentrunner.stores.backends import find_backend, list_examples
 from agentrunner.stores.urls import store_from_url
 
 if TYPE_CHECKING:
@@ -99,15 +99,17 @@ async def open_existing(location: str) -> AsyncIterator[Store]:
     """Open a store that exists, or exit; recover and free nothing in it."""
     if is_file(location):
         require_file(Path(location))
-    elif location.partition("://")[0] in POSTGRES.schemes:
+    else:
         await _require_schema(location)
     async with open_or_create(location) as store:
         yield store
 
 
 async def _require_schema(location: str) -> None:
-    """Exit with an error unless the database has the schema; Redis creates nothing at opening."""
+    """Exit with an error if opening the store would create its schema."""
     store: Any = store_from_location(location)
+    if not find_backend(location).creates_schema:
+        return
     try:
         has_schema = await store.has_schema()
     except StoreError as error:

@@ -1,6 +1,7 @@
 """The table of backends: one row tells which locations name a store, and how to make it.
 
-To add a backend, write its store in a folder beside this file, add a row here, and add a fixture to the tests.
+To add a backend, write its store in a folder beside this file, its new options in `StoreOptions` and a row in
+`BACKENDS`; then add its fixture and a row in `tests/support/backends.py`.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Backend:
 
     The client library reads all other parameters of the query.
     """
+    creates_schema: bool = False
+    """Whether opening its store creates a schema, which the store's `has_schema` looks for."""
     extra: str | None = None
     """Extra of the `agentrunner` package that installs its client library."""
     client_library: str | None = None
@@ -107,6 +110,7 @@ POSTGRES = Backend(
     options=frozenset({"schema", "lease_ttl", "resume_window", "pool_size"}),
     schemes=("postgresql", "postgres"),
     url_options=frozenset({"schema"}),
+    creates_schema=True,
     extra="postgres",
     client_library="psycopg",
 )

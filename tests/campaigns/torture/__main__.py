@@ -69,7 +69,7 @@ def among(known: Sequence[str]) -> Callable[[str], list[str]]:
 
 def run(campaign: Campaign, backend: Backend, seed: int, scale: float) -> bool:
     """Run a campaign, store its results, and return whether its promise held."""
-    rounds = max(1, round(campaign.full[backend] * scale))
+    rounds = max(1, round(campaign.rounds_in_full(backend) * scale))
     began = time.monotonic()
     with Progress(
         TextColumn(f"{campaign.name} on {backend}"), BarColumn(), MofNCompleteColumn(),

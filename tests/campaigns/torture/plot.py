@@ -19,7 +19,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     mpl.rcParams |= {"svg.hashsalt": "torture", "svg.fonttype": "none", "font.size": 9}
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.32 * len(results)), layout="constrained")
     for place, each in enumerate(reversed(results)):
-        color = COLORS[each["backend"]]
+        color = COLORS.get(each["backend"], "#888888")
         # A logarithmic axis has no zero.
         times = [max(seconds, 1e-4) for seconds in each["recovery_seconds"]]
         box = {"color": color}

@@ -9,6 +9,7 @@ import platform
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from agentrunner.stores.backends import BACKENDS
 from support import backends
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ purpose, which it must notice: a test that cannot fail proves nothing. A seed re
 
 def keep(campaign: Campaign, backend: Backend, rounds: int, seed: int, outcome: Outcome, seconds: float) -> None:
     """Store a campaign's result, in place of its earlier one."""
-    full = campaign.full[backend]
+    full = campaign.rounds_in_full(backend)
     scale = "" if rounds == full else f" --scale {rounds / full:.4g}"
     recovery = sorted(round(each, 4) for each in outcome.recovery_seconds)
     last = len(recovery) - 1
@@ -70,20 +71,9 @@ def versions(backend: Backend) -> list[str]:
 
 
 def server(backend: Backend) -> str:
-    """Return the backend's version."""
-    if backend == "redis":
-        import redis
-
-        with redis.Redis.from_url(backends.REDIS) as client:
-            return f"Redis {client.info('server')['redis_version']}"
-    if backend == "postgres":
-        import psycopg
-
-        with psycopg.connect(backends.POSTGRES) as connection:
-            return f"PostgreSQL {str(connection.info.parameter_status('server_version')).split()[0]}"
-    from agentrunner import _core
-
-    return f"SQLite {_core.SQLITE_VERSION}"
+    """Return the backend's name and version."""
+    (title,) = (row.title for row in BACKENDS if row.name == backend)
+    return f"{title} {backends.UNDER_TEST[backend].read_version()}"
 
 
 def write(known: Iterable[Campaign]) -> None:
@@ -136,7 +126,7 @@ def _results(known: list[Campaign], results: dict[tuple[str, str], Any]) -> str:
 def _verdict(campaign: Campaign, each: dict[str, Any]) -> str:
     if each["failed"]:
         return f"**does not hold**: {_number(each['failed'])} failures"
-    full = campaign.full[each["backend"]]
+    full = campaign.rounds_in_full(each["backend"])
     return "holds" if each["rounds"] >= full else f"holds, in {_number(each['rounds'])} of {_number(full)} rounds"
 
 

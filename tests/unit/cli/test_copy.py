@@ -106,7 +106,7 @@ async def test_copy_through_other_stores_is_equal_byte_for_byte(
                 await store.aclose()
 
 
-@pytest.mark.parametrize("backend", ["redis", "postgres"])
+@pytest.mark.parametrize("backend", backends.SERVERS)
 def test_copy_to_a_server_and_back(source: Path, tmp_path: Path, backend: str) -> None:
     with backends.place(backend, tmp_path) as server:
         assert copied_runs(command("copy", source, server)) == 15

@@ -56,7 +56,7 @@ def read_records(location: object) -> list[tuple[str, str, bytes]]:
     return asyncio.run(read())
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "redis", "postgres"])
+@pytest.mark.parametrize("backend", backends.SHARED)
 def test_records_are_copied_with_their_threads(source: Path, tmp_path: Path, backend: str) -> None:
     many = [make_change(f"many/{n:04}", bytes(20_000), "thread-2") for n in range(250)]
     odd = [

@@ -31,7 +31,7 @@ def test_file_that_is_not_a_database_is_one_line(tmp_path: Path, args: tuple[str
     one_line(command(args[0], path, *args[1:]))
 
 
-@pytest.mark.parametrize("backend", ["redis", "postgres"])
+@pytest.mark.parametrize("backend", backends.SERVERS)
 def test_commands_show_the_same_for_a_store_on_a_server(db: Path, tmp_path: Path, backend: str) -> None:
     with backends.place(backend, tmp_path) as server:
         assert command("copy", db, server)[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from importlib.metadata import metadata
@@ -10,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner.stores.backends import BACKENDS, POSTGRES, REDIS, SQLITE, Backend, StoreOptions, find_backend
+from agentrunner.stores.backends import (
+    BACKENDS,
+    POSTGRES,
+    REDIS,
+    SQLITE,
+    Backend,
+    StoreOptions,
+    find_backend,
+    list_examples,
+)
 from agentrunner.stores.urls import store_from_url
+from support.backends import UNDER_TEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +45,13 @@ def test_an_extra_of_the_package_installs_the_client_library(backend: Backend) -
         assert backend.extra in (metadata("agentrunner").get_all("Provides-Extra") or [])
 
 
-@pytest.mark.parametrize("backend", [REDIS, POSTGRES], ids=lambda backend: backend.name)
+def test_the_tests_have_a_row_for_each_backend() -> None:
+    assert [backend.name for backend in BACKENDS] == list(UNDER_TEST)
+
+
+@pytest.mark.parametrize(
+    "backend", [backend for backend in BACKENDS if backend.client_library], ids=lambda backend: backend.name
+)
 def test_a_missing_client_library_raises_ImportError_with_the_command_to_run(backend: Backend) -> None:
     module = (backend.client_library or "").removesuffix("-py")
     code = (
@@ -60,7 +77,7 @@ def test_a_location_names_its_backend(location: str, backend: Backend) -> None:
 
 @pytest.mark.parametrize("location", ["mysql://me:s3cret@host/db", "REDIS://host", "://host"])
 def test_an_unknown_scheme_raises_ValueError_naming_the_known_ones(location: str) -> None:
-    with pytest.raises(ValueError, match=r"a location is a SQLite file, redis://… or postgresql://…") as error:
+    with pytest.raises(ValueError, match=re.escape(f"a location is {list_examples()}")) as error:
         store_from_url(location)
     assert "s3cret" not in str(error.value)
 
