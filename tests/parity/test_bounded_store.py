@@ -29,11 +29,11 @@ async def ran(runner: AgentRunner, thread: str, run: str, content: str = "x") ->
     await collect(await runner.run(agent_with(*text_message(f"m-{run}", content)), make_input(thread, run)))
 
 
-async def kept(runner: AgentRunner) -> set[str]:
+async def list_thread_ids(runner: AgentRunner) -> set[str]:
     return {thread.thread_id for thread in await runner.threads.list()}
 
 
-def dropped(caught: list[warnings.WarningMessage]) -> int:
+def count_warnings(caught: list[warnings.WarningMessage]) -> int:
     return sum("at a limit" in str(warning.message) for warning in caught)
 
 
@@ -72,7 +72,7 @@ async def test_the_least_recently_used_thread_goes(memory_factory: Factory) -> N
     runner = memory_factory(max_threads=2)
     for thread in ("a", "b", "c"):
         await ran(runner, thread, f"r-{thread}")
-    assert await kept(runner) == {"b", "c"}
+    assert await list_thread_ids(runner) == {"b", "c"}
     assert await collect(await runner.connect("a")) == []
 
 
@@ -86,7 +86,7 @@ async def test_use_rescues_a_thread(memory_factory: Factory, use: str) -> None:
     else:
         await collect(await runner.connect("a"))
     await ran(runner, "c", "r4")
-    assert await kept(runner) == {"a", "c"}
+    assert await list_thread_ids(runner) == {"a", "c"}
 
 
 async def test_a_look_does_not_rescue_a_thread(memory_factory: Factory) -> None:
@@ -97,7 +97,7 @@ async def test_a_look_does_not_rescue_a_thread(memory_factory: Factory) -> None:
     await runner.stop("a")
     await runner.threads.list()
     await ran(runner, "c", "r3")
-    assert await kept(runner) == {"b", "c"}
+    assert await list_thread_ids(runner) == {"b", "c"}
 
 
 async def test_a_running_thread_never_goes_even_over_the_limit(memory_factory: Factory) -> None:
@@ -109,7 +109,7 @@ async def test_a_running_thread_never_goes_even_over_the_limit(memory_factory: F
         gate.open()
     ended = [await collect(stream) for stream in streams]
     assert [event["type"] for event in ended[0]] == [event["type"] for event in ended[1]]
-    assert len(await kept(runner)) == 1
+    assert len(await list_thread_ids(runner)) == 1
 
 
 async def test_a_stopped_thread_does_not_go_before_its_run_has_ended(memory_factory: Factory) -> None:
@@ -131,12 +131,12 @@ async def test_clear_drops_all_but_running_threads(memory_factory: Factory) -> N
     gate = Gate()
     stream = await runner.run(gate, make_input("b", "r2"))
     await runner.threads.clear()
-    assert await kept(runner) == {"b"}
+    assert await list_thread_ids(runner) == {"b"}
     with pytest.raises(ThreadAlreadyRunning):
         await runner.run(agent_with(), make_input("b", "r3"))
     gate.open()
     await collect(stream)
-    assert await kept(runner) == {"b"}
+    assert await list_thread_ids(runner) == {"b"}
     await ran(runner, "a", "r1")
 
 
@@ -161,18 +161,18 @@ async def test_over_max_bytes_other_threads_go(memory_factory: Factory) -> None:
     runner = memory_factory(max_bytes=5000)
     await ran(runner, "a", "r1", "x" * 2000)
     await ran(runner, "b", "r2", "x" * 2000)
-    assert await kept(runner) == {"a", "b"}
+    assert await list_thread_ids(runner) == {"a", "b"}
     await ran(runner, "c", "r3", "x" * 2000)
-    assert await kept(runner) == {"b", "c"}
+    assert await list_thread_ids(runner) == {"b", "c"}
 
 
 async def test_the_thread_just_written_stays_though_it_is_over_max_bytes(memory_factory: Factory) -> None:
     runner = memory_factory(max_bytes=1000)
     await ran(runner, "a", "r1")
     await ran(runner, "b", "r2", "x" * 5000)
-    assert await kept(runner) == {"b"}
+    assert await list_thread_ids(runner) == {"b"}
     await ran(runner, "c", "r3")
-    assert await kept(runner) == {"c"}
+    assert await list_thread_ids(runner) == {"c"}
 
 
 @pytest.mark.parametrize("how", ["delete", "clear", "runs", "threads"])
@@ -191,7 +191,7 @@ async def test_what_is_dropped_no_longer_counts(memory_factory: Factory, how: st
     if how != "threads":
         await ran(runner, "small", "r-small")
         await ran(runner, "other", "r-other")
-        assert {"small", "other"} <= await kept(runner)
+        assert {"small", "other"} <= await list_thread_ids(runner)
     assert runner._store._threads.size == sum(thread.size for thread in runner._store._threads.values()) < 8000
 
 
@@ -203,15 +203,15 @@ async def test_warns_once_and_again_after_clear(memory_factory: Factory) -> None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         await ran(runner, "a", "r1")
-        assert dropped(caught) == 0
+        assert count_warnings(caught) == 0
         for n in range(5):
             await ran(runner, f"b{n}", f"r-b{n}")
-        assert dropped(caught) == 1
+        assert count_warnings(caught) == 1
         await runner.threads.clear()
         await ran(runner, "a", "r1")
-        assert dropped(caught) == 1
+        assert count_warnings(caught) == 1
         await ran(runner, "b", "r2")
-        assert dropped(caught) == 2
+        assert count_warnings(caught) == 2
 
 
 async def test_warns_when_runs_are_dropped(memory_factory: Factory) -> None:
@@ -227,7 +227,7 @@ async def test_warns_of_nothing_when_nothing_is_dropped(memory_factory: Factory)
         warnings.simplefilter("always")
         for n in range(4):
             await ran(runner, f"t{n % 2}", f"r{n}")
-    assert dropped(caught) == 0
+    assert count_warnings(caught) == 0
 
 
 @pytest.mark.parametrize("limit", ["max_threads", "max_runs_per_thread", "max_bytes"])

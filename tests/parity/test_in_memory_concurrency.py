@@ -1,4 +1,7 @@
-"""Of the 49 tests of the reference's in-memory runner those of a second run and of stopping, on both our stores."""
+"""The reference's in-memory runner tests of a second run and of stopping, on both stores.
+
+The rest of the 49 are in `test_in_memory_runner.py`.
+"""
 
 from __future__ import annotations
 
@@ -197,11 +200,11 @@ async def test_stop_is_false_for_an_idle_thread_and_a_stop_asked_for_twice(runne
 
 async def test_stop_is_rolled_back_when_abort_run_raises(runner: AgentRunner, caplog: pytest.LogCaptureFixture) -> None:
     class Unwilling(Gate):
-        asked = 0
+        aborts = 0
 
         def abort_run(self) -> None:
-            self.asked += 1
-            if self.asked == 1:
+            self.aborts += 1
+            if self.aborts == 1:
                 raise OSError("not now")
 
     agent = Unwilling()
@@ -215,4 +218,4 @@ async def test_stop_is_rolled_back_when_abort_run_raises(runner: AgentRunner, ca
         await runner.run(agent_with(), make_input(run="r2"))
     assert await runner.stop("t1") is True
     assert (await collect(stream))[-1] == run_finished()
-    assert agent.asked == 2
+    assert agent.aborts == 2

@@ -1,4 +1,7 @@
-"""The 20 + 3 tests of the reference's in-process runner, on both our stores; kinds unknown to AG-UI go through."""
+"""The 20 + 3 tests of the reference's in-process runner, on both stores.
+
+Event kinds unknown to AG-UI pass through.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ async def ran(runner: AgentRunner, run: str, *events: Any, thread: str = "t1") -
     return await collect(await runner.run(agent_with(*events), make_input(thread, run)))
 
 
-async def connected(runner: AgentRunner, thread: str = "t1") -> list[dict[str, Any]]:
+async def read_thread(runner: AgentRunner, thread: str = "t1") -> list[dict[str, Any]]:
     return await collect(await runner.connect(thread))
 
 
@@ -44,13 +47,13 @@ async def test_a_single_agent_gives_all_its_events(runner: AgentRunner) -> None:
 
 async def test_connect_after_completion_gets_past_events(runner: AgentRunner) -> None:
     events = await ran(runner, "r1", *opaque("a", 5))
-    assert await connected(runner) == events
+    assert await read_thread(runner) == events
 
 
 async def test_accumulates_runs_in_order(runner: AgentRunner) -> None:
     for n in range(3):
         await ran(runner, f"r{n}", *opaque(f"run{n}", 5))
-    assert ids(await connected(runner)) == [f"run{n}-{i}" for n in range(3) for i in range(5)]
+    assert ids(await read_thread(runner)) == [f"run{n}-{i}" for n in range(3) for i in range(5)]
 
 
 async def test_connect_during_run_1_gets_only_run_1(runner: AgentRunner) -> None:
@@ -62,7 +65,7 @@ async def test_connect_during_run_1_gets_only_run_1(runner: AgentRunner) -> None
     first = await collect(stream)
     await ran(runner, "r2", *opaque("b", 4))
     assert await collect(reader) == first
-    assert len(ids(await connected(runner))) == 8
+    assert len(ids(await read_thread(runner))) == 8
 
 
 async def test_keeps_order_across_kinds_of_agents(runner: AgentRunner) -> None:
@@ -76,7 +79,7 @@ async def test_keeps_order_across_kinds_of_agents(runner: AgentRunner) -> None:
     await collect(await runner.run(slow, make_input(run="r1")))
     await ran(runner, "r2", *opaque("fast", 3))
     await collect(await runner.run(slow, make_input(run="r3")))
-    names = [name.rsplit("-", 1)[0] for name in ids(await connected(runner))]
+    names = [name.rsplit("-", 1)[0] for name in ids(await read_thread(runner))]
     assert names == ["slow"] * 3 + ["fast"] * 3 + ["slow"] * 3
 
 
@@ -132,7 +135,7 @@ async def test_events_before_an_error_are_kept_and_the_error_is_last(runner: Age
 async def test_can_run_again_after_an_error_and_connect_has_both(runner: AgentRunner) -> None:
     await collect(await runner.run(failing(*opaque("a", 2)), make_input(run="r1")))
     await ran(runner, "r2", *opaque("b", 2))
-    assert ids(await connected(runner)) == ["a-0", "a-1", "b-0", "b-1"]
+    assert ids(await read_thread(runner)) == ["a-0", "a-1", "b-0", "b-1"]
 
 
 async def test_is_not_running_after_an_error(runner: AgentRunner) -> None:
@@ -141,13 +144,13 @@ async def test_is_not_running_after_an_error(runner: AgentRunner) -> None:
 
 
 async def test_connect_to_an_unknown_thread_is_empty(runner: AgentRunner) -> None:
-    assert await connected(runner, "nowhere") == []
+    assert await read_thread(runner, "nowhere") == []
 
 
 async def test_preserves_a_thousand_events(runner: AgentRunner) -> None:
     events = await ran(runner, "r1", *opaque("a", 1000, "bulk"))
     assert events[1:-1] == opaque("a", 1000, "bulk")
-    assert await connected(runner) == events
+    assert await read_thread(runner) == events
 
 
 async def test_an_unknown_thread_is_not_running(runner: AgentRunner) -> None:
@@ -204,13 +207,13 @@ async def test_threads_are_isolated(runner: AgentRunner) -> None:
         ["a-0", "a-1"],
         ["b-0", "b-1", "b-late-0"],
     ]
-    assert ids(await connected(runner, "a")) == ["a-0", "a-1"]
+    assert ids(await read_thread(runner, "a")) == ["a-0", "a-1"]
 
 
 async def test_rapid_mixed_sequential_runs_stay_in_order(runner: AgentRunner) -> None:
     for n in range(4):
         await ran(runner, f"r{n}", *opaque(f"x{n}", 3, ("message", "bulk")[n % 2]))
-    assert ids(await connected(runner)) == [f"x{n}-{i}" for n in range(4) for i in range(3)]
+    assert ids(await read_thread(runner)) == [f"x{n}-{i}" for n in range(4) for i in range(3)]
 
 
 async def test_a_subscriber_between_runs_sees_the_first_only(runner: AgentRunner) -> None:
@@ -218,22 +221,22 @@ async def test_a_subscriber_between_runs_sees_the_first_only(runner: AgentRunner
     between = await runner.connect("t1")
     assert await collect(between) == first
     await ran(runner, "r2", *opaque("b", 2))
-    assert ids(await connected(runner)) == ["a-0", "a-1", "b-0", "b-1"]
+    assert ids(await read_thread(runner)) == ["a-0", "a-1", "b-0", "b-1"]
 
 
 # The messages of the input
 
 
 async def test_run_started_carries_every_input_message(runner: AgentRunner) -> None:
-    given = make_input(messages=["one", "two"])
-    events = await collect(await runner.run(agent_with(), given))
-    assert events[0]["input"] == given
+    run_input = make_input(messages=["one", "two"])
+    events = await collect(await runner.run(agent_with(), run_input))
+    assert events[0]["input"] == run_input
 
 
 async def test_run_started_of_later_runs_carries_only_new_messages(runner: AgentRunner) -> None:
     await collect(await runner.run(agent_with(*text_message("answer", "x")), make_input(run="r1", messages=["one"])))
-    given = make_input(run="r2", messages=["one", {"id": "answer", "role": "assistant", "content": "x"}, "two"])
-    events = await collect(await runner.run(agent_with(), given))
+    run_input = make_input(run="r2", messages=["one", {"id": "answer", "role": "assistant", "content": "x"}, "two"])
+    events = await collect(await runner.run(agent_with(), run_input))
     assert [message["id"] for message in events[0]["input"]["messages"]] == ["two"]
 
 

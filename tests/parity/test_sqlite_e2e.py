@@ -45,7 +45,7 @@ async def test_hydrates_a_brand_new_client_via_connect(runner: AgentRunner) -> N
 
 async def test_preserves_agent_emitted_tool_events_alongside_heterogeneous_inputs(runner: AgentRunner) -> None:
     call = {"id": "c0", "type": "function", "function": {"name": "calc", "arguments": json.dumps({"a": 1})}}
-    given = [
+    messages = [
         {"id": "system", "role": "system", "content": "be kind"},
         {"id": "developer", "role": "developer", "content": "be brief"},
         user("user"),
@@ -53,12 +53,12 @@ async def test_preserves_agent_emitted_tool_events_alongside_heterogeneous_input
         {"id": "tool", "role": "tool", "content": "1", "toolCallId": "c0"},
     ]
     agent = agent_with(*tool_call("c1", "search", '{"q":', '"x"}', result="found"))
-    events = await collect(await runner.run(agent, make_input(messages=given)))
-    assert events[0]["input"]["messages"] == given
+    events = await collect(await runner.run(agent, make_input(messages=messages)))
+    assert events[0]["input"]["messages"] == messages
     assert event_types(events).count("TOOL_CALL_RESULT") == 1
     emitted = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"q":"x"}'}}
     assert await replay(runner) == [
-        *given,
+        *messages,
         {"id": "c1", "role": "assistant", "toolCalls": [emitted]},
         {"id": "c1-result", "role": "tool", "toolCallId": "c1", "content": "found"},
     ]

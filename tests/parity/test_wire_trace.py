@@ -1,4 +1,4 @@
-"""What CopilotKit's runtime 1.75.0 said on the wire, request by request, and what this server says to the same.
+"""The recorded responses of CopilotKit's runtime 1.75.0, compared with this server's.
 
 Where they differ is written down in `DEPARTURES`: a difference that is not there fails, and so does one that is gone.
 """
@@ -94,7 +94,7 @@ DEPARTURES = [
     Departure(("single info",), "body.singleRoute.threadEndpoints.mutations", True, MUTATIONS),
     Departure(("err run", "slow run (stopped)", "single run"), "the run id, used in another thread", 409, RUNS_ONCE),
     Departure(("bad body",), "body.details", names_paths("runId", "messages"), ISSUES),
-    Departure(("bad json",), "body.details", lambda said: "column 2" in said, "the words are another parser's"),
+    Departure(("bad json",), "body.details", lambda details: "column 2" in details, "the words are another parser's"),
     Departure(
         ("concurrent run same thread",), "status", 409, "an empty 200 is taken for a run that said nothing"
     ),
@@ -187,8 +187,8 @@ def differences(theirs: Any, ours: Any, place: str) -> Iterator[tuple[str, Any]]
         yield place, ours
 
 
-def compared(pair: Pair, ours: Answer) -> dict[str, Any]:
-    """Yield where a response differs, in its headers only those the trace names."""
+def collect_differences(pair: Pair, ours: Answer) -> dict[str, Any]:
+    """Return where a response differs; of its headers, compare only those the trace names."""
     named = {name: ours.headers.get(name, MISSING) for name in pair.answer.headers}
     return dict(
         [
@@ -256,10 +256,13 @@ class Replay:
     def _compare(self, pair: Pair, ours: Answer, *, renamed: bool = False) -> None:
         if renamed:
             ours = Answer(ours.status, ours.headers, ours.body.replace(self._another(pair), b"r1"))
-        self.found.setdefault(pair.title, {}).update(compared(pair, ours))
+        self.found.setdefault(pair.title, {}).update(collect_differences(pair, ours))
 
     async def _apart(self, pair: Pair) -> None:
-        """Send what the original refused on a thread of its own: the trace goes on as if nothing had been changed."""
+        """Send a request that the original refused to a separate runner.
+
+        The rest of the trace then continues as if nothing had been changed.
+        """
         async with InMemoryAgentRunner() as runner:
             client = client_of(runner, {"default": Echo()}, cors=True)
             for run in TRACE[2:4]:
@@ -284,10 +287,10 @@ def test_the_trace_is_read_whole() -> None:
 
 @pytest.mark.parametrize("title", [pair.title for pair in TRACE])
 def test_an_answer_is_the_originals_save_what_the_table_says(title: str, replayed: dict[str, dict[str, Any]]) -> None:
-    said = {one.place: one for one in DEPARTURES if title in one.titles}
-    found = replayed[title]
-    assert sorted(found) == sorted(said)
-    wrong = {place: ours for place, ours in found.items() if not said[place].holds(ours)}
+    expected = {one.place: one for one in DEPARTURES if title in one.titles}
+    departures = replayed[title]
+    assert sorted(departures) == sorted(expected)
+    wrong = {place: ours for place, ours in departures.items() if not expected[place].holds(ours)}
     assert not wrong
 
 
