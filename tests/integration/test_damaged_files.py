@@ -24,7 +24,7 @@ NOTHING = {"sql": "UPDATE counters SET value = value + ?", "value": 0}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "threads.db"
     assert start("campaigns.damaged", "make", path).wait() == 0
     damage(path, NOTHING)
@@ -32,8 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
-    return shutil.copy(made, tmp_path / "threads.db")
+def path(template: Path, tmp_path: Path) -> Path:
+    return shutil.copy(template, tmp_path / "threads.db")
 
 
 @pytest.mark.parametrize("value", ["", "text", 7, {"blob": "00"}, {"blob": b"id: x\ndata: {}\n\n".hex()}])
@@ -48,9 +48,9 @@ async def test_the_part_before_the_damage_of_a_journal_is_kept(path: Path, value
         agentrunner.verify(history)
         codes = [event.to_dict().get("code") for event in history if event.type == "RUN_ERROR"]
         assert codes == ["INTERRUPTED"]
-        said = [message for message in agentrunner.fold(history).messages if message["id"] == f"{CUT_SHORT}-live-m"]
-        assert "word 40 " in said[0]["content"]
-        assert "word 60 " not in said[0]["content"]
+        messages = [message for message in agentrunner.fold(history).messages if message["id"] == f"{CUT_SHORT}-live-m"]
+        assert "word 40 " in messages[0]["content"]
+        assert "word 60 " not in messages[0]["content"]
         assert (await runner._store.inspect(fix=False)).is_sound
 
 

@@ -1,4 +1,7 @@
-"""Leases on SQLite go by a clock that cannot step: the wall clock's steps cost nobody a thread, nor lock one."""
+"""Leases on SQLite use a clock that cannot step.
+
+Steps of the wall clock never take a thread from a live process, and never lock one.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ async def test_a_run_whose_clock_steps_is_followed_to_its_end(path: Path, clock:
             followed = await following
             deltas = "".join(event.get("delta", "") for event in followed)
             assert (deltas, event_types(followed)[-1]) == ("".join(f"{step:+}" for step in steps), "RUN_FINISHED")
-            # Its raw events are there for who resumes, whatever clock it ended by.
+            # A reader can still resume from its raw events, whichever clock it ended by.
             await runner._store.recover()
             assert (await runner._store.locate(f"t{n}", (2, None))).kind == "journal"
 
@@ -104,7 +107,7 @@ async def test_a_run_of_a_process_whose_clock_is_ahead_is_taken_over_in_time(pat
 
 @asynccontextmanager
 async def left_behind(path: Path, owner: dict[str, str], expires_at: int | None = None) -> AsyncIterator[SqliteStore]:
-    """Yield a store with a live run whose lease is `owner` and `expires_at`, and is not renewed."""
+    """Yield a store with a live run under a lease of `owner` that no process renews."""
     async with process("support.programs.peer", "runs", path, TTL) as peer:
         assert await peer.request("run", "t", "r") == BEGUN
         peer.stop()

@@ -26,7 +26,7 @@ RUN_KINDS = ("RUN_STARTED", "RUN_FINISHED", "RUN_ERROR")
 # Events valid in 1.0
 
 
-class Made:
+class EventGenerator:
     """Random values of the shapes 1.0 has."""
 
     def __init__(self, seed: int) -> None:
@@ -93,8 +93,8 @@ class Made:
 
     def run_input(self) -> dict[str, Any]:
         tool = {"name": "t", "description": "d"}
-        made = {"threadId": "t", "runId": "r", "messages": self.few(self.message)}
-        return made | self.some(
+        required = {"threadId": "t", "runId": "r", "messages": self.few(self.message)}
+        return required | self.some(
             protocolVersion="1.0",
             parentRunId="p",
             state=self.value(),
@@ -105,8 +105,8 @@ class Made:
         )
 
     def on_run_started(self) -> dict[str, Any]:
-        made = {"threadId": "t", "runId": "r"}
-        return made | self.some(protocolVersion="1.0", parentRunId="p", input=self.run_input())
+        required = {"threadId": "t", "runId": "r"}
+        return required | self.some(protocolVersion="1.0", parentRunId="p", input=self.run_input())
 
     def on_run_finished(self) -> dict[str, Any]:
         interrupt = {"id": "i", "reason": "confirmation"}
@@ -124,8 +124,8 @@ class Made:
                 },
             ]
         )
-        made = {"threadId": "t", "runId": "r"}
-        return made | self.some(result={"a": 1}, outcome=outcome, usage=self.few(self.usage))
+        required = {"threadId": "t", "runId": "r"}
+        return required | self.some(result={"a": 1}, outcome=outcome, usage=self.few(self.usage))
 
     def on_run_error(self) -> dict[str, Any]:
         return {"message": self.text()} | self.some(code="c", usage=self.few(self.usage))
@@ -197,8 +197,8 @@ class Made:
     on_step_finished = on_step_started
 
     def on_subagent_started(self) -> dict[str, Any]:
-        made = {"subagentRunId": "s", "name": "n"}
-        return made | self.some(description="d", parentSubagentRunId="p", parentToolCallId="c", parentMessageId="m")
+        required = {"subagentRunId": "s", "name": "n"}
+        return required | self.some(description="d", parentSubagentRunId="p", parentToolCallId="c", parentMessageId="m")
 
     def on_subagent_finished(self) -> dict[str, Any]:
         outcome = self.random.choice(
@@ -232,10 +232,10 @@ class Made:
             event["type"] = self.random.choice(["NEW_KIND", "", "run_started", "TOOL_CALL", "THINKING_START"])
         return event
 
-    def written(self, value: Any) -> str:
+    def render(self, value: Any) -> str:
         """As JSON; here and there with a key twice, escaped, or with white space."""
         if isinstance(value, list):
-            return "[" + ",".join(self.written(item) for item in value) + "]"
+            return "[" + ",".join(self.render(item) for item in value) + "]"
         if not isinstance(value, dict):
             # How a number too large is written; `json` would write Infinity, which no JSON has.
             return "1e400" if value == float("inf") else json.dumps(value, ensure_ascii=self.random.random() < 0.5)
@@ -247,14 +247,14 @@ class Made:
             if self.random.random() < 0.02:
                 members.append(f'"{key}":{json.dumps(self.value())}')
             space = " " if self.random.random() < 0.02 else ""
-            members.append(f"{name}:{space}{self.written(item)}")
+            members.append(f"{name}:{space}{self.render(item)}")
         return "{" + ",".join(members) + "}"
 
 
 def objects(value: Any) -> list[Any]:
     """All objects and arrays in a value, itself first."""
     items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    return [value, *(found for item in items if isinstance(item, dict | list) for found in objects(item))]
+    return [value, *(inner for item in items if isinstance(item, dict | list) for inner in objects(item))]
 
 
 THINKING = [
@@ -268,7 +268,7 @@ THINKING = [
 ]
 
 
-def framed(events: list[bytes]) -> bytes:
+def make_frames(events: list[bytes]) -> bytes:
     return b"".join(b"id: %d\ndata: %s\n\n" % (at, event) for at, event in enumerate(events, 1))
 
 
@@ -282,7 +282,7 @@ def read(frames: bytes) -> dict[int, bytes]:
     return read
 
 
-def judged(events: list[bytes]) -> tuple[list[bool], list[bool]]:
+def check_schemas(events: list[bytes]) -> tuple[list[bool], list[bool]]:
     """Check which events 0.0.59 accepts, and 1.0.0."""
     (answer,) = ask("schemas.mjs", [b'{"events":[' + b",".join(events) + b"]}"])
     return answer["old"], answer["new"]
@@ -292,16 +292,16 @@ def judged(events: list[bytes]) -> tuple[list[bool], list[bool]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_event_that_comes_out_is_read(seed: int) -> None:
     install()
-    made = Made(seed)
-    values = [made.event(kind) for kind in sorted(made.kinds) for _ in range(40)]
-    values += [made.broken() for _ in range(4000)] + THINKING
-    events = [made.written(value).encode(errors="surrogatepass") for value in values]
+    generator = EventGenerator(seed)
+    values = [generator.event(kind) for kind in sorted(generator.kinds) for _ in range(40)]
+    values += [generator.broken() for _ in range(4000)] + THINKING
+    events = [generator.render(value).encode(errors="surrogatepass") for value in values]
     # A lone surrogate is written escaped or not at all.
     events = [event for event in events if b"\xed\xa0" not in event]
-    old, new = judged(events)
+    old, new = check_schemas(events)
     assert (all(old), any(old), all(new), any(new)) == (False, True, False, True)
-    got = read(Frames(framed(events)).for_legacy_clients())
-    after, _ = judged(list(got.values()))
+    got = read(Frames(make_frames(events)).for_legacy_clients())
+    after, _ = check_schemas(list(got.values()))
     unread = [data for data, fine in zip(got.values(), after, strict=True) if not fine]
     assert unread == []
     for cursor, (event, was_read, accepted) in enumerate(zip(events, old, new, strict=True), 1):
@@ -311,7 +311,7 @@ def test_every_event_that_comes_out_is_read(seed: int) -> None:
             assert cursor in got, event
 
 
-def expected(event: dict[str, Any]) -> dict[str, Any]:
+def translate_by_hand(event: dict[str, Any]) -> dict[str, Any]:
     """A valid 1.0 event in the words of 0.0.59, by hand."""
     event = copy.deepcopy(event)
     for place in objects(event):
@@ -338,15 +338,15 @@ def expected(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_events_that_1_0_accepts_keep_their_meaning() -> None:
-    made = Made(7)
-    values = [made.event(kind) for kind in sorted(made.kinds) for _ in range(60)]
+    generator = EventGenerator(7)
+    values = [generator.event(kind) for kind in sorted(generator.kinds) for _ in range(60)]
     events = [json.dumps(value, separators=(",", ":"), ensure_ascii=False) for value in values]
     kept = [(value, event.encode()) for value, event in zip(values, events, strict=True) if "\ud83d" not in event]
     assert len(kept) > 1000
-    got = read(Frames(framed([event for _, event in kept])).for_legacy_clients())
+    got = read(Frames(make_frames([event for _, event in kept])).for_legacy_clients())
     changed = 0
     for (value, event), data in zip(kept, got.values(), strict=True):
-        assert json.loads(data) == expected(value)
+        assert json.loads(data) == translate_by_hand(value)
         changed += data != event
     assert changed > 50
 
@@ -355,14 +355,14 @@ def test_events_that_1_0_accepts_keep_their_meaning() -> None:
 
 
 def test_frames_it_reads_are_the_same_object() -> None:
-    frames = Frames(framed([b'{"type":"STEP_STARTED","stepName":"s"}'] * 3))
+    frames = Frames(make_frames([b'{"type":"STEP_STARTED","stepName":"s"}'] * 3))
     assert frames.for_legacy_clients() is bytes(frames)
 
 
 def test_it_is_made_once() -> None:
-    frames = Frames(framed([b'{"type":"STEP_STARTED","stepName":"s"}', b'{"type":"NEW"}']))
+    frames = Frames(make_frames([b'{"type":"STEP_STARTED","stepName":"s"}', b'{"type":"NEW"}']))
     assert frames.for_legacy_clients() is frames.for_legacy_clients()
-    assert frames.for_legacy_clients() == framed([b'{"type":"STEP_STARTED","stepName":"s"}'])
+    assert frames.for_legacy_clients() == make_frames([b'{"type":"STEP_STARTED","stepName":"s"}'])
 
 
 async def test_a_stream_contains_only_what_a_legacy_client_reads(runner: AgentRunner) -> None:

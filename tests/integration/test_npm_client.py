@@ -74,11 +74,11 @@ OPEN = [
 
 
 def run_input(run_id):
-    given = {"threadId": "thread", "runId": run_id, "messages": [], "tools": [], "context": []}
-    return given | {"state": {}, "forwardedProps": {}}
+    required = {"threadId": "thread", "runId": run_id, "messages": [], "tools": [], "context": []}
+    return required | {"state": {}, "forwardedProps": {}}
 
 
-def started(run):
+def make_run_started(run):
     return {"type": "RUN_STARTED", "threadId": run.thread_id, "runId": run.run_id}
 
 
@@ -86,7 +86,7 @@ async def cut_short(end):
     """Events of a run whose agent leaves everything open, live and as stored."""
 
     async def agent(run):
-        yield started(run)
+        yield make_run_started(run)
         for event in OPEN:
             yield event
         if end == "raise":
@@ -143,7 +143,7 @@ async def http(runner, agent):
 
 
 async def answering(run):
-    yield started(run)
+    yield make_run_started(run)
     yield {"type": "TEXT_MESSAGE_START", "messageId": "m1", "role": "assistant"}
     for piece in ("Grüße, ", "data: x\n\n", "id: 7\n", "\r\n🙂 ", "\u2028", "end"):
         yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m1", "delta": piece}
@@ -160,8 +160,8 @@ async def answering(run):
 def test_http_agent_reads_frames(tmp_path):
     async def main():
         async with SqliteAgentRunner(tmp_path / "runs.db") as runner, http(runner, answering) as url:
-            asked = json.dumps({"url": url, "threadId": "thread", "runId": "run"}).encode()
-            return await asyncio.to_thread(ask, "http.mjs", [asked])
+            request = json.dumps({"url": url, "threadId": "thread", "runId": "run"}).encode()
+            return await asyncio.to_thread(ask, "http.mjs", [request])
 
     [answer] = asyncio.run(main())
     call = {"id": "c1", "type": "function", "function": {"name": "book", "arguments": '{"n":1}'}}

@@ -1,4 +1,4 @@
-"""PostgreSQL sessions killed under live runs, and PgBouncer between runners and the server."""
+"""PostgreSQL sessions killed during live runs, and PgBouncer in front of the server."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def location(tmp_path: Path) -> Iterator[str]:
         yield location
 
 
-async def talkative(given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+async def talkative(run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
     """Yield enough different events for many commits."""
-    yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
+    yield {"type": "RUN_STARTED", "threadId": run_input.thread_id, "runId": run_input.run_id}
     for n in range(20):
         for event in [
-            *text_message(f"{given.run_id}-{n}", "a", "b"),
-            *tool_call(f"{given.run_id}-c{n}", "look", result="ok"),
+            *text_message(f"{run_input.run_id}-{n}", "a", "b"),
+            *tool_call(f"{run_input.run_id}-c{n}", "look", result="ok"),
         ]:
             yield event
         await asyncio.sleep(0.001)
-    yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
+    yield {"type": "RUN_FINISHED", "threadId": run_input.thread_id, "runId": run_input.run_id}
 
 
 async def test_sessions_killed_in_the_middle_of_anything(location: str) -> None:
@@ -106,7 +106,7 @@ async def test_sessions_killed_in_the_middle_of_anything(location: str) -> None:
 
 
 class PgBouncer(Database):
-    """A PgBouncer before the server at hand, that gives each transaction whatever session is free."""
+    """A PgBouncer in front of the server, which gives each transaction any free session."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -174,12 +174,12 @@ async def test_behind_pgbouncer(location: str) -> None:
             assert gates[0].cancelled
 
             # Sessions change hands: PgBouncer and the server's sessions behind it are lost in the middle of runs.
-            asked = [
+            tasks = [
                 asyncio.create_task(collect(await there.run(talkative, make_input(f"t{n}", f"x{n}")))) for n in range(6)
             ]
             server.kill()
             await server.start()
-            for seen in await asyncio.gather(*asked):
+            for seen in await asyncio.gather(*tasks):
                 assert event_types(seen)[-1] == "RUN_FINISHED"
             for store in (here._store, there._store):
                 async with store._client._pool.connection() as connection:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""kill -9 between any two steps: the next process continues, and runs no finished tool call again."""
+"""After kill -9 between any two steps the next process repeats no finished tool call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ async def run_process(*arguments: Any) -> tuple[int, str]:
 
 
 async def kill_and_finish(location: str, log: Path, points: list[tuple[int, str]]) -> None:
-    """Kill one process after the other at these writes, each counted from its start, and finish the turn here."""
+    """Kill one process after another at these writes, then finish the turn in this one.
+
+    Each process counts its writes from its own start.
+    """
     log.touch()
     how = "run"
     for number, (at, when) in enumerate(points):

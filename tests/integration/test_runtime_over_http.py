@@ -1,4 +1,4 @@
-"""A runtime with `OpenAIClient` in a SQLite runner: the provider's requests and the client's events."""
+"""`OpenAIClient` in a SQLite runner: the provider's requests and the client's events."""
 
 from __future__ import annotations
 

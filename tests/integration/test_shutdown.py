@@ -88,7 +88,7 @@ class Process:
         assert match, self.log.read_text()
         self.http = httpx.Client(base_url=match[1], timeout=30)
 
-    def logged(self) -> list[dict[str, Any]]:
+    def read_log(self) -> list[dict[str, Any]]:
         """Return all lines of the log, each a JSON object."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         assert all({"asctime", "levelname", "name", "message"} <= line.keys() for line in lines)
@@ -232,7 +232,7 @@ def test_a_stopping_server_lets_runs_end_and_tells_their_readers(
     for name, reader in late.items():
         assert text_of(reader.events()) == text_of(ends[name])
         assert reader.events()[-1] == ends[name][-1]
-    assert not [line for line in server.logged() if line["levelname"] in ("ERROR", "CRITICAL")]
+    assert not [line for line in server.read_log() if line["levelname"] in ("ERROR", "CRITICAL")]
 
 
 def test_a_second_interrupt_ends_the_server_at_once(folder: Path, start: Callable[..., Process]) -> None:
@@ -248,7 +248,7 @@ def test_a_second_interrupt_ends_the_server_at_once(folder: Path, start: Callabl
     events = read_stored_events(folder, "endless")["endless"]
     assert (events[-1]["type"], events[-1]["code"]) == ("RUN_ERROR", "INTERRUPTED")
     assert text_of(events) == text_of(reader.events())
-    assert not [line for line in server.logged() if line["levelname"] in ("ERROR", "CRITICAL")]
+    assert not [line for line in server.read_log() if line["levelname"] in ("ERROR", "CRITICAL")]
 
 
 def test_a_killed_server_is_repaired_when_it_is_started_again(folder: Path, start: Callable[..., Process]) -> None:
@@ -294,5 +294,5 @@ def test_a_killed_server_is_repaired_when_it_is_started_again(folder: Path, star
     more.may_read.set()
     more.join()
     assert event_types(more.events())[-1] == "RUN_FINISHED"
-    server.logged()
-    again.logged()
+    server.read_log()
+    again.read_log()

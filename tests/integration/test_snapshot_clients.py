@@ -1,4 +1,7 @@
-"""A reader that comes back with its messages: the real clients of both generations end with what a fresh one has."""
+"""Real clients of both generations reconnect with the messages they hold.
+
+They end with the same messages and state as a fresh client.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ def _packages():
     install()
 
 
-def framed(events: list[bytes]) -> Frames:
+def make_frames(events: list[bytes]) -> Frames:
     return Frames(b"".join(b"id: %d\ndata: %s\n\n" % (at, event) for at, event in enumerate(events, 1)))
 
 
 def runs(events: list[Any]) -> list[list[bytes]]:
-    """Each run's events, as on the wire."""
+    """Return each run's events as they are sent."""
     runs: list[list[bytes]] = []
     for event in events:
         if not runs or event["type"] == "RUN_STARTED":
@@ -34,18 +37,18 @@ def runs(events: list[Any]) -> list[list[bytes]]:
     return runs
 
 
-def taken_over(before: list[list[bytes]], live: list[bytes]) -> list[bytes]:
-    """The first frames of a returning reader: the stored runs, and the live run so far."""
-    made = snapshot([framed([bytes(event) for event in compact(run)]) for run in [*before, live]])
-    assert made is not None
-    started, before, messages, state, events = made
+def make_snapshot_events(before: list[list[bytes]], live: list[bytes]) -> list[bytes]:
+    """Return a reconnecting reader's first events: the stored runs, and the live run so far."""
+    parts = snapshot([make_frames([bytes(event) for event in compact(run)]) for run in [*before, live]])
+    assert parts is not None
+    started, before, messages, state, events = parts
     shared = [b'{"type":"STATE_SNAPSHOT","snapshot":%s}' % state] if state is not None else []
     return [started, *before, b'{"type":"MESSAGES_SNAPSHOT","messages":%s}' % messages, *shared, *events]
 
 
 def question(client: str, held: list[bytes], sent: list[bytes]) -> bytes:
     def read(events: list[bytes]) -> bytes:
-        frames = framed(events)
+        frames = make_frames(events)
         data = frames.for_legacy_clients() if client == "old" else bytes(frames)
         return b",".join(line[6:] for line in data.split(b"\n") if line.startswith(b"data: "))
 
@@ -53,7 +56,10 @@ def question(client: str, held: list[bytes], sent: list[bytes]) -> bytes:
 
 
 REFUSED = "fold-31-198"
-"""A subagent's open message goes away, and a tool call makes one of the same id: a snapshot gives it another owner."""
+"""A stream in which a tool call reuses the id of a subagent's open message that was removed.
+
+A snapshot assigns the message another owner.
+"""
 
 
 @pytest.mark.parametrize("client", ["old", "new"])
@@ -69,12 +75,12 @@ def test_a_client_that_holds_any_beginning_ends_with_the_whole(name: str, client
         wanted.append([json.loads(part) for part in fold([json.loads(event) for event in whole])])
         # At every 29th event, each time from another one on; and where the run has ended.
         for cut in {*range(1 + at % 29, len(run), 29), len(run)}:
-            sent = taken_over(before, run[:cut]) + run[cut:]
+            sent = make_snapshot_events(before, run[:cut]) + run[cut:]
             there = len(whole) - len(run) + cut
             for held in {0, there, there * (at % 10) // 10}:
-                said = f"{case['name']}, run {last} cut at {cut}, {held} held"
-                returning.append((at, said, question(client, whole[:held], sent)))
-    answers = ask("reconnect.mjs", [*fresh, *(asked for *_, asked in returning)])
+                title = f"{case['name']}, run {last} cut at {cut}, {held} held"
+                returning.append((at, title, question(client, whole[:held], sent)))
+    answers = ask("reconnect.mjs", [*fresh, *(request for *_, request in returning)])
     # The older client reads some streams otherwise than the newer: a reasoning's id that a snapshot gives to an answer
     # stays reasoning, and a state that is `null`, `0`, `""` or `false` is not noticed. There, nothing is compared.
     same = [
@@ -83,14 +89,14 @@ def test_a_client_that_holds_any_beginning_ends_with_the_whole(name: str, client
     ]
     assert sum(all(one) for one in same) > len(same) * (0.7 if client == "old" else 0.999)
     wrong = []
-    for (at, said, _), answer in zip(returning, answers[len(fresh) :], strict=True):
+    for (at, title, _), answer in zip(returning, answers[len(fresh) :], strict=True):
         (messages, state), (same_messages, same_state) = wanted[at], same[at]
         if "refused" in answer:
-            wrong.append((said, answer["refused"]))
+            wrong.append((title, answer["refused"]))
         elif same_messages and answer["messages"] != messages:
-            wrong.append((said, answer["messages"], messages))
+            wrong.append((title, answer["messages"], messages))
         elif same_state and answer["state"] != state:
-            wrong.append((said, answer["state"], state))
+            wrong.append((title, answer["state"], state))
     assert len(returning) > 700
     assert wrong == []
 
@@ -104,6 +110,8 @@ def test_a_plain_replay_doubles_what_is_held(client: str) -> None:
         {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": "Hello"},
     ]
     (run,) = runs(text)
-    plain, taken = ask("reconnect.mjs", [question(client, run, run), question(client, run, taken_over([], run))])
+    plain, taken = ask(
+        "reconnect.mjs", [question(client, run, run), question(client, run, make_snapshot_events([], run))]
+    )
     assert plain["messages"] == [{"id": "m", "role": "assistant", "content": "HelloHello"}]
     assert taken["messages"] == [{"id": "m", "role": "assistant", "content": "Hello"}]

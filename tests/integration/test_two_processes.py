@@ -10,22 +10,22 @@ from agentrunner import SqliteAgentRunner
 from support.peers import answer, peer, request
 
 
-async def agent(given):
-    yield {"type": "RUN_STARTED", "threadId": given.thread_id, "runId": given.run_id}
-    yield {"type": "RUN_FINISHED", "threadId": given.thread_id, "runId": given.run_id}
+async def agent(run_input):
+    yield {"type": "RUN_STARTED", "threadId": run_input.thread_id, "runId": run_input.run_id}
+    yield {"type": "RUN_FINISHED", "threadId": run_input.thread_id, "runId": run_input.run_id}
 
 
-def given(thread: str, run: str) -> dict:
+def make_run_input(thread: str, run: str) -> dict:
     return {"threadId": thread, "runId": run, "messages": []}
 
 
 async def test_one_run_id_for_the_whole_file(tmp_path):
     async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
-        await runner.run(agent, given("one", "same"))
+        await runner.run(agent, make_run_input("one", "same"))
         with peer("runs", tmp_path / "threads.db", 10) as other:
             request(other, "run", "two", "other")
             with pytest.raises(agentrunner.RunAlreadyExists):
-                await runner.run(agent, given("three", "other"))
+                await runner.run(agent, make_run_input("three", "other"))
             assert not await runner.threads.list(agent_id="nobody")
 
 
@@ -87,10 +87,10 @@ async def test_a_dead_owner_is_taken_over_at_once(tmp_path):
                 request(other, "say", "word")
                 following = asyncio.create_task(collect(await runner.connect("thread")))
                 with pytest.raises(agentrunner.ThreadAlreadyRunning):
-                    await runner.run(agent, given("thread", f"early{n}"))
+                    await runner.run(agent, make_run_input("thread", f"early{n}"))
                 other.send_signal(signal.SIGKILL)
                 other.wait()
-                stream = await runner.run(agent, given("thread", f"next{n}"))
+                stream = await runner.run(agent, make_run_input("thread", f"next{n}"))
                 await collect(stream)
                 followed = await following
                 assert followed[-1].to_dict()["code"] == "INTERRUPTED"
@@ -106,7 +106,7 @@ async def test_a_process_whose_lease_ended_while_it_slept_writes_nothing(tmp_pat
         zombie.send_signal(signal.SIGSTOP)
         async with SqliteAgentRunner(tmp_path / "threads.db", on_concurrent_run="enqueue", lease_ttl=0.3) as runner:
             # Waits until the lease has ended, not longer.
-            await collect(await runner.run(agent, given("stale", "next")))
+            await collect(await runner.run(agent, make_run_input("stale", "next")))
             before = [bytes(event) for event in await runner.threads.events("stale")]
             zombie.send_signal(signal.SIGCONT)
             assert request(zombie, "go") == ["LeaseLost", "LeaseLost", "False"]
@@ -121,7 +121,7 @@ async def test_a_runner_whose_lease_ended_while_it_slept_tells_its_readers(tmp_p
             request(zombie, "run", f"t{n}", f"r{n}")
             zombie.send_signal(signal.SIGSTOP)
             async with SqliteAgentRunner(tmp_path / "threads.db", on_concurrent_run="enqueue") as runner:
-                await collect(await runner.run(agent, given(f"t{n}", f"next{n}")))
+                await collect(await runner.run(agent, make_run_input(f"t{n}", f"next{n}")))
                 before = [bytes(event) for event in await runner.threads.events(f"t{n}")]
                 zombie.send_signal(signal.SIGCONT)
                 request(zombie, "blind", "late")

@@ -1,4 +1,4 @@
-"""One file, two writers: what the TypeScript runner wrote is replayed here, what is written here is replayed there.
+"""One file, two writers: this runner and the TypeScript runner replay each other's runs.
 
 Python's own sqlite3 looks at the file in other processes only: two copies of SQLite in one process break its locks.
 """
@@ -28,7 +28,7 @@ async def agent(about):
     yield {"type": "RUN_FINISHED", "threadId": about.thread_id, "runId": about.run_id}
 
 
-def given(thread: str, run: str, *ids: str) -> dict:
+def make_run_input(thread: str, run: str, *ids: str) -> dict:
     messages = [{"id": name, "role": "user", "content": name} for name in ids]
     return {"threadId": thread, "runId": run, "messages": messages}
 
@@ -67,7 +67,7 @@ async def test_stuck_threads_of_the_typescript_runner_are_freed(sample):
     async with SqliteAgentRunner(sample) as runner:
         for n, thread in enumerate(stuck):
             assert not await runner.is_running(thread)
-            assert len(await collect(await runner.run(agent, given(thread, f"after-{n}")))) == 10
+            assert len(await collect(await runner.run(agent, make_run_input(thread, f"after-{n}")))) == 10
     assert elsewhere(sample, "SELECT count(*) FROM run_state WHERE is_running <> 0") == [[0]]
 
 
@@ -75,8 +75,8 @@ async def test_the_typescript_runner_replays_what_this_runner_wrote(tmp_path):
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
         for n in range(6):
-            await collect(await runner.run(agent, given("t", f"r{n}", "u0", f"u{n}")))
-            await collect(await runner.run(agent, given("other", f"o{n}")))
+            await collect(await runner.run(agent, make_run_input("t", f"r{n}", "u0", f"u{n}")))
+            await collect(await runner.run(agent, make_run_input("other", f"o{n}")))
         history = await collect(await runner.connect("t"))
         # While it is open here too.
         rows = elsewhere(path, CHAIN, "t")
@@ -102,26 +102,28 @@ async def test_a_row_added_meanwhile_is_shown_and_its_ids_are_known(tmp_path):
         {"type": "RUN_FINISHED", "threadId": "t", "runId": "ts"},
     ]
     async with SqliteAgentRunner(path) as runner:
-        await collect(await runner.run(agent, given("t", "r1", "first")))
+        await collect(await runner.run(agent, make_run_input("t", "r1", "first")))
         before = await collect(await runner.connect("t"))
         add_row(path, "t", "ts", "r1", json.dumps(theirs))
         shown = await collect(await runner.connect("t"))
         assert [event.to_dict() for event in shown[len(before) :]] == theirs
         behind = await collect(await runner.connect("t", after=before[-1].cursor))
         assert [event.to_dict() for event in behind] == theirs
-        started = (await collect(await runner.run(agent, given("t", "r2", "first", "said", "answered", "new"))))[0]
+        started = (
+            await collect(await runner.run(agent, make_run_input("t", "r2", "first", "said", "answered", "new")))
+        )[0]
         assert [message["id"] for message in started.to_dict()["input"]["messages"]] == ["new"]
         with pytest.raises(agentrunner.RunAlreadyExists):
-            await runner.run(agent, given("t", "ts"))
+            await runner.run(agent, make_run_input("t", "ts"))
 
 
 @pytest.mark.parametrize("events", ["", "null", "{}", "[1,", '[{"type":', "not json", '[{"type":"A"}]x'])
 async def test_only_the_corrupt_row_is_lost(tmp_path, events):
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
-        first = await collect(await runner.run(agent, given("t", "r1")))
+        first = await collect(await runner.run(agent, make_run_input("t", "r1")))
         add_row(path, "t", "broken", "r1", events)
-        await collect(await runner.run(agent, given("t", "r2")))
+        await collect(await runner.run(agent, make_run_input("t", "r2")))
         history = await collect(await runner.connect("t"))
         agentrunner.verify(history)
         runs = [event.to_dict()["runId"] for event in history if event.type == "RUN_STARTED"]

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 pytestmark = needs_node
 
 
-@pytest.mark.parametrize("said", ANSWERS)
+@pytest.mark.parametrize("decision", ANSWERS)
 @each_kind
-def test_an_approval_is_shown_and_answered(here, node, kind, said, thread):
+def test_an_approval_is_shown_and_answered(here, node, kind, decision, thread):
     client = Client(node, kind, here.url, thread)
     interrupt = asked_of(client)
     assert interrupt.pop("responseSchema")["properties"].keys() >= {"approved", "editedArgs", "reason"}
@@ -43,10 +43,10 @@ def test_an_approval_is_shown_and_answered(here, node, kind, said, thread):
 
     reloaded = fresh(node, kind, here.url, thread)
     assert reloaded.held == client.held
-    assert fine(seen := reloaded.run(resume=answer(interrupt, said)))
+    assert fine(seen := reloaded.run(resume=answer(interrupt, decision)))
     assert seen["outcomes"] == [None]
     assert reloaded.view()["pendingInterrupts"] == []
-    _, begins, bookings = ANSWERS[said]
+    _, begins, bookings = ANSWERS[decision]
     assert result(reloaded).startswith(begins)
     assert reloaded.messages[-1]["content"].startswith("Well: ")
     assert args(here.bookings) == bookings
@@ -60,7 +60,7 @@ def test_an_approval_is_shown_and_answered(here, node, kind, said, thread):
 
 @pytest.mark.parametrize("kind", ["core-rest", "core-single"])
 def test_an_answer_under_the_id_of_the_run_that_asked(here, node, kind, thread):
-    """So the stock `useInterrupt` sends it."""
+    """The stock `useInterrupt` sends its answer this way."""
     client = Client(node, kind, here.url, thread)
     assert fine(client.run("please book", runId=f"{thread} run"))
     [interrupt] = client.view()["pendingInterrupts"]
@@ -70,7 +70,7 @@ def test_an_answer_under_the_id_of_the_run_that_asked(here, node, kind, thread):
 
 
 def test_both_client_generations_see_the_same_question(here, node, thread):
-    """Of `@ag-ui/client` 0.0.59 outcomes are strict: what is shown to 1.0.0 is in them as well."""
+    """Check that 0.0.59, whose outcomes are strict, gets the same interrupt as 1.0.0."""
     old = Client(node, "http-0.0.59", here.url, thread)
     interrupt = asked_of(old)
     new = fresh(node, "http-1.0.0", here.url, thread)

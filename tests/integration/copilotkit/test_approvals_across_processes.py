@@ -75,7 +75,10 @@ async def test_two_servers_and_two_answers(location, bookings, tmp_path, node, t
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 async def test_ended_while_the_tool_runs(location, bookings, tmp_path, node, how, thread):
-    """Its outcome is not known, and the tool is not run again; the next server goes on with that by itself."""
+    """The next server continues the run without being asked.
+
+    The tool call's outcome is unknown, so the tool does not run again.
+    """
     log = tmp_path / "log"
     options: dict[str, Any] = {"bookings": bookings.path, "lease_ttl": 1, "shutdown": 0.1}
     async with Server(location, log, **options) as server:

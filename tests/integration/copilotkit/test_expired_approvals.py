@@ -84,7 +84,10 @@ def test_an_expired_approval_can_only_be_cancelled(tmp_path, node, kind, thread)
 
 @each_kind
 def test_a_thread_can_continue_after_a_run_fails_on_an_answer(here, node, kind, thread):
-    """The approval is used up; to a client it would be open until a run finishes, and it would begin no other."""
+    """The approval is used up.
+
+    A client would show it as open until a run finishes, and would start no other run.
+    """
     client = Client(node, kind, here.url, thread)
     interrupt = asked_of(client, "please book and fail")
     seen = client.run(resume=answer(interrupt))

@@ -73,13 +73,13 @@ def test_langgraph_asks_and_goes_on(real, node, kind, approved, thread):
     seen = client.run("milk")
     assert fine(seen)
     assert seen["outcomes"] == ["interrupt"]
-    [asked] = client.view()["pendingInterrupts"]
-    assert "Order milk?" in json.dumps(asked)
+    [interrupt] = client.view()["pendingInterrupts"]
+    assert "Order milk?" in json.dumps(interrupt)
 
     fresh = Client(node, kind, real.url, thread, "langgraph")
     assert fine(fresh.connect())
     assert fresh.held == client.held
-    answer = [{"interruptId": asked["id"], "status": "resolved", "payload": {"approved": approved}}]
+    answer = [{"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": approved}}]
     seen = fresh.run(resume=answer)
     assert fine(seen)
     assert fresh.view()["pendingInterrupts"] == []
@@ -106,8 +106,8 @@ def test_langgraph_runs_do_not_meet(real, node, thread):
     assert fine(*(run.join() for run in [client.running(item) for item, client in clients.items()]))
     answers = []
     for client in clients.values():
-        [asked] = client.view()["pendingInterrupts"]
-        answers.append([{"interruptId": asked["id"], "status": "resolved", "payload": {"approved": True}}])
+        [interrupt] = client.view()["pendingInterrupts"]
+        answers.append([{"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": True}}])
     runs = [client.running(resume=answer) for client, answer in zip(clients.values(), answers, strict=True)]
     assert fine(*(run.join() for run in runs))
     for item, client in clients.items():

@@ -48,7 +48,7 @@ def test_an_interrupt_is_pending_until_it_is_answered(served, node, kind, thread
     assert fresh.connect()["outcomes"] == ["interrupt"]
     assert fresh.view()["pendingInterrupts"] == [ASKED]
 
-    # While the answer is worked on it is offered to nobody, nor afterwards.
+    # The interrupt is offered to no client while the agent processes the answer, nor afterwards.
     gate = Gate()
     served.stage.play(thread, *text_message("done", "Book")[:2], gate, *text_message("done", "ed")[1:])
     run = reloaded.running(resume=ANSWER)
@@ -98,8 +98,8 @@ def test_an_answer_under_the_id_of_the_run_that_asked(in_memory, node, kind, thr
     in_memory.stage.play(thread, *ASKING)
     client = Client(node, kind, in_memory.url, thread)
     assert fine(client.run("hi"))
-    asked = in_memory.stage.inputs[thread][0].run_id
-    assert fine(client.run(resume=ANSWER, runId=asked))
+    run_id = in_memory.stage.inputs[thread][0].run_id
+    assert fine(client.run(resume=ANSWER, runId=run_id))
     assert without_ids(*client.messages) == ["hi", "May I?", "Hello"]
     fresh = Client(node, kind, in_memory.url, thread)
     assert fine(fresh.connect())

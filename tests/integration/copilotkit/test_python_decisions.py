@@ -51,7 +51,7 @@ def test_clients_see_what_python_decides(here, node, kind, decision, thread):
             reader = Client(node, kind, here.url, thread)
             connect = reader.connecting()
             reader.until("I look.")
-            # It is acted upon: nobody is asked any more.
+            # The decision is being carried out, so the interrupt is no longer pending.
             assert reader.view()["pendingInterrupts"] == []
             here.bookings.hold.unlink()
             assert fine(connect.join())

@@ -50,7 +50,7 @@ def test_a_reconnect_doubles_nothing(served, node, kind, thread):
 @pytest.mark.parametrize("reader_kind", ["its own", "fresh"])
 @each_kind
 def test_a_reconnect_during_a_run_doubles_nothing(served, node, kind, reader_kind, thread):
-    """Cut off within reasoning, text, arguments, behind the result, and come back."""
+    """Disconnect within reasoning, text and arguments, and after the result; then reconnect."""
     script: list[Any] = []
     gates = []
     for event in everything(1):
@@ -69,8 +69,8 @@ def test_a_reconnect_during_a_run_doubles_nothing(served, node, kind, reader_kin
         reader, under_way = client, run
     for gate, event in gates:
         gate.wait()
-        given = event.get("delta") or event.get("snapshot") or event.get("content")
-        reader.until(given if isinstance(given, str) else json.dumps(given, separators=(",", ":")))
+        content = event.get("delta") or event.get("snapshot") or event.get("content")
+        reader.until(content if isinstance(content, str) else json.dumps(content, separators=(",", ":")))
         reader.ask("detach")
         under_way.join()
         under_way = reader.connecting()
@@ -114,7 +114,10 @@ def test_a_busy_thread_is_refused_visibly(served, node, kind, thread):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("core")])
 def test_a_reconnect_keeps_messages_that_only_the_client_has(in_memory, node, kind, thread):
-    """A message whose run was refused, in the middle of a chat that went on elsewhere; the core begins with none."""
+    """Refuse a message's run in the middle of a chat that another client continues.
+
+    The core client is left out, because it starts with no messages.
+    """
     client, other = (Client(node, kind, in_memory.url, thread) for _ in range(2))
     gate = Gate()
     assert fine(client.run("hi"), other.connect())

@@ -72,7 +72,7 @@ def test_the_wrong_transport_is_refused_visibly(node):
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_below_a_mount(node, slash):
-    """As in somebody's own app; the URL is given with a slash at its end or without."""
+    """Mount the app in another app; clients use the URL with and without a final slash."""
     stage = Stage()
     app = create_app(InMemoryAgentRunner(), {"default": stage}, mode="both")
     outer = Starlette(routes=[Mount("/api/copilotkit", app=app)], lifespan=app.router.lifespan_context)
@@ -96,10 +96,10 @@ def test_a_bare_client_runs_as_on_any_ag_ui_server(in_memory, node, kind, plain,
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_suggestions(node, transport):
     async def agent(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-        asked = [tool.name for tool in input.tools]
+        tool_names = [tool.name for tool in input.tools]
         args = json.dumps({"suggestions": [{"title": "More", "message": f"than {len(input.messages) - 1}"}]})
-        made = tool_call("c", "copilotkitSuggest", args[:9], args[9:])
-        events = made if asked == ["copilotkitSuggest"] else text_message("m", "Hello")
+        suggestion_call = tool_call("c", "copilotkitSuggest", args[:9], args[9:])
+        events = suggestion_call if tool_names == ["copilotkitSuggest"] else text_message("m", "Hello")
         async for event in agent_with(*events)(input):
             yield event
 

@@ -40,8 +40,8 @@ def test_runs_come_out_right_and_a_fresh_client_ends_with_the_same(served, node,
         [],
     )
     # The agent saw what the client had; activities are not for agents, and clients keep them back.
-    given = [message.id for message in served.stage.inputs[thread][1].messages]
-    assert given == ["hi", "think1", "say1", "call1", "call1-result", "end1", "more"]
+    message_ids = [message.id for message in served.stage.inputs[thread][1].messages]
+    assert message_ids == ["hi", "think1", "say1", "call1", "call1-result", "end1", "more"]
     for other in {kind, *BARE}:
         fresh = Client(node, other, served.url, thread)
         assert fine(fresh.connect())

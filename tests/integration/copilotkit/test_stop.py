@@ -37,11 +37,11 @@ def test_a_client_stops_its_own_run(served, node, kind, thread):
     assert fine(seen)
     assert gate.cancelled.is_set()
     assert seen["types"][-1] == "RUN_FINISHED"
-    [asked] = [body for body in served.spy.bodies("stop") if thread in json.dumps(body, ensure_ascii=False)] or [
+    [stop_request] = [body for body in served.spy.bodies("stop") if thread in json.dumps(body, ensure_ascii=False)] or [
         served.spy.bodies("/stop/")[-1]
     ]
     # In an envelope, or alone: only this very run was asked to stop.
-    assert asked.get("body", asked) == {"runId": served.stage.inputs[thread][0].run_id}
+    assert stop_request.get("body", stop_request) == {"runId": served.stage.inputs[thread][0].run_id}
     assert without_ids(*client.messages) == ["hi", "Hel"]
     assert fine(client.run("again"))
     fresh = Client(node, kind, served.url, thread)

@@ -29,8 +29,8 @@ def fill(server: Served, mode: str, count: int) -> set[str]:
         for name in names:
             body = make_input(name, f"{name}-run", ["hi"])
             if mode == "single-route":
-                asked = {"method": "agent/run", "params": {"agentId": "default"}, "body": body}
-                assert client.post("/", json=asked).status_code == 200
+                envelope = {"method": "agent/run", "params": {"agentId": "default"}, "body": body}
+                assert client.post("/", json=envelope).status_code == 200
             else:
                 assert client.post("/agent/default/run", json=body).status_code == 200
     return set(names)
@@ -38,13 +38,13 @@ def fill(server: Served, mode: str, count: int) -> set[str]:
 
 @pytest.mark.parametrize("store", ["sqlite", "memory"])
 @pytest.mark.parametrize(
-    ("mode", "transport", "found"),
+    ("mode", "transport", "expected_transport"),
     [
         ("both", "rest", "rest"), ("both", "single", "single"), ("both", "auto", "rest"),
         ("multi-route", "auto", "rest"), ("single-route", "auto", "single"),
     ],
 )  # fmt: skip
-def test_the_thread_list(node, store, mode, transport, found, tmp_path):
+def test_the_thread_list(node, store, mode, transport, expected_transport, tmp_path):
     runner = SqliteAgentRunner(tmp_path / "t.db") if store == "sqlite" else InMemoryAgentRunner()
     with served_by(runner, mode) as server:
         filled = fill(server, mode, 45)
@@ -53,7 +53,7 @@ def test_the_thread_list(node, store, mode, transport, found, tmp_path):
         assert len(names) == 45
         assert set(names) == filled
         listed = ThreadList(node, server.url, transport)
-        assert listed.info["transport"] == found
+        assert listed.info["transport"] == expected_transport
         # By these the hooks decide whether there is a list, and whether it can be changed.
         assert listed.info["endpoints"] == {"list": True, "inspect": True, "mutations": True, "realtimeMetadata": False}
 
