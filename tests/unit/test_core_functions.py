@@ -1,4 +1,4 @@
-"""`compact`, `fold`, `verify`, `expand` and `finalize` against what the reference implementations wrote down."""
+"""`compact`, `fold`, `verify`, `expand` and `finalize` against reference results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cases(name: str) -> pytest.MarkDecorator:
 
 
 def error_of(events: Any) -> str | None:
-    """Give what `verify` says, `None` if it accepts."""
+    """Return the error text of `verify`, or `None` if it accepts the events."""
     try:
         verify(events)
     except InvalidEventSequence as error:
@@ -33,7 +33,10 @@ def error_of(events: Any) -> str | None:
 
 
 def texts(events: list[dict[str, Any]]) -> dict[tuple[str, str | None], bytes]:
-    """Give all the text of each stream joined, as UTF-16, so that halves of a character over two deltas count."""
+    """Return each stream's whole text, as UTF-16.
+
+    The two halves of a character may be in different deltas.
+    """
     joined: dict[tuple[str, str | None], bytes] = {}
     for event in events:
         if isinstance(event.get("delta"), str):

@@ -1,4 +1,7 @@
-"""Compaction over random valid streams with much open at once, and every function over bytes that are no events."""
+"""Compaction of random valid streams, and every function on bytes that are no events.
+
+The streams have many messages and calls open at once.
+"""
 
 import contextlib
 import json
@@ -18,7 +21,10 @@ SETTINGS = settings(max_examples=300, deadline=None, derandomize=True)
 
 
 class Dice(Random):
-    """Draws small values; seeded by hypothesis, since drawing each by itself takes a hundred times longer."""
+    """Draws small values, from a seed that hypothesis draws.
+
+    Drawing each value with hypothesis takes a hundred times longer.
+    """
 
     def text(self) -> str:
         return "".join(self.choices('ab "\\\n\u0000\u2028é🙂</', k=self.randrange(6)))
@@ -125,8 +131,8 @@ class Stream:
         elif kind == "UNKNOWN":
             self.put("FUTURE_KIND", messageId="te0", delta=dice.text(), value=dice.value())
         elif kind == "MESSAGES" and not dice.randrange(4):
-            said = [{"id": f"old{n}", "role": "user", "content": dice.text()} for n in range(dice.randrange(3))]
-            self.put("MESSAGES_SNAPSHOT", messages=said)
+            messages = [{"id": f"old{n}", "role": "user", "content": dice.text()} for n in range(dice.randrange(3))]
+            self.put("MESSAGES_SNAPSHOT", messages=messages)
         elif kind == "RESULT":
             self.put(
                 "TOOL_CALL_RESULT", toolCallId=f"to{dice.some()}", messageId=f"out{dice.some()}", content=dice.text()
@@ -192,9 +198,9 @@ def test_compaction_keeps_the_contract(seed):
 
 
 def recorder() -> _core.Recorder:
-    given = '{"threadId":"t","runId":"r0","messages":[],"tools":[],"context":[]}'
+    run_input = '{"threadId":"t","runId":"r0","messages":[],"tools":[],"context":[]}'
     limits = {"event_bytes": 1 << 20, "id_bytes": 1024, "window_bytes": 1 << 20, "pending_bytes": 1 << 20}
-    return _core.Recorder("t", "r0", given, set(), 1, **limits)
+    return _core.Recorder("t", "r0", run_input, set(), 1, **limits)
 
 
 @SETTINGS

@@ -25,8 +25,8 @@ FRAMES = b'id: 3\ndata: {"type":"A","n":1}\n\nid: 5.1\ndata: {"type":"B","n":2}\
 
 
 def event(**fields: Any) -> Event:
-    (made,) = compact([{"type": "CUSTOM", "name": "x", "value": 1, **fields}])
-    return made
+    (compacted,) = compact([{"type": "CUSTOM", "name": "x", "value": 1, **fields}])
+    return compacted
 
 
 # Event
@@ -198,12 +198,12 @@ def test_every_kind_has_a_model() -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.type.value)
 def test_a_model_comes_back_equal(model: Any) -> None:
-    (made,) = Frames(b"id: 1\ndata: %s\n\n" % encode(model)).events()
-    assert made.type == model.type.value
-    assert made.model() == model
-    assert type(made.model()) is type(model)
-    assert bytes(made) == encode(model)
-    assert encode(made.to_dict()) == encode(model)
+    (stored_event,) = Frames(b"id: 1\ndata: %s\n\n" % encode(model)).events()
+    assert stored_event.type == model.type.value
+    assert stored_event.model() == model
+    assert type(stored_event.model()) is type(model)
+    assert bytes(stored_event) == encode(model)
+    assert encode(stored_event.to_dict()) == encode(model)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.type.value)
@@ -218,6 +218,6 @@ SINGLE = [model for model in MODELS if "RUN_" not in model.type or "SUBAGENT" in
 
 @pytest.mark.parametrize("model", SINGLE, ids=lambda model: model.type.value)
 def test_a_model_survives_compaction_alone(model: Any) -> None:
-    made = [e.model() for e in compact([model])]
+    models = [e.model() for e in compact([model])]
     # Compaction drops the fields of single deltas and keeps a patch without a snapshot before it.
-    assert made == [model]
+    assert models == [model]

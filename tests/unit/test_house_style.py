@@ -14,13 +14,7 @@ from support.paths import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-ALLOWED_IN_TESTS = {
-    "function-participle": 27,
-    "local-name": 75,
-    "summary-length": 52,
-    "summary-verb": 4,
-    "words": 6,
-}
+ALLOWED_IN_TESTS: dict[str, int] = {}
 """How many violations are left in `tests/` from before a rule; the numbers only go down."""
 
 

@@ -69,12 +69,12 @@ async def test_pages_of_a_scope(runner: AgentRunner, scope: str | None) -> None:
         await run_whole(runner, f"mine{n}", f"mine{n}", scope)
         await run_whole(runner, f"theirs{n}", f"theirs{n}", BOB)
         mine.append(f"mine{n}")
-    found: list[Any] = []
-    while page := await runner.threads.list(limit=2, before=found[-1] if found else None, scope=scope):
+    threads: list[Any] = []
+    while page := await runner.threads.list(limit=2, before=threads[-1] if threads else None, scope=scope):
         assert len(page) <= 2
-        found += page
-    assert sorted(thread.thread_id for thread in found) == mine
-    times = [thread.updated_at for thread in found]
+        threads += page
+    assert sorted(thread.thread_id for thread in threads) == mine
+    times = [thread.updated_at for thread in threads]
     assert times == sorted(times, reverse=True)
 
 

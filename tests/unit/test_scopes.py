@@ -60,12 +60,12 @@ async def test_a_run_never_waits_for_a_run_of_another_scope(
 ) -> None:
     runner = runner_factory(on_concurrent_run="enqueue")
     store = await runner.open()
-    claim, claimed, told = store.claim, asyncio.Event(), asyncio.Event()
+    claim, claimed, release = store.claim, asyncio.Event(), asyncio.Event()
 
-    async def slow(*asked: Any) -> Any:
-        answer = await claim(*asked)
+    async def slow(*arguments: Any) -> Any:
+        answer = await claim(*arguments)
         claimed.set()
-        await told.wait()
+        await release.wait()
         return answer
 
     monkeypatch.setattr(store, "claim", slow)
@@ -73,14 +73,14 @@ async def test_a_run_never_waits_for_a_run_of_another_scope(
     first = asyncio.ensure_future(runner.run(gate, make_input("t1", "r1"), scope=ALICE))
     await claimed.wait()
     if running:
-        told.set()
+        release.set()
         await gate.reached.wait()
     second = asyncio.ensure_future(runner.run(agent_with(), make_input("t1", "r2"), scope=ALICE))
     await asyncio.sleep(0)
     with pytest.raises(ThreadNotFound):
         await runner.run(agent_with(), make_input("t1", "r3"), scope=BOB)
     assert not second.done()
-    told.set()
+    release.set()
     gate.open()
     await collect(await first)
     await collect(await second)
@@ -212,7 +212,7 @@ async def test_the_agent_knows_its_scope_and_headers(runner: AgentRunner) -> Non
         yield run_started(input.thread_id, input.run_id)
         yield run_finished(input.thread_id, input.run_id)
 
-    given = {"authorization": "Bearer x"}
-    await collect(await runner.run(agent, make_input("t1", "r1"), scope=ALICE, headers=given))
+    headers = {"authorization": "Bearer x"}
+    await collect(await runner.run(agent, make_input("t1", "r1"), scope=ALICE, headers=headers))
     await collect(await runner.run(agent, make_input("t2", "r2")))
-    assert [(run.thread_id, run.scope, run.headers) for run in seen] == [("t1", ALICE, given), ("t2", None, {})]
+    assert [(run.thread_id, run.scope, run.headers) for run in seen] == [("t1", ALICE, headers), ("t2", None, {})]

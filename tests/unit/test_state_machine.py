@@ -42,7 +42,7 @@ class Agent:
 
 
 class Reader:
-    """Collects a stream that began exactly after `behind` of the thread's raw events, or anywhere for `None`."""
+    """Collects a stream that began right after `behind` raw events, or anywhere if `None`."""
 
     def __init__(self, stream: agentrunner.EventStream, behind: int | None) -> None:
         self.events: list[agentrunner.Event] = []
@@ -57,7 +57,7 @@ class Reader:
 class Thread(RuleBasedStateMachine):
     sqlite: ClassVar[bool]
     directory: ClassVar
-    made: ClassVar[int] = 0
+    machine_count: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,8 +80,8 @@ class Thread(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        type(self).made += 1
-        self.path = self.directory / f"{self.made}.db"
+        type(self).machine_count += 1
+        self.path = self.directory / f"{self.machine_count}.db"
         self.runner = self.make()
         self.go(self.runner.open())
 
@@ -97,7 +97,7 @@ class Thread(RuleBasedStateMachine):
             assert event.cursor == str(len(self.raw))
 
     async def see_end(self) -> None:
-        """The run ends for every reader, with what the early one was shown."""
+        """Check that the run ends for every reader with the events the early reader got."""
         rest = [event async for event in self.early]
         self.raw += [bytes(event) for event in rest]
         assert rest[-1].seq == len(self.raw)
@@ -120,15 +120,15 @@ class Thread(RuleBasedStateMachine):
     @rule(news=st.integers(0, 2))
     def run(self, news: int) -> None:
         async def work() -> None:
-            said = [f"u{len(self.ids) + n}" for n in range(news)]
-            messages = [{"id": name, "role": "user", "content": name} for name in sorted(self.ids) + said]
+            new_ids = [f"u{len(self.ids) + n}" for n in range(news)]
+            messages = [{"id": name, "role": "user", "content": name} for name in sorted(self.ids) + new_ids]
             self.agent = Agent()
-            given = {"threadId": "t", "runId": f"r{self.runs}", "messages": messages}
-            self.early = await self.runner.run(self.agent, given)
+            run_input = {"threadId": "t", "runId": f"r{self.runs}", "messages": messages}
+            self.early = await self.runner.run(self.agent, run_input)
             await self.see(1)
             fresh = [message["id"] for message in agentrunner.compact(self.raw[-1:])[0].to_dict()["input"]["messages"]]
-            assert fresh == said
-            self.ids |= set(said)
+            assert fresh == new_ids
+            self.ids |= set(new_ids)
             self.open = 0
 
         self.go(work())
@@ -214,7 +214,7 @@ class Thread(RuleBasedStateMachine):
         self.go(work())
 
     async def crash(self) -> None:
-        """The runner goes without a word; another opens the file and is asked for what the first did not show."""
+        """Drop the runner without closing it; read the events it did not show from another."""
         old = self.runner
         core = old._store._core
         for task in [*old._table._tasks, *[reader.task for reader in self.readers]]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 TEXT = text_message("m1", "x", "y")
 
 
-async def planned(runner: AgentRunner, cursor: Cursor | None) -> list[str] | None:
-    """Return the names of the sources for a reader of thread t1; `None` where it must look again."""
+async def list_sources(runner: AgentRunner, cursor: Cursor | None) -> list[str] | None:
+    """Return the names of a reader's sources for thread t1, or `None` if it must retry."""
     store = await runner.open()
     async with runner._table.hold("t1") as live:
         plan = ReadingPlan(store, runner._cache, "t1", live)
@@ -30,12 +30,12 @@ async def planned(runner: AgentRunner, cursor: Cursor | None) -> list[str] | Non
 
 
 async def test_a_thread_without_a_live_run(runner: AgentRunner) -> None:
-    assert await planned(runner, None) == ["History"]
+    assert await list_sources(runner, None) == ["History"]
     await collect(await runner.run(agent_with(*TEXT), make_input("t1", "r1")))
-    assert await planned(runner, None) == ["History"]
-    assert await planned(runner, (0, None)) == ["History"]
-    assert await planned(runner, (2, None)) == ["JournalRest", "History"]
-    assert await planned(runner, (3, 1)) == ["CompactedRest", "JournalRest", "History"]
+    assert await list_sources(runner, None) == ["History"]
+    assert await list_sources(runner, (0, None)) == ["History"]
+    assert await list_sources(runner, (2, None)) == ["JournalRest", "History"]
+    assert await list_sources(runner, (3, 1)) == ["CompactedRest", "JournalRest", "History"]
 
 
 async def test_a_thread_with_a_live_run(runner: AgentRunner) -> None:
@@ -44,12 +44,12 @@ async def test_a_thread_with_a_live_run(runner: AgentRunner) -> None:
     await runner.run(gate, make_input("t1", "r2"))
     await gate.reached.wait()
     live_run = ["LivePrefix", "LiveTail", "LastWord"]
-    assert await planned(runner, None) == ["History", *live_run]
-    assert await planned(runner, (2, None)) == ["JournalRest", "History", *live_run]
-    assert await planned(runner, (8, None)) == ["LiveTail", "LastWord"]
-    assert await planned(runner, (8, 0)) == ["CompactedRest", "LiveTail", "LastWord"]
+    assert await list_sources(runner, None) == ["History", *live_run]
+    assert await list_sources(runner, (2, None)) == ["JournalRest", "History", *live_run]
+    assert await list_sources(runner, (8, None)) == ["LiveTail", "LastWord"]
+    assert await list_sources(runner, (8, 0)) == ["CompactedRest", "LiveTail", "LastWord"]
     with pytest.raises(CursorAhead):
-        await planned(runner, (99, None))
+        await list_sources(runner, (99, None))
     gate.open()
 
 

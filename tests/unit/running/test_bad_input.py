@@ -1,4 +1,4 @@
-"""Inputs, cursors and events that are refused with a typed error, and leave nothing written."""
+"""Inputs, cursors and events that are refused with a typed error and write nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-async def unharmed(runner: AgentRunner) -> None:
-    """Check that another thread, run before, is as it was and goes on."""
+async def check_other_thread(runner: AgentRunner) -> None:
+    """Check that the other thread is unchanged and accepts another run."""
     assert [thread.thread_id for thread in await runner.threads.list()] == ["other"]
     assert event_types(await runner.threads.events("other")) == [
         "RUN_STARTED",
@@ -63,19 +63,19 @@ INPUTS: dict[str, Any] = {
 
 
 @embedded
-@pytest.mark.parametrize("given", INPUTS.values(), ids=INPUTS.keys())
-async def test_an_input_is_refused_and_nothing_is_written(runner: AgentRunner, given: Any) -> None:
+@pytest.mark.parametrize("run_input", INPUTS.values(), ids=INPUTS.keys())
+async def test_an_input_is_refused_and_nothing_is_written(runner: AgentRunner, run_input: Any) -> None:
     await collect(await runner.run(agent_with(*text_message("m", "x")), make_input("other", "o1")))
-    asked = []
+    agent_inputs = []
 
     async def agent(input: Any) -> Any:
-        asked.append(input)
+        agent_inputs.append(input)
         yield run_started()
 
     with pytest.raises(InvalidInput):
-        await runner.run(agent, given)
-    assert asked == []
-    await unharmed(runner)
+        await runner.run(agent, run_input)
+    assert agent_inputs == []
+    await check_other_thread(runner)
     await collect(await runner.run(agent_with(), make_input()))
 
 

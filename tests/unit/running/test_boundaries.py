@@ -37,7 +37,10 @@ START, TOOL = TEXT[0], {"type": "TOOL_CALL_START", "toolCallId": "c1", "toolCall
 
 
 async def run_and_check(runner: AgentRunner, events: Sequence[Any]) -> list[dict[str, Any]]:
-    """Run an agent that yields the events; return what its reader gets, after checking that a later one gets it too."""
+    """Run an agent that yields the events, and return what its reader gets.
+
+    Check that a later reader gets the same first event.
+    """
     live = await collect(await runner.run(scripted_agent(events), make_input()))
     verify(live)
     assert event_types([event.to_dict() for event in await runner.threads.events("t1")])[:1] == event_types(live)[:1]

@@ -122,12 +122,12 @@ def test_an_agent_may_be_silent_for_longer_than_the_lease(kind, tmp_path, monkey
         rounds, release = 0, asyncio.Event()
         recover = runner._store.recover
 
-        async def counted(thread_id=None):
+        async def recover_and_count(thread_id=None):
             nonlocal rounds
             rounds += 1
             return await recover(thread_id)
 
-        monkeypatch.setattr(runner._store, "recover", counted)
+        monkeypatch.setattr(runner._store, "recover", recover_and_count)
 
         async def quiet(about):
             yield run_started(about)

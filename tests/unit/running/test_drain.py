@@ -21,11 +21,11 @@ async def test_a_run_whose_claim_was_under_way_is_refused_and_leaves_its_thread_
     runner: AgentRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await runner.open()
-    claim, asked, answered = store.claim, asyncio.Event(), asyncio.Event()
+    claim, claim_done, answered = store.claim, asyncio.Event(), asyncio.Event()
 
     async def slow(*arguments: Any) -> Any:
         claimed = await claim(*arguments)
-        asked.set()
+        claim_done.set()
         await answered.wait()
         return claimed
 
@@ -34,7 +34,7 @@ async def test_a_run_whose_claim_was_under_way_is_refused_and_leaves_its_thread_
     await gate.reached.wait()
     monkeypatch.setattr(store, "claim", slow)
     starting = asyncio.create_task(runner.run(agent_with(), make_input("t2", "r2")))
-    await asked.wait()
+    await claim_done.wait()
     draining = asyncio.create_task(runner.drain(20))
     while not runner.draining:
         await asyncio.sleep(0)

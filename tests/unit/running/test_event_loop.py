@@ -1,4 +1,4 @@
-"""The event loop of a runner: nothing blocks it, nothing is left after closing, every reader is served."""
+"""A runner never blocks its event loop, serves every reader, and closes completely."""
 
 import asyncio
 import gc
@@ -49,12 +49,12 @@ def test_each_loop_runs_stops_and_replays(go, make):
 
 def test_current_run_raises_outside_a_run(go, make):
     async def main():
-        found = []
+        current_runs = []
 
         async def agent(about):
-            found.append(agentrunner.current_run())
+            current_runs.append(agentrunner.current_run())
             yield run_started(about)
-            found.append(await asyncio.create_task(asyncio.to_thread(agentrunner.current_run)))
+            current_runs.append(await asyncio.create_task(asyncio.to_thread(agentrunner.current_run)))
             yield run_finished(about)
 
         async with make() as runner:
@@ -63,7 +63,7 @@ def test_current_run_raises_outside_a_run(go, make):
             )
             with pytest.raises(LookupError):
                 agentrunner.current_run()
-        assert sorted(run.run_id for run in found) == ["r0", "r0", "r1", "r1", "r2", "r2"]
+        assert sorted(run.run_id for run in current_runs) == ["r0", "r0", "r1", "r1", "r2", "r2"]
 
     go(main())
 
@@ -120,7 +120,7 @@ def test_an_unclosed_runner_warns(go, make):
             del runner, task
             await asyncio.sleep(0)  # the loop drops its reference to the last callback
             gc.collect()
-        assert [str(found.message).startswith("unclosed") for found in caught] == [True]
+        assert [str(warning.message).startswith("unclosed") for warning in caught] == [True]
         assert caught[0].category is ResourceWarning
 
     go(main())
@@ -160,7 +160,7 @@ def test_a_thousand_readers_get_everything(go, make):
 
 
 def seconds_without_a_core() -> float:
-    """Return how long this thread has waited for a core since it started; 0 where the system does not tell."""
+    """Return how long this thread has waited for a core, or 0 if the system does not say."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def seconds_without_a_core() -> float:
 
 
 class Watchdog:
-    """Measures how late the event loop is, without the time its thread waited for a core that others used."""
+    """Measures how late the event loop is, less the time its thread waited for a core."""
 
     INTERVAL_SECONDS = 0.001
 

@@ -36,10 +36,10 @@ async def test_max_runs(runner_factory: Callable[..., AgentRunner]) -> None:
         )
     await collect(await runner.run(agent_with(), make_input("t2", "other")))
 
-    async def pruned() -> bool:
+    async def is_pruned() -> bool:
         return (await runner.threads.get("t1")).runs == 2
 
-    await until(pruned)
+    await until(is_pruned)
     events = await runner.threads.events("t1")
     assert [event.to_dict()["runId"] for event in events if event.type == "RUN_STARTED"] == ["r3", "r4"]
     messages = await runner.threads.messages("t1")
@@ -47,7 +47,7 @@ async def test_max_runs(runner_factory: Callable[..., AgentRunner]) -> None:
     assert (await runner.threads.get("t2")).runs == 1
     # A client may send the messages of removed runs again.
     await collect(await runner.run(agent_with(), make_input("t1", "r5", ["u0", "u4", "u5"])))
-    await until(pruned)
+    await until(is_pruned)
     assert "u0" in [message["id"] for message in await runner.threads.messages("t1")]
 
 
@@ -58,10 +58,10 @@ async def test_max_age(runner_factory: Callable[..., AgentRunner]) -> None:
     await gate.reached.wait()
     await collect(await runner.run(agent_with(), make_input("t1", "r1")))
 
-    async def gone() -> bool:
+    async def is_t1_gone() -> bool:
         return [thread.thread_id for thread in await runner.threads.list()] == ["t2"]
 
-    await until(gone)
+    await until(is_t1_gone)
     assert await collect(await runner.connect("t1")) == []
     gate.open()
     assert event_types(await collect(live))[-1] == "RUN_FINISHED"

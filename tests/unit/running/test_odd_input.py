@@ -29,21 +29,21 @@ ODD = [
 
 async def test_an_id_with_a_nul_character_is_kept_or_refused(runner: AgentRunner) -> None:
     odd = "nul\0id"
-    for given in (make_input(odd, "r1"), make_input("t", odd), make_input("m", "r2", messages=[odd])):
+    for run_input in (make_input(odd, "r1"), make_input("t", odd), make_input("m", "r2", messages=[odd])):
         try:
-            await collect(await runner.run(agent_with(), given))
+            await collect(await runner.run(agent_with(), run_input))
         except InvalidInput:
             # PostgreSQL cannot store text with a NUL.
-            assert given["threadId"] not in {thread.thread_id for thread in await runner.threads.list()}
+            assert run_input["threadId"] not in {thread.thread_id for thread in await runner.threads.list()}
         else:
-            started = (await runner.threads.events(given["threadId"]))[0].to_dict()
-            assert (started["threadId"], started["runId"]) == (given["threadId"], given["runId"])
+            started = (await runner.threads.events(run_input["threadId"]))[0].to_dict()
+            assert (started["threadId"], started["runId"]) == (run_input["threadId"], run_input["runId"])
 
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
 async def test_ids_of_any_script_are_kept(runner: AgentRunner, odd: str) -> None:
-    given = make_input(odd, f"run {odd}", messages=[f"message {odd}"])
-    events = await collect(await runner.run(agent_with(*text_message(odd, odd)), given))
+    run_input = make_input(odd, f"run {odd}", messages=[f"message {odd}"])
+    events = await collect(await runner.run(agent_with(*text_message(odd, odd)), run_input))
     assert (events[0]["threadId"], events[0]["runId"]) == (odd, f"run {odd}")
     assert events[1:-1] == text_message(odd, odd)
     assert await collect(await runner.connect(odd)) == events

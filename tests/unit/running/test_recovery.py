@@ -21,12 +21,12 @@ async def test_many_refused_runs_each_claim_once(runner_factory: Callable[..., A
     live = [await runner.run(gate, make_input(f"busy{n}", f"run{n}")) for n in range(10)]
     claim, claims = store.claim, 0
 
-    async def counted(*arguments: Any) -> Any:
+    async def claim_and_count(*arguments: Any) -> Any:
         nonlocal claims
         claims += 1
         return await claim(*arguments)
 
-    store.claim = counted  # type: ignore[method-assign]
+    store.claim = claim_and_count  # type: ignore[method-assign]
     refused = await asyncio.gather(
         *(runner.run(agent_with(), make_input(f"busy{n}", f"late{n}")) for n in range(10)), return_exceptions=True
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agentrunner import EventStream
 
 
-def ended(runner: AgentRunner) -> tuple[int, int, int]:
+def count_ended_runs(runner: AgentRunner) -> tuple[int, int, int]:
     how = runner.stats.runs_ended
     assert sum(how.values()) + runner.stats.runs_active == runner.stats.runs_started
     return how["finished"], how["failed"], how["stopped"]
@@ -36,7 +36,7 @@ def check_commits(stats: Stats) -> None:
 
 async def test_a_new_runner_has_done_nothing(runner: AgentRunner) -> None:
     stats = runner.stats
-    assert ended(runner) == (0, 0, 0)
+    assert count_ended_runs(runner) == (0, 0, 0)
     assert (stats.runs_started, stats.runs_active, stats.readers) == (0, 0, 0)
     assert (stats.events, stats.commits, stats.commit_seconds, sum(stats.commit_buckets)) == (0, 0, 0, 0)
     assert (stats.recoveries, stats.lease_losses) == (0, 0)
@@ -49,18 +49,18 @@ async def test_how_runs_end(runner: AgentRunner) -> None:
 
     says_so = scripted_agent([run_started("t3", "r3"), {"type": "RUN_ERROR", "message": "no"}])
     await collect(await runner.run(agent_with(), make_input("t1", "r1")))
-    assert ended(runner) == (1, 0, 0)
+    assert count_ended_runs(runner) == (1, 0, 0)
     for n, agent in enumerate([broken, says_so, failing_at_once], 2):
         await collect(await runner.run(agent, make_input(f"t{n}", f"r{n}")))
-        assert ended(runner) == (1, n - 1, 0)
+        assert count_ended_runs(runner) == (1, n - 1, 0)
     gate = Gate()
     stream = await runner.run(gate, make_input("t5", "r5"))
     await gate.reached.wait()
-    assert ended(runner) == (1, 3, 0)
+    assert count_ended_runs(runner) == (1, 3, 0)
     assert runner.stats.runs_active == 1
     await runner.stop("t5")
     await collect(stream)
-    assert ended(runner) == (1, 3, 1)
+    assert count_ended_runs(runner) == (1, 3, 1)
     assert runner.stats.runs_active == 0
 
 
@@ -73,7 +73,7 @@ async def test_a_refused_run_is_not_counted(runner: AgentRunner) -> None:
     assert (runner.stats.runs_started, runner.stats.runs_active) == (1, 1)
     gate.open()
     await collect(stream)
-    assert ended(runner) == (1, 0, 0)
+    assert count_ended_runs(runner) == (1, 0, 0)
 
 
 async def test_runs_ended_by_closing_count_as_failed(runner: AgentRunner) -> None:
@@ -81,7 +81,7 @@ async def test_runs_ended_by_closing_count_as_failed(runner: AgentRunner) -> Non
     await runner.run(gate, make_input("t1", "r1"))
     await gate.reached.wait()
     await runner.aclose()
-    assert ended(runner) == (0, 1, 0)
+    assert count_ended_runs(runner) == (0, 1, 0)
     assert runner.stats.readers == 0
 
 
@@ -110,7 +110,7 @@ async def test_what_could_not_be_committed_is_not_counted(runner: AgentRunner, m
     monkeypatch.setattr(runner._store, "append", refuse)
     await collect(await runner.run(agent_with(), make_input("t1", "r1")))
     assert (runner.stats.events, runner.stats.commits) == (0, 0)
-    assert ended(runner) == (0, 1, 0)
+    assert count_ended_runs(runner) == (0, 1, 0)
     assert runner.stats.lease_losses == 0
 
 
@@ -185,7 +185,7 @@ async def test_a_lost_lease_is_counted(runner: AgentRunner, monkeypatch: pytest.
     gate.open()
     assert (await collect(stream))[-1]["code"] == "LEASE_LOST"
     assert runner.stats.lease_losses == 1
-    assert ended(runner) == (0, 1, 0)
+    assert count_ended_runs(runner) == (0, 1, 0)
 
 
 async def test_a_run_of_another_process_is_followed_and_recovered(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ async def test_a_run_of_another_process_is_followed_and_recovered(tmp_path: Path
             assert (await collect(streams[0]))[-1]["code"] == "INTERRUPTED"
             assert stats.recoveries == 1
             # The run was started elsewhere, but its last two events were written here.
-            assert (stats.runs_started, ended(runner)) == (0, (0, 0, 0))
+            assert (stats.runs_started, count_ended_runs(runner)) == (0, (0, 0, 0))
             assert (stats.events, stats.commits, stats.readers) == (2, 1, 0)
 
 

@@ -1,4 +1,4 @@
-"""The event bus: a subscriber sees every event, or how many it missed if it is slow; the bus never waits."""
+"""The event bus never waits; a slow subscriber learns how many events it missed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_event(number: int) -> RuntimeEvent:
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 8), max_size=8))
 def test_a_slow_subscriber_learns_how_many_events_it_missed(capacity: int, bursts: list[int]) -> None:
-    """The subscriber reads one event between two bursts, and everything that is left at the end."""
+    """Read one event between two bursts, and all the remaining events at the end."""
 
     async def check() -> None:
         bus = EventBus(capacity)

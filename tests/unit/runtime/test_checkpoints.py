@@ -1,4 +1,4 @@
-"""Checkpoints: a turn continues from any of them to the same end, and never from a damaged one."""
+"""A turn continues from any checkpoint to the same end, and never from a damaged one."""
 
 from __future__ import annotations
 

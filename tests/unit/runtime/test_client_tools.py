@@ -1,4 +1,4 @@
-"""What clients contribute: their own tools, messages of other agents, and what the runtime refuses."""
+"""Clients' own tools, messages of other agents, and client input the runtime refuses."""
 
 from __future__ import annotations
 

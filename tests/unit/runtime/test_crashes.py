@@ -1,4 +1,4 @@
-"""Conversations with crashes anywhere end as they do without, and no finished tool call runs twice."""
+"""Crashes change no conversation's end, and no finished tool call runs twice."""
 
 from __future__ import annotations
 
@@ -138,7 +138,10 @@ class Conversation:
 
 
 def decide(interrupt: dict[str, Any]) -> dict[str, Any]:
-    """Return a decision that depends only on the call's number, so that both conversations have the same."""
+    """Return a decision that depends only on the call's number.
+
+    Both conversations therefore get the same decisions.
+    """
     number = int(interrupt["toolCallId"][1:]) % 3
     payload: dict[str, Any] = {"approved": number != 0, "reason": "no"}
     if number == 1:

@@ -1,4 +1,4 @@
-"""A runtime as the agent of a harness: the harness decides its approvals and prunes its checkpoints."""
+"""A runtime in a harness, which decides its approvals and prunes its checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tool calls in chat completion streams, also from providers that depart from the documentation."""
+"""Tool calls in chat completion streams, also of providers that deviate from the docs."""
 
 from __future__ import annotations
 

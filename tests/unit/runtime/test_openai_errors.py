@@ -1,4 +1,4 @@
-"""Errors of a chat completion provider, and of its connections, as this package's exceptions."""
+"""Provider and connection errors of chat completions, as this package's exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`PydanticAIClient` with pydantic-ai's offline models: its events, the model's history, and its errors."""
+"""`PydanticAIClient` with pydantic-ai's offline models: events, history and errors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def send_request(model: Any, *messages: dict[str, Any], tools: Any = (), *
 
 
 def make_model(*items: Any) -> tuple[FunctionModel, list[Any]]:
-    """Return a model that yields these items, and a list that receives the request's messages and its info."""
+    """Return a model that yields these items, and a list it fills with messages and info."""
     received: list[Any] = []
 
     async def respond(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:

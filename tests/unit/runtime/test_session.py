@@ -100,7 +100,7 @@ async def test_undamaged_records_in_the_wrong_places() -> None:
 
 
 async def test_a_session_of_version_0_1_0_continues() -> None:
-    """The fixture was written by version 0.1.0: a session that waits for the approval of `pay`."""
+    """Continue a session that version 0.1.0 stored while it waited for an approval of `pay`."""
     store = MemoryStore()
     records = json.loads((FIXTURES / "runtime-0.1.0.json").read_text())
     await store.write([Change(each["kind"], each["key"], "s", each["value"].encode()) for each in records])

@@ -1,4 +1,4 @@
-"""Skills: the prompt for active and other skills, their tools, and folders with `SKILL.md` files."""
+"""Skills: the prompt for active and other skills, their tools, and `SKILL.md` folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`estimate_tokens`, compared with the larger count of OpenAI's two tokenizers, cl100k_base and o200k_base."""
+"""`estimate_tokens`, compared with OpenAI's tokenizers.
+
+The reference is the larger count of cl100k_base and o200k_base.
+"""
 
 # ruff: noqa: RUF001 - the texts contain letters of other scripts on purpose
 

@@ -1,4 +1,4 @@
-"""Tools: their schemas, how the runtime runs them, and what a failed call does to the turn."""
+"""Tools: their schemas, how the runtime runs them, and how a failed call affects a turn."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_an_empty_path_raises_ValueError() -> None:
             SqliteAgentRunner(path)
 
 
-async def refused(path: Path, error: type[StoreError]) -> str:
+async def expect_refusal(path: Path, error: type[StoreError]) -> str:
     runner = SqliteAgentRunner(path)
     with pytest.raises(error) as refusal:
         await runner.threads.list()
@@ -40,7 +40,7 @@ async def refused(path: Path, error: type[StoreError]) -> str:
 async def test_a_file_that_is_no_database_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
     path.write_bytes(b"Dear reader, " * 1000)
-    await refused(path, StoreCorrupt)
+    await expect_refusal(path, StoreCorrupt)
     assert path.read_bytes() == b"Dear reader, " * 1000
 
 
@@ -48,15 +48,15 @@ async def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 999")
-    assert "999" in await refused(path, StoreTooNew)
+    assert "999" in await expect_refusal(path, StoreTooNew)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
         assert db.execute("PRAGMA user_version").fetchone() == (999,)
 
 
 async def test_a_directory_and_a_missing_one_are_refused(tmp_path: Path) -> None:
-    assert str(tmp_path) in await refused(tmp_path, StoreError)
-    await refused(tmp_path / "missing" / "threads.db", StoreError)
+    assert str(tmp_path) in await expect_refusal(tmp_path, StoreError)
+    await expect_refusal(tmp_path / "missing" / "threads.db", StoreError)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,7 +64,7 @@ FORKS = """
 import asyncio, os, sys, traceback
 from agentrunner import RunnerClosed, SqliteAgentRunner, SqliteStore, StoreForked
 
-async def refused(verb, refusal):
+async def expect_refusal(verb, refusal):
     try:
         await verb
     except refusal as error:
@@ -75,9 +75,9 @@ async def refused(verb, refusal):
 def child(loop, store, runner):
     try:
         # On the inherited loop, then on a new one, as `asyncio.run` in the child makes it.
-        loop.run_until_complete(refused(runner.threads.list(), StoreForked))
-        asyncio.run(refused(store.threads(10, None, False, None, None), StoreForked))
-        asyncio.run(refused(runner.threads.list(), RunnerClosed))
+        loop.run_until_complete(expect_refusal(runner.threads.list(), StoreForked))
+        asyncio.run(expect_refusal(store.threads(10, None, False, None, None), StoreForked))
+        asyncio.run(expect_refusal(runner.threads.list(), RunnerClosed))
         asyncio.run(store.aclose())
         return 7
     except BaseException:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 MESSAGE = "x" * 8_000
 
 
-def given(thread: str, run: str) -> dict:
+def make_run_input(thread: str, run: str) -> dict:
     return {"threadId": thread, "runId": run, "messages": []}
 
 
@@ -54,8 +54,8 @@ def small_disk(tmp_path):
 async def test_a_full_disk_ends_the_run_with_a_typed_error(small_disk):
     assert issubclass(StoreFull, StoreError)
     async with SqliteAgentRunner(small_disk / "threads.db", lease_ttl=1) as runner:
-        await collect(await runner.run(small, given("before", "r0")))
-        stream = await runner.run(endless, given("t", "r1"))
+        await collect(await runner.run(small, make_run_input("before", "r0")))
+        stream = await runner.run(endless, make_run_input("t", "r1"))
         late = await runner.connect("t")
         events, others = await asyncio.gather(collect(stream), collect(late))
         for seen in (events, others):
@@ -72,16 +72,16 @@ async def test_a_full_disk_ends_the_run_with_a_typed_error(small_disk):
         subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
         with pytest.raises(StoreFull):  # noqa: PT012 - which of them finds no room is not known
             while True:
-                await collect(await runner.run(small, given("full", os.urandom(8).hex())))
+                await collect(await runner.run(small, make_run_input("full", os.urandom(8).hex())))
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
 
-        assert len(await collect(await runner.run(small, given("new", "r2")))) == 2
+        assert len(await collect(await runner.run(small, make_run_input("new", "r2")))) == 2
         assert [event.type for event in await runner.threads.events("before")] == ["RUN_STARTED", "RUN_FINISHED"]
         assert (await runner._store.inspect(fix=False)).integrity == "ok"
         for _ in range(50):
             try:
-                await collect(await runner.run(small, given("t", "r3")))
+                await collect(await runner.run(small, make_run_input("t", "r3")))
                 break
             except agentrunner.ThreadAlreadyRunning:
                 await asyncio.sleep(0.1)  # until the lease of the run that could not end has ended

@@ -30,7 +30,7 @@ def summary(thread: str, at: int = 0, **changed) -> ThreadSummary:
 async def dump(store) -> dict:
     listed = await store.threads(1000, None, True, None, ANY_SCOPE)
     ids = [f"m{n}" for n in range(12)]
-    found = {}
+    contents = {}
     for thread in listed:
         runs = await store.runs(thread.thread_id, 0, ALL)
         page = await store.history(thread.thread_id, (0, None), None, ALL)
@@ -41,8 +41,8 @@ async def dump(store) -> dict:
         )  # fmt: skip
         await store.finish(claim, recorder, False)
         await store.recover()
-        found[thread.thread_id] = (thread, runs, bytes(page.frames), sorted(known), claim.first_seq)
-    return found
+        contents[thread.thread_id] = (thread, runs, bytes(page.frames), sorted(known), claim.first_seq)
+    return contents
 
 
 async def attempt(verb, *arguments):
@@ -70,8 +70,8 @@ async def test_sqlite_and_memory_do_the_same(tmp_path, seed):
                 name = chance.choice([f"{thread}-{step}-{n}"] * 30 + [f"t0-{chance.randrange(step + 1)}-{n}"])
                 ids = [f"m{chance.randrange(12)}" for _ in range(chance.randrange(4))]
                 runs.append(run_of(name, first, seq, at, *ids))
-            given = summary(thread, at, name=chance.choice([None, "named"]), scope=chance.choice([None, "a"]))
-            outcomes = [await attempt(store.put, given, runs) for store in stores]
+            thread_summary = summary(thread, at, name=chance.choice([None, "named"]), scope=chance.choice([None, "a"]))
+            outcomes = [await attempt(store.put, thread_summary, runs) for store in stores]
             if outcomes[0] is None:
                 ends[thread] = (seq, at)
         else:
@@ -182,10 +182,10 @@ async def test_copied_runs_are_read_by_either_runner(tmp_path):
         assert len(elsewhere(path, CHAIN, "t")) == 3
         assert elsewhere(path, "SELECT created_at FROM agent_runs ORDER BY id") == [[500], [500], [600]]
         assert elsewhere(path, "SELECT typeof(events) FROM agent_runs") == [["text"]] * 3
-        found = await runner.threads.get("t")
-        assert found == summary("t", 500, name="given", archived=True, scope="s", runs=3)
+        thread = await runner.threads.get("t")
+        assert thread == summary("t", 500, name="given", archived=True, scope="s", runs=3)
         with pytest.raises(StoreError, match="run 'd' cannot be read"):
             await runner._store.put(summary("t"), [StoredRun("d", None, 20, 21, b"[1,", "{}", 0)])
-        assert await runner.threads.get("t") == found
+        assert await runner.threads.get("t") == thread
         report = await runner._store.inspect(fix=False)
         assert (report.is_sound, report.foreign_runs) == (True, 0)

@@ -1,4 +1,4 @@
-"""`PostgresClient` when the server or a connection fails, a caller is cancelled, or a process forks."""
+"""`PostgresClient` after failures, cancellation and forks."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_temporary_failures_are_retried(fresh: str, state: str) -> None:
 
 
 async def failing(execute: Callable[..., Any], state: str, times: int = 1_000_000) -> None:
-    """Let so many writes of the journal fail with this SQLSTATE."""
+    """Make the next `times` writes of the journal fail with this SQLSTATE."""
     await execute('CREATE SEQUENCE "agentrunner".failures')
     await execute(
         'CREATE FUNCTION "agentrunner".fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN'
@@ -188,10 +188,10 @@ async def test_a_write_continues_after_its_caller_is_cancelled(location: str) ->
                 await renaming
             assert await waits()
 
-        async def named() -> bool:
+        async def is_renamed() -> bool:
             return (await store.thread("t")).name == "named"
 
-        await until(named)
+        await until(is_renamed)
 
 
 FORKS = """

@@ -37,35 +37,35 @@ async def test_a_run_in_another_process_is_followed(location: str, monkeypatch: 
         monkeypatch.setattr(listener, "FOLLOWED_POLL_SECONDS", 1000.0)
     else:
         monkeypatch.setattr(listener.PostgresListener, "_listen", lambda self: never())
-    said: asyncio.Queue[int | None] = asyncio.Queue()
+    values: asyncio.Queue[int | None] = asyncio.Queue()
 
-    async def agent(given: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
-        yield run_started(given.thread_id, given.run_id)
-        while (value := await said.get()) is not None:
+    async def agent(run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
+        yield run_started(run_input.thread_id, run_input.run_id)
+        while (value := await values.get()) is not None:
             yield {"type": "CUSTOM", "name": "said", "value": value}
-        yield run_finished(given.thread_id, given.run_id)
+        yield run_finished(run_input.thread_id, run_input.run_id)
 
     async with AgentRunner(store_from_url(location)) as here, AgentRunner(store_from_url(location)) as there:
         await anext(await there.run(agent, make_input()))
         stream = await here.connect("t1")
         assert (await anext(stream)).type == "RUN_STARTED"
-        await until(lambda: followed(here._store))
+        await until(lambda: is_followed(here._store))
         if way == "told":
-            await until(lambda: listening(here._store._listener))  # type: ignore[attr-defined]
+            await until(lambda: is_listening(here._store._listener))  # type: ignore[attr-defined]
         for value in range(3):
-            said.put_nowait(value)
+            values.put_nowait(value)
             assert (await anext(stream)).to_dict()["value"] == value
-        said.put_nowait(None)
+        values.put_nowait(None)
         assert event_types(await collect(stream)) == ["RUN_FINISHED"]
 
 
-async def followed(store: Any) -> bool:
+async def is_followed(store: Any) -> bool:
     async with database(store) as execute:
         return bool(await execute('SELECT 1 FROM "agentrunner".live_runs WHERE followed_until > now()'))
 
 
-async def listening(told: listener.PostgresListener) -> bool:
-    return told.is_listening
+async def is_listening(postgres_listener: listener.PostgresListener) -> bool:
+    return postgres_listener.is_listening
 
 
 async def test_a_run_without_followers_notifies_no_process(location: str) -> None:
@@ -79,16 +79,16 @@ async def test_a_run_without_followers_notifies_no_process(location: str) -> Non
 async def test_one_notification_names_as_many_as_it_has_room_for(location: str) -> None:
     async with opened(location) as here, opened(location) as there:
         waiting = asyncio.create_task(here.changed("t", 0))
-        await until(lambda: listening(here._listener))
+        await until(lambda: is_listening(here._listener))
         for count in (1, listener.NOTIFIED_KEYS, listener.NOTIFIED_KEYS + 1):
             heard: list[str] = []
             here._listener._handle_notification = heard.append  # type: ignore[method-assign]
             for n in range(count):
                 there._listener.notify(f"t{n}")
 
-            async def arrived(heard: list[str] = heard) -> list[str]:
+            async def read_heard(heard: list[str] = heard) -> list[str]:
                 return heard
 
-            await until(arrived)
+            await until(read_heard)
             assert [len(keys) for keys in heard] == [8 * count if count <= listener.NOTIFIED_KEYS else 0]
         await waiting

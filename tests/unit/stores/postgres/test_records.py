@@ -1,4 +1,7 @@
-"""Records on PostgreSQL: answers that are lost, locks, statements; what holds for every store is in `conformance/`."""
+"""Records on PostgreSQL: lost responses, locks and statements.
+
+`conformance/` tests what holds for every store.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ async def test_a_write_whose_answer_was_lost_is_known_again(location: str, monke
     async with opened(location) as store, opened(location) as other, database(store) as execute:
         writer = await begin(store, "t", "r")
         b, a = await lost.of('".write(', store.write([Change("k", "b", "t", b"1", 0), Change("k", "a", "", b"2")]))
-        found = await other.records(None, None, None, 9)
-        assert [(record.key, record.version) for record in found] == [("a", a), ("b", b)]
+        stored_records = await other.records(None, None, None, 9)
+        assert [(record.key, record.version) for record in stored_records] == [("a", a), ("b", b)]
         changes = [Change("k", "b", "t", None, b), Change("k", "a", "", b"3", a)]
         _, a = await lost.of('".write(', store.write(changes, writer.claim))
         assert await other.records(None, None, None, 9) == [("k", "a", "", a, b"3")]
@@ -67,12 +70,12 @@ async def test_a_try_waits_for_the_one_before_it(location: str) -> None:
         statement = records.WRITE_RECORDS.replace('"agentrunner"', f'"{store.schema}"')
         connect = psycopg.AsyncConnection.connect
         async with await connect(backends.POSTGRES) as first, await connect(backends.POSTGRES) as second:
-            made = await (await first.execute(statement, {**values, "is_retry": False})).fetchall()
+            rows = await (await first.execute(statement, {**values, "is_retry": False})).fetchall()
             again = asyncio.create_task(second.execute(statement, {**values, "is_retry": True}))
             waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = %s"
             await until(lambda: execute(waiting, second.info.backend_pid))
             await first.commit()
-            assert await (await again).fetchall() == made
+            assert await (await again).fetchall() == rows
 
 
 async def test_finished_writes_are_forgotten_after_a_while(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +122,13 @@ async def test_pages_read_their_part_of_an_index(location: str) -> None:
             " FROM generate_series(1, 20000) n"
         )
         await execute('ANALYZE "agentrunner".records')
-        asked: dict[str, Any] = {"kind": "k7", "key": "r1", "thread_id": "t7", "after_kind": "k7", "after_key": "r1"}
+        parameters: dict[str, Any] = {
+            "kind": "k7",
+            "key": "r1",
+            "thread_id": "t7",
+            "after_kind": "k7",
+            "after_key": "r1",
+        }
         for statement, index in (
             (records.READ_RECORD, "records_pkey"),
             (records.render_record_query(False, False), "records_pkey"),
@@ -127,7 +136,7 @@ async def test_pages_read_their_part_of_an_index(location: str) -> None:
             (records.render_record_query(False, True), "records_thread"),
             (records.render_record_query(True, True), "records_thread"),
         ):
-            steps = await plan(store, statement, limit=100, most=9, **asked)
+            steps = await plan(store, statement, limit=100, most=9, **parameters)
             assert index in steps, steps
             assert "Seq Scan" not in steps, steps
 
@@ -137,9 +146,9 @@ async def test_large_values_are_fetched_apart(location: str) -> None:
         values = [b"s", b"l" * (2 << 20), b"", b"m" * (2 << 20)]
         await store.write([Change("k", f"{n}", "t", value) for n, value in enumerate(values)])
         assert [record.value for record in await store.records("k", None, None, 9)] == values
-        found = await store.record("k", "1")
-        assert found is not None
-        assert found.value == values[1]
+        stored_record = await store.record("k", "1")
+        assert stored_record is not None
+        assert stored_record.value == values[1]
 
 
 pytestmark = pytest.mark.postgres

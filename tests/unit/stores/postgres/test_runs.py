@@ -1,4 +1,4 @@
-"""Appends and journals on PostgreSQL: which indexes statements use, long runs, damaged rows."""
+"""Appends and journals on PostgreSQL: the indexes statements use, long runs, damaged rows."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_appends_change_no_index(fresh: str) -> None:
         for n in range(300):
             await writer.write({"type": "CUSTOM", "name": "n", "value": n})
 
-        async def counted() -> bool:
+        async def has_enough_updates() -> bool:
             [(updated, hot)] = await execute(
                 "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
                 " WHERE schemaname = %s AND relname = 'live_runs'",
@@ -96,7 +96,7 @@ async def test_appends_change_no_index(fresh: str) -> None:
             assert hot == updated
             return bool(updated >= 100)
 
-        await until(counted)
+        await until(has_enough_updates)
 
 
 async def test_one_statement_appends_for_all_and_says_what_came_of_each(location: str) -> None:
@@ -110,7 +110,7 @@ async def test_one_statement_appends_for_all_and_says_what_came_of_each(location
         c, _ = await claim(store, "c", "r3")
         await store.finish(c, Writer(store, c).recorder, False)
         # Two of one run, in either order, one of it again, one with a gap, one whose lease is gone.
-        given = [
+        appends = [
             (b, batch(3)),
             (b, batch(2)),
             (b, batch(1)),
@@ -119,7 +119,7 @@ async def test_one_statement_appends_for_all_and_says_what_came_of_each(location
             (a, batch(9)),
             (c, batch(1)),
         ]
-        outcomes = await store._commit_appends(given)
+        outcomes = await store._commit_appends(appends)
         kinds = [next((kind for kind in (LeaseLost, StoreError) if isinstance(each, kind)), None) for each in outcomes]
         assert kinds == [None, None, None, StoreError, None, StoreError, LeaseLost]
         assert [event.seq for event in await read_journal(store, "b")] == [1, 2, 3]

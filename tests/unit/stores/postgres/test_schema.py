@@ -1,4 +1,4 @@
-"""The PostgreSQL schema: created by many processes at once, upgraded beside a serving one, refused if newer."""
+"""The PostgreSQL schema: concurrent creation, upgrades during service, newer versions."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_processes_upgrade_at_once_beside_one_that_serves(fresh: str, monk
     upgrades = asyncio.gather(*(process.communicate(b"\n") for process in opening))
     while not upgrades.done():
         await writer.write(*text("m", "word"))
-    assert [said for said, _ in await upgrades] == [b"written\n"] * 3
+    assert [output for output, _ in await upgrades] == [b"written\n"] * 3
     # Who opened it before goes on, with the functions of this version.
     await writer.end()
     await serving.delete("t")

@@ -1,4 +1,4 @@
-"""`PostgresStore` and its runner: addresses, the optional client library, what PostgreSQL has no text for."""
+"""`PostgresStore` and its runner: URLs, the optional client library, unstorable text."""
 
 from __future__ import annotations
 

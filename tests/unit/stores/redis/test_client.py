@@ -35,7 +35,7 @@ pytestmark = pytest.mark.redis
 
 
 class Lossy:
-    """Lets every command be done, and loses the first answer to each script."""
+    """Executes every command, but loses the first response to each script."""
 
     def __init__(self, store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost = 0
@@ -135,8 +135,8 @@ async def test_long_pages_are_read_in_parts(location: str) -> None:
         await store.write([Change("k", f"{n:04}", "t", b"") for n in range(1000)])
         await store.write([Change("large", f"{n}", "t", bytes(3 << 20)) for n in range(4)])
         for limit in (199, 200, 201, 2000):
-            found = await store.records(None, None, None, limit)
-            assert len(found) == min(limit, 1004)
+            stored_records = await store.records(None, None, None, limit)
+            assert len(stored_records) == min(limit, 1004)
         assert [record.key for record in await store.records("large", "t", None, 9)] == ["0", "1", "2", "3"]
         assert len(await store.records("large", "t", None, 3)) == 3
 

@@ -1,4 +1,4 @@
-"""Servers that go away, come back, are another or refuse; what the store leaves on them, and is told by them."""
+"""Redis servers that fail, return, are replaced or refuse; stored keys and warnings."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_server_killed_under_a_run(server: Server) -> None:
     async with RedisAgentRunner(server.url) as runner, RedisAgentRunner(server.url) as other:
         steps = [Gate() for _ in range(3)]
 
-        async def agent(given: Any) -> AsyncIterator[Any]:
+        async def agent(run_input: Any) -> AsyncIterator[Any]:
             yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
             for n, step in enumerate(steps):
                 for event in message(f"m{n}", *("word " * 200).split()):
@@ -102,7 +102,7 @@ async def test_one_try_is_lost_however_many_connections_are(server: Server, monk
         tries: list[int] = []
         patiently = store._client.retry
 
-        async def counted(work: Any) -> Any:
+        async def retry_and_count(work: Any) -> Any:
             async def one(tried: int) -> Any:
                 tries.append(tried)
                 return await work(tried)
@@ -112,7 +112,7 @@ async def test_one_try_is_lost_however_many_connections_are(server: Server, monk
         await asyncio.gather(*(begin(store, f"t{n}", f"r{n}") for n in range(50)))
         assert len(store._client._idle) == redis_client.CONNECTIONS
         await store.thread("t0")
-        monkeypatch.setattr(store._client, "retry", counted)
+        monkeypatch.setattr(store._client, "retry", retry_and_count)
         await client.client_kill_filter(_type="normal", skipme=True)
         assert (await store.thread("t0")).running
         assert tries == [0, 1]
@@ -213,7 +213,7 @@ async def test_a_wrong_password_is_an_error_at_once(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected_warnings"),
     [
         (
             ("--save", "", "--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru", "--appendonly", "yes"),
@@ -225,7 +225,7 @@ async def test_a_wrong_password_is_an_error_at_once(server: Server) -> None:
     ],
 )
 async def test_what_the_operator_must_know(
-    server: Server, caplog: pytest.LogCaptureFixture, options: tuple[str, ...], said: list[str]
+    server: Server, caplog: pytest.LogCaptureFixture, options: tuple[str, ...], expected_warnings: list[str]
 ) -> None:
     server.start(*options)
     await (await server.client()).aclose()
@@ -233,8 +233,8 @@ async def test_what_the_operator_must_know(
         for _ in range(2):
             async with opened(RedisStore(server.url)):
                 pass
-    assert len(caplog.messages) == len(said)
-    assert all(word in line for word, line in zip(said, caplog.messages, strict=True))
+    assert len(caplog.messages) == len(expected_warnings)
+    assert all(word in line for word, line in zip(expected_warnings, caplog.messages, strict=True))
 
 
 async def test_a_server_that_does_not_tell(server: Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -329,7 +329,7 @@ async def test_a_follower_whose_subscription_is_killed_misses_nothing(
     ):
         words: asyncio.Queue[str] = asyncio.Queue()
 
-        async def agent(given: Any) -> AsyncIterator[Any]:
+        async def agent(run_input: Any) -> AsyncIterator[Any]:
             yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
             while word := await words.get():
                 for event in message(word, word):

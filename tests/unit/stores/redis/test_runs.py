@@ -76,8 +76,8 @@ async def test_every_epoch_of_a_run_is_read_by_number(location: str, client: red
             for limit in (1, 500, 1 << 20):
                 seqs = []
                 at = after
-                while found := (await store.journal("t", at, None, limit)).frames.events():
-                    seqs += [event.seq for event in found]
+                while events := (await store.journal("t", at, None, limit)).frames.events():
+                    seqs += [event.seq for event in events]
                     at = seqs[-1]
                 assert seqs == list(range(after + 1, head + 1)), (after, limit)
         await writer.end()
@@ -109,7 +109,7 @@ async def test_appending_and_renewing_extend_the_lock(location: str, client: red
             await client.pexpire(lock, 5000)
             await extend()
             assert 25_000 < await client.pttl(lock) <= 30_000
-            # Ended, though nobody has taken over.
+            # The lock expired, though no other process took over.
             await client.delete(lock)
             await extend()
             assert 25_000 < await client.pttl(lock) <= 30_000
