@@ -168,22 +168,21 @@ impl Compactor {
         // This event makes a message under the id of an open stream. Later deltas must stay after it, so they get a
         // slot of their own.
         if let Some(id) = event.string("messageId") {
-            self.forget(Family::Text, &id);
-            self.forget(Family::Reasoning, &id);
-        }
-    }
-
-    fn forget(&mut self, family: Family, id: &str) {
-        if self.open[family].remove(id).is_some() {
-            // The last delta may be of this stream, and another delta would be merged into its old slot.
-            self.last = None;
+            let mut has_closed = false;
+            self.open.for_each(|family, slots| {
+                has_closed |= family.id_field() == "messageId" && slots.remove(&*id).is_some();
+            });
+            if has_closed {
+                // The last delta may be of this stream, and another delta would be merged into its old slot.
+                self.last = None;
+            }
         }
     }
 
     /// Keep an event that replaces or ends things: nothing may move across it.
     fn keep_barrier(&mut self, event: &Event<'_>) {
         self.keep(event);
-        self.open.for_each(HashMap::clear);
+        self.open.for_each(|_, slots| slots.clear());
         self.last = None;
     }
 

@@ -145,6 +145,28 @@ impl Role {
             | Self::Unknown => &[],
         }
     }
+
+    /// Return whether the commit with an event of this role waits for the disk, whatever the durability.
+    #[inline]
+    pub(crate) const fn is_barrier(self) -> bool {
+        match self {
+            Self::RunStarted | Self::RunFinished | Self::RunError | Self::ToolResult => true,
+            Self::Stream(..)
+            | Self::Chunk(_)
+            | Self::Span(_)
+            | Self::Step(_)
+            | Self::Subagent(_)
+            | Self::StateSnapshot
+            | Self::StateDelta
+            | Self::MessagesSnapshot
+            | Self::ActivitySnapshot
+            | Self::ActivityDelta
+            | Self::EncryptedValue
+            | Self::Raw
+            | Self::Custom
+            | Self::Unknown => false,
+        }
+    }
 }
 
 /// A family's row: the names of its events and fields, and its words in error messages.
@@ -174,6 +196,8 @@ pub(crate) struct FamilyRow {
     pub(crate) required_field: Option<&'static str>,
     /// The `role` that a START written from a chunk has in any case.
     pub(crate) start_role: Option<&'static str>,
+    /// Whether the reference's finalizer ignores a START with an empty id.
+    pub(crate) ignores_empty_id: bool,
 }
 
 static TEXT: FamilyRow = FamilyRow {
@@ -189,6 +213,7 @@ static TEXT: FamilyRow = FamilyRow {
     fixed_fields: &["role", "name"],
     required_field: None,
     start_role: None,
+    ignores_empty_id: true,
 };
 
 static TOOL_CALL: FamilyRow = FamilyRow {
@@ -204,6 +229,7 @@ static TOOL_CALL: FamilyRow = FamilyRow {
     fixed_fields: &["toolCallName", "parentMessageId"],
     required_field: Some("toolCallName"),
     start_role: None,
+    ignores_empty_id: true,
 };
 
 static REASONING: FamilyRow = FamilyRow {
@@ -220,6 +246,7 @@ static REASONING: FamilyRow = FamilyRow {
     required_field: None,
     // Only a REASONING_MESSAGE_START must have a role (docs/spec/agui.md §6.2), and its chunk has none.
     start_role: Some("reasoning"),
+    ignores_empty_id: false,
 };
 
 impl Family {
@@ -249,11 +276,13 @@ pub(crate) struct PerFamily<T> {
 }
 
 impl<T> PerFamily<T> {
-    /// Call `each` with the value of every family.
-    pub(crate) fn for_each(&mut self, mut each: impl FnMut(&mut T)) {
+    /// Call `each` with every family and its value.
+    pub(crate) fn for_each(&mut self, mut each: impl FnMut(Family, &mut T)) {
         // Taken apart by name, so that a new family does not compile until it is added here.
         let Self { text, tool_call, reasoning } = self;
-        [text, tool_call, reasoning].into_iter().for_each(&mut each);
+        each(Family::Text, text);
+        each(Family::ToolCall, tool_call);
+        each(Family::Reasoning, reasoning);
     }
 }
 

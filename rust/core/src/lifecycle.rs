@@ -71,8 +71,8 @@ impl Lifecycle {
         // A `RUN_ERROR` may follow a `RUN_FINISHED` (docs/spec/agui.md §6.5, rule 3).
         let is_over = self.has_ended() && !matches!(role, Role::RunStarted | Role::RunError);
         // An empty id opens nothing in the reference's finalizer.
-        let is_nameless = matches!(role, Role::Stream(family @ (Family::Text | Family::ToolCall), Part::Start)
-            if event.get(family.id_field()) == Some("\"\""));
+        let is_nameless = matches!(role, Role::Stream(family, Part::Start)
+            if family.row().ignores_empty_id && event.get(family.id_field()) == Some("\"\""));
         if !is_over && !is_nameless {
             self.apply(event);
         }
@@ -134,8 +134,9 @@ impl Lifecycle {
                 if let Some(entity) = self.streams[family].get_mut(&*id) {
                     entity.opened_at = None;
                 }
-                if family == Family::ToolCall {
-                    self.answer(&id, |call| call.has_end = true);
+                match family {
+                    Family::ToolCall => self.answer(&id, |call| call.has_end = true),
+                    Family::Text | Family::Reasoning => {}
                 }
             }
             Role::ToolResult => {

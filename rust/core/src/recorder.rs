@@ -168,8 +168,7 @@ impl Recorder {
         self.next_seq += 1;
         // A commit with one of these waits for the disk even with `balanced`, so a power cut loses neither it nor
         // anything before it (docs/spec/durability.md).
-        self.has_barrier |=
-            matches!(event.role(), Role::RunStarted | Role::RunFinished | Role::RunError | Role::ToolResult);
+        self.has_barrier |= event.role().is_barrier();
     }
 
     fn note(&mut self, event: &Event<'_>) {
