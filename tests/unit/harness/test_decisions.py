@@ -287,7 +287,7 @@ async def test_a_client_cannot_cancel_and_approve_at_once(runner, payload):
         assert (await harness.approval("r/i1")).open
 
 
-def _nested(depth):
+def nest(depth):
     value = []
     for _ in range(depth):
         value = [value]
@@ -309,9 +309,9 @@ def _nested(depth):
         {"decision": "approve", "payload": b"bytes"},
         {"decision": "approve", "payload": object()},
         {"decision": "edit", "edited_input": {"sum": float("inf")}},
-        {"decision": "edit", "edited_input": {"deep": _nested(125)}},
-        {"decision": "edit", "edited_input": {"deep": _nested(300)}},
-        {"decision": "edit", "edited_input": {"deep": _nested(5000)}},
+        {"decision": "edit", "edited_input": {"deep": nest(125)}},
+        {"decision": "edit", "edited_input": {"deep": nest(300)}},
+        {"decision": "edit", "edited_input": {"deep": nest(5000)}},
     ],
     ids=[
         "surrogate-reason",
