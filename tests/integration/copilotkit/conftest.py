@@ -29,7 +29,7 @@ def node() -> Iterator[Node]:
 
 
 @pytest.fixture(scope="session", params=["sqlite", "memory"])
-def serve_bookings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Yield a server on each store."""
     file = tmp_path_factory.mktemp("stock") / "threads.db"
     with served_by(SqliteAgentRunner(file) if request.param == "sqlite" else InMemoryAgentRunner()) as server:
