@@ -39,7 +39,7 @@ class SqliteStore:
     Args:
         path: The file; it is created when the store is opened.
         durability: What survives a power cut. A killed process loses nothing that was shown in either case.
-            `balanced`: all finished runs, and all but the last 250 ms of a running one. `strict`: everything shown.
+            `balanced`: all finished runs, and all but the last 250 ms of a live one. `strict`: everything shown.
         lease_ttl: Seconds without a sign of life after which an owner loses its threads. They are counted by the
             machine's monotonic clock, so that a change of the wall clock has no effect.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
@@ -152,17 +152,17 @@ class SqliteStore:
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        claimed: tuple[Claim, list[str]] = await self._call(
+        claim_and_known_ids: tuple[Claim, list[str]] = await self._call(
             _core.SqliteStore.claim, thread_id, run_id, input, agent_id, message_ids, scope
         )
-        return claimed
+        return claim_and_known_ids
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._call(_core.SqliteStore.append, claim, batch, barrier)
 
     async def renew(self, claims: list[Claim]) -> list[bool]:
-        held: list[bool] = await self._call(_core.SqliteStore.renew, claims)
-        return held
+        is_held: list[bool] = await self._call(_core.SqliteStore.renew, claims)
+        return is_held
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await self._call(_core.SqliteStore.finish, claim, recorder, stored)
@@ -231,8 +231,8 @@ class SqliteStore:
         await self._call(_core.SqliteStore.put, astuple(thread), runs)
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
-        removed: int = await self._call(_core.SqliteStore.prune, max_runs, before, limit)
-        return removed
+        run_count: int = await self._call(_core.SqliteStore.prune, max_runs, before, limit)
+        return run_count
 
     async def record(self, kind: str, key: str) -> Record | None:
         if not is_valid_name(kind=kind, key=key):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KIND_BYTES = 64
 KEY_BYTES = 1536
 THREAD_ID_BYTES = 1024
-"""Greatest size of a record's thread id in UTF-8, as the two above are of its names.
+"""Greatest size of a record's thread id in UTF-8; the two above are those of its kind and key.
 
 All three are in one index entry of PostgreSQL, which can have at most 2704 bytes.
 """

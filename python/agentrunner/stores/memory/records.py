@@ -46,9 +46,9 @@ class MemoryRecords:
         """Make all changes or none, and return the new versions. Raises `RecordConflict`."""
         for change in changes:
             record = self._records.get((change.kind, change.key))
-            is_another_threads = record is not None and record.thread_id != change.thread_id
+            is_misplaced = record is not None and record.thread_id != change.thread_id
             version = record.version if record else 0
-            if is_another_threads or (change.version is not None and change.version != version):
+            if is_misplaced or (change.version is not None and change.version != version):
                 raise RecordConflict(change.kind, change.key)
         return [self._make(change) for change in changes]
 

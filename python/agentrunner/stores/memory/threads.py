@@ -1,4 +1,4 @@
-"""The threads of a `MemoryStore`, and what keeps them within its limits."""
+"""The threads of a `MemoryStore`, which it keeps within its limits."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class PostgresClient:
         try:
             dsn_options = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:
-            raise ValueError(f"that is no address of a PostgreSQL database: {error}") from None
+            raise ValueError(f"the address of the PostgreSQL database is not valid: {error}") from None
         # A server that vanishes without closing its connections must be noticed early enough for another attempt.
         defaults = {
             "application_name": "agentrunner",
@@ -231,7 +231,7 @@ class PostgresClient:
 
 
 async def is_direct(connection: AsyncConnection[Any]) -> bool:
-    """Return whether no pooler, which could switch sessions, is between us and the server."""
+    """Return whether the connection has no pooler in between, which could switch sessions."""
     cursor = await connection.execute("SELECT pg_backend_pid()")
     return await cursor.fetchone() == (connection.info.backend_pid,)
 
@@ -257,10 +257,10 @@ def _is_transient(error: psycopg.Error) -> bool:
 
 
 def _convert_error(error: psycopg.Error) -> AgentRunnerError:
-    """Return an error of the server as one of ours, chosen by what a user can do about it."""
+    """Return this package's error for a server's, chosen by what a user can do about it."""
     message = error.diag.message_primary or str(error).strip()
     if (error.sqlstate or "").startswith("AR"):
-        # A function of our own schema has raised it.
+        # A function in this package's schema has raised it.
         return StoreError(message)
     text = f"PostgreSQL: {message}"
     match error.sqlstate:

@@ -144,7 +144,7 @@ class PostgresHistory:
             page = [StoredRun(*row) for row in rows]
             if readable := await asyncio.to_thread(_keep_readable, page):
                 return readable
-            # None of them can be read, but an empty page would end the copy: go on to the next.
+            # None of them can be read, but an empty page would end the copy, so read the next page.
             after = page[-1].last_seq
         return []
 

@@ -59,7 +59,7 @@ class _Waiter(NamedTuple):
 
 
 class PostgresListener:
-    """Wakes those who follow a run of another process, and notifies other processes.
+    """Wakes the followers of other processes' runs, and notifies other processes.
 
     A notification is only a hint. It is sent after the commit and never within it, where notifications would make
     commits wait for each other. Where none arrives, as with PgBouncer's transaction pooling, the poll finds the change
@@ -175,7 +175,7 @@ class PostgresListener:
 
 @lru_cache(maxsize=4096)
 def _hash_thread(thread_id: str) -> str:
-    """Return a key of eight characters. Two threads with the same key only cost an extra read."""
+    """Return a key of eight characters; threads that share a key only cost extra reads."""
     digest = hashlib.blake2b(thread_id.encode("utf-8", "surrogatepass"), digest_size=6).digest()
     return base64.b64encode(digest).decode()
 

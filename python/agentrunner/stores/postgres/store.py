@@ -19,7 +19,7 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
     """Threads in one schema of a PostgreSQL database, for processes on any number of machines.
 
     The server must be PostgreSQL 13 or newer, and the database in UTF-8. The store works behind PgBouncer, also with
-    transaction pooling; runs of other processes are then polled every 50 ms, where otherwise notifications arrive.
+    transaction pooling; it then polls the runs of other processes every 50 ms, because notifications do not arrive.
 
     The server's `synchronous_commit` decides how durable a commit is. With `on`, the default, everything that was shown
     survives a power cut; with synchronous standbys, also the loss of the server.

@@ -52,7 +52,7 @@ _warned_addresses: set[str] = set()
 
 
 class RedisClient:
-    """Connections to one server; what fails is retried for `retry_seconds`."""
+    """Connections to one server; a failed command is retried for `retry_seconds`."""
 
     def __init__(self, url: str, prefix: str, retry_seconds: float) -> None:
         self.prefix = prefix
@@ -120,7 +120,7 @@ class RedisClient:
 
     @property
     def is_forked(self) -> bool:
-        """Whether the connections belong to another process, which has forked this one."""
+        """Whether this process was forked from the one that opened the connections."""
         return self._pid not in (None, os.getpid())
 
     def require_open(self) -> None:

@@ -82,7 +82,7 @@ def _read_outcome(claim: Claim, reply: bytes | Exception) -> Exception | None:
         return make_lease_lost(claim)
     if reply == b"gap":
         return StoreError(
-            f"the Redis server has lost events of run '{claim.run_id}' that it had acknowledged: it was restarted "
-            "without what was not yet on disk, or replaced by a replica that did not have all of them"
+            f"the Redis server has lost events of run '{claim.run_id}' that it had acknowledged: it was restarted and "
+            "had not yet written them to disk, or it was replaced by a replica that did not have all of them"
         )
     return None

@@ -1,4 +1,4 @@
-"""The Lua scripts, one file each; what must be read and written together is one script."""
+"""The Lua scripts: one file for everything that must be read and written in one step."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 class RedisStore:
     """Threads in Redis 6.2 or newer, for any number of processes and machines.
 
-    What is acknowledged is as safe as the server keeps it. A killed process of ours loses nothing. A killed server
-    loses nothing with `appendfsync always`, and otherwise what it had not yet written. A replica that takes over lacks
-    what it had not yet received.
+    Acknowledged events are as safe as the server keeps them. If the application's process is killed, nothing is lost.
+    If the server is killed, nothing is lost with `appendfsync always`; otherwise it loses what it had not yet written
+    to disk. A replica that takes over lacks what it had not yet received.
 
     Args:
         url: The server's URL, as redis-py takes it; in a cluster, that of the node that has the prefix's slot.

@@ -94,7 +94,7 @@ class RedisThreads:
             runs = [run for row in rows if (run := await asyncio.to_thread(_make_run, row)) is not None]
             if runs or not rows:
                 return runs
-            # None of them can be read, but an empty page would end the copy: go on to the next.
+            # None of them can be read, but an empty page would end the copy, so read the next page.
             after = int(rows[-1][1])
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:

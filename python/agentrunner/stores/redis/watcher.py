@@ -111,7 +111,7 @@ class RedisWatcher:
             try:
                 await self._listen_once()
             except (RedisError, OSError) as error:
-                logger.info("the subscription to changes of threads has failed and is made again: %s", error)
+                logger.info("the subscription to changes of threads has failed; the store subscribes again: %s", error)
                 await asyncio.sleep(RESUBSCRIBE_SECONDS)
             finally:
                 for watched in self._watched.values():
@@ -134,7 +134,7 @@ class RedisWatcher:
                     last_message_at = now
                     self._handle(message, now)
                 elif now - last_message_at > SILENCE_SECONDS:
-                    raise ConnectionError("the server sends nothing any more")
+                    raise ConnectionError("the server no longer sends anything")
                 elif now - last_message_at > SILENCE_SECONDS / 2:
                     await pubsub.ping()
                 if unused := [channel for channel, watched in self._watched.items() if watched.is_unused(now)]:
