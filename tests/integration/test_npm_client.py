@@ -109,17 +109,19 @@ def test_a_run_cut_short_is_valid_and_parses(end):
     answers = ask("verify.mjs", [question(live, parse=True), question(stored, parse=True)])
     assert answers == [{"error": None}, {"error": None}]
     last = live[-1].to_dict()
-    if end == "stop":
+    if end == "raise":
+        assert last["type"] == "RUN_ERROR"
+    else:
+        # The runner ends the run of an agent that returns without a terminal event.
         assert last["type"] == "RUN_FINISHED"
         assert (last["threadId"], last["runId"]) == ("thread", "run")
-    else:
-        assert last["type"] == "RUN_ERROR"
     early, late = ask("replay.mjs", [question(live), question(stored)])
     assert early == late
     texts = {message["id"]: message.get("content") for message in early["messages"]}
     assert texts["think"] == "let me see"
     assert texts["text"] == "Hel"
-    assert "call-result" in texts
+    # A call of an agent that returned may be of a tool that the client runs, so its result is still to come.
+    assert ("call-result" in texts) is (end != "return")
 
 
 @contextlib.asynccontextmanager

@@ -26,7 +26,7 @@ class Spy:
     """An app that records the requests it gets."""
 
     def __init__(self, app: Any) -> None:
-        self.state = app.state
+        self.context = app.context
         self._app = app
         self._asked: list[tuple[str, str, Any]] = []
         self._more = threading.Condition()

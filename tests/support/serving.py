@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from agentrunner.server import AgentApp
 from agentrunner.server.uvicorn_server import AbortableProtocol, UvicornServer
 
 if TYPE_CHECKING:
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
 def serving(app: Any, **options: Any) -> Iterator[str]:
     """Serve an app with uvicorn in a thread; yield its URL without a final slash.
 
-    An app of `create_app` is served as `agentrunner serve` does it, any other ASGI app by uvicorn alone. `options`
-    are uvicorn's. Leaving ends the app's lifespan, and raises what the server's thread raised.
+    An app of `create_app`, or a wrapper with its `context`, is served as `agentrunner serve` does it, any other ASGI
+    app by uvicorn alone. `options` are uvicorn's. Leaving ends the app's lifespan, and raises what the server's thread
+    raised.
     """
     ready = threading.Event()
     failure: list[BaseException] = []
@@ -32,7 +32,7 @@ def serving(app: Any, **options: Any) -> Iterator[str]:
             "timeout_graceful_shutdown": 5,
         } | options,
     )  # fmt: skip
-    server = UvicornServer(config, app) if isinstance(app, AgentApp) else uvicorn.Server(config)
+    server = UvicornServer(config, app) if hasattr(app, "context") else uvicorn.Server(config)
     startup = server.startup
 
     async def starting(sockets: list[socket.socket] | None = None) -> None:

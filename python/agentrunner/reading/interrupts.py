@@ -54,10 +54,10 @@ async def hide_answered_interrupts(
         async for page in pages:
             data = bytes(page)
             if interrupt_frame is None and b'"interrupt"' not in data:
-                del data
-                yield page
-                # While it waits for the next page, a reader must not keep this one in memory.
-                del page
+                passed_on = [page]
+                # Popped, because a local would keep the page alive as long as the client stalls in the middle of it.
+                del data, page
+                yield passed_on.pop()
                 continue
             del page
             ready = bytearray()
@@ -75,10 +75,9 @@ async def hide_answered_interrupts(
                 ready += await _hide_answered(interrupt_frame, bytes(held_back), source, store, follow) + held_back
                 interrupt_frame, held_back = None, bytearray()
             if ready:
-                filtered = Frames(bytes(ready))
+                filtered = [Frames(bytes(ready))]
                 del data, ready
-                yield filtered
-                del filtered
+                yield filtered.pop()
     if interrupt_frame is not None:
         yield Frames(interrupt_frame + bytes(held_back))
 
@@ -95,8 +94,9 @@ async def finish_answered_run(
     async with contextlib.aclosing(pages):
         async for page in pages:
             has_failed = _ends_with_error(bytes(page))
-            yield page
+            passed_on = [page]
             del page
+            yield passed_on.pop()
     if has_failed and await _is_all_answered(store, input):
         ids = {"threadId": input.thread_id, "runId": input.run_id}
         outcome = {"type": "cancelled"}

@@ -112,9 +112,10 @@ class EventStream:
     async def pages(self) -> AsyncGenerator[Frames, None]:
         """Iterate over the stream as `Frames`; each page has everything that is new."""
         while (frames := await self._read(PAGE_BYTES)) is not None:
-            yield frames
-            # A reader that waits for the next page must not keep this one alive.
+            page = [frames]
+            # Popped, because a local would keep the page alive as long as the client stalls in the middle of it.
             del frames
+            yield page.pop()
 
     pieces = pages
     """Older name of `pages`."""

@@ -37,7 +37,7 @@ class OverAnother(StoreConformance):
             yield
 
     # The raw events of a run that is removed go when their window ends.
-    test_what_goes_with_a_run = None  # type: ignore[assignment]
+    test_prune_removes_a_runs_raw_frames_and_message_ids = None  # type: ignore[assignment]
 
 
 class TestOverSqlite(OverAnother):
