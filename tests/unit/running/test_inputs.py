@@ -89,7 +89,11 @@ async def test_a_cursor_that_is_no_str_is_refused(runner: AgentRunner) -> None:
 
 
 @embedded
-@pytest.mark.parametrize("agent", [None, 5, "agent", object(), {"default": agent_with()}], ids=repr)
+@pytest.mark.parametrize(
+    "agent",
+    [None, 5, "agent", object(), {"default": agent_with()}],
+    ids=["None", "a number", "a name", "an object", "a mapping"],
+)
 async def test_an_agent_that_cannot_be_called_is_refused_before_anything_starts(
     runner: AgentRunner, agent: Any
 ) -> None:
