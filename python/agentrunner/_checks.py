@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from agentrunner.errors import InvalidInput
 
-MAX_INTEGER = (1 << 63) - 1
+MAX_INTEGER = (1 << 64) - 1
 MAX_SECONDS = 1e12
 """Greatest duration in seconds, which every store can add to a time."""
 
 
 def check_integer(name: str, value: object, least: int = 1) -> None:
-    """Raise `ValueError` unless an option is an integer from `least` to 2^63 - 1."""
+    """Raise `ValueError` unless an option is an integer from `least` to 2^64 - 1."""
     if type(value) is bool or not isinstance(value, int) or not least <= value <= MAX_INTEGER:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{name} must be {kind}, not {value!r}")

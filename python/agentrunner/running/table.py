@@ -50,7 +50,8 @@ class RunTable:
     """The live runs that this process drives or follows, at most one for each thread."""
 
     def __init__(self, store: Store, limits: RecordingLimits) -> None:
-        if not hasattr(store, "claim"):
+        # On the class, because a store may answer for names it does not have, or only once it is open.
+        if not hasattr(type(store), "aclose"):
             raise TypeError(f"{type(store).__name__} is not a Store; AgentRunner.from_url makes one for a path or URL")
         self._store = store
         self._limits = limits

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.postgres
 
 
 def test_an_invalid_address_is_refused() -> None:
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="address of the PostgreSQL database is not valid"):
         PostgresStore("host = 'unclosed")
 
 
