@@ -50,8 +50,8 @@ class RunTable:
     """The live runs that this process drives or follows, at most one for each thread."""
 
     def __init__(self, store: Store, limits: RecordingLimits) -> None:
-        # On the class, because a store may answer for names it does not have, or only once it is open.
-        if not hasattr(type(store), "aclose"):
+        # On the class: a store that passes its methods on to another may refuse to do so before it is open.
+        if not (hasattr(type(store), "claim") or hasattr(type(store), "__getattr__")):
             raise TypeError(f"{type(store).__name__} is not a Store; AgentRunner.from_url makes one for a path or URL")
         self._store = store
         self._limits = limits
