@@ -6,6 +6,7 @@ Every event is durable before a reader gets it, late readers get a replay, and t
 from typing import TYPE_CHECKING, Any
 
 from agentrunner._core import Event, __version__
+from agentrunner._logging import install_filter
 from agentrunner.agents import text_agent
 from agentrunner.errors import (
     AgentRunnerError,
@@ -118,6 +119,8 @@ __all__ = [
     "text_agent",
     "verify",
 ]
+
+install_filter()
 
 
 def __getattr__(name: str) -> Any:

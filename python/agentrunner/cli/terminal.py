@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import typer
 from rich.console import Console
 
+from agentrunner._text import escape_controls
 from agentrunner.errors import AgentRunnerError
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Texts of threads come from users and models, and must not move the cursor or colour the terminal.
-_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that prints text unchanged, without markup or highlighting."""
@@ -30,12 +28,13 @@ def console(*, stderr: bool = False) -> Console:
 
 def clean(text: str) -> str:
     """Return the text with its control characters escaped, safe to print on a terminal."""
-    return text.encode("utf-8", "replace").decode().translate(_CONTROL_CHARACTERS)
+    # Texts of threads come from users and models, and must not move the cursor or colour the terminal.
+    return escape_controls(text, is_one_line=False)
 
 
 def shorten(text: str, limit: int) -> str:
     """Return the text on one line, cut to `limit` characters."""
-    text = clean(text).replace("\n", "\\n").replace("\t", "\\t")
+    text = escape_controls(text)
     return text if len(text) <= limit else text[: max(limit - 1, 1)] + "…"
 
 
