@@ -7,6 +7,8 @@ import inspect
 import uuid
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from agentrunner._generators import close_events
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -55,15 +57,18 @@ def text_agent(function: Callable[P, AsyncIterator[str]]) -> Callable[P, AsyncIt
         texts = function(*args, **kwargs)
         if not hasattr(texts, "__aiter__"):
             raise TypeError(f"a text agent must return an async iterator of str, not {type(texts).__name__}")
-        async for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"a text agent must yield str, not {type(text).__name__}")
-            if not text:
-                continue
-            if message_id is None:
-                message_id = str(uuid.uuid4())
-                yield {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"}
-            yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message_id, "delta": text}
+        try:
+            async for text in texts:
+                if not isinstance(text, str):
+                    raise TypeError(f"a text agent must yield str, not {type(text).__name__}")
+                if not text:
+                    continue
+                if message_id is None:
+                    message_id = str(uuid.uuid4())
+                    yield {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"}
+                yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message_id, "delta": text}
+        finally:
+            await close_events(texts)
         if message_id is not None:
             yield {"type": "TEXT_MESSAGE_END", "messageId": message_id}
         yield {"type": "RUN_FINISHED", **run_ids}

@@ -40,8 +40,8 @@ ANY_SCOPE: Final = AnyScope.ANY_SCOPE
 class AgentObject(Protocol):
     """An object whose `run` yields a run's events, such as an agent of `ag-ui-langgraph`.
 
-    If it has `abort_run()`, the runner calls it when the run is stopped. If it has `agent_id`, the thread list
-    shows it.
+    If it has `abort_run()`, the runner calls it when the run is stopped, and cancels the agent only if it has not
+    ended 3 s later. What it yields until its end is recorded. If it has `agent_id`, the thread list shows it.
     """
 
     def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:

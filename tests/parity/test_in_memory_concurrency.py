@@ -206,6 +206,7 @@ async def test_stop_is_rolled_back_when_abort_run_raises(runner: AgentRunner, ca
             self.aborts += 1
             if self.aborts == 1:
                 raise OSError("not now")
+            self.open()
 
     agent = Unwilling()
     stream = await runner.run(agent, make_input(run="r1"))

@@ -12,7 +12,7 @@ from agentrunner.errors import AgentRunnerError, RunnerClosed, StoreError
 from agentrunner.harness.listeners import Bus
 from agentrunner.harness.liveness import Liveness
 from agentrunner.harness.slots import choose_slots
-from agentrunner.running.driver import STOP_GRACE_SECONDS
+from agentrunner.running.agent_task import STOP_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping

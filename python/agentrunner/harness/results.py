@@ -11,7 +11,7 @@ from agentrunner.harness.types import RunResult
 from agentrunner.records.approvals import find_approvals
 from agentrunner.records.harness_runs import RunRecord, load_run
 from agentrunner.records.times import now_ms
-from agentrunner.running.driver import STOP_GRACE_SECONDS
+from agentrunner.running.agent_task import STOP_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState

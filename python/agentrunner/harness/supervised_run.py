@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode
+from agentrunner._generators import CancelledEvents, close_events
 from agentrunner.errors import LeaseLost, RecordConflict, RunAlreadyExists, StoreError
 from agentrunner.harness.admission import Candidate, admit
 from agentrunner.harness.approvals import entry_of, from_interrupts, tool_calls
@@ -125,26 +126,36 @@ class SupervisedRun:
         await self._state.open()
         self._begin(current_run())
         event_kinds, bus = model_kinds(), self._state.bus
+        events: AsyncIterator[Any] | None = None
         try:
             writer, agent_input = await self._admit(input)
             self._is_started = True
-            async for event in await self._call_agent(agent_input):
-                kind = event_kinds.get(type(event), -1)
-                if kind < 0:
-                    kind = classify(event)
-                if not kind:
-                    yield event
-                elif kind <= REASONING:
-                    yield event
-                    # Count it after the yield, when the runner has accepted it, so that all readers count the same.
-                    writer.deltas += 1
-                    if bus or self.collects_output:
-                        self._take_delta(writer, kind, event)
-                else:
-                    if kind == FINISHED:
-                        await self._request_approvals(writer, event, agent_input)
-                    yield event
-                    self._take_event(writer, kind, event)
+            events = source = await self._call_agent(agent_input)
+            is_paused = False
+            while True:
+                try:
+                    async for event in source:
+                        kind = event_kinds.get(type(event), -1)
+                        if kind < 0:
+                            kind = classify(event)
+                        if kind == FINISHED:
+                            await self._request_approvals(writer, event, agent_input)
+                        is_paused = True
+                        yield event
+                        is_paused = False
+                        # After the yield, when the runner has accepted the event, so that all readers count the same.
+                        if kind and kind <= REASONING:
+                            writer.deltas += 1
+                            if bus or self.collects_output:
+                                self._take_delta(writer, kind, event)
+                        elif kind:
+                            self._take_event(writer, kind, event)
+                    break
+                except asyncio.CancelledError as error:
+                    if not is_paused:
+                        raise
+                    is_paused = False
+                    source = CancelledEvents(events, error)
             # The runner ends the run of an agent that returns without a terminal event in the same way.
             is_stopping = self._driver is not None and self._driver.is_stopping
             await writer.end("cancelled" if is_stopping else "completed")
@@ -157,6 +168,9 @@ class SupervisedRun:
             if self.writer is not None:
                 await self.writer.end("failed", str(error) or type(error).__name__)
             raise
+        finally:
+            if events is not None:
+                await close_events(events)
 
     def _begin(self, run: Run) -> None:
         if run.store is None or run.claim is None:
@@ -169,9 +183,11 @@ class SupervisedRun:
         self._driver = self._state.runner.driver(run.thread_id)
         self.has_begun = True
         self._state.live_attempts.add(self)
-        if (task := asyncio.current_task()) is not None:
-            # The agent or this generator may never finish, but the runner's task always does, and it ends the run.
-            task.add_done_callback(lambda task: self._state.spawn(self._finish(task)))
+        if self._driver is not None:
+            # The runner may have been called with a `HarnessAgent`, whose runs each have their own `abort_run`.
+            self._driver.agent = self
+            # The agent or this generator may never finish, but the runner stops waiting for them and ends the run.
+            self._driver.add_agent_callback(lambda task: self._state.spawn(self._finish(task)))
 
     # Admission
 
@@ -300,9 +316,9 @@ class SupervisedRun:
         await self._release()
 
     async def _finish(self, task: asyncio.Task[Any]) -> None:
-        """Write the attempt's end, even if its task failed or was cancelled; release its slot."""
+        """Write the attempt's end, even if its task failed or is given up; release its slot."""
         try:
-            error = None if task.cancelled() else task.exception()
+            error = task.exception() if task.done() and not task.cancelled() else None
             await self._write_cut_short(error)
             if error is not None and self.writer is not None:
                 # If the runner refused the event that asks for approvals, they were never shown.

@@ -6,19 +6,18 @@ import asyncio
 import contextvars
 import inspect
 import logging
-import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from agentrunner._codec import encode
 from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused, StoreError
-from agentrunner.running.boundaries import is_start_missing, record_finish, record_start
+from agentrunner.running import agent_task
+from agentrunner.running.agent_reader import AgentReader
+from agentrunner.running.agent_task import AgentTask
 from agentrunner.running.commits import Commits
 from agentrunner.running.current import set_current_run
 from agentrunner.running.live_run import LiveRun
-from agentrunner.running.tracing import span_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
     from agentrunner._core import Claim, Recorder
     from agentrunner.running.current import Run
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner")
-
-AGENT_SLICE_SECONDS = 0.001
-"""Seconds that an agent that never waits may run before other tasks get their turn."""
-STOP_GRACE_SECONDS = 5.0
-"""Seconds that a stopped agent gets to end before its run ends without it."""
-MUST_WAIT = 2
-"""Result of `Recorder.accept` when the agent must wait for a commit; 1: a commit is due, 0: none is."""
 
 
 class Driver(LiveRun):
@@ -45,14 +37,15 @@ class Driver(LiveRun):
         super().__init__(claim, recorder, store)
         self._stats = stats
         self._commits = Commits(self, store, stats, self.fail)
-        self._agent: Agent | None = None
-        self._agent_task: asyncio.Task[None] | None = None
+        self.agent: Agent | None = None
+        """Agent whose `abort_run` a stop calls, if it has one."""
+        self._reader = AgentReader(claim, recorder, self._commits, lambda: self._end_agent(is_patient=True))
+        self._agent_task: AgentTask | None = None
+        self._ends_patiently: bool | None = None
+        """Whether the agent may end by itself before it is cancelled; `None` until it must end."""
+        self._agent_callbacks: list[Callable[[asyncio.Task[None]], object]] = []
         self._interruption: tuple[str, str | None] | None = None
         """Message and code of the `RUN_ERROR` that ends the run."""
-        self._cut_short = asyncio.Event()
-        """Event that is set when the agent must end early."""
-        self._drops_events = False
-        """Whether the events that the agent still yields are dropped."""
         self.is_stopping = False
         self.unfinished: StoreError | None = None
         """Error that kept the store from storing the run's end; the run still holds its thread."""
@@ -73,102 +66,49 @@ class Driver(LiveRun):
 
     async def drive(self, agent: Agent, run: Run) -> None:
         """Run the agent until it returns, fails or must end early, and then finish the run."""
-        self._agent = agent
+        self.agent = agent
         context = contextvars.copy_context()
         context.run(set_current_run, run)
         if not self._is_cut_short:
-            self._agent_task = asyncio.get_running_loop().create_task(
-                self._consume(agent, run), context=context, name=f"agentrunner agent {self.claim.run_id}"
-            )
-            await self._wait_for_agent(self._agent_task)
-        self._drops_events = True
+            task = AgentTask(self._reader.read(agent, run), context, f"agentrunner agent {self.claim.run_id}")
+            self._agent_task = task
+            for callback in self._agent_callbacks:
+                task.add_end_callback(callback)
+            # An eager task has already run up to its first wait, where it may have been told to end.
+            if self._ends_patiently is not None:
+                task.end(is_patient=self._ends_patiently)
+            await task.wait()
+            self._note_agent_end(task)
+        self._reader.end_recording()
         await self.finish()
+
+    def add_agent_callback(self, callback: Callable[[asyncio.Task[None]], object]) -> None:
+        """Call a function with the agent's task when the agent has ended or is given up."""
+        self._agent_callbacks.append(callback)
+        if self._agent_task is not None:
+            self._agent_task.add_end_callback(callback)
 
     @property
     def _is_cut_short(self) -> bool:
         return bool(self.is_stopping or self._interruption or self._commits.error)
 
-    async def _wait_for_agent(self, task: asyncio.Task[None]) -> None:
-        cut_short = asyncio.ensure_future(self._cut_short.wait())
-        try:
-            await asyncio.wait([task, cut_short], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            cut_short.cancel()
-        if not task.done():
-            await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
-        if not task.done():
+    def _note_agent_end(self, task: AgentTask) -> None:
+        """Keep the reason why the agent has ended, if the run ends with an error for it."""
+        error = self._reader.error
+        if task.is_given_up:
             logger.warning(
-                "thread %s: the agent of run %s is still running %s s after it was cancelled; its run ends without it",
-                self.claim.thread_id, self.claim.run_id, STOP_GRACE_SECONDS,
+                "thread %s: run %s ends without its agent, which still runs %g s after it was told to end",
+                self.claim.thread_id, self.claim.run_id, agent_task.STOP_GRACE_SECONDS,
             )  # fmt: skip
-            return
-        if task.cancelled():
+        if isinstance(error, asyncio.CancelledError):
             if not self._is_cut_short:
                 self._interruption = ("The agent was cancelled", None)
-        elif (error := task.exception()) is not None and not self.is_stopping:
+        elif error is not None and not self.is_stopping:
             self._interruption = self._interruption or _describe_error(error)
             if not isinstance(error, (InvalidEvent, InvalidEventSequence, RunRefused)):
                 logger.error(
                     "thread %s: the agent of run %s failed", self.claim.thread_id, self.claim.run_id, exc_info=error
                 )
-
-    async def _consume(self, agent: Agent, run: Run) -> None:
-        with span_of(run):
-            await self._record_events(agent, run)
-
-    async def _record_events(self, agent: Agent, run: Run) -> None:
-        """Record the agent's events, encoding each once, and commit when a commit is due."""
-        accept = self.recorder.accept
-        turn_began = time.perf_counter()
-        count = 0
-        events = await _start_agent(agent, run)
-        # The first event has its own loop, so that only this event pays for the check of its type.
-        async for first_event in events:
-            await self._record_first_event(first_event)
-            break
-        async for event in events:
-            if self._drops_events:
-                return
-            data = event if type(event) is bytes else encode(event)
-            try:
-                pressure = accept(data)
-            except InvalidEventSequence:
-                if not self.recorder.ended:
-                    raise
-                logger.warning(
-                    "thread %s: run %s has ended; the events its agent still yields are dropped",
-                    run.thread_id, run.run_id,
-                )  # fmt: skip
-                self._drops_events = True
-                continue
-            except InvalidEvent as error:
-                _refuse_text(event, error)
-                raise
-            if pressure:
-                self._commits.start()
-                if pressure == MUST_WAIT:
-                    await self._commits.wait()
-            count += 1
-            if not count & 63 and time.perf_counter() - turn_began > AGENT_SLICE_SECONDS:
-                await asyncio.sleep(0)
-                turn_began = time.perf_counter()
-        if not (self.recorder.ended or self._drops_events or self._is_cut_short):
-            record_finish(self.recorder, self.claim)
-
-    async def _record_first_event(self, event: Any) -> None:
-        if self._drops_events:
-            return
-        data = encode(event)
-        if is_start_missing(data):
-            record_start(self.recorder, self.claim)
-        try:
-            pressure = self.recorder.accept(data)
-        except InvalidEvent as error:
-            _refuse_text(event, error)
-            raise
-        self._commits.start()
-        if pressure == MUST_WAIT:
-            await self._commits.wait()
 
     async def finish(self) -> None:
         """End the run: end open events, commit the rest, free the thread, wake the readers."""
@@ -202,53 +142,42 @@ class Driver(LiveRun):
         """
         if self.is_stopping or self.is_closed:
             return False
-        self.is_stopping = True
-        abort = getattr(self._agent, "abort_run", None)
+        self.is_stopping, self._reader.adds_finish = True, False
+        abort = getattr(self.agent, "abort_run", None)
+        is_patient = abort is not None
         if abort is not None:
             try:
-                result = abort()
-                if inspect.isawaitable(result):
-                    await result
+                async with asyncio.timeout(agent_task.STOP_GRACE_SECONDS) as patience:
+                    result = abort()
+                    if inspect.isawaitable(result):
+                        await result
             except Exception:
                 logger.exception("thread %s: failed to abort run %s", self.claim.thread_id, self.claim.run_id)
-                self.is_stopping = False
-                return False
-        self._cancel_agent()
+                if not patience.expired():
+                    self.is_stopping, self._reader.adds_finish = False, True
+                    return False
+                is_patient = False
+        # What the agent yields while it ends is recorded.
+        self._end_agent(is_patient=is_patient)
         return True
 
     def interrupt(self, message: str, code: str) -> None:
         """End the run with a `RUN_ERROR`, even if its agent does not stop."""
         self._interruption = self._interruption or (message, code)
-        self._cancel_agent()
+        self._reader.adds_finish = False
+        self._reader.drop_endings()
+        self._end_agent()
 
     def fail(self, error: Exception) -> None:
         """End the run in this process after a store error or a lost lease; write nothing more."""
         self._commits.error = self._commits.error or error
-        self._cancel_agent()
+        self._reader.end_recording()
+        self._end_agent()
 
-    def _cancel_agent(self) -> None:
-        self._drops_events = True
-        self._cut_short.set()
+    def _end_agent(self, *, is_patient: bool = False) -> None:
+        self._ends_patiently = is_patient
         if self._agent_task is not None:
-            self._agent_task.cancel()
-
-
-async def _start_agent(agent: Agent, run: Run) -> AsyncIterator[Any]:
-    function: Any = getattr(agent, "run", agent)
-    events = function(run.input)
-    if inspect.isawaitable(events):
-        events = await events
-    if not hasattr(events, "__aiter__"):
-        raise TypeError(f"an agent must return an async iterator of events, not {type(events).__name__}")
-    return aiter(events)
-
-
-def _refuse_text(event: object, error: InvalidEvent) -> None:
-    """Raise an error that names `text_agent` if an invalid event is plain text."""
-    if isinstance(event, str) and not event.lstrip().startswith("{"):
-        raise InvalidEvent(
-            f"an agent must yield events, not text; to yield text, decorate it with `text_agent` ({error})"
-        ) from error
+            self._agent_task.end(is_patient=is_patient)
 
 
 def _describe_error(error: BaseException) -> tuple[str, str | None]:

@@ -34,7 +34,8 @@ class LiveRun:
         """Number of streams that follow the run while it is live."""
         self.last_word: Frames | None = None
         """Frame with the error for the readers of a run whose end could not be stored."""
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: dict[asyncio.Future[None], None] = {}
+        """Futures of the waiting readers, in the order in which they came."""
 
     def join(self) -> None:
         """Count one more reader, which must call `leave` once.
@@ -50,8 +51,12 @@ class LiveRun:
     async def wait_for_change(self) -> None:
         """Wait until events are published or the run is closed."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
+        self._waiters[waiter] = None
+        try:
+            await waiter
+        finally:
+            # A reader that leaves must not stay here until the next event, which may never come.
+            self._waiters.pop(waiter, None)
 
     async def wait_until_published(self, seq: int) -> None:
         """Wait until events up to a sequence number are published, or the run is closed."""
@@ -74,7 +79,7 @@ class LiveRun:
 
     def wake(self) -> None:
         """Wake the readers, because there are new events."""
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agentrunner.harness import Harness
+from agentrunner.running import agent_task
 from support.agents import agent_with
 from support.events import event_types, run_started, text_message
 from support.harness import drain_listeners, listen
@@ -25,7 +26,9 @@ async def test_runs_of_stock_clients_are_harness_runs(runner):
         assert [e.seq for e in seen] == [1, 2, 3, 4, 5]
 
 
-async def test_agent_of_a_harness_has_the_attributes_of_the_original(memory_factory):
+async def test_agent_of_a_harness_has_the_attributes_of_the_original(memory_factory, monkeypatch):
+    monkeypatch.setattr(agent_task, "PATIENCE_SECONDS", 0.0)
+
     class Fancy:
         description = "does it all"
 

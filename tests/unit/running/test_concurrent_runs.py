@@ -6,7 +6,7 @@ import time
 import pytest
 
 from agentrunner import InMemoryAgentRunner, SqliteAgentRunner, ThreadAlreadyRunning
-from agentrunner.running import driver
+from agentrunner.running import agent_task
 from support.event_loops import (
     Waiting,
     collect,
@@ -77,7 +77,7 @@ def test_waiting_runs_start_in_order_and_may_be_cancelled(go, make):
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_an_agent_that_ignores_cancellation_does_not_hold_the_thread(go, make, monkeypatch, busy):
-    monkeypatch.setattr(driver, "STOP_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(agent_task, "STOP_GRACE_SECONDS", 0.05)
 
     async def main():
         release = asyncio.Event()

@@ -120,6 +120,7 @@ async def test_the_abort_method_of_an_agent_is_called(waits: bool, runner: Agent
 
         def abort_run(self) -> Any:
             self.aborted += 1
+            self.open()
             return asyncio.sleep(0) if waits else None
 
     agent = Aborting()

@@ -1,0 +1,196 @@
+"""Read an agent's events, record them, and close the agent's generator in its own task."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from agentrunner import _core
+from agentrunner._codec import encode
+from agentrunner._generators import CancelledEvents, close_events, needs_closing
+from agentrunner.errors import InvalidEvent, InvalidEventSequence
+from agentrunner.running.boundaries import is_start_missing, record_finish, record_start
+from agentrunner.running.tracing import span_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from agentrunner._core import Claim, Recorder
+    from agentrunner.running.commits import Commits
+    from agentrunner.running.current import Run
+    from agentrunner.types import Agent
+
+logger = logging.getLogger("agentrunner")
+
+AGENT_SLICE_SECONDS = 0.001
+"""Seconds that an agent that never waits may run before other tasks get their turn."""
+MUST_WAIT = 2
+"""Result of `Recorder.accept` when the agent must wait for a commit; 1: a commit is due, 0: none is."""
+MAX_DROPPED_EVENTS = 1000
+"""Number of events in place of or after its run's end that an agent may yield before it is closed."""
+ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
+
+
+class AgentReader:
+    """Reads the events of a run's agent and records them, encoding each once."""
+
+    def __init__(self, claim: Claim, recorder: Recorder, commits: Commits, on_closing: Callable[[], None]) -> None:
+        self._claim = claim
+        self._recorder = recorder
+        self._commits = commits
+        self._on_closing = on_closing
+        self.error: BaseException | None = None
+        """Error that ended the agent, or that its events caused; `None` if it returned or has not ended."""
+        self.adds_finish = True
+        """Whether a `RUN_FINISHED` is added if the agent returns without one."""
+        self._is_paused = False
+        """Whether the agent waits at a `yield` while its task waits for something else."""
+        self._must_check = False
+        self._is_deaf = False
+        self._drops_endings = False
+        self._dropped = 0
+
+    def end_recording(self) -> None:
+        """Record nothing more: the run has ended without its agent, or its store has failed."""
+        self._must_check = self._is_deaf = True
+
+    def drop_endings(self) -> None:
+        """Record everything that the agent still yields, except an end of its run."""
+        self._must_check = self._drops_endings = True
+
+    async def read(self, agent: Agent, run: Run) -> None:
+        """Record the agent's events until it ends, or until its events must not be recorded."""
+        with span_of(run):
+            try:
+                events = await _start_agent(agent, run)
+                try:
+                    await self._record_all(events)
+                except BaseException as error:
+                    self.error = error
+                    raise
+                finally:
+                    await self._close(events)
+                if self.adds_finish and not (self._recorder.ended or self._is_deaf):
+                    record_finish(self._recorder, self._claim)
+            except BaseException as error:
+                # A cancellation while the generator is closed must not hide why it is closed.
+                self.error = self.error or error
+                raise
+
+    async def _close(self, events: AsyncIterator[Any]) -> None:
+        """Close the agent's generator, within the time that `on_closing` allows."""
+        if not needs_closing(events):
+            return
+        self._on_closing()
+        try:
+            await close_events(events)
+        except Exception:
+            logger.exception(
+                "thread %s: the agent of run %s failed when it was closed", self._claim.thread_id, self._claim.run_id
+            )
+
+    async def _record_all(self, events: AsyncIterator[Any]) -> None:
+        """Record all events, and pass a cancellation on to an agent that waits at a `yield`."""
+        source, record = events, self._record_from_first
+        while True:
+            try:
+                await record(source)
+            except asyncio.CancelledError as error:
+                if not self._is_paused or self._is_deaf:
+                    raise
+                self._is_paused = False
+                source, record = CancelledEvents(events, error), self._record_rest
+            else:
+                return
+
+    async def _record_from_first(self, events: AsyncIterator[Any]) -> None:
+        # The first event has its own loop, so that only this event pays for the check of its type.
+        async for event in events:
+            if not (self._must_check and self._is_unwanted(event)):
+                data = encode(event)
+                if is_start_missing(data):
+                    record_start(self._recorder, self._claim)
+                try:
+                    pressure = self._recorder.accept(data)
+                except InvalidEvent as error:
+                    self._refuse(event, error)
+                self._commits.start()
+                if pressure == MUST_WAIT:
+                    await self._pause(self._commits.wait())
+            break
+        await self._record_rest(events)
+
+    async def _record_rest(self, events: AsyncIterator[Any]) -> None:
+        accept = self._recorder.accept
+        turn_began = time.perf_counter()
+        count = 0
+        async for event in events:
+            if self._must_check and self._is_unwanted(event):
+                if self._is_deaf or self._dropped > MAX_DROPPED_EVENTS:
+                    return
+                continue
+            data = event if type(event) is bytes else encode(event)
+            try:
+                pressure = accept(data)
+            except (InvalidEvent, InvalidEventSequence) as error:
+                self._refuse(event, error)
+                continue
+            if pressure:
+                self._commits.start()
+                if pressure == MUST_WAIT:
+                    await self._pause(self._commits.wait())
+            count += 1
+            if not count & 63 and time.perf_counter() - turn_began > AGENT_SLICE_SECONDS:
+                await self._pause(asyncio.sleep(0))
+                turn_began = time.perf_counter()
+
+    async def _pause(self, work: Any) -> None:
+        """Wait for something while the agent waits at a `yield`."""
+        self._is_paused = True
+        await work
+        self._is_paused = False
+
+    def _is_unwanted(self, event: Any) -> bool:
+        """Return whether an event must not be recorded."""
+        if self._is_deaf:
+            return True
+        is_unwanted = (self._dropped > 0 and self._recorder.ended) or (self._drops_endings and _is_ending(event))
+        self._dropped += is_unwanted
+        return is_unwanted
+
+    def _refuse(self, event: object, error: InvalidEvent | InvalidEventSequence) -> None:
+        """Raise the error of a refused event, or drop the event if the run has ended."""
+        if isinstance(error, InvalidEventSequence) and self._recorder.ended:
+            logger.warning(
+                "thread %s: run %s has ended; the events its agent still yields are dropped",
+                self._claim.thread_id, self._claim.run_id,
+            )  # fmt: skip
+            self._dropped = 1
+            self._must_check = True
+            return
+        if isinstance(event, str) and not event.lstrip().startswith("{"):
+            raise InvalidEvent(
+                f"an agent must yield events, not text; to yield text, decorate it with `text_agent` ({error})"
+            ) from error
+        raise error
+
+
+async def _start_agent(agent: Agent, run: Run) -> AsyncIterator[Any]:
+    function: Any = getattr(agent, "run", agent)
+    events = function(run.input)
+    if inspect.isawaitable(events):
+        events = await events
+    if not hasattr(events, "__aiter__"):
+        raise TypeError(f"an agent must return an async iterator of events, not {type(events).__name__}")
+    return aiter(events)
+
+
+def _is_ending(event: Any) -> bool:
+    data = encode(event)
+    try:
+        return b"RUN_" in data and _core.compact([data])[-1].type in ENDINGS
+    except InvalidEvent:
+        return False
