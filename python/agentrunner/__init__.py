@@ -10,6 +10,7 @@ from agentrunner._logging import install_filter
 from agentrunner.agents import text_agent
 from agentrunner.errors import (
     AgentRunnerError,
+    CircularWait,
     ContextWindowExceeded,
     CursorAhead,
     CursorError,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentRunner",
     "AgentRunnerError",
+    "CircularWait",
     "ContextWindowExceeded",
     "CursorAhead",
     "CursorError",

@@ -30,6 +30,13 @@ class ThreadAlreadyRunning(AgentRunnerError, RuntimeError):
         super().__init__(message)
 
 
+class CircularWait(ThreadAlreadyRunning):
+    """Raised when a run would wait for a run that waits for it; nothing was started.
+
+    An agent that starts a run on its own thread, or on a thread whose run waits for its own, gets this error.
+    """
+
+
 class RunAlreadyExists(AgentRunnerError, ValueError):
     """Raised when a run id was used before, in any thread; nothing was started."""
 

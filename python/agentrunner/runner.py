@@ -244,6 +244,7 @@ class AgentRunner:
 
         Raises:
             ThreadAlreadyRunning: The thread has a live run, and the policy is `reject`.
+            CircularWait: The thread has a live run that waits for this one.
             RunAlreadyExists: The run id was used before, in any thread.
             ThreadNotFound: The thread belongs to another scope.
             InvalidInput: The agent, the input or an option was refused; nothing was started.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -102,7 +103,8 @@ class HarnessState:
         if self._is_closed:
             raise RunnerClosed("the harness is closed; make a new one to start runs")
         if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open())
+            # In a context of its own: the harness outlives the run that may have called it first.
+            self._opening = asyncio.get_running_loop().create_task(self._open(), context=contextvars.Context())
         opening = self._opening
         try:
             await asyncio.shield(opening)

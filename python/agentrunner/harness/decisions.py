@@ -13,6 +13,7 @@ from agentrunner.harness.routing import check_agent
 from agentrunner.records import kinds
 from agentrunner.records.approvals import approval_changes, find_approvals, load_approval, read_approval
 from agentrunner.records.harness_runs import find_intent, find_run
+from agentrunner.running.waits import check_thread
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
@@ -87,7 +88,9 @@ async def record_decision(
             )
         if not decided_approvals:
             return record, None
-        # Checked before the write: the harness run could not continue with an answer that the runner refuses.
+        # Checked before the write: the harness run could not continue while its thread's run waits for this call, nor
+        # with an answer that the runner refuses.
+        await check_thread(store, record.thread_id, record.run_id)
         check_next_input(record, decided_approvals)
         await check_answers(state.agents[record.agent], store, decided_approvals)
         try:

@@ -40,7 +40,8 @@ class Harness(HarnessQueries):
         runner: Runner that runs the agents; its store keeps the harness's records.
         agents: Agents by name, at least one.
         max_concurrent_runs: Greatest number of AG-UI runs that hold a slot at a time, in all processes that share the
-            store and the harness's `name`. Other runs wait, first in, first out. `None` sets no limit.
+            store and the harness's `name`. Other runs wait, first in, first out. A run that an agent starts shares the
+            slot of the agent's run. `None` sets no limit.
         recovery: What the harness does at start-up with harness runs whose process is gone.
         router: Chooses an agent for a run that does not name one.
         policy: Admits or refuses every run that a caller or a client starts: `True`, `None` or an empty list of
@@ -175,7 +176,7 @@ class Harness(HarnessQueries):
                 every other exception here, nothing was started.
             AgentNotFound: The harness has no agent of that name, or none could be chosen.
             InvalidInput: The input was refused, or a listener is for an unknown kind or is not a function.
-            AgentRunnerError: An error of `AgentRunner.run`.
+            AgentRunnerError: An error of `AgentRunner.run`, such as `CircularWait`.
 
         Example::
 

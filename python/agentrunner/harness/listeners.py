@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections import deque
@@ -34,6 +35,7 @@ class ListenerSubscription(Generic[T]):
         self._bus = bus
         self._backlog: deque[T] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._context = contextvars.copy_context()
         self.missed = 0
         """Number of events that were dropped because the listener was too slow."""
 
@@ -60,7 +62,8 @@ class ListenerSubscription(Generic[T]):
                 logger.warning("the listener %r is too slow: events are dropped for it", self._listener)
         self._backlog.append(event)
         if self._task is None:
-            task = asyncio.get_running_loop().create_task(self._call())
+            # In the subscriber's context: in the caller's, a run that the listener starts would share its slot.
+            task = asyncio.get_running_loop().create_task(self._call(), context=self._context.copy())
             # An eager task has already ended here if the listener did not have to wait.
             self._task = None if task.done() else task
 

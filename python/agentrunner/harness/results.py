@@ -12,6 +12,7 @@ from agentrunner.records.approvals import find_approvals
 from agentrunner.records.harness_runs import RunRecord, load_run
 from agentrunner.records.times import now_ms
 from agentrunner.running.agent_task import STOP_GRACE_SECONDS
+from agentrunner.running.waits import check_thread
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
@@ -57,9 +58,10 @@ async def run_result(store: Store, record: RunRecord, content: str | None = None
 async def wait_for_run(state: HarnessState, run_id: str) -> RunResult:
     """Wait until a harness run has ended or waits for an approval, in any process.
 
-    Raises `RunNotFound`.
+    Raises `RunNotFound`, and `CircularWait` if the calling code belongs to the run.
     """
     store = await state.open()
+    await check_thread(store, (await load_run(store, run_id)).thread_id, run_id)
     while True:
         record = await load_run(store, run_id)
         if record.state not in ("queued", "running", "resuming") and not await _is_last_attempt_live(store, record):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from agentrunner.errors import RecordConflict, StoreError
+from agentrunner.errors import RecordConflict, RunRefused, StoreError
 from agentrunner.records import kinds
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ SLOT_POLL_SECONDS = 0.05
 """Seconds between reads of slots that processes share, while a run waits for its turn."""
 PURGE_POLLS = 20
 """Reads after which a waiting run checks whether the owners ahead of it are alive."""
+MAX_NESTED_RUNS = 32
+"""Number of runs, each started by the one before, that may share one slot."""
 
 
 class Slots(Protocol):
@@ -35,6 +39,14 @@ class Slots(Protocol):
 
     async def leave(self, run_id: str) -> None:
         """Release a run's slot or its place in the queue; do nothing if it has neither."""
+
+
+class LimitedSlots(Slots, Protocol):
+    """Slots of a limited number."""
+
+    async def is_holder(self, run_id: str, other: LimitedSlots) -> bool:
+        """Return whether a run that entered `other` holds one of these slots."""
+        ...
 
 
 class UnlimitedSlots:
@@ -80,6 +92,9 @@ class LocalSlots:
             self._holders.add(following)
             turn.set_result(None)
 
+    async def is_holder(self, run_id: str, other: LimitedSlots) -> bool:  # noqa: D102
+        return other is self and run_id in self._holders
+
 
 class SharedSlots:
     """Slots of all processes on a store, in one record that is compared and set."""
@@ -90,7 +105,7 @@ class SharedSlots:
         self._name = name
         self._count = count
         self._freed = asyncio.Event()
-        """Event that is set when a run of this process leaves, so that the next one reads at once."""
+        """Event that is set, and replaced, when a run of this process leaves, so that the next one reads at once."""
 
     async def enter(self, run_id: str) -> bool:  # noqa: D102
         return await self._change(add=run_id)
@@ -99,10 +114,8 @@ class SharedSlots:
         polls = 0
         while True:
             polls += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SLOT_POLL_SECONDS):
-                    await self._freed.wait()
-            self._freed.clear()
+            # Taken before the read. With one event for all, another run could clear what this one has not yet seen.
+            freed = self._freed
             try:
                 if run_id in [run for run, _ in (await self._read())[1]]:
                     return
@@ -110,10 +123,20 @@ class SharedSlots:
                     return
             except StoreError:
                 logger.exception("the run slots '%s' could not be read; the harness tries again", self._name)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SLOT_POLL_SECONDS):
+                    await freed.wait()
 
     async def leave(self, run_id: str) -> None:  # noqa: D102
         await self._change(remove=run_id)
         self._freed.set()
+        self._freed = asyncio.Event()
+
+    async def is_holder(self, run_id: str, other: LimitedSlots) -> bool:  # noqa: D102
+        if not isinstance(other, SharedSlots) or other._name != self._name:
+            return False
+        # Two harnesses of one process may reach the same record through different stores.
+        return (run_id, other._liveness.owner_id) in (await self._read())[1]
 
     async def _read(self) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
         """Return the record's version, the holders and the queue, both as pairs of run and owner."""
@@ -158,8 +181,74 @@ class SharedSlots:
             return add in [run for run, _ in held]
 
 
+@dataclass(eq=False, slots=True)
+class SlotShare:
+    """A slot, and the runs that hold it together: one that entered, and those it started."""
+
+    slots: LimitedSlots
+    run_id: str
+    """Id of the run that entered."""
+    members: set[str] = field(default_factory=set)
+    """Ids of the runs that still hold it."""
+
+
+_memberships: contextvars.ContextVar[tuple[tuple[SlotShare, str], ...]] = contextvars.ContextVar(
+    "agentrunner_slot_memberships", default=()
+)
+"""The runs that the calling code belongs to, the outermost first, each as its share and its id."""
+
+
+class NestingSlots:
+    """Slots that a run shares with the runs it starts.
+
+    With a slot of its own, a run could wait for ever for the slot of the run that waits for its end. The calling run is
+    known from the context, which tasks inherit. A run that has ended shares nothing any more.
+    """
+
+    def __init__(self, slots: LimitedSlots) -> None:
+        self._slots = slots
+        self._shares: dict[str, SlotShare] = {}
+        """Each run's share, by the run's id."""
+
+    async def enter(self, run_id: str) -> bool:
+        """Queue a run, or share the slot of a run that started it; return whether it has one.
+
+        Raises `RunRefused` if too many runs have started one another.
+        """
+        live = tuple((share, member) for share, member in _memberships.get() if member in share.members)
+        for share, _ in reversed(live):
+            # The members are read again after the wait, in which the last of them may have left.
+            if await self._slots.is_holder(share.run_id, share.slots) and share.members:
+                if sum(each is share for each, _ in live) >= MAX_NESTED_RUNS:
+                    raise RunRefused(
+                        f"run '{run_id}' is refused: {MAX_NESTED_RUNS} runs, each started by the one before, are live "
+                        f"in the slot of run '{share.run_id}'; let one of them end first"
+                    )
+                share.members.add(run_id)
+                self._shares[run_id] = share
+                _memberships.set((*live, (share, run_id)))
+                return True
+        share = self._shares[run_id] = SlotShare(self._slots, run_id, {run_id})
+        _memberships.set((*live, (share, run_id)))
+        return await self._slots.enter(run_id)
+
+    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
+        await self._slots.wait_for_turn(run_id)
+
+    async def leave(self, run_id: str) -> None:
+        """Release a run's place in the queue or its share; the last run to leave frees the slot."""
+        share = self._shares.get(run_id)
+        if share is None:
+            return
+        share.members.discard(run_id)
+        if not share.members:
+            # If this fails, the share is still there for the next try.
+            await share.slots.leave(share.run_id)
+        self._shares.pop(run_id, None)
+
+
 def choose_slots(store: Store, liveness: Liveness, name: str, count: int | None) -> Slots:
     """Return the slots for a harness, shared between processes if the store is."""
     if count is None:
         return UnlimitedSlots()
-    return SharedSlots(store, liveness, name, count) if store.shared else LocalSlots(count)
+    return NestingSlots(SharedSlots(store, liveness, name, count) if store.shared else LocalSlots(count))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning
 from agentrunner.running.maintenance import STOP_POLL_SECONDS
+from agentrunner.running.waits import ThreadWaits, check_thread
 from agentrunner.types import OnConcurrentRun
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Claiming:
         self._limits = limits
         self._on_concurrent_run = on_concurrent_run
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
+        self._waits = ThreadWaits()
         self.is_refusing = False
         """Whether new runs are refused, because the runner is draining or closed."""
 
@@ -62,8 +64,16 @@ class Claiming:
         """Claim the thread of a new run, which may mean waiting until the thread is free.
 
         Returns the claim, and the ids of the input's messages that the thread already has. Raises the errors of
-        `Store.claim`, and `RunnerClosed` if new runs are refused.
+        `Store.claim`, `CircularWait`, and `RunnerClosed` if new runs are refused.
         """
+        if self._on_concurrent_run == "reject":
+            return await self._claim(new_run)
+        # Before the turn: the run that holds it may wait for the one that the caller belongs to.
+        await check_thread(self._store, new_run.thread_id, new_run.run_id)
+        with self._waits.wait(new_run.thread_id, new_run.run_id):
+            return await self._claim(new_run)
+
+    async def _claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
         async with self._get_turn(new_run.thread_id, new_run.scope):
             while not self.is_refusing:
                 claiming = asyncio.ensure_future(self._store.claim(*new_run))

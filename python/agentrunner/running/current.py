@@ -33,7 +33,17 @@ class Run:
     """Claim by which the run holds its thread: `store.write(changes, claim)` writes nothing once it is lost."""
 
 
+@dataclass(eq=False, slots=True)
+class LiveMark:
+    """A mark of a run in the context of its agent, which says whether the run is over."""
+
+    thread_id: str
+    run_id: str
+    is_over: bool = False
+
+
 _current: contextvars.ContextVar[Run] = contextvars.ContextVar("agentrunner_current_run")
+_lineage: contextvars.ContextVar[tuple[LiveMark, ...]] = contextvars.ContextVar("agentrunner_lineage", default=())
 
 
 def current_run() -> Run:
@@ -57,3 +67,17 @@ def current_run() -> Run:
 def set_current_run(run: Run) -> None:
     """Set the run that `current_run()` returns in this context and in tasks started from it."""
     _current.set(run)
+
+
+def enter_run(run: Run) -> LiveMark:
+    """Make a run the current one of this context, and return its mark."""
+    mark = LiveMark(run.thread_id, run.run_id)
+    # Only those that are live, or the context of a run that starts the next one for ever would grow.
+    _lineage.set((*live_lineage(), mark))
+    _current.set(run)
+    return mark
+
+
+def live_lineage() -> tuple[LiveMark, ...]:
+    """Return the live runs that the calling code belongs to, the outermost first."""
+    return tuple(mark for mark in _lineage.get() if not mark.is_over)

@@ -13,7 +13,7 @@ from agentrunner.running import agent_task
 from agentrunner.running.agent_reader import AgentReader
 from agentrunner.running.agent_task import AgentTask
 from agentrunner.running.commits import Commits
-from agentrunner.running.current import set_current_run
+from agentrunner.running.current import enter_run
 from agentrunner.running.live_run import LiveRun
 
 if TYPE_CHECKING:
@@ -68,7 +68,14 @@ class Driver(LiveRun):
         """Run the agent until it returns, fails or must end early, and then finish the run."""
         self.agent = agent
         context = contextvars.copy_context()
-        context.run(set_current_run, run)
+        mark = context.run(enter_run, run)
+        try:
+            await self._run_agent(agent, run, context)
+            await self.finish()
+        finally:
+            mark.is_over = True
+
+    async def _run_agent(self, agent: Agent, run: Run, context: contextvars.Context) -> None:
         if not self._is_cut_short:
             task = AgentTask(self._reader.read(agent, run), context, f"agentrunner agent {self.claim.run_id}")
             self._agent_task = task
@@ -80,7 +87,6 @@ class Driver(LiveRun):
             await task.wait()
             self._note_agent_end(task)
         self._reader.end_recording()
-        await self.finish()
 
     def add_agent_callback(self, callback: Callable[[asyncio.Task[None]], object]) -> None:
         """Call a function with the agent's task when the agent has ended or is given up."""

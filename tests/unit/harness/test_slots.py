@@ -50,9 +50,11 @@ async def test_runs_wait_for_their_turn_first_in_first_out(runner):
         await until(lambda: len(agent.began) == 2)
         assert [run.run_id for run in await harness.runs(state="running")] == ["r0", "r1"]
         assert [run.run_id for run in await harness.runs(state="queued")] == ["r2", "r3", "r4", "r5"]
-        for n in (1, 0, 2, 3, 4, 5):
+        for ended, n in enumerate((1, 0, 2, 3, 4, 5), 1):
             agent.open(f"r{n}")
             await running[n]
+            # The next one begins a few writes after it gets its slot; two that have slots may overtake each other.
+            await until(lambda ended=ended: len(agent.began) == min(6, ended + 2))
         assert agent.began == [f"r{n}" for n in range(6)]
         await drain_listeners(harness)
         assert states(seen, "r5") == ["running", "completed"]
@@ -157,6 +159,43 @@ async def test_freed_slot_goes_to_the_next_in_line_at_once(runner):
     assert not await slots.enter("d")
     assert [run for run, _ in kinds.SLOTS.decode(await kinds.SLOTS.find(store, "s"))["held"]] == ["b"]
     assert [run for run, _ in kinds.SLOTS.decode(await kinds.SLOTS.find(store, "s"))["line"]] == ["c", "d"]
+
+
+async def test_no_departure_is_missed_while_the_slots_are_read(memory_factory, monkeypatch):
+    class SlowStore:
+        """A store that holds back the reads of one task."""
+
+        def __init__(self, store):
+            self.store = store
+            self.slow_task = None
+            self.gate = asyncio.Event()
+
+        def __getattr__(self, name):
+            return getattr(self.store, name)
+
+        async def record(self, kind, key):
+            record = await self.store.record(kind, key)
+            if asyncio.current_task() is self.slow_task:
+                await self.gate.wait()
+            return record
+
+    monkeypatch.setattr("agentrunner.harness.slots.SLOT_POLL_SECONDS", 3600.0)
+    store = SlowStore(await memory_factory().open())
+    slots = SharedSlots(store, Liveness(store), "s", 1)
+    for run in "abcd":
+        await slots.enter(run)
+    waiting = {run: asyncio.ensure_future(slots.wait_for_turn(run)) for run in "bcd"}
+    store.slow_task = waiting["c"]
+    await slots.leave("a")
+    await waiting["b"]
+    await slots.leave("b")
+    # All others have seen both departures by now; the reader that was slow must still see the second.
+    for _ in range(20):
+        await asyncio.sleep(0)
+    store.gate.set()
+    await waiting["c"]
+    await slots.leave("c")
+    await waiting["d"]
 
 
 async def test_local_slot_is_given_back_once():
