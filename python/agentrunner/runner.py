@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import warnings
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from agentrunner._checks import check_optional_text
 from agentrunner._codec import read_cursor
-from agentrunner.errors import RunnerClosed
 from agentrunner.reading.compacted_cache import CompactedCache
 from agentrunner.reading.plan import START, ReadingPlan
 from agentrunner.reading.stream import EventStream, opens_stream
@@ -17,10 +14,12 @@ from agentrunner.running.claiming import Claiming, NewRun
 from agentrunner.running.current import Run
 from agentrunner.running.driver import Driver
 from agentrunner.running.inputs import check_ids, check_known_messages, check_options, read_input
+from agentrunner.running.lifecycle import RunnerLifecycle
 from agentrunner.running.maintenance import Maintenance
 from agentrunner.running.recording import RecordingLimits
 from agentrunner.running.stats import Stats
 from agentrunner.running.table import RunTable
+from agentrunner.running.timeouts import RunTimeouts
 from agentrunner.stores.urls import store_from_url
 from agentrunner.threads import Threads
 from agentrunner.types import RunnerOptions
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-class AgentRunner:
+class AgentRunner(RunnerLifecycle):
     """Runs agents in one event loop, and keeps their events in a store.
 
     Use it with `async with`, or call `open()` and `aclose()`; the first call of any other method opens it too.
@@ -47,13 +46,18 @@ class AgentRunner:
     Args:
         store: The store that keeps the threads; `from_url` and the four subclasses make one.
         on_concurrent_run: The policy for a new run of a thread that has a live one. `reject` raises
-            `ThreadAlreadyRunning`. `supersede` stops the live run, keeps its events so far, and then starts the new
-            one. `enqueue` waits until the thread is free, first in, first out.
+            `ThreadAlreadyRunning`, unless the live run is being stopped or its agent has yielded its end: then the new
+            one waits for it, at most 30 s. `supersede` stops the live run, keeps its events so far, and then starts
+            the new one. `enqueue` waits until the thread is free, first in, first out.
         retention: How long finished runs are kept; `None` keeps them forever.
         max_event_bytes: Greatest size of one event in bytes.
         max_id_bytes: Greatest size of one id in bytes.
         live_window_bytes: Bytes of a live run's newest frames kept in memory; older ones are read from the store.
         max_pending_bytes: Bytes that may wait for a commit before the agent has to wait.
+        run_timeout: Seconds that a run may take. A run that takes longer ends with a `RUN_ERROR` (code `TIMEOUT`), and
+            is kept as far as it got. `None` sets no limit.
+        silence_timeout: Seconds that a run's agent may be silent, after which the run ends in the same way. A run that
+            waits for an approval has ended, so it is never silent. `None` sets no limit.
 
     Raises:
         TypeError: `store` is not a store.
@@ -77,9 +81,11 @@ class AgentRunner:
         max_id_bytes: int = 1024,
         live_window_bytes: int = MIB,
         max_pending_bytes: int = MIB,
+        run_timeout: float | None = None,
+        silence_timeout: float | None = None,
     ) -> None:
-        self._store = store
         self._limits = RecordingLimits(max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes)
+        self._timeouts = RunTimeouts(run_timeout, silence_timeout)
         self._table = RunTable(store, self._limits)
         self._cache = CompactedCache()
         self.stats = Stats(self._table.live_runs)
@@ -88,9 +94,7 @@ class AgentRunner:
         """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
         self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._opening: asyncio.Future[None] | None = None
-        self._is_closed = self._is_draining = False
+        super().__init__(store, self._table, self._maintenance, self._claiming)
 
     @staticmethod
     def from_url(url: str | os.PathLike[str], **options: Unpack[UrlOptions]) -> AgentRunner:
@@ -120,101 +124,6 @@ class AgentRunner:
         runner_options: dict[str, Any] = {name: store_options.pop(name) for name in names}
         return AgentRunner(store_from_url(url, **store_options), **runner_options)
 
-    # Opening and closing
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        # `_loop` is missing if the constructor raised.
-        if getattr(self, "_loop", None) is not None and not self._is_closed:
-            warnings.warn(f"unclosed {self!r}: use `async with` or `await aclose()`", ResourceWarning, stacklevel=2)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether `aclose()` was called."""
-        return self._is_closed
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether new runs are refused because the runner is about to close."""
-        return self._is_draining
-
-    draining = is_draining
-    """Older name of `is_draining`."""
-
-    async def open(self) -> Store:
-        """Open the store if it is not open yet, and recover the runs of dead processes.
-
-        Returns:
-            The open store.
-
-        Raises:
-            RunnerClosed: `aclose()` was called, or the runner belongs to another event loop.
-            StoreError: The store could not be opened.
-        """
-        loop = asyncio.get_running_loop()
-        if self._is_closed:
-            raise RunnerClosed("the runner is closed; make a new one")
-        if self._loop is None:
-            self._loop = loop
-            self._opening = loop.create_future()
-            try:
-                await self._store.open()
-                await self._maintenance.recover()
-            except BaseException:
-                self._loop = None
-                await self._store.aclose()
-                self._opening.cancel()
-                raise
-            self._maintenance.start()
-            self._opening.set_result(None)
-        elif self._loop is not loop:
-            raise RunnerClosed("the runner belongs to another event loop; make one runner for each loop")
-        elif self._opening is not None and not self._opening.done():
-            await asyncio.shield(self._opening)
-        return self._store
-
-    opened = open  # noqa: A003 - the method above
-    """Older name of `open`."""
-
-    async def drain(self, seconds: float) -> None:
-        """Refuse new runs from now on, wait for the live ones, and end those that take too long.
-
-        Threads can be read until `aclose()`.
-
-        Args:
-            seconds: Seconds that the live runs get to end by themselves.
-
-        Example::
-
-            await runner.drain(20.0)
-            await runner.aclose()
-
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                self._is_draining = self._claiming.is_refusing = True
-                for driver in self._table.drivers():
-                    await driver.wait_until_ended()
-        await self._table.interrupt_all()
-
-    async def aclose(self) -> None:
-        """End this process's live runs, write what is queued, and close the store.
-
-        Each run ends with a `RUN_ERROR` (code `INTERRUPTED`). A second call does nothing.
-        """
-        if self._is_closed:
-            return
-        self._is_closed = self._claiming.is_refusing = True
-        await self._table.interrupt_all()
-        await self._table.cancel_tasks()
-        await self._store.aclose()
-
     # Starting and stopping runs
 
     @opens_stream
@@ -243,7 +152,7 @@ class AgentRunner:
             The run's events. Iterate over it, enter it with `async with`, or await it, which starts the run.
 
         Raises:
-            ThreadAlreadyRunning: The thread has a live run, and the policy is `reject`.
+            ThreadAlreadyRunning: The thread has a live run that is not ending, and the policy is `reject`.
             CircularWait: The thread has a live run that waits for this one.
             RunAlreadyExists: The run id was used before, in any thread.
             ThreadNotFound: The thread belongs to another scope.
@@ -263,7 +172,7 @@ class AgentRunner:
         store = await self.open()
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
         claim, known_message_ids = await self._claiming.claim(new_run)
-        driver = Driver(claim, self._limits.new_recorder(claim, known_message_ids), store, self.stats)
+        driver = Driver(claim, self._limits.new_recorder(claim, known_message_ids), store, self.stats, self._timeouts)
         plan = ReadingPlan(store, self._cache, thread_id, driver)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
         run = Run(thread_id, run_id, checked.model, scope, headers or {}, store, claim)
@@ -290,7 +199,8 @@ class AgentRunner:
 
         Args:
             thread_id: The thread.
-            run_id: Stop only this run; `None` stops any live run of the thread.
+            run_id: Stop only this run; `None` stops the run that is live now. Pass it if the stop may arrive late, as
+                over a network: the thread may have a later run by then.
 
         Returns:
             True if this call stops the run. False if there is no such run, if it is stopping already, or if the agent's
@@ -307,7 +217,10 @@ class AgentRunner:
         check_ids(thread_id, run_id)
         store = await self.open()
         if (driver := self._table.driver(thread_id)) is None:
-            return await store.request_stop(thread_id, run_id)
+            if run_id is None:
+                # By its id, because a store that is retried may get the request when a later run is live.
+                run_id = next((claim.run_id for claim, _ in await store.live(thread_id)), None)
+            return run_id is not None and await store.request_stop(thread_id, run_id)
         return run_id in (None, driver.claim.run_id) and await driver.stop()
 
     def driver(self, thread_id: str) -> Driver | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import InMemoryAgentRunner, SqliteAgentRunner, __version__
+from agentrunner.server.responses import BUSY_THREAD_ADVICE
 from support.asgi import Answer, Exchange, client_of, frames_of
 from support.events import run_finished, run_started, text_message
 from support.fixtures import FIXTURES
@@ -104,7 +105,10 @@ DEPARTURES = [
     Departure(
         ("concurrent run same thread",),
         "body",
-        {"error": "Thread lock denied", "code": "agent_thread_locked", "message": "Thread already running"},
+        {
+            "error": "Thread lock denied", "code": "agent_thread_locked", "message": "Thread already running",
+            "details": BUSY_THREAD_ADVICE,
+        },
         "as above",
     ),
     Departure(("slow run (stopped)",), "body[6].threadId", "t3", "clients refuse a RUN_FINISHED without ids"),

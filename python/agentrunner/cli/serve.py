@@ -50,6 +50,13 @@ def serve(
         Literal["reject", "supersede", "enqueue"],
         typer.Option(help="What happens to a run on a thread that is already running."),
     ] = "reject",
+    run_timeout: Annotated[
+        float | None, typer.Option(min=0.001, metavar="SECONDS", help="End runs that take longer than this.")
+    ] = None,
+    silence_timeout: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="SECONDS", help="End runs whose agent is silent for longer than this."),
+    ] = None,
     shutdown_seconds: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long live runs may take to end at shutdown.")
     ] = 10.0,
@@ -79,7 +86,10 @@ def serve(
     target = _import(agents)
     run(_check_store_opens(db))
     with report_errors():
-        runner = AgentRunner(store_from_location(db), on_concurrent_run=on_concurrent_run)
+        runner = AgentRunner(
+            store_from_location(db), on_concurrent_run=on_concurrent_run, run_timeout=run_timeout,
+            silence_timeout=silence_timeout,
+        )  # fmt: skip
         try:
             app = create_app(
                 runner, _agents_to_serve(target, agents, runner), base_path=base_path, mode=mode, cors=cors,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agentrunner.harness.types import Policy, RecordRetention, Recovery, Router
     from agentrunner.records.harness_runs import HarnessEvent, RunRecord
     from agentrunner.runner import AgentRunner
+    from agentrunner.running.timeouts import RunTimeouts
     from agentrunner.stores import Store
     from agentrunner.types import Agent
 
@@ -70,6 +71,7 @@ class HarnessState:
         router: Router | None,
         policy: Policy | None,
         retention: RecordRetention | None,
+        timeouts: RunTimeouts,
         on_open: Callable[[], Awaitable[None]],
     ) -> None:
         self.runner = runner
@@ -79,6 +81,7 @@ class HarnessState:
         self.router = router
         self.policy = policy
         self.retention = retention
+        self.timeouts = timeouts
         self.bus: Bus[HarnessEvent] = Bus()
         """Listeners to the events of all harness runs."""
         self.live_attempts: set[LiveAttempt] = set()

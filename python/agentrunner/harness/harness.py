@@ -18,6 +18,7 @@ from agentrunner.harness.routing import check_agent
 from agentrunner.harness.stream_items import dispatch, iterate_items
 from agentrunner.harness.submission import start_attempt
 from agentrunner.harness.types import Recovery, RecoveryReport
+from agentrunner.running.timeouts import RunTimeouts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -47,6 +48,10 @@ class Harness(HarnessQueries):
         policy: Admits or refuses every run that a caller or a client starts: `True`, `None` or an empty list of
             reasons admits it; `False`, a reason, or a list or tuple of reasons refuses it.
         retention: How long checkpoints and ended harness runs are kept; `None` keeps them forever.
+        run_timeout: Seconds that an AG-UI run of this harness may take from when it gets its slot. One that takes
+            longer ends with a `RUN_ERROR` (code `TIMEOUT`). `None` leaves it to the runner's `run_timeout`.
+        silence_timeout: Seconds that an agent may be silent, in the same way. Waiting for a slot or an approval does
+            not count.
         name: Name of the slots; harnesses with different names on one store have separate slots.
 
     Raises:
@@ -73,6 +78,8 @@ class Harness(HarnessQueries):
         router: Router | None = None,
         policy: Policy | None = None,
         retention: RecordRetention | None = None,
+        run_timeout: float | None = None,
+        silence_timeout: float | None = None,
         name: str = "default",
     ) -> None:
         check_agents(agents)
@@ -95,6 +102,7 @@ class Harness(HarnessQueries):
             router=router,
             policy=policy,
             retention=retention,
+            timeouts=RunTimeouts(run_timeout, silence_timeout),
             on_open=self._recover_and_maintain,
         )
         super().__init__(state)

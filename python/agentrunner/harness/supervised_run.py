@@ -129,6 +129,8 @@ class SupervisedRun:
         events: AsyncIterator[Any] | None = None
         try:
             writer, agent_input = await self._admit(input)
+            if self._driver is not None:
+                self._driver.watch(self._state.timeouts)
             self._is_started = True
             events = source = await self._call_agent(agent_input)
             is_paused = False
@@ -186,6 +188,7 @@ class SupervisedRun:
         if self._driver is not None:
             # The runner may have been called with a `HarnessAgent`, whose runs each have their own `abort_run`.
             self._driver.agent = self
+            self._driver.unwatch()
             # The agent or this generator may never finish, but the runner stops waiting for them and ends the run.
             self._driver.add_agent_callback(lambda task: self._state.spawn(self._finish(task)))
 

@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning
+from agentrunner.running.ending import EndingChecks, EndingRun
 from agentrunner.running.maintenance import STOP_POLL_SECONDS
 from agentrunner.running.waits import ThreadWaits, check_thread
 from agentrunner.types import OnConcurrentRun
@@ -52,6 +53,7 @@ class Claiming:
         self._on_concurrent_run = on_concurrent_run
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
         self._waits = ThreadWaits()
+        self._ending_checks = EndingChecks()
         self.is_refusing = False
         """Whether new runs are refused, because the runner is draining or closed."""
 
@@ -63,17 +65,18 @@ class Claiming:
     async def claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
         """Claim the thread of a new run, which may mean waiting until the thread is free.
 
+        With the policy `reject`, the new run waits only for a run that is ending.
+
         Returns the claim, and the ids of the input's messages that the thread already has. Raises the errors of
         `Store.claim`, `CircularWait`, and `RunnerClosed` if new runs are refused.
         """
-        if self._on_concurrent_run == "reject":
-            return await self._claim(new_run)
         # Before the turn: the run that holds it may wait for the one that the caller belongs to.
         await check_thread(self._store, new_run.thread_id, new_run.run_id)
         with self._waits.wait(new_run.thread_id, new_run.run_id):
             return await self._claim(new_run)
 
     async def _claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
+        ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)
         async with self._get_turn(new_run.thread_id, new_run.scope):
             while not self.is_refusing:
                 claiming = asyncio.ensure_future(self._store.claim(*new_run))
@@ -89,7 +92,9 @@ class Claiming:
                     if (error := self._table.unfinished_error(new_run.thread_id)) is not None:
                         raise error from None
                     if self._on_concurrent_run == "reject":
-                        raise
+                        if not await ending.wait():
+                            raise
+                        continue
                 else:
                     if not self.is_refusing:
                         return claimed

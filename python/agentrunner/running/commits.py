@@ -33,6 +33,13 @@ class Commits:
         """Store error or lost lease after which nothing more is written; `None` while there is none."""
         self.renewed_at = time.monotonic()
         """Time of the last request that extended the lease, on the monotonic clock."""
+        self.last_batch_at = 0.0
+        """Time when the last batch of events was taken, on the event loop's clock; 0 before the first."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch of events is being committed."""
+        return self._task is not None
 
     def start(self) -> None:
         """Start committing the recorded events, unless a commit is already under way."""
@@ -76,6 +83,7 @@ class Commits:
         if pending is None and not last:
             return False
         if pending is not None:
+            self.last_batch_at = asyncio.get_running_loop().time()
             batch, has_barrier = pending
             # The last batch needs no barrier of its own: `finish` reaches the disk after it and covers both.
             await self._append(batch, has_barrier and not last)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused, StoreError
@@ -15,6 +16,7 @@ from agentrunner.running.agent_task import AgentTask
 from agentrunner.running.commits import Commits
 from agentrunner.running.current import enter_run
 from agentrunner.running.live_run import LiveRun
+from agentrunner.running.timeouts import RunTimeouts, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +29,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner")
 
+NO_TIMEOUTS = RunTimeouts()
+
 
 class Driver(LiveRun):
     """A run whose agent runs in this process, which records, commits and publishes its events."""
 
     is_driven: ClassVar[bool] = True
 
-    def __init__(self, claim: Claim, recorder: Recorder, store: Store, stats: Stats) -> None:
+    def __init__(
+        self, claim: Claim, recorder: Recorder, store: Store, stats: Stats, timeouts: RunTimeouts = NO_TIMEOUTS
+    ) -> None:
         super().__init__(claim, recorder, store)
+        self.began_at = time.monotonic()
+        """Time when the run had claimed its thread, on the monotonic clock."""
         self._stats = stats
         self._commits = Commits(self, store, stats, self.fail)
         self.agent: Agent | None = None
@@ -46,6 +54,12 @@ class Driver(LiveRun):
         self._agent_callbacks: list[Callable[[asyncio.Task[None]], object]] = []
         self._interruption: tuple[str, str | None] | None = None
         """Message and code of the `RUN_ERROR` that ends the run."""
+        self._timeouts = timeouts
+        self._watch = Watch(
+            lambda: self._commits.last_batch_at,
+            lambda: self._commits.is_busy,
+            lambda message: self.interrupt(message, "TIMEOUT"),
+        )
         self.is_stopping = False
         self.unfinished: StoreError | None = None
         """Error that kept the store from storing the run's end; the run still holds its thread."""
@@ -64,6 +78,24 @@ class Driver(LiveRun):
         """Note that a request sent at this time, on the monotonic clock, extended the lease."""
         self._commits.renewed_at = max(self._commits.renewed_at, requested_at)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run is being stopped, has been cut short, or has its end from its agent."""
+        return self._is_cut_short or self.is_closed or self.recorder.ended
+
+    @property
+    def silent_seconds(self) -> float:  # noqa: D102 - documented by the base class
+        return self._watch.silent_seconds
+
+    def watch(self, timeouts: RunTimeouts = NO_TIMEOUTS) -> None:
+        """Watch how long the run takes from now on, by these timeouts or else the runner's."""
+        if self._ends_patiently is None:
+            self._watch.start(timeouts.or_else(self._timeouts))
+
+    def unwatch(self) -> None:
+        """Count no time while the run waits for something other than its agent, such as a slot."""
+        self._watch.stop()
+
     async def drive(self, agent: Agent, run: Run) -> None:
         """Run the agent until it returns, fails or must end early, and then finish the run."""
         self.agent = agent
@@ -77,6 +109,7 @@ class Driver(LiveRun):
 
     async def _run_agent(self, agent: Agent, run: Run, context: contextvars.Context) -> None:
         if not self._is_cut_short:
+            self.watch()
             task = AgentTask(self._reader.read(agent, run), context, f"agentrunner agent {self.claim.run_id}")
             self._agent_task = task
             for callback in self._agent_callbacks:
@@ -85,6 +118,7 @@ class Driver(LiveRun):
             if self._ends_patiently is not None:
                 task.end(is_patient=self._ends_patiently)
             await task.wait()
+            self.unwatch()
             self._note_agent_end(task)
         self._reader.end_recording()
 
@@ -181,6 +215,7 @@ class Driver(LiveRun):
         self._end_agent()
 
     def _end_agent(self, *, is_patient: bool = False) -> None:
+        self._watch.stop()
         self._ends_patiently = is_patient
         if self._agent_task is not None:
             self._agent_task.end(is_patient=is_patient)

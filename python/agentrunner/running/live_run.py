@@ -37,6 +37,11 @@ class LiveRun:
         self._waiters: dict[asyncio.Future[None], None] = {}
         """Futures of the waiting readers, in the order in which they came."""
 
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the last event of an agent that runs in this process; 0 for other runs."""
+        return 0.0
+
     def join(self) -> None:
         """Count one more reader, which must call `leave` once.
 

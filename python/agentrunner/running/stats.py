@@ -60,3 +60,8 @@ class Stats:
     def readers(self) -> int:
         """Number of streams that follow a live run in this process."""
         return sum(live.readers for live in self._live_runs.values() if not live.is_closed)
+
+    @property
+    def oldest_silence_seconds(self) -> float:
+        """Seconds since the last event of the live run that has been silent for longest here."""
+        return max((live.silent_seconds for live in self._live_runs.values() if not live.is_closed), default=0.0)

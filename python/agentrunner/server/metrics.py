@@ -63,6 +63,11 @@ class _RunnerMetrics(Collector):
         stats = self._stats
         yield GaugeMetricFamily("agentrunner_runs_active", "Live runs of this process.", stats.runs_active)
         yield GaugeMetricFamily("agentrunner_readers", "Streams that follow a live run of this process.", stats.readers)
+        yield GaugeMetricFamily(
+            "agentrunner_oldest_silence_seconds",
+            "Seconds since the last event of the live run that has been silent for longest.",
+            stats.oldest_silence_seconds,
+        )
         yield CounterMetricFamily("agentrunner_runs_started", "Runs started by this process.", stats.runs_started)
         runs_ended = CounterMetricFamily(
             "agentrunner_runs_ended", "Runs ended by this process, by outcome.", labels=["how"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -42,6 +43,8 @@ class ApiRequest:
     """User who sent it; `None` without authentication."""
     forwarded_headers: Mapping[str, str]
     """Headers that the agent may see."""
+    arrived_at: float
+    """Time when its head had arrived, on the monotonic clock."""
     is_enveloped: bool
     """Whether it came in a single-route envelope."""
 
@@ -58,6 +61,7 @@ class ApiRequest:
 
 async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
     """Find a request's route and user, and read its body. Raises `ApiError`."""
+    arrived_at = time.monotonic()
     path = strip_base_path(_read_raw_path(http), context.base_path)
     if path is None:
         raise UnknownPath
@@ -74,19 +78,22 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
     body = await read_body(http, context.limits) if http.method not in ("GET", "HEAD") else b""
     if match is not None and row is not None:
         return ApiRequest(
-            http, row, match.agent_id, match.thread_id, http.query_params, body, principal, headers, is_enveloped=False
-        )
+            http, row, match.agent_id, match.thread_id, http.query_params, body, principal, headers, arrived_at,
+            is_enveloped=False,
+        )  # fmt: skip
     content_type = http.headers.get("content-type", "")
     agent_id = _find_plain_agent(context, path, content_type, body)
     if agent_id is not None:
         run = context.routes.find("agent/run")
-        return ApiRequest(http, run, agent_id, "", http.query_params, body, principal, headers, is_enveloped=False)
+        return ApiRequest(
+            http, run, agent_id, "", http.query_params, body, principal, headers, arrived_at, is_enveloped=False
+        )
     if context.mode == "multi-route":
         raise _explain_unknown_path(context, content_type, body)
     inner = read_envelope(context.routes, content_type, body)
     return ApiRequest(
         http, inner.route, inner.agent_id, inner.thread_id, QueryParams(inner.query), inner.body, principal, headers,
-        is_enveloped=True,
+        arrived_at, is_enveloped=True,
     )  # fmt: skip
 
 

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+BUSY_THREAD_ADVICE = (
+    "The thread's run is still under way. Send the message again when the run has ended, or stop the run first: a "
+    "message sent after that waits for its end. The server can let messages wait or replace the run: set "
+    "on_concurrent_run to 'enqueue' or 'supersede'."
+)
+
+
 class ApiResponse(Response):
     """A response with a JSON body."""
 
@@ -54,8 +61,10 @@ class BusyThread(ApiError):
     """409: the thread already has a live run."""
 
     def __init__(self) -> None:
+        # CopilotKit's clients expect the first three.
         message = "Thread already running"
-        super().__init__(409, {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message})
+        content = {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message}
+        super().__init__(409, content | {"details": BUSY_THREAD_ADVICE})
 
 
 class ServerShuttingDown(ApiError):

@@ -99,8 +99,15 @@ async def stop_run(context: AppContext, request: ApiRequest) -> Response:
     thread_id = request.thread_id
     if request.principal is not None and not await context.can_see(request.principal, thread_id):
         raise UnknownThread
+    target_id = run_id
+    if run_id is None and (driver := context.runner.driver(thread_id)) is not None:
+        if driver.began_at > request.arrived_at:
+            # The request waited for its body or its user. It was meant for an earlier run of the thread.
+            message = f"The run of thread '{thread_id}' began after this request; send its runId to stop it."
+            return ApiResponse({"stopped": False, "message": message})
+        target_id = driver.claim.run_id
     with _translate_errors("Failed to stop agent"):
-        is_stopped = await interrupt_answers.stop_run(context.runner, thread_id, run_id)
+        is_stopped = await interrupt_answers.stop_run(context.runner, thread_id, target_id)
     if is_stopped:
         interrupt = {"type": "RUN_ERROR", "message": "Run stopped by user", "code": "STOPPED"}
         return ApiResponse({"stopped": True, "interrupt": interrupt})

@@ -39,6 +39,7 @@ async def test_the_metrics_are_those_of_the_runner_and_the_routes(runner: AgentR
         metrics = await read_metrics(client)
         assert metrics["agentrunner_runs_active"] == 1
         assert metrics["agentrunner_readers"] == 1
+        assert metrics["agentrunner_oldest_silence_seconds"] >= 0
         assert metrics["agentrunner_runs_started_total"] == 2
         assert metrics["agentrunner_runs_ended_total finished"] == 1
         assert metrics["agentrunner_events_total"] >= 6

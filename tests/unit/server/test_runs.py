@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import current_run
+from agentrunner.server.responses import BUSY_THREAD_ADVICE
 from support.agents import Gate, agent_with, scripted_agent
 from support.asgi import Client, client_of, frames_of
 from support.backends import embedded
@@ -30,7 +31,10 @@ STREAM = [
     "RUN_FINISHED",
 ]  # fmt: skip
 RUN = "/agent/default/run"
-LOCKED = {"error": "Thread lock denied", "code": "agent_thread_locked", "message": "Thread already running"}
+LOCKED = {
+    "error": "Thread lock denied", "code": "agent_thread_locked", "message": "Thread already running",
+    "details": BUSY_THREAD_ADVICE,
+}  # fmt: skip
 
 
 class Asked:

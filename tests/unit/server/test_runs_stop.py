@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.agents import Gate
+from agentrunner.server import Principal
+from support.agents import Gate, agent_with
 from support.asgi import client_of
 from support.events import event_types, text_message
 from support.inputs import make_input
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from ag_ui.core import RunAgentInput
+    from starlette.requests import Request
 
     from agentrunner import AgentRunner, InMemoryAgentRunner
     from support.asgi import Client
@@ -199,3 +201,60 @@ async def test_an_invalid_request_is_reported_before_an_unknown_agent(idle: Clie
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/x-www-form-urlencoded"])
 async def test_the_content_type_of_a_stop_does_not_matter(content_type: str, idle: Client) -> None:
     assert (await idle.post(STOP, {}, headers={"content-type": content_type})).json() == NONE
+
+
+@pytest.mark.fault("D4")
+async def test_a_late_stop_does_not_end_a_run_that_began_after_it(memory_factory: MemoryFactory) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def authenticate(request: Request) -> Principal:
+        if "/stop/" in request.url.path:
+            arrived.set()
+            await go_on.wait()
+        return Principal("ann")
+
+    first, second = Gate(), Gate()
+    client = client_of(memory_factory(), {"default": first, "other": second}, authenticate=authenticate)
+    async with client.open("POST", RUN, make_input()) as run:
+        await first.reached.wait()
+        stopping = asyncio.create_task(client.post(STOP))
+        await arrived.wait()
+        first.open()
+        await run.answer()
+    async with client.open("POST", "/agent/other/run", make_input(run="r2")) as run:
+        await second.reached.wait()
+        go_on.set()
+        answer = (await stopping).json()
+        assert answer == {
+            "stopped": False,
+            "message": "The run of thread 't1' began after this request; send its runId to stop it.",
+        }
+        # With the run's id, the same request stops it.
+        assert (await client.post(STOP, {"runId": "r2"})).json() == STOPPED
+        await run.answer()
+    assert second.cancelled
+
+
+@pytest.mark.fault("D3")
+async def test_a_message_right_after_a_stop_starts(runner: AgentRunner) -> None:
+    gate = Gate()
+    client = client_of(runner, {"default": gate, "other": agent_with()})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        assert (await client.post(STOP)).json() == STOPPED
+        answer = await client.post("/agent/other/run", make_input(run="r2"))
+        assert event_types(answer.events()) == ["RUN_STARTED", "RUN_FINISHED"]
+        await run.answer()
+
+
+@pytest.mark.fault("D3")
+async def test_the_refusal_of_a_busy_thread_says_what_else_can_be_done(memory_factory: MemoryFactory) -> None:
+    gate = Gate()
+    client = client_of(memory_factory(), {"default": gate})
+    async with client.open("POST", RUN, make_input()) as run:
+        await gate.reached.wait()
+        answer = await client.post(RUN, make_input(run="r2"))
+        assert (answer.status, answer.json()["code"]) == (409, "agent_thread_locked")
+        assert "on_concurrent_run" in answer.json()["details"]
+        gate.open()
+        await run.answer()
