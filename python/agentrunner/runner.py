@@ -175,7 +175,7 @@ class AgentRunner(RunnerLifecycle):
         driver = Driver(claim, self._limits.new_recorder(claim, known_message_ids), store, self.stats, self._timeouts)
         plan = ReadingPlan(store, self._cache, thread_id, driver)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
-        run = Run(thread_id, run_id, checked.model, scope, headers or {}, store, claim)
+        run = Run(thread_id, run_id, checked.model, scope, headers or {}, store, claim, name)
         self._table.start(driver, agent, run, self.stats)
         return stream
 

@@ -43,9 +43,10 @@ async def hide_answered_interrupts(
 ) -> AsyncGenerator[Frames, None]:
     """Yield the frames of a source without the interrupts that have been answered since.
 
-    A RUN_FINISHED whose interrupts are all answered loses its outcome. If the store has approvals, an interrupt is
-    answered when it is decided. Otherwise a later run answers it, as clients see it, if that run has finished or is
-    live; a failed run does not. `follow` opens a source of the frames after a cursor.
+    A RUN_FINISHED whose interrupts are all answered loses its outcome. If the store has approvals, or the session of
+    the runtime that asked, an interrupt is answered when it is decided. Otherwise a later run answers it, as clients
+    see it, if that run has finished or is live; a failed run does not. `follow` opens a source of the frames after a
+    cursor.
     """
     interrupt_frame: bytes | None = None
     """Frame of the last interrupt, held back until this reader knows whether it is answered."""
@@ -116,7 +117,7 @@ async def _hide_answered(
     event = _read_event(interrupt_frame)
     interrupts = [each for each in event["outcome"].get("interrupts") or () if isinstance(each, dict)]
     try:
-        still_open = await find_open_interrupts(store, str(event.get("runId")), interrupts)
+        still_open = await find_open_interrupts(store, str(event.get("threadId")), str(event.get("runId")), interrupts)
     except AgentRunnerError:
         # The reader still gets its frames. At worst it is offered an interrupt again, and the answer is refused.
         logger.exception("cannot read the approvals of run '%s'; its interrupts are offered", event.get("runId"))

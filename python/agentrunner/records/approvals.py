@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from agentrunner.errors import ApprovalNotFound, RecordDamaged
 from agentrunner.records import kinds
@@ -174,23 +174,59 @@ async def list_approvals(store: Store, thread_id: str | None, state: ApprovalSta
 
 
 async def find_open_interrupts(
-    store: Store, run_id: str, interrupts: Sequence[dict[str, Any]]
+    store: Store, thread_id: str, run_id: str, interrupts: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]] | None:
-    """Return the undecided interrupts among a run's, or `None` if it has no approvals."""
+    """Return the undecided interrupts among a run's.
+
+    It is `None` if they are neither approvals of a harness nor a runtime's.
+    """
     approvals = [await find_approval(store, approval_key(run_id, f"{each.get('id')}")) for each in interrupts]
     if all(approval is None for approval in approvals):
-        return None
+        session = await find_session_interrupts(store, thread_id)
+        if session is None or not interrupts or not all(_is_in_session(thread_id, each) for each in interrupts):
+            return None
+        return [each for each in interrupts if each.get("id") in session.open_ids]
     return [each for each, approval in zip(interrupts, approvals, strict=True) if approval is None or approval.open]
 
 
 async def is_every_interrupt_answered(store: Store, thread_id: str, interrupt_ids: Collection[str]) -> bool:
-    """Return whether the thread had all these interrupts and has no open approval."""
+    """Return whether all these interrupts were decided, and the thread has no open approval."""
     if await store.records(kinds.OPEN_APPROVAL.name, thread_id, None, 1):
         return False
     unknown = set(interrupt_ids)
     async for record in kinds.APPROVAL.iterate(store, thread_id):
         unknown.discard(read_approval(record).interrupt_id)
+    if unknown and (session := await find_session_interrupts(store, thread_id)) is not None:
+        unknown -= session.decided_ids - session.open_ids
     return not unknown
+
+
+class SessionInterrupts(NamedTuple):
+    """The interrupts of a runtime's session, by their ids."""
+
+    open_ids: set[str]
+    decided_ids: set[str]
+    """Ids of those decided since the last user message."""
+
+
+async def find_session_interrupts(store: Store, thread_id: str) -> SessionInterrupts | None:
+    """Return the interrupts of a thread's session; `None` if a runtime has no session there.
+
+    Raises `RecordDamaged`, `RecordTooNew`.
+    """
+    record = await kinds.SESSION.find(store, thread_id)
+    if record is None:
+        return None
+    value = kinds.SESSION.decode(record)
+    interrupts = (value.get("outcome") or {}).get("interrupts") or []
+    return SessionInterrupts({each["id"] for each in interrupts}, set(value.get("decided_interrupts") or ()))
+
+
+def _is_in_session(thread_id: str, interrupt: Mapping[str, Any]) -> bool:
+    """Return whether an interrupt names a checkpoint of the thread's session."""
+    metadata = interrupt.get("metadata")
+    checkpoint = metadata.get("checkpoint") if isinstance(metadata, dict) else None
+    return isinstance(checkpoint, str) and checkpoint.startswith(kinds.session_key(thread_id, ""))
 
 
 async def is_every_interrupt_closed(store: Store, thread_id: str, interrupt_ids: Collection[str]) -> bool:

@@ -31,6 +31,8 @@ class Run:
     """Store that keeps the run."""
     claim: Claim | None = field(default=None, repr=False, compare=False)
     """Claim by which the run holds its thread: `store.write(changes, claim)` writes nothing once it is lost."""
+    agent_id: str | None = None
+    """Name of the agent in the thread list, if it has one."""
 
 
 @dataclass(eq=False, slots=True)

@@ -59,7 +59,8 @@ class AgentRuntime:
         session_store: Store of the sessions without a runner; by default in memory.
         skills: Skills the model can use.
         error_recovery: What a turn does after one of its tools failed.
-        agent_id: Name of the agent in thread lists.
+        agent_id: Name of the agent in thread lists. Agents on one thread share its session, but an agent continues
+            only its own turns, and approvals hold for one agent only; without a name they go by the run's `agent_id`.
 
     Raises:
         TypeError: If a function cannot be a tool.
@@ -350,10 +351,11 @@ class AgentRuntime:
         # Another agent's run may use this one for a thread of its own, which the run's claim does not cover.
         if run.thread_id != thread_id or run.store is None:
             return self._own_sessions()
-        return Sessions(run.store, run.claim, self._bus)
+        agent_id = self.agent_id if self.agent_id is not None else run.agent_id
+        return Sessions(run.store, run.claim, self._bus, agent_id)
 
     def _own_sessions(self) -> Sessions:
-        return Sessions(self._store, None, self._bus)
+        return Sessions(self._store, None, self._bus, self.agent_id)
 
     def _build_input(
         self,

@@ -130,7 +130,15 @@ def action_key(tool: Tool, arguments: str) -> str:
     return f"{tool.name}:{checksum(orjson.dumps(values, option=orjson.OPT_SORT_KEYS))}"
 
 
-def build_interrupt(request: ApprovalRequest, expires_seconds: float | None, checkpoint_key: str) -> dict[str, Any]:
+def remembered_key(agent_id: str, action: str) -> str:
+    """Return the key under which a session remembers an agent's approval of an action."""
+    # Without an agent's id as version 0.1.0 wrote it. No tool's name begins with a bracket.
+    return orjson.dumps([agent_id, action]).decode() if agent_id else action
+
+
+def build_interrupt(
+    request: ApprovalRequest, expires_seconds: float | None, checkpoint_key: str, agent_id: str
+) -> dict[str, Any]:
     """Return the AG-UI interrupt for a call that waits for a decision."""
     interrupt: dict[str, Any] = {
         "id": request.id,
@@ -140,6 +148,8 @@ def build_interrupt(request: ApprovalRequest, expires_seconds: float | None, che
         "responseSchema": RESPONSE_SCHEMA,
         "metadata": {"tool": request.call.name, "input": request.arguments, "checkpoint": checkpoint_key},
     }
+    if agent_id:
+        interrupt["metadata"]["agent"] = agent_id
     if expires_seconds is not None:
         expires_at = datetime.fromtimestamp(now_ms() / 1000 + expires_seconds, UTC)
         interrupt["expiresAt"] = expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

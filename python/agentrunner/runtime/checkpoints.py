@@ -46,11 +46,17 @@ class Checkpoint:
     """Number of consecutive model responses without text and tool calls."""
     failures: int = 0
     """Number of consecutive model responses in which a tool failed."""
+    agent: str | None = None
+    """Id of the agent whose turn it is, empty if it has none; `None` in records of version 0.1.0."""
 
     @property
     def key(self) -> str:
         """Key of the checkpoint's record."""
         return numbered_key(self.session_id, self.number)
+
+    def is_of(self, agent_id: str) -> bool:
+        """Return whether the agent may continue: agents share a session, but not their tools."""
+        return self.agent in (None, agent_id)
 
     @property
     def created_at_utc(self) -> datetime.datetime:

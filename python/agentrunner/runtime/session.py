@@ -46,7 +46,9 @@ class Session:
     checkpoints: int = 0
     """Number of the last checkpoint; 0 if there is none."""
     approvals: dict[str, int] = field(default_factory=dict)
-    """Remembered approvals: when each ends, in milliseconds since 1970, by action key."""
+    """Remembered approvals: when each ends, in milliseconds since 1970, by agent and action."""
+    decided_interrupts: list[str] = field(default_factory=list)
+    """Ids of the interrupts that were decided since the last user message."""
     skills: list[str] | None = None
     """Names of the active skills; `None`: all of the runtime's."""
     client_input: dict[str, Any] = field(default_factory=dict)
@@ -115,9 +117,13 @@ class Sessions:
     With a claim, writes succeed only while the claim holds the thread.
     """
 
-    def __init__(self, store: Store, claim: Claim | None = None, bus: EventBus | None = None) -> None:
+    def __init__(
+        self, store: Store, claim: Claim | None = None, bus: EventBus | None = None, agent_id: str | None = None
+    ) -> None:
         self.store = store
         self.claim = claim
+        self.agent_id = agent_id or ""
+        """Id of the agent that uses the sessions; empty if it has none."""
         self._bus = bus
 
     async def find(self, session_id: str) -> Session | None:
@@ -222,7 +228,7 @@ class Sessions:
             after.checkpoints += 1
             new_checkpoint = Checkpoint(
                 session_id=session.id, number=after.checkpoints, messages=len(after.messages),
-                digest=after.digest, created_at=now, **checkpoint,
+                digest=after.digest, created_at=now, agent=self.agent_id, **checkpoint,
             )  # fmt: skip
             all_changes.append(new_checkpoint.to_change())
         all_changes.append(after.to_change(session.version))

@@ -19,6 +19,7 @@ from agentrunner.runtime.approvals import (
     build_interrupt,
     make_interrupt_id,
     read_stored_decision,
+    remembered_key,
 )
 from agentrunner.runtime.history import UNKNOWN_OUTCOME
 from agentrunner.runtime.tools import InvalidArguments, Tool, ToolCall, ToolContext, ToolResult
@@ -73,12 +74,14 @@ class CallPolicy:
         handler: ApprovalHandler | None,
         config: RuntimeConfig,
         session: Session,
+        agent_id: str,
     ) -> None:
         self._tools = tools
         self._policy = policy
         self._handler = handler
         self._config = config
         self._session = session
+        self._agent_id = agent_id
         self.approvals = {key: until for key, until in session.approvals.items() if until > now_ms()}
         """Remembered approvals that have not ended, with those of this response."""
         self.waiting: list[ApprovalRequest] = []
@@ -109,7 +112,7 @@ class CallPolicy:
             verdict = await ask_tool_policy(self._policy, tool, call, self._session)
             if verdict == "deny" or isinstance(verdict, Deny):
                 return ResolvedCall(call, _refuse("This call is not allowed", getattr(verdict, "reason", "")))
-            if verdict == "ask" and (key := action_key(tool, call.arguments)) not in self.approvals:
+            if verdict == "ask" and self._remember_as(key := action_key(tool, call.arguments)) not in self.approvals:
                 decision = await self._ask_for_decision(call, key)
                 if decision is None:
                     return None
@@ -127,13 +130,16 @@ class CallPolicy:
         if decision is None:
             self.waiting.append(request)
         elif decision.is_lasting:
-            self.approvals[key] = now_ms() + int(self._config.approval_ttl * 1000)
+            self.approvals[self._remember_as(key)] = now_ms() + int(self._config.approval_ttl * 1000)
         return decision
+
+    def _remember_as(self, action: str) -> str:
+        return remembered_key(self._agent_id, action)
 
     def build_interrupts(self, checkpoint_key: str) -> list[dict[str, Any]]:
         """Return the AG-UI interrupts for the calls that wait for a client's decision."""
         expires_seconds = self._config.approval_expires
-        return [build_interrupt(request, expires_seconds, checkpoint_key) for request in self.waiting]
+        return [build_interrupt(request, expires_seconds, checkpoint_key, self._agent_id) for request in self.waiting]
 
 
 def _read_arguments(tool: Tool, call: ToolCall, decision: Decision | None) -> dict[str, Any]:

@@ -219,8 +219,9 @@ class Turn:
         own_calls = [call for call in checkpoint.calls if not call.client]
         entries = await self._ledger.find_entries(own_calls) if self._may_have_started_calls else {}
         policy = CallPolicy(
-            resources.tools, resources.tool_policy, resources.approval_handler, resources.config, self._session
-        )
+            resources.tools, resources.tool_policy, resources.approval_handler, resources.config, self._session,
+            self._sessions.agent_id,
+        )  # fmt: skip
         checked_calls = [await policy.check(call, entries.get(call.id)) for call in own_calls]
         ready = [call for call in checked_calls if call is not None]
         if policy.waiting:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agentrunner.errors import ApprovalNotFound, InterruptsOpen
+from agentrunner.errors import ApprovalNotFound, InterruptsOpen, InvalidInput
 from agentrunner.records.approvals import has_accepted_answers, is_every_interrupt_closed
 from agentrunner.records.times import now_ms
 from agentrunner.running.current import current_run
-from agentrunner.runtime.approvals import action_key, make_interrupt_id, read_decisions
+from agentrunner.runtime.approvals import action_key, make_interrupt_id, read_decisions, remembered_key
 from agentrunner.runtime.history import (
     complete_results,
     find_calls_without_result,
@@ -77,7 +77,7 @@ class TurnStarter:
         session = await self._sessions.find(self._input.thread_id)
         if self._input.resume:
             return await self._apply_decisions(session, is_retry=True)
-        if session is None or await self._is_input_missing(session):
+        if session is None or await self._is_input_missing(session) or not await self._is_own_turn(session):
             return await self._add_messages(session)
         return await self._continue(session)
 
@@ -85,10 +85,15 @@ class TurnStarter:
         """Continue from a checkpoint, by default the last.
 
         With a number, or if the turn failed, everything after the checkpoint is removed first. Raises
-        `SessionNotFound`, `RecordDamaged` and `RecordTooNew`.
+        `SessionNotFound`, `RecordDamaged`, `RecordTooNew`, and `InvalidInput` if it is another agent's.
         """
         session = await self._sessions.load(self._input.thread_id)
         checkpoint = await self._sessions.load_checkpoint(session, number)
+        if not checkpoint.is_of(self._sessions.agent_id):
+            raise InvalidInput(
+                f"checkpoint {checkpoint.number} of session '{session.id}' is of the agent '{checkpoint.agent}', not "
+                f"of '{self._sessions.agent_id}'; only that agent can continue from it"
+            )
         if number is not None or isinstance(session.outcome, Failed):
             await self._sessions.rewind(session, checkpoint)
         is_after_calls = session.outcome is None and checkpoint.step == "after_tool_calls"
@@ -110,6 +115,10 @@ class TurnStarter:
         return isinstance(session.outcome, WaitingForClient) and bool(
             find_client_results(session, await self._load_unfinished_calls(session), self._messages)
         )
+
+    async def _is_own_turn(self, session: Session) -> bool:
+        """Return whether the last turn is this agent's."""
+        return (await self._sessions.load_checkpoint(session)).is_of(self._sessions.agent_id)
 
     async def _load_unfinished_calls(self, session: Session) -> Sequence[ToolCall]:
         """Return the calls of the last model response if one of them has no result."""
@@ -137,7 +146,7 @@ class TurnStarter:
         truncation = await self._sessions.plan_truncation(session, count) if count is not None else {}
         checkpoint = await self._sessions.save(
             session, messages=[] if truncation else [*results, *new_messages],
-            outcome=None, client_input=self._client_input,
+            outcome=None, client_input=self._client_input, decided_interrupts=[],
             checkpoint={"step": "after_user_input", "turn": 0, "run_id": self._input.run_id}, **truncation,
         )  # fmt: skip
         return TurnStart(session, checkpoint, count is not None or len(results) > len(client_results))
@@ -177,13 +186,22 @@ class TurnStarter:
                 f"thread '{self._input.thread_id}' has no open interrupt {', '.join(sorted(decided_ids))};"
                 " connect to see the open ones"
             )
+        checkpoint = await self._sessions.load_checkpoint(session)
+        if not checkpoint.is_of(self._sessions.agent_id):
+            raise ApprovalNotFound(
+                f"the interrupts of thread '{session.id}' are of the agent '{checkpoint.agent}', so that agent must "
+                f"get the decisions, not '{self._sessions.agent_id}'"
+            )
         outcome = session.outcome
+        if isinstance(outcome, Failed) and not is_retry and self._are_decided_now(session, decided_ids):
+            # The decisions are carried out as far as the turn came. Its client cannot go on without an answer to them.
+            await self._sessions.save(session, outcome=None, client_input=self._client_input)
+            return TurnStart(session, checkpoint, True)
         if not isinstance(outcome, Interrupted) or (
             is_retry and decided_ids.isdisjoint(interrupt["id"] for interrupt in outcome.interrupts)
         ):
             # The session has these decisions: this run stored them before its process died, or the client sent twice.
             return await self._continue(session)
-        checkpoint = await self._sessions.load_checkpoint(session)
         tools, config = self._resources.tools, self._resources.config
         decisions = read_decisions(
             session, entries, outcome, checkpoint.calls, tools, check_expiry=self._must_check_expiry()
@@ -197,13 +215,23 @@ class TurnStarter:
                 call = replace(call, decision=decision.to_json())
                 tool = tools.get(call.name)
                 if decision.is_lasting and tool is not None:
-                    approvals[action_key(tool, call.arguments)] = now_ms() + int(config.approval_ttl * 1000)
+                    key = remembered_key(self._sessions.agent_id, action_key(tool, call.arguments))
+                    approvals[key] = now_ms() + int(config.approval_ttl * 1000)
             calls.append(replace(call, result=client_results.get(call.id, call.result)))
         new_checkpoint = await self._sessions.save(
             session, outcome=None, client_input=self._client_input, approvals=approvals,
+            decided_interrupts=[*session.decided_interrupts, *decided_ids],
             checkpoint={
                 "step": "before_tool_calls", "turn": checkpoint.turn, "run_id": self._input.run_id,
                 "calls": tuple(calls), "empty": checkpoint.empty, "failures": checkpoint.failures,
             },
         )  # fmt: skip
         return TurnStart(session, new_checkpoint, False)
+
+    @staticmethod
+    def _are_decided_now(session: Session, interrupt_ids: set[str]) -> bool:
+        """Return whether the interrupts are of the calls since the last user message."""
+        messages = session.messages
+        starts = [number for number, message in enumerate(messages) if message["role"] == "user"]
+        latest = Session(session.id, messages[starts[-1] if starts else 0 :])
+        return interrupt_ids <= {make_interrupt_id(call_id) for call_id in latest.call_ids()}

@@ -94,10 +94,10 @@ async def test_approvals_are_listed_by_state_the_oldest_first() -> None:
 
 async def test_open_interrupts_are_those_without_a_decision() -> None:
     interrupts = [{"id": "i1"}, {"id": "i2"}, {"id": "unknown"}]
-    assert await find_open_interrupts(MemoryStore(), "r", interrupts) is None
+    assert await find_open_interrupts(MemoryStore(), "t", "r", interrupts) is None
     store = await store_with(with_decision(new_approval("i1")), new_approval("i2"))
-    assert await find_open_interrupts(store, "r", interrupts) == [{"id": "i2"}, {"id": "unknown"}]
-    assert await find_open_interrupts(store, "another", interrupts) is None
+    assert await find_open_interrupts(store, "t", "r", interrupts) == [{"id": "i2"}, {"id": "unknown"}]
+    assert await find_open_interrupts(store, "t", "another", interrupts) is None
 
 
 async def test_all_is_answered_when_nothing_is_open() -> None:
