@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "check_input",
     "compact",
+    "conform",
     "expand",
     "finalize",
     "fold",
@@ -256,6 +257,12 @@ class SqliteStore:
 
 def compact(events: Iterable[Any]) -> list[Event]:
     """Return the compacted events."""
+
+def conform(event: bytes) -> bytes:
+    """Return an event as a recorder keeps it: of the schema of AG-UI 1.0, and without line breaks.
+
+    Raises `InvalidEvent` if it does not fit the schema and has no obvious meaning.
+    """
 
 def expand(events: Iterable[Any]) -> list[Event]:
     """Return the events with each `*_CHUNK` event expanded."""

@@ -98,7 +98,8 @@ def result_text(event: Mapping[str, Any]) -> str:
     """Return the content of a TOOL_CALL_RESULT as text."""
     content = event.get("content")
     if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in texts if isinstance(text, str))
     return content if isinstance(content, str) else ""
 
 
@@ -119,14 +120,17 @@ def tool_error(event: Mapping[str, Any]) -> str | None:
     return text if text.startswith("Error") else None
 
 
+def outcome_of(event: Any) -> dict[str, Any]:
+    """Return the outcome of a RUN_FINISHED; an empty dict if it has none that can be read."""
+    outcome = as_dict(event).get("outcome")
+    return outcome if isinstance(outcome, dict) else {}
+
+
 def interrupts_of(event: Any) -> list[dict[str, Any]]:
     """Return the interrupts with which a RUN_FINISHED ends the run, each id once."""
-    outcome = as_dict(event).get("outcome")
-    if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
+    outcome = outcome_of(event)
+    interrupts = outcome.get("interrupts")
+    if outcome.get("type") != "interrupt" or not isinstance(interrupts, list):
         return []
-    interrupts = {
-        each["id"]: each
-        for each in outcome.get("interrupts") or ()
-        if isinstance(each, dict) and isinstance(each.get("id"), str)
-    }
-    return list(interrupts.values())
+    by_id = {each["id"]: each for each in interrupts if isinstance(each, dict) and isinstance(each.get("id"), str)}
+    return list(by_id.values())

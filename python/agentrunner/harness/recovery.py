@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agentrunner._codec import decode
 from agentrunner.errors import AgentRunnerError, RecordConflict, RecordDamaged, RecordTooNew
 from agentrunner.harness.admission import give_up
+from agentrunner.harness.event_kinds import outcome_of
 from agentrunner.harness.replay import find_stored_attempt
 from agentrunner.harness.resumption import spawn_resume
 from agentrunner.harness.types import RecoveryReport
@@ -123,7 +124,7 @@ async def _find_end(store: Store, record: RunRecord, intent: Intent | None) -> t
         return None, None
     event = decode(run.events)[-1]
     if event["type"] == "RUN_FINISHED":
-        outcome = event.get("outcome") or {}
+        outcome = outcome_of(event)
         if outcome.get("type") == "interrupt":
             return "failed", INTERRUPTED
         return ("cancelled" if outcome.get("type") == "cancelled" else "completed"), None

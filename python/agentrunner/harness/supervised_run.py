@@ -27,6 +27,7 @@ from agentrunner.harness.event_kinds import (
     interrupts_of,
     message_id_of,
     model_kinds,
+    outcome_of,
     tool_error,
 )
 from agentrunner.harness.inputs import with_history
@@ -296,8 +297,7 @@ class SupervisedRun:
         if writer.has_ended:
             return
         if kind == FINISHED:
-            outcome = as_dict(event).get("outcome") or {}
-            state: RunState = "cancelled" if outcome.get("type") == "cancelled" else "completed"
+            state: RunState = "cancelled" if outcome_of(event).get("type") == "cancelled" else "completed"
             # The task is not awaited, so that the store commits this end together with the AG-UI run's own.
             self._writing = self._state.spawn(writer.start_end(state, None))
         elif kind == FAILED:

@@ -115,7 +115,7 @@ async def _hide_answered(
 ) -> bytes:
     """Return the frame of a RUN_FINISHED with only those of its interrupts that are open."""
     event = _read_event(interrupt_frame)
-    interrupts = [each for each in event["outcome"].get("interrupts") or () if isinstance(each, dict)]
+    interrupts = event["outcome"]["interrupts"]
     try:
         still_open = await find_open_interrupts(store, str(event.get("threadId")), str(event.get("runId")), interrupts)
     except AgentRunnerError:
@@ -184,13 +184,17 @@ def _read_run_event(frame: bytes) -> dict[str, Any] | None:
 
 def _has_interrupts(event: dict[str, Any]) -> bool:
     outcome = event.get("outcome")
-    return isinstance(outcome, dict) and outcome.get("type") == "interrupt"
+    if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
+        return False
+    # An outcome that an older version or another program has stored may have anything else here.
+    interrupts = outcome.get("interrupts")
+    return isinstance(interrupts, list) and bool(interrupts) and all(isinstance(each, dict) for each in interrupts)
 
 
 def replace_interrupts(frame: bytes, interrupts: list[Any]) -> bytes:
     """Return the frame of a RUN_FINISHED with these interrupts; with none, it has no outcome."""
     event = _read_event(frame)
-    if len(interrupts) == len(event["outcome"].get("interrupts") or ()) and interrupts:
+    if len(interrupts) == len(event["outcome"]["interrupts"]):
         return frame
     if interrupts:
         event["outcome"]["interrupts"] = interrupts

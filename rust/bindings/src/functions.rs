@@ -1,4 +1,5 @@
 //! Functions over events, and helpers for stores written in Python.
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use agentrunner_core::chunks::Expander;
@@ -9,7 +10,7 @@ use agentrunner_core::finalize::Ending;
 use agentrunner_core::fold::Fold;
 use agentrunner_core::frames::Cursor;
 use agentrunner_core::lifecycle::Lifecycle;
-use agentrunner_core::{dedup, recompact as recompaction, snapshot as snapshots, stored_run};
+use agentrunner_core::{dedup, recompact as recompaction, schema, snapshot as snapshots, stored_run};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -34,20 +35,25 @@ fn each_json(events: &Bound<'_, PyAny>, mut each: impl FnMut(&[u8]) -> PyResult<
     Ok(())
 }
 
-/// Call `each` with every event of an iterable, normalized as a recorder does it.
+/// Call `each` with every event of an iterable, mended as far as it can be.
 fn each_event(events: &Bound<'_, PyAny>, mut each: impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
-    each_json(events, |json| with_normalized(json, &mut each))
+    each_json(events, |json| with_mended(json, &mut each))
 }
 
-fn with_normalized(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
+fn with_mended(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), Error>) -> PyResult<()> {
     let event = CoreEvent::parse(json).map_err(to_py)?;
-    let normalized = event.normalize();
-    // Normalizing only ever removes bytes, so an equal length means equal text.
-    if normalized.len() == event.json().len() {
-        each(&event).map_err(to_py)
-    } else {
-        CoreEvent::parse_str(&normalized).and_then(|event| each(&event)).map_err(to_py)
+    match schema::mend(&event) {
+        Some(Cow::Owned(mended)) => CoreEvent::parse_str(&mended).and_then(|event| each(&event)).map_err(to_py),
+        // What cannot be mended is left to the step, which skips it or keeps it as it is.
+        Some(Cow::Borrowed(_)) | None => each(&event).map_err(to_py),
     }
+}
+
+/// Return an event as a recorder keeps it.
+#[pyfunction]
+pub fn conform<'py>(py: Python<'py>, event: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let event = CoreEvent::parse(event).map_err(to_py)?;
+    schema::conform(&event).map(|json| PyBytes::new(py, json.as_bytes())).map_err(to_py)
 }
 
 #[pyfunction]
@@ -58,7 +64,7 @@ pub fn compact(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
         if compactor.push_delta(json) {
             return Ok(());
         }
-        with_normalized(json, &mut |event| {
+        with_mended(json, &mut |event| {
             compactor.push(event);
             Ok(())
         })
@@ -85,7 +91,7 @@ pub fn expand(events: &Bound<'_, PyAny>) -> PyResult<Vec<Event>> {
 #[pyfunction]
 pub fn verify(events: &Bound<'_, PyAny>) -> PyResult<()> {
     let mut lifecycle = Lifecycle::new();
-    // The events are not normalized, because one of the rules is about optional fields that are null.
+    // The events are not mended, because one of the rules is about optional fields that are null.
     each_json(events, |json| CoreEvent::parse(json).and_then(|event| lifecycle.check(&event)).map_err(to_py))
 }
 

@@ -10,31 +10,6 @@ use crate::members::write_object;
 use crate::scan::{self, Span};
 use crate::text;
 
-/// The optional fields a recorder drops when they are null. Elsewhere null is a value like any other.
-const NEVER_NULL: &[&str] = &[
-    "timestamp",
-    "metadata",
-    "subagentRunId",
-    "protocolVersion",
-    "parentRunId",
-    "input",
-    "outcome",
-    "usage",
-    "code",
-    "role",
-    "name",
-    "parentMessageId",
-    "messageId",
-    "toolCallId",
-    "toolCallName",
-    "delta",
-    "replace",
-    "source",
-    "description",
-    "parentSubagentRunId",
-    "parentToolCallId",
-];
-
 /// Every field that holds an id.
 const ID_FIELDS: &[&str] = &[
     "threadId",
@@ -196,23 +171,6 @@ impl<'a> Event<'a> {
         self.subagent_json().map(text::display)
     }
 
-    /// Return the event as a recorder keeps it, borrowed where nothing changes.
-    ///
-    /// Optional fields that are null are left out, because clients refuse them. Line breaks between fields are left
-    /// out, because an SSE frame ends at one.
-    pub fn normalize(&self) -> Cow<'a, str> {
-        let is_dropped = |key: &str, value: &str| value == "null" && NEVER_NULL.contains(&key);
-        // In an unknown kind null may have a meaning, so its fields all stay.
-        if self.kind != Kind::Unknown && self.members().any(|(key, value)| is_dropped(key, value)) {
-            let kept = self.members().filter(|(key, value)| !is_dropped(key, value));
-            return Cow::Owned(scan::minify(&write_object(kept)));
-        }
-        if memchr::memchr2(b'\n', b'\r', self.json.as_bytes()).is_some() {
-            return Cow::Owned(scan::minify(self.json));
-        }
-        Cow::Borrowed(self.json)
-    }
-
     /// Return the event's JSON with a field replaced in its place, or added at the end.
     pub(crate) fn with_field(&self, name: &str, value: &str) -> String {
         let mut members: Vec<(&str, &str)> = self.members().collect();
@@ -282,7 +240,7 @@ fn check_end(json: &str, end: usize) -> Result<()> {
 }
 
 /// Shorten a value for an error message.
-fn truncate(json: &str) -> String {
+pub(crate) fn truncate(json: &str) -> String {
     let mut text: String = json.chars().take(SHOWN_CHARS).collect();
     if text.len() < json.len() {
         text.push('…');

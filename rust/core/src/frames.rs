@@ -2,6 +2,7 @@
 //!
 //! A frame is `id: <cursor>\ndata: <json>\n\n`. A raw event's cursor is its sequence number. The i-th frame of a run
 //! compacted up to sequence number P has the cursor `P.i` (docs/spec/durability.md, "Cursor").
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::error::{Error, Result};
@@ -114,6 +115,18 @@ fn parse_first(bytes: &[u8]) -> Result<(Option<Cursor>, &str, &[u8])> {
     let json = std::str::from_utf8(&rest[..end]).map_err(|_| damaged())?;
     let rest = rest[end + 1..].strip_prefix(b"\n").ok_or_else(damaged)?;
     Ok((cursor, json, rest))
+}
+
+/// Return frames with other events at some sequence numbers.
+pub fn replace(bytes: &[u8], events: &HashMap<u64, String>) -> Vec<u8> {
+    if events.is_empty() {
+        return bytes.to_vec();
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    for (cursor, json) in iter(bytes).map_while(Result::ok) {
+        write(&mut out, cursor, events.get(&cursor.seq).map_or(json, String::as_str));
+    }
+    out
 }
 
 /// Return the length in bytes of the first `count` frames.

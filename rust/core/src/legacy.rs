@@ -4,12 +4,11 @@
 //! a whole, and CopilotKit's client then ends the stream silently. An event the schema refuses is therefore repaired, or
 //! left out where that is not possible. Every other event stays byte for byte.
 use crate::event::Event;
+use crate::schema::fit::{Fit, Misfit, Mode};
+use crate::schema::repair;
 use crate::{scan, text};
 
-mod repair;
 mod schema;
-
-use repair::Fit;
 
 /// Return the frames as 0.0.59 reads them, each with its cursor; `None` if nothing has to change.
 pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
@@ -35,7 +34,7 @@ pub fn rewrite_frames(frames: &[u8]) -> Option<Vec<u8>> {
                 out.extend_from_slice(json.as_bytes());
                 copied = end;
             }
-            Fit::Refused => {
+            Fit::Refused(_) => {
                 out.get_or_insert_with(|| Vec::with_capacity(frames.len())).extend_from_slice(&frames[copied..at]);
                 copied = next;
             }
@@ -108,10 +107,10 @@ impl DeltaHead {
 }
 
 fn repair_event(json: &[u8], head: &mut DeltaHead) -> Fit {
-    let Ok(event) = Event::parse(json) else { return Fit::Refused };
-    let Some(shape) = schema::shape_of(&event) else { return Fit::Refused };
+    let Ok(event) = Event::parse(json) else { return Fit::Refused(Misfit::default()) };
+    let Some(shape) = schema::shape_of(&event) else { return Fit::Refused(Misfit::default()) };
     let members: repair::Members<'_> = event.members().collect();
-    let fit = repair::repair_object(&shape, &members);
+    let fit = repair::repair_object(&shape, &members, Mode::Lenient);
     // A delta that begins like a repaired event needs the same repair, so only one that fits is remembered.
     if matches!(fit, Fit::Fits) {
         head.set(&event);

@@ -29,6 +29,7 @@ pub mod recompact;
 pub mod recorder;
 mod reopen_streams;
 pub mod scan;
+pub mod schema;
 pub mod snapshot;
 pub mod sqlite;
 pub mod state;

@@ -1,5 +1,6 @@
 //! The recorder of a run: it parses, expands, verifies, compacts and frames each event, in this order.
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::chunks::Expander;
@@ -14,7 +15,7 @@ use crate::kind::Kind;
 use crate::lifecycle::Lifecycle;
 use crate::log::{Batch, RunLog};
 use crate::recompact::compacted_frames;
-use crate::text;
+use crate::{schema, text};
 
 /// The limits of a recorder; each but `commit_bytes` is an option of the runner.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +94,7 @@ impl Recorder {
         Self {
             thread_id: thread_id.into(),
             run_id: run_id.into(),
-            input: dedup::strip_known(input, known_ids),
+            input: schema::mend_input(&dedup::strip_known(input, known_ids)).into_owned(),
             limits,
             lifecycle: Lifecycle::new(),
             expander: Expander::new(),
@@ -119,12 +120,9 @@ impl Recorder {
             return Err(Error::InvalidEvent(format!("an event of {size} bytes is over the limit of {limit}")));
         }
         let event = Event::parse(json)?;
-        let normalized = event.normalize();
-        // Normalizing only ever removes bytes, so an equal length means equal text.
-        if normalized.len() == event.json().len() {
-            self.expand(&event)?;
-        } else {
-            self.expand(&Event::parse_str(&normalized)?)?;
+        match schema::conform(&event)? {
+            Cow::Borrowed(_) => self.expand(&event)?,
+            Cow::Owned(json) => self.expand(&Event::parse_str(&json)?)?,
         }
         Ok(self.pressure())
     }
@@ -238,33 +236,45 @@ impl Recorder {
 
     /// Record frames that are durable already, of a run recorded in another process or before a crash.
     ///
-    /// Returns `StoreCorrupt` at the first frame that is damaged or out of order; those before it are recorded.
+    /// Returns `StoreCorrupt` at the first frame that is damaged or out of order; those before it are recorded. An event
+    /// that a 1.0 client could not read is mended, unless nothing of it can be kept.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<()> {
         let first_seq = self.next_seq;
-        let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_frame(frame?));
+        let mut mended = HashMap::new();
+        let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_frame(frame?, &mut mended));
         let count = self.next_seq - first_seq;
         if count > 0 {
             // Publish the readable frames even if the rest is damaged: the run then ends after them.
             let readable = if outcome.is_ok() { bytes.len() } else { frames::length_of(bytes, count) };
-            self.lock_log().publish(Arc::new(Batch { first_seq, count, bytes: bytes[..readable].to_vec() }));
+            let bytes = frames::replace(&bytes[..readable], &mended);
+            self.lock_log().publish(Arc::new(Batch { first_seq, count, bytes }));
         }
         outcome
     }
 
-    fn replay_frame(&mut self, (cursor, json): (Cursor, &str)) -> Result<()> {
+    fn replay_frame(&mut self, (cursor, json): (Cursor, &str), mended: &mut HashMap<u64, String>) -> Result<()> {
         if cursor.seq != self.next_seq || cursor.index.is_some() {
             let (run_id, expected) = (&self.run_id, self.next_seq);
             return Err(Error::StoreCorrupt(format!(
                 "the journal of run '{run_id}' has frame {cursor} in place of frame {expected}"
             )));
         }
-        let event = Event::parse_str(json).map_err(|error| {
+        let unreadable = |error: Error| {
             let run_id = &self.run_id;
             Error::StoreCorrupt(format!("frame {cursor} in the journal of run '{run_id}' is not an event: {error}"))
-        })?;
-        // Not verified again: each frame was verified before it was written.
-        self.lifecycle.note(&event);
-        self.note(&event);
+        };
+        let event = Event::parse_str(json).map_err(unreadable)?;
+        // Its order is not verified again, because each frame was verified before it was written. Its fields may be those
+        // of a version that did not check them.
+        if let Some(Cow::Owned(json)) = schema::mend(&event) {
+            let event = Event::parse_str(&json).map_err(unreadable)?;
+            self.lifecycle.note(&event);
+            self.note(&event);
+            mended.insert(cursor.seq, json);
+        } else {
+            self.lifecycle.note(&event);
+            self.note(&event);
+        }
         self.next_seq += 1;
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::frames;
 use crate::members;
 use crate::reopen_streams::ReopenStreams;
 use crate::scan;
+use crate::schema;
 
 /// The events for a returning reader, in this order.
 #[derive(Debug)]
@@ -49,9 +50,9 @@ pub fn snapshot<'f>(pages: impl IntoIterator<Item = &'f [u8]>) -> Result<Option<
     let (mut thread, mut expander, mut out) = (Thread::default(), Expander::new(), Vec::new());
     for frame in pages.into_iter().flat_map(frames::iter) {
         let event = Event::parse_str(frame?.1)?;
-        // Runs of other writers may have optional nulls and chunks, which a recorder would have removed.
-        let normalized = event.normalize();
-        let event = match &normalized {
+        // Runs of other writers may have chunks, and fields that a recorder would have mended.
+        let Some(mended) = schema::mend(&event) else { continue };
+        let event = match &mended {
             Cow::Borrowed(_) => event,
             Cow::Owned(json) => Event::parse_str(json)?,
         };

@@ -2,14 +2,21 @@
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::frames::{self, Cursor};
-use crate::{scan, text};
+use crate::{scan, schema, text};
 
 /// Append a stored run's events as frames; `ids` as in [`fill_run_ids`].
+///
+/// Each event is mended as [`schema::mend`] does it. One that cannot be mended is left out, and its index with it.
 pub fn write_frames(out: &mut Vec<u8>, events: &[u8], seq: u64, skip: u64, ids: Option<(&str, &str)>) -> Result<()> {
     let mut index = 0;
     each_event(events, ids, |_, _, json| {
         if index >= skip {
-            frames::write(out, Cursor { seq, index: Some(index) }, json);
+            let cursor = Cursor { seq, index: Some(index) };
+            // What is no event makes the whole run unreadable below.
+            match Event::parse_str(json).map(|event| schema::mend(&event)) {
+                Ok(Some(json)) => frames::write(out, cursor, &json),
+                Ok(None) | Err(_) => {}
+            }
         }
         index += 1;
     })

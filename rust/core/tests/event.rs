@@ -59,21 +59,6 @@ fn fields_are_read_whatever_their_escapes_and_the_last_one_counts() {
 }
 
 #[test]
-fn a_recorder_keeps_an_event_without_optional_nulls_and_line_breaks() {
-    for (given, kept) in [
-        (r#"{"type":"RAW", "event":null}"#, r#"{"type":"RAW", "event":null}"#),
-        (
-            r#"{"type":"CUSTOM","name":"n","value":null,"timestamp":null}"#,
-            r#"{"type":"CUSTOM","name":"n","value":null}"#,
-        ),
-        ("{\"type\":\"RAW\",\n \"event\": \"a b\"}", r#"{"type":"RAW","event":"a b"}"#),
-        (r#"{"type":"NEW","timestamp":null}"#, r#"{"type":"NEW","timestamp":null}"#),
-    ] {
-        assert_eq!(event(given).normalize(), kept);
-    }
-}
-
-#[test]
 fn ids_must_be_there_and_must_be_short_unicode_strings() {
     let refusal = |json: &str| event(json).check_ids(8).expect_err(json).to_string();
     assert_eq!(refusal(r#"{"type":"TEXT_MESSAGE_END"}"#), "TEXT_MESSAGE_END: `messageId` is missing");

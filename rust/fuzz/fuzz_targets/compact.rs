@@ -9,6 +9,7 @@ use agentrunner_core::family::Role;
 use agentrunner_core::fold::Fold;
 use agentrunner_core::json::Json;
 use agentrunner_core::lifecycle::Lifecycle;
+use agentrunner_core::schema;
 use libfuzzer_sys::fuzz_target;
 
 fn parse(json: &str) -> Event<'_> {
@@ -36,9 +37,10 @@ fn fold(events: &[String]) -> (Json, Json) {
 fuzz_target!(|bytes: &[u8]| {
     let mut lifecycle = Lifecycle::new();
     let mut is_recorded = |line: &[u8]| {
-        let event = Event::parse(line).ok()?;
+        let json = schema::conform(&Event::parse(line).ok()?).ok()?.into_owned();
+        let event = parse(&json);
         let is_valid = event.check_ids(1 << 10).is_ok() && !matches!(event.role(), Role::Chunk(_));
-        (is_valid && lifecycle.check(&event).is_ok()).then(|| event.normalize().into_owned())
+        (is_valid && lifecycle.check(&event).is_ok()).then(|| json.clone())
     };
     let events: Vec<String> = bytes.split(|byte| *byte == b'\n').filter_map(&mut is_recorded).collect();
     let compacted = compact(&events, false);

@@ -4,10 +4,12 @@
 #![no_main]
 use std::collections::HashSet;
 
+use agentrunner_core::event::Event;
 use agentrunner_core::finalize::Ending;
 use agentrunner_core::frames;
 use agentrunner_core::legacy::rewrite_frames;
 use agentrunner_core::recorder::{Limits, Recorder};
+use agentrunner_core::schema::conform;
 use agentrunner_core::snapshot::snapshot;
 use libfuzzer_sys::fuzz_target;
 
@@ -21,6 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
     recorder.finalize(Ending { stop_requested: bytes.len() % 2 == 0, ..Ending::default() });
     let (batch, _) = recorder.take().expect("a finalized run has events");
     assert_eq!(frames::count(&batch.bytes), batch.count);
+    for frame in frames::iter(&batch.bytes) {
+        let event = Event::parse_str(frame.expect("a recorded frame").1).expect("a recorded event");
+        assert_eq!(conform(&event).expect("a recorded event"), event.json(), "what is recorded needs no mending");
+    }
     let mut replayed = Recorder::new("t", "r", INPUT, &HashSet::new(), 1, Limits::default());
     replayed.replay(&batch.bytes).expect("recorded frames can be replayed");
     assert_eq!(replayed.compacted(), recorder.compacted(), "a replay compacts to the same run");

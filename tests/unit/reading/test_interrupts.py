@@ -17,7 +17,7 @@ from support.inputs import make_input
 from support.streams import collect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from ag_ui.core import RunAgentInput
 
@@ -141,3 +141,24 @@ def test_the_interrupts_of_a_frame_are_replaced() -> None:
     assert (cursor, one["outcome"]) == ("2.1", {"type": "interrupt", "interrupts": [{"id": "b"}]})
     ((cursor, none),) = frames_of(replace_interrupts(frame, []))
     assert (cursor, none) == ("2.1", {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"})
+
+
+class StoredFrames:
+    """A source of frames that another program has stored."""
+
+    is_replaying = True
+
+    def __init__(self, *events: bytes) -> None:
+        self._events = events
+
+    async def pages(self) -> AsyncGenerator[Frames, None]:
+        yield Frames(b"".join(b"data: " + event + b"\n\n" for event in self._events))
+
+
+@pytest.mark.fault("B3")
+@pytest.mark.parametrize("interrupts", [b"5", b'"x"', b"null", b"{}", b"[]", b"[5]", b'[null,{"id":"i"}]'])
+async def test_an_outcome_whose_interrupts_cannot_be_read_is_passed_on(interrupts: bytes, runner: AgentRunner) -> None:
+    event = b'{"type":"RUN_FINISHED","runId":"r","outcome":{"type":"interrupt","interrupts":%s}}' % interrupts
+    source = StoredFrames(event)
+    pages = hide_answered_interrupts(source, await runner.open(), partial(runner.connect, "t1"))
+    assert b"".join([bytes(page) async for page in pages]) == b"data: " + event + b"\n\n"

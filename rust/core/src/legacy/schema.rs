@@ -6,112 +6,9 @@
 use crate::event::Event;
 use crate::family::{Family, Part, Role};
 use crate::kind::Kind;
-use crate::text;
+use crate::schema::shape::{Field, Need, Rule, Shape, field, filled, optional, required};
 
-/// The type that a value must have.
-#[derive(Clone, Copy)]
-pub(super) enum Rule {
-    /// A string.
-    Text,
-    /// One of these strings.
-    OneOf(&'static [&'static str]),
-    /// Any number.
-    Number,
-    /// A whole number, not negative.
-    Count,
-    Bool,
-    /// An object with any members.
-    Map,
-    /// An array with any items.
-    List,
-    /// An array with at least this many items.
-    ListOf {
-        item: &'static Rule,
-        at_least: usize,
-    },
-    Object(&'static Shape),
-    /// An object of the shape its tag names.
-    Tagged(&'static str, &'static [(&'static str, Shape)]),
-    /// A string. 1.0 also allows content parts, and agents also send other values; both are turned into text.
-    PlainText,
-    /// A user's content: a string or parts.
-    UserContent,
-    /// A part of a user's content.
-    ContentPart,
-}
-
-/// The treatment of a field that is missing or does not fit.
-#[derive(Clone, Copy)]
-pub(super) enum Need {
-    /// The whole object is refused.
-    Required,
-    /// The field is left out.
-    Optional,
-    /// The field is left out, unless it is null.
-    Nullable,
-    /// The field is set to this JSON. Without the whole object, later events would be refused too.
-    Filled(&'static str),
-}
-
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    pub(super) rule: Rule,
-    pub(super) need: Need,
-}
-
-/// An object's fields.
-#[derive(Clone, Copy)]
-pub(super) struct Shape {
-    /// Two lists, so that shapes can share the fields that several of them have.
-    groups: [&'static [Field]; 2],
-    /// Whether every other field is refused.
-    pub(super) is_strict: bool,
-}
-
-impl Shape {
-    const fn of(fields: &'static [Field]) -> Self {
-        Self { groups: [fields, &[]], is_strict: false }
-    }
-
-    const fn with(groups: [&'static [Field]; 2]) -> Self {
-        Self { groups, is_strict: false }
-    }
-
-    const fn strict(fields: &'static [Field]) -> Self {
-        Self { groups: [fields, &[]], is_strict: true }
-    }
-
-    pub(super) fn fields(&self) -> impl Iterator<Item = &'static Field> + use<> {
-        let [one, two] = self.groups;
-        one.iter().chain(two)
-    }
-
-    /// Return the index of a field by its (escaped) key.
-    pub(super) fn index_of(&self, key: &str) -> Option<usize> {
-        if key.contains('\\') {
-            return self.fields().position(|field| text::is_same(field.name, key));
-        }
-        self.fields().position(|field| field.name == key)
-    }
-}
-
-const fn field(name: &'static str, rule: Rule, need: Need) -> Field {
-    Field { name, rule, need }
-}
-
-const fn required(name: &'static str, rule: Rule) -> Field {
-    field(name, rule, Need::Required)
-}
-
-const fn optional(name: &'static str, rule: Rule) -> Field {
-    field(name, rule, Need::Optional)
-}
-
-const fn filled(name: &'static str, rule: Rule, json: &'static str) -> Field {
-    field(name, rule, Need::Filled(json))
-}
-
-use Rule::{Bool, Count, List, ListOf, Map, Number, Object, OneOf, PlainText, Tagged, Text, UserContent};
+use Rule::{Bool, ContentOf, Count, List, ListOf, Map, Number, Object, OneOf, PartAsText, PlainText, Tagged, Text};
 
 /// Return the shape of an event; `None` for one that 0.0.59 does not know.
 pub(super) fn shape_of(event: &Event<'_>) -> Option<Shape> {
@@ -273,7 +170,7 @@ const ROLES: &[(&str, Shape)] = &[
     ("developer", Shape::with([MESSAGE, INSTRUCTIONS])),
     ("system", Shape::with([MESSAGE, INSTRUCTIONS])),
     ("assistant", Shape::with([MESSAGE, ASSISTANT])),
-    ("user", Shape::with([MESSAGE, &[NAME, ENCRYPTED, required("content", UserContent)]])),
+    ("user", Shape::with([MESSAGE, &[NAME, ENCRYPTED, required("content", ContentOf(&PartAsText(CONTENT_PARTS)))]])),
     ("tool", Shape::with([MESSAGE, &[CALL_ID, ENCRYPTED, required("content", PlainText), optional("error", Text)]])),
     ("activity", Shape::with([MESSAGE, &[required("activityType", Text), required("content", Map)]])),
     ("reasoning", Shape::with([MESSAGE, &[ENCRYPTED, required("content", PlainText)]])),
@@ -296,7 +193,7 @@ const TOOL_CALL: Shape = Shape::of(&[
 ]);
 
 /// The parts of a user's message, by their type.
-pub(super) const CONTENT_PARTS: &[(&str, Shape)] = &[
+const CONTENT_PARTS: &[(&str, Shape)] = &[
     ("text", Shape::of(&[required("text", Text)])),
     ("image", MEDIA),
     ("audio", MEDIA),

@@ -1,0 +1,87 @@
+//! Schemas of events as tables, field by field, and their verdict on a value: it fits, it is mended, or it is refused.
+//!
+//! There are two tables: AG-UI 1.0 ([`current`]), which decides what a recorder keeps, and 0.0.59
+//! (`legacy::schema`), which decides what a legacy client gets. Fields that a table does not name hold any value.
+use std::borrow::Cow;
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::family::{Part, Role};
+use crate::kind::Kind;
+use crate::scan;
+
+mod current;
+pub(crate) mod fit;
+mod patches;
+pub(crate) mod repair;
+pub(crate) mod shape;
+mod times;
+
+use fit::{Fit, Mode};
+
+/// Return an event as a recorder keeps it: of the 1.0 schema, and without line breaks, at which an SSE frame would end.
+///
+/// What has one obvious meaning is mended. Returns [`Error::InvalidEvent`] for anything else, with the kind, the path of
+/// the field and what was expected. An event of an unknown kind, and an unknown field, stays as it is.
+pub fn conform<'e>(event: &Event<'e>) -> Result<Cow<'e, str>> {
+    if is_plain_stream_event(event) {
+        return Ok(without_line_breaks(Cow::Borrowed(event.json())));
+    }
+    match repair_event(event, Mode::Strict) {
+        Fit::Fits => Ok(without_line_breaks(Cow::Borrowed(event.json()))),
+        Fit::Repaired(json) => Ok(without_line_breaks(Cow::Owned(json))),
+        Fit::Refused(misfit) => Err(Error::InvalidEvent(misfit.describe(event.type_name()))),
+    }
+}
+
+/// Return a stored event as a 1.0 client can read it; `None` if it cannot be mended.
+///
+/// A field that does not fit is mended or left out. Other writers' events, and those of versions that did not check
+/// fields, may need it.
+pub fn mend<'e>(event: &Event<'e>) -> Option<Cow<'e, str>> {
+    match repair_event(event, Mode::Lenient) {
+        Fit::Fits => Some(without_line_breaks(Cow::Borrowed(event.json()))),
+        Fit::Repaired(json) => Some(without_line_breaks(Cow::Owned(json))),
+        Fit::Refused(_) => None,
+    }
+}
+
+/// Return a run's input as its `RUN_STARTED` carries it: what does not fit the 1.0 schema is mended or left out.
+pub fn mend_input(input: &str) -> Cow<'_, str> {
+    match repair::repair_object(&current::INPUT, &scan::members(input), Mode::Lenient) {
+        Fit::Repaired(json) => Cow::Owned(json),
+        Fit::Fits | Fit::Refused(_) => Cow::Borrowed(input),
+    }
+}
+
+/// Return whether the event is of a stream and has only texts, as most events of a run. No table is needed for those.
+#[inline]
+fn is_plain_stream_event(event: &Event<'_>) -> bool {
+    let Role::Stream(family, part @ (Part::Delta | Part::End)) = event.role() else { return false };
+    let id_field = family.id_field();
+    let (mut count, mut seen) = (0, 0);
+    let is_plain = event.members().all(|(key, value)| {
+        count += 1;
+        seen |= match key {
+            "type" => 1,
+            "delta" => 2,
+            _ if key == id_field => 4,
+            _ => return false,
+        };
+        value.starts_with('"')
+    });
+    // With a field repeated another one is missing, or there are too many.
+    is_plain && if part == Part::Delta { count == 3 && seen == 7 } else { count == 2 && seen == 5 }
+}
+
+fn repair_event(event: &Event<'_>, mode: Mode) -> Fit {
+    if event.kind() == Kind::Unknown {
+        return Fit::Fits;
+    }
+    let members: repair::Members<'_> = event.members().collect();
+    repair::repair_object(&current::shape_of(event), &members, mode)
+}
+
+fn without_line_breaks(json: Cow<'_, str>) -> Cow<'_, str> {
+    if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_some() { Cow::Owned(scan::minify(&json)) } else { json }
+}
