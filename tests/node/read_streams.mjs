@@ -1,0 +1,42 @@
+// {"live", "replay", "replay_legacy", "live_legacy"}: bodies of responses -> what the real clients of both generations hold
+// that were sent them: {"new": [live, replay], "old": [live, replay]}, each {"messages", "state"} or {"refused"}.
+import * as newer from "@ag-ui/client";
+import * as older from "agui-client-0";
+
+import { answer } from "./lines.mjs";
+
+console.log = console.info = console.debug = () => {};
+
+// An agent that reads a body as the client's own HttpAgent does.
+const reading = ({ AbstractAgent, runHttpRequest, transformHttpEventStream }) =>
+  class extends AbstractAgent {
+    run() {
+      const headers = { "content-type": "text/event-stream" };
+      return transformHttpEventStream(runHttpRequest(async () => new Response(this.body, { headers })));
+    }
+    connect(input) {
+      return this.run(input);
+    }
+  };
+
+const clients = { old: reading(older), new: reading(newer) };
+
+async function read(client, how, body) {
+  const agent = new clients[client]({ threadId: "thread" });
+  agent.body = body;
+  let failure = null;
+  agent.subscribe({ onRunErrorEvent: ({ event }) => void (failure = event.message) });
+  try {
+    await agent[how]({ runId: "run" });
+  } catch (error) {
+    // A run that ends in RUN_ERROR rejects with its message; any other refusal is the answer.
+    const text = String(error.message ?? error);
+    if (text !== failure) return { refused: text };
+  }
+  return { messages: agent.messages, state: agent.state, failure };
+}
+
+await answer(async ({ live, replay, live_legacy, replay_legacy }) => ({
+  new: [await read("new", "runAgent", live), await read("new", "connectAgent", replay)],
+  old: [await read("old", "runAgent", live_legacy), await read("old", "connectAgent", replay_legacy)],
+}));
