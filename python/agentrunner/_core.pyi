@@ -5,7 +5,7 @@ A store's method takes a ticket and returns at once; `SqliteStore.completions()`
 
 from collections.abc import Iterable, Sequence
 from os import PathLike
-from typing import Any, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 from pydantic import BaseModel
 
@@ -193,6 +193,20 @@ class Owner:
     """
 
     def __new__(cls) -> Owner: ...
+    def hold(self, token: int) -> None:
+        """Note that the owner uses the lease with this token."""
+    def release(self, token: int) -> None:
+        """Note that the owner no longer uses the lease with this token."""
+    @staticmethod
+    def liveness(owner: str) -> Literal["gone", "here", "running", "unknown"]:
+        """Return what is known about an owner.
+
+        `here`: it is an open store of this process. `running`: its process runs on this machine. `unknown`: only its
+        lease can tell, for example because its process is stopped.
+        """
+    @staticmethod
+    def held_tokens(owner: str) -> list[int]:
+        """Return the tokens of the leases that an owner of this process uses."""
     @staticmethod
     def is_gone(owner: str) -> bool:
         """Return whether an owner is known to be gone; false if only its lease can tell."""
@@ -210,6 +224,8 @@ class SqliteStore:
         """Return the ticket, the value and the error of each call that has completed."""
     def close(self) -> None:
         """Wait for the queued calls, then close the file."""
+    def release(self, token: int) -> None:
+        """Stop extending the lease with this token."""
     def claim(
         self,
         ticket: int,

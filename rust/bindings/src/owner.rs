@@ -17,6 +17,29 @@ impl Owner {
         self.0.as_str()
     }
 
+    fn hold(&self, token: i64) {
+        self.0.hold(token);
+    }
+
+    fn release(&self, token: i64) {
+        self.0.release(token);
+    }
+
+    #[staticmethod]
+    fn liveness(owner: &str) -> &'static str {
+        match owner::liveness(owner) {
+            owner::Liveness::Gone => "gone",
+            owner::Liveness::Here => "here",
+            owner::Liveness::Running => "running",
+            owner::Liveness::Unknown => "unknown",
+        }
+    }
+
+    #[staticmethod]
+    fn held_tokens(owner: &str) -> Vec<i64> {
+        owner::held_tokens(owner)
+    }
+
     #[staticmethod]
     fn is_gone(owner: &str) -> bool {
         owner::is_gone(owner)

@@ -86,6 +86,13 @@ impl SqliteStore {
         py.detach(|| drop(core));
     }
 
+    /// Stop extending the lease with this token.
+    fn release(&self, token: i64) {
+        if let Some(store) = self.core.lock().expect("no thread panics while it holds this lock").as_ref() {
+            store.release(token);
+        }
+    }
+
     #[allow(clippy::too_many_arguments, reason = "each is a field of the claim")]
     fn claim(
         &self,

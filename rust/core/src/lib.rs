@@ -7,6 +7,7 @@
 //!
 //! [`family`] decides what each kind of event means in these steps. Modules import only modules below them;
 //! `tests/imports.rs` fails on a circle.
+mod beacon;
 pub mod chunks;
 mod clock;
 pub mod compact;

@@ -7,6 +7,7 @@ mod index;
 mod inspect;
 mod journal;
 mod lease;
+mod owner_lock;
 mod prune;
 mod records;
 mod runs;

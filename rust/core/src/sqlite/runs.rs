@@ -28,7 +28,7 @@ impl SqliteStore {
         scope: Option<String>,
         done: impl FnOnce(Result<Claimed>) + Send + 'static,
     ) {
-        let leases = self.leases.clone();
+        let (leases, holder) = (self.leases.clone(), self.leases.clone());
         let work = move |db: &Connection| {
             // The known message ids and the first sequence number come from the index.
             index_new_rows(db)?;
@@ -46,7 +46,11 @@ impl SqliteStore {
             let claim = insert_claim(db, thread_id, run_id, input, agent_id, &leases);
             Ok(Claimed { claim: claim.map_err(store_error)?, known_ids })
         };
-        self.write(false, work, done);
+        self.write(false, work, move |claimed: Result<Claimed>| {
+            // On the store's thread: the caller may not hear of its claim for longer than a lease lasts.
+            claimed.iter().for_each(|claimed| holder.hold(&claimed.claim));
+            done(claimed);
+        });
     }
 
     /// Make a batch durable and extend the lease. Error: `LeaseLost` if the thread has another owner now.
@@ -99,13 +103,18 @@ impl SqliteStore {
         is_stored: bool,
         done: impl FnOnce(Result<()>) + Send + 'static,
     ) {
-        let claim = claim.clone();
+        let (claim, claim_token) = (claim.clone(), claim.token);
         let resume_ms = self.resume_ms;
         let work = move |db: &Connection| {
             let recorder = recorder.lock().expect("no thread panics while it holds this lock");
             finish::finish_run(db, &claim, &recorder, is_stored, resume_ms)
         };
-        self.write(true, work, done);
+        let (leases, token) = (self.leases.clone(), claim_token);
+        self.write(true, work, move |outcome: Result<()>| {
+            // Even after a failure, because the caller may not try again. Until its next try the lease lasts anyway.
+            leases.release(token);
+            done(outcome);
+        });
     }
 
     /// Request that the thread's run stops, in any process; with `run_id`, only that run.
@@ -147,7 +156,7 @@ impl SqliteStore {
     /// The caller must replay the journal of each, end it and finish it. Expired journals are removed as well.
     pub fn recover(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<Claim>>) + Send + 'static) {
         let (writer, leases) = (Arc::downgrade(&self.writer), self.leases.clone());
-        let reader_leases = leases.clone();
+        let (reader_leases, holder) = (leases.clone(), leases.clone());
         let take_over = move |result: Result<(bool, Option<String>)>| match (result, writer.upgrade()) {
             (Err(error), _) => done(Err(error)),
             (Ok((false, _)), _) => done(Ok(Vec::new())),
@@ -158,7 +167,10 @@ impl SqliteStore {
                     journal::drop_expired_journal(db).map_err(store_error)?;
                     Ok(claims)
                 };
-                writer.submit(false, work, done);
+                writer.submit(false, work, move |claims: Result<Vec<Claim>>| {
+                    claims.iter().flatten().for_each(|claim| holder.hold(claim));
+                    done(claims);
+                });
             }
         };
         // The reader looks first: most often there is nothing to do, and no live run waits for the writer.

@@ -50,10 +50,12 @@ impl SqliteStore {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }
         let reader = schema::connect(path)?;
+        let leases = Arc::new(Leases::new(path, lease_ms));
+        leases.remove_stale_locks(&connection)?;
         let store = Self {
-            writer: Arc::new(start_writer(connection, path.into(), durability)),
+            writer: Arc::new(start_writer(connection, path.into(), durability, leases.clone())),
             reader: Worker::reader(reader),
-            leases: Arc::new(Leases::new(lease_ms)),
+            leases,
             path: path.into(),
             pid: std::process::id(),
             resume_ms,
@@ -69,6 +71,11 @@ impl SqliteStore {
     /// Return the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Stop extending the lease of a claim that the caller no longer uses.
+    pub fn release(&self, token: i64) {
+        self.leases.release(token);
     }
 
     /// Refuse to be used in a forked child process, because SQLite's locks do not survive a fork.

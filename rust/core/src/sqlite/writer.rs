@@ -1,12 +1,14 @@
 //! The one writer of a file, with its group commit: jobs that wait at the same time share a transaction.
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::lease::Leases;
 use super::schema;
 use super::sql::store_error;
 use super::types::Durability;
@@ -27,15 +29,18 @@ const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
 /// The longest time between syncs with `balanced`: a power cut loses at most this much of a live run.
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Start the writer on a connection.
-pub fn start_writer(connection: Connection, path: PathBuf, durability: Durability) -> Worker {
-    Worker::start("agentrunner-writer", move |jobs| Writer::new(connection, path, durability).run(&jobs))
+/// Start the writer on a connection. It also extends the leases that are held.
+pub fn start_writer(connection: Connection, path: PathBuf, durability: Durability, leases: Arc<Leases>) -> Worker {
+    Worker::start("agentrunner-writer", move |jobs| Writer::new(connection, path, durability, leases).run(&jobs))
 }
 
 struct Writer {
     connection: Connection,
     path: PathBuf,
     durability: Durability,
+    leases: Arc<Leases>,
+    /// When the held leases were last looked at.
+    last_renewal_check: Instant,
     /// Whether the connection syncs on each commit (`PRAGMA synchronous = FULL`).
     syncs_commits: bool,
     last_sync: Instant,
@@ -49,11 +54,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(connection: Connection, path: PathBuf, durability: Durability) -> Self {
+    fn new(connection: Connection, path: PathBuf, durability: Durability, leases: Arc<Leases>) -> Self {
         Self {
             connection,
             path,
             durability,
+            leases,
+            last_renewal_check: Instant::now(),
             syncs_commits: false,
             last_sync: Instant::now(),
             has_unsynced: false,
@@ -78,16 +85,41 @@ impl Writer {
         self.close();
     }
 
-    /// Wait for the next job. Meanwhile, sync commits that are not on the disk when they are due.
+    /// Wait for the next job. Meanwhile, sync commits that are not on the disk and extend leases, each when it is due.
     fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
-        while self.has_unsynced {
-            match jobs.recv_timeout(SYNC_INTERVAL.saturating_sub(self.last_sync.elapsed())) {
+        loop {
+            let renewal_wait = self.renew_leases();
+            let sync_wait = self.has_unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.last_sync.elapsed()));
+            let Some(wait) = renewal_wait.into_iter().chain(sync_wait).min() else { return jobs.recv().ok() };
+            match jobs.recv_timeout(wait) {
                 Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Timeout) if sync_wait.is_some_and(|sync_wait| sync_wait <= wait) => self.sync(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
-        jobs.recv().ok()
+    }
+
+    /// Extend the held leases that are due, and return how long none of them needs this again; `None` if none is held.
+    ///
+    /// Here and not on the event loop, which an agent can block for longer than a lease lasts.
+    fn renew_leases(&mut self) -> Option<Duration> {
+        let interval = Duration::from_millis(self.leases.renewal_check_ms()?.unsigned_abs());
+        if let Some(wait) = interval.checked_sub(self.last_renewal_check.elapsed()) {
+            return Some(wait);
+        }
+        self.last_renewal_check = Instant::now();
+        let due = self.leases.list_due();
+        if !due.is_empty() {
+            let leases = self.leases.clone();
+            let work = move |connection: Result<&Connection>| -> (bool, Done) {
+                let outcome = connection.and_then(|db| leases.extend_held(db, &due));
+                // After a failure, such as a full disk, the next check tries again.
+                (outcome.is_ok(), Box::new(|_| {}))
+            };
+            self.commit(vec![Job { work: Box::new(work), barrier: false }]);
+        }
+        Some(interval)
     }
 
     fn sync(&mut self) {
