@@ -113,9 +113,11 @@ async def left_behind(path: Path, owner: dict[str, str], expires_at: int | None 
         peer.stop()
         ((text,),) = on_file(path, "SELECT owner FROM live_runs")
         place, *rest = text.split("|")
-        assert place.count("/") == 3, "host, boot, and the namespaces of pids and clocks"
-        parts = dict(zip(("host", "boot", "pids", "clocks"), place.split("/"), strict=True)) | owner
-        changed = "|".join(["/".join(part for part in parts.values() if part), *rest])
+        # The namespaces of the process's pid, clock and network, and what shows that it is alive.
+        names = ("host", "boot", "pids", "clocks", "network", "mark")
+        parts = dict(zip(names, place.split("/"), strict=True)) | owner
+        # The first version wrote only three of them.
+        changed = "|".join(["/".join(list(parts.values())[: 6 if parts["clocks"] else 3]), *rest])
         on_file(path, "UPDATE live_runs SET owner = ?1, expires_at = coalesce(?2, expires_at)", changed, expires_at)
         store = SqliteStore(path, lease_ttl=TTL)
         await store.open()
@@ -158,7 +160,7 @@ async def test_a_run_of_the_first_version_whose_process_is_gone_is_taken_over_at
         peer.kill()
         ((text,),) = on_file(path, "SELECT owner FROM live_runs")
         place, *rest = text.split("|")
-        first = "|".join([place.rpartition("/")[0], *rest])
+        first = "|".join(["/".join(place.split("/")[:3]), *rest])
         on_file(path, "UPDATE live_runs SET owner = ?1, expires_at = ?2", first, int(time.time() * 1000) + 3_600_000)
     store = SqliteStore(path)
     await store.open()

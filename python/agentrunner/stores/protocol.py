@@ -40,7 +40,7 @@ class Store(Protocol):
     """
 
     lease_ttl: float
-    """Seconds without `append` or `renew` after which an owner loses its thread."""
+    """Seconds without a sign of life after which an owner loses its thread."""
     shared: bool
     """Whether other processes can open the same threads."""
 
@@ -107,6 +107,16 @@ class Store(Protocol):
         """
         ...
 
+    async def release(self, claim: Claim) -> None:
+        """Note that the caller no longer uses a claim, so that its lease ends by itself.
+
+        A store should extend the leases of all claims that `claim` and `recover` have returned, in a thread of its own,
+        until they are released or finished: an agent can block the event loop for longer than a lease lasts. Leases of
+        runs that are marked to be stopped are left to `renew` and `append`, so that a process that hangs can lose them.
+        A store that does not do this need not have this method; its owners lose their threads when their event loop is
+        blocked.
+        """
+
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         """End a run and release its lease, in one atomic step.
 
@@ -154,6 +164,10 @@ class Store(Protocol):
 
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
         """Take over the live runs whose owner is gone or whose lease has ended.
+
+        A run whose claim is used in this process, by this store or another, is never taken over, even if its lease has
+        ended. The same holds for a run whose owner is seen to run on this machine, unless the run is marked to be
+        stopped: its process may hang.
 
         If several processes call this at the same time, exactly one of them gets a run. This is also the time to delete
         raw frames whose resume window has ended.

@@ -152,10 +152,18 @@ class SqliteStore:
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        claim_and_known_ids: tuple[Claim, list[str]] = await self._call(
-            _core.SqliteStore.claim, thread_id, run_id, input, agent_id, message_ids, scope
-        )
+        claiming = self._call(_core.SqliteStore.claim, thread_id, run_id, input, agent_id, message_ids, scope)
+        try:
+            claim_and_known_ids: tuple[Claim, list[str]] = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # No caller will use the claim, so its lease must end.
+            claiming.add_done_callback(self._release_claimed)
+            raise
         return claim_and_known_ids
+
+    def _release_claimed(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
+        if self._core is not None and not claiming.cancelled() and claiming.exception() is None:
+            self._core.release(claiming.result()[0].token)
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._call(_core.SqliteStore.append, claim, batch, barrier)
@@ -163,6 +171,10 @@ class SqliteStore:
     async def renew(self, claims: list[Claim]) -> list[bool]:
         is_held: list[bool] = await self._call(_core.SqliteStore.renew, claims)
         return is_held
+
+    async def release(self, claim: Claim) -> None:
+        if self._core is not None:
+            self._core.release(claim.token)
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await self._call(_core.SqliteStore.finish, claim, recorder, stored)

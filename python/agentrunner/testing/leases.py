@@ -11,13 +11,24 @@ from agentrunner import _core
 from agentrunner.errors import LeaseLost
 from agentrunner.testing.base import ConformanceTests, needs_shared
 from agentrunner.testing.checks import check, check_equal, check_raises
-from agentrunner.testing.writer import Writer, begin, history, lines, read_journal, store_run, text, wait_and_recover
+from agentrunner.testing.writer import (
+    Writer,
+    begin,
+    fall_silent,
+    history,
+    lines,
+    read_journal,
+    store_run,
+    text,
+    wait_and_recover,
+)
 
 if TYPE_CHECKING:
     from agentrunner.stores import Store
 
 FENCED = "check the fencing token in the same atomic step that writes"
 RENEWED_TTL = 1.0
+BLOCKED_TTL = 0.2
 
 
 class LeaseTests(ConformanceTests):
@@ -97,6 +108,7 @@ class LeaseTests(ConformanceTests):
         needs_shared(store)
         async with self.open_store(lease_ttl=0.3) as silent:
             zombie = await begin(silent, "t", "r")
+            await fall_silent(silent, zombie.claim)
             (taken,) = await wait_and_recover(store, "t")
             check(taken.token > zombie.claim.token, "`recover` must give a new, greater token")
             successor = await Writer(store, taken).replay()
@@ -109,6 +121,8 @@ class LeaseTests(ConformanceTests):
         needs_shared(store)
         async with self.open_store(lease_ttl=RENEWED_TTL) as owner:
             renewed, appending = await begin(owner, "renewed", "r1"), await begin(owner, "appending", "r2")
+            for writer in (renewed, appending):
+                await fall_silent(owner, writer.claim)
             spoke = began = time.monotonic()
             while spoke - began < 2 * RENEWED_TTL:
                 check_equal(await owner.renew([renewed.claim]), [True], "`renew` returns true for a lease that is held")
@@ -118,6 +132,34 @@ class LeaseTests(ConformanceTests):
                     raise SkipTest(f"not run: this machine paused for {quiet:.1f} s, too long to tell")
                 check_equal(await store.recover(), [], "a lease that was extended in time must not be taken over")
                 await asyncio.sleep(0.05)
+
+    async def test_a_lease_lasts_while_the_event_loop_is_blocked(self, store: Store) -> None:
+        """A lease is extended without the event loop, until the claim is released or finished."""
+        needs_shared(store)
+        if not hasattr(store, "release"):
+            raise SkipTest("only for stores that extend leases in a thread of their own")
+        async with self.open_store(lease_ttl=BLOCKED_TTL) as owner:
+            held = await begin(owner, "held", "r1")
+            time.sleep(2 * BLOCKED_TTL)  # noqa: ASYNC251 - the event loop must be blocked
+            check_equal(await store.recover(), [], "the process that has the claim is alive")
+            check_equal(await owner.renew([held.claim]), [True], "no other owner has the thread")
+            await held.write(*text("m", "after the pause"))
+            await held.end()
+        check_equal((await store.thread("held")).runs, 1, "the run ends as if nothing had happened")
+
+    async def test_a_store_of_the_same_process_takes_over_no_claim_that_is_used(self, store: Store) -> None:
+        """A claim that this process uses is not taken over, even if its lease has ended."""
+        needs_shared(store)
+        if not hasattr(store, "release"):
+            raise SkipTest("only for stores that extend leases in a thread of their own")
+        async with self.open_store(lease_ttl=BLOCKED_TTL) as owner:
+            claimed = await begin(owner, "t", "r")
+            check(await store.request_stop("t", None), "mark the run, so that its lease is extended by `renew` alone")
+            time.sleep(2 * BLOCKED_TTL)  # noqa: ASYNC251 - the event loop must be blocked
+            check_equal(await owner.recover(), [], "its own claim is still used")
+            check_equal(await store.recover("t"), [], "a claim that is used in the same process")
+            check_equal(await owner.renew([claimed.claim]), [True], "no other owner has the thread")
+            await claimed.end()
 
     async def test_renew_answers_for_each_claim_in_order(self, store: Store) -> None:
         """`renew` returns a value for each claim, in order, for unknown threads too."""
@@ -134,6 +176,7 @@ class LeaseTests(ConformanceTests):
         async with self.open_store(lease_ttl=0.3) as silent:
             check_equal(silent.lease_ttl, 0.3, "`lease_ttl` is the option's value, in seconds")
             writer = await begin(silent, "t", "r")
+            await fall_silent(silent, writer.claim)
             (taken,) = await wait_and_recover(store)
             check_equal((taken.thread_id, taken.run_id), ("t", "r"), "recover the run whose lease has ended")
             check_equal(await silent.renew([writer.claim]), [False], "a lease that was taken over is not renewed")

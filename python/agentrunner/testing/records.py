@@ -11,7 +11,7 @@ from agentrunner.testing.base import ConformanceTests
 from agentrunner.testing.checks import check, check_equal, check_raises
 from agentrunner.testing.limits import HOSTILE
 from agentrunner.testing.stored_threads import make_runs, make_summary
-from agentrunner.testing.writer import begin, store_run, wait_and_recover
+from agentrunner.testing.writer import begin, fall_silent, store_run, wait_and_recover
 from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
@@ -260,6 +260,7 @@ class RecordTests(ConformanceTests):
         async with self.open_store(lease_ttl=0.3) as silent:
             zombie = await begin(silent, "t", "r")
             await silent.write([put("a")], zombie.claim)
+            await fall_silent(silent, zombie.claim)
             (taken,) = await wait_and_recover(store, "t")
             await check_raises(LeaseLost, silent.write([put("a", b"x")], zombie.claim), "another claim has the thread")
             check_equal(

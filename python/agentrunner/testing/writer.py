@@ -107,6 +107,13 @@ async def store_run(store: Store, thread_id: str, run_id: str, message_ids: Iter
     return writer
 
 
+async def fall_silent(store: Store, claim: Claim) -> None:
+    """Stop extending the lease of a claim, as if its process were stopped."""
+    # A store that extends no lease by itself need not have this method.
+    if hasattr(store, "release"):
+        await store.release(claim)
+
+
 async def wait_and_recover(store: Store, thread_id: str | None = None) -> list[Claim]:
     """Call `recover` until it returns a run, at the latest when its lease has ended."""
     while not (claims := await store.recover(thread_id)):  # noqa: ASYNC110 - nothing tells when a lease ends

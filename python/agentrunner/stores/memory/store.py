@@ -136,6 +136,9 @@ class MemoryStore:
     async def renew(self, claims: list[Claim]) -> list[bool]:
         return [self._threads.get_claim(claim.thread_id) == claim for claim in claims]
 
+    async def release(self, claim: Claim) -> None:
+        pass
+
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         self._threads.require_claim(claim)
         events = await compact_run(recorder)

@@ -22,6 +22,7 @@ from agentrunner.errors import (
     StoreFull,
     StoreReadOnly,
 )
+from agentrunner.stores.postgres.lease_connection import PostgresLeaseConnection
 from agentrunner.stores.postgres.schema import PLACEHOLDER, migrate, quote_schema
 
 if TYPE_CHECKING:
@@ -113,6 +114,10 @@ class PostgresClient:
     async def connect(self) -> AsyncConnection[Any]:
         """Return a new connection that does not belong to the pool."""
         return await AsyncConnection.connect(**self._options)
+
+    def connect_for_leases(self, statement: str, lease_ttl: float) -> PostgresLeaseConnection:
+        """Return a connection that needs no event loop, and runs only this statement."""
+        return PostgresLeaseConnection(self._options, self._render(statement), lease_ttl)
 
     async def has_schema(self) -> bool:
         """Return whether the schema exists; the client need not be open. Raises `StoreError`."""

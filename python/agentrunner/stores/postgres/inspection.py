@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agentrunner._core import Owner
 from agentrunner.errors import StoreCorrupt
+from agentrunner.stores._held_leases import is_dead
 from agentrunner.stores._run_events import is_readable
 from agentrunner.stores.types import StoreReport
 
@@ -57,11 +57,7 @@ class PostgresInspection:
             sorted(corrupt),
             await self._client.fetch(LIST_ORPHANS),
             [thread_id for (thread_id,) in await self._client.fetch(LIST_STUCK_THREADS)],
-            [
-                (thread_id, run_id)
-                for thread_id, run_id, owner, has_expired in leases
-                if has_expired or Owner.is_gone(owner)
-            ],
+            [(thread_id, run_id) for thread_id, run_id, owner, has_expired in leases if is_dead(owner, has_expired)],
             records,
         )
         if fix:

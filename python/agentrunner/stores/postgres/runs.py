@@ -17,6 +17,7 @@ from agentrunner.stores.postgres.text import check_texts, encode_message_id, is_
 if TYPE_CHECKING:
     from agentrunner._core import Owner, Recorder
     from agentrunner.stores._group_commit import GroupCommit
+    from agentrunner.stores._held_leases import HeldLeases
     from agentrunner.stores.postgres.listener import PostgresListener
 
     Append: TypeAlias = tuple[Claim, Batch]
@@ -51,6 +52,10 @@ RENEW_LEASES = """WITH held AS (
 UPDATE "agentrunner".live_runs l SET expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
   FROM held WHERE l.thread_id = held.thread_id AND l.token = held.token RETURNING l.thread_id, l.token"""
 
+# The thread that extends leases while the event loop is blocked leaves the runs alone that were asked to stop: if their
+# process hangs, only the end of their leases frees the threads.
+EXTEND_LEASES = RENEW_LEASES.replace("ORDER BY", "WHERE l.stop_call IS NULL ORDER BY")
+
 FINISH_RUN = """SELECT "agentrunner".finish(%(thread_id)s::text, %(run_id)s::text, %(token)s::bigint, %(stored)s,
   %(last_seq)s::bigint, %(events)s::bytea, %(ids)b::bytea[], make_interval(secs => %(resume)s), %(is_retry)s)"""
 
@@ -77,11 +82,13 @@ LIST_OWNERS = """SELECT owner, bool_or(expires_at < clock_timestamp()) FROM "age
 UNION ALL SELECT NULL, EXISTS (SELECT FROM "agentrunner".journal_expiry WHERE expires_at < now())"""
 
 # Skips locked rows: those runs are being renewed, ended or taken over. Returns again what an earlier attempt of this
-# call has taken over.
+# call has taken over. An owner that is alive on this machine keeps a lease that has ended.
 TAKE_OVER_RUNS = """WITH dead AS (
   SELECT thread_id FROM "agentrunner".live_runs
     WHERE (%(thread_id)s::text IS NULL OR thread_id = %(thread_id)s::text)
-      AND (expires_at < clock_timestamp() OR owner = ANY (%(gone)b::text[]) OR call = %(call)s::bigint)
+      AND (owner = ANY (%(gone)b::text[]) OR call = %(call)s::bigint
+        OR expires_at < clock_timestamp() AND token <> ALL (%(held)b::bigint[])
+          AND (owner <> ALL (%(running)b::text[]) OR stop_call IS NOT NULL))
     FOR UPDATE SKIP LOCKED)
 UPDATE "agentrunner".live_runs l SET token = nextval('"agentrunner".tokens'), owner = %(owner)s,
     call = %(call)s::bigint, expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
@@ -99,6 +106,7 @@ class PostgresRuns(PostgresHistory):
     _resume_window: float
     _listener: PostgresListener
     _owner: Owner | None
+    _leases: HeldLeases | None
     _appends: GroupCommit[Append]
 
     async def claim(
@@ -132,6 +140,7 @@ class PostgresRuns(PostgresHistory):
                 raise make_run_already_exists(run_id)
         known_ids = set(known)
         claim = Claim(thread_id, run_id, token, first_seq, input, agent_id)
+        self._hold(claim)
         return claim, [message_id for message_id in message_ids if encode_message_id(message_id) in known_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
@@ -141,6 +150,7 @@ class PostgresRuns(PostgresHistory):
             if not await self._cut(claim, batch.first_seq):
                 raise
             await self._appends.add((claim, batch))
+        self._note_extension(claim)
 
     async def _cut(self, claim: Claim, seq: int) -> bool:
         """Delete a live run's frames from `seq` on if they cannot be read.
@@ -208,9 +218,34 @@ class PostgresRuns(PostgresHistory):
             tokens=[claim.token for claim in claims],
             ttl=self.lease_ttl,
         )
+        for claim in claims:
+            self._note_extension(claim)
         return [(claim.thread_id, claim.token) in held for claim in claims]
 
+    def _hold(self, claim: Claim) -> None:
+        if self._leases is not None:
+            self._leases.hold(claim)
+
+    def _note_extension(self, claim: Claim) -> None:
+        if self._leases is not None:
+            self._leases.note_extension(claim)
+
+    async def release(self, claim: Claim) -> None:
+        if self._leases is not None:
+            self._leases.release(claim)
+
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        try:
+            is_done = await self._finish(claim, recorder, stored)
+        finally:
+            # Even after a failure, because the caller may not try again.
+            await self.release(claim)
+        if not is_done:
+            raise make_lease_lost(claim)
+        self._listener.notify(claim.thread_id)
+
+    async def _finish(self, claim: Claim, recorder: Recorder, stored: bool) -> bool:
+        """End a run; return false if the claim is not the thread's newest."""
         events = await compact_run(recorder) if stored else None
         [(is_done,)] = await self._client.fetch(
             FINISH_RUN,
@@ -224,9 +259,7 @@ class PostgresRuns(PostgresHistory):
             ids=[encode_message_id(message_id) for message_id in recorder.message_ids] if stored else [],
             resume=self._resume_window,
         )
-        if not is_done:
-            raise make_lease_lost(claim)
-        self._listener.notify(claim.thread_id)
+        return bool(is_done)
 
     async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         if not is_storable(thread_id) or not is_storable(run_id or ""):
@@ -252,19 +285,24 @@ class PostgresRuns(PostgresHistory):
             return []
         has_ended_lease = dict(await self._client.fetch(LIST_OWNERS, thread_id=thread_id))
         has_expired_frames = has_ended_lease.pop(None)
-        gone = [owner for owner in has_ended_lease if _core.Owner.is_gone(owner)]
+        owners: dict[str, list[str]] = {"gone": [], "here": [], "running": [], "unknown": []}
+        for owner in has_ended_lease:
+            owners[_core.Owner.liveness(owner)].append(owner)
         claims = []
-        if gone or any(has_ended_lease.values()):
+        if owners["gone"] or any(has_ended_lease.values()):
             rows = await self._client.fetch(
                 TAKE_OVER_RUNS,
                 thread_id=thread_id,
                 call=draw_call_number(),
-                gone=gone,
+                gone=owners["gone"],
+                held=[token for owner in owners["here"] for token in _core.Owner.held_tokens(owner)],
+                running=owners["running"],
                 owner=str(self._owner),
                 ttl=self.lease_ttl,
             )
             claims = [Claim(*row) for row in rows]
             for claim in claims:
+                self._hold(claim)
                 self._listener.notify(claim.thread_id)
         if has_expired_frames:
             await self._client.fetch(TRIM_JOURNAL, rows=TRIMMED_ROWS)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from agentrunner._checks import check_integer, check_lease_ttl, check_option_type, check_seconds
 from agentrunner._core import Owner
 from agentrunner.stores._group_commit import GroupCommit
+from agentrunner.stores._held_leases import HeldLeases
 from agentrunner.stores.postgres.client import PostgresClient
 from agentrunner.stores.postgres.inspection import PostgresInspection
+from agentrunner.stores.postgres.lease_connection import PostgresLeaseConnection
 from agentrunner.stores.postgres.listener import PostgresListener
 from agentrunner.stores.postgres.records import PostgresRecords
-from agentrunner.stores.postgres.runs import PostgresRuns
+from agentrunner.stores.postgres.runs import EXTEND_LEASES, PostgresRuns
 from agentrunner.stores.postgres.threads import PostgresThreads
 
 POOL_SIZE = 8
@@ -34,8 +36,9 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         lease_ttl: Seconds, by the server's clock, without a sign of life after which an owner loses its threads. If
             the server is unreachable, the store retries for two thirds of this time.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
-        pool_size: The greatest number of pooled connections, at least 2. There are up to three more: one that listens
-            while a run of another process is followed, and two for values larger than 1 MiB.
+        pool_size: The greatest number of pooled connections, at least 2. There are up to four more: one that listens
+            while a run of another process is followed, two for values larger than 1 MiB, and one that extends leases
+            while the event loop is blocked.
 
     Raises:
         ValueError: The address or an option is not valid.
@@ -69,11 +72,17 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         self._listener = PostgresListener(self._client)
         self._appends = GroupCommit(self._commit_appends)
         self._owner: Owner | None = None
+        self._leases: HeldLeases | None = None
 
     async def open(self) -> None:
         """Connect, creating the schema if it does not exist and bringing it up to date."""
         await self._client.open()
-        self._owner = self._owner or Owner()
+        if self._owner is None:
+            self._owner = Owner()
+            self._leases = HeldLeases(self._owner, self.lease_ttl, self._connect_for_leases)
+
+    def _connect_for_leases(self) -> PostgresLeaseConnection:
+        return self._client.connect_for_leases(EXTEND_LEASES, self.lease_ttl)
 
     async def has_schema(self) -> bool:
         """Return whether the schema exists, without creating it.
@@ -93,6 +102,9 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         await self._appends.wait_until_idle()
         await self._listener.aclose()
         await self._client.aclose()
+        leases, self._leases = self._leases, None
+        if leases is not None:
+            await leases.aclose()
         # From now on, other processes see this store's leases as those of an owner that is gone.
         self._owner = None
 

@@ -55,6 +55,7 @@ class RedisClient:
     """Connections to one server; a failed command is retried for `retry_seconds`."""
 
     def __init__(self, url: str, prefix: str, retry_seconds: float) -> None:
+        self.url = url
         self.prefix = prefix
         self._key = prefix.encode()
         self._retry_seconds = retry_seconds

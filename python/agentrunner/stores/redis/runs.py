@@ -16,12 +16,16 @@ from agentrunner.stores._errors import (
     make_run_already_exists,
     make_thread_not_found,
 )
+from agentrunner.stores._held_leases import HeldLeases
 from agentrunner.stores._run_events import compact_run
 from agentrunner.stores.redis.journal import RedisJournals
+from agentrunner.stores.redis.lease_connection import RedisLeaseConnection
 from agentrunner.stores.redis.scripts import decode_optional, encode_optional, encode_scope
 from agentrunner.stores.types import CursorLocation, JournalPage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agentrunner._core import Batch, Recorder
     from agentrunner.stores.redis.client import RedisClient
     from agentrunner.stores.types import Cursor
@@ -43,6 +47,9 @@ class RedisRuns:
         self._resume_ms = resume_ms
         self._journals = RedisJournals(client, lease_ms)
         self._owner = _core.Owner()
+        self._leases = HeldLeases(
+            self._owner, lease_ms / 1000, lambda: RedisLeaseConnection(client.url, client.prefix, lease_ms)
+        )
         # The server recognizes the retry of a call by these two.
         self._nonce = uuid.uuid4().hex
         self._calls = itertools.count()
@@ -51,8 +58,9 @@ class RedisRuns:
         return f"{self._nonce}.{next(self._calls)}"
 
     async def wait_until_idle(self) -> None:
-        """Wait until no batch is left to store."""
+        """Wait until no batch is left to store, and extend no lease from then on."""
         await self._journals.wait_until_idle()
+        await self._leases.aclose()
 
     async def claim(
         self,
@@ -76,17 +84,24 @@ class RedisRuns:
             raise make_run_already_exists(run_id)
         token, first_seq, known_ids = detail
         claim = Claim(thread_id, run_id, token, first_seq, input, agent_id)
+        self._leases.hold(claim)
         return claim, [message_id.decode() for message_id in known_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._journals.append(claim, batch)
+        self._leases.note_extension(claim)
 
     async def renew(self, claims: list[Claim]) -> list[bool]:
         is_held: list[bool] = []
         for part in (claims[n : n + LEASES_PER_CALL] for n in range(0, len(claims), LEASES_PER_CALL)):
             arguments = [value for claim in part for value in (claim.thread_id.encode(), claim.token)]
             is_held += map(bool, await self._client.run_script("renew", self._lease_ms, *arguments))
+            for claim in part:
+                self._leases.note_extension(claim)
         return is_held
+
+    async def release(self, claim: Claim) -> None:
+        self._leases.release(claim)
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         events = await compact_run(recorder) if stored else b""
@@ -98,7 +113,11 @@ class RedisRuns:
                 events, self._resume_ms, int(attempts > 0), *message_ids,
             )  # fmt: skip
 
-        outcome = await self._client.retry(attempt)
+        try:
+            outcome = await self._client.retry(attempt)
+        finally:
+            # Even after a failure, because the caller may not try again.
+            self._leases.release(claim)
         if outcome == b"lost":
             raise make_lease_lost(claim)
 
@@ -119,20 +138,45 @@ class RedisRuns:
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
         claims: list[Claim] = []
         while True:
-            owners = [owner.decode() for owner in await self._client.run_script("owners")]
-            gone = [owner for owner in owners if _core.Owner.is_gone(owner)]
-            call_id = self._make_call_id()
-
-            async def take_over(attempts: int, gone: list[str] = gone, call_id: str = call_id) -> Any:
-                return await self._client.run_script_once(
-                    "recover", encode_optional(thread_id), str(self._owner), self._lease_ms, call_id,
-                    int(attempts > 0), LEASES_PER_CALL, *gone,
-                )  # fmt: skip
-
-            rows = await self._client.retry(take_over)
-            claims += [_make_claim(row) for row in rows]
+            owners: dict[str, list[str]] = {"gone": [], "here": [], "running": [], "unknown": []}
+            for owner in await self._client.run_script("owners"):
+                owners[_core.Owner.liveness(owner.decode())].append(owner.decode())
+            rows, late = await self._take_over(thread_id, **owners)
+            for thread, token, owner in late:
+                # The late leases of this process itself are taken over only if no caller uses them any more.
+                if int(token) not in _core.Owner.held_tokens(owner.decode()):
+                    rows += (await self._take_over(thread.decode()))[0]
+            claims += map(_make_claim, rows)
             if len(rows) < LEASES_PER_CALL:
-                return claims
+                break
+        for claim in claims:
+            self._leases.hold(claim)
+        return claims
+
+    async def _take_over(
+        self,
+        thread_id: str | None,
+        *,
+        gone: Sequence[str] = (),
+        here: Sequence[str] = (),
+        running: Sequence[str] = (),
+        unknown: Sequence[str] = (),
+    ) -> tuple[list[Any], list[Any]]:
+        """Take over the runs of owners that are gone, and those whose lease has ended.
+
+        Return them, and the threads, tokens and owners whose lease has ended although their owner is `here`. Owners
+        that are running keep theirs too, unless the run was asked to stop.
+        """
+        call_id = self._make_call_id()
+
+        async def attempt(attempts: int) -> Any:
+            return await self._client.run_script_once(
+                "recover", encode_optional(thread_id), str(self._owner), self._lease_ms, call_id, int(attempts > 0),
+                LEASES_PER_CALL, len(gone), *gone, len(here), *here, *running,
+            )  # fmt: skip
+
+        rows, late = await self._client.retry(attempt)
+        return rows, late
 
     async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
         page = await self._journals.read(thread_id, after, until, limit)

@@ -136,6 +136,9 @@ class RedisStore:
     async def renew(self, claims: list[Claim]) -> list[bool]:
         return await self._runs.renew(claims)
 
+    async def release(self, claim: Claim) -> None:
+        await self._runs.release(claim)
+
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await self._runs.finish(claim, recorder, stored)
 

@@ -9,6 +9,7 @@ from agentrunner import _core
 from agentrunner._core import Frames
 from agentrunner.errors import StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import make_run_in_another_thread, make_thread_not_found
+from agentrunner.stores._held_leases import is_dead
 from agentrunner.stores._run_events import is_readable, read_run
 from agentrunner.stores.redis.scripts import (
     decode_optional,
@@ -166,7 +167,7 @@ class RedisThreads:
         return [
             (thread.decode(), run_id.decode())
             for thread, run_id, *_, owner, has_lease in await self._client.run_script("live", encode_optional(None))
-            if not has_lease or _core.Owner.is_gone(owner.decode())
+            if is_dead(owner.decode(), not has_lease)
         ]
 
     async def _iterate_runs(self, thread: bytes) -> AsyncIterator[tuple[bytes, list[bytes | None]]]:

@@ -97,6 +97,12 @@ class TieredRuns:
             if not is_held and claim.token in self._extended_at:
                 self._lost_tokens.add(claim.token)
 
+    async def release(self, claim: Claim) -> None:
+        self._extended_at.pop(claim.token, None)
+        self._lost_tokens.discard(claim.token)
+        if hasattr(self._base, "release"):
+            await self._base.release(claim)
+
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         self._extended_at.pop(claim.token, None)
         self._lost_tokens.discard(claim.token)

@@ -23,7 +23,7 @@ from agentrunner import (
 )
 from agentrunner.stores.postgres import PostgresStore
 from agentrunner.stores.urls import store_from_url
-from agentrunner.testing.writer import Writer, begin, claim, read_journal, store_run, text
+from agentrunner.testing.writer import Writer, begin, claim, fall_silent, read_journal, store_run, text
 from agentrunner.testing.writer import history as stored
 from support import backends
 from support.postgres import Lost, database, opened, until
@@ -62,7 +62,7 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
         with pytest.raises(LeaseLost):
             await nothing.finish(stored=False)
 
-        await begin(store, "left", "r3")
+        await fall_silent(store, (await begin(store, "left", "r3")).claim)
         await execute("UPDATE \"agentrunner\".live_runs SET expires_at = now() - interval '1s'")
         [taken] = await lost.of("SKIP LOCKED", other.recover())
         assert await other.renew([taken]) == [True]

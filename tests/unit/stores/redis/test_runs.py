@@ -17,7 +17,7 @@ from agentrunner import (
 )
 from agentrunner.stores import Change
 from agentrunner.stores.urls import store_from_url
-from agentrunner.testing.writer import Writer, begin, claim, history, text
+from agentrunner.testing.writer import Writer, begin, claim, fall_silent, history, text
 from support.redis_server import keys, opened
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ async def test_redis_refuses_the_writes_of_a_process_that_was_taken_over(
         assert await client.xadd(stream, {"after": last, "frames": ""}, id=f"{token}-{last + 1}")
         await client.xdel(stream, f"{token}-{last + 1}")
         await client.delete(f"{store.prefix}:lock:t")
+        await fall_silent(store, writer.claim)
         (taken,) = await store.recover("t")
         assert taken.token > token
         for seq in (last, last + 1, last + 1000):
@@ -68,6 +69,7 @@ async def test_every_epoch_of_a_run_is_read_by_number(location: str, client: red
             for k in range(n):
                 await writer.write(*text(f"m{n}.{k}", "a", "b"))
             await client.delete(f"{store.prefix}:lock:t")
+            await fall_silent(store, writer.claim)
             (taken,) = await store.recover("t")
             writer = await Writer(store, taken).replay()
         await writer.write(*text("last"))
@@ -129,6 +131,10 @@ async def test_an_extended_lease_is_looked_at_again(location: str, client: redis
         assert await client.zscore(leases, "t") > 0
         await client.zadd(leases, {"t": 0})
         await client.delete(f"{store.prefix}:lock:t")
+        assert await other.recover() == [], "its owner is alive"
+        assert await client.zscore(leases, "t") > 0
+        await client.zadd(leases, {"t": 0})
+        await fall_silent(store, writer.claim)
         assert [taken.run_id for taken in await other.recover()] == ["r"]
         assert await store.renew([writer.claim]) == [False]
 

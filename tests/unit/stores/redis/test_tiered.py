@@ -17,7 +17,7 @@ from agentrunner import (
 )
 from agentrunner.stores.urls import store_from_url
 from agentrunner.testing import StoreConformance
-from agentrunner.testing.writer import Writer, begin, claim, history, text
+from agentrunner.testing.writer import Writer, begin, claim, fall_silent, history, text
 from support import backends
 from support.redis_server import keys, opened
 
@@ -73,6 +73,7 @@ async def test_marks_in_the_journal_fence_runs_of_another_store(
     async with client, opened(make()) as store, opened(make()) as other:
         writer = await begin(store, "t", "r")
         await writer.write(*text("m"))
+        await fall_silent(store, writer.claim)
         taken: list[Claim] = []
         while not taken:
             taken = await other.recover("t")

@@ -1,8 +1,21 @@
 --@ journals leases
--- Arguments: thread?, owner, ttl, nonce, whether this is a retry, limit, owners that are gone...
+-- Arguments: thread?, owner, ttl, nonce, whether this is a retry, limit, number of owners that are gone, those owners...,
+-- number of owners in the caller's process, those owners..., owners whose process runs on the caller's machine...
+-- Returns the runs that were taken over; and thread, token and owner of each ended lease of the caller's process.
 local only_thread, owner, ttl, nonce, limit = read_optional(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
-local gone, runs, at = {}, {}, now()
-for i = 7, #ARGV do gone[ARGV[i]] = true end
+local gone, here, running, runs, late, at = {}, {}, {}, {}, {}, now()
+local last_gone = 7 + ARGV[7]
+local last_here = last_gone + 1 + ARGV[last_gone + 1]
+for i = 8, last_gone do gone[ARGV[i]] = true end
+for i = last_gone + 2, last_here do here[ARGV[i]] = true end
+for i = last_here + 1, #ARGV do running[ARGV[i]] = true end
+
+-- Returns whether a lease that has ended is left to its owner, which is alive.
+local function is_spared(thread)
+  local live_run = redis.call('HMGET', key('live', thread), 'token', 'owner', 'stop')
+  if here[live_run[2]] then late[#late + 1] = {thread, live_run[1], live_run[2]} end
+  return here[live_run[2]] or running[live_run[2]] and not live_run[3]
+end
 
 local function add(thread)
   local live_run = redis.call('HMGET', key('live', thread), 'run', 'token', 'first', 'input', 'agent')
@@ -38,18 +51,22 @@ if ARGV[5] == '1' then
 end
 if only_thread then
   local former = redis.call('HGET', key('live', only_thread), 'owner')
-  if former and (gone[former] or redis.call('EXISTS', key('lock', only_thread)) == 0) then take_over(only_thread) end
-  return runs
+  local has_ended = former and redis.call('EXISTS', key('lock', only_thread)) == 0
+  if former and (gone[former] or has_ended and not is_spared(only_thread)) then take_over(only_thread) end
+  return {runs, late}
 end
 for _, thread in ipairs(redis.call('ZRANGEBYSCORE', shared_key('leases'), '-inf', at, 'LIMIT', 0, limit)) do
   local left = redis.call('PTTL', key('lock', thread))
-  if left > 0 then schedule_check(thread, at + left) else take_over(thread) end
+  if left > 0 then schedule_check(thread, at + left)
+  -- Checked again soon, but after the others: the number of checks in one call is limited.
+  elseif is_spared(thread) then schedule_check(thread, at + 500)
+  else take_over(thread) end
 end
-for i = 7, #ARGV do
+for i = 8, last_gone do
   for _, thread in ipairs(redis.call('SRANDMEMBER', key('owner', ARGV[i]), limit)) do
-    if #runs >= limit then return runs end
+    if #runs >= limit then return {runs, late} end
     if redis.call('HGET', key('live', thread), 'owner') == ARGV[i] then take_over(thread)
     else remove_from_owner(thread, ARGV[i]) end
   end
 end
-return runs
+return {runs, late}
