@@ -43,7 +43,7 @@ PARTICIPLES = re.compile(
 PUBLIC_PARTICIPLES = {"changed", "folded", "opened"}
 """Methods of `Store`, `Threads` and `AgentRunner` that users have called since 0.1.0."""
 LOCAL_NAMES = {"found", "given", "said", "made", "asked"}
-NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make", "_exit"}
+NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make", "_exit", "_current_frames"}
 
 
 class Violation(NamedTuple):

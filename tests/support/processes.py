@@ -65,10 +65,25 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def process(
-    module: str, *arguments: object, mutation: str | None = None, env: dict[str, str] | None = None
+    module: str,
+    *arguments: object,
+    mutation: str | None = None,
+    env: dict[str, str] | None = None,
+    before: tuple[str, ...] = (),
 ) -> AsyncIterator[Process]:
-    """Start `python -m <module> <arguments>`, and kill it when the block ends."""
-    child = start(module, *arguments, mutation=mutation, env=env or {}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    """Start `python -m <module> <arguments>`, and kill it when the block ends.
+
+    `before` is a command that starts it.
+    """
+    child = start(
+        module,
+        *arguments,
+        mutation=mutation,
+        env=env or {},
+        before=before,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert child.stdin is not None
     assert child.stdout is not None
     answers = asyncio.StreamReader()

@@ -45,9 +45,11 @@ class Liveness:
         """Return whether an owner's process has ended, or its heartbeats have stopped."""
         if owner == self.owner_id:
             return False
-        if _core.Owner.is_gone(owner):
+        liveness = _core.Owner.liveness(owner)
+        if liveness == "gone":
             return True
-        if not self._store.shared:
+        # A process that runs on this machine sends no heartbeat while its event loop is blocked.
+        if liveness == "running" or not self._store.shared:
             return False
         record = await kinds.HEARTBEAT.find(self._store, owner)
         version = record.version if record is not None else 0

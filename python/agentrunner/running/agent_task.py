@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,6 +46,10 @@ class AgentTask:
             timer.cancel()
         if not self._over.done():
             self._over.set_result(None)
+
+    def is_task(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether the agent runs in this task."""
+        return task is self._task
 
     def add_end_callback(self, callback: Callable[[asyncio.Task[None]], object]) -> None:
         """Call a function when the agent has ended or is given up."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextvars
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from ag_ui.core import RunAgentInput
@@ -83,3 +84,9 @@ def enter_run(run: Run) -> LiveMark:
 def live_lineage() -> tuple[LiveMark, ...]:
     """Return the live runs that the calling code belongs to, the outermost first."""
     return tuple(mark for mark in _lineage.get() if not mark.is_over)
+
+
+def run_of_task(task: asyncio.Task[Any]) -> Run | None:
+    """Return the run that a task belongs to, if it is known; on Python 3.11 it is not."""
+    get_context = getattr(task, "get_context", None)
+    return get_context().get(_current) if get_context is not None else None

@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import logging
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused, StoreError
 from agentrunner.running import agent_task
@@ -127,6 +127,10 @@ class Driver(LiveRun):
         self._agent_callbacks.append(callback)
         if self._agent_task is not None:
             self._agent_task.add_end_callback(callback)
+
+    def is_agent_task(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether the run's agent runs in a task."""
+        return self._agent_task is not None and self._agent_task.is_task(task)
 
     @property
     def _is_cut_short(self) -> bool:

@@ -119,4 +119,5 @@ class RunnerLifecycle:
         self._is_closed = self._claiming.is_refusing = True
         await self._table.interrupt_all()
         await self._table.cancel_tasks()
+        await self._maintenance.aclose()
         await self._store.aclose()

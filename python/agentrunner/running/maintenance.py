@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import logging
 import time
 from typing import TYPE_CHECKING
 
 from agentrunner._checks import check_option_type
-from agentrunner.errors import InvalidEvent, LeaseLost, StoreCorrupt, StoreError
+from agentrunner.errors import AgentRunnerError, InvalidEvent, LeaseLost, RunnerClosed, StoreCorrupt, StoreError
 from agentrunner.running.driver import Driver
+from agentrunner.running.loop_watch import LoopWatch
 from agentrunner.types import Retention
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ logger = logging.getLogger("agentrunner")
 
 STOP_POLL_SECONDS = 0.1
 """Seconds between two checks for stops that other processes requested."""
+RENEWAL_FRACTION = 0.3
+"""Fraction of a lease's time after which the event loop renews it, and of a blockage that is worth a warning."""
+RETRY_FRACTION = 0.1
+"""Fraction of a lease's time after which a failed renewal is tried again."""
 RECOVERY_POLL_SECONDS = 1.0
 """Seconds between two checks for runs whose process is gone."""
 PRUNE_INTERVAL_SECONDS = 60.0
@@ -45,6 +51,11 @@ class Maintenance:
         self._limits = limits
         self._retention = retention
         self._recovering = asyncio.Lock()
+        self._renewed_at = time.monotonic()
+        """Time of the last request to renew the leases, on the monotonic clock."""
+        self._unreachable_since: float | None = None
+        """Time of the first of the requests to renew that have failed since the last one that has not."""
+        self._watch: LoopWatch | None = None
         self._recovered = 0
         """Number of runs that were recovered so far."""
 
@@ -53,30 +64,47 @@ class Maintenance:
         # Separate tasks: recovery can take long, and leases must be renewed meanwhile.
         self._table.spawn(self._hold_leases())
         self._table.spawn(self._tidy())
+        # If the store is not shared, no other process can take a lease, however late it is.
+        if self._store.shared:
+            self._watch = LoopWatch(
+                self._store.lease_ttl * RENEWAL_FRACTION, self._table.describe_task, self._release_all
+            )
+            self._table.spawn(self._watch.run())
+
+    async def aclose(self) -> None:
+        """End what is left of the tasks, which must have been cancelled."""
+        if self._watch is not None:
+            await self._watch.aclose()
+
+    def _release_all(self) -> None:
+        """Release all leases, because the event loop that would use them is closed."""
+
+        async def release_all() -> None:
+            for driver in self._table.drivers():
+                await self._table.release(driver.claim)
+
+        with contextlib.suppress(AgentRunnerError):
+            asyncio.run(release_all())
 
     # Leases and stops
 
     async def _hold_leases(self) -> None:
         """Renew this process's leases and apply stops of other processes, until cancelled."""
-        last_renewal = time.monotonic()
-        lease_ttl = self._store.lease_ttl
         while True:
             # The pace is the same while nothing runs, because a run that starts next may be stopped right away.
             await asyncio.sleep(STOP_POLL_SECONDS)
             # If the store is not shared, no other process can request a stop or take a lease.
             drivers = self._table.drivers() if self._store.shared else []
             if not drivers:
+                self._unreachable_since = None
                 continue
+            requested_at = time.monotonic()
             try:
                 await self._apply_stops(drivers)
-                if (now := time.monotonic()) - last_renewal >= lease_ttl * 0.3:
-                    last_renewal = now
-                    await self._renew(drivers)
             except StoreError:
-                logger.exception("the leases of %s runs could not be renewed; the runner tries again", len(drivers))
-            for driver in drivers:
-                if not driver.is_closed and time.monotonic() - driver.renewed_at > lease_ttl * 2 / 3:
-                    driver.fail(LeaseLost(f"the lease of run '{driver.claim.run_id}' could not be renewed in time"))
+                logger.exception("the stops that other processes requested could not be read; the runner tries again")
+                self._fail_unrenewed(drivers, requested_at)
+            await self._renew_when_due(drivers)
 
     async def _apply_stops(self, drivers: list[Driver]) -> None:
         tokens = set(await self._store.stops())
@@ -84,15 +112,41 @@ class Maintenance:
             if driver.claim.token in tokens:
                 await driver.stop()
 
-    async def _renew(self, drivers: list[Driver]) -> None:
+    async def _renew_when_due(self, drivers: list[Driver]) -> None:
         # Measure the lease from the request, not from the response: the store may have extended it at any time between.
         requested_at = time.monotonic()
-        renewals = await self._store.renew([driver.claim for driver in drivers])
+        if requested_at - self._renewed_at < self._store.lease_ttl * RENEWAL_FRACTION:
+            return
+        self._renewed_at = requested_at
+        try:
+            renewals = await self._store.renew([driver.claim for driver in drivers])
+        except StoreError:
+            logger.exception("the leases of %s runs could not be renewed; the runner tries again", len(drivers))
+            self._renewed_at = time.monotonic() - self._store.lease_ttl * (RENEWAL_FRACTION - RETRY_FRACTION)
+            self._fail_unrenewed(drivers, requested_at)
+            return
+        self._unreachable_since = None
         for driver, is_renewed in zip(drivers, renewals, strict=True):
             if is_renewed:
                 driver.note_renewal(requested_at)
             elif not driver.is_closed:
                 driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
+
+    def _fail_unrenewed(self, drivers: list[Driver], failed_at: float) -> None:
+        """End the runs whose leases have not been renewed for so long that they may soon be lost.
+
+        Time during which the event loop was blocked does not count, because a thread renewed the leases meanwhile.
+        """
+        if self._unreachable_since is None:
+            self._unreachable_since = failed_at
+        now, lease_ttl = time.monotonic(), self._store.lease_ttl
+        # The last success was at most one renewal's pace before the first failure.
+        is_too_long = now - self._unreachable_since >= lease_ttl * (2 / 3 - RENEWAL_FRACTION)
+        for driver in drivers:
+            # A batch may have reached the store since.
+            is_late = now - driver.renewed_at >= lease_ttl * 2 / 3 or driver.renewed_at < self._unreachable_since
+            if is_too_long and is_late and not driver.is_closed:
+                driver.fail(LeaseLost(f"the lease of run '{driver.claim.run_id}' could not be renewed in time"))
 
     # Recovery and retention
 
@@ -121,8 +175,21 @@ class Maintenance:
 
         Returns whether any run was recovered since the call began, even if another caller did it.
         """
+        # In a task of its own: a caller that is cancelled must not leave runs behind that were just taken over.
+        recovery = self._table.spawn(self._recover(thread_id), is_awaited=True)
+        try:
+            return await asyncio.shield(recovery)
+        except asyncio.CancelledError:
+            if recovery.cancelled() and not is_being_cancelled():
+                raise RunnerClosed("the runner was closed during a recovery") from None
+            raise
+
+    async def _recover(self, thread_id: str | None) -> bool:
         before = self._recovered
         async with self._recovering:
+            if drivers := self._table.drivers():
+                # After a pause of this process, a store that ends leases by time alone must not return its own runs.
+                await self._renew_when_due(drivers)
             claims = await self._store.recover(thread_id)
             for claim in claims:
                 driver = self._table.driver(claim.thread_id)
@@ -150,6 +217,7 @@ class Maintenance:
             driver.unfinished = error
             self._table.note_unfinished(driver)
             logger.error("thread %s: run %s cannot be recovered yet: %s", claim.thread_id, claim.run_id, error)  # noqa: TRY400
+            await self._table.release(claim)
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         driver.interrupt(f"The run was interrupted: its process ended. Recovered at {now}", "INTERRUPTED")
@@ -159,3 +227,9 @@ class Maintenance:
         if driver.last_word is None and driver.unfinished is None:
             self._stats.recoveries += 1
             logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)
+
+
+def is_being_cancelled() -> bool:
+    """Return whether the calling task was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from agentrunner.errors import AgentRunnerError
+from agentrunner.running.current import run_of_task
 from agentrunner.running.driver import Driver
 from agentrunner.running.follower import Follower
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner")
+
+T = TypeVar("T")
 
 
 class JoinedRun:
@@ -68,7 +73,8 @@ class RunTable:
 
     def drivers(self) -> list[Driver]:
         """Return the live runs that are driven in this process."""
-        return [live for live in self.live_runs.values() if isinstance(live, Driver)]
+        # A list first: another thread may ask.
+        return [live for live in list(self.live_runs.values()) if isinstance(live, Driver)]
 
     def start(self, driver: Driver, agent: Agent, run: Run, stats: Stats) -> None:
         """Add a run to the table and start its agent."""
@@ -84,6 +90,23 @@ class RunTable:
             stats.runs_ended[driver.outcome] += 1
             self.note_unfinished(driver)
             self._remove(driver)
+            await self.release(driver.claim)
+
+    async def release(self, claim: Claim) -> None:
+        """Tell the store that this process no longer uses a claim."""
+        # A store of a user need not have this method, which is newer than the others.
+        if hasattr(self._store, "release"):
+            with contextlib.suppress(AgentRunnerError):
+                await self._store.release(claim)
+
+    def describe_task(self, task: asyncio.Task[Any]) -> str | None:
+        """Return the run that a task belongs to, in words, or `None` if it is not known."""
+        if (run := run_of_task(task)) is not None:
+            return f"run {run.run_id} of thread {run.thread_id}"
+        for driver in self.drivers():
+            if driver.is_agent_task(task):
+                return f"run {driver.claim.run_id} of thread {driver.claim.thread_id}"
+        return None
 
     # Runs of other processes
 
@@ -148,14 +171,14 @@ class RunTable:
 
     # Tasks
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine in a task that outlives the caller, and log its error."""
+    def spawn(self, work: Coroutine[Any, Any, T], *, is_awaited: bool = False) -> asyncio.Task[T]:
+        """Run a coroutine in a task that outlives the caller; log an error that is not awaited."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._forget_task)
+        task.add_done_callback(self._tasks.discard if is_awaited else self._forget_task)
         return task
 
-    def _forget_task(self, task: asyncio.Task[None]) -> None:
+    def _forget_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background task of the runner failed", exc_info=error)
