@@ -9,6 +9,7 @@ from agentrunner._core import Event, __version__
 from agentrunner._logging import install_filter
 from agentrunner.agents import text_agent
 from agentrunner.errors import (
+    AgentError,
     AgentRunnerError,
     CircularWait,
     ContextWindowExceeded,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from agentrunner.runners import PostgresAgentRunner, RedisAgentRunner
 
 __all__ = [
+    "AgentError",
     "AgentRunner",
     "AgentRunnerError",
     "CircularWait",

@@ -8,6 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from agentrunner._generators import close_events
+from agentrunner.errors import AgentError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -56,11 +57,11 @@ def text_agent(function: Callable[P, AsyncIterator[str]]) -> Callable[P, AsyncIt
         message_id: str | None = None
         texts = function(*args, **kwargs)
         if not hasattr(texts, "__aiter__"):
-            raise TypeError(f"a text agent must return an async iterator of str, not {type(texts).__name__}")
+            raise AgentError(f"a text agent must return an async iterator of str, not {type(texts).__name__}")
         try:
             async for text in texts:
                 if not isinstance(text, str):
-                    raise TypeError(f"a text agent must yield str, not {type(text).__name__}")
+                    raise AgentError(f"a text agent must yield str, not {type(text).__name__}")
                 if not text:
                     continue
                 if message_id is None:

@@ -65,6 +65,28 @@ class RecordConflict(AgentRunnerError, RuntimeError):
         self.key = key
 
 
+class AgentError(AgentRunnerError):
+    """Raised by an agent to end its run with a text that its readers may see.
+
+    The text of any other exception goes to the log only, because it may contain secrets.
+
+    Args:
+        message: The message of the `RUN_ERROR`.
+        code: Its code, by default `INCOMPLETE_STREAM`.
+
+    Example::
+
+        async def agent(input):
+            if not input.messages:
+                raise AgentError("Please write something", code="EMPTY")
+
+    """
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class RunRefused(AgentRunnerError):
     """Raised when the harness does not admit a run; nothing was started.
 

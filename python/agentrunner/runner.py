@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agentrunner._checks import check_optional_text
+from agentrunner._checks import check_option_type, check_optional_text
 from agentrunner._codec import read_cursor
 from agentrunner.reading.compacted_cache import CompactedCache
 from agentrunner.reading.plan import START, ReadingPlan
@@ -58,6 +58,8 @@ class AgentRunner(RunnerLifecycle):
             is kept as far as it got. `None` sets no limit.
         silence_timeout: Seconds that a run's agent may be silent, after which the run ends in the same way. A run that
             waits for an approval has ended, so it is never silent. `None` sets no limit.
+        show_agent_errors: Whether a `RUN_ERROR` has the text of the exception that an agent raised, which may contain
+            secrets. By default it has the id of an error in the log; an `AgentError` always keeps its text.
 
     Raises:
         TypeError: `store` is not a store.
@@ -83,8 +85,15 @@ class AgentRunner(RunnerLifecycle):
         max_pending_bytes: int = MIB,
         run_timeout: float | None = None,
         silence_timeout: float | None = None,
+        show_agent_errors: bool = False,
     ) -> None:
         self._limits = RecordingLimits(max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes)
+        check_option_type("show_agent_errors", show_agent_errors, bool)
+        self._shows_errors = show_agent_errors
+        self.run_options: RunnerOptions = {
+            "run_timeout": run_timeout, "silence_timeout": silence_timeout, "show_agent_errors": show_agent_errors,
+        }  # fmt: skip
+        """Options that also hold for the runs of `suggest`, which are not stored."""
         self._timeouts = RunTimeouts(run_timeout, silence_timeout)
         self._table = RunTable(store, self._limits)
         self._cache = CompactedCache()
@@ -172,10 +181,13 @@ class AgentRunner(RunnerLifecycle):
         store = await self.open()
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
         claim, known_message_ids = await self._claiming.claim(new_run)
-        driver = Driver(claim, self._limits.new_recorder(claim, known_message_ids), store, self.stats, self._timeouts)
+        recorder = self._limits.new_recorder(claim, known_message_ids)
+        driver = Driver(claim, recorder, store, self.stats, self._timeouts, shows_errors=self._shows_errors)
         plan = ReadingPlan(store, self._cache, thread_id, driver)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
-        run = Run(thread_id, run_id, checked.model, scope, headers or {}, store, claim, name)
+        run = Run(
+            thread_id, run_id, checked.model, scope, headers or {}, store, claim, name, driver.describe_error
+        )  # fmt: skip
         self._table.start(driver, agent, run, self.stats)
         return stream
 

@@ -98,6 +98,7 @@ class RunnerOptions(TypedDict, total=False):
     max_pending_bytes: int
     run_timeout: float | None
     silence_timeout: float | None
+    show_agent_errors: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import InMemoryAgentRunner, MemoryStore, fold
+from agentrunner import AgentError, InMemoryAgentRunner, MemoryStore, fold
 from support.agents import agent_with, scripted_agent
 from support.events import event_types, run_finished, run_started, text_message, tool_call
 from support.inputs import make_input
@@ -96,7 +96,7 @@ async def test_keeps_agent_generated_tool_results(runner: AgentRunner) -> None:
 
 @pytest.mark.parametrize("message", ["HTTP 401: Unauthorized", "Connection refused"])
 async def test_propagates_the_agent_error_message(runner: AgentRunner, message: str) -> None:
-    events = await collect(await runner.run(failing(OSError(message), run_started()), make_input()))
+    events = await collect(await runner.run(failing(AgentError(message), run_started()), make_input()))
     assert events[-1]["type"] == "RUN_ERROR"
     assert events[-1]["message"] == message
     assert "RUN_FINISHED" not in event_types(events)

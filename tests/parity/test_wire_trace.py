@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import InMemoryAgentRunner, SqliteAgentRunner, __version__
+from agentrunner import AgentError, InMemoryAgentRunner, SqliteAgentRunner, __version__
 from agentrunner.server.responses import BUSY_THREAD_ADVICE
 from support.asgi import Answer, Exchange, client_of, frames_of
 from support.events import run_finished, run_started, text_message
@@ -168,7 +168,7 @@ class Echo:
             self.waits.set()
             await asyncio.Event().wait()
         if self._then == "fail":
-            raise RuntimeError("boom")
+            raise AgentError("boom")
         yield run_finished(input.thread_id, input.run_id)
 
 

@@ -6,7 +6,19 @@ import ast
 from pathlib import Path
 
 LAYERS = (
-    ("types", "errors", "events", "agents", "_checks", "_codec", "_core", "_generators", "_logging", "_text"),
+    (
+        "types",
+        "errors",
+        "events",
+        "agents",
+        "_checks",
+        "_codec",
+        "_core",
+        "_failures",
+        "_generators",
+        "_logging",
+        "_text",
+    ),
     ("stores", "records"),
     ("reading", "running"),
     ("runner", "runners", "threads", "agentrunner", "testing"),

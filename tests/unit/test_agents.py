@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import InMemoryAgentRunner, text_agent, verify
+from agentrunner import AgentError, InMemoryAgentRunner, text_agent, verify
 from agentrunner.harness import Harness
 from support.asgi import client_of
 from support.backends import embedded
@@ -32,7 +32,7 @@ async def greeter(input: RunAgentInput) -> AsyncIterator[str]:
 @text_agent
 async def failing(input: RunAgentInput) -> AsyncIterator[str]:
     yield "Hel"
-    raise RuntimeError("no more words")
+    raise AgentError("no more words")
 
 
 @text_agent

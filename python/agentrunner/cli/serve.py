@@ -57,6 +57,9 @@ def serve(
         float | None,
         typer.Option(min=0.001, metavar="SECONDS", help="End runs whose agent is silent for longer than this."),
     ] = None,
+    show_agent_errors: Annotated[
+        bool, typer.Option("--show-agent-errors", help="Show the text of an agent's exception to its users.")
+    ] = False,
     shutdown_seconds: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long live runs may take to end at shutdown.")
     ] = 10.0,
@@ -88,7 +91,7 @@ def serve(
     with report_errors():
         runner = AgentRunner(
             store_from_location(db), on_concurrent_run=on_concurrent_run, run_timeout=run_timeout,
-            silence_timeout=silence_timeout,
+            silence_timeout=silence_timeout, show_agent_errors=show_agent_errors,
         )  # fmt: skip
         try:
             app = create_app(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode
+from agentrunner._failures import public_text
 from agentrunner._generators import CancelledEvents, close_events
-from agentrunner.errors import LeaseLost, RecordConflict, RunAlreadyExists, StoreError
+from agentrunner.errors import AgentError, LeaseLost, RecordConflict, RunAlreadyExists, StoreError
 from agentrunner.harness.admission import Candidate, admit
 from agentrunner.harness.approvals import entry_of, from_interrupts, tool_calls
 from agentrunner.harness.event_kinds import (
@@ -169,7 +170,7 @@ class SupervisedRun:
             if not self._is_started:
                 self.refusal = error
             if self.writer is not None:
-                await self.writer.end("failed", str(error) or type(error).__name__)
+                await self.writer.end("failed", self._describe(error))
             raise
         finally:
             if events is not None:
@@ -270,7 +271,7 @@ class SupervisedRun:
         if inspect.isawaitable(events):
             events = await events
         if not hasattr(events, "__aiter__"):
-            raise TypeError(
+            raise AgentError(
                 f"the agent '{self.agent_id}' must return an async iterator of events, not {type(events).__name__}"
             )
         iterator: AsyncIterator[Any] = events
@@ -325,7 +326,7 @@ class SupervisedRun:
             await self._write_cut_short(error)
             if error is not None and self.writer is not None:
                 # If the runner refused the event that asks for approvals, they were never shown.
-                await self.writer.revoke_waiting(str(error) or type(error).__name__)
+                await self.writer.revoke_waiting(self._describe(error))
         finally:
             await self._release()
 
@@ -349,8 +350,12 @@ class SupervisedRun:
             writer.leave_to_recovery()
         else:
             cause = error or failure
-            reason = (str(cause) or type(cause).__name__) if cause is not None else "The agent was cancelled"
+            reason = self._describe(cause) if cause is not None else "The agent was cancelled"
             await writer.end("failed", reason)
+
+    def _describe(self, error: BaseException) -> str:
+        """Return the text about an error that is stored, the same as the run's readers get."""
+        return self._driver.describe_error(error) if self._driver is not None else public_text(error)
 
     def _can_continue(self, writer: RunWriter) -> bool:
         """Return whether recovery can continue the harness run."""

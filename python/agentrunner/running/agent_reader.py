@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._generators import CancelledEvents, close_events, needs_closing
-from agentrunner.errors import InvalidEvent, InvalidEventSequence
+from agentrunner.errors import AgentError, InvalidEvent, InvalidEventSequence
 from agentrunner.running.boundaries import is_start_missing, record_finish, record_start
 from agentrunner.running.tracing import span_of
 
@@ -184,7 +184,7 @@ async def _start_agent(agent: Agent, run: Run) -> AsyncIterator[Any]:
     if inspect.isawaitable(events):
         events = await events
     if not hasattr(events, "__aiter__"):
-        raise TypeError(f"an agent must return an async iterator of events, not {type(events).__name__}")
+        raise AgentError(f"an agent must return an async iterator of events, not {type(events).__name__}")
     return aiter(events)
 
 

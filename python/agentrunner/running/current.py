@@ -6,9 +6,11 @@ import contextvars
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agentrunner._failures import public_text
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ag_ui.core import RunAgentInput
 
@@ -34,6 +36,8 @@ class Run:
     """Claim by which the run holds its thread: `store.write(changes, claim)` writes nothing once it is lost."""
     agent_id: str | None = None
     """Name of the agent in the thread list, if it has one."""
+    describe_error: Callable[[BaseException], str] = field(default=public_text, repr=False, compare=False)
+    """Function that returns what the run's readers may be told about an exception."""
 
 
 @dataclass(eq=False, slots=True)

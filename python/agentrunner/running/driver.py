@@ -9,7 +9,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentrunner.errors import InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused, StoreError
+from agentrunner._codec import decode
+from agentrunner._failures import AGENT_FAILED, error_code, needs_traceback, public_text
+from agentrunner.errors import LeaseLost, StoreError
 from agentrunner.running import agent_task
 from agentrunner.running.agent_reader import AgentReader
 from agentrunner.running.agent_task import AgentTask
@@ -38,7 +40,14 @@ class Driver(LiveRun):
     is_driven: ClassVar[bool] = True
 
     def __init__(
-        self, claim: Claim, recorder: Recorder, store: Store, stats: Stats, timeouts: RunTimeouts = NO_TIMEOUTS
+        self,
+        claim: Claim,
+        recorder: Recorder,
+        store: Store,
+        stats: Stats,
+        timeouts: RunTimeouts = NO_TIMEOUTS,
+        *,
+        shows_errors: bool = False,
     ) -> None:
         super().__init__(claim, recorder, store)
         self.began_at = time.monotonic()
@@ -60,6 +69,10 @@ class Driver(LiveRun):
             lambda: self._commits.is_busy,
             lambda message: self.interrupt(message, "TIMEOUT"),
         )
+        self._shows_errors = shows_errors
+        self._cause: BaseException | None = None
+        """Exception that the run's `RUN_ERROR` is about."""
+        self._is_given_up = False
         self.is_stopping = False
         self.unfinished: StoreError | None = None
         """Error that kept the store from storing the run's end; the run still holds its thread."""
@@ -139,24 +152,21 @@ class Driver(LiveRun):
     def _note_agent_end(self, task: AgentTask) -> None:
         """Keep the reason why the agent has ended, if the run ends with an error for it."""
         error = self._reader.error
-        if task.is_given_up:
-            logger.warning(
-                "thread %s: run %s ends without its agent, which still runs %g s after it was told to end",
-                self.claim.thread_id, self.claim.run_id, agent_task.STOP_GRACE_SECONDS,
-            )  # fmt: skip
+        self._is_given_up = task.is_given_up
         if isinstance(error, asyncio.CancelledError):
             if not self._is_cut_short:
                 self._interruption = ("The agent was cancelled", None)
-        elif error is not None and not self.is_stopping:
-            self._interruption = self._interruption or _describe_error(error)
-            if not isinstance(error, (InvalidEvent, InvalidEventSequence, RunRefused)):
-                logger.error(
-                    "thread %s: the agent of run %s failed", self.claim.thread_id, self.claim.run_id, exc_info=error
-                )
+        elif error is not None and not self.is_stopping and self._interruption is None:
+            self._interruption = (self.describe_error(error), error_code(error))
+
+    def describe_error(self, error: BaseException) -> str:
+        """Return what the run's readers are told about an error; the log gets the rest."""
+        self._cause = error
+        return public_text(error, shows_errors=self._shows_errors)
 
     async def finish(self) -> None:
         """End the run: end open events, commit the rest, free the thread, wake the readers."""
-        recorder, claim = self.recorder, self.claim
+        recorder = self.recorder
         # A run whose agent failed before its first event is not stored; its readers get only the RUN_ERROR.
         is_stored = recorder.recorded > 0
         message, code = self._interruption or (None, None)
@@ -165,12 +175,42 @@ class Driver(LiveRun):
         try:
             await self._commits.finish(is_stored)
         except (StoreError, LeaseLost) as error:
+            self._cause = error
             self.set_last_word(error)
             self.unfinished = error if isinstance(error, StoreError) else None
             self._stats.lease_losses += isinstance(error, LeaseLost)
-            logger.error("thread %s: run %s: %s", claim.thread_id, claim.run_id, error)  # noqa: TRY400
         finally:
             self.close()
+            self._log_end()
+
+    def _log_end(self) -> None:
+        """Log one line if the run has failed, or if it has ended without its agent."""
+        claim = self.claim
+        agent_state = f"; its agent still runs {agent_task.STOP_GRACE_SECONDS:g} s after it was told to end"
+        if self.outcome == "failed":
+            cause, last_event = self._cause, self._read_last_event()
+            # The cause of an earlier error may not be why the run has failed in the end.
+            if cause is not None and not self._is_about(last_event["message"], cause):
+                cause = None
+            logger.warning(
+                "thread %s: run %s of agent %s failed with code %s: %s%s",
+                claim.thread_id, claim.run_id, claim.agent_id or "-", last_event["code"], last_event["message"],
+                agent_state if self._is_given_up else "",
+                exc_info=cause if cause is not None and needs_traceback(cause) else None,
+            )  # fmt: skip
+        elif self._is_given_up:
+            logger.warning("thread %s: run %s has ended%s", claim.thread_id, claim.run_id, agent_state)
+
+    def _is_about(self, message: str | None, error: BaseException) -> bool:
+        return self.describe_error(error).removeprefix(AGENT_FAILED) in (message or "")
+
+    def _read_last_event(self) -> dict[str, Any]:
+        """Return the last event that the run's readers get, which is a `RUN_ERROR`."""
+        frames = self.last_word
+        if frames is None:
+            frames, _ = self.recorder.read(self.recorder.last_seq - 1, 1)
+        event = frames.events()[-1].to_dict() if frames is not None else decode(self.recorder.compacted())[-1]
+        return {"message": event.get("message"), "code": event.get("code")}
 
     @property
     def outcome(self) -> Outcome:
@@ -223,15 +263,3 @@ class Driver(LiveRun):
         self._ends_patiently = is_patient
         if self._agent_task is not None:
             self._agent_task.end(is_patient=is_patient)
-
-
-def _describe_error(error: BaseException) -> tuple[str, str | None]:
-    """Return the message and code of the `RUN_ERROR` for an agent's error."""
-    message = str(error) or type(error).__name__
-    if isinstance(error, InvalidEventSequence):
-        return message, "INVALID_EVENT_SEQUENCE"
-    if isinstance(error, InvalidEvent):
-        return message, "INVALID_EVENT"
-    if isinstance(error, RunRefused):
-        return message, error.code
-    return message, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from agentrunner._failures import error_id
 from agentrunner.errors import CursorAhead, CursorError, StoreError
 from agentrunner.running.live_run import JOURNAL_PAGE_BYTES, LiveRun
 
@@ -28,7 +29,10 @@ class Follower(LiveRun):
                     await self._store.changed(self.claim.thread_id, self.recorder.last_seq)
         except (StoreError, CursorError) as error:
             self.give_up(error)
-            logger.exception("thread %s: cannot follow run %s any further", self.claim.thread_id, self.claim.run_id)
+            logger.exception(
+                "thread %s: cannot follow run %s any further (error id %s)",
+                self.claim.thread_id, self.claim.run_id, error_id(error),  # noqa: TRY401
+            )  # fmt: skip
         finally:
             self.close()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import orjson
 
 from agentrunner._core import Frames
-from agentrunner.errors import LeaseLost
+from agentrunner._failures import error_code, public_text
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim, Recorder
@@ -103,6 +103,6 @@ class LiveRun:
         if recorder.failed and recorder.published == recorder.last_seq:
             self.last_word = None
             return
-        code = "LEASE_LOST" if isinstance(error, LeaseLost) else "STORE_ERROR"
-        event = orjson.dumps({"type": "RUN_ERROR", "message": str(error), "code": code})
+        code = error_code(error) or "STORE_ERROR"
+        event = orjson.dumps({"type": "RUN_ERROR", "message": public_text(error), "code": code})
         self.last_word = Frames(b"id: %d\ndata: %s\n\n" % (recorder.published, event))

@@ -226,7 +226,6 @@ class Maintenance:
         self._table.note_unfinished(driver)
         if driver.last_word is None and driver.unfinished is None:
             self._stats.recoveries += 1
-            logger.warning("thread %s: run %s was interrupted and is recovered", claim.thread_id, claim.run_id)
 
 
 def is_being_cancelled() -> bool:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from agentrunner._failures import AGENT_FAILED, error_text
 from agentrunner.records.times import now_ms
+from agentrunner.runtime._public_errors import describe_error
 from agentrunner.runtime.approvals import (
     ApprovalRequest,
     Decision,
@@ -163,6 +165,8 @@ class CallRunner:
         self._ledger = ledger
         self._middlewares = middlewares
         self._recovery = recovery
+        self._raised: dict[str, Exception] = {}
+        """Exceptions that tools raised, by the call's id."""
         self.failure: str | None = None
         """Error of the first call that failed; `None` if no call has failed."""
         self.is_stopped = False
@@ -202,7 +206,11 @@ class CallRunner:
     def _note_failure(self, checked: CheckedCall, result: ToolResult) -> None:
         if result.error is None or (isinstance(checked, ResolvedCall) and not checked.is_failure):
             return
-        self.failure = self.failure or f"Tool '{checked.call.name}' failed: {result.error}"
+        if self.failure is None:
+            error = self._raised.get(checked.call.id)
+            # The run's readers see this text, and must not see that of an exception.
+            reason = result.error if error is None else describe_error(error).removeprefix(AGENT_FAILED)
+            self.failure = f"Tool '{checked.call.name}' failed: {reason}"
         # Invalid arguments are the model's mistake: even with the action `stop` the model gets a chance to correct it.
         if self._recovery.action == "stop" and (isinstance(checked, PendingCall) or checked.has_run):
             self.is_stopped = True
@@ -217,6 +225,7 @@ class CallRunner:
                 await middleware.on_tool_call(self._context, call, pending.arguments)
             result = await tool.call(pending.arguments, context)
         except Exception as error:  # noqa: BLE001 - a tool may raise anything, and the model is told
+            self._raised[call.id] = error
             result = self._describe_error(tool, error)
         if call.decision is not None and "editedArgs" in call.decision:
             result = replace(result, metadata={**result.metadata, "editedArgs": call.decision["editedArgs"]})
@@ -226,10 +235,8 @@ class CallRunner:
         return result
 
     def _describe_error(self, tool: Tool, error: Exception) -> ToolResult:
-        if isinstance(error, TimeoutError) and tool.timeout is not None and not str(error):
-            text = f"it took longer than {tool.timeout:g} seconds"
-        else:
-            text = str(error) or type(error).__name__
+        is_timeout = isinstance(error, TimeoutError) and tool.timeout is not None and not str(error)
+        text = f"it took longer than {tool.timeout:g} seconds" if is_timeout else error_text(error)
         advice = f"\n{self._recovery.advice}" if self._recovery.action == "retry" and self._recovery.advice else ""
         return ToolResult(f"Error: {text}{advice}", text)
 

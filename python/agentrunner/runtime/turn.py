@@ -7,7 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agentrunner.errors import AgentRunnerError, LeaseLost, RecordConflict, StoreError
+from agentrunner.errors import LeaseLost, RecordConflict, StoreError
+from agentrunner.runtime._public_errors import describe_error, is_current_run
 from agentrunner.runtime.history import build_result_message, build_result_metadata
 from agentrunner.runtime.ledger import Ledger
 from agentrunner.runtime.middleware import TurnContext
@@ -94,12 +95,12 @@ class Turn:
                         yield event
         except (StoreError, LeaseLost, RecordConflict):
             raise
-        except (_TurnFailed, AgentRunnerError) as error:
-            logger.warning("session %s, run %s: the turn failed: %s", self._session.id, self._run_id, error)
+        except _TurnFailed as error:
             await self._save(outcome=Failed(str(error)))
         except Exception as error:
-            logger.exception("session %s, run %s: the turn failed", self._session.id, self._run_id)
-            await self._save(outcome=Failed(str(error) or type(error).__name__))
+            if not is_current_run(self._run_id):
+                logger.warning("session %s, run %s: the turn failed", self._session.id, self._run_id, exc_info=error)
+            await self._save(outcome=Failed(describe_error(error)))
         else:
             for event in self._finish_step():
                 yield event

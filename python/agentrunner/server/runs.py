@@ -11,6 +11,7 @@ import orjson
 from pydantic import ValidationError
 
 from agentrunner import _core
+from agentrunner._failures import public_text
 from agentrunner.errors import (
     AgentRunnerError,
     CursorAhead,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from agentrunner._core import Frames
     from agentrunner.server.context import AppContext
     from agentrunner.server.requests import ApiRequest
-    from agentrunner.types import Agent
+    from agentrunner.types import Agent, RunnerOptions
 
 logger = logging.getLogger("agentrunner.server")
 
@@ -123,15 +124,17 @@ async def suggest(context: AppContext, request: ApiRequest) -> Response:
     run_input, _ = _read_input(request)
     if context.runner.is_draining:
         raise ServerShuttingDown
-    pages = _run_unstored(_clone_agent(agent), run_input, request)
+    pages = _run_unstored(_clone_agent(agent), run_input, request, context.runner.run_options)
     with _translate_errors("Failed to run agent"):
         await anext(pages)
     return EventStreamResponse(pages, context.limits, legacy=_is_legacy_client(run_input))
 
 
-async def _run_unstored(agent: Agent, input: RunAgentInput, request: ApiRequest) -> AsyncGenerator[Frames, None]:
+async def _run_unstored(
+    agent: Agent, input: RunAgentInput, request: ApiRequest, options: RunnerOptions
+) -> AsyncGenerator[Frames, None]:
     """Yield an empty page when the run has started, then its frames."""
-    async with InMemoryAgentRunner() as runner:
+    async with InMemoryAgentRunner(**options) as runner:
         stream = await runner.run(
             agent, input, agent_id=request.agent_id, scope=request.scope, headers=request.forwarded_headers
         )
@@ -238,4 +241,4 @@ def _translate_errors(failure: str) -> Iterator[None]:
         logger.exception("%s", failure)
         raise ApiError(500, {"error": failure, "message": "The store cannot be read or written"}) from None
     except AgentRunnerError as error:
-        raise ApiError(500, {"error": failure, "message": str(error)}) from error
+        raise ApiError(500, {"error": failure, "message": public_text(error)}) from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from agentrunner._core import Frames
-from agentrunner.errors import AgentRunnerError
+from agentrunner._failures import error_code, error_id, public_text
+from agentrunner.errors import AgentRunnerError, StoreError
 from agentrunner.server.sse import stream_nothing
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from agentrunner.reading.stream import EventStream
     from agentrunner.server.limits import Limits
+
+logger = logging.getLogger("agentrunner.server")
 
 DISCONNECT_POLL_SECONDS = 0.25
 """Seconds between checks whether the client of a waiting run is still connected."""
@@ -53,7 +57,9 @@ async def _stream_after_wait(start_task: asyncio.Future[EventStream]) -> AsyncGe
         stream = await start_task
     except AgentRunnerError as error:
         # The status has been sent already, so the refusal can only be an event.
-        event = {"type": "RUN_ERROR", "message": str(error), "code": "RUN_REFUSED"}
+        if isinstance(error, StoreError):
+            logger.exception("a run cannot be started (error id %s)", error_id(error))  # noqa: TRY401
+        event = {"type": "RUN_ERROR", "message": public_text(error), "code": error_code(error) or "RUN_REFUSED"}
         yield Frames(b"data: %s\n\n" % orjson.dumps(event))
         return
     finally:

@@ -13,6 +13,8 @@ from ag_ui.core import (
     TextMessageStartEvent,
 )
 
+from agentrunner import AgentError
+from agentrunner._failures import AGENT_FAILED
 from agentrunner.harness import Harness, RunResult
 from support.agents import agent_with, scripted_agent
 from support.events import run_finished, run_started, text_message, tool_call
@@ -88,7 +90,7 @@ async def test_failing_agent_gives_a_readable_result(runner):
         raise RuntimeError("no more milk")
 
     async def lost(input):
-        raise KeyError
+        raise AgentError("out of milk")
         yield
 
     failing = [run_started("t", "r"), {"type": "RUN_ERROR", "message": "the model is down"}]
@@ -100,9 +102,12 @@ async def test_failing_agent_gives_a_readable_result(runner):
     }  # fmt: skip
     async with Harness(runner, agents, max_concurrent_runs=1) as harness:
         result = await harness.run("hi", agent="broken")
-        assert (result.state, result.error, result.content) == ("failed", "no more milk", "I ")
-        assert (await harness.run_record(result.run_id)).error == "no more milk"
-        assert (await harness.run("hi", agent="lost")).error == "KeyError"
+        assert (result.state, result.content) == ("failed", "I ")
+        assert result.error is not None
+        assert result.error.startswith(AGENT_FAILED)
+        assert "no more milk" not in result.error
+        assert (await harness.run_record(result.run_id)).error == result.error
+        assert (await harness.run("hi", agent="lost")).error == "out of milk"
         result = await harness.run("hi", agent="failing", thread_id="t", run_id="r")
         assert (result.state, result.error) == ("failed", "the model is down")
         for number, name in ((3, "disorderly"), (4, "early")):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from agentrunner import InMemoryAgentRunner
+from agentrunner import AgentError, InMemoryAgentRunner
 from agentrunner.errors import ToolNameClash
 from agentrunner.runtime import (
     AgentRuntime,
@@ -229,7 +229,7 @@ async def test_a_failed_tool_stops_the_turn_if_configured() -> None:
     ran = []
     after = Tool(lambda: ran.append(1), name="after")
     llm = ScriptedModel(call_tools(("c1", "boom", {}), ("c2", "after", {})), reply("not reached"), reply("yes"))
-    boom = Tool(lambda: raise_when_called(ValueError("too hot"))(), name="boom")
+    boom = Tool(lambda: raise_when_called(AgentError("too hot"))(), name="boom")
     runtime = AgentRuntime(llm, tools=[boom, after], error_recovery=ToolErrorRecovery("stop"))
     async with InMemoryAgentRunner() as runner:
         events = await collect_run(runner, runtime, make_input("t1", "r1", ["go"]))

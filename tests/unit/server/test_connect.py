@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import fold
+from agentrunner import AgentError, fold
 from agentrunner.server import Limits
 from support.agents import Gate, agent_with, scripted_agent
 from support.asgi import client_of, frames_of
@@ -93,7 +93,7 @@ async def test_the_route_of_any_agent_replays_the_thread(runner: AgentRunner) ->
 async def test_a_run_that_failed_is_replayed_with_its_error(runner: AgentRunner) -> None:
     async def failing(input: RunAgentInput) -> AsyncIterator[Any]:
         yield run_started(input.thread_id, input.run_id)
-        raise RuntimeError("boom")
+        raise AgentError("boom")
 
     client = client_of(runner, {"default": failing})
     await client.post(RUN, make_input())

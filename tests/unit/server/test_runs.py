@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import current_run
+from agentrunner import AgentError, current_run
 from agentrunner.server.responses import BUSY_THREAD_ADVICE
 from support.agents import Gate, agent_with, scripted_agent
 from support.asgi import Client, client_of, frames_of
@@ -188,11 +188,11 @@ async def failing(input: RunAgentInput) -> AsyncIterator[Any]:
     yield run_started(input.thread_id, input.run_id)
     for event in text_message("m1", "half")[:2]:
         yield event
-    raise RuntimeError("boom")
+    raise AgentError("boom")
 
 
 async def failing_at_once(input: RunAgentInput) -> AsyncIterator[Any]:
-    raise RuntimeError("boom")
+    raise AgentError("boom")
     yield
 
 

@@ -1,0 +1,26 @@
+"""What people may be told about an error that a turn or a tool raised."""
+
+from __future__ import annotations
+
+from agentrunner._failures import error_text
+from agentrunner.running.current import current_run
+
+
+def is_current_run(run_id: str) -> bool:
+    """Return whether the calling code belongs to this run, whose failure the runner logs."""
+    try:
+        return current_run().run_id == run_id
+    except LookupError:
+        return False
+
+
+def describe_error(error: Exception) -> str:
+    """Return the text about an error that is stored in the session.
+
+    Within a run, its readers see the text, so the runner decides about it. Without one, only the caller does.
+    """
+    try:
+        run = current_run()
+    except LookupError:
+        return error_text(error)
+    return run.describe_error(error)
