@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from agentrunner._checks import check_option_type, check_optional_text
 from agentrunner._codec import read_cursor
 from agentrunner.reading.compacted_cache import CompactedCache
-from agentrunner.reading.plan import START, ReadingPlan
+from agentrunner.reading.opening import StreamOpener
+from agentrunner.reading.plan import ReadingPlan
 from agentrunner.reading.stream import EventStream, opens_stream
 from agentrunner.running.claiming import Claiming, NewRun
 from agentrunner.running.current import Run
 from agentrunner.running.driver import Driver
-from agentrunner.running.inputs import check_ids, check_known_messages, check_options, read_input
+from agentrunner.running.inputs import check_ids, check_known_messages, check_options, check_scope_filter, read_input
 from agentrunner.running.lifecycle import RunnerLifecycle
 from agentrunner.running.maintenance import Maintenance
 from agentrunner.running.recording import RecordingLimits
 from agentrunner.running.stats import Stats
 from agentrunner.running.table import RunTable
 from agentrunner.running.timeouts import RunTimeouts
+from agentrunner.stores.guards import with_guards
 from agentrunner.stores.urls import store_from_url
 from agentrunner.threads import Threads
-from agentrunner.types import RunnerOptions
+from agentrunner.types import ANY_SCOPE, RunnerOptions
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from agentrunner.stores import Store
     from agentrunner.stores.backends import UrlOptions
-    from agentrunner.types import Agent, OnConcurrentRun, Retention
+    from agentrunner.types import Agent, AnyScope, OnConcurrentRun, Retention
 
 MIB = 1 << 20
 
@@ -87,6 +88,7 @@ class AgentRunner(RunnerLifecycle):
         silence_timeout: float | None = None,
         show_agent_errors: bool = False,
     ) -> None:
+        store = with_guards(store)
         self._limits = RecordingLimits(max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes)
         check_option_type("show_agent_errors", show_agent_errors, bool)
         self._shows_errors = show_agent_errors
@@ -97,9 +99,10 @@ class AgentRunner(RunnerLifecycle):
         self._timeouts = RunTimeouts(run_timeout, silence_timeout)
         self._table = RunTable(store, self._limits)
         self._cache = CompactedCache()
+        self._opener = StreamOpener(self._table, self._cache)
         self.stats = Stats(self._table.live_runs)
         """Counters of runs, events, commits, recoveries and lost leases."""
-        self.threads = Threads(self.open, self.snapshot)
+        self.threads = Threads(self.open, lambda thread_id, scope: self.snapshot(thread_id, scope=scope))
         """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
         self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run)
@@ -163,7 +166,7 @@ class AgentRunner(RunnerLifecycle):
         Raises:
             ThreadAlreadyRunning: The thread has a live run that is not ending, and the policy is `reject`.
             CircularWait: The thread has a live run that waits for this one.
-            RunAlreadyExists: The run id was used before, in any thread.
+            RunAlreadyExists: The thread has had a run with this id.
             ThreadNotFound: The thread belongs to another scope.
             InvalidInput: The agent, the input or an option was refused; nothing was started.
             RunnerClosed: The runner is draining or closed.
@@ -183,7 +186,7 @@ class AgentRunner(RunnerLifecycle):
         claim, known_message_ids = await self._claiming.claim(new_run)
         recorder = self._limits.new_recorder(claim, known_message_ids)
         driver = Driver(claim, recorder, store, self.stats, self._timeouts, shows_errors=self._shows_errors)
-        plan = ReadingPlan(store, self._cache, thread_id, driver)
+        plan = ReadingPlan(store, self._cache, thread_id, driver, driver.guard)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
         run = Run(
             thread_id, run_id, checked.model, scope, headers or {}, store, claim, name, driver.describe_error
@@ -191,8 +194,12 @@ class AgentRunner(RunnerLifecycle):
         self._table.start(driver, agent, run, self.stats)
         return stream
 
-    async def is_running(self, thread_id: str) -> bool:
+    async def is_running(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> bool:
         """Return whether a thread has a live run, in any process, that is not being stopped.
+
+        Args:
+            thread_id: The thread.
+            scope: The scope it must belong to; by default any.
 
         Example::
 
@@ -201,18 +208,20 @@ class AgentRunner(RunnerLifecycle):
 
         """
         check_ids(thread_id)
-        store = await self.open()
-        if (driver := self._table.driver(thread_id)) is not None:
-            return not driver.is_stopping
-        return any(not is_stopping for _, is_stopping in await store.live(thread_id))
+        check_scope_filter(scope)
+        await self.open()
+        return await self._table.is_running(thread_id, scope)
 
-    async def stop(self, thread_id: str, run_id: str | None = None) -> bool:
+    async def stop(
+        self, thread_id: str, run_id: str | None = None, *, scope: str | AnyScope | None = ANY_SCOPE
+    ) -> bool:
         """Stop a thread's live run, even if another process runs it.
 
         Args:
             thread_id: The thread.
             run_id: Stop only this run; `None` stops the run that is live now. Pass it if the stop may arrive late, as
                 over a network: the thread may have a later run by then.
+            scope: The scope that the thread must belong to; by default any.
 
         Returns:
             True if this call stops the run. False if there is no such run, if it is stopping already, or if the agent's
@@ -227,13 +236,9 @@ class AgentRunner(RunnerLifecycle):
 
         """
         check_ids(thread_id, run_id)
-        store = await self.open()
-        if (driver := self._table.driver(thread_id)) is None:
-            if run_id is None:
-                # By its id, because a store that is retried may get the request when a later run is live.
-                run_id = next((claim.run_id for claim, _ in await store.live(thread_id)), None)
-            return run_id is not None and await store.request_stop(thread_id, run_id)
-        return run_id in (None, driver.claim.run_id) and await driver.stop()
+        check_scope_filter(scope)
+        await self.open()
+        return await self._table.stop(thread_id, run_id, scope)
 
     def driver(self, thread_id: str) -> Driver | None:
         """Return the driver of a thread's live run, or `None` if this process does not run it."""
@@ -255,7 +260,12 @@ class AgentRunner(RunnerLifecycle):
 
     @opens_stream
     async def connect(
-        self, thread_id: str, after: str | None = None, *, known: Sequence[Mapping[str, Any]] | None = None
+        self,
+        thread_id: str,
+        after: str | None = None,
+        *,
+        known: Sequence[Mapping[str, Any]] | None = None,
+        scope: str | AnyScope | None = ANY_SCOPE,
     ) -> EventStream:
         """Read a thread: first its stored runs, compacted, then its live run until that ends.
 
@@ -265,14 +275,17 @@ class AgentRunner(RunnerLifecycle):
             known: The messages that the reader has, if it has no cursor. The stream then begins with one
                 `MESSAGES_SNAPSHOT` and one `STATE_SNAPSHOT` of everything so far, so that no message appears twice.
                 Messages that only the reader has keep their places.
+            scope: The scope that the thread must belong to; by default any. A thread of another scope is as unknown.
 
         Returns:
-            The stream of events. Iterate over it, enter it with `async with`, or await it.
+            The stream of events, which ends when the thread is deleted. Iterate over it, enter it with `async with`, or
+            await it.
 
         Raises:
             InvalidCursor: `after` is not a cursor.
             InvalidInput: The thread id or `known` was refused.
-            CursorExpired: The events after the cursor are no longer kept; connect again without a cursor.
+            CursorExpired: The events after the cursor are no longer kept, or the cursor is of a thread that was deleted
+                before this one was created; connect again without a cursor.
             CursorAhead: The thread was never as far as the cursor; connect again without a cursor.
             StoreError: The store could not be read.
 
@@ -285,27 +298,17 @@ class AgentRunner(RunnerLifecycle):
         check_ids(thread_id)
         cursor = read_cursor(after) if after is not None else None
         check_known_messages(known)
+        check_scope_filter(scope)
         store = await self.open()
-        while True:
-            async with self._table.hold(thread_id) as live:
-                plan = ReadingPlan(store, self._cache, thread_id, live)
-                if cursor is not None:
-                    sources = await plan.after_cursor(cursor)
-                elif known:
-                    sources = await plan.after_messages(known)
-                else:
-                    # Read the store here even for the start, so that a failing store raises here, not in the stream.
-                    sources = await plan.after_cursor(START)
-                if sources is not None:
-                    return EventStream(sources, live)
-            await asyncio.sleep(0)
+        return await self._opener.connect(store, thread_id, scope, cursor, known)
 
     @opens_stream
-    async def snapshot(self, thread_id: str) -> EventStream:
+    async def snapshot(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> EventStream:
         """Read a thread as it is now, compacted, without following a live run.
 
         Args:
             thread_id: The thread. An unknown one has no events.
+            scope: The scope that the thread must belong to; by default any.
 
         Returns:
             The stream of events. Iterate over it, enter it with `async with`, or await it.
@@ -320,6 +323,6 @@ class AgentRunner(RunnerLifecycle):
 
         """
         check_ids(thread_id)
+        check_scope_filter(scope)
         store = await self.open()
-        async with self._table.hold(thread_id) as live:
-            return EventStream(await ReadingPlan(store, self._cache, thread_id, live).as_of_now())
+        return await self._opener.snapshot(store, thread_id, scope)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from agentrunner._checks import check_flag, check_optional_text, check_text
 from agentrunner.errors import InvalidInput
 from agentrunner.events import Folded, fold
+from agentrunner.running.inputs import check_scope_filter
+from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ class Threads:
 
     """
 
-    def __init__(self, open: Callable[[], Awaitable[Store]], snapshot: Callable[[str], OpeningStream]) -> None:
+    def __init__(
+        self, open: Callable[[], Awaitable[Store]], snapshot: Callable[[str, str | AnyScope | None], OpeningStream]
+    ) -> None:
         self._open = open
         self._snapshot = snapshot
 
@@ -76,15 +80,16 @@ class Threads:
             raise InvalidInput(f"before must be a ThreadSummary that `list` returned, not {before!r}")
         check_flag("include_archived", include_archived)
         check_optional_text("agent_id", agent_id)
-        _check_scope(scope)
+        check_scope_filter(scope)
         position = (before.updated_at, before.thread_id) if before else None
         return await (await self._open()).threads(limit, position, include_archived, agent_id, scope)
 
-    async def get(self, thread_id: str) -> ThreadSummary:
+    async def get(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> ThreadSummary:
         """Return the summary of a thread, even while its first run is live.
 
         Args:
             thread_id: The thread.
+            scope: The scope that the thread must belong to; by default any.
 
         Returns:
             The thread as `list` returns it.
@@ -98,13 +103,14 @@ class Threads:
 
         """
         check_text("thread_id", thread_id)
-        return await (await self._open()).thread(thread_id)
+        return await (await self._open()).thread(thread_id, guard=_guard(scope))
 
-    async def events(self, thread_id: str) -> builtins.list[Event]:
+    async def events(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> builtins.list[Event]:
         """Return a thread's compacted events, including the durable ones of its live run.
 
         Args:
             thread_id: The thread. An unknown one has no events.
+            scope: The scope that the thread must belong to; by default any.
 
         Returns:
             The events in order, the oldest first.
@@ -114,13 +120,14 @@ class Threads:
             types = [event.type for event in await runner.threads.events("t1")]
 
         """
-        return [event async for event in self._snapshot(thread_id)]
+        return [event async for event in self._snapshot(thread_id, scope)]
 
-    async def fold(self, thread_id: str) -> Folded:
+    async def fold(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> Folded:
         """Return the messages and the state that a client holds after replaying the thread.
 
         Args:
             thread_id: The thread. An unknown one has no messages, and its state is `{}`.
+            scope: The scope that the thread must belong to; by default any.
 
         Returns:
             The messages and the state.
@@ -131,18 +138,21 @@ class Threads:
             print(folded.messages, folded.state)
 
         """
-        events = await self.events(thread_id)
+        events = await self.events(thread_id, scope=scope)
         # In a worker thread, because folding a long thread would block the event loop.
         return await asyncio.to_thread(fold, events)
 
     folded = fold
     """Older name of `fold`."""
 
-    async def messages(self, thread_id: str) -> builtins.list[dict[str, Any]]:
+    async def messages(
+        self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE
+    ) -> builtins.list[dict[str, Any]]:
         """Return the thread's messages as a client shows them.
 
         Args:
             thread_id: The thread. An unknown one has no messages.
+            scope: The scope that the thread must belong to; by default any.
 
         Returns:
             AG-UI messages as dicts with the wire's field names.
@@ -152,13 +162,14 @@ class Threads:
             print([message["content"] for message in await runner.threads.messages("t1")])
 
         """
-        return (await self.fold(thread_id)).messages
+        return (await self.fold(thread_id, scope=scope)).messages
 
-    async def state(self, thread_id: str) -> Any:
+    async def state(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> Any:
         """Return the thread's shared state.
 
         Args:
             thread_id: The thread.
+            scope: The scope that the thread must belong to; by default any.
 
         Returns:
             Any JSON value; `{}` if no event has set one.
@@ -168,14 +179,15 @@ class Threads:
             print(await runner.threads.state("t1"))
 
         """
-        return (await self.fold(thread_id)).state
+        return (await self.fold(thread_id, scope=scope)).state
 
-    async def rename(self, thread_id: str, name: str | None) -> None:
+    async def rename(self, thread_id: str, name: str | None, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
         """Set the thread's name.
 
         Args:
             thread_id: The thread.
             name: The name; `None` removes it.
+            scope: The scope that the thread must belong to; by default any.
 
         Raises:
             ThreadNotFound: The store has no such thread.
@@ -187,14 +199,15 @@ class Threads:
         """
         check_text("thread_id", thread_id)
         check_optional_text("name", name)
-        await (await self._open()).rename(thread_id, name)
+        await (await self._open()).rename(thread_id, name, guard=_guard(scope))
 
-    async def archive(self, thread_id: str, archived: bool = True) -> None:
+    async def archive(self, thread_id: str, archived: bool = True, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
         """Mark the thread as archived, or as no longer archived.
 
         Args:
             thread_id: The thread.
             archived: True to archive the thread, false to bring it back.
+            scope: The scope that the thread must belong to; by default any.
 
         Raises:
             ThreadNotFound: The store has no such thread.
@@ -206,13 +219,14 @@ class Threads:
         """
         check_text("thread_id", thread_id)
         check_flag("archived", archived)
-        await (await self._open()).archive(thread_id, archived)
+        await (await self._open()).archive(thread_id, archived, guard=_guard(scope))
 
-    async def delete(self, thread_id: str) -> None:
+    async def delete(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
         """Remove the thread and everything that belongs to it, for good.
 
         Args:
             thread_id: The thread.
+            scope: The scope that the thread must belong to; by default any.
 
         Raises:
             ThreadNotFound: The store has no such thread.
@@ -224,7 +238,7 @@ class Threads:
 
         """
         check_text("thread_id", thread_id)
-        await (await self._open()).delete(thread_id)
+        await (await self._open()).delete(thread_id, guard=_guard(scope))
 
     async def clear(self, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
         """Remove every thread that has no live run, for good.
@@ -237,10 +251,10 @@ class Threads:
             await runner.threads.clear(scope="alice")
 
         """
-        _check_scope(scope)
+        check_scope_filter(scope)
         await (await self._open()).clear(scope)
 
 
-def _check_scope(scope: object) -> None:
-    if not isinstance(scope, AnyScope):
-        check_optional_text("scope", scope)
+def _guard(scope: str | AnyScope | None) -> ThreadGuard | None:
+    check_scope_filter(scope)
+    return None if isinstance(scope, AnyScope) else ThreadGuard(scope)

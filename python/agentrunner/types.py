@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypedDict
 
 from agentrunner._checks import check_integer, check_seconds
@@ -118,6 +118,8 @@ class ThreadSummary:
     """Time in milliseconds since 1970 when its last run ended, or its first run began if none has ended."""
     scope: str | None = None
     """Owner of the thread, if it has one."""
+    incarnation: int = field(default=0, compare=False, repr=False)
+    """Number of this life of the thread: a thread that is deleted and created again has another; 0 if unknown."""
 
     @property
     def created_at_utc(self) -> datetime.datetime:

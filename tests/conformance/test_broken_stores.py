@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from agentrunner import CursorAhead, MemoryStore, RecordConflict, SqliteStore, ThreadAlreadyRunning
+from agentrunner import (
+    CursorAhead,
+    MemoryStore,
+    RecordConflict,
+    RunAlreadyExists,
+    SqliteStore,
+    ThreadAlreadyRunning,
+)
 from agentrunner._core import Claim
-from agentrunner.stores import Change, CursorLocation, HistoryPage
+from agentrunner.stores import Change, CursorLocation, HistoryPage, ThreadGuard
 from agentrunner.testing import StoreConformance
 
 if TYPE_CHECKING:
@@ -58,8 +65,51 @@ class ReusesRunIds(MemoryStore):
     caught_by = "test_a_run_id_that_was_used_raises_RunAlreadyExists"
 
     async def claim(self, thread_id: str, run_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
-        self._threads.thread_by_run.pop(run_id, None)
+        claim, known = await super().claim(thread_id, f"another {run_id}", *arguments)
+        return Claim(thread_id, run_id, claim.token, claim.first_seq, claim.input), known
+
+
+class SharesRunIds(MemoryStore):
+    """Refuses a run id that another thread has used."""
+
+    caught_by = "test_run_ids_are_unique_within_a_thread_only"
+
+    async def claim(self, thread_id: str, run_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
+        if any(run_id in thread.run_ids for thread in self._threads.values()):
+            raise RunAlreadyExists(run_id)
         return await super().claim(thread_id, run_id, *arguments)
+
+
+class IgnoresIncarnations(MemoryStore):
+    """Checks only the scope of a guard."""
+
+    caught_by = "test_methods_with_a_guard_treat_another_thread_as_unknown"
+
+    async def history(self, *arguments: Any, guard: ThreadGuard | None = None) -> HistoryPage:
+        return await super().history(*arguments, guard=guard and ThreadGuard(guard.scope))
+
+
+class LooksBeforeItReads(MemoryStore):
+    """Checks a guard in one step, and reads in the next."""
+
+    caught_by = "test_a_guarded_call_never_meets_another_scopes_thread"
+
+    async def journal(self, thread_id: str, *arguments: Any, guard: ThreadGuard | None = None) -> JournalPage:
+        page = await super().journal(thread_id, *arguments, guard=guard)
+        if not len(page.frames):
+            return page
+        await asyncio.sleep(0)
+        return await super().journal(thread_id, *arguments)
+
+
+class BeginsAgainAtOne(MemoryStore):
+    """Counts the events of a thread that is created again from 1."""
+
+    caught_by = "test_a_cursor_of_a_deleted_thread_is_not_accepted"
+
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
+        await super().delete(thread_id, guard=guard)
+        self._threads._floors.clear()
 
 
 class IgnoresScopes(MemoryStore):
@@ -191,13 +241,12 @@ class DeletesHalf(MemoryStore):
         known = self._threads.require(thread_id).message_ids
         await super().delete(thread_id)
         await self.claim(thread_id, "again", "{}", None, [], None)
-        self._threads.thread_by_run.pop("again")
         self._threads[thread_id].claim = None
         self._threads[thread_id].message_ids = known
 
 
 class PutsOneByOne(MemoryStore):
-    caught_by = "test_put_with_a_run_id_of_another_thread_raises_RunAlreadyExists"
+    caught_by = "test_put_of_runs_that_do_not_follow_raises_StoreError"
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         for run in runs:

@@ -88,7 +88,7 @@ async def test_a_run_never_waits_for_a_run_of_another_scope(
 
 
 async def test_the_own_scope_gets_the_usual_errors(runner: AgentRunner) -> None:
-    await run_whole(runner, "other", "taken", ALICE)
+    await run_whole(runner, "t1", "taken", ALICE)
     gate = Gate()
     stream = await runner.run(gate, make_input("t1", "r1"), scope=ALICE)
     await gate.reached.wait()

@@ -47,9 +47,9 @@ class CompactedCache:
             _, dropped = self._runs.popitem(last=False)
             self._bytes -= len(dropped)
 
-    def find_newest_of_live_run(self, thread_id: str, run_id: str) -> tuple[Frames, int] | None:
+    def find_newest_of_live_run(self, thread_id: str, run: Hashable) -> tuple[Frames, int] | None:
         """Return a live run's newest compaction, and the sequence number it goes up to."""
-        keys = [key for key in self._runs if key[:3] == (thread_id, "live", run_id)]
+        keys = [key for key in self._runs if key[:3] == (thread_id, "live", run)]
         newest = max(keys, key=lambda key: key[3], default=None)
         return (self._runs[newest], newest[3]) if newest is not None else None
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agentrunner.reading.compacted_cache import CompactedCache
     from agentrunner.reading.sources import Source
     from agentrunner.running.live_run import LiveRun
-    from agentrunner.stores import Store
+    from agentrunner.stores import Store, ThreadGuard
     from agentrunner.types import Cursor
 
 START: Cursor = (0, None)
@@ -34,10 +34,19 @@ START: Cursor = (0, None)
 class ReadingPlan:
     """Chooses the sources for a reader of one thread, their ranges and their order."""
 
-    def __init__(self, store: Store, cache: CompactedCache, thread_id: str, live: LiveRun | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cache: CompactedCache,
+        thread_id: str,
+        live: LiveRun | None,
+        guard: ThreadGuard | None = None,
+    ) -> None:
         self._store = store
         self._cache = cache
         self._thread_id = thread_id
+        self._guard = guard
+        """Guard for the thread as it was when the reader joined; the reader never gets another's events."""
         self._live = live
         """The thread's live run; the caller stays its reader while it makes the plan."""
 
@@ -53,7 +62,7 @@ class ReadingPlan:
         """
         seq, index = cursor
         live = self._live
-        location = await self._store.locate(self._thread_id, cursor)
+        location = await self._store.locate(self._thread_id, cursor, guard=self._guard)
         is_in_live = live is not None and seq >= live.claim.first_seq
         if location.kind == "live" and live is not None and is_in_live:
             if await self._reaches(live, seq):
@@ -66,7 +75,7 @@ class ReadingPlan:
             first_seq, last_seq = location.first_seq, location.last_seq
             sources: list[Source] = [] if index is None else [self._compacted_rest(first_seq, seq, index + 1)]
             if index is None or seq < last_seq:
-                sources.append(JournalRest(self._store, self._thread_id, seq, last_seq))
+                sources.append(JournalRest(self._store, self._thread_id, seq, last_seq, self._guard))
             return [*sources, self._history((last_seq, None)), *self._from_live_prefix()]
         return [self._history(cursor), *self._from_live_prefix()]
 
@@ -103,7 +112,7 @@ class ReadingPlan:
 
     def _history(self, after: Cursor) -> Source:
         until = self._live.claim.first_seq if self._live is not None else None
-        return History(self._store, self._cache, self._thread_id, after, until)
+        return History(self._store, self._cache, self._thread_id, after, until, self._guard)
 
     def _from_live_prefix(self) -> list[Source]:
         live = self._live
@@ -113,7 +122,7 @@ class ReadingPlan:
         return [LivePrefix(self._store, self._cache, live, tail), tail, LastWord(live)]
 
     def _compacted_rest(self, first_seq: int, seq: int, skip: int) -> Source:
-        return CompactedRest(self._store, self._cache, self._thread_id, first_seq, seq, skip)
+        return CompactedRest(self._store, self._cache, self._thread_id, first_seq, seq, skip, self._guard)
 
     async def _reaches(self, live: LiveRun, seq: int) -> bool:
         """Wait until this process has published an event of a live run.
@@ -122,7 +131,7 @@ class ReadingPlan:
         """
         last_seq = live.recorder.last_seq
         if seq > last_seq and not live.is_driven:
-            page = await self._store.journal(self._thread_id, seq - 1, None, 1)
+            page = await self._store.journal(self._thread_id, seq - 1, None, 1, guard=self._guard)
             if len(page.frames):
                 # The reader got this event from the run's own process. This process will read it in a moment.
                 last_seq = seq

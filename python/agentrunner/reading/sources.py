@@ -12,9 +12,10 @@ from agentrunner.reading.compacted_cache import SlicedRun
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from agentrunner._core import Claim
     from agentrunner.reading.compacted_cache import CompactedCache, Key
     from agentrunner.running.live_run import LiveRun
-    from agentrunner.stores import Store
+    from agentrunner.stores import Store, ThreadGuard
     from agentrunner.types import Cursor
 
 PAGE_BYTES = 64 * 1024
@@ -50,15 +51,16 @@ class Source(Protocol):
 class _Replay:
     """A source whose frames exist already and are handed out in slices if they are long."""
 
-    __slots__ = ("_cache", "_sliced", "_store", "_thread_id", "is_done")
+    __slots__ = ("_cache", "_guard", "_sliced", "_store", "_thread_id", "is_done")
 
     is_replay = True
     has_waited = False
 
-    def __init__(self, store: Store, cache: CompactedCache, thread_id: str) -> None:
+    def __init__(self, store: Store, cache: CompactedCache, thread_id: str, guard: ThreadGuard | None) -> None:
         self._store = store
         self._cache = cache
         self._thread_id = thread_id
+        self._guard = guard
         self._sliced: SlicedRun | None = None
         self.is_done = False
 
@@ -122,9 +124,15 @@ class History(_Replay):
     __slots__ = ("_next", "_until")
 
     def __init__(
-        self, store: Store, cache: CompactedCache, thread_id: str, after: Cursor, until: int | None = None
+        self,
+        store: Store,
+        cache: CompactedCache,
+        thread_id: str,
+        after: Cursor,
+        until: int | None = None,
+        guard: ThreadGuard | None = None,
     ) -> None:
-        super().__init__(store, cache, thread_id)
+        super().__init__(store, cache, thread_id, guard)
         self._next: Cursor | None = after
         self._until = until
 
@@ -134,11 +142,12 @@ class History(_Replay):
             return NO_FRAMES
 
         async def rebuild() -> Frames:
-            return (await self._store.history(self._thread_id, after, self._until, page_bytes)).frames
+            page = await self._store.history(self._thread_id, after, self._until, page_bytes, guard=self._guard)
+            return page.frames
 
-        page = await self._store.history(self._thread_id, after, self._until, page_bytes)
+        page = await self._store.history(self._thread_id, after, self._until, page_bytes, guard=self._guard)
         self._next = page.next
-        key = (self._thread_id, "history", (after, self._until), page_bytes)
+        key = (self._thread_id, "history", (self._guard, after, self._until), page_bytes)
         return await self._slice(key, page.frames, rebuild, page_bytes)
 
     def _is_exhausted(self) -> bool:
@@ -154,31 +163,41 @@ class CompactedRest(_Replay):
     __slots__ = ("_first_seq", "_seq", "_skip")
 
     def __init__(
-        self, store: Store, cache: CompactedCache, thread_id: str, first_seq: int, seq: int, skip: int
+        self,
+        store: Store,
+        cache: CompactedCache,
+        thread_id: str,
+        first_seq: int,
+        seq: int,
+        skip: int,
+        guard: ThreadGuard | None = None,
     ) -> None:
-        super().__init__(store, cache, thread_id)
+        super().__init__(store, cache, thread_id, guard)
         self._first_seq = first_seq
         self._seq = seq
         self._skip = skip
 
     async def _read_page(self, page_bytes: int) -> Frames:
         async def rebuild() -> Frames:
-            raw = await read_raw(self._store, self._thread_id, self._first_seq - 1, self._seq)
+            raw = await read_raw(self._store, self._thread_id, self._first_seq - 1, self._seq, self._guard)
             return _core.recompact(raw, self._seq, self._skip)
 
-        key = (self._thread_id, "rest", (self._first_seq - 1, self._skip), self._seq)
+        key = (self._thread_id, "rest", (self._guard, self._first_seq - 1, self._skip), self._seq)
         return await self._slice(key, await rebuild(), rebuild, page_bytes)
 
 
 class JournalRest:
     """The raw frames of a finished run after a sequence number, up to the run's last."""
 
-    __slots__ = ("_after", "_last_seq", "_store", "_thread_id", "is_done")
+    __slots__ = ("_after", "_guard", "_last_seq", "_store", "_thread_id", "is_done")
 
     is_replay = True
     has_waited = False
 
-    def __init__(self, store: Store, thread_id: str, after: int, last_seq: int) -> None:
+    def __init__(
+        self, store: Store, thread_id: str, after: int, last_seq: int, guard: ThreadGuard | None = None
+    ) -> None:
+        self._guard = guard
         self._store = store
         self._thread_id = thread_id
         self._after = after
@@ -187,7 +206,7 @@ class JournalRest:
 
     async def read(self, page_bytes: int) -> Frames:
         """Return the next frames, about `page_bytes` bytes of them."""
-        page = await self._store.journal(self._thread_id, self._after, self._last_seq, page_bytes)
+        page = await self._store.journal(self._thread_id, self._after, self._last_seq, page_bytes, guard=self._guard)
         events = page.frames.events()
         page_seq = events[-1].seq if events else None
         if page_seq is None or page_seq >= self._last_seq:
@@ -233,7 +252,9 @@ class LiveTail:
         """Return frames that the live run no longer has in memory."""
         thread_id = self._live.claim.thread_id
         # Read only up to the last published event: the frames after it may belong to a later run.
-        page = await self._store.journal(thread_id, self.after, self._recorder.published, page_bytes)
+        page = await self._store.journal(
+            thread_id, self.after, self._recorder.published, page_bytes, guard=self._live.guard
+        )
         events = page.frames.events()
         if not events or events[-1].seq is None:
             raise CursorExpired(
@@ -253,13 +274,13 @@ class LivePrefix(_Replay):
     __slots__ = ("_live", "_tail")
 
     def __init__(self, store: Store, cache: CompactedCache, live: LiveRun, tail: LiveTail) -> None:
-        super().__init__(store, cache, live.claim.thread_id)
+        super().__init__(store, cache, live.claim.thread_id, live.guard)
         self._live = live
         self._tail = tail
 
     async def _read_page(self, page_bytes: int) -> Frames:
         live, claim = self._live, self._live.claim
-        shared = self._cache.find_newest_of_live_run(claim.thread_id, claim.run_id)
+        shared = self._cache.find_newest_of_live_run(claim.thread_id, _name_live_run(claim))
         if shared is not None and live.recorder.last_seq - shared[1] <= SHARED_PREFIX_EVENTS:
             frames, seq = shared
         else:
@@ -272,10 +293,10 @@ class LivePrefix(_Replay):
             return NO_FRAMES
 
         async def rebuild() -> Frames:
-            raw = await read_raw(self._store, claim.thread_id, claim.first_seq - 1, seq)
+            raw = await read_raw(self._store, claim.thread_id, claim.first_seq - 1, seq, self._guard)
             return _core.recompact(raw, seq, 0)
 
-        return await self._slice((claim.thread_id, "live", claim.run_id, seq), frames, rebuild, page_bytes)
+        return await self._slice((claim.thread_id, "live", _name_live_run(claim), seq), frames, rebuild, page_bytes)
 
 
 class LastWord:
@@ -296,11 +317,16 @@ class LastWord:
         return self._live.last_word or NO_FRAMES
 
 
-async def read_raw(store: Store, thread_id: str, after: int, last_seq: int) -> list[Frames]:
+def _name_live_run(claim: Claim) -> tuple[int, str]:
+    """Return the name of a live run in the cache, which a later thread of the same id does not share."""
+    return claim.incarnation, claim.run_id
+
+
+async def read_raw(store: Store, thread_id: str, after: int, last_seq: int, guard: ThreadGuard | None) -> list[Frames]:
     """Return the raw frames of the journal after a sequence number, up to `last_seq`."""
     pages = []
     while after < last_seq:
-        page = await store.journal(thread_id, after, last_seq, PAGE_BYTES)
+        page = await store.journal(thread_id, after, last_seq, PAGE_BYTES, guard=guard)
         events = page.frames.events()
         if not events or events[-1].seq is None:
             break

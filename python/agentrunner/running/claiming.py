@@ -11,6 +11,7 @@ from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunn
 from agentrunner.running.ending import EndingChecks, EndingRun
 from agentrunner.running.maintenance import STOP_POLL_SECONDS
 from agentrunner.running.waits import ThreadWaits, check_thread
+from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import OnConcurrentRun
 
 if TYPE_CHECKING:
@@ -101,15 +102,19 @@ class Claiming:
                     # `drain` or `aclose` has already listed the runs that it waits for, so this one must not start.
                     await self._give_back(claiming)
                     break
-                await self._wait_for_thread(new_run.thread_id)
+                await self._wait_for_thread(new_run.thread_id, new_run.scope)
         raise RunnerClosed(f"the runner was closed before thread '{new_run.thread_id}' was free for the new run")
 
-    async def _wait_for_thread(self, thread_id: str) -> None:
+    async def _wait_for_thread(self, thread_id: str, scope: str | None) -> None:
         """Wait until the thread may be free; with the policy `supersede`, first stop its run."""
-        driver = self._table.driver(thread_id)
+        # The thread may have been deleted meanwhile, and another scope may have created it again.
+        driver = self._table.driver_in_scope(thread_id, scope)
         if self._on_concurrent_run == "supersede":
-            await (driver.stop() if driver is not None else self._store.request_stop(thread_id, None))
-        driver = self._table.driver(thread_id)
+            if driver is not None:
+                await driver.stop()
+            else:
+                await self._store.request_stop(thread_id, None, guard=ThreadGuard(scope))
+        driver = self._table.driver_in_scope(thread_id, scope)
         if driver is not None:
             await driver.wait_until_ended()
         else:

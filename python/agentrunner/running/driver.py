@@ -19,6 +19,7 @@ from agentrunner.running.commits import Commits
 from agentrunner.running.current import enter_run
 from agentrunner.running.live_run import LiveRun
 from agentrunner.running.timeouts import RunTimeouts, Watch
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from agentrunner.running.current import Run
     from agentrunner.running.stats import Outcome, Stats
     from agentrunner.stores import Store
-    from agentrunner.types import Agent
+    from agentrunner.types import Agent, AnyScope
 
 logger = logging.getLogger("agentrunner")
 
@@ -74,8 +75,14 @@ class Driver(LiveRun):
         """Exception that the run's `RUN_ERROR` is about."""
         self._is_given_up = False
         self.is_stopping = False
+        self.scope: str | None = None
+        """Scope of the thread, which does not change while the run is live."""
         self.unfinished: StoreError | None = None
         """Error that kept the store from storing the run's end; the run still holds its thread."""
+
+    def is_known_in(self, scope: str | AnyScope | None) -> bool:
+        """Return whether the run's thread is in a scope."""
+        return scope in (ANY_SCOPE, self.scope)
 
     @property
     def renewed_at(self) -> float:

@@ -18,7 +18,9 @@ class Follower(LiveRun):
         """Read the journal until the run has ended or no reader is left."""
         try:
             while self.readers:
-                page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES)
+                page = await self._store.journal(
+                    self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES, guard=self.guard
+                )
                 if page.live_token != self.claim.token and not await self._find_new_owner():
                     await self._read_rest()
                     return
@@ -44,7 +46,7 @@ class Follower(LiveRun):
     async def _find_new_owner(self) -> bool:
         """Adopt the token of a new owner. Return false if the run is no longer live."""
         for claim, _ in await self._store.live(self.claim.thread_id):
-            if claim.run_id == self.claim.run_id:
+            if (claim.run_id, claim.incarnation) == (self.claim.run_id, self.claim.incarnation):
                 self.claim = claim
                 return True
         return False
@@ -53,7 +55,7 @@ class Follower(LiveRun):
         """Read the rest of the ended run, and nothing of a later one."""
         thread_id, first_seq = self.claim.thread_id, self.claim.first_seq
         try:
-            location = await self._store.locate(thread_id, (first_seq, None))
+            location = await self._store.locate(thread_id, (first_seq, None), guard=self.guard)
         except CursorAhead:
             # The run was given up before its first event.
             return
@@ -63,7 +65,9 @@ class Follower(LiveRun):
         # If the run is not stored, or has only one event, its journal is a single batch.
         last_seq = location.last_seq if location.kind == "journal" else first_seq
         while self.recorder.last_seq < last_seq:
-            page = await self._store.journal(thread_id, self.recorder.last_seq, last_seq, JOURNAL_PAGE_BYTES)
+            page = await self._store.journal(
+                thread_id, self.recorder.last_seq, last_seq, JOURNAL_PAGE_BYTES, guard=self.guard
+            )
             if not len(page.frames):
                 return
             self.recorder.replay(page.frames)

@@ -9,6 +9,7 @@ from agentrunner import _core
 from agentrunner._checks import check_optional_text, check_text
 from agentrunner._codec import encode
 from agentrunner.errors import InvalidEvent, InvalidInput
+from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
@@ -43,6 +44,12 @@ def check_scope(scope: str, max_id_bytes: int) -> None:
     size = len(scope.encode())
     if not 0 < size <= max_id_bytes:
         raise InvalidInput(f"a scope must have from 1 to {max_id_bytes} bytes, not {size}")
+
+
+def check_scope_filter(scope: object) -> None:
+    """Check that an argument is a scope, `None` or `ANY_SCOPE`. Raises `InvalidInput`."""
+    if not isinstance(scope, AnyScope):
+        check_optional_text("scope", scope)
 
 
 def check_options(

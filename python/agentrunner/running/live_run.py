@@ -9,10 +9,13 @@ import orjson
 
 from agentrunner._core import Frames
 from agentrunner._failures import error_code, public_text
+from agentrunner.stores.types import ThreadGuard
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim, Recorder
     from agentrunner.stores import Store
+    from agentrunner.types import AnyScope
 
 JOURNAL_PAGE_BYTES = 1 << 20
 """Approximate number of bytes of raw frames that one read of a journal returns."""
@@ -41,6 +44,15 @@ class LiveRun:
     def silent_seconds(self) -> float:
         """Seconds since the last event of an agent that runs in this process; 0 for other runs."""
         return 0.0
+
+    @property
+    def guard(self) -> ThreadGuard:
+        """Guard for the life of the thread that the run is in."""
+        return ThreadGuard.of(self.claim)
+
+    def is_known_in(self, scope: str | AnyScope | None) -> bool:
+        """Return whether this process knows that the run's thread is in a scope."""
+        return scope is ANY_SCOPE
 
     def join(self) -> None:
         """Count one more reader, which must call `leave` once.
@@ -76,7 +88,9 @@ class LiveRun:
     async def catch_up(self) -> None:
         """Replay the run's journal, as far as it goes now, into the recorder."""
         while True:
-            page = await self._store.journal(self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES)
+            page = await self._store.journal(
+                self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES, guard=self.guard
+            )
             # If the live token is not this run's, the frames may belong to a later run.
             if not len(page.frames) or page.live_token != self.claim.token:
                 return

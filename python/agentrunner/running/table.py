@@ -7,10 +7,11 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentrunner.errors import AgentRunnerError
+from agentrunner.errors import AgentRunnerError, ThreadNotFound
 from agentrunner.running.current import run_of_task
 from agentrunner.running.driver import Driver
 from agentrunner.running.follower import Follower
+from agentrunner.stores.types import ThreadGuard
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from agentrunner.running.recording import RecordingLimits
     from agentrunner.running.stats import Stats
     from agentrunner.stores import Store
-    from agentrunner.types import Agent
+    from agentrunner.types import Agent, AnyScope
 
 logger = logging.getLogger("agentrunner")
 
@@ -51,6 +52,10 @@ class JoinedRun:
             self._live.leave()
 
 
+def _is_other_run(claim: Claim, other: Claim) -> bool:
+    return (claim.run_id, claim.incarnation) != (other.run_id, other.incarnation)
+
+
 class RunTable:
     """The live runs that this process drives or follows, at most one for each thread."""
 
@@ -71,6 +76,11 @@ class RunTable:
         live = self.live_runs.get(thread_id)
         return live if isinstance(live, Driver) else None
 
+    def driver_in_scope(self, thread_id: str, scope: str | AnyScope | None) -> Driver | None:
+        """Return the driver of a thread's live run if the thread is in a scope."""
+        driver = self.driver(thread_id)
+        return driver if driver is not None and driver.is_known_in(scope) else None
+
     def drivers(self) -> list[Driver]:
         """Return the live runs that are driven in this process."""
         # A list first: another thread may ask.
@@ -78,6 +88,7 @@ class RunTable:
 
     def start(self, driver: Driver, agent: Agent, run: Run, stats: Stats) -> None:
         """Add a run to the table and start its agent."""
+        driver.scope = run.scope
         self.live_runs[run.thread_id] = driver
         stats.runs_started += 1
         self.spawn(self._drive(driver, agent, run, stats))
@@ -108,6 +119,30 @@ class RunTable:
                 return f"run {driver.claim.run_id} of thread {driver.claim.thread_id}"
         return None
 
+    async def is_running(self, thread_id: str, scope: str | AnyScope | None) -> bool:
+        """Return whether a thread of a scope has a live run that is not being stopped."""
+        if (driver := self.driver_in_scope(thread_id, scope)) is not None:
+            return not driver.is_stopping
+        try:
+            thread = await self._store.thread(thread_id, guard=ThreadGuard(scope))
+        except ThreadNotFound:
+            return False
+        runs = await self._store.live(thread_id)
+        return any(claim.incarnation == thread.incarnation and not is_stopping for claim, is_stopping in runs)
+
+    async def stop(self, thread_id: str, run_id: str | None, scope: str | AnyScope | None) -> bool:
+        """Stop the live run of a thread of a scope, and return whether this call stops it."""
+        if (driver := self.driver_in_scope(thread_id, scope)) is None:
+            guard = ThreadGuard(scope)
+            if run_id is None:
+                # By its id, because a store that is retried may get the request when a later run is live.
+                claim = next((claim for claim, _ in await self._store.live(thread_id)), None)
+                if claim is None:
+                    return False
+                run_id, guard = claim.run_id, ThreadGuard.of(claim, scope)
+            return await self._store.request_stop(thread_id, run_id, guard=guard)
+        return run_id in (None, driver.claim.run_id) and await driver.stop()
+
     # Runs of other processes
 
     def hold(self, thread_id: str) -> JoinedRun:
@@ -125,7 +160,7 @@ class RunTable:
             return live
         for claim, _ in await self._store.live(thread_id):
             live = self.live_runs.get(thread_id)
-            if live is None or live.is_closed or live.claim.run_id != claim.run_id:
+            if live is None or live.is_closed or _is_other_run(live.claim, claim):
                 live = await self._follow(claim)
             live.join()
             return live

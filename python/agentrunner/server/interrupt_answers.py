@@ -27,15 +27,16 @@ async def start_run(runner: AgentRunner, agent: Agent, input: RunAgentInput, **o
         return await runner.run(agent, input, **options)
     except RunAlreadyExists:
         # A second answer is refused: the thread's last run is then the continuing one.
-        if not (_has_answers(input) and await _find_last_run(runner, input.thread_id) == input.run_id):
+        scope = options.get("scope")
+        if not (_has_answers(input) and await _find_last_run(runner, input.thread_id, scope) == input.run_id):
             raise
     run_id = f"{input.run_id}{SEPARATOR}{CONTINUATION}"
     return await runner.run(agent, input.model_copy(update={"run_id": run_id}), **options)
 
 
-async def stop_run(runner: AgentRunner, thread_id: str, run_id: str | None) -> bool:
+async def stop_run(runner: AgentRunner, thread_id: str, run_id: str | None, **scope: Any) -> bool:
     """Stop the thread's live run; with `run_id` only that run, or the run that continues it."""
-    if await runner.stop(thread_id, run_id):
+    if await runner.stop(thread_id, run_id, **scope):
         return True
     if run_id is None:
         return False
@@ -43,7 +44,7 @@ async def stop_run(runner: AgentRunner, thread_id: str, run_id: str | None) -> b
     continuing_ids = [
         claim.run_id for claim, _ in await store.live(thread_id) if claim.run_id.startswith(run_id + SEPARATOR)
     ]
-    return bool(continuing_ids) and await runner.stop(thread_id, continuing_ids[0])
+    return bool(continuing_ids) and await runner.stop(thread_id, continuing_ids[0], **scope)
 
 
 def _has_answers(input: RunAgentInput) -> bool:
@@ -54,8 +55,8 @@ def _has_answers(input: RunAgentInput) -> bool:
     return isinstance(command, dict) and command.get("resume") is not None
 
 
-async def _find_last_run(runner: AgentRunner, thread_id: str) -> str | None:
+async def _find_last_run(runner: AgentRunner, thread_id: str, scope: str | None) -> str | None:
     """Return the id of the thread's last run; `None` if it failed, so it cannot be answered."""
-    events = await runner.threads.events(thread_id)
+    events = await runner.threads.events(thread_id, scope=scope)
     last = events[-1].to_dict() if events else {}
     return last.get("runId") if last.get("type") == "RUN_FINISHED" else None

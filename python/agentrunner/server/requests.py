@@ -55,7 +55,7 @@ class ApiRequest:
 
     @property
     def scope_filter(self) -> dict[str, Any]:
-        """Keyword argument that limits an operation on many threads to the caller's."""
+        """Keyword argument that limits an operation to the caller's threads."""
         return {"scope": self.principal.scope} if self.principal is not None else {}
 
 

@@ -83,12 +83,14 @@ async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
         return EventStreamResponse(stream_nothing(), context.limits)
     with _translate_errors("Failed to connect"):
         try:
-            stream = await context.runner.connect(thread_id, after=cursor, known=known_messages or None)
+            stream = await context.runner.connect(
+                thread_id, after=cursor, known=known_messages or None, **request.scope_filter
+            )
         except CursorAhead:
             if await context.can_see(request.principal, thread_id):
                 raise
             raise ThreadNotFound from None
-    follow = partial(context.runner.connect, thread_id)
+    follow = partial(context.runner.connect, thread_id, **request.scope_filter)
     pages = hide_answered_interrupts(stream, await context.runner.open(), follow)
     return EventStreamResponse(pages, context.limits, legacy=_is_legacy_client(run_input))
 
@@ -108,7 +110,7 @@ async def stop_run(context: AppContext, request: ApiRequest) -> Response:
             return ApiResponse({"stopped": False, "message": message})
         target_id = driver.claim.run_id
     with _translate_errors("Failed to stop agent"):
-        is_stopped = await interrupt_answers.stop_run(context.runner, thread_id, target_id)
+        is_stopped = await interrupt_answers.stop_run(context.runner, thread_id, target_id, **request.scope_filter)
     if is_stopped:
         interrupt = {"type": "RUN_ERROR", "message": "Run stopped by user", "code": "STOPPED"}
         return ApiResponse({"stopped": True, "interrupt": interrupt})

@@ -57,21 +57,21 @@ async def list_threads(context: AppContext, request: ApiRequest) -> Response:
 async def get_messages(context: AppContext, request: ApiRequest) -> Response:
     """Return a thread's messages, with tool calls as flat as CopilotKit's runtime sends them."""
     await _check_visible(context, request)
-    messages = await context.runner.threads.messages(request.thread_id)
+    messages = await context.runner.threads.messages(request.thread_id, **request.scope_filter)
     return ApiResponse({"messages": [_flatten_message(message) for message in messages]})
 
 
 async def get_events(context: AppContext, request: ApiRequest) -> Response:
     """Return a thread's compacted events."""
     await _check_visible(context, request)
-    events = await context.runner.threads.events(request.thread_id)
+    events = await context.runner.threads.events(request.thread_id, **request.scope_filter)
     return Response(b'{"events":[' + b",".join(map(bytes, events)) + b"]}", media_type="application/json")
 
 
 async def get_state(context: AppContext, request: ApiRequest) -> Response:
     """Return a thread's state; `null` if no event has set one."""
     await _check_visible(context, request)
-    state = await context.runner.threads.state(request.thread_id)
+    state = await context.runner.threads.state(request.thread_id, **request.scope_filter)
     return ApiResponse({"state": state if state != {} else None})
 
 
@@ -87,10 +87,10 @@ async def update_thread(context: AppContext, request: ApiRequest) -> Response:
     threads = context.runner.threads
     with _translate_errors():
         if "name" in change:
-            await threads.rename(request.thread_id, name or None)
+            await threads.rename(request.thread_id, name or None, **request.scope_filter)
         if archived is not None:
-            await threads.archive(request.thread_id, archived)
-        return ApiResponse(to_thread_record(await threads.get(request.thread_id)))
+            await threads.archive(request.thread_id, archived, **request.scope_filter)
+        return ApiResponse(to_thread_record(await threads.get(request.thread_id, **request.scope_filter)))
 
 
 async def delete_thread(context: AppContext, request: ApiRequest) -> Response:
@@ -98,7 +98,7 @@ async def delete_thread(context: AppContext, request: ApiRequest) -> Response:
     _read_change(request)
     await _check_visible(context, request)
     with _translate_errors():
-        await context.runner.threads.delete(request.thread_id)
+        await context.runner.threads.delete(request.thread_id, **request.scope_filter)
     return ApiResponse({"threadId": request.thread_id, "deleted": True})
 
 
@@ -107,7 +107,7 @@ async def archive_thread(context: AppContext, request: ApiRequest) -> Response:
     _read_change(request)
     await _check_visible(context, request)
     with _translate_errors():
-        await context.runner.threads.archive(request.thread_id)
+        await context.runner.threads.archive(request.thread_id, **request.scope_filter)
     return ApiResponse({"threadId": request.thread_id, "archived": True})
 
 

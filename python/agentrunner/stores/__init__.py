@@ -13,6 +13,7 @@ from agentrunner.stores.types import (
     Record,
     StoredRun,
     StoreReport,
+    ThreadGuard,
 )
 from agentrunner.types import Cursor
 
@@ -36,4 +37,5 @@ __all__ = [
     "Store",
     "StoreReport",
     "StoredRun",
+    "ThreadGuard",
 ]

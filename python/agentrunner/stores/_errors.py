@@ -17,12 +17,9 @@ def make_thread_not_found(thread_id: str) -> ThreadNotFound:
 
 def make_run_already_exists(run_id: str) -> RunAlreadyExists:
     """Return the error for a claim with a run id that was used before."""
-    return RunAlreadyExists(f"run '{run_id}' exists already; a run id is used once, start the retry under a new one")
-
-
-def make_run_in_another_thread(run_id: str) -> RunAlreadyExists:
-    """Return the error for a copied run whose id another thread uses."""
-    return RunAlreadyExists(f"run '{run_id}' exists already, in another thread; nothing was copied")
+    return RunAlreadyExists(
+        f"run '{run_id}' exists already; a thread uses a run id once, start the retry under a new one"
+    )
 
 
 def make_lease_lost(claim: Claim) -> LeaseLost:
@@ -36,6 +33,13 @@ def make_lease_lost(claim: Claim) -> LeaseLost:
 def make_cursor_ahead(thread_id: str, seq: int) -> CursorAhead:
     """Return the error for a cursor after everything that the thread ever had."""
     return CursorAhead(f"cursor {seq} is ahead of thread '{thread_id}'; connect without a cursor")
+
+
+def make_cursor_of_deleted_thread(thread_id: str, seq: int) -> CursorExpired:
+    """Return the error for a cursor of an earlier incarnation of a thread."""
+    return CursorExpired(
+        f"cursor {seq} is of an earlier thread '{thread_id}', which was deleted; connect without a cursor"
+    )
 
 
 def make_cursor_expired(thread_id: str, seq: int) -> CursorExpired:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Record,
         StoredRun,
         StoreReport,
+        ThreadGuard,
     )
     from agentrunner.types import AnyScope, ThreadSummary
 
@@ -32,11 +33,15 @@ class Store(Protocol):
       thread's newest fencing token is the proof of it. `append` and `finish` with any other claim raise `LeaseLost` and
       write nothing.
     - A method that raises one of the errors listed under it has changed nothing.
+    - A `guard` names the scope or the incarnation of the thread that the caller means. If the thread differs, the
+      method does what it does for an unknown thread. The guard is checked in the same atomic step as the rest, so that
+      no caller reads or changes a thread that another scope has created under the id of a deleted one.
     - Every method may raise `StoreError`. After `aclose`, a store that had something to close raises `StoreClosed`.
 
     Words and units: a *frame* is one event as SSE bytes. A *sequence number* counts the raw events of a thread from 1,
-    through all its runs. Times are milliseconds since 1970 (UTC); durations are seconds. Ids and texts come from
-    outside and may have any characters.
+    through all its runs. An *incarnation* is one life of a thread, from the claim or `put` that creates it to its
+    deletion: a number other than 0 that no other thread of the same id has. Times are milliseconds since 1970 (UTC);
+    durations are seconds. Ids and texts come from outside and may have any characters.
     """
 
     lease_ttl: float
@@ -73,14 +78,15 @@ class Store(Protocol):
             scope: The tenant or user that the thread belongs to, or `None`. It is fixed by the first claim of a thread.
 
         Returns:
-            The claim, with a fencing token greater than any before it and the run's first sequence number; and those
-            of `message_ids` that the thread's stored runs already have.
+            The claim, with a fencing token greater than any before it, the run's first sequence number and the
+            thread's incarnation; and those of `message_ids` that the thread's stored runs already have. A thread that
+            is created begins after every sequence number that a deleted thread of the same id has used.
 
         Raises:
             ThreadNotFound: The thread belongs to another scope. This is checked first, so that another scope does not
                 learn whether the thread exists.
             ThreadAlreadyRunning: The thread has a live run. This is checked before the run id.
-            RunAlreadyExists: The run id has been used, in this thread or any other.
+            RunAlreadyExists: The thread has a run with this id. Other threads may have one too.
 
         """
         ...
@@ -134,12 +140,13 @@ class Store(Protocol):
 
         """
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
+    async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:
         """Mark the thread's live run, so that its owner stops it.
 
         Args:
             thread_id: The thread.
             run_id: The only run to mark, or `None` for whichever run is live.
+            guard: What the thread must be.
 
         Returns:
             True if this call has set the mark; false if no such run is live, or if it was marked before.
@@ -181,7 +188,9 @@ class Store(Protocol):
         """
         ...
 
-    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
+    async def journal(
+        self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> JournalPage:
         """Return a page of raw frames, read in the same moment as the live run's token.
 
         Args:
@@ -190,6 +199,7 @@ class Store(Protocol):
             until: Return nothing of a run that begins after this sequence number. The run that contains it may be
                 returned to its end. `None` for no bound.
             limit: The approximate size of the page in bytes. It has at least one frame, if there is any.
+            guard: What the thread must be.
 
         """
         ...
@@ -202,7 +212,9 @@ class Store(Protocol):
         is good enough.
         """
 
-    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
+    async def history(
+        self, thread_id: str, after: Cursor, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> HistoryPage:
         """Return a page of stored runs as compacted frames. Runs that cannot be read are skipped.
 
         Args:
@@ -210,17 +222,19 @@ class Store(Protocol):
             after: The cursor after which the page begins. With an index, the rest of that run comes first.
             until: Return only runs that begin before this sequence number. `None` for no bound.
             limit: The approximate size of the page in bytes. It ends after a whole run, and has at least one.
+            guard: What the thread must be.
 
         """
         ...
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
+    async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
         """Return where a reader continues from a cursor.
 
         A cursor in a run that was pruned counts as between runs.
 
         Raises:
-            CursorExpired: The cursor is inside a finished run whose raw frames are no longer kept.
+            CursorExpired: The cursor is inside a finished run whose raw frames are no longer kept, or it is of an
+                earlier incarnation of the thread.
             CursorAhead: The cursor is after everything that the thread ever had.
 
         """
@@ -249,7 +263,7 @@ class Store(Protocol):
         """
         ...
 
-    async def thread(self, thread_id: str) -> ThreadSummary:
+    async def thread(self, thread_id: str, *, guard: ThreadGuard | None = None) -> ThreadSummary:
         """Return the summary of a thread.
 
         Raises:
@@ -257,13 +271,13 @@ class Store(Protocol):
         """
         ...
 
-    async def rename(self, thread_id: str, name: str | None) -> None:
+    async def rename(self, thread_id: str, name: str | None, *, guard: ThreadGuard | None = None) -> None:
         """Set a thread's name, or remove it with `None`. Raises `ThreadNotFound`."""
 
-    async def archive(self, thread_id: str, archived: bool) -> None:
+    async def archive(self, thread_id: str, archived: bool, *, guard: ThreadGuard | None = None) -> None:
         """Mark a thread as archived or not archived. Raises `ThreadNotFound`."""
 
-    async def delete(self, thread_id: str) -> None:
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
         """Delete a thread with its runs, raw frames, message ids and records, in one atomic step.
 
         Raises:
@@ -279,7 +293,9 @@ class Store(Protocol):
             scope: The scope; `None` for threads without a scope, `ANY_SCOPE` for all threads.
         """
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
+    async def runs(
+        self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None
+    ) -> list[StoredRun]:
         """Return a page of stored runs, the oldest first. Runs that cannot be read are skipped.
 
         Args:
@@ -287,6 +303,7 @@ class Store(Protocol):
             after: The sequence number after which a run must end to be on the page.
             limit: The approximate size of the page in bytes of events and inputs. It has at least one run, if there
                 is any.
+            guard: What the thread must be.
 
         """
         ...
@@ -304,7 +321,6 @@ class Store(Protocol):
 
         Raises:
             ThreadAlreadyRunning: The thread has a live run.
-            RunAlreadyExists: Another thread has a run with one of these ids.
             StoreError: A new run does not begin after the thread's last sequence number.
 
         """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stores.types import Change, Cursor
+    from agentrunner.stores.types import Change, Cursor, ThreadGuard
 
 
 logger = logging.getLogger("agentrunner")
@@ -179,8 +179,8 @@ class SqliteStore:
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await self._call(_core.SqliteStore.finish, claim, recorder, stored)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        is_marked: bool = await self._call(_core.SqliteStore.request_stop, thread_id, run_id)
+    async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:
+        is_marked: bool = await self._call(_core.SqliteStore.request_stop, thread_id, run_id, _split_guard(guard))
         return is_marked
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
@@ -195,17 +195,25 @@ class SqliteStore:
         claims: list[Claim] = await self._call(_core.SqliteStore.recover, thread_id)
         return claims
 
-    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        return JournalPage(*await self._call(_core.SqliteStore.journal, thread_id, after, until, limit))
+    async def journal(
+        self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> JournalPage:
+        return JournalPage(
+            *await self._call(_core.SqliteStore.journal, thread_id, after, until, limit, _split_guard(guard))
+        )
 
     async def changed(self, thread_id: str, after: int) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
-    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
-        return HistoryPage(*await self._call(_core.SqliteStore.history, thread_id, after, until, limit))
+    async def history(
+        self, thread_id: str, after: Cursor, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> HistoryPage:
+        return HistoryPage(
+            *await self._call(_core.SqliteStore.history, thread_id, after, until, limit, _split_guard(guard))
+        )
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
-        return CursorLocation(*await self._call(_core.SqliteStore.locate, thread_id, cursor))
+    async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
+        return CursorLocation(*await self._call(_core.SqliteStore.locate, thread_id, cursor, _split_guard(guard)))
 
     async def threads(
         self,
@@ -220,23 +228,25 @@ class SqliteStore:
         )
         return [ThreadSummary(*row) for row in rows]
 
-    async def thread(self, thread_id: str) -> ThreadSummary:
-        return ThreadSummary(*await self._call(_core.SqliteStore.thread, thread_id))
+    async def thread(self, thread_id: str, *, guard: ThreadGuard | None = None) -> ThreadSummary:
+        return ThreadSummary(*await self._call(_core.SqliteStore.thread, thread_id, _split_guard(guard)))
 
-    async def rename(self, thread_id: str, name: str | None) -> None:
-        await self._call(_core.SqliteStore.rename, thread_id, name)
+    async def rename(self, thread_id: str, name: str | None, *, guard: ThreadGuard | None = None) -> None:
+        await self._call(_core.SqliteStore.rename, thread_id, name, _split_guard(guard))
 
-    async def archive(self, thread_id: str, archived: bool) -> None:
-        await self._call(_core.SqliteStore.archive, thread_id, archived)
+    async def archive(self, thread_id: str, archived: bool, *, guard: ThreadGuard | None = None) -> None:
+        await self._call(_core.SqliteStore.archive, thread_id, archived, _split_guard(guard))
 
-    async def delete(self, thread_id: str) -> None:
-        await self._call(_core.SqliteStore.delete, thread_id)
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
+        await self._call(_core.SqliteStore.delete, thread_id, _split_guard(guard))
 
     async def clear(self, scope: str | AnyScope | None) -> None:
         await self._call(_core.SqliteStore.clear, *_split_scope(scope))
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
-        rows = await self._call(_core.SqliteStore.runs, thread_id, after, limit)
+    async def runs(
+        self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None
+    ) -> list[StoredRun]:
+        rows = await self._call(_core.SqliteStore.runs, thread_id, after, limit, _split_guard(guard))
         return [StoredRun(*row) for row in rows]
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
@@ -268,6 +278,11 @@ class SqliteStore:
 
     async def inspect(self, fix: bool) -> StoreReport:
         return StoreReport(*await self._call(_core.SqliteStore.inspect, fix))
+
+
+def _split_guard(guard: ThreadGuard | None) -> tuple[bool, str | None, int | None] | None:
+    """Return a guard as the core takes it."""
+    return None if guard is None else (*_split_scope(guard.scope), guard.incarnation)
 
 
 def _split_scope(scope: str | AnyScope | None) -> tuple[bool, str | None]:

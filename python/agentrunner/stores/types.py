@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from agentrunner.types import ANY_SCOPE, AnyScope
+
 if TYPE_CHECKING:
-    from agentrunner._core import Frames
+    from agentrunner._core import Claim, Frames
     from agentrunner.types import Cursor as Cursor
+    from agentrunner.types import ThreadSummary
+
+
+class ThreadGuard(NamedTuple):
+    """What a method expects of its thread; a thread that differs is treated as unknown."""
+
+    scope: str | AnyScope | None = ANY_SCOPE
+    """Scope that the thread must belong to; `None`: to none."""
+    incarnation: int | None = None
+    """Life of the thread, as `ThreadSummary` and `Claim` name it; `None`: any."""
+
+    def matches(self, scope: str | None, incarnation: int) -> bool:
+        """Return whether a thread with this scope and incarnation is the expected one."""
+        return self.scope in (ANY_SCOPE, scope) and self.incarnation in (None, incarnation)
+
+    @classmethod
+    def of(cls, thread: ThreadSummary | Claim, scope: str | AnyScope | None = ANY_SCOPE) -> ThreadGuard:
+        """Return the guard for this life of a thread, and optionally for a scope."""
+        # A store that does not number the lives of its threads says 0.
+        return cls(scope, thread.incarnation or None)
 
 
 class HistoryPage(NamedTuple):

@@ -30,6 +30,7 @@ from agentrunner.testing.claims import ClaimTests
 from agentrunner.testing.copies import CopyTests
 from agentrunner.testing.cursors import CursorTests
 from agentrunner.testing.finishes import FinishTests
+from agentrunner.testing.incarnations import IncarnationTests
 from agentrunner.testing.inspection import InspectionTests
 from agentrunner.testing.journals import JournalTests
 from agentrunner.testing.leases import LeaseTests
@@ -46,7 +47,7 @@ __all__ = ["StoreConformance"]
 
 
 class StoreConformance(
-    ClaimTests, ScopeTests, LeaseTests, FinishTests, JournalTests, CursorTests, StopTests, RecoveryTests, ThreadTests,
-    RecordTests, CopyTests, PruneTests, InspectionTests, LimitTests, RunnerTests,
+    ClaimTests, ScopeTests, IncarnationTests, LeaseTests, FinishTests, JournalTests, CursorTests, StopTests,
+    RecoveryTests, ThreadTests, RecordTests, CopyTests, PruneTests, InspectionTests, LimitTests, RunnerTests,
 ):  # fmt: skip
     """Every rule of the protocol; subclass it and implement `make_store`."""

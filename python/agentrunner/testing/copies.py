@@ -130,17 +130,6 @@ class CopyTests(ConformanceTests):
         check_equal([run.run_id for run in await store.runs("t", 0, READ_BYTES)], ["r1"], "nothing was put")
         await check_raises(ThreadNotFound, store.thread("r2"), "nothing was put")
 
-    async def test_put_with_a_run_id_of_another_thread_raises_RunAlreadyExists(self, store: Store) -> None:
-        """`put` with a run id of another thread raises `RunAlreadyExists` and stores no run."""
-        await store_run(store, "other", "stored")
-        await begin(store, "busy", "live")
-        for used in ("stored", "live"):
-            await check_raises(
-                RunAlreadyExists, store.put(make_summary("t"), make_runs("r1", used)), "run ids are used once"
-            )
-            await _check_untouched(store)
-        check_equal((await store.thread("other")).runs, 1, "the other thread keeps its run")
-
     async def test_put_of_runs_that_do_not_follow_raises_StoreError(self, store: Store) -> None:
         """`put` raises `StoreError` if a run does not begin after the thread's last number.
 

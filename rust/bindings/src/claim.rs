@@ -12,13 +12,14 @@ pub struct Claim {
     first_seq: u64,
     input: String,
     agent_id: Option<String>,
+    incarnation: i64,
 }
 
 #[pymethods]
 impl Claim {
     // Stores written in Python make their claims themselves.
     #[new]
-    #[pyo3(signature = (thread_id, run_id, token, first_seq, input, agent_id=None))]
+    #[pyo3(signature = (thread_id, run_id, token, first_seq, input, agent_id=None, incarnation=0))]
     fn new(
         thread_id: String,
         run_id: String,
@@ -26,22 +27,23 @@ impl Claim {
         first_seq: u64,
         input: String,
         agent_id: Option<String>,
+        incarnation: i64,
     ) -> Self {
-        Self { thread_id, run_id, token, first_seq, input, agent_id }
+        Self { thread_id, run_id, token, first_seq, input, agent_id, incarnation }
     }
 }
 
 impl From<core::Claim> for Claim {
     fn from(claim: core::Claim) -> Self {
-        let core::Claim { thread_id, run_id, token, first_seq, input, agent_id } = claim;
-        Self { thread_id, run_id, token, first_seq, input, agent_id }
+        let core::Claim { thread_id, run_id, token, first_seq, input, agent_id, incarnation } = claim;
+        Self { thread_id, run_id, token, first_seq, input, agent_id, incarnation }
     }
 }
 
 impl Claim {
     /// Return the core's claim.
     pub fn core(&self) -> core::Claim {
-        let Self { thread_id, run_id, token, first_seq, input, agent_id } = self.clone();
-        core::Claim { thread_id, run_id, token, first_seq, input, agent_id }
+        let Self { thread_id, run_id, token, first_seq, input, agent_id, incarnation } = self.clone();
+        core::Claim { thread_id, run_id, token, first_seq, input, agent_id, incarnation }
     }
 }

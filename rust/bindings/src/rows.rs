@@ -4,18 +4,29 @@ use agentrunner_core::sqlite as core;
 use pyo3::pybacked::PyBackedBytes;
 
 /// The fields of `ThreadSummary`, in order.
-pub type ThreadTuple = (String, Option<String>, Option<String>, bool, bool, i64, i64, i64, Option<String>);
+pub type ThreadTuple = (String, Option<String>, Option<String>, bool, bool, i64, i64, i64, Option<String>, i64);
 
 /// Convert a thread to its tuple.
 pub fn from_thread(row: core::ThreadRow) -> ThreadTuple {
-    let core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope } = row;
-    (thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope)
+    let core::ThreadRow {
+        thread_id,
+        name,
+        agent_id,
+        archived,
+        running,
+        runs,
+        created_at,
+        updated_at,
+        scope,
+        incarnation,
+    } = row;
+    (thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope, incarnation)
 }
 
 /// Convert a tuple to its thread.
 pub fn to_thread(tuple: ThreadTuple) -> core::ThreadRow {
-    let (thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope) = tuple;
-    core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope }
+    let (thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope, incarnation) = tuple;
+    core::ThreadRow { thread_id, name, agent_id, archived, running, runs, created_at, updated_at, scope, incarnation }
 }
 
 /// The fields of `StoredRun`, in order; its events as owned or borrowed bytes.
@@ -53,6 +64,15 @@ pub fn to_change((kind, key, thread_id, value, version): ChangeTuple) -> core::C
 /// Convert a tuple to its cursor.
 pub fn to_cursor((seq, index): (u64, Option<u64>)) -> Cursor {
     Cursor { seq, index }
+}
+
+/// The fields of `ThreadGuard`: whether any scope matches, the one that does, and the incarnation.
+pub type GuardTuple = (bool, Option<String>, Option<i64>);
+
+/// Build the target of an operation on one thread.
+pub fn to_target(thread_id: String, guard: Option<GuardTuple>) -> core::Target {
+    let (any_scope, scope, incarnation) = guard.unwrap_or((true, None, None));
+    core::Target { thread_id, scope: to_filter(any_scope, scope), incarnation }
 }
 
 /// Build the filter for an operation's two arguments about scopes.

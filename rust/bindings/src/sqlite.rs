@@ -16,7 +16,7 @@ use crate::completions::{Completions, Outcome, Value};
 use crate::errors::{StoreClosed, to_py};
 use crate::event::Frames;
 use crate::recorder::{Batch, Recorder};
-use crate::rows::{self, ChangeTuple, RunTuple, ThreadTuple};
+use crate::rows::{self, ChangeTuple, GuardTuple, RunTuple, ThreadTuple};
 
 /// One SQLite file.
 #[pyclass(frozen, module = "agentrunner")]
@@ -123,8 +123,14 @@ impl SqliteStore {
         self.call(ticket, identity, |store, done| store.finish(&claim.core(), recorder.shared(), stored, done))
     }
 
-    fn request_stop(&self, ticket: u64, thread_id: String, run_id: Option<String>) -> PyResult<()> {
-        self.call(ticket, identity, |store, done| store.request_stop(thread_id, run_id, done))
+    fn request_stop(
+        &self,
+        ticket: u64,
+        thread_id: String,
+        run_id: Option<String>,
+        guard: Option<GuardTuple>,
+    ) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.request_stop(rows::to_target(thread_id, guard), run_id, done))
     }
 
     fn live(&self, ticket: u64, thread_id: Option<String>) -> PyResult<()> {
@@ -143,9 +149,19 @@ impl SqliteStore {
         self.call(ticket, convert, |store, done| store.recover(thread_id, done))
     }
 
-    fn journal(&self, ticket: u64, thread_id: String, after: u64, until: Option<u64>, limit: usize) -> PyResult<()> {
+    fn journal(
+        &self,
+        ticket: u64,
+        thread_id: String,
+        after: u64,
+        until: Option<u64>,
+        limit: usize,
+        guard: Option<GuardTuple>,
+    ) -> PyResult<()> {
         let convert = |page: core::JournalPage| (Frames::from(page.bytes), page.live_token);
-        self.call(ticket, convert, |store, done| store.journal(thread_id, after, until, limit, done))
+        self.call(ticket, convert, |store, done| {
+            store.journal(rows::to_target(thread_id, guard), after, until, limit, done)
+        })
     }
 
     fn history(
@@ -155,19 +171,30 @@ impl SqliteStore {
         after: (u64, Option<u64>),
         until: Option<u64>,
         limit: usize,
+        guard: Option<GuardTuple>,
     ) -> PyResult<()> {
         let convert =
             |page: core::HistoryPage| (Frames::from(page.bytes), page.next.map(|next| (next.seq, next.index)));
-        self.call(ticket, convert, |store, done| store.history(thread_id, rows::to_cursor(after), until, limit, done))
+        self.call(ticket, convert, |store, done| {
+            store.history(rows::to_target(thread_id, guard), rows::to_cursor(after), until, limit, done)
+        })
     }
 
-    fn locate(&self, ticket: u64, thread_id: String, after: (u64, Option<u64>)) -> PyResult<()> {
+    fn locate(
+        &self,
+        ticket: u64,
+        thread_id: String,
+        after: (u64, Option<u64>),
+        guard: Option<GuardTuple>,
+    ) -> PyResult<()> {
         let convert = |position: Position| match position {
             Position::Stored => ("stored", 0, 0),
             Position::Journal(first_seq, last_seq) => ("journal", first_seq, last_seq),
             Position::Live => ("live", 0, 0),
         };
-        self.call(ticket, convert, |store, done| store.locate(thread_id, rows::to_cursor(after), done))
+        self.call(ticket, convert, |store, done| {
+            store.locate(rows::to_target(thread_id, guard), rows::to_cursor(after), done)
+        })
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is a filter of the list")]
@@ -187,29 +214,36 @@ impl SqliteStore {
         })
     }
 
-    fn thread(&self, ticket: u64, thread_id: String) -> PyResult<()> {
-        self.call(ticket, rows::from_thread, |store, done| store.thread(thread_id, done))
+    fn thread(&self, ticket: u64, thread_id: String, guard: Option<GuardTuple>) -> PyResult<()> {
+        self.call(ticket, rows::from_thread, |store, done| store.thread(rows::to_target(thread_id, guard), done))
     }
 
-    fn rename(&self, ticket: u64, thread_id: String, name: Option<String>) -> PyResult<()> {
-        self.call(ticket, identity, |store, done| store.rename(thread_id, name, done))
+    fn rename(&self, ticket: u64, thread_id: String, name: Option<String>, guard: Option<GuardTuple>) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.rename(rows::to_target(thread_id, guard), name, done))
     }
 
-    fn archive(&self, ticket: u64, thread_id: String, archived: bool) -> PyResult<()> {
-        self.call(ticket, identity, |store, done| store.archive(thread_id, archived, done))
+    fn archive(&self, ticket: u64, thread_id: String, archived: bool, guard: Option<GuardTuple>) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.archive(rows::to_target(thread_id, guard), archived, done))
     }
 
-    fn delete(&self, ticket: u64, thread_id: String) -> PyResult<()> {
-        self.call(ticket, identity, |store, done| store.delete(thread_id, done))
+    fn delete(&self, ticket: u64, thread_id: String, guard: Option<GuardTuple>) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.delete(rows::to_target(thread_id, guard), done))
     }
 
     fn clear(&self, ticket: u64, any_scope: bool, scope: Option<String>) -> PyResult<()> {
         self.call(ticket, identity, |store, done| store.clear(rows::to_filter(any_scope, scope), done))
     }
 
-    fn runs(&self, ticket: u64, thread_id: String, after: u64, limit: usize) -> PyResult<()> {
+    fn runs(
+        &self,
+        ticket: u64,
+        thread_id: String,
+        after: u64,
+        limit: usize,
+        guard: Option<GuardTuple>,
+    ) -> PyResult<()> {
         let convert = |runs: Vec<core::StoredRun>| runs.into_iter().map(rows::from_run).collect::<Vec<_>>();
-        self.call(ticket, convert, |store, done| store.runs(thread_id, after, limit, done))
+        self.call(ticket, convert, |store, done| store.runs(rows::to_target(thread_id, guard), after, limit, done))
     }
 
     fn put(&self, ticket: u64, thread: ThreadTuple, runs: Vec<RunTuple<PyBackedBytes>>) -> PyResult<()> {

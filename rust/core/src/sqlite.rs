@@ -2,6 +2,7 @@
 mod copy;
 mod deadlines;
 mod finish;
+mod guard;
 mod history;
 mod index;
 mod inspect;
@@ -10,6 +11,7 @@ mod lease;
 mod owner_lock;
 mod prune;
 mod records;
+mod run_ids;
 mod runs;
 mod schema;
 mod sql;
@@ -23,5 +25,5 @@ mod writer;
 pub use store::SqliteStore;
 pub use types::{
     Change, Claim, Claimed, Durability, HistoryPage, JournalPage, LiveRun, Position, Record, Report, Retention,
-    ScopeFilter, StoredRun, ThreadRow,
+    ScopeFilter, StoredRun, Target, ThreadRow,
 };

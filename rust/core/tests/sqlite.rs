@@ -60,12 +60,12 @@ impl File {
     }
 
     fn cursors(&self, thread: &str, after: Cursor) -> Vec<String> {
-        let page = self.call(|store, done| store.history(thread.into(), after, None, 1 << 20, done)).unwrap();
+        let page = self.call(|store, done| store.history(thread.to_owned(), after, None, 1 << 20, done)).unwrap();
         frames::iter(&page.bytes).map(|frame| frame.unwrap().0.to_string()).collect()
     }
 
     fn thread(&self, thread: &str) -> Result<ThreadRow> {
-        self.call(|store, done| store.thread(thread.into(), done))
+        self.call(|store, done| store.thread(thread.to_owned(), done))
     }
 }
 
@@ -115,7 +115,7 @@ fn a_stored_run_is_read_as_compacted_frames() {
     assert_eq!(file.cursors("t", START), [first, second.clone()].concat());
     assert_eq!(file.cursors("t", at(6)), second);
     assert_eq!(file.cursors("t", Cursor { seq: 12, index: Some(3) }), ["12.4"]);
-    let locate = |cursor| file.call(|store, done| store.locate("t".into(), cursor, done));
+    let locate = |cursor| file.call(|store, done| store.locate("t".to_owned(), cursor, done));
     assert_eq!(locate(at(6)).unwrap(), Position::Stored);
     assert_eq!(locate(at(8)).unwrap(), Position::Journal(7, 12));
     assert!(matches!(locate(at(13)), Err(Error::CursorAhead(_))));
@@ -161,7 +161,7 @@ fn a_stop_is_requested_once_and_seen_by_the_owner() {
     let claim = file.claim("t", "one", None).unwrap().claim;
     let request = |run: Option<&str>| {
         let run = run.map(ToOwned::to_owned);
-        file.call(|store, done| store.request_stop("t".into(), run, done)).unwrap()
+        file.call(|store, done| store.request_stop("t".to_owned(), run, done)).unwrap()
     };
     assert_eq!([request(Some("other")), request(Some("one")), request(None)], [false, true, false]);
     assert_eq!(file.call(SqliteStore::stops).unwrap(), [claim.token]);
@@ -174,7 +174,7 @@ fn threads_are_listed_renamed_and_deleted() {
     for (thread, run) in [("a", "1"), ("b", "2"), ("c", "3")] {
         file.store_run(thread, run, "m");
     }
-    file.call(|store, done| store.rename("a".into(), Some("name".into()), done)).unwrap();
+    file.call(|store, done| store.rename("a".to_owned(), Some("name".into()), done)).unwrap();
     file.call(|store, done| store.archive("b".into(), true, done)).unwrap();
     file.call(|store, done| store.delete("c".into(), done)).unwrap();
     let list = |archived| {
@@ -213,7 +213,7 @@ fn threads_are_copied_run_by_run() {
     from.store_run("t", "1", "m");
     from.store_run("t", "2", "n");
     let row = from.thread("t").unwrap();
-    let runs: Vec<StoredRun> = from.call(|store, done| store.runs("t".into(), 0, 1 << 20, done)).unwrap();
+    let runs: Vec<StoredRun> = from.call(|store, done| store.runs("t".to_owned(), 0, 1 << 20, done)).unwrap();
     assert_eq!(runs[1].parent_run_id.as_deref(), Some("1"));
     for _ in 0..2 {
         to.call(|store, done| store.put(row.clone(), runs.clone(), done)).unwrap();

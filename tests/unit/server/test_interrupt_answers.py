@@ -65,8 +65,8 @@ async def test_an_answer_sent_twice_is_accepted_once(runner: AgentRunner) -> Non
 
 @pytest.mark.parametrize(
     "run_input",
-    [make_input(), make_input("t2", **ANSWER), make_input("t1", "r0", **ANSWER)],
-    ids=["no answer", "to another thread's run", "to a run before the last"],
+    [make_input(), make_input("t1", "r0", **ANSWER)],
+    ids=["no answer", "to a run before the last"],
 )
 async def test_a_used_run_id_without_an_answer_is_refused(runner: AgentRunner, run_input: dict[str, Any]) -> None:
     async with client(create_app(runner, {"default": asking})) as http:

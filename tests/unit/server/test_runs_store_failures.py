@@ -21,7 +21,7 @@ PLACE = "/somewhere/threads.db"
 RUN, CONNECT, STOP = "/agent/default/run", "/agent/default/connect", "/agent/default/stop/t1"
 
 
-async def failing(*_: Any) -> Any:
+async def failing(*_: Any, **__: Any) -> Any:
     raise StoreError(f"{PLACE}: disk I/O error")
 
 

@@ -15,8 +15,8 @@ from agentrunner.errors import StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import (
     make_cursor_ahead,
     make_cursor_expired,
+    make_cursor_of_deleted_thread,
     make_run_already_exists,
-    make_run_in_another_thread,
     make_thread_not_found,
 )
 from agentrunner.stores._run_events import compact_run, is_readable, read_run
@@ -29,7 +29,7 @@ from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentrunner.stores.types import Change, Cursor, Record
+    from agentrunner.stores.types import Change, Cursor, Record, ThreadGuard
 
 logger = logging.getLogger("agentrunner")
 
@@ -111,7 +111,7 @@ class MemoryStore:
             raise make_thread_not_found(thread_id)
         if thread is not None and thread.claim is not None:
             raise ThreadAlreadyRunning
-        if run_id in self._threads.thread_by_run:
+        if thread is not None and run_id in thread.run_ids:
             raise make_run_already_exists(run_id)
         if thread is not None:
             # Not later than now: a log of the calls, replayed, must come to the same sequence numbers.
@@ -119,15 +119,17 @@ class MemoryStore:
             thread = self._threads.get(thread_id)
         if thread is None:
             thread = self._threads.add(thread_id)
+        self._last_token += 1
         if not thread.runs:
+            if thread.incarnation == 0 or thread.scope != scope:
+                thread.incarnation, thread.base_seq = self._last_token, thread.head_seq
             thread.scope, thread.agent_id, thread.name, thread.archived = scope, agent_id, None, False
             thread.created_at = thread.updated_at = self.now()
         self._threads.touch(thread)
-        self._last_token += 1
-        thread.claim = Claim(thread_id, run_id, self._last_token, thread.head_seq + 1, input, agent_id)
+        first_seq = thread.head_seq + 1
+        thread.claim = Claim(thread_id, run_id, self._last_token, first_seq, input, agent_id, thread.incarnation)
         thread.stop_requested = False
         thread.journals.append(MemoryJournal(thread.claim.first_seq))
-        self._threads.thread_by_run[run_id] = thread_id
         return thread.claim, [message_id for message_id in message_ids if message_id in thread.message_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
@@ -148,7 +150,6 @@ class MemoryStore:
         thread.head_seq = max(thread.head_seq, recorder.last_seq)
         thread.journals[-1].expires_at = self.now() + int(self.resume_window * 1000)
         if not stored:
-            del self._threads.thread_by_run[claim.run_id]
             self._threads.drop_unless_in_use(thread)
             return
         # Times never go backwards, so that the order of the list is the order of the runs.
@@ -170,8 +171,8 @@ class MemoryStore:
         self._threads.touch(thread)
         self._threads.evict(keep=thread)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        thread = self._threads.get(thread_id)
+    async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:
+        thread = self._threads.find(thread_id, guard)
         if thread is None or thread.claim is None or thread.stop_requested:
             return False
         if run_id not in (None, thread.claim.run_id):
@@ -193,7 +194,7 @@ class MemoryStore:
             if thread.claim is not None and thread.is_abandoned and thread_id in (None, thread.thread_id):
                 old, self._last_token, thread.is_abandoned = thread.claim, self._last_token + 1, False
                 thread.claim = Claim(
-                    old.thread_id, old.run_id, self._last_token, old.first_seq, old.input, old.agent_id
+                    old.thread_id, old.run_id, self._last_token, old.first_seq, old.input, old.agent_id, old.incarnation
                 )  # fmt: skip
                 claims.append(thread.claim)
         return claims
@@ -206,8 +207,13 @@ class MemoryStore:
         for thread in self._threads.values():
             thread.is_abandoned = thread.claim is not None
 
-    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        thread = self._threads.get(thread_id)
+    async def journal(
+        self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> JournalPage:
+        thread = self._threads.find(thread_id, guard)
+        if thread is not None and guard is not None and guard.incarnation is not None:
+            # Frames of an earlier incarnation are kept until they expire.
+            after = max(after, thread.base_seq)
         data = bytearray()
         for journal in thread.journals if thread else ():
             if until is not None and journal.first_seq > until:
@@ -217,15 +223,17 @@ class MemoryStore:
                 if len(data) >= limit:
                     break
                 data += batch.after(after, limit - len(data))
-        claim = self._threads.get_claim(thread_id)
+        claim = thread.claim if thread else None
         return JournalPage(Frames(bytes(data)), claim.token if claim else None)
 
     async def changed(self, thread_id: str, after: int) -> None:
         # No other process can follow a run, but a test of this one can.
         await asyncio.sleep(FOLLOW_POLL_SECONDS)
 
-    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
-        thread = self._threads.get(thread_id)
+    async def history(
+        self, thread_id: str, after: Cursor, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> HistoryPage:
+        thread = self._threads.find(thread_id, guard)
         data = bytearray()
         position: Cursor | None = None
         if thread is not None:
@@ -249,13 +257,15 @@ class MemoryStore:
             position = (run.last_seq, None)
         return HistoryPage(Frames(bytes(data)), None)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
-        thread = self._threads.get(thread_id)
+    async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
+        thread = self._threads.find(thread_id, guard)
         seq = cursor[0]
         if thread is not None and thread.claim is not None and seq >= thread.claim.first_seq:
             return CursorLocation("live", 0, 0)
         if seq > (thread.head_seq if thread else 0):
             raise make_cursor_ahead(thread_id, seq)
+        if thread is not None and 0 < seq <= thread.base_seq:
+            raise make_cursor_of_deleted_thread(thread_id, seq)
         for run in thread.runs if thread else ():
             if run.first_seq <= seq < run.last_seq:
                 if thread and any(journal.first_seq == run.first_seq for journal in thread.journals):
@@ -283,17 +293,17 @@ class MemoryStore:
         threads.sort(key=lambda thread: (thread.updated_at, thread.thread_id), reverse=True)
         return [thread.summarize() for thread in threads[:limit]]
 
-    async def thread(self, thread_id: str) -> ThreadSummary:
-        return self._threads.require(thread_id).summarize()
+    async def thread(self, thread_id: str, *, guard: ThreadGuard | None = None) -> ThreadSummary:
+        return self._threads.require(thread_id, guard).summarize()
 
-    async def rename(self, thread_id: str, name: str | None) -> None:
-        self._threads.require(thread_id).name = name
+    async def rename(self, thread_id: str, name: str | None, *, guard: ThreadGuard | None = None) -> None:
+        self._threads.require(thread_id, guard).name = name
 
-    async def archive(self, thread_id: str, archived: bool) -> None:
-        self._threads.require(thread_id).archived = archived
+    async def archive(self, thread_id: str, archived: bool, *, guard: ThreadGuard | None = None) -> None:
+        self._threads.require(thread_id, guard).archived = archived
 
-    async def delete(self, thread_id: str) -> None:
-        thread = self._threads.require(thread_id)
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
+        thread = self._threads.require(thread_id, guard)
         if thread.claim is not None:
             raise ThreadAlreadyRunning
         self._threads.remove(thread)
@@ -304,8 +314,10 @@ class MemoryStore:
                 self._threads.remove(thread)
         self._threads.has_warned = False
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
-        thread = self._threads.get(thread_id)
+    async def runs(
+        self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None
+    ) -> list[StoredRun]:
+        thread = self._threads.find(thread_id, guard)
         page: list[StoredRun] = []
         size = 0
         for run in thread.runs if thread else ():
@@ -319,12 +331,10 @@ class MemoryStore:
         target = self._threads.get(thread_id)
         if target is not None and target.claim is not None:
             raise ThreadAlreadyRunning
-        thread_by_run = self._threads.thread_by_run
-        new_runs = [run for run in runs if thread_by_run.get(run.run_id) != thread_id]
+        known_ids = target.run_ids if target is not None else set()
+        new_runs = [run for run in runs if run.run_id not in known_ids]
         head_seq = target.head_seq if target is not None else 0
         for run in new_runs:
-            if run.run_id in thread_by_run:
-                raise make_run_in_another_thread(run.run_id)
             if not head_seq < run.first_seq <= run.last_seq:
                 raise StoreError(
                     f"thread '{thread_id}': run '{run.run_id}' has the events {run.first_seq} to {run.last_seq}, but "
@@ -335,11 +345,13 @@ class MemoryStore:
             return
         if target is None:
             target = self._threads[thread_id] = MemoryThread(thread_id)
+        if not target.exists:
+            self._last_token += 1
+            target.incarnation, target.base_seq = self._last_token, 0
         target.name, target.agent_id, target.archived = thread.name, thread.agent_id, thread.archived
         target.scope, target.created_at, target.updated_at = thread.scope, thread.created_at, thread.updated_at
         target.head_seq = head_seq
         for run in new_runs:
-            thread_by_run[run.run_id] = thread_id
             self._threads.add_run(target, run._replace(parent_run_id=target.last_run_id))
             target.message_ids |= dict.fromkeys(_core.run_message_ids(run.events), run.last_seq)
         self._threads.evict(keep=target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,9 +15,17 @@ from agentrunner.types import ThreadSummary
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim
     from agentrunner.stores.memory.records import MemoryRecords
-    from agentrunner.stores.types import StoredRun
+    from agentrunner.stores.types import StoredRun, ThreadGuard
 
 logger = logging.getLogger("agentrunner")
+
+
+FLOORS = 1 << 16
+"""Greatest number of hashes whose last sequence number is kept, so that deletions do not fill the memory."""
+
+
+def _hash(thread_id: str) -> int:
+    return zlib.crc32(thread_id.encode("utf-8", "surrogatepass")) % FLOORS
 
 
 @dataclass(slots=True)
@@ -52,6 +61,14 @@ class MemoryThread:
     size: int = 0
     """Bytes of the compacted events of its runs."""
     scope: str | None = None
+    incarnation: int = 0
+    base_seq: int = 0
+    """Last sequence number of earlier incarnations."""
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The ids of its runs, the live one included."""
+        return {run.run_id for run in self.runs} | ({self.claim.run_id} if self.claim else set())
 
     @property
     def exists(self) -> bool:
@@ -78,6 +95,7 @@ class MemoryThread:
             self.created_at,
             self.updated_at,
             self.scope,
+            self.incarnation,
         )
 
 
@@ -93,8 +111,8 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
         self._max_runs_per_thread = max_runs_per_thread
         self._max_bytes = max_bytes
         self._records = records
-        self.thread_by_run: dict[str, str] = {}
-        """Ids of all runs, live and stored, each with its thread's id."""
+        self._floors: dict[int, int] = {}
+        """Last sequence numbers of dropped threads, by the hash of their ids."""
         self.size = 0
         """Bytes of the compacted events of all threads."""
         self.has_warned = False
@@ -110,16 +128,25 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
             raise make_lease_lost(claim)
         return self[claim.thread_id]
 
-    def require(self, thread_id: str) -> MemoryThread:
-        """Return a thread that has a run. Raises `ThreadNotFound`."""
+    def find(self, thread_id: str, guard: ThreadGuard | None) -> MemoryThread | None:
+        """Return a thread, unless it is not the one that the guard names."""
         thread = self.get(thread_id)
+        if thread is None or guard is None or guard.matches(thread.scope, thread.incarnation):
+            return thread
+        return None
+
+    def require(self, thread_id: str, guard: ThreadGuard | None = None) -> MemoryThread:
+        """Return a thread that has a run. Raises `ThreadNotFound`."""
+        thread = self.find(thread_id, guard)
         if thread is None or not thread.exists:
             raise make_thread_not_found(thread_id)
         return thread
 
     def add(self, thread_id: str) -> MemoryThread:
         """Create a thread, and drop others if there are too many."""
-        thread = self[thread_id] = MemoryThread(thread_id)
+        # No cursor of a dropped thread may be taken for one of this thread.
+        floor = self._floors.get(_hash(thread_id), 0)
+        thread = self[thread_id] = MemoryThread(thread_id, head_seq=floor)
         self.evict(keep=thread)
         return thread
 
@@ -142,7 +169,6 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
         """
         dropped, thread.runs = thread.runs[:count], thread.runs[count:]
         for run in dropped:
-            del self.thread_by_run[run.run_id]
             self._grow(thread, -len(run.events))
         if thread.runs:
             thread.runs[0] = thread.runs[0]._replace(parent_run_id=None)
@@ -189,8 +215,9 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
     def _drop(self, thread: MemoryThread) -> None:
         del self[thread.thread_id]
         self.size -= thread.size
-        for run in thread.runs:
-            self.thread_by_run.pop(run.run_id, None)
+        if thread.head_seq:
+            key = _hash(thread.thread_id)
+            self._floors[key] = max(self._floors.get(key, 0), thread.head_seq)
 
     def _grow(self, thread: MemoryThread, by: int) -> None:
         thread.size += by

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner._core import Batch, Claim, Frames
-from agentrunner.stores._errors import make_cursor_ahead, make_cursor_expired
+from agentrunner.stores._errors import make_cursor_ahead, make_cursor_expired, make_cursor_of_deleted_thread
 from agentrunner.stores._run_events import UNREADABLE, is_readable, read_run
 from agentrunner.stores.postgres.client import LARGE_BYTES
+from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
 from agentrunner.stores.postgres.text import is_storable
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun
 
 if TYPE_CHECKING:
     from agentrunner.stores.postgres.client import PostgresClient
-    from agentrunner.stores.types import Cursor
+    from agentrunner.stores.types import Cursor, ThreadGuard
 
 PAGE_RUNS = 200
 """The greatest number of runs on a page."""
@@ -24,29 +25,34 @@ PAGE_BATCHES = 1000
 MAX_BIGINT = 2**63 - 1
 
 # One statement, so that the live token and the frames are of the same moment.
-READ_JOURNAL = """SELECT l.token, j.first_seq, j.last_seq, j.frames
-  FROM (SELECT max(token) AS token FROM "agentrunner".live_runs WHERE thread_id = %(thread_id)s::text) l
+READ_JOURNAL = f"""SELECT l.token, j.first_seq, j.last_seq, j.frames
+  FROM (SELECT max(token) AS token FROM "agentrunner".live_runs
+    WHERE thread_id = %(thread_id)s::text AND {IS_MEANT}) l
   LEFT JOIN (
     SELECT *, sum(octet_length(frames)) OVER (ORDER BY last_seq) - octet_length(frames) AS before FROM (
       SELECT first_seq, last_seq, frames FROM "agentrunner".journal
         WHERE thread_id = %(thread_id)s::text AND last_seq > %(after)s::bigint AND first_seq <= %(until)s::bigint
+          AND {IS_MEANT} AND (%(incarnation)s::bigint IS NULL OR last_seq > coalesce(
+            (SELECT base_seq FROM "agentrunner".known_threads WHERE thread_id = %(thread_id)s::text), 0))
         ORDER BY last_seq LIMIT %(rows)s) page) j ON j.before < %(limit)s
-  ORDER BY j.last_seq"""
+  ORDER BY j.last_seq"""  # noqa: S608
 
 # Fetches events only of the runs that begin within the limit, and not of large ones. One row after them, without its
 # events, tells that there are more.
-READ_HISTORY = """SELECT run_id, last_seq, before < %(limit)s,
+READ_HISTORY = f"""SELECT run_id, last_seq, before < %(limit)s,
     CASE WHEN before < %(limit)s AND octet_length(events) <= %(most)s THEN events END FROM (
   SELECT *, sum(octet_length(events)) OVER (ORDER BY last_seq) - octet_length(events) AS before FROM (
     SELECT run_id, last_seq, events FROM "agentrunner".runs
       WHERE thread_id = %(thread_id)s::text AND last_seq >= %(seq)s::bigint AND first_seq < %(until)s::bigint
-        AND (first_seq > %(seq)s::bigint OR (%(inside)s AND last_seq = %(seq)s::bigint))
+        AND (first_seq > %(seq)s::bigint OR (%(inside)s AND last_seq = %(seq)s::bigint)) AND {IS_MEANT}
       ORDER BY last_seq LIMIT %(rows)s) page) sized
-  ORDER BY last_seq"""
+  ORDER BY last_seq"""  # noqa: S608
 
-READ_EVENTS = 'SELECT events FROM "agentrunner".runs WHERE run_id = %(run_id)s::text'
+READ_EVENTS = f"""SELECT events FROM "agentrunner".runs
+  WHERE thread_id = %(thread_id)s::text AND run_id = %(run_id)s::text AND {IS_MEANT}"""  # noqa: S608
 
-LOCATE_CURSOR = """SELECT
+LOCATE_CURSOR = f"""SELECT {IS_MEANT}, coalesce(
+  (SELECT base_seq FROM "agentrunner".known_threads WHERE thread_id = %(thread_id)s::text), 0),
   (SELECT first_seq FROM "agentrunner".live_runs WHERE thread_id = %(thread_id)s::text),
   coalesce((SELECT head_seq FROM "agentrunner".threads WHERE thread_id = %(thread_id)s::text),
     (SELECT max(last_seq) FROM "agentrunner".journal_expiry WHERE thread_id = %(thread_id)s::text), 0),
@@ -55,14 +61,14 @@ LOCATE_CURSOR = """SELECT
     AND e.first_seq = r.first_seq AND e.expires_at > clock_timestamp())
   FROM (SELECT 1) one LEFT JOIN (
     SELECT first_seq, last_seq FROM "agentrunner".runs
-      WHERE thread_id = %(thread_id)s::text AND last_seq >= %(seq)s::bigint ORDER BY last_seq LIMIT 1) r ON true"""
+      WHERE thread_id = %(thread_id)s::text AND last_seq >= %(seq)s::bigint ORDER BY last_seq LIMIT 1) r ON true"""  # noqa: S608
 
-READ_RUNS = """SELECT run_id, parent_run_id, first_seq, last_seq, events, input, created_at FROM (
+READ_RUNS = f"""SELECT run_id, parent_run_id, first_seq, last_seq, events, input, created_at FROM (
   SELECT *, sum(size) OVER (ORDER BY last_seq) - size AS before FROM (
     SELECT *, octet_length(events) + octet_length(input) AS size FROM "agentrunner".runs
-      WHERE thread_id = %(thread_id)s::text AND last_seq > %(after)s::bigint
+      WHERE thread_id = %(thread_id)s::text AND last_seq > %(after)s::bigint AND {IS_MEANT}
       ORDER BY last_seq LIMIT %(rows)s) page) sized
-  WHERE before < %(limit)s OR before = 0 ORDER BY last_seq"""
+  WHERE before < %(limit)s OR before = 0 ORDER BY last_seq"""  # noqa: S608
 
 
 class PostgresHistory:
@@ -70,7 +76,9 @@ class PostgresHistory:
 
     _client: PostgresClient
 
-    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
+    async def journal(
+        self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> JournalPage:
         if not is_storable(thread_id):
             return JournalPage(Frames(b""), None)
         rows = await self._client.fetch(
@@ -80,6 +88,7 @@ class PostgresHistory:
             until=MAX_BIGINT if until is None else until,
             limit=limit,
             rows=PAGE_BATCHES,
+            **encode_guard(guard),
         )
         data = bytearray()
         for _, first_seq, last_seq, frames in rows:
@@ -88,7 +97,9 @@ class PostgresHistory:
             data += Batch(frames, first_seq, last_seq - first_seq + 1).after(after, limit - len(data))
         return JournalPage(Frames(bytes(data)), rows[0][0])
 
-    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
+    async def history(
+        self, thread_id: str, after: Cursor, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> HistoryPage:
         if not is_storable(thread_id):
             return HistoryPage(Frames(b""), None)
         seq, index = after
@@ -101,12 +112,13 @@ class PostgresHistory:
             limit=max(limit, 1),
             rows=PAGE_RUNS,
             most=LARGE_BYTES,
+            **encode_guard(guard),
         )
         page: list[Frames] = []
         runs = [(run_id, last_seq, events) for run_id, last_seq, is_within_limit, events in rows if is_within_limit]
         for run_id, last_seq, events in runs:
             skip = index + 1 if index is not None and last_seq == seq else 0
-            frames = read_run(events or await self._fetch_large_events(run_id), last_seq, skip)
+            frames = read_run(events or await self._fetch_large_events(thread_id, run_id, guard), last_seq, skip)
             # A run that cannot be read is skipped; the rest of the thread can still be shown.
             if frames is not None:
                 page.append(frames)
@@ -114,32 +126,42 @@ class PostgresHistory:
         joined = page[0] if len(page) == 1 else Frames(b"".join(map(bytes, page)))
         return HistoryPage(joined, (runs[-1][1], None) if has_more else None)
 
-    async def _fetch_large_events(self, run_id: str) -> bytes:
-        rows = await self._client.fetch(READ_EVENTS, large=True, run_id=run_id)
+    async def _fetch_large_events(self, thread_id: str, run_id: str, guard: ThreadGuard | None) -> bytes:
+        rows = await self._client.fetch(
+            READ_EVENTS, large=True, thread_id=thread_id, run_id=run_id, **encode_guard(guard)
+        )
         # A run that was removed meanwhile has no events.
         return rows[0][0] if rows else b"[]"
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
+    async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
         seq = cursor[0]
-        live_seq, head_seq, first_seq, last_seq, has_journal = None, 0, None, None, False
+        is_meant, base_seq, live_seq, head_seq, first_seq, last_seq, has_journal = True, 0, None, 0, None, None, False
         if is_storable(thread_id):
-            [row] = await self._client.fetch(LOCATE_CURSOR, thread_id=thread_id, seq=seq)
-            live_seq, head_seq, first_seq, last_seq, has_journal = row
+            [row] = await self._client.fetch(LOCATE_CURSOR, thread_id=thread_id, seq=seq, **encode_guard(guard))
+            is_meant, base_seq, live_seq, head_seq, first_seq, last_seq, has_journal = row
+        if not is_meant and seq == 0:
+            return CursorLocation("stored", 0, 0)
+        if not is_meant:
+            raise make_cursor_ahead(thread_id, seq)
         if live_seq is not None and seq >= live_seq:
             return CursorLocation("live", 0, 0)
         if seq > head_seq:
             raise make_cursor_ahead(thread_id, seq)
+        if 0 < seq <= base_seq:
+            raise make_cursor_of_deleted_thread(thread_id, seq)
         if first_seq is None or last_seq is None or seq < first_seq or seq == last_seq:
             return CursorLocation("stored", 0, 0)
         if not has_journal:
             raise make_cursor_expired(thread_id, seq)
         return CursorLocation("journal", first_seq, last_seq)
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
+    async def runs(
+        self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None
+    ) -> list[StoredRun]:
         if not is_storable(thread_id):
             return []
         while rows := await self._client.fetch(
-            READ_RUNS, thread_id=thread_id, after=after, limit=limit, rows=PAGE_RUNS
+            READ_RUNS, thread_id=thread_id, after=after, limit=limit, rows=PAGE_RUNS, **encode_guard(guard)
         ):
             page = [StoredRun(*row) for row in rows]
             if readable := await asyncio.to_thread(_keep_readable, page):

@@ -19,10 +19,12 @@ INSPECTED_RUNS = 50
 COUNT_ROWS = """SELECT (SELECT count(*) FROM "agentrunner".threads WHERE runs > 0),
   (SELECT count(*) FROM "agentrunner".runs WHERE last_seq IS NOT NULL), (SELECT count(*) FROM "agentrunner".records)"""
 
-LIST_RUN_IDS = """SELECT run_id FROM "agentrunner".runs WHERE last_seq IS NOT NULL AND run_id > %(after)s::text
-  ORDER BY run_id LIMIT %(rows)s"""
+LIST_RUN_IDS = """SELECT thread_id, run_id FROM "agentrunner".runs
+  WHERE last_seq IS NOT NULL AND (thread_id, run_id) > (%(after_thread)s::text, %(after_run)s::text)
+  ORDER BY thread_id, run_id LIMIT %(rows)s"""
 
-READ_EVENTS_OF_RUNS = 'SELECT thread_id, run_id, events FROM "agentrunner".runs WHERE run_id = ANY (%(runs)b::text[])'
+READ_EVENTS_OF_RUNS = """SELECT thread_id, run_id, events FROM "agentrunner".runs
+  JOIN unnest(%(threads)b::text[], %(runs)b::text[]) AS given (thread_id, run_id) USING (thread_id, run_id)"""
 
 LIST_ORPHANS = """SELECT thread_id, run_id FROM "agentrunner".runs child
   WHERE parent_run_id IS NOT NULL AND NOT EXISTS (
@@ -70,12 +72,14 @@ class PostgresInspection:
         Return `ok` or the server's error, and the runs whose events cannot be read.
         """
         corrupt: list[tuple[str, str]] = []
-        after = ""
+        after = ("", "")
         try:
-            while rows := await self._client.fetch(LIST_RUN_IDS, after=after, rows=INSPECTED_RUNS):
-                run_ids = [run_id for (run_id,) in rows]
-                after = run_ids[-1]
-                runs = await self._client.fetch(READ_EVENTS_OF_RUNS, runs=run_ids)
+            while rows := await self._client.fetch(
+                LIST_RUN_IDS, after_thread=after[0], after_run=after[1], rows=INSPECTED_RUNS
+            ):
+                after = rows[-1]
+                thread_ids, run_ids = [thread_id for thread_id, _ in rows], [run_id for _, run_id in rows]
+                runs = await self._client.fetch(READ_EVENTS_OF_RUNS, threads=thread_ids, runs=run_ids)
                 corrupt += await asyncio.to_thread(_list_unreadable, runs)
         except StoreCorrupt as error:
             return str(error), corrupt

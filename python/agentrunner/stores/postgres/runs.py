@@ -11,6 +11,7 @@ from agentrunner.errors import StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import make_lease_lost, make_run_already_exists, make_thread_not_found
 from agentrunner.stores._run_events import compact_run
 from agentrunner.stores.postgres.client import LARGE_BYTES
+from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
 from agentrunner.stores.postgres.history import PostgresHistory, can_replay
 from agentrunner.stores.postgres.text import check_texts, encode_message_id, is_storable
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from agentrunner.stores._group_commit import GroupCommit
     from agentrunner.stores._held_leases import HeldLeases
     from agentrunner.stores.postgres.listener import PostgresListener
+    from agentrunner.stores.types import ThreadGuard
 
     Append: TypeAlias = tuple[Claim, Batch]
 
@@ -27,7 +29,7 @@ LARGE_COMMIT_BYTES = 8 * LARGE_BYTES
 TRIMMED_ROWS = 10_000
 """The greatest number of expired journal rows that one call of `recover` deletes."""
 
-CLAIM_RUN = """SELECT * FROM "agentrunner".claim(%(thread_id)s::text, %(run_id)s::text, %(input)s::text,
+CLAIM_RUN = """SELECT * FROM "agentrunner".claim_thread(%(thread_id)s::text, %(run_id)s::text, %(input)s::text,
   %(agent_id)s::text, %(scope)s::text, %(owner)s::text, %(call)s::bigint, make_interval(secs => %(ttl)s),
   %(ids)b::bytea[])"""
 
@@ -67,14 +69,16 @@ cut AS (DELETE FROM "agentrunner".journal j USING held
   WHERE j.thread_id = held.thread_id AND j.last_seq >= %(seq)s::bigint)
 SELECT 1 FROM held"""
 
-REQUEST_STOP = """UPDATE "agentrunner".live_runs SET stop_call = %(call)s::bigint
+REQUEST_STOP = f"""UPDATE "agentrunner".live_runs SET stop_call = %(call)s::bigint
   WHERE thread_id = %(thread_id)s::text AND run_id = coalesce(%(run_id)s::text, run_id)
-    AND (stop_call IS NULL OR stop_call = %(call)s::bigint) RETURNING 1"""
+    AND (stop_call IS NULL OR stop_call = %(call)s::bigint) AND {IS_MEANT} RETURNING 1"""  # noqa: S608
 
 LIST_STOPS = 'SELECT token FROM "agentrunner".live_runs WHERE stop_call IS NOT NULL'
 
-LIST_LIVE_RUNS = """SELECT l.thread_id, l.run_id, l.token, l.first_seq, r.input, r.agent_id, l.stop_call IS NOT NULL
-  FROM "agentrunner".live_runs l JOIN "agentrunner".runs r USING (run_id)"""
+LIST_LIVE_RUNS = """SELECT l.thread_id, l.run_id, l.token, l.first_seq, r.input, r.agent_id, coalesce(t.incarnation, 0),
+    l.stop_call IS NOT NULL
+  FROM "agentrunner".live_runs l JOIN "agentrunner".runs r USING (thread_id, run_id)
+    LEFT JOIN "agentrunner".threads t USING (thread_id)"""
 
 # Each owner, with whether one of its leases has ended. The row without an owner tells whether frames have expired.
 LIST_OWNERS = """SELECT owner, bool_or(expires_at < clock_timestamp()) FROM "agentrunner".live_runs
@@ -92,11 +96,14 @@ TAKE_OVER_RUNS = """WITH dead AS (
     FOR UPDATE SKIP LOCKED)
 UPDATE "agentrunner".live_runs l SET token = nextval('"agentrunner".tokens'), owner = %(owner)s,
     call = %(call)s::bigint, expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
-  FROM dead JOIN "agentrunner".live_runs USING (thread_id) JOIN "agentrunner".runs r USING (run_id)
+  FROM dead JOIN "agentrunner".live_runs USING (thread_id) JOIN "agentrunner".runs r USING (thread_id, run_id)
+    LEFT JOIN "agentrunner".threads t USING (thread_id)
   WHERE l.thread_id = dead.thread_id
-  RETURNING l.thread_id, l.run_id, l.token, l.first_seq, r.input, r.agent_id"""
+  RETURNING l.thread_id, l.run_id, l.token, l.first_seq, r.input, r.agent_id, coalesce(t.incarnation, 0)"""
 
 TRIM_JOURNAL = 'SELECT "agentrunner".trim_journal(%(rows)s)'
+TRIM_LEFTOVERS = """DELETE FROM "agentrunner".leftovers l WHERE NOT EXISTS (
+  SELECT FROM "agentrunner".journal_expiry e WHERE e.thread_id = l.thread_id) RETURNING 1"""
 
 
 class PostgresRuns(PostgresHistory):
@@ -119,7 +126,7 @@ class PostgresRuns(PostgresHistory):
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
         check_texts(thread_id=thread_id, run_id=run_id, input=input, agent_id=agent_id, scope=scope)
-        [(outcome, token, first_seq, known)] = await self._client.fetch(
+        [(outcome, token, first_seq, known, incarnation)] = await self._client.fetch(
             CLAIM_RUN,
             thread_id=thread_id,
             run_id=run_id,
@@ -139,7 +146,7 @@ class PostgresRuns(PostgresHistory):
             case "RunAlreadyExists":
                 raise make_run_already_exists(run_id)
         known_ids = set(known)
-        claim = Claim(thread_id, run_id, token, first_seq, input, agent_id)
+        claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, incarnation)
         self._hold(claim)
         return claim, [message_id for message_id in message_ids if encode_message_id(message_id) in known_ids]
 
@@ -261,10 +268,13 @@ class PostgresRuns(PostgresHistory):
         )
         return bool(is_done)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
+    async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:
         if not is_storable(thread_id) or not is_storable(run_id or ""):
             return False
-        return bool(await self._client.fetch(REQUEST_STOP, thread_id=thread_id, run_id=run_id, call=draw_call_number()))
+        rows = await self._client.fetch(
+            REQUEST_STOP, thread_id=thread_id, run_id=run_id, call=draw_call_number(), **encode_guard(guard)
+        )
+        return bool(rows)
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         if thread_id is None:
@@ -306,6 +316,7 @@ class PostgresRuns(PostgresHistory):
                 self._listener.notify(claim.thread_id)
         if has_expired_frames:
             await self._client.fetch(TRIM_JOURNAL, rows=TRIMMED_ROWS)
+            await self._client.fetch(TRIM_LEFTOVERS)
         return claims
 
 

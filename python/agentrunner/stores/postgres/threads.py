@@ -6,30 +6,34 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentrunner import _core
-from agentrunner.errors import RunAlreadyExists, StoreError, ThreadAlreadyRunning
+from agentrunner.errors import StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import make_thread_not_found
+from agentrunner.stores.postgres.guard import MATCHES_GUARD, encode_guard
 from agentrunner.stores.postgres.text import check_texts, encode_message_id, is_storable
 from agentrunner.types import AnyScope, ThreadSummary
 
 if TYPE_CHECKING:
     from agentrunner.stores.postgres.client import PostgresClient
-    from agentrunner.stores.types import StoredRun
+    from agentrunner.stores.types import StoredRun, ThreadGuard
 
 AFTER_ALL_THREADS = (2**63 - 1, "")
 """A `before` that is after every thread, for the first page of a list."""
 
 THREAD_COLUMNS = """thread_id, name, agent_id, archived,
-  EXISTS (SELECT FROM "agentrunner".live_runs l WHERE l.thread_id = t.thread_id), runs, created_at, updated_at, scope"""
+  EXISTS (SELECT FROM "agentrunner".live_runs l WHERE l.thread_id = t.thread_id), runs, created_at, updated_at, scope,
+  incarnation"""
 
-READ_THREAD = f'SELECT {THREAD_COLUMNS} FROM "agentrunner".threads t WHERE thread_id = %(thread_id)s::text'  # noqa: S608
+READ_THREAD = f"""SELECT {THREAD_COLUMNS} FROM "agentrunner".threads t
+  WHERE thread_id = %(thread_id)s::text AND {MATCHES_GUARD}"""  # noqa: S608
 
-RENAME_THREAD = """UPDATE "agentrunner".threads SET name = %(name)s::text
-  WHERE thread_id = %(thread_id)s::text RETURNING 1"""
+RENAME_THREAD = f"""UPDATE "agentrunner".threads t SET name = %(name)s::text
+  WHERE thread_id = %(thread_id)s::text AND {MATCHES_GUARD} RETURNING 1"""  # noqa: S608
 
-ARCHIVE_THREAD = """UPDATE "agentrunner".threads SET archived = %(archived)s
-  WHERE thread_id = %(thread_id)s::text RETURNING 1"""
+ARCHIVE_THREAD = f"""UPDATE "agentrunner".threads t SET archived = %(archived)s
+  WHERE thread_id = %(thread_id)s::text AND {MATCHES_GUARD} RETURNING 1"""  # noqa: S608
 
-DELETE_THREAD = 'SELECT "agentrunner".delete_thread(%(thread_id)s::text), %(is_retry)s'
+DELETE_THREAD = """SELECT "agentrunner".delete_thread(
+  %(thread_id)s::text, %(any_scope)s, %(guard_scope)s::text, %(incarnation)s::bigint), %(is_retry)s"""
 
 CLEAR_THREADS = 'SELECT "agentrunner".clear(%(all_scopes)s, %(scope)s::text)'
 
@@ -87,27 +91,31 @@ class PostgresThreads:
         )
         return [ThreadSummary(*row) for row in rows]
 
-    async def thread(self, thread_id: str) -> ThreadSummary:
-        return ThreadSummary(*(await self._fetch_one(READ_THREAD, thread_id)))
+    async def thread(self, thread_id: str, *, guard: ThreadGuard | None = None) -> ThreadSummary:
+        return ThreadSummary(*(await self._fetch_one(READ_THREAD, thread_id, guard)))
 
-    async def rename(self, thread_id: str, name: str | None) -> None:
+    async def rename(self, thread_id: str, name: str | None, *, guard: ThreadGuard | None = None) -> None:
         check_texts(name=name)
-        await self._fetch_one(RENAME_THREAD, thread_id, name=name)
+        await self._fetch_one(RENAME_THREAD, thread_id, guard, name=name)
 
-    async def archive(self, thread_id: str, archived: bool) -> None:
-        await self._fetch_one(ARCHIVE_THREAD, thread_id, archived=archived)
+    async def archive(self, thread_id: str, archived: bool, *, guard: ThreadGuard | None = None) -> None:
+        await self._fetch_one(ARCHIVE_THREAD, thread_id, guard, archived=archived)
 
-    async def delete(self, thread_id: str) -> None:
-        outcome, is_retry = await self._fetch_one(DELETE_THREAD, thread_id)
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
+        outcome, is_retry = await self._fetch_one(DELETE_THREAD, thread_id, guard)
         if outcome == "ThreadAlreadyRunning":
             raise ThreadAlreadyRunning
         # If the reply to the first attempt was lost, that attempt has deleted the thread.
         if outcome == "ThreadNotFound" and not is_retry:
             raise make_thread_not_found(thread_id)
 
-    async def _fetch_one(self, statement: str, thread_id: str, **values: Any) -> tuple[Any, ...]:
+    async def _fetch_one(
+        self, statement: str, thread_id: str, guard: ThreadGuard | None, **values: Any
+    ) -> tuple[Any, ...]:
         """Run a statement about one thread and return its row. Raises `ThreadNotFound`."""
-        rows = await self._client.fetch(statement, thread_id=thread_id, **values) if is_storable(thread_id) else []
+        if not is_storable(thread_id):
+            raise make_thread_not_found(thread_id)
+        rows = await self._client.fetch(statement, thread_id=thread_id, **encode_guard(guard), **values)
         if not rows:
             raise make_thread_not_found(thread_id)
         return rows[0]
@@ -146,8 +154,6 @@ class PostgresThreads:
             match getattr(error.__cause__, "sqlstate", None):
                 case "AR001":
                     raise ThreadAlreadyRunning from None
-                case "AR002":
-                    raise RunAlreadyExists(str(error)) from None
                 case "AR003":
                     raise StoreError(
                         f"thread '{thread.thread_id}' already has events at the place of a run; nothing was copied"

@@ -8,11 +8,12 @@ from agentrunner._core import Batch, Frames
 from agentrunner.errors import StoreError
 from agentrunner.stores._errors import make_lease_lost
 from agentrunner.stores._group_commit import GroupCommit
-from agentrunner.stores.redis.scripts import encode_optional_number
+from agentrunner.stores.redis.scripts import encode_guard, encode_optional_number
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
     from agentrunner.stores.redis.client import RedisClient
+    from agentrunner.stores.types import ThreadGuard
 
 
 class RedisJournalPage(NamedTuple):
@@ -57,10 +58,12 @@ class RedisJournals:
         replies = await self._client.run_script_for_each("append", calls)
         return [_read_outcome(claim, reply) for (claim, _), reply in zip(appends, replies, strict=True)]
 
-    async def read(self, thread_id: str, after: int, until: int | None, limit: int) -> RedisJournalPage:
+    async def read(
+        self, thread_id: str, after: int, until: int | None, limit: int, guard: ThreadGuard | None
+    ) -> RedisJournalPage:
         """Return about `limit` bytes of raw frames, as `Store.journal` does."""
         live_token, writer_token, entries = await self._client.run_script(
-            "journal", thread_id.encode(), after, encode_optional_number(until), limit
+            "journal", thread_id.encode(), after, encode_optional_number(until), limit, *encode_guard(guard)
         )
         data = bytearray()
         for before, last, frames in entries:

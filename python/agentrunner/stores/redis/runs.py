@@ -12,6 +12,7 @@ from agentrunner.errors import ThreadAlreadyRunning
 from agentrunner.stores._errors import (
     make_cursor_ahead,
     make_cursor_expired,
+    make_cursor_of_deleted_thread,
     make_lease_lost,
     make_run_already_exists,
     make_thread_not_found,
@@ -20,7 +21,7 @@ from agentrunner.stores._held_leases import HeldLeases
 from agentrunner.stores._run_events import compact_run
 from agentrunner.stores.redis.journal import RedisJournals
 from agentrunner.stores.redis.lease_connection import RedisLeaseConnection
-from agentrunner.stores.redis.scripts import decode_optional, encode_optional, encode_scope
+from agentrunner.stores.redis.scripts import decode_optional, encode_guard, encode_optional, encode_scope
 from agentrunner.stores.types import CursorLocation, JournalPage
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from agentrunner._core import Batch, Recorder
     from agentrunner.stores.redis.client import RedisClient
-    from agentrunner.stores.types import Cursor
+    from agentrunner.stores.types import Cursor, ThreadGuard
     from agentrunner.types import AnyScope
 
 LEASES_PER_CALL = 1000
@@ -82,8 +83,8 @@ class RedisRuns:
             raise ThreadAlreadyRunning
         if outcome == b"exists":
             raise make_run_already_exists(run_id)
-        token, first_seq, known_ids = detail
-        claim = Claim(thread_id, run_id, token, first_seq, input, agent_id)
+        token, first_seq, known_ids, incarnation = detail
+        claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, int(incarnation))
         self._leases.hold(claim)
         return claim, [message_id.decode() for message_id in known_ids]
 
@@ -121,16 +122,16 @@ class RedisRuns:
         if outcome == b"lost":
             raise make_lease_lost(claim)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
+    async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:
         return bool(
             await self._client.run_script(
-                "request_stop", thread_id.encode(), encode_optional(run_id), self._make_call_id()
+                "request_stop", thread_id.encode(), encode_optional(run_id), self._make_call_id(), *encode_guard(guard)
             )
         )
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         rows = await self._client.run_script("live", encode_optional(thread_id))
-        return [(_make_claim(row[:6]), bool(row[6])) for row in rows]
+        return [(_make_claim([*row[:6], row[9]]), bool(row[6])) for row in rows]
 
     async def stops(self) -> list[int]:
         return [int(token) for token in await self._client.run_script("stops")]
@@ -178,24 +179,30 @@ class RedisRuns:
         rows, late = await self._client.retry(attempt)
         return rows, late
 
-    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        page = await self._journals.read(thread_id, after, until, limit)
+    async def journal(
+        self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> JournalPage:
+        page = await self._journals.read(thread_id, after, until, limit, guard)
         return JournalPage(page.frames, page.live_token)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
+    async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
         seq = cursor[0]
-        kind, first_seq, last_seq = await self._client.run_script("locate", thread_id.encode(), seq)
+        kind, first_seq, last_seq = await self._client.run_script(
+            "locate", thread_id.encode(), seq, *encode_guard(guard)
+        )
         if kind == b"ahead":
             raise make_cursor_ahead(thread_id, seq)
+        if kind == b"deleted":
+            raise make_cursor_of_deleted_thread(thread_id, seq)
         if kind == b"expired":
             raise make_cursor_expired(thread_id, seq)
         if kind == b"journal":
             return CursorLocation("journal", first_seq, last_seq)
         return CursorLocation("live" if kind == b"live" else "stored", 0, 0)
 
-    async def delete(self, thread_id: str) -> None:
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
         async def attempt(attempts: int) -> Any:
-            outcome = await self._client.run_script_once("delete", thread_id.encode())
+            outcome = await self._client.run_script_once("delete", thread_id.encode(), *encode_guard(guard))
             # If the reply to the first attempt was lost, that attempt has deleted the thread.
             return b"done" if attempts and outcome == b"not found" else outcome
 
@@ -213,7 +220,8 @@ class RedisRuns:
 
 
 def _make_claim(row: list[Any]) -> Claim:
-    thread_id, run_id, token, first_seq, run_input, agent_id = row
+    thread_id, run_id, token, first_seq, run_input, agent_id, incarnation = row
     return Claim(
-        thread_id.decode(), run_id.decode(), int(token), int(first_seq), run_input.decode(), decode_optional(agent_id)
-    )
+        thread_id.decode(), run_id.decode(), int(token), int(first_seq), run_input.decode(), decode_optional(agent_id),
+        int(incarnation),
+    )  # fmt: skip

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentrunner.types import AnyScope
+
+if TYPE_CHECKING:
+    from agentrunner.stores.types import ThreadGuard
 
 
 class Script(NamedTuple):
@@ -44,6 +47,18 @@ def encode_optional_number(value: int | None) -> bytes:
 def encode_scope(scope: str | AnyScope | None) -> bytes:
     """Return the argument for threads of any scope, without a scope, or of one scope."""
     return b"" if isinstance(scope, AnyScope) else b"=" + encode_optional(scope)
+
+
+def encode_guard(guard: ThreadGuard | None) -> tuple[bytes, bytes]:
+    """Return the two last arguments of scripts that take a guard."""
+    if guard is None:
+        return b"", b""
+    return encode_scope(guard.scope), encode_optional_number(guard.incarnation)
+
+
+def read_run_id(name: bytes, thread_id: str) -> str:
+    """Return the id of a run from the name under which it is kept; see `_run_ids.lua`."""
+    return name.removesuffix(b"\0" + thread_id.encode()).decode()
 
 
 def decode_optional(value: bytes | None) -> str | None:

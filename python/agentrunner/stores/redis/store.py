@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner._checks import check_lease_ttl, check_seconds
 from agentrunner.errors import StoreClosed
+from agentrunner.stores.guards import with_guards
 from agentrunner.stores.redis.client import RedisClient
 from agentrunner.stores.redis.records import RedisRecords
 from agentrunner.stores.redis.runs import RedisRuns
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         Record,
         StoredRun,
         StoreReport,
+        ThreadGuard,
     )
     from agentrunner.types import AnyScope, ThreadSummary
 
@@ -77,6 +79,7 @@ class RedisStore:
         self.lease_ttl = lease_ttl if history is None else history.lease_ttl
         self.shared = True if history is None else history.shared
         self._resume_ms = int(resume_window * 1000)
+        history = with_guards(history) if history is not None else None
         self._base = history
         self._client = RedisClient(url, prefix, self.lease_ttl * 2 / 3)
         self._watcher = RedisWatcher(self._client)
@@ -142,8 +145,8 @@ class RedisStore:
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         await self._runs.finish(claim, recorder, stored)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool:
-        return await self._runs.request_stop(thread_id, run_id)
+    async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:
+        return await self._runs.request_stop(thread_id, run_id, guard=guard)
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
         return await self._runs.live(thread_id)
@@ -154,17 +157,21 @@ class RedisStore:
     async def recover(self, thread_id: str | None = None) -> list[Claim]:
         return await self._runs.recover(thread_id)
 
-    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        return await self._runs.journal(thread_id, after, until, limit)
+    async def journal(
+        self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> JournalPage:
+        return await self._runs.journal(thread_id, after, until, limit, guard=guard)
 
     async def changed(self, thread_id: str, after: int) -> None:
         await self._watcher.wait_for_change(thread_id, after)
 
-    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
-        return await self._threads.history(thread_id, after, until, limit)
+    async def history(
+        self, thread_id: str, after: Cursor, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> HistoryPage:
+        return await self._threads.history(thread_id, after, until, limit, guard=guard)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
-        return await self._runs.locate(thread_id, cursor)
+    async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
+        return await self._runs.locate(thread_id, cursor, guard=guard)
 
     async def threads(
         self,
@@ -176,23 +183,25 @@ class RedisStore:
     ) -> list[ThreadSummary]:
         return await self._threads.threads(limit, before, include_archived, agent_id, scope)
 
-    async def thread(self, thread_id: str) -> ThreadSummary:
-        return await self._threads.thread(thread_id)
+    async def thread(self, thread_id: str, *, guard: ThreadGuard | None = None) -> ThreadSummary:
+        return await self._threads.thread(thread_id, guard=guard)
 
-    async def rename(self, thread_id: str, name: str | None) -> None:
-        await self._threads.rename(thread_id, name)
+    async def rename(self, thread_id: str, name: str | None, *, guard: ThreadGuard | None = None) -> None:
+        await self._threads.rename(thread_id, name, guard=guard)
 
-    async def archive(self, thread_id: str, archived: bool) -> None:
-        await self._threads.archive(thread_id, archived)
+    async def archive(self, thread_id: str, archived: bool, *, guard: ThreadGuard | None = None) -> None:
+        await self._threads.archive(thread_id, archived, guard=guard)
 
-    async def delete(self, thread_id: str) -> None:
-        await self._runs.delete(thread_id)
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
+        await self._runs.delete(thread_id, guard=guard)
 
     async def clear(self, scope: str | AnyScope | None) -> None:
         await self._runs.clear(scope)
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
-        return await self._threads.runs(thread_id, after, limit)
+    async def runs(
+        self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None
+    ) -> list[StoredRun]:
+        return await self._threads.runs(thread_id, after, limit, guard=guard)
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
         await self._threads.put(thread, runs)

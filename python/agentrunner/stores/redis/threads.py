@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from agentrunner import _core
 from agentrunner._core import Frames
 from agentrunner.errors import StoreError, ThreadAlreadyRunning
-from agentrunner.stores._errors import make_run_in_another_thread, make_thread_not_found
+from agentrunner.stores._errors import make_thread_not_found
 from agentrunner.stores._held_leases import is_dead
 from agentrunner.stores._run_events import is_readable, read_run
 from agentrunner.stores.redis.scripts import (
     decode_optional,
+    encode_guard,
     encode_optional,
     encode_optional_number,
     encode_scope,
+    read_run_id,
 )
 from agentrunner.stores.types import HistoryPage, StoredRun, StoreReport
 from agentrunner.types import ThreadSummary
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agentrunner.stores.redis.client import RedisClient
-    from agentrunner.stores.types import Cursor
+    from agentrunner.stores.types import Cursor, ThreadGuard
     from agentrunner.types import AnyScope
 
 INLINE_BYTES = 1 << 20
@@ -42,11 +44,14 @@ class RedisThreads:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def history(self, thread_id: str, after: Cursor, until: int | None, limit: int) -> HistoryPage:
+    async def history(
+        self, thread_id: str, after: Cursor, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> HistoryPage:
         seq, index = after
         has_more, rows = await self._client.run_script(
-            "history", thread_id.encode(), seq, encode_optional_number(index), encode_optional_number(until), limit
-        )
+            "history", thread_id.encode(), seq, encode_optional_number(index), encode_optional_number(until), limit,
+            *encode_guard(guard),
+        )  # fmt: skip
         if sum(len(events) for *_, events in rows) <= INLINE_BYTES:
             return _make_history_page(has_more, rows, limit)
         # Many events take longer to read than the other tasks of the event loop should wait.
@@ -72,27 +77,30 @@ class RedisThreads:
             threads += [_make_summary(row) for row in rows]
         return threads
 
-    async def thread(self, thread_id: str) -> ThreadSummary:
-        row = await self._client.run_script("thread", thread_id.encode())
+    async def thread(self, thread_id: str, *, guard: ThreadGuard | None = None) -> ThreadSummary:
+        row = await self._client.run_script("thread", thread_id.encode(), *encode_guard(guard))
         if row is None:
             raise make_thread_not_found(thread_id)
         return _make_summary(row)
 
-    async def rename(self, thread_id: str, name: str | None) -> None:
-        await self._edit(thread_id, "name", name)
+    async def rename(self, thread_id: str, name: str | None, *, guard: ThreadGuard | None = None) -> None:
+        await self._edit(thread_id, "name", name, guard)
 
-    async def archive(self, thread_id: str, archived: bool) -> None:
-        await self._edit(thread_id, "archived", "1" if archived else None)
+    async def archive(self, thread_id: str, archived: bool, *, guard: ThreadGuard | None = None) -> None:
+        await self._edit(thread_id, "archived", "1" if archived else None, guard)
 
-    async def _edit(self, thread_id: str, field: str, value: str | None) -> None:
+    async def _edit(self, thread_id: str, field: str, value: str | None, guard: ThreadGuard | None) -> None:
         """Set or remove a field of a thread. Raises `ThreadNotFound`."""
-        if not await self._client.run_script("edit", thread_id.encode(), field, encode_optional(value)):
+        arguments = (thread_id.encode(), field, encode_optional(value), *encode_guard(guard))
+        if not await self._client.run_script("edit", *arguments):
             raise make_thread_not_found(thread_id)
 
-    async def runs(self, thread_id: str, after: int, limit: int) -> list[StoredRun]:
+    async def runs(
+        self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None
+    ) -> list[StoredRun]:
         while True:
-            rows = await self._client.run_script("runs", thread_id.encode(), after, limit)
-            runs = [run for row in rows if (run := await asyncio.to_thread(_make_run, row)) is not None]
+            rows = await self._client.run_script("runs", thread_id.encode(), after, limit, *encode_guard(guard))
+            runs = [run for row in rows if (run := await asyncio.to_thread(_make_run, row, thread_id)) is not None]
             if runs or not rows:
                 return runs
             # None of them can be read, but an empty page would end the copy, so read the next page.
@@ -113,8 +121,6 @@ class RedisThreads:
         outcome, *detail = await self._client.run_script("put", *arguments)
         if outcome == b"running":
             raise ThreadAlreadyRunning
-        if outcome == b"exists":
-            raise make_run_in_another_thread(detail[0].decode())
         if outcome == b"behind":
             raise StoreError(
                 f"thread '{thread.thread_id}' is at {detail[0]} already, and a run begins before that; nothing was "
@@ -146,8 +152,8 @@ class RedisThreads:
                 run_ids: set[bytes] = set()
                 previous: bytes | None = None
                 async for run_id, row in self._iterate_runs(thread):
-                    pair = (thread.decode(), run_id.decode())
-                    if _make_run((run_id, b"0", row)) is None:
+                    pair = (thread.decode(), read_run_id(run_id, thread.decode()))
+                    if _make_run((run_id, b"0", row), thread.decode()) is None:
                         corrupt.append(pair)
                     parent = row[0]
                     if parent is not None and parent not in run_ids:
@@ -166,13 +172,13 @@ class RedisThreads:
     async def _list_dead_runs(self) -> list[tuple[str, str]]:
         return [
             (thread.decode(), run_id.decode())
-            for thread, run_id, *_, owner, has_lease in await self._client.run_script("live", encode_optional(None))
+            for thread, run_id, *_, owner, has_lease, _ in await self._client.run_script("live", encode_optional(None))
             if is_dead(owner.decode(), not has_lease)
         ]
 
     async def _iterate_runs(self, thread: bytes) -> AsyncIterator[tuple[bytes, list[bytes | None]]]:
         after = 0
-        while rows := await self._client.run_script("runs", thread, after, INSPECTED_BYTES):
+        while rows := await self._client.run_script("runs", thread, after, INSPECTED_BYTES, *encode_guard(None)):
             for run_id, last_seq, row in rows:
                 yield run_id, row
                 after = int(last_seq)
@@ -192,22 +198,22 @@ def _make_history_page(has_more: int, rows: list[tuple[bytes, int, bytes]], limi
 
 
 def _make_summary(row: list[Any]) -> ThreadSummary:
-    thread_id, name, agent_id, archived, is_running, run_count, created_at, updated_at, scope = row
+    thread_id, name, agent_id, archived, is_running, run_count, created_at, updated_at, scope, incarnation = row
     return ThreadSummary(
         thread_id.decode(), decode_optional(name), decode_optional(agent_id), archived is not None, bool(is_running),
-        run_count, int(created_at), int(updated_at), decode_optional(scope),
+        run_count, int(created_at), int(updated_at), decode_optional(scope), int(incarnation),
     )  # fmt: skip
 
 
-def _make_run(row: tuple[bytes, bytes, list[bytes | None]]) -> StoredRun | None:
+def _make_run(row: tuple[bytes, bytes, list[bytes | None]], thread_id: str) -> StoredRun | None:
     """Return a row as a stored run, or `None` if it cannot be read."""
     run_id, last_seq, (parent, first_seq, events, run_input, created_at) = row
     if first_seq is None or events is None or run_input is None or created_at is None or not is_readable(events):
         return None
     try:
         return StoredRun(
-            run_id.decode(), decode_optional(parent), int(first_seq), int(last_seq), events, run_input.decode(),
-            int(created_at),
+            read_run_id(run_id, thread_id), None if parent is None else read_run_id(parent, thread_id), int(first_seq),
+            int(last_seq), events, run_input.decode(), int(created_at),
         )  # fmt: skip
     except ValueError:
         return None

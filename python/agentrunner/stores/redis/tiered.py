@@ -8,10 +8,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
+from agentrunner._core import Frames
 from agentrunner.errors import AgentRunnerError, CursorExpired, StoreError, ThreadNotFound
 from agentrunner.stores._errors import make_cursor_expired, make_lease_lost
 from agentrunner.stores.redis.journal import RedisJournals
-from agentrunner.stores.types import CursorLocation, JournalPage
+from agentrunner.stores.redis.scripts import encode_guard
+from agentrunner.stores.types import CursorLocation, JournalPage, ThreadGuard
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from agentrunner._core import Batch, Claim, Recorder
@@ -68,7 +71,9 @@ class TieredRuns:
     ) -> tuple[Claim, list[str]]:
         claim, known_ids = await self._base.claim(thread_id, run_id, input, agent_id, message_ids, scope)
         try:
-            await self._client.run_script("begin", thread_id.encode(), claim.first_seq, claim.token, self._lease_ms)
+            await self._client.run_script(
+                "begin", thread_id.encode(), claim.first_seq, claim.token, self._lease_ms, claim.incarnation
+            )
         except StoreError:
             # The run cannot begin. Without this, it would hold the thread until its lease ends.
             with contextlib.suppress(AgentRunnerError):
@@ -117,7 +122,8 @@ class TieredRuns:
         claims = await self._base.recover(thread_id)
         for claim in claims:
             await self._client.run_script(
-                "mark", claim.thread_id.encode(), claim.first_seq, claim.token, self._lease_ms
+                "mark", claim.thread_id.encode(), claim.first_seq, claim.token, self._lease_ms,
+                claim.incarnation,
             )  # fmt: skip
         if thread_id is None:
             await self._close_abandoned_journals()
@@ -129,27 +135,37 @@ class TieredRuns:
             if all(claim.first_seq != first_seq for claim, _ in await self._base.live(thread_id)):
                 await self._close_journal(thread_id, first_seq)
 
-    async def journal(self, thread_id: str, after: int, until: int | None, limit: int) -> JournalPage:
-        page = await self._journals.read(thread_id, after, until, limit)
+    async def journal(
+        self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
+    ) -> JournalPage:
+        incarnation = guard.incarnation if guard is not None else None
+        # Each journal says which incarnation it is of; the scope of the thread is in the base store.
+        page = await self._journals.read(thread_id, after, until, limit, ThreadGuard(incarnation=incarnation))
+        if guard is not None and guard.scope is not ANY_SCOPE:
+            try:
+                await self._base.thread(thread_id, guard=guard)
+            except ThreadNotFound:
+                return JournalPage(Frames(b""), None)
         if len(page.frames) and page.writer_token is not None:
             # The frames are the writer's or of an earlier run, and it was the writer when they were read.
             return JournalPage(page.frames, page.writer_token)
         live_runs = await self._base.live(thread_id)
-        return JournalPage(page.frames, live_runs[0][0].token if live_runs else None)
+        tokens = [claim.token for claim, _ in live_runs if incarnation in (None, claim.incarnation)]
+        return JournalPage(page.frames, tokens[0] if tokens else None)
 
-    async def locate(self, thread_id: str, cursor: Cursor) -> CursorLocation:
+    async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
         with contextlib.suppress(CursorExpired):
-            location = await self._base.locate(thread_id, cursor)
+            location = await self._base.locate(thread_id, cursor, guard=guard)
             if location.kind != "journal":
                 return location
         # The cursor is inside a finished run, whose raw frames are in Redis, for as long as Redis keeps them.
-        span = await self._client.run_script("span", thread_id.encode(), cursor[0])
+        span = await self._client.run_script("span", thread_id.encode(), cursor[0], encode_guard(guard)[1])
         if span is None:
             raise make_cursor_expired(thread_id, cursor[0])
         return CursorLocation("journal", *span)
 
-    async def delete(self, thread_id: str) -> None:
-        await self._base.delete(thread_id)
+    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
+        await self._base.delete(thread_id, guard=guard)
         await self._client.run_script("drop", thread_id.encode())
 
     async def clear(self, scope: str | AnyScope | None) -> None:

@@ -1,10 +1,12 @@
 //! The store's operations for copying threads from one store to another.
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::guard::{find_base, with_snapshot};
 use super::index::{add_message_ids, head_seq, index_new_rows, index_own_run};
-use super::sql::{exists, from_sql, refuse_running, store_error, to_sql};
+use super::run_ids::{self, from_stored};
+use super::sql::{from_sql, next_token, refuse_running, store_error, to_sql};
 use super::store::SqliteStore;
-use super::types::{StoredRun, ThreadRow};
+use super::types::{StoredRun, Target, ThreadRow};
 use crate::error::{Error, Result};
 use crate::{dedup, stored_run};
 
@@ -14,24 +16,28 @@ impl SqliteStore {
     /// A run that cannot be read is skipped.
     pub fn runs(
         &self,
-        thread_id: String,
+        thread: impl Into<Target>,
         after: u64,
         limit: usize,
         done: impl FnOnce(Result<Vec<StoredRun>>) + Send + 'static,
     ) {
-        self.read_indexed(move |db| runs(db, &thread_id, after, limit).map_err(store_error), done);
+        let thread = thread.into();
+        self.read_indexed(move |db| with_snapshot(db, |db| runs(db, &thread, after, limit)).map_err(store_error), done);
     }
 
     /// Add runs after those the thread has, all or none, and set its name, agent, scope, archived mark and times.
     ///
-    /// Runs the thread has already stay as they are. Errors: `ThreadAlreadyRunning`; `RunAlreadyExists` for a run id of
-    /// another thread; `Store` for runs that cannot be read or do not begin after the thread's last sequence number.
+    /// Runs the thread has already stay as they are. Errors: `ThreadAlreadyRunning`; `Store` for runs that cannot be read or do not begin after the thread's last sequence number.
     pub fn put(&self, thread: ThreadRow, runs: Vec<StoredRun>, done: impl FnOnce(Result<()>) + Send + 'static) {
         self.write(true, move |db| put(db, &thread, runs), done);
     }
 }
 
-fn runs(db: &Connection, thread_id: &str, after: u64, limit: usize) -> rusqlite::Result<Vec<StoredRun>> {
+fn runs(db: &Connection, thread: &Target, after: u64, limit: usize) -> rusqlite::Result<Vec<StoredRun>> {
+    if find_base(db, thread)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let thread_id = thread.thread_id.as_str();
     // A thread's runs were indexed in the order of their row ids, so the row before is the parent.
     let mut statement = db.prepare_cached(
         "SELECT run.run_id, (SELECT run_id FROM agent_runs AS earlier
@@ -45,7 +51,7 @@ fn runs(db: &Connection, thread_id: &str, after: u64, limit: usize) -> rusqlite:
     while size < limit.max(1)
         && let Some(row) = rows.next()?
     {
-        let run_id: String = row.get(0)?;
+        let run_id = from_stored(row.get(0)?, thread_id);
         let is_own: bool = row.get(4)?;
         // The `RUN_FINISHED` of our own runs has its ids; that of another writer may lack them.
         let ids = if is_own { None } else { Some((thread_id, run_id.as_str())) };
@@ -58,7 +64,7 @@ fn runs(db: &Connection, thread_id: &str, after: u64, limit: usize) -> rusqlite:
         size += events.len() + input.len();
         stored_runs.push(StoredRun {
             run_id,
-            parent_run_id: row.get(1)?,
+            parent_run_id: row.get::<_, Option<String>>(1)?.map(|parent| from_stored(parent, thread_id)),
             first_seq: from_sql(row.get(2)?),
             last_seq: from_sql(row.get(3)?),
             events,
@@ -76,17 +82,11 @@ fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> 
     let mut head = from_sql(head_seq(db, &thread.thread_id).map_err(store_error)?);
     let mut new = Vec::with_capacity(runs.len());
     for run in runs {
-        let known_thread: Option<String> = db
-            .prepare_cached("SELECT thread_id FROM agent_runs WHERE run_id = ?1")
-            .and_then(|mut statement| statement.query_row([&run.run_id], |row| row.get(0)).optional())
-            .map_err(store_error)?;
-        // A copy that failed half way may be repeated, so runs that are there are skipped.
-        if known_thread.as_deref() == Some(&thread.thread_id) {
-            continue;
-        }
-        if known_thread.is_some() || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run.run_id)? {
-            return Err(Error::RunAlreadyExists(run.run_id));
-        }
+        let stored_id = match run_ids::to_stored(db, &thread.thread_id, &run.run_id) {
+            // A copy that failed half way may be repeated, so runs that are there are skipped.
+            Err(Error::RunAlreadyExists(_)) => continue,
+            stored_id => stored_id?,
+        };
         if run.first_seq <= head || run.last_seq < run.first_seq {
             return Err(Error::Store(format!(
                 "run '{}', from {} to {}, does not follow the runs of thread '{}', which end at {head}; nothing was written",
@@ -94,14 +94,14 @@ fn put(db: &Connection, thread: &ThreadRow, runs: Vec<StoredRun>) -> Result<()> 
             )));
         }
         head = run.last_seq;
-        new.push(run);
+        new.push((stored_id, run));
     }
     // All runs are checked before the first is written, so the error is about the first bad one.
-    new.iter().try_for_each(|run| insert(db, &thread.thread_id, run))?;
+    new.iter().try_for_each(|(stored_id, run)| insert(db, &thread.thread_id, stored_id, run))?;
     set_thread(db, thread, to_sql(head)).map_err(store_error)
 }
 
-fn insert(db: &Connection, thread_id: &str, run: &StoredRun) -> Result<()> {
+fn insert(db: &Connection, thread_id: &str, stored_id: &str, run: &StoredRun) -> Result<()> {
     let unreadable =
         |error| Error::Store(format!("run '{}' cannot be read, and nothing was written: {error}", run.run_id));
     // Called only for its error, which says what is wrong with the events.
@@ -120,7 +120,7 @@ fn insert(db: &Connection, thread_id: &str, run: &StoredRun) -> Result<()> {
         )?
         .execute(params![
             thread_id,
-            run.run_id,
+            stored_id,
             last.map(|(parent, _)| parent),
             text,
             run.input,
@@ -137,9 +137,9 @@ fn insert(db: &Connection, thread_id: &str, run: &StoredRun) -> Result<()> {
 fn set_thread(db: &Connection, thread: &ThreadRow, head_seq: i64) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO threads (thread_id, name, archived, agent_id, scope, head_seq, runs, created_at, updated_at,
-           oldest_at)
+           oldest_at, incarnation)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, count(*), ?7, ?8,
-           (SELECT created_at FROM agent_runs WHERE thread_id = ?1 ORDER BY id LIMIT 1)
+           (SELECT created_at FROM agent_runs WHERE thread_id = ?1 ORDER BY id LIMIT 1), ?9
          FROM run_index WHERE thread_id = ?1 HAVING count(*) > 0
          ON CONFLICT (thread_id) DO UPDATE SET name = excluded.name, archived = excluded.archived,
            agent_id = excluded.agent_id, scope = excluded.scope, head_seq = excluded.head_seq, runs = excluded.runs,
@@ -153,7 +153,9 @@ fn set_thread(db: &Connection, thread: &ThreadRow, head_seq: i64) -> rusqlite::R
         thread.scope,
         head_seq,
         thread.created_at,
-        thread.updated_at
+        thread.updated_at,
+        next_token(db)?
     ])?;
+    db.prepare_cached("DELETE FROM leftovers WHERE thread_id = ?1")?.execute([&thread.thread_id])?;
     Ok(())
 }

@@ -25,21 +25,20 @@ pub(super) fn finish_run(
     resume_ms: i64,
 ) -> Result<()> {
     // The lease goes first: if another owner holds it by now, nothing below may be written.
-    let deleted_rows = db
-        .prepare_cached("DELETE FROM live_runs WHERE thread_id = ?1 AND token = ?2")
-        .and_then(|mut delete| delete.execute(params![claim.thread_id, claim.token]))
+    let stored_id: Option<String> = db
+        .prepare_cached("DELETE FROM live_runs WHERE thread_id = ?1 AND token = ?2 RETURNING run_id")
+        .and_then(|mut delete| delete.query_row(params![claim.thread_id, claim.token], |row| row.get(0)).optional())
         .map_err(store_error)?;
-    if deleted_rows == 0 {
-        return Err(lease_lost(claim));
-    }
+    let Some(stored_id) = stored_id else { return Err(lease_lost(claim)) };
     // Rows of other writers come first: indexing ours marks every earlier row as indexed, and they would be left out.
     index::index_new_rows(db)?;
-    write_finish(db, claim, recorder, is_stored, resume_ms).map_err(store_error)
+    write_finish(db, claim, &stored_id, recorder, is_stored, resume_ms).map_err(store_error)
 }
 
 fn write_finish(
     db: &Connection,
     claim: &Claim,
+    stored_id: &str,
     recorder: &Recorder,
     is_stored: bool,
     resume_ms: i64,
@@ -65,13 +64,19 @@ fn write_finish(
             .optional()?;
         // The TypeScript runner orders runs by time alone, so the times must not decrease along the chain.
         created_at = last.as_ref().map_or(now, |(_, earlier)| now.max(*earlier));
-        let id = insert_run(db, claim, last.as_ref().map(|(run, _)| run.as_str()), recorder, created_at)?;
+        let id = insert_run(db, claim, stored_id, last.as_ref().map(|(run, _)| run.as_str()), recorder, created_at)?;
         index::index_own_run(db, id, thread_id, first_seq, last_seq)?;
         index::add_message_ids(db, thread_id, recorder.message_ids())?;
     }
     index::update_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, is_stored, created_at)?;
     if !is_stored {
         // A first run that stores nothing leaves no thread, so any scope may use its id next.
+        // Its raw frames are still for its own readers only.
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO leftovers SELECT thread_id, scope, incarnation, base_seq FROM threads
+             WHERE thread_id = ?1 AND runs = 0 AND thread_id IN (SELECT thread_id FROM journal_expiry)",
+        )?
+        .execute([thread_id])?;
         db.prepare_cached("DELETE FROM threads WHERE thread_id = ?1 AND runs = 0")?.execute([thread_id])?;
     }
     Ok(())
@@ -81,6 +86,7 @@ fn write_finish(
 fn insert_run(
     db: &Connection,
     claim: &Claim,
+    stored_id: &str,
     parent_run_id: Option<&str>,
     recorder: &Recorder,
     created_at: i64,
@@ -92,7 +98,7 @@ fn insert_run(
             "INSERT INTO agent_runs (thread_id, run_id, parent_run_id, events, input, created_at, version)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)",
         )?
-        .execute(params![claim.thread_id, claim.run_id, parent_run_id, events, claim.input, created_at])?;
+        .execute(params![claim.thread_id, stored_id, parent_run_id, events, claim.input, created_at])?;
         Ok(db.last_insert_rowid())
     };
     if bytes <= LARGE_RUN_BYTES {

@@ -1,10 +1,12 @@
 //! Stored runs as frames, and where in its thread a cursor is.
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::guard::{find_base, with_snapshot};
 use super::index::head_seq;
+use super::run_ids::from_stored;
 use super::sql::{from_sql, store_error, to_sql};
 use super::store::SqliteStore;
-use super::types::{HistoryPage, Position};
+use super::types::{HistoryPage, Position, Target};
 use crate::error::{Error, Result};
 use crate::frames::Cursor;
 use crate::stored_run;
@@ -15,27 +17,38 @@ impl SqliteStore {
     /// With `until`, only runs that begin before that sequence number.
     pub fn history(
         &self,
-        thread_id: String,
+        thread: impl Into<Target>,
         after: Cursor,
         until: Option<u64>,
         limit: usize,
         done: impl FnOnce(Result<HistoryPage>) + Send + 'static,
     ) {
-        self.read_indexed(move |db| history(db, &thread_id, after, until, limit), done);
+        let thread = thread.into();
+        self.read_indexed(move |db| history(db, &thread, after, until, limit), done);
     }
 
     /// Find where in its thread a cursor is. Errors: `CursorExpired`, `CursorAhead`.
-    pub fn locate(&self, thread_id: String, cursor: Cursor, done: impl FnOnce(Result<Position>) + Send + 'static) {
-        self.read_indexed(move |db| locate(db, &thread_id, cursor), done);
+    pub fn locate(
+        &self,
+        thread: impl Into<Target>,
+        cursor: Cursor,
+        done: impl FnOnce(Result<Position>) + Send + 'static,
+    ) {
+        let thread = thread.into();
+        self.read_indexed(move |db| locate(db, &thread, cursor), done);
     }
 }
 
-fn history(db: &Connection, thread_id: &str, after: Cursor, until: Option<u64>, limit: usize) -> Result<HistoryPage> {
+fn history(db: &Connection, thread: &Target, after: Cursor, until: Option<u64>, limit: usize) -> Result<HistoryPage> {
     let sql = "SELECT run_index.first_seq, run_index.last_seq, run_index.own, agent_runs.events, agent_runs.run_id
                FROM run_index JOIN agent_runs USING (id)
                WHERE run_index.thread_id = ?1 AND run_index.last_seq >= ?2 AND run_index.first_seq < ?3
                ORDER BY run_index.last_seq, run_index.id";
-    let read = || -> rusqlite::Result<HistoryPage> {
+    let thread_id = thread.thread_id.as_str();
+    let read = |db: &Connection| -> rusqlite::Result<HistoryPage> {
+        if find_base(db, thread)?.is_none() {
+            return Ok(HistoryPage { bytes: Vec::new(), next: None });
+        }
         let mut statement = db.prepare_cached(sql)?;
         let until = until.map_or(i64::MAX, to_sql);
         let mut rows = statement.query(params![thread_id, to_sql(after.seq), until])?;
@@ -56,7 +69,7 @@ fn history(db: &Connection, thread_id: &str, after: Cursor, until: Option<u64>, 
             if let Ok(events) = events.as_bytes() {
                 let before = page.bytes.len();
                 // The `RUN_FINISHED` of our own runs has its ids; that of another writer may lack them.
-                let run_id = if is_own { None } else { Some(row.get::<_, String>(4)?) };
+                let run_id = if is_own { None } else { Some(from_stored(row.get(4)?, thread_id)) };
                 let ids = run_id.as_deref().map(|run_id| (thread_id, run_id));
                 if stored_run::write_frames(&mut page.bytes, events, last_seq, skip, ids).is_err() {
                     // A corrupt run is skipped, so that it does not hide the thread; `doctor` reports it.
@@ -69,11 +82,15 @@ fn history(db: &Connection, thread_id: &str, after: Cursor, until: Option<u64>, 
         page.next = None;
         Ok(page)
     };
-    read().map_err(store_error)
+    with_snapshot(db, read).map_err(store_error)
 }
 
-fn locate(db: &Connection, thread_id: &str, cursor: Cursor) -> Result<Position> {
-    let read = || -> rusqlite::Result<std::result::Result<Position, Error>> {
+fn locate(db: &Connection, thread: &Target, cursor: Cursor) -> Result<Position> {
+    let thread_id = thread.thread_id.as_str();
+    let read = |db: &Connection| -> rusqlite::Result<std::result::Result<Position, Error>> {
+        let Some(base) = find_base(db, thread)? else {
+            return Ok(if cursor.seq == 0 { Ok(Position::Stored) } else { Err(cursor_ahead(cursor, thread_id, 0)) });
+        };
         let live: Option<i64> = db
             .prepare_cached("SELECT first_seq FROM live_runs WHERE thread_id = ?1")?
             .query_row([thread_id], |row| row.get(0))
@@ -84,8 +101,11 @@ fn locate(db: &Connection, thread_id: &str, cursor: Cursor) -> Result<Position> 
         }
         let head = head_seq(db, thread_id)?;
         if cursor.seq > from_sql(head) {
-            return Ok(Err(Error::CursorAhead(format!(
-                "cursor {cursor} is ahead of thread '{thread_id}', which ends at {head}; connect without a cursor"
+            return Ok(Err(cursor_ahead(cursor, thread_id, head)));
+        }
+        if 0 < cursor.seq && cursor.seq <= from_sql(base) {
+            return Ok(Err(Error::CursorExpired(format!(
+                "cursor {cursor} is of an earlier thread '{thread_id}', which was deleted; connect without a cursor"
             ))));
         }
         let run: Option<(i64, i64)> = db
@@ -114,5 +134,11 @@ fn locate(db: &Connection, thread_id: &str, cursor: Cursor) -> Result<Position> 
             )))
         })
     };
-    read().map_err(store_error)?
+    with_snapshot(db, read).map_err(store_error)?
+}
+
+fn cursor_ahead(cursor: Cursor, thread_id: &str, head: i64) -> Error {
+    Error::CursorAhead(format!(
+        "cursor {cursor} is ahead of thread '{thread_id}', which ends at {head}; connect without a cursor"
+    ))
 }

@@ -2,6 +2,7 @@
 use rusqlite::{Connection, params};
 
 use super::sql::{exists, store_error, to_sql};
+use super::threads::create_thread;
 use crate::dedup;
 use crate::error::Result;
 
@@ -38,6 +39,7 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
             newest_id = id;
             let events = row.get_ref(3)?.as_bytes().unwrap_or_default();
             let (count, message_ids) = dedup::summarize_run(events);
+            create_thread(db, &thread_id, None, None)?;
             let first_seq = head_seq(db, &thread_id)? + 1;
             // An empty or corrupt run takes a number too, so that no two runs end at the same one.
             let last_seq = first_seq + to_sql(count).max(1) - 1;

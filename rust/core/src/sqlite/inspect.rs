@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, params};
 use super::index::{head_seq, index_new_rows};
 use super::journal::cut_journal;
 use super::lease::live_runs;
+use super::run_ids::from_stored;
 use super::sql::{now_ms, store_error};
 use super::store::SqliteStore;
 use super::types::Report;
@@ -26,6 +27,9 @@ impl SqliteStore {
             report.dead = dead.into_iter().map(|run| (run.claim.thread_id, run.claim.run_id)).collect();
             if fix {
                 repair(db, &report).map_err(store_error)?;
+            }
+            for (thread_id, run_id) in report.corrupt.iter_mut().chain(&mut report.orphans) {
+                *run_id = from_stored(std::mem::take(run_id), thread_id);
             }
             Ok(report)
         };

@@ -2,9 +2,10 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::deadlines;
+use super::guard::find_base;
 use super::sql::{from_sql, now_ms, store_error, to_sql};
 use super::store::SqliteStore;
-use super::types::JournalPage;
+use super::types::{JournalPage, Target};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::frames::{self, Cursor};
@@ -18,20 +19,26 @@ impl SqliteStore {
     /// With `until`, the last sequence number of a run, none of later runs.
     pub fn journal(
         &self,
-        thread_id: String,
+        thread: impl Into<Target>,
         after: u64,
         until: Option<u64>,
         limit: usize,
         done: impl FnOnce(Result<JournalPage>) + Send + 'static,
     ) {
-        self.read(move |db| journal(db, &thread_id, after, until, limit), done);
+        let thread = thread.into();
+        self.read(move |db| journal(db, &thread, after, until, limit), done);
     }
 }
 
-fn journal(db: &Connection, thread_id: &str, after: u64, until: Option<u64>, limit: usize) -> Result<JournalPage> {
+fn journal(db: &Connection, thread: &Target, after: u64, until: Option<u64>, limit: usize) -> Result<JournalPage> {
     // The lease and the rows must be of one moment: a page with the live run's token has no rows of a later run.
     let snapshot = db.unchecked_transaction().map_err(store_error)?;
-    read_page(&snapshot, thread_id, after, until, limit)
+    let Some(base) = find_base(&snapshot, thread).map_err(store_error)? else {
+        return Ok(JournalPage { bytes: Vec::new(), live_token: None });
+    };
+    // Frames of an earlier incarnation are kept for its own readers until they expire.
+    let after = if thread.incarnation.is_some() { after.max(from_sql(base)) } else { after };
+    read_page(&snapshot, &thread.thread_id, after, until, limit)
 }
 
 fn read_page(db: &Connection, thread_id: &str, after: u64, until: Option<u64>, limit: usize) -> Result<JournalPage> {
@@ -106,6 +113,10 @@ pub(super) fn drop_expired_journal(db: &Connection) -> rusqlite::Result<()> {
     if !has_more {
         db.prepare_cached("DELETE FROM journal_expiry WHERE thread_id = ?1 AND first_seq = ?2")?
             .execute(params![thread_id, first_seq])?;
+        db.prepare_cached(
+            "DELETE FROM leftovers WHERE thread_id = ?1 AND thread_id NOT IN (SELECT thread_id FROM journal_expiry)",
+        )?
+        .execute([&thread_id])?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::deadlines::{self, MONOTONIC_BASE_MS};
 use super::owner_lock::{self, OwnerLock};
+use super::run_ids::from_stored;
 use super::sql::{from_sql, is_unreadable, next_token, store_error};
 use super::types::{Claim, LiveRun};
 use crate::clock;
@@ -207,12 +208,12 @@ pub fn live_runs(
     mut is_wanted: impl FnMut(&LiveRun, &str, i64) -> bool,
 ) -> Result<Vec<LiveRun>> {
     // Two statements, so that SQLite looks up a single thread by the primary key.
-    let of_thread = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at
-               FROM live_runs WHERE thread_id = ?1";
-    let all = "SELECT thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at
-               FROM live_runs WHERE ?1 IS NULL";
+    let columns = "thread_id, run_id, token, first_seq, input, agent_id, stop_requested, owner, expires_at,
+      coalesce((SELECT incarnation FROM threads WHERE threads.thread_id = live_runs.thread_id), 0)";
+    let of_thread = format!("SELECT {columns} FROM live_runs WHERE thread_id = ?1");
+    let all = format!("SELECT {columns} FROM live_runs WHERE ?1 IS NULL");
     let mut read = || -> rusqlite::Result<Vec<LiveRun>> {
-        let mut statement = db.prepare_cached(if thread_id.is_some() { of_thread } else { all })?;
+        let mut statement = db.prepare_cached(if thread_id.is_some() { &of_thread } else { &all })?;
         let mut rows = statement.query([thread_id])?;
         let mut runs = Vec::new();
         while let Some(row) = rows.next()? {
@@ -228,13 +229,15 @@ pub fn live_runs(
 }
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<(LiveRun, String, i64)> {
+    let thread_id: String = row.get(0)?;
     let claim = Claim {
-        thread_id: row.get(0)?,
-        run_id: row.get(1)?,
+        run_id: from_stored(row.get(1)?, &thread_id),
+        thread_id,
         token: row.get(2)?,
         first_seq: from_sql(row.get(3)?),
         input: row.get(4)?,
         agent_id: row.get(5)?,
+        incarnation: row.get(9)?,
     };
     Ok((LiveRun { claim, stop_requested: row.get(6)? }, row.get(7)?, row.get(8)?))
 }

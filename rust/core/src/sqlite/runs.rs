@@ -3,12 +3,13 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, params};
 
+use super::guard::find_base;
 use super::index::{head_seq, index_new_rows};
 use super::lease::{Leases, live_runs};
-use super::sql::{exists, from_sql, next_token, now_ms, refuse_running, set_run_state, store_error, to_sql};
+use super::sql::{from_sql, next_token, now_ms, refuse_running, set_run_state, store_error, to_sql};
 use super::store::SqliteStore;
-use super::types::{Claim, Claimed, LiveRun};
-use super::{finish, journal, threads};
+use super::types::{Claim, Claimed, LiveRun, Target};
+use super::{finish, journal, run_ids, threads};
 use crate::error::{Error, Result};
 use crate::log::Batch;
 use crate::recorder::Recorder;
@@ -16,7 +17,8 @@ use crate::recorder::Recorder;
 impl SqliteStore {
     /// Claim the thread for a run.
     ///
-    /// Errors: `ThreadNotFound` for a thread of another scope, `ThreadAlreadyRunning`, `RunAlreadyExists`.
+    /// Errors: `ThreadNotFound` for a thread of another scope, `ThreadAlreadyRunning`, `RunAlreadyExists` for a run id
+    /// that the thread has had.
     #[allow(clippy::too_many_arguments, reason = "each is a field of the claim")]
     pub fn claim(
         &self,
@@ -35,15 +37,10 @@ impl SqliteStore {
             // Checked first: another scope must not learn even whether the thread is running.
             threads::check_scope(db, &thread_id, scope.as_deref())?;
             refuse_running(db, &thread_id)?;
-            // Run ids are unique in the file, because the TypeScript runner's table requires it.
-            if exists(db, "SELECT 1 FROM agent_runs WHERE run_id = ?1", &run_id)?
-                || exists(db, "SELECT 1 FROM live_runs WHERE run_id = ?1", &run_id)?
-            {
-                return Err(Error::RunAlreadyExists(run_id));
-            }
+            let stored_id = run_ids::to_stored(db, &thread_id, &run_id)?;
             let known_ids = known_ids(db, &thread_id, message_ids)?;
             threads::create_thread(db, &thread_id, agent_id.as_deref(), scope.as_deref()).map_err(store_error)?;
-            let claim = insert_claim(db, thread_id, run_id, input, agent_id, &leases);
+            let claim = insert_claim(db, thread_id, run_id, &stored_id, input, agent_id, &leases);
             Ok(Claimed { claim: claim.map_err(store_error)?, known_ids })
         };
         self.write(false, work, move |claimed: Result<Claimed>| {
@@ -122,14 +119,21 @@ impl SqliteStore {
     /// Returns false if there is no such run, or its stop was requested before.
     pub fn request_stop(
         &self,
-        thread_id: String,
+        thread: impl Into<Target>,
         run_id: Option<String>,
         done: impl FnOnce(Result<bool>) + Send + 'static,
     ) {
+        let thread = thread.into();
         let work = move |db: &Connection| {
+            if find_base(db, &thread).map_err(store_error)?.is_none() {
+                return Ok(false);
+            }
             let sql = "UPDATE live_runs SET stop_requested = 1
-                       WHERE thread_id = ?1 AND run_id = coalesce(?2, run_id) AND stop_requested = 0";
-            db.execute(sql, params![thread_id, run_id]).map(|changed| changed > 0).map_err(store_error)
+                       WHERE thread_id = ?1 AND (?2 IS NULL OR run_id IN (?2, ?3)) AND stop_requested = 0";
+            let qualified = run_id.as_ref().map(|run_id| run_ids::qualify(&thread.thread_id, run_id));
+            db.execute(sql, params![thread.thread_id, run_id, qualified])
+                .map(|changed| changed > 0)
+                .map_err(store_error)
         };
         self.write(false, work, done);
     }
@@ -199,6 +203,7 @@ fn insert_claim(
     db: &Connection,
     thread_id: String,
     run_id: String,
+    stored_id: &str,
     input: String,
     agent_id: Option<String>,
     leases: &Leases,
@@ -210,7 +215,10 @@ fn insert_claim(
         "INSERT INTO live_runs (thread_id, run_id, token, owner, expires_at, input, agent_id, first_seq)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
-    .execute(params![thread_id, run_id, token, owner, expires_at, input, agent_id, first_seq])?;
-    set_run_state(db, &thread_id, Some(&run_id), now_ms())?;
-    Ok(Claim { thread_id, run_id, token, first_seq: from_sql(first_seq), input, agent_id })
+    .execute(params![thread_id, stored_id, token, owner, expires_at, input, agent_id, first_seq])?;
+    set_run_state(db, &thread_id, Some(stored_id), now_ms())?;
+    let incarnation = db
+        .prepare_cached("SELECT incarnation FROM threads WHERE thread_id = ?1")?
+        .query_row([&thread_id], |row| row.get(0))?;
+    Ok(Claim { thread_id, run_id, token, first_seq: from_sql(first_seq), input, agent_id, incarnation })
 }

@@ -67,6 +67,23 @@ CREATE TABLE records (kind TEXT NOT NULL, key TEXT NOT NULL, thread_id TEXT NOT 
 CREATE INDEX records_thread ON records(thread_id, kind, key);
 INSERT INTO counters VALUES ('record', 0);
 ",
+    // A thread that is deleted and created again has another incarnation. Its sequence numbers begin after those of the
+    // thread before it, so that an old cursor is never taken for one of the new thread. Only the greatest number of all
+    // deleted threads with the same hash is kept, or the table would grow with every deletion. `leftovers` are threads
+    // of which only raw frames are left.
+    "
+ALTER TABLE threads ADD COLUMN incarnation INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE threads ADD COLUMN base_seq INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE leftovers (thread_id TEXT PRIMARY KEY, scope TEXT, incarnation INTEGER NOT NULL, base_seq INTEGER NOT NULL)
+  WITHOUT ROWID;
+CREATE TABLE floors (hash INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
+CREATE TRIGGER threads_floor AFTER DELETE ON threads WHEN OLD.head_seq > 0 BEGIN
+  INSERT INTO floors VALUES ((coalesce(unicode(substr(OLD.thread_id, -1, 1)), 0) * 29791
+    + coalesce(unicode(substr(OLD.thread_id, -2, 1)), 0) * 961 + coalesce(unicode(substr(OLD.thread_id, -3, 1)), 0) * 31
+    + coalesce(unicode(substr(OLD.thread_id, 1, 1)), 0) + length(OLD.thread_id)) % 65536, OLD.head_seq)
+    ON CONFLICT (hash) DO UPDATE SET seq = max(seq, excluded.seq);
+END;
+",
 ];
 
 /// How long a statement waits for a lock of another process.

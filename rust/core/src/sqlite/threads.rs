@@ -1,16 +1,17 @@
 //! The store's operations for threads: list, rename, archive, delete, clear.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
+use super::guard::{find_base, with_snapshot};
 use super::index::{head_seq, index_new_rows, thread_exists};
 use super::records::remove_records;
-use super::sql::{exists, now_ms, store_error, thread_not_found};
+use super::sql::{exists, next_token, now_ms, store_error, thread_not_found};
 use super::store::SqliteStore;
-use super::types::{ScopeFilter, ThreadRow};
+use super::types::{ScopeFilter, Target, ThreadRow};
 use crate::error::{Error, Result};
 
 /// The tables with a thread's data. Records are apart, because they may belong to a thread that has no row.
 const TABLES: &[&str] =
-    &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "threads"];
+    &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "leftovers", "threads"];
 
 impl SqliteStore {
     /// List threads with a stored run or a live one, the most recently updated first.
@@ -33,33 +34,42 @@ impl SqliteStore {
     }
 
     /// Return a thread, also one whose first run is live. Error: `ThreadNotFound`.
-    pub fn thread(&self, thread_id: String, done: impl FnOnce(Result<ThreadRow>) + Send + 'static) {
-        let work = move |db: &Connection| match find(db, &thread_id).map_err(store_error)? {
-            Some(row) => Ok(row),
-            None => Err(thread_not_found(&thread_id)),
+    pub fn thread(&self, thread: impl Into<Target>, done: impl FnOnce(Result<ThreadRow>) + Send + 'static) {
+        let thread = thread.into();
+        let work = move |db: &Connection| {
+            let row = with_snapshot(db, |db| match find_base(db, &thread)? {
+                Some(_) => find(db, &thread.thread_id),
+                None => Ok(None),
+            });
+            row.map_err(store_error)?.ok_or_else(|| thread_not_found(&thread.thread_id))
         };
         self.read_indexed(work, done);
     }
 
     /// Set the thread's name, or remove it. Error: `ThreadNotFound`.
-    pub fn rename(&self, thread_id: String, name: Option<String>, done: impl FnOnce(Result<()>) + Send + 'static) {
-        let sql = "UPDATE threads SET name = ?2 WHERE thread_id = ?1";
-        self.write(true, move |db| update(db, sql, &thread_id, name), done);
+    pub fn rename(
+        &self,
+        thread: impl Into<Target>,
+        name: Option<String>,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let (sql, thread) = ("UPDATE threads SET name = ?2 WHERE thread_id = ?1", thread.into());
+        self.write(true, move |db| update(db, sql, &thread, name), done);
     }
 
     /// Archive the thread, or undo that. Error: `ThreadNotFound`.
-    pub fn archive(&self, thread_id: String, archived: bool, done: impl FnOnce(Result<()>) + Send + 'static) {
-        let sql = "UPDATE threads SET archived = ?2 WHERE thread_id = ?1";
-        self.write(true, move |db| update(db, sql, &thread_id, archived), done);
+    pub fn archive(&self, thread: impl Into<Target>, archived: bool, done: impl FnOnce(Result<()>) + Send + 'static) {
+        let (sql, thread) = ("UPDATE threads SET archived = ?2 WHERE thread_id = ?1", thread.into());
+        self.write(true, move |db| update(db, sql, &thread, archived), done);
     }
 
     /// Remove the thread with all its data. Errors: `ThreadNotFound`, `ThreadAlreadyRunning`.
-    pub fn delete(&self, thread_id: String, done: impl FnOnce(Result<()>) + Send + 'static) {
+    pub fn delete(&self, thread: impl Into<Target>, done: impl FnOnce(Result<()>) + Send + 'static) {
+        let thread = thread.into();
         let work = move |db: &Connection| {
             index_new_rows(db)?;
-            if !thread_exists(db, &thread_id)? {
-                return Err(thread_not_found(&thread_id));
-            }
+            require(db, &thread)?;
+            let thread_id = thread.thread_id;
             // A live run would keep writing to a thread that no longer exists.
             if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)? {
                 return Err(Error::ThreadAlreadyRunning);
@@ -132,7 +142,8 @@ fn find(db: &Connection, thread_id: &str) -> rusqlite::Result<Option<ThreadRow>>
 
 /// The columns [`read_row`] reads.
 const COLUMNS: &str = "thread_id, name, agent_id, archived,
-    EXISTS (SELECT 1 FROM live_runs WHERE live_runs.thread_id = threads.thread_id), runs, created_at, updated_at, scope";
+    EXISTS (SELECT 1 FROM live_runs WHERE live_runs.thread_id = threads.thread_id), runs, created_at, updated_at, scope,
+    incarnation";
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
     Ok(ThreadRow {
@@ -145,6 +156,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<ThreadRow> {
         created_at: row.get(6)?,
         updated_at: row.get(7)?,
         scope: row.get(8)?,
+        incarnation: row.get(9)?,
     })
 }
 
@@ -171,22 +183,58 @@ pub(super) fn create_thread(
     agent_id: Option<&str>,
     scope: Option<&str>,
 ) -> rusqlite::Result<()> {
+    let mut exists = db.prepare_cached("SELECT 1 FROM threads WHERE thread_id = ?1")?;
+    if exists.exists([thread_id])? {
+        return Ok(());
+    }
+    let head_seq = head_seq(db, thread_id)?.max(read_floor(db, thread_id)?);
+    let leftover: Option<(Option<String>, i64, i64)> = db
+        .prepare_cached("DELETE FROM leftovers WHERE thread_id = ?1 RETURNING scope, incarnation, base_seq")?
+        .query_row([thread_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    // A run that was not stored ended no life of the thread: its readers continue with the next run of their scope.
+    let (incarnation, base_seq) = match leftover {
+        Some((of, incarnation, base_seq)) if of.as_deref() == scope => (incarnation, base_seq),
+        _ => (next_token(db)?, head_seq),
+    };
     db.prepare_cached(
-        "INSERT INTO threads (thread_id, agent_id, scope, head_seq, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT DO NOTHING",
+        "INSERT INTO threads (thread_id, agent_id, scope, head_seq, created_at, updated_at, incarnation, base_seq)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
     )?
-    .execute(params![thread_id, agent_id, scope, head_seq(db, thread_id)?, now_ms()])?;
+    .execute(params![thread_id, agent_id, scope, head_seq, now_ms(), incarnation, base_seq])?;
     Ok(())
 }
 
-fn update(db: &Connection, sql: &str, thread_id: &str, value: impl rusqlite::ToSql) -> Result<()> {
+/// Return the number after which a thread of this id begins, so that no cursor of a deleted one is taken for its own.
+fn read_floor(db: &Connection, thread_id: &str) -> rusqlite::Result<i64> {
+    // The hash is the one of the schema's trigger.
+    let floor: Option<i64> = db
+        .prepare_cached(
+            "SELECT seq FROM floors WHERE hash = (coalesce(unicode(substr(?1, -1, 1)), 0) * 29791
+               + coalesce(unicode(substr(?1, -2, 1)), 0) * 961 + coalesce(unicode(substr(?1, -3, 1)), 0) * 31
+               + coalesce(unicode(substr(?1, 1, 1)), 0) + length(?1)) % 65536",
+        )?
+        .query_row([thread_id], |row| row.get(0))
+        .optional()?;
+    Ok(floor.unwrap_or(0))
+}
+
+fn update(db: &Connection, sql: &str, thread: &Target, value: impl rusqlite::ToSql) -> Result<()> {
     // A thread of another writer has a row only once its runs are indexed.
     index_new_rows(db)?;
-    if !thread_exists(db, thread_id)? {
-        return Err(thread_not_found(thread_id));
-    }
-    db.prepare_cached(sql).and_then(|mut update| update.execute(params![thread_id, value])).map_err(store_error)?;
+    require(db, thread)?;
+    db.prepare_cached(sql)
+        .and_then(|mut update| update.execute(params![thread.thread_id, value]))
+        .map_err(store_error)?;
     Ok(())
+}
+
+/// Refuse a thread that does not exist, or is not the one that is meant.
+fn require(db: &Connection, thread: &Target) -> Result<()> {
+    if find_base(db, thread).map_err(store_error)?.is_some() && thread_exists(db, &thread.thread_id)? {
+        return Ok(());
+    }
+    Err(thread_not_found(&thread.thread_id))
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub struct Claim {
     pub input: String,
     /// The agent's id, for the thread list.
     pub agent_id: Option<String>,
+    /// The number of this life of the thread, which a thread created again after a deletion does not share.
+    pub incarnation: i64,
 }
 
 /// A new claim, and which of the input's messages the thread has already.
@@ -114,6 +116,8 @@ pub struct ThreadRow {
     pub updated_at: i64,
     /// The scope it belongs to.
     pub scope: Option<String>,
+    /// The number of this life of the thread.
+    pub incarnation: i64,
 }
 
 /// The threads an operation applies to, by scope.
@@ -123,6 +127,17 @@ pub enum ScopeFilter {
     Any,
     /// The threads of one scope, or those without a scope.
     Only(Option<String>),
+}
+
+/// The thread that an operation is for. A thread that differs is treated as unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The thread's id.
+    pub thread_id: String,
+    /// The scope it must belong to.
+    pub scope: ScopeFilter,
+    /// The life it must be in; `None` for any.
+    pub incarnation: Option<i64>,
 }
 
 /// The runs that retention keeps; with both fields `None`, all of them.

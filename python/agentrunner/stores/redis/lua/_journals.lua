@@ -1,6 +1,7 @@
 -- Journals: one stream for each run. An entry's id is `<token>-<last seq>`, and Redis accepts only growing ids. So it
 -- refuses what a former owner appends, and what is appended twice. A new owner begins with the mark
--- `<token>-<last seq before it>`, and the end of the run is the mark `<token>-<CLOSED>`.
+-- `<token>-<last seq before it>`, whose value is the thread's incarnation, and the end of the run is the mark
+-- `<token>-<CLOSED>`.
 
 local CLOSED = '18446744073709551615'
 
@@ -25,6 +26,14 @@ local function read_newest_frames(stream)
   end
 end
 
+-- Whether a journal is of an incarnation of its thread, by the mark that it begins with; version 0.1.0 wrote none.
+local function is_of_incarnation(stream, incarnation)
+  if not incarnation then return true end
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  local mark = oldest and oldest[2][2]
+  return (mark == '' and '-1' or mark) == incarnation
+end
+
 local function drop_journal(thread, first)
   redis.call('UNLINK', journal_key(thread, first))
   redis.call('ZREM', key('journals', thread), first)
@@ -34,11 +43,11 @@ local function drop_journals(thread)
   for _, first in ipairs(redis.call('ZRANGE', key('journals', thread), 0, -1)) do drop_journal(thread, first) end
 end
 
-local function open_journal(thread, first, token)
+local function open_journal(thread, first, token, incarnation)
   local journals = key('journals', thread)
   -- Journals with these numbers are left from a thread with the same id that was deleted.
   for _, stale in ipairs(redis.call('ZRANGEBYSCORE', journals, first, '+inf')) do drop_journal(thread, stale) end
-  redis.call('XADD', journal_key(thread, first), token .. '-' .. format_integer(first - 1), 'mark', '')
+  redis.call('XADD', journal_key(thread, first), token .. '-' .. format_integer(first - 1), 'mark', incarnation)
   local oldest = redis.call('ZRANGE', journals, 0, 0)[1]
   while oldest and redis.call('EXISTS', journal_key(thread, oldest)) == 0 do
     redis.call('ZREM', journals, oldest)
@@ -49,11 +58,11 @@ local function open_journal(thread, first, token)
 end
 
 -- After this, only the owner with this token can append. Returns the last seq before the mark.
-local function mark_journal(thread, first, token)
+local function mark_journal(thread, first, token, incarnation)
   local stream = journal_key(thread, first)
   local _, last = read_newest_frames(stream)
   local seq = last or format_integer(first - 1)
-  redis.call('XADD', stream, token .. '-' .. seq, 'mark', '')
+  redis.call('XADD', stream, token .. '-' .. seq, 'mark', incarnation)
   redis.call('PERSIST', stream)
   redis.call('ZADD', key('journals', thread), first, first)
   redis.call('PERSIST', key('journals', thread))

@@ -1,5 +1,7 @@
--- Arguments: thread, seq, index?, until?, limit. Returns whether there are more runs, and for each run its last seq,
+--@ guard
+-- Arguments: thread, seq, index?, until?, limit, scopes, incarnation?. Returns whether there are more runs, and for each run its last seq,
 -- how many frames to skip, and its events.
+if not is_meant(ARGV[1], ARGV[6], ARGV[7]) then return {0, {}} end
 local seq, index, limit = tonumber(ARGV[2]), read_optional(ARGV[3]), tonumber(ARGV[5])
 local until_seq = tonumber(read_optional(ARGV[4])) or math.huge
 local runs, size, from = {}, 0, ARGV[2]

@@ -1,14 +1,16 @@
---@ journals
--- Arguments: thread, after, until?, limit.
+--@ journals guard
+-- Arguments: thread, after, until?, limit, scopes, incarnation?. Each journal begins with the incarnation that it is of.
 local thread, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local journals = key('journals', thread)
 local batches, size = {}, 0
+local incarnation = read_optional(ARGV[6])
+if not is_meant(thread, ARGV[5], '') then return {false, false, {}} end
 
 -- Returns the token of the owner that wrote the frame after `after`. Each owner's entries begin with the mark of where
 -- the owner before it has ended.
 local function find_writer(stream)
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-  if not oldest then return end
+  if not oldest or not is_of_incarnation(stream, incarnation) then return end
   local token = split_entry_id(oldest[1])
   while true do
     local next = redis.call('XRANGE', stream, '(' .. token .. '-' .. CLOSED, '+', 'COUNT', 1)[1]
@@ -52,6 +54,7 @@ local writer = false
 local first = redis.call('ZREVRANGE', journals, 0, 0)[1]
 if first then
   local token, seq = read_newest(journal_key(thread, first))
-  if token and seq ~= CLOSED then writer = token end
+  if token and seq ~= CLOSED and is_of_incarnation(journal_key(thread, first), incarnation) then writer = token end
 end
-return {redis.call('HGET', key('live', thread), 'token'), writer, batches}
+local is_same_life = is_meant(thread, '', ARGV[6])
+return {is_same_life and redis.call('HGET', key('live', thread), 'token'), writer, batches}

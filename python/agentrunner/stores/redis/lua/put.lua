@@ -1,4 +1,4 @@
---@ journals threads
+--@ journals leases threads run_ids
 -- Arguments: thread, name?, agent?, archived?, scope?, created, updated; then for each run: id, first seq, last seq,
 -- events, input, created, number of message ids, message ids...
 local thread, scope = ARGV[1], read_optional(ARGV[5])
@@ -7,19 +7,19 @@ if redis.call('EXISTS', key('live', thread)) == 1 then return {'running'} end
 
 local new_runs, head, i = {}, tonumber(redis.call('HGET', row, 'head')) or 0, 8
 while i <= #ARGV do
-  local other = redis.call('HGET', key('run', ARGV[i]), 'thread')
-  if other and other ~= thread then return {'exists', ARGV[i]} end
-  if not other then
+  local name, is_known = name_run(thread, ARGV[i])
+  if not is_known then
     if tonumber(ARGV[i + 1]) <= head then return {'behind', head} end
     head = tonumber(ARGV[i + 2])
-    new_runs[#new_runs + 1] = i
+    new_runs[#new_runs + 1] = {i, name}
   end
   i = i + 7 + ARGV[i + 6]
 end
 local parent = redis.call('ZREVRANGE', runs, 0, 0)[1]
 if not parent and #new_runs == 0 then return {'done'} end
 
-local old = redis.call('HMGET', row, 'scope', 'ended')
+local old = redis.call('HMGET', row, 'scope', 'created')
+if not old[2] then redis.call('HSET', row, 'incarnation', next_token(), 'base', 0) end
 redis.call('HSET', row, 'head', format_integer(head), 'created', ARGV[6], 'updated', ARGV[7])
 redis.call('PERSIST', row)
 local name, agent, archived = read_optional(ARGV[2]), read_optional(ARGV[3]), read_optional(ARGV[4])
@@ -28,8 +28,9 @@ for field, value in pairs({name = name, agent = agent, archived = archived, scop
 end
 if old[1] ~= scope then remove_from_lists(thread, old[1]) end
 add_to_lists(thread, scope, ARGV[7])
-for _, at in ipairs(new_runs) do
-  local run, last, ids = ARGV[at], ARGV[at + 2], {}
+for _, new_run in ipairs(new_runs) do
+  local at, run = new_run[1], new_run[2]
+  local last, ids = ARGV[at + 2], {}
   for k = at + 7, at + 6 + ARGV[at + 6] do ids[#ids + 1] = ARGV[k] end
   redis.call('HSET', key('run', run), 'thread', thread, 'first', ARGV[at + 1], 'last', last, 'events', ARGV[at + 3],
     'input', ARGV[at + 4], 'created', ARGV[at + 5], 'ids', store_message_ids(thread, last, ids))

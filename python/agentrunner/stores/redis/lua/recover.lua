@@ -19,7 +19,8 @@ end
 
 local function add(thread)
   local live_run = redis.call('HMGET', key('live', thread), 'run', 'token', 'first', 'input', 'agent')
-  runs[#runs + 1] = {thread, live_run[1], live_run[2], live_run[3], live_run[4], live_run[5]}
+  local incarnation = redis.call('HGET', key('thread', thread), 'incarnation') or '-1'
+  runs[#runs + 1] = {thread, live_run[1], live_run[2], live_run[3], live_run[4], live_run[5], incarnation}
 end
 
 local function take_over(thread)
@@ -31,7 +32,8 @@ local function take_over(thread)
   end
   local token = next_token()
   redis.call('HSET', live, 'token', token, 'owner', owner, 'nonce', nonce)
-  set_lease(thread, token, mark_journal(thread, live_run[3], token), ttl)
+  local incarnation = redis.call('HGET', key('thread', thread), 'incarnation') or '-1'
+  set_lease(thread, token, mark_journal(thread, live_run[3], token, incarnation), ttl)
   schedule_check(thread, at + ttl)
   remove_from_owner(thread, live_run[2])
   add_to_owner(thread, owner)

@@ -1,4 +1,6 @@
--- Arguments: thread, run?, nonce. Returns 1 if this call has marked the live run.
+--@ guard
+-- Arguments: thread, run?, nonce, scopes, incarnation?. Returns 1 if this call has marked the live run.
+if not is_meant(ARGV[1], ARGV[4], ARGV[5]) then return 0 end
 local live = key('live', ARGV[1])
 local run = read_optional(ARGV[2])
 local live_run = redis.call('HMGET', live, 'run', 'token', 'stop')

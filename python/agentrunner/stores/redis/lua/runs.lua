@@ -1,5 +1,7 @@
--- Arguments: thread, after, limit. Returns for each run its id, its last seq and its fields, which are false if they
+--@ guard
+-- Arguments: thread, after, limit, scopes, incarnation?. Returns for each run its id, its last seq and its fields, which are false if they
 -- cannot be read.
+if not is_meant(ARGV[1], ARGV[4], ARGV[5]) then return {} end
 local runs, size, from, limit = {}, 0, '(' .. ARGV[2], tonumber(ARGV[3])
 repeat
   local page = redis.call('ZRANGEBYSCORE', key('runs', ARGV[1]), from, '+inf', 'WITHSCORES', 'LIMIT', 0, 64)
