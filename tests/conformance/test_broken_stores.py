@@ -11,13 +11,13 @@ from agentrunner import (
     CursorAhead,
     MemoryStore,
     RecordConflict,
-    RunAlreadyExists,
     SqliteStore,
     ThreadAlreadyRunning,
 )
 from agentrunner._core import Claim
-from agentrunner.stores import Change, CursorLocation, HistoryPage, ThreadGuard
+from agentrunner.stores import Change, CursorLocation, HistoryPage
 from agentrunner.testing import StoreConformance
+from support.broken_guards import BROKEN_GUARDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,51 +65,9 @@ class ReusesRunIds(MemoryStore):
     caught_by = "test_a_run_id_that_was_used_raises_RunAlreadyExists"
 
     async def claim(self, thread_id: str, run_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
-        claim, known = await super().claim(thread_id, f"another {run_id}", *arguments)
-        return Claim(thread_id, run_id, claim.token, claim.first_seq, claim.input), known
-
-
-class SharesRunIds(MemoryStore):
-    """Refuses a run id that another thread has used."""
-
-    caught_by = "test_run_ids_are_unique_within_a_thread_only"
-
-    async def claim(self, thread_id: str, run_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
-        if any(run_id in thread.run_ids for thread in self._threads.values()):
-            raise RunAlreadyExists(run_id)
+        if thread := self._threads.get(thread_id):
+            thread.runs = [run._replace(run_id=f"another {run.run_id}") for run in thread.runs]
         return await super().claim(thread_id, run_id, *arguments)
-
-
-class IgnoresIncarnations(MemoryStore):
-    """Checks only the scope of a guard."""
-
-    caught_by = "test_methods_with_a_guard_treat_another_thread_as_unknown"
-
-    async def history(self, *arguments: Any, guard: ThreadGuard | None = None) -> HistoryPage:
-        return await super().history(*arguments, guard=guard and ThreadGuard(guard.scope))
-
-
-class LooksBeforeItReads(MemoryStore):
-    """Checks a guard in one step, and reads in the next."""
-
-    caught_by = "test_a_guarded_call_never_meets_another_scopes_thread"
-
-    async def journal(self, thread_id: str, *arguments: Any, guard: ThreadGuard | None = None) -> JournalPage:
-        page = await super().journal(thread_id, *arguments, guard=guard)
-        if not len(page.frames):
-            return page
-        await asyncio.sleep(0)
-        return await super().journal(thread_id, *arguments)
-
-
-class BeginsAgainAtOne(MemoryStore):
-    """Counts the events of a thread that is created again from 1."""
-
-    caught_by = "test_a_cursor_of_a_deleted_thread_is_not_accepted"
-
-    async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
-        await super().delete(thread_id, guard=guard)
-        self._threads._floors.clear()
 
 
 class IgnoresScopes(MemoryStore):
@@ -413,7 +371,7 @@ class ForgetsWhenClosed(SqliteStore):
         return await super().stops() if self._core else []
 
 
-BROKEN: list[Any] = [value for value in list(globals().values()) if hasattr(value, "caught_by")]
+BROKEN: list[Any] = [value for value in list(globals().values()) if hasattr(value, "caught_by")] + BROKEN_GUARDS
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)

@@ -318,7 +318,7 @@ class LastWord:
 
 
 def _name_live_run(claim: Claim) -> tuple[int, str]:
-    """Return the name of a live run in the cache, which a later thread of the same id does not share."""
+    """Return the name of a live run in the cache, which no later thread of its id shares."""
     return claim.incarnation, claim.run_id
 
 

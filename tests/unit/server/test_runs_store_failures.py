@@ -30,7 +30,7 @@ async def failing(*_: Any, **__: Any) -> Any:
     [
         ("claim", RUN, "Failed to run agent"),
         ("locate", CONNECT, "Failed to connect"),
-        ("request_stop", STOP, "Failed to stop agent"),
+        ("live", STOP, "Failed to stop agent"),
     ],
 )
 async def test_a_failing_verb_is_answered_in_general_words(

@@ -85,7 +85,8 @@ def _read_outcome(claim: Claim, reply: bytes | Exception) -> Exception | None:
         return make_lease_lost(claim)
     if reply == b"gap":
         return StoreError(
-            f"the Redis server has lost events of run '{claim.run_id}' that it had acknowledged: it was restarted and "
-            "had not yet written them to disk, or it was replaced by a replica that did not have all of them"
+            f"the Redis server has lost events of run '{claim.run_id}' of thread '{claim.thread_id}' that it had "
+            "acknowledged: it was restarted before it had written them to disk, it was replaced by a replica that did "
+            "not have all of them, or they were evicted or deleted; set appendonly yes and maxmemory-policy noeviction"
         )
     return None
