@@ -9,29 +9,13 @@ from typing import Any, Literal, TypeAlias, final
 
 from pydantic import BaseModel
 
+# fmt: off
 __all__ = [
-    "SQLITE_VERSION",
-    "Batch",
-    "Claim",
-    "Event",
-    "Frames",
-    "Owner",
-    "Recorder",
-    "SqliteStore",
-    "__version__",
-    "check_input",
-    "compact",
-    "conform",
-    "expand",
-    "finalize",
-    "fold",
-    "parse_cursor",
-    "recompact",
-    "run_frames",
-    "run_message_ids",
-    "snapshot",
-    "verify",
+    "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recorder", "SqliteStore", "Superseded",
+    "__version__", "agents_call_id", "check_input", "compact", "conform", "expand", "finalize", "fold",
+    "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids", "snapshot", "verify",
 ]
+# fmt: on
 
 __version__: str
 SQLITE_VERSION: str
@@ -120,12 +104,25 @@ class Recorder:
         id_bytes: int,
         window_bytes: int,
         pending_bytes: int,
+        looks_up: bool = False,
+        keep_raw_events: bool = False,
     ) -> Recorder: ...
     def accept(self, event: bytes) -> int:
         """Record an event; return 0 to continue, 1 to start a commit, 2 to wait for one.
 
-        A commit is started only if none is under way. Raises `InvalidEvent` and `InvalidEventSequence`; nothing of the
-        event is then recorded.
+        3: nothing is recorded yet; look up `wanted`, pass the answer to `learn`, and accept the event again. A commit
+        is started only if none is under way. Raises `InvalidEvent` and `InvalidEventSequence`; nothing of the event is
+        then recorded.
+        """
+    @property
+    def wanted(self) -> list[str]:
+        """Ids and marks that must be looked up in the thread's stored runs before the last event is recorded."""
+    def learn(self, known: set[str]) -> None:
+        """Take the answer: those of `wanted` that the thread has."""
+    def newest_call(self, id: str, skip: int = 0) -> str:
+        """Return the id that clients see of a call that the agent has given an id.
+
+        Of several without a result it is the one after `skip` others, else the newest.
         """
     def finalize(self, *, stop_requested: bool = False, message: str | None = None, code: str | None = None) -> None:
         """End the run in order, unless it has ended."""
@@ -247,6 +244,7 @@ class SqliteStore:
         message_ids: Sequence[str],
         scope: str | None,
     ) -> None: ...
+    def known_ids(self, ticket: int, thread_id: str, ids: Sequence[str]) -> None: ...
     def append(self, ticket: int, claim: Claim, batch: Batch, barrier: bool) -> None: ...
     def renew(self, ticket: int, claims: Sequence[Claim]) -> None: ...
     def finish(self, ticket: int, claim: Claim, recorder: Recorder, stored: bool) -> None: ...
@@ -306,6 +304,26 @@ def finalize(events: Iterable[Any], stop_requested: bool, interruption_message: 
 
 def fold(events: Iterable[Any]) -> tuple[bytes, bytes]:
     """Return the messages and the state a client ends with, as JSON."""
+
+def agents_call_id(id: str) -> str:
+    """Return the id that an agent has given a call, of the id that clients see."""
+
+def input_for_agent(input: str) -> str | None:
+    """Return a run's input with the ids that its agent has used; `None` if it has no others."""
+
+@final
+class Superseded:
+    """The snapshots of a thread's stored runs that a replay leaves out, because later ones replace them."""
+
+    ENTRY: str
+    """The entry of a thread with snapshots in its table of message ids."""
+    def __new__(cls) -> Superseded: ...
+    def push(self, frames: Frames) -> None:
+        """Push the next frames of the stored runs."""
+    def finish(self) -> bool:
+        """Return whether there is anything to leave out; nothing may be pushed after it."""
+    def leave_out(self, frames: Frames) -> Frames:
+        """Return stored frames without what is superseded."""
 
 def check_input(input: bytes, id_bytes: int) -> tuple[str, str, str, list[str]]:
     """Return a run's input minified, its thread id, run id and message ids.

@@ -13,7 +13,14 @@ from agentrunner.reading.stream import EventStream, opens_stream
 from agentrunner.running.claiming import Claiming, NewRun
 from agentrunner.running.current import Run
 from agentrunner.running.driver import Driver
-from agentrunner.running.inputs import check_ids, check_known_messages, check_options, check_scope_filter, read_input
+from agentrunner.running.inputs import (
+    check_ids,
+    check_known_messages,
+    check_options,
+    check_scope_filter,
+    input_for_agent,
+    read_input,
+)
 from agentrunner.running.lifecycle import RunnerLifecycle
 from agentrunner.running.maintenance import Maintenance
 from agentrunner.running.recording import RecordingLimits
@@ -61,6 +68,7 @@ class AgentRunner(RunnerLifecycle):
             waits for an approval has ended, so it is never silent. `None` sets no limit.
         show_agent_errors: Whether a `RUN_ERROR` has the text of the exception that an agent raised, which may contain
             secrets. By default it has the id of an error in the log; an `AgentError` always keeps its text.
+        keep_raw_events: Whether `RAW` events and `rawEvent` fields are recorded and shown, which may hold prompts.
 
     Raises:
         TypeError: `store` is not a store.
@@ -87,9 +95,12 @@ class AgentRunner(RunnerLifecycle):
         run_timeout: float | None = None,
         silence_timeout: float | None = None,
         show_agent_errors: bool = False,
+        keep_raw_events: bool = False,
     ) -> None:
         store = with_guards(store)
-        self._limits = RecordingLimits(max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes)
+        self._limits = RecordingLimits(
+            max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes, keep_raw_events
+        )
         check_option_type("show_agent_errors", show_agent_errors, bool)
         self._shows_errors = show_agent_errors
         self.run_options: RunnerOptions = {
@@ -184,12 +195,12 @@ class AgentRunner(RunnerLifecycle):
         store = await self.open()
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
         claim, known_message_ids = await self._claiming.claim(new_run)
-        recorder = self._limits.new_recorder(claim, known_message_ids)
+        recorder = self._limits.new_recorder(claim, known_message_ids, is_driven=True)
         driver = Driver(claim, recorder, store, self.stats, self._timeouts, shows_errors=self._shows_errors)
         plan = ReadingPlan(store, self._cache, thread_id, driver, driver.guard)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
         run = Run(
-            thread_id, run_id, checked.model, scope, headers or {}, store, claim, name, driver.describe_error
+            thread_id, run_id, input_for_agent(checked), scope, headers or {}, store, claim, name, driver.describe_error
         )  # fmt: skip
         self._table.start(driver, agent, run, self.stats)
         return stream

@@ -99,6 +99,7 @@ class RunnerOptions(TypedDict, total=False):
     run_timeout: float | None
     silence_timeout: float | None
     show_agent_errors: bool
+    keep_raw_events: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,8 @@ async def main(folder: Path) -> None:
     logging.getLogger("agentrunner").addHandler(logged)
     script = Script()
     async with (
-        SqliteAgentRunner(folder / "plain.db") as plain,
-        SqliteAgentRunner(folder / "harness.db") as supervised,
+        SqliteAgentRunner(folder / "plain.db", keep_raw_events=True) as plain,
+        SqliteAgentRunner(folder / "harness.db", keep_raw_events=True) as supervised,
         Harness(supervised, {"default": script}) as harness,
     ):
         clients = {False: client_of(plain, {"default": script}), True: client_of(supervised, harness)}

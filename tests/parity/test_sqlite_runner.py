@@ -85,5 +85,7 @@ async def test_closes_open_text_and_tool_events_when_stopping(sqlite_factory: Fa
     await gate.reached.wait()
     assert await runner.stop("t1")
     events = await collect(stream)
-    assert event_types(events)[-4:] == ["TEXT_MESSAGE_END", "TOOL_CALL_END", "TOOL_CALL_RESULT", "RUN_FINISHED"]
+    assert event_types(events)[-5:] == [
+        "TEXT_MESSAGE_END", "TOOL_CALL_ARGS", "TOOL_CALL_END", "TOOL_CALL_RESULT", "RUN_FINISHED",
+    ]  # fmt: skip
     assert json.loads(events[-2]["content"])["status"] == "stopped"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ag_ui.core import ResumeEntry
 
+from agentrunner import _core
 from agentrunner._codec import decode, encode
 from agentrunner.errors import (
     AlreadyDecided,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from ag_ui.core import RunAgentInput
 
+    from agentrunner._core import Recorder
     from agentrunner.records.approvals import Decision
     from agentrunner.records.harness_runs import RunRecord
     from agentrunner.stores import Change, Store
@@ -46,7 +48,9 @@ def from_interrupts(
     for interrupt in interrupts:
         metadata = interrupt.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
-        tool, tool_input = calls.get(interrupt.get("toolCallId") or "", (None, None))
+        call_id = interrupt.get("toolCallId") or ""
+        # The input has the calls of earlier runs under the agent's ids.
+        tool, tool_input = calls.get(call_id) or calls.get(_core.agents_call_id(call_id)) or (None, None)
         checkpoint = metadata.get("checkpoint")
         approvals.append(
             Approval(
@@ -64,6 +68,21 @@ def from_interrupts(
             )
         )
     return approvals
+
+
+def with_own_calls(interrupts: Iterable[Mapping[str, Any]], recorder: Recorder) -> list[dict[str, Any]]:
+    """Return an agent's interrupts with the ids of their calls that clients see."""
+    calls: list[str] = []
+    changed: list[dict[str, Any]] = []
+    for interrupt in interrupts:
+        call = interrupt.get("toolCallId")
+        if isinstance(call, str):
+            # An id that comes twice means two calls.
+            changed.append({**interrupt, "toolCallId": recorder.newest_call(call, calls.count(call))})
+            calls.append(call)
+        else:
+            changed.append({**interrupt})
+    return changed
 
 
 def _milliseconds(text: Any) -> int | None:
@@ -86,6 +105,7 @@ def tool_calls(events: Iterable[Mapping[str, Any]], input: RunAgentInput) -> dic
         call_id = event.get("toolCallId", "")
         if event["type"] == "TOOL_CALL_START":
             calls[call_id] = (event["toolCallName"], None)
+            arguments.pop(call_id, None)
         elif event["type"] == "TOOL_CALL_ARGS" and call_id in calls:
             arguments[call_id] = arguments.get(call_id, "") + event["delta"]
     for call_id, text in arguments.items():

@@ -16,7 +16,7 @@ from agentrunner._failures import public_text
 from agentrunner._generators import CancelledEvents, close_events
 from agentrunner.errors import AgentError, LeaseLost, RecordConflict, RunAlreadyExists, StoreError
 from agentrunner.harness.admission import Candidate, admit
-from agentrunner.harness.approvals import entry_of, from_interrupts, tool_calls
+from agentrunner.harness.approvals import entry_of, from_interrupts, tool_calls, with_own_calls
 from agentrunner.harness.event_kinds import (
     FAILED,
     FINISHED,
@@ -290,7 +290,10 @@ class SupervisedRun:
         """Write the approvals of a RUN_FINISHED before a client can see and answer it."""
         if writer.has_ended or not (interrupts := interrupts_of(event)):
             return
-        events = decode(self._driver.recorder.compacted()) if self._driver is not None else []
+        events = []
+        if self._driver is not None:
+            events = decode(self._driver.recorder.compacted())
+            interrupts = with_own_calls(interrupts, self._driver.recorder)
         await writer.wait_for(from_interrupts(writer.record, self.run_id, interrupts, tool_calls(events, input)))
 
     def _take_event(self, writer: RunWriter, kind: int, event: Any) -> None:

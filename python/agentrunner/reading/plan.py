@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agentrunner.errors import CursorAhead
+from agentrunner._core import Superseded
+from agentrunner.errors import CursorAhead, InvalidEvent, StoreCorrupt
 from agentrunner.reading.snapshot import snapshot_frames
 from agentrunner.reading.sources import (
+    PAGE_BYTES,
     CompactedRest,
     History,
     JournalRest,
@@ -15,6 +17,7 @@ from agentrunner.reading.sources import (
     LivePrefix,
     LiveTail,
     Snapshot,
+    ThinnedHistory,
 )
 from agentrunner.reading.stream import EventStream
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from agentrunner.stores import Store, ThreadGuard
     from agentrunner.types import Cursor
 
+UNREADABLE = (InvalidEvent, StoreCorrupt)
+"""Errors of frames that the core cannot read."""
 START: Cursor = (0, None)
 """Cursor of a reader that has seen nothing."""
 
@@ -76,8 +81,8 @@ class ReadingPlan:
             sources: list[Source] = [] if index is None else [self._compacted_rest(first_seq, seq, index + 1)]
             if index is None or seq < last_seq:
                 sources.append(JournalRest(self._store, self._thread_id, seq, last_seq, self._guard))
-            return [*sources, self._history((last_seq, None)), *self._from_live_prefix()]
-        return [self._history(cursor), *self._from_live_prefix()]
+            return [*sources, await self._thinned_history((last_seq, None)), *self._from_live_prefix()]
+        return [await self._thinned_history(cursor), *self._from_live_prefix()]
 
     async def after_messages(self, known: Sequence[Mapping[str, Any]]) -> list[Source] | None:
         """Return the sources for a reader that has messages but no cursor.
@@ -110,9 +115,25 @@ class ReadingPlan:
             sources.append(Snapshot(frames))
         return sources
 
-    def _history(self, after: Cursor) -> Source:
+    def _history(self, after: Cursor) -> History:
         until = self._live.claim.first_seq if self._live is not None else None
         return History(self._store, self._cache, self._thread_id, after, until, self._guard)
+
+    async def _thinned_history(self, after: Cursor) -> Source:
+        """Return the stored runs after a cursor, without the snapshots that later ones replace."""
+        history = self._history(after)
+        # Most threads have no snapshots, and are read once.
+        if not await self._store.known_ids(self._thread_id, [Superseded.ENTRY]):
+            return history
+        superseded = Superseded()
+        whole = self._history(START)
+        try:
+            while not whole.is_done:
+                # In a worker thread, because this folds the whole thread.
+                await asyncio.to_thread(superseded.push, await whole.read(PAGE_BYTES))
+        except UNREADABLE:
+            return history
+        return ThinnedHistory(history, superseded) if superseded.finish() else history
 
     def _from_live_prefix(self) -> list[Source]:
         live = self._live

@@ -12,7 +12,7 @@ from agentrunner.reading.compacted_cache import SlicedRun
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agentrunner._core import Claim
+    from agentrunner._core import Claim, Superseded
     from agentrunner.reading.compacted_cache import CompactedCache, Key
     from agentrunner.running.live_run import LiveRun
     from agentrunner.stores import Store, ThreadGuard
@@ -152,6 +152,26 @@ class History(_Replay):
 
     def _is_exhausted(self) -> bool:
         return self._next is None
+
+
+class ThinnedHistory:
+    """A thread's stored runs without the snapshots that later ones replace."""
+
+    __slots__ = ("_history", "_superseded", "is_done")
+
+    is_replay = True
+    has_waited = False
+
+    def __init__(self, history: History, superseded: Superseded) -> None:
+        self._history = history
+        self._superseded = superseded
+        self.is_done = False
+
+    async def read(self, page_bytes: int) -> Frames:
+        """Return the next frames, about `page_bytes` bytes of them, or none."""
+        frames = self._superseded.leave_out(await self._history.read(page_bytes))
+        self.is_done = self._history.is_done
+        return frames
 
 
 class CompactedRest(_Replay):

@@ -12,7 +12,7 @@ from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._generators import CancelledEvents, close_events, needs_closing
 from agentrunner.errors import AgentError, InvalidEvent, InvalidEventSequence
-from agentrunner.running.boundaries import is_start_missing, record_finish, record_start
+from agentrunner.running.boundaries import is_start_missing, make_finish, make_start
 from agentrunner.running.tracing import span_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentrunner._core import Claim, Recorder
     from agentrunner.running.commits import Commits
     from agentrunner.running.current import Run
+    from agentrunner.stores import Store
     from agentrunner.types import Agent
 
 logger = logging.getLogger("agentrunner")
@@ -29,6 +30,8 @@ AGENT_SLICE_SECONDS = 0.001
 """Seconds that an agent that never waits may run before other tasks get their turn."""
 MUST_WAIT = 2
 """Result of `Recorder.accept` when the agent must wait for a commit; 1: a commit is due, 0: none is."""
+MUST_LOOK_UP = 3
+"""Result of `Recorder.accept` when the recorder has to know first which ids the thread has."""
 MAX_DROPPED_EVENTS = 1000
 """Number of events in place of or after its run's end that an agent may yield before it is closed."""
 ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
@@ -37,8 +40,11 @@ ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
 class AgentReader:
     """Reads the events of a run's agent and records them, encoding each once."""
 
-    def __init__(self, claim: Claim, recorder: Recorder, commits: Commits, on_closing: Callable[[], None]) -> None:
+    def __init__(
+        self, claim: Claim, recorder: Recorder, store: Store, commits: Commits, on_closing: Callable[[], None]
+    ) -> None:
         self._claim = claim
+        self._store = store
         self._recorder = recorder
         self._commits = commits
         self._on_closing = on_closing
@@ -74,7 +80,9 @@ class AgentReader:
                 finally:
                     await self._close(events)
                 if self.adds_finish and not (self._recorder.ended or self._is_deaf):
-                    record_finish(self._recorder, self._claim)
+                    if self._recorder.recorded == 0:
+                        await self._accept(make_start(self._claim))
+                    await self._accept(make_finish(self._claim))
             except BaseException as error:
                 # A cancellation while the generator is closed must not hide why it is closed.
                 self.error = self.error or error
@@ -112,9 +120,9 @@ class AgentReader:
             if not (self._must_check and self._is_unwanted(event)):
                 data = encode(event)
                 if is_start_missing(data):
-                    record_start(self._recorder, self._claim)
+                    await self._accept(make_start(self._claim))
                 try:
-                    pressure = self._recorder.accept(data)
+                    pressure = await self._accept(data)
                 except InvalidEvent as error:
                     self._refuse(event, error)
                 self._commits.start()
@@ -135,6 +143,8 @@ class AgentReader:
             data = event if type(event) is bytes else encode(event)
             try:
                 pressure = accept(data)
+                if pressure == MUST_LOOK_UP:
+                    pressure = await self._accept(data)
             except (InvalidEvent, InvalidEventSequence) as error:
                 self._refuse(event, error)
                 continue
@@ -146,6 +156,23 @@ class AgentReader:
             if not count & 63 and time.perf_counter() - turn_began > AGENT_SLICE_SECONDS:
                 await self._pause(asyncio.sleep(0))
                 turn_began = time.perf_counter()
+
+    async def _accept(self, data: bytes) -> int:
+        """Record an event, once the ids that it needs are looked up in the store."""
+        cancellation: asyncio.CancelledError | None = None
+        while (pressure := self._recorder.accept(data)) == MUST_LOOK_UP:
+            looking_up = asyncio.ensure_future(self._store.known_ids(self._claim.thread_id, self._recorder.wanted))
+            while not looking_up.done():
+                try:
+                    await asyncio.wait([looking_up])
+                except asyncio.CancelledError as error:
+                    # The agent has yielded the event before it was told to end, so the event is recorded.
+                    cancellation = error
+            self._recorder.learn(set(looking_up.result()))
+        if cancellation is not None:
+            self._is_paused = True
+            raise cancellation
+        return pressure
 
     async def _pause(self, work: Any) -> None:
         """Wait for something while the agent waits at a `yield`."""

@@ -57,7 +57,7 @@ class Driver(LiveRun):
         self._commits = Commits(self, store, stats, self.fail)
         self.agent: Agent | None = None
         """Agent whose `abort_run` a stop calls, if it has one."""
-        self._reader = AgentReader(claim, recorder, self._commits, lambda: self._end_agent(is_patient=True))
+        self._reader = AgentReader(claim, recorder, store, self._commits, lambda: self._end_agent(is_patient=True))
         self._agent_task: AgentTask | None = None
         self._ends_patiently: bool | None = None
         """Whether the agent may end by itself before it is cancelled; `None` until it must end."""

@@ -38,6 +38,12 @@ def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> C
     return CheckedInput(model, *_core.check_input(data, max_id_bytes))
 
 
+def input_for_agent(checked: CheckedInput) -> RunAgentInput:
+    """Return the input with the agent's own ids in place of those that clients see."""
+    json = _core.input_for_agent(checked.json)
+    return checked.model if json is None else type(checked.model).model_validate_json(json)
+
+
 def check_scope(scope: str, max_id_bytes: int) -> None:
     """Check that a scope may be stored. Raises `InvalidInput`."""
     check_text("scope", scope)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
-from agentrunner._checks import check_integer
+from agentrunner._checks import check_integer, check_option_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,17 +22,20 @@ class RecordingLimits:
     id_bytes: int
     window_bytes: int
     pending_bytes: int
+    keep_raw_events: bool = False
 
     def __post_init__(self) -> None:
         check_integer("max_event_bytes", self.event_bytes)
         check_integer("max_id_bytes", self.id_bytes)
         check_integer("live_window_bytes", self.window_bytes, 0)
         check_integer("max_pending_bytes", self.pending_bytes, 0)
+        check_option_type("keep_raw_events", self.keep_raw_events, bool)
 
-    def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = ()) -> Recorder:
+    def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = (), *, is_driven: bool = False) -> Recorder:
         """Return a recorder for a claimed run.
 
-        It leaves the messages that the thread already has out of the run's input.
+        It leaves the messages that the thread already has out of the run's input. If an agent drives it, it asks which
+        of the agent's ids the thread has used before.
         """
         return _core.Recorder(
             claim.thread_id,
@@ -44,4 +47,7 @@ class RecordingLimits:
             id_bytes=self.id_bytes,
             window_bytes=self.window_bytes,
             pending_bytes=self.pending_bytes,
+            # The first run of a thread has nothing to look up.
+            looks_up=is_driven and claim.first_seq > 1,
+            keep_raw_events=self.keep_raw_events,
         )

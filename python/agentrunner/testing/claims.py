@@ -92,6 +92,19 @@ class ClaimTests(ConformanceTests):
         )
         check_equal([live for live, _ in await store.live("t")], [new_claim], "the claim is made all the same")
 
+    async def test_the_ids_of_stored_runs_can_be_looked_up(self, store: Store) -> None:
+        """`known_ids` returns those of the ids that the thread's stored runs have."""
+        check_equal(await store.known_ids("t", ["u1"]), [], "an unknown thread has no ids")
+        await store_run(store, "t", "r1", ["u1", "u2"])
+        await store_run(store, "other", "r2", ["u3"])
+        asked_ids = ["u0", "u1", "u3", "m-r1", "m-r3", "\x00", "\x01user u1", "\x01prompt u1"]
+        await begin(store, "t", "r3", ["u0"])
+        check_equal(
+            sorted(await store.known_ids("t", asked_ids)), ["\x01prompt u1", "m-r1", "u1"],
+            "keep all `message_ids` of a recorder when its run is finished, byte for byte",
+        )  # fmt: skip
+        check_equal(await store.known_ids("t", []), [], "nothing was asked for")
+
     async def test_of_many_claims_on_a_thread_exactly_one_wins(self, store: Store) -> None:
         """Of claims that race for a thread, one wins; the others raise `ThreadAlreadyRunning`."""
         for n in range(5):

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from agentrunner.stores import Cursor, Store
 
 READ_BYTES = 1 << 20
-RECORDER_LIMITS = {"event_bytes": 64 << 20, "id_bytes": 1 << 20, "window_bytes": 1 << 20, "pending_bytes": 64 << 20}
+RECORDER_LIMITS: dict[str, Any] = {
+    "event_bytes": 64 << 20,
+    "id_bytes": 1 << 20,
+    "window_bytes": 1 << 20,
+    "pending_bytes": 64 << 20,
+}
 
 
 def text(message_id: str, *deltas: str) -> list[dict[str, Any]]:

@@ -10,7 +10,9 @@ use agentrunner_core::finalize::Ending;
 use agentrunner_core::fold::Fold;
 use agentrunner_core::frames::Cursor;
 use agentrunner_core::lifecycle::Lifecycle;
-use agentrunner_core::{dedup, recompact as recompaction, schema, snapshot as snapshots, stored_run};
+use agentrunner_core::superseded::Superseded as CoreSuperseded;
+use agentrunner_core::thinking::Thinking;
+use agentrunner_core::{dedup, entries, recompact as recompaction, schema, snapshot as snapshots, stored_run};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -115,8 +117,14 @@ pub fn finalize(
 #[pyfunction]
 pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     let (mut fold, mut expander, mut out) = (Fold::new(), Expander::new(), Vec::new());
+    let (mut thinking, mut translated) = (Thinking::new(""), Vec::new());
     each_event(events, |event| {
-        if expander.push(event, &mut out)? {
+        // Runs recorded by 0.1.0 have these events as they were yielded.
+        if thinking.push(event, &mut translated) {
+            for json in translated.drain(..) {
+                fold.push(&CoreEvent::parse_str(&json)?);
+            }
+        } else if expander.push(event, &mut out)? {
             for json in out.drain(..) {
                 fold.push(&CoreEvent::parse_str(&json)?);
             }
@@ -164,6 +172,45 @@ pub fn run_frames(events: &[u8], seq: u64, skip: u64) -> PyResult<Frames> {
 #[pyfunction]
 pub fn run_message_ids(events: &[u8]) -> Vec<String> {
     dedup::summarize_run(events).1
+}
+
+#[pyfunction]
+pub fn input_for_agent(input: &str) -> Option<String> {
+    entries::input_for_agent(input)
+}
+
+#[pyfunction]
+pub fn agents_call_id(id: &str) -> &str {
+    entries::split_own_id(id).0
+}
+
+/// The snapshots that a replay leaves out.
+#[pyclass(module = "agentrunner")]
+pub struct Superseded(CoreSuperseded);
+
+#[pymethods]
+impl Superseded {
+    #[classattr]
+    const ENTRY: &'static str = entries::SNAPSHOT;
+
+    #[new]
+    fn new() -> Self {
+        Self(CoreSuperseded::new())
+    }
+
+    fn push(&mut self, py: Python<'_>, frames: &Frames) -> PyResult<()> {
+        let bytes = frames.shared();
+        py.detach(|| self.0.push(&bytes)).map_err(to_py)
+    }
+
+    fn finish(&mut self) -> bool {
+        self.0.finish();
+        !self.0.is_empty()
+    }
+
+    fn leave_out(&self, frames: &Frames) -> PyResult<Frames> {
+        self.0.leave_out(frames.as_slice()).map(Frames::from).map_err(to_py)
+    }
 }
 
 /// A snapshot's `RUN_STARTED`, the events before the messages, the messages, the state, and the events that follow.

@@ -79,7 +79,7 @@ impl Recorder {
 #[pymethods]
 impl Recorder {
     #[new]
-    #[pyo3(signature = (thread_id, run_id, input, known, first_seq, *, event_bytes, id_bytes, window_bytes, pending_bytes))]
+    #[pyo3(signature = (thread_id, run_id, input, known, first_seq, *, event_bytes, id_bytes, window_bytes, pending_bytes, looks_up=false, keep_raw_events=false))]
     #[allow(clippy::too_many_arguments, reason = "each is an option of the runner")]
     fn new(
         thread_id: &str,
@@ -91,10 +91,18 @@ impl Recorder {
         id_bytes: usize,
         window_bytes: usize,
         pending_bytes: usize,
+        looks_up: bool,
+        keep_raw_events: bool,
     ) -> Self {
         // `commit_bytes` is not an option of the runner, so it keeps its default.
         let limits = Limits { event_bytes, id_bytes, window_bytes, pending_bytes, ..Limits::default() };
-        let core = CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits);
+        let mut core = CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits);
+        if looks_up {
+            core = core.with_history();
+        }
+        if keep_raw_events {
+            core = core.with_raw_events();
+        }
         Self { log: core.log(), core: Arc::new(Mutex::new(core)), last_read: Mutex::new(None) }
     }
 
@@ -104,13 +112,28 @@ impl Recorder {
             Pressure::None => Ok(0),
             Pressure::Commit => Ok(1),
             Pressure::Wait => Ok(2),
+            Pressure::LookUp => Ok(3),
         }
+    }
+
+    #[getter]
+    fn wanted(&self) -> Vec<String> {
+        self.core().wanted().to_vec()
+    }
+
+    fn learn(&self, known: HashSet<String>) {
+        self.core().learn(&known);
+    }
+
+    #[pyo3(signature = (id, skip=0))]
+    fn newest_call(&self, id: &str, skip: usize) -> String {
+        self.core().newest_call(id, skip)
     }
 
     #[pyo3(signature = (*, stop_requested=false, message=None, code=None))]
     fn finalize(&self, stop_requested: bool, message: Option<&str>, code: Option<&str>) {
         // The core's recorder fills in the ids of the run.
-        self.core().finalize(Ending { stop_requested, interruption_message: message, code, run: None });
+        self.core().finalize(Ending { stop_requested, interruption_message: message, code, ..Ending::default() });
     }
 
     fn take(&self) -> Option<(Batch, bool)> {

@@ -110,6 +110,10 @@ impl SqliteStore {
         })
     }
 
+    fn known_ids(&self, ticket: u64, thread_id: String, ids: Vec<String>) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.known_ids(thread_id, ids, done))
+    }
+
     fn append(&self, ticket: u64, claim: &Claim, batch: &Batch, barrier: bool) -> PyResult<()> {
         self.call(ticket, identity, |store, done| store.append(&claim.core(), batch.0.clone(), barrier, done))
     }

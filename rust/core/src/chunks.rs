@@ -81,6 +81,18 @@ impl Expander {
         Ok(true)
     }
 
+    /// Close the tool call that a chunk would continue, if the chunk begins another call of the same id.
+    ///
+    /// It does if it names another tool, or if it names the tool again after whole arguments: nothing can follow those.
+    pub(crate) fn end_call(&mut self, event: &Event<'_>, is_whole: impl FnOnce(&str) -> bool) -> Option<String> {
+        let (id, name) = (event.get("toolCallId")?, event.get("toolCallName")?);
+        let is_continued = |open: &OpenStream| open.family == Family::ToolCall && is_same(Some(&open.id), Some(id));
+        let index = self.open.iter().position(is_continued)?;
+        let is_other = !is_same(self.open[index].fixed_values[0].as_deref(), Some(name));
+        let has_text = event.get("delta").is_some_and(|delta| delta != "\"\"");
+        (is_other || (has_text && is_whole(&text::display(id)))).then(|| self.open.remove(index).end())
+    }
+
     fn index_of(&self, lane: Option<&str>) -> Option<usize> {
         self.open.iter().position(|stream| is_same(stream.lane.as_deref(), lane))
     }

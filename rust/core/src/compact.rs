@@ -234,6 +234,13 @@ impl Compactor {
         self.last = None;
     }
 
+    /// Return the text of an open stream so far, escaped; of one that a barrier has cut, only the text after it.
+    pub(crate) fn text_of(&self, family: Family, id: &str) -> &str {
+        let slot = self.open[family].get(id).map(|&slot| &self.slots[slot]);
+        let Some(Slot::Stream(stream)) = slot else { return "" };
+        stream.delta.as_ref().map(Delta::joined).unwrap_or_default()
+    }
+
     fn has_no_delta(&self, slot: usize) -> bool {
         matches!(&self.slots[slot], Slot::Stream(stream) if stream.delta.is_none())
     }

@@ -1,9 +1,9 @@
 //! A run's input: its checks, its message ids, and the messages that its thread already has.
 use std::collections::HashSet;
 
+use crate::entries::each_entry;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::kind::Kind;
 use crate::{members, scan, text};
 
 /// Return the ids of the messages of a run's input, in order.
@@ -32,21 +32,13 @@ pub fn strip_known(input: &str, known_ids: &HashSet<String>) -> String {
     members::write_object(scan::members(input).iter().map(replaced))
 }
 
-/// Call `each` with the message ids an event adds to its thread.
-///
-/// These are its own `messageId`, and those of a `RUN_STARTED`'s input.
-pub fn each_message_id(event: &Event<'_>, mut each: impl FnMut(String)) {
-    if let Some(id) = event.string("messageId") {
-        each(id.into_owned());
-    }
-    if event.kind() == Kind::RunStarted
-        && let Some(input) = event.get("input")
-    {
-        message_ids(input).into_iter().for_each(each);
-    }
+/// Return the names of the tools in a run's input, which the client runs.
+pub(crate) fn tool_names(input: &str) -> HashSet<String> {
+    let tools = scan::elements(members::value_of(input, "tools").unwrap_or_default());
+    tools.into_iter().filter_map(|tool| members::string_of(tool, "name")).map(std::borrow::Cow::into_owned).collect()
 }
 
-/// Count a stored run's events and collect the message ids they add.
+/// Count a stored run's events and collect the entries they add to the thread's table of message ids.
 ///
 /// A run that cannot be read has no events; an event that cannot be read adds no ids.
 pub fn summarize_run(events: &[u8]) -> (u64, Vec<String>) {
@@ -54,7 +46,7 @@ pub fn summarize_run(events: &[u8]) -> (u64, Vec<String>) {
     for event in scan::validate(events).map(scan::elements).unwrap_or_default() {
         count += 1;
         if let Ok(event) = Event::parse_str(event) {
-            each_message_id(&event, |id| ids.push(id));
+            each_entry(&event, |entry| ids.push(entry));
         }
     }
     (count, ids)

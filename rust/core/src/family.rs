@@ -70,7 +70,7 @@ pub enum Edge {
 }
 
 /// A family of streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// Text messages.
     Text,
@@ -144,6 +144,12 @@ impl Role {
             | Self::Custom
             | Self::Unknown => &[],
         }
+    }
+
+    /// Return whether the event starts or ends the run.
+    #[inline]
+    pub(crate) const fn is_boundary(self) -> bool {
+        matches!(self, Self::RunStarted | Self::RunFinished | Self::RunError)
     }
 
     /// Return whether the commit with an event of this role waits for the disk, whatever the durability.

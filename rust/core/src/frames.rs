@@ -58,7 +58,14 @@ pub fn write(out: &mut Vec<u8>, cursor: Cursor, json: &str) {
         out.push(b'.');
         write_digits(out, index);
     }
-    out.extend_from_slice(b"\ndata: ");
+    out.push(b'\n');
+    write_event(out, json);
+}
+
+/// Append the frame of an event without a cursor.
+#[inline]
+pub(crate) fn write_event(out: &mut Vec<u8>, json: &str) {
+    out.extend_from_slice(b"data: ");
     out.extend_from_slice(json.as_bytes());
     out.extend_from_slice(b"\n\n");
 }

@@ -30,6 +30,8 @@ impl Entity {
 #[derive(Debug, Clone)]
 pub(crate) struct UnansweredCall {
     pub(crate) opened_at: u64,
+    /// The tool's name.
+    pub(crate) tool: String,
     pub(crate) has_end: bool,
     pub(crate) has_result: bool,
 }
@@ -54,6 +56,8 @@ pub struct Lifecycle {
     /// Open reasoning spans. Their owners are those of the reasoning messages of the same id.
     pub(crate) spans: HashMap<String, u64>,
     pub(crate) unanswered: HashMap<String, UnansweredCall>,
+    /// Whether the agent has answered a call of the run itself.
+    pub(crate) has_answered: bool,
     pub(crate) steps: HashMap<Owner, Steps>,
     /// Every subagent of the run; `None` once it is closed.
     pub(crate) subagents: HashMap<String, Option<u64>>,
@@ -119,7 +123,8 @@ impl Lifecycle {
                 // An untagged call belongs to the owner of the message that carries it.
                 let owner = || owner().or_else(|| parent.and_then(|parent| parent.owner.clone()));
                 open(&mut self.streams.tool_call, &id, owner, now);
-                let call = UnansweredCall { opened_at: now, has_end: false, has_result: false };
+                let tool = event.string("toolCallName").unwrap_or_default().into_owned();
+                let call = UnansweredCall { opened_at: now, tool, has_end: false, has_result: false };
                 // A call that is opened again must end again, even if its result came before.
                 self.unanswered.entry(id.into()).or_insert(call).has_end = false;
                 self.clock = now;
@@ -141,6 +146,7 @@ impl Lifecycle {
             }
             Role::ToolResult => {
                 let Some(id) = id("toolCallId") else { return };
+                self.has_answered |= self.unanswered.contains_key(&*id);
                 self.answer(&id, |call| call.has_result = true);
                 // The result makes a message, which belongs to the subagent that sent it.
                 if let Some(message) = event.string("messageId") {

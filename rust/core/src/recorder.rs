@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::chunks::Expander;
 use crate::compact::Compactor;
 use crate::dedup;
+use crate::entries;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::family::{Family, Part, Role};
-use crate::finalize::Ending;
+use crate::finalize::{Calls, Ending};
 use crate::frames::{self, Cursor};
+use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::lifecycle::Lifecycle;
 use crate::log::{Batch, RunLog};
 use crate::recompact::compacted_frames;
+use crate::thinking::Thinking;
 use crate::{schema, text};
 
 /// The limits of a recorder; each but `commit_bytes` is an option of the runner.
@@ -53,7 +56,11 @@ pub enum Pressure {
     Commit,
     /// Wait until the pending bytes are committed.
     Wait,
+    /// Look up [`Recorder::wanted`], and accept the event again: nothing of it is recorded yet.
+    LookUp,
 }
+
+mod accept;
 
 /// Records one run.
 #[derive(Debug)]
@@ -62,8 +69,15 @@ pub struct Recorder {
     run_id: String,
     /// The input that is added to a `RUN_STARTED` without one.
     input: String,
+    /// The names of the tools that the client runs.
+    client_tools: HashSet<String>,
     limits: Limits,
     lifecycle: Lifecycle,
+    thinking: Thinking,
+    ids: Ids,
+    /// The entries that the last event needs.
+    wanted: Vec<String>,
+    keeps_raw_events: bool,
     expander: Expander,
     compactor: Compactor,
     /// Has a lock of its own, so that readers do not wait while a run is written to the store.
@@ -95,8 +109,13 @@ impl Recorder {
             thread_id: thread_id.into(),
             run_id: run_id.into(),
             input: schema::mend_input(&dedup::strip_known(input, known_ids)).into_owned(),
+            client_tools: dedup::tool_names(input),
             limits,
             lifecycle: Lifecycle::new(),
+            thinking: Thinking::new(run_id),
+            ids: Ids::new(input, known_ids),
+            wanted: Vec::new(),
+            keeps_raw_events: false,
             expander: Expander::new(),
             compactor: Compactor::new(),
             log: Arc::new(Mutex::new(RunLog::new(first_seq, limits.window_bytes))),
@@ -111,41 +130,28 @@ impl Recorder {
         }
     }
 
-    /// Record an event the agent yielded.
-    ///
-    /// On an error, nothing of the event is recorded except the END of a stream that earlier chunks had opened.
-    pub fn accept(&mut self, json: &[u8]) -> Result<Pressure> {
-        if json.len() > self.limits.event_bytes {
-            let (size, limit) = (json.len(), self.limits.event_bytes);
-            return Err(Error::InvalidEvent(format!("an event of {size} bytes is over the limit of {limit}")));
-        }
-        let event = Event::parse(json)?;
-        match schema::conform(&event)? {
-            Cow::Borrowed(_) => self.expand(&event)?,
-            Cow::Owned(json) => self.expand(&Event::parse_str(&json)?)?,
-        }
-        Ok(self.pressure())
+    /// Look up what earlier runs of the thread have used; without it, only this run's ids are kept apart.
+    #[must_use]
+    pub fn with_history(mut self) -> Self {
+        self.ids.look_up();
+        self
     }
 
-    fn expand(&mut self, event: &Event<'_>) -> Result<()> {
-        // Ids are checked before chunks are expanded, because expanding copies them into other events.
-        event.check_ids(self.limits.id_bytes)?;
-        let mut expanded = std::mem::take(&mut self.expanded);
-        expanded.clear();
-        let is_changed = self.expander.push(event, &mut expanded)?;
-        let result = if is_changed {
-            expanded.iter().try_for_each(|json| self.verify(&Event::parse_str(json)?))
-        } else {
-            self.verify(event)
-        };
-        self.expanded = expanded;
-        result
+    /// Record `RAW` events and `rawEvent` fields.
+    #[must_use]
+    pub fn with_raw_events(mut self) -> Self {
+        self.keeps_raw_events = true;
+        self
     }
 
     fn verify(&mut self, event: &Event<'_>) -> Result<()> {
+        if matches!(event.role(), Role::RunFinished | Role::RunError) {
+            self.close_before(event)?;
+        }
         // An input that the agent supplies stays untouched (docs/spec/reference-runners.md §3.2).
         if event.kind() == Kind::RunStarted && event.get("input").is_none() {
-            let filled = event.with_field("input", &self.input);
+            let input = self.ids.rewrite_input(&self.input);
+            let filled = event.with_field("input", &input);
             let filled = Event::parse_str(&filled)?;
             self.lifecycle.check(&filled)?;
             self.record(&filled);
@@ -155,6 +161,14 @@ impl Recorder {
             self.record(event);
         }
         Ok(())
+    }
+
+    /// Close what the agent has left open before its terminal event.
+    fn close_before(&mut self, terminal: &Event<'_>) -> Result<()> {
+        let arguments = |id: &str| self.compactor.text_of(Family::ToolCall, id);
+        let calls = Calls { client_tools: &self.client_tools, arguments: &arguments };
+        let closing = self.lifecycle.close_before(terminal, calls);
+        closing.iter().try_for_each(|json| self.verify(&Event::parse_str(json)?))
     }
 
     fn record(&mut self, event: &Event<'_>) {
@@ -172,12 +186,13 @@ impl Recorder {
     fn note(&mut self, event: &Event<'_>) {
         self.event_count += 1;
         self.compactor.push(event);
-        match event.role() {
-            // The message is known from its START, and most events of a run are deltas.
-            Role::Stream(_, Part::Delta) | Role::Stream(Family::Text, Part::End) => {}
-            _ => dedup::each_message_id(event, |id| {
-                self.message_ids.insert(id);
-            }),
+        if event.role().is_boundary() {
+            self.thinking.reset();
+        }
+        if !matches!(event.role(), Role::Stream(_, Part::Delta | Part::End)) {
+            entries::each_entry(event, |entry| {
+                self.message_ids.insert(entry);
+            });
         }
     }
 
@@ -200,7 +215,10 @@ impl Recorder {
             let (thread, run) = (text::quote(&thread_id), text::quote(&run_id));
             self.record_own(&format!("{{\"type\":\"RUN_STARTED\",\"threadId\":{thread},\"runId\":{run}}}"));
         }
-        for json in self.lifecycle.finalize(&Ending { run: Some((&thread_id, &run_id)), ..ending }) {
+        let arguments = |id: &str| self.compactor.text_of(Family::ToolCall, id);
+        let calls = Calls { client_tools: &self.client_tools, arguments: &arguments };
+        let ending = Ending { run: Some((&thread_id, &run_id)), calls: Some(calls), ..ending };
+        for json in self.lifecycle.finalize(&ending) {
             self.record_own(&json);
         }
     }
@@ -327,7 +345,7 @@ impl Recorder {
         write(if is_empty { "[]" } else { "]" });
     }
 
-    /// Iterate over the message ids this run added.
+    /// Iterate over the entries this run adds to the thread's table of message ids.
     pub fn message_ids(&self) -> impl Iterator<Item = &str> {
         self.message_ids.iter().map(String::as_str)
     }

@@ -118,7 +118,7 @@ impl Thread {
 /// well, because otherwise they would not drop it again. Where they bring no reasoning, lost reasoning is turned into
 /// plain messages first, which 1.0.0 then drops; 0.0.59 keeps them, and so does its replay. Activities can be disowned
 /// by metadata in 1.0.0.
-fn sweep(messages: &str, lost_reasoning: &[String]) -> Vec<String> {
+pub(crate) fn sweep(messages: &str, lost_reasoning: &[String]) -> Vec<String> {
     const ACTIVITY: &str = r#"{"id":"agentrunner-sweep-1","role":"activity","activityType":"sweep","content":{}}"#;
     const REASONING: &str = r#"{"id":"agentrunner-sweep-2","role":"reasoning","content":""}"#;
     let elements = scan::elements(messages);

@@ -58,3 +58,8 @@ pub fn unquote(json: &str) -> Option<&str> {
 pub fn display(json: &str) -> Cow<'_, str> {
     unquote(json).and_then(decode).unwrap_or(Cow::Borrowed(json))
 }
+
+/// Return a number that depends on nothing but the text (FNV-1a), for ids that every replay must give again.
+pub(crate) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -3,7 +3,8 @@ mod support;
 
 use std::collections::HashSet;
 
-use agentrunner_core::dedup::{check_input, each_message_id, message_ids, strip_known, summarize_run};
+use agentrunner_core::dedup::{check_input, message_ids, strip_known, summarize_run};
+use agentrunner_core::entries::each_entry;
 use support::event;
 
 const INPUT: &str =
@@ -15,7 +16,7 @@ fn known(ids: &[&str]) -> HashSet<String> {
 
 fn ids_of(json: &str) -> Vec<String> {
     let mut ids = Vec::new();
-    each_message_id(&event(json), |id| ids.push(id));
+    each_entry(&event(json), |id| ids.push(id));
     ids
 }
 

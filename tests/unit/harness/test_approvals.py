@@ -134,13 +134,13 @@ async def test_waiting_run_holds_no_slot_and_no_lease(runner):
         assert await store.live() == []
 
 
-async def test_interrupt_that_breaks_the_event_order_is_not_asked(memory_factory):
-    """A run that asks while a message is open is refused, and so are its questions."""
+async def test_interrupt_of_an_event_that_is_refused_is_not_asked(memory_factory):
+    """A run whose questions come in an invalid event fails, and they are withdrawn."""
     events = [
-        *text_message("m", "x")[:2],
+        *text_message("m", "x"),
         {
             "type": "RUN_FINISHED",
-            "threadId": "t",
+            "threadId": 5,
             "runId": "r",
             "outcome": {"type": "interrupt", "interrupts": [interrupt("i1")]},
         },

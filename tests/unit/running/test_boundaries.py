@@ -82,7 +82,7 @@ async def test_missing_boundaries_are_recorded(runner: AgentRunner, events: list
         ([START], ["TEXT_MESSAGE_END"]),
         ([{"type": "STEP_STARTED", "stepName": "s"}], ["STEP_FINISHED"]),
         ([{"type": "REASONING_START", "messageId": "m2"}], ["REASONING_END"]),
-        ([TOOL], ["TOOL_CALL_END"]),
+        ([TOOL], ["TOOL_CALL_ARGS", "TOOL_CALL_END"]),
         ([TOOL, {"type": "TOOL_CALL_END", "toolCallId": "c1"}], []),
     ],
 )

@@ -132,6 +132,10 @@ class MemoryStore:
         thread.journals.append(MemoryJournal(thread.claim.first_seq))
         return thread.claim, [message_id for message_id in message_ids if message_id in thread.message_ids]
 
+    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
+        thread = self._threads.get(thread_id)
+        return [] if thread is None else [each for each in ids if each in thread.message_ids]
+
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         self._threads.require_claim(claim).journals[-1].batches.append(batch)
 
@@ -157,13 +161,7 @@ class MemoryStore:
         if not thread.runs:
             thread.created_at = thread.updated_at
         run = StoredRun(
-            claim.run_id,
-            thread.last_run_id,
-            claim.first_seq,
-            recorder.last_seq,
-            events,
-            claim.input,
-            thread.updated_at,
+            claim.run_id, thread.last_run_id, claim.first_seq, recorder.last_seq, events, claim.input, thread.updated_at
         )
         thread.message_ids |= dict.fromkeys(recorder.message_ids, run.last_seq)
         thread.agent_id = claim.agent_id or thread.agent_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentrunner import _core
 from agentrunner._core import Batch, Claim, Frames
@@ -11,7 +11,7 @@ from agentrunner.stores._errors import make_cursor_ahead, make_cursor_expired, m
 from agentrunner.stores._run_events import UNREADABLE, is_readable, read_run
 from agentrunner.stores.postgres.client import LARGE_BYTES
 from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
-from agentrunner.stores.postgres.text import is_storable
+from agentrunner.stores.postgres.text import encode_message_id, is_storable
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun
 
 if TYPE_CHECKING:
@@ -71,10 +71,22 @@ READ_RUNS = f"""SELECT run_id, parent_run_id, first_seq, last_seq, events, input
   WHERE before < %(limit)s OR before = 0 ORDER BY last_seq"""  # noqa: S608
 
 
+KNOWN_IDS = """SELECT message_id FROM "agentrunner".message_ids
+  WHERE thread_id = %(thread_id)s::text AND message_id = ANY (%(ids)s::bytea[])"""
+
+
 class PostgresHistory:
     """The store's methods that read runs."""
 
     _client: PostgresClient
+
+    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
+        if not is_storable(thread_id):
+            return []
+        encoded_ids = [encode_message_id(each) for each in ids]
+        rows = await self._client.fetch(KNOWN_IDS, thread_id=thread_id, ids=encoded_ids)
+        known_ids = {bytes(row[0]) for row in rows}
+        return [each for each, encoded in zip(ids, encoded_ids, strict=True) if encoded in known_ids]
 
     async def journal(
         self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
@@ -177,7 +189,7 @@ def _keep_readable(runs: list[StoredRun]) -> list[StoredRun]:
 
 def can_replay(claim: Claim, seq: int, frames: Frames) -> bool:
     """Return whether a recorder can replay raw frames whose first has this sequence number."""
-    no_limits = dict.fromkeys(("event_bytes", "id_bytes", "window_bytes", "pending_bytes"), MAX_BIGINT)
+    no_limits: dict[str, Any] = dict.fromkeys(("event_bytes", "id_bytes", "window_bytes", "pending_bytes"), MAX_BIGINT)
     recorder = _core.Recorder(claim.thread_id, claim.run_id, claim.input, set(), seq, **no_limits)
     try:
         recorder.replay(frames)

@@ -51,6 +51,7 @@ class TieredRuns:
         self._extend_tasks: set[asyncio.Task[None]] = set()
         self.request_stop = base.request_stop
         self.live = base.live
+        self.known_ids = base.known_ids
         self.stops = base.stops
         self.renew = base.renew
 

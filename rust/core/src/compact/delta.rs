@@ -20,6 +20,14 @@ impl Delta {
         parse(&self.first)
     }
 
+    /// Return the joined text so far.
+    pub(super) fn joined(&self) -> &str {
+        match &self.merged {
+            Some((text, _)) => text,
+            None => self.first().escaped_text("delta").unwrap_or_default(),
+        }
+    }
+
     /// Return the joined text, so that the caller can append to it.
     #[inline]
     pub(super) fn text(&mut self) -> &mut String {

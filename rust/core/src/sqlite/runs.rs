@@ -15,6 +15,16 @@ use crate::log::Batch;
 use crate::recorder::Recorder;
 
 impl SqliteStore {
+    /// Return those of the entries that the thread's table of message ids has.
+    pub fn known_ids(
+        &self,
+        thread_id: String,
+        ids: Vec<String>,
+        done: impl FnOnce(Result<Vec<String>>) + Send + 'static,
+    ) {
+        self.read_indexed(move |db| known_ids(db, &thread_id, ids), done);
+    }
+
     /// Claim the thread for a run.
     ///
     /// Errors: `ThreadNotFound` for a thread of another scope, `ThreadAlreadyRunning`, `RunAlreadyExists` for a run id

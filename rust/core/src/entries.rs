@@ -1,0 +1,235 @@
+//! What a thread's table of message ids says about a run: its messages' ids, and marks for what else must stay known.
+//!
+//! A message's own entry is its id. A mark begins with a control character, which ids from outside hardly have; one
+//! that has it is at worst taken for used.
+use crate::event::Event;
+use crate::family::{Family, Part, Role};
+use crate::lifecycle::{input_messages, snapshot_messages};
+use crate::{members, scan, text};
+
+/// What a message is, as far as two messages of one id would be mistaken for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Class {
+    /// The assistant's text and tool calls.
+    Text,
+    /// A user's, system's or developer's text.
+    Prompt,
+    /// The result of a tool call.
+    Tool,
+    Activity,
+    Reasoning,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 5] = [Self::Text, Self::Prompt, Self::Tool, Self::Activity, Self::Reasoning];
+
+    pub(crate) fn of_role(role: Option<&str>) -> Self {
+        match role {
+            Some("user" | "system" | "developer") => Self::Prompt,
+            Some("tool") => Self::Tool,
+            Some("activity") => Self::Activity,
+            Some("reasoning") => Self::Reasoning,
+            _ => Self::Text,
+        }
+    }
+
+    /// Return the class's name in the ids of its messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Prompt => "prompt",
+            Self::Tool => "tool",
+            Self::Activity => "activity",
+            Self::Reasoning => "reasoning",
+        }
+    }
+
+    /// Return the entry of a message of this class.
+    ///
+    /// The assistant's has none but its id, because most messages are the assistant's.
+    pub(crate) fn mark(self, id: &str) -> Option<String> {
+        (self != Self::Text).then(|| format!("\u{1}{} {id}", self.name()))
+    }
+}
+
+/// Return the entry of a tool call.
+pub(crate) fn call(id: &str) -> String {
+    format!("\u{1}call {id}")
+}
+
+/// Return the entry of a tool call that has a result.
+pub(crate) fn answered(id: &str) -> String {
+    format!("\u{1}answered {id}")
+}
+
+/// The entry of a thread with a snapshot, which replays have to look for.
+pub const SNAPSHOT: &str = "\u{1}snapshot";
+
+/// Call `each` with the entries that an event adds to its thread.
+pub fn each_entry(event: &Event<'_>, mut each: impl FnMut(String)) {
+    let id = |name| event.string(name);
+    let mut add = |class: Class, id: &str| {
+        class.mark(id).into_iter().for_each(&mut each);
+        each(id.to_owned());
+    };
+    match event.role() {
+        Role::RunStarted => {
+            for message in input_messages(event) {
+                each_entry_of_message(message, &mut each);
+            }
+        }
+        Role::MessagesSnapshot => {
+            for message in snapshot_messages(event) {
+                each_entry_of_message(message, &mut each);
+            }
+            each(SNAPSHOT.into());
+        }
+        Role::StateSnapshot => each(SNAPSHOT.into()),
+        Role::Stream(Family::ToolCall, Part::Start) => {
+            let Some(call_id) = id("toolCallId") else { return };
+            // The call makes an assistant's message, unless its parent exists.
+            add(Class::Text, &id("parentMessageId").unwrap_or_else(|| call_id.clone()));
+            each(call(&call_id));
+        }
+        Role::Stream(family, Part::Start) => {
+            let Some(id) = id("messageId") else { return };
+            let class = match family {
+                Family::Reasoning => Class::Reasoning,
+                _ => Class::of_role(event.string("role").as_deref()),
+            };
+            add(class, &id);
+        }
+        Role::ToolResult => {
+            if let Some(id) = id("messageId") {
+                add(Class::Tool, &id);
+            }
+            if let Some(id) = id("toolCallId") {
+                each(answered(&id));
+            }
+        }
+        Role::ActivitySnapshot => {
+            if let Some(id) = id("messageId") {
+                add(Class::Activity, &id);
+            }
+        }
+        // The message is known from its START, and most events of a run are deltas.
+        Role::Stream(_, Part::Delta | Part::End) => {}
+        Role::RunFinished
+        | Role::RunError
+        | Role::Chunk(_)
+        | Role::Span(_)
+        | Role::Step(_)
+        | Role::Subagent(_)
+        | Role::StateDelta
+        | Role::ActivityDelta
+        | Role::EncryptedValue
+        | Role::Raw
+        | Role::Custom
+        | Role::Unknown => {
+            if let Some(id) = id("messageId") {
+                each(id.into_owned());
+            }
+        }
+    }
+}
+
+fn each_entry_of_message(message: &str, each: &mut impl FnMut(String)) {
+    let message = scan::members(message);
+    let Some(id) = members::find_string(&message, "id") else { return };
+    Class::of_role(members::find_string(&message, "role").as_deref()).mark(&id).into_iter().for_each(&mut *each);
+    for item in scan::elements(members::find(&message, "toolCalls").unwrap_or_default()) {
+        each_call(item, each);
+    }
+    if let Some(id) = members::find_string(&message, "toolCallId") {
+        each(answered(&id));
+    }
+    each(id.into_owned());
+}
+
+fn each_call(item: &str, each: &mut impl FnMut(String)) {
+    if let Some(id) = members::string_of(item, "id") {
+        each(call(&id));
+    }
+}
+
+/// The beginning of the suffix of an id that the runner has given.
+const OWN: &str = "--own";
+
+/// Return the id that clients see of a message whose id a message of another class has.
+pub(crate) fn own_message_id(id: &str, class: Class) -> String {
+    format!("{id}{OWN}-{}", class.name())
+}
+
+/// Return the id that clients see of the n-th call of an id.
+pub(crate) fn own_call_id(id: &str, number: u64) -> String {
+    if number > 1 { format!("{id}{OWN}{number}") } else { id.to_owned() }
+}
+
+/// Return the id that an agent has used, and the call's number, of an id that clients see.
+pub fn split_own_id(id: &str) -> (&str, u64) {
+    let Some((agents, suffix)) = id.rsplit_once(OWN) else { return (id, 1) };
+    if agents.is_empty() {
+        return (id, 1);
+    }
+    if let Some(name) = suffix.strip_prefix('-') {
+        let is_class = name == "result" || Class::ALL.iter().any(|class| class.name() == name);
+        return if is_class { (agents, 1) } else { (id, 1) };
+    }
+    // Longer numbers are no numbers of ours.
+    let is_number = suffix.len() < 10 && !suffix.starts_with('0') && suffix.bytes().all(|byte| byte.is_ascii_digit());
+    match suffix.parse() {
+        Ok(number) if is_number && number > 1 => (agents, number),
+        _ => (id, 1),
+    }
+}
+
+/// Return the id that clients see of a result's message whose id another message has.
+pub(crate) fn own_result_id(call: &str) -> String {
+    format!("{call}{OWN}-result")
+}
+
+/// Return a run's input as its agent must see it: with the ids that the agent has used.
+pub fn input_for_agent(input: &str) -> Option<String> {
+    if !input.contains(OWN) {
+        return None;
+    }
+    let restore = |json: &str| match text::unquote(json).and_then(text::decode) {
+        Some(id) => text::quote(split_own_id(&id).0),
+        None => json.to_owned(),
+    };
+    let messages = members::value_of(input, "messages")?;
+    let messages: Vec<_> = scan::elements(messages).into_iter().map(|message| with_ids(message, &restore)).collect();
+    let messages = format!("[{}]", messages.join(","));
+    let replaced = |&(key, value)| (key, if text::is_same(key, "messages") { messages.as_str() } else { value });
+    Some(members::write_object(scan::members(input).iter().map(replaced)))
+}
+
+/// Return a message with its ids replaced.
+fn with_ids(message: &str, restore: &impl Fn(&str) -> String) -> String {
+    replace_members(message, |key, value| match key {
+        "id" | "toolCallId" => Some(restore(value)),
+        "toolCalls" => Some(replace_elements(value, |call| {
+            replace_members(call, |key, value| (key == "id").then(|| restore(value)))
+        })),
+        _ => None,
+    })
+}
+
+/// Return an object with some members' values replaced, or the object itself if none is.
+pub(crate) fn replace_members(json: &str, mut replace: impl FnMut(&str, &str) -> Option<String>) -> String {
+    let members = scan::members(json);
+    let values: Vec<_> = members.iter().map(|(key, value)| replace(key, value)).collect();
+    if values.iter().all(Option::is_none) {
+        return json.to_owned();
+    }
+    let pairs = members.iter().zip(&values).map(|((key, value), new)| (*key, new.as_deref().unwrap_or(value)));
+    members::write_object(pairs)
+}
+
+/// Return an array with its elements replaced.
+pub(crate) fn replace_elements(json: &str, replace: impl FnMut(&str) -> String) -> String {
+    if !json.starts_with('[') {
+        return json.to_owned();
+    }
+    format!("[{}]", scan::elements(json).into_iter().map(replace).collect::<Vec<_>>().join(","))
+}

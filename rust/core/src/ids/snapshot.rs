@@ -1,0 +1,136 @@
+//! An agent's own history: a snapshot of messages, whose ids are those that the agent has used.
+use std::collections::HashMap;
+
+use super::history::Lookup;
+use super::{Ids, rewrite::Rewrite};
+use crate::entries::{self, Class, own_call_id, own_result_id};
+use crate::event::Event;
+use crate::lifecycle::snapshot_messages;
+use crate::{members, scan, text};
+
+/// The ids of one message, under which clients see it.
+#[derive(Debug)]
+pub(super) struct Message {
+    class: Class,
+    id: String,
+    /// The message's calls, each with the agent's id and the call's number.
+    calls: Vec<(String, u64)>,
+    /// The call that the message answers.
+    result_of: Option<String>,
+}
+
+impl Ids {
+    /// Return the ids of a snapshot's messages; `None` for a message without an id.
+    pub(super) fn snapshot(&self, event: &Event<'_>) -> Lookup<Vec<Option<Message>>> {
+        let messages = snapshot_messages(event);
+        let mut wanted = Vec::new();
+        let totals = self.count_calls(&messages, &mut wanted);
+        let mut used: HashMap<String, u64> = HashMap::new();
+        let mut all = Vec::with_capacity(messages.len());
+        for message in messages {
+            let members = scan::members(message);
+            let Some(id) = members::find_string(&members, "id") else {
+                all.push(None);
+                continue;
+            };
+            let class = Class::of_role(members::find_string(&members, "role").as_deref());
+            let own = self.message_id(class, &id, true).map_err(|mut entries| wanted.append(&mut entries));
+            let mut calls = Vec::new();
+            for call in calls_of(&members) {
+                let index = used.entry(call.clone()).or_default();
+                *index += 1;
+                // A history that is cut at its beginning has the thread's newest calls.
+                let (in_snapshot, in_thread) = totals.get(&call).copied().unwrap_or_default();
+                calls.push((call, *index + in_thread.saturating_sub(in_snapshot)));
+            }
+            let mut own = own.unwrap_or_default();
+            let result_of = members::find_string(&members, "toolCallId").map(|call| {
+                let before = used.get(&*call).copied().unwrap_or_default();
+                let (in_snapshot, in_thread) = totals.get(&*call).copied().unwrap_or((0, 0));
+                let number = match before {
+                    0 => self.numbers.get(&*call).copied().unwrap_or(1),
+                    before => before + in_thread.saturating_sub(in_snapshot),
+                };
+                let call = own_call_id(&call, number);
+                // The result may have got an id of its own when it was recorded.
+                for result in [own_call_id(&id, number), own_result_id(&call)] {
+                    match if result == *id { Ok(false) } else { self.has_result(&result) } {
+                        Ok(true) => own = result,
+                        Ok(false) => {}
+                        Err(mut entries) => wanted.append(&mut entries),
+                    }
+                }
+                call
+            });
+            all.push(Some(Message { class, id: own, calls, result_of }));
+        }
+        if wanted.is_empty() { Ok(all) } else { Err(wanted) }
+    }
+
+    /// Count how often each call's id is in a snapshot, and how often the thread has used it.
+    fn count_calls(&self, messages: &[&str], wanted: &mut Vec<String>) -> HashMap<String, (u64, u64)> {
+        let mut totals: HashMap<String, (u64, u64)> = HashMap::new();
+        for message in messages {
+            for call in calls_of(&scan::members(message)) {
+                totals.entry(call).or_default().0 += 1;
+            }
+        }
+        for (call, (_, in_thread)) in &mut totals {
+            match self.number(call) {
+                Ok(number) => *in_thread = number,
+                Err(mut entries) => wanted.append(&mut entries),
+            }
+        }
+        totals
+    }
+
+    pub(super) fn rewrite_snapshot(&mut self, event: &Event<'_>) -> Rewrite {
+        let Ok(all) = self.snapshot(event) else { return Rewrite::Same };
+        let mut is_changed = false;
+        let messages = snapshot_messages(event).into_iter().zip(&all).map(|(json, message)| {
+            let Some(message) = message else { return json.to_owned() };
+            let changed = write(json, message);
+            is_changed |= changed != json;
+            changed
+        });
+        let messages = format!("[{}]", messages.collect::<Vec<_>>().join(","));
+        for message in all.into_iter().flatten() {
+            self.classes.insert(message.id, message.class);
+            for (call, number) in message.calls {
+                let highest = self.numbers.entry(call).or_default();
+                *highest = number.max(*highest);
+            }
+            self.answered.extend(message.result_of);
+        }
+        if is_changed { Rewrite::Changed(event.with_field("messages", &messages)) } else { Rewrite::Same }
+    }
+}
+
+fn calls_of(message: &[(&str, &str)]) -> Vec<String> {
+    let calls = scan::elements(members::find(message, "toolCalls").unwrap_or_default());
+    calls.into_iter().filter_map(|call| members::string_of(call, "id").map(std::borrow::Cow::into_owned)).collect()
+}
+
+/// Return a message with the ids under which clients see it.
+fn write(json: &str, message: &Message) -> String {
+    let mut calls = message.calls.iter();
+    entries::replace_members(json, |key, value| match key {
+        "id" => changed(value, &message.id),
+        "toolCallId" => changed(value, message.result_of.as_deref()?),
+        "toolCalls" => Some(entries::replace_elements(value, |call| {
+            if members::string_of(call, "id").is_none() {
+                return call.to_owned();
+            }
+            let Some((id, number)) = calls.next() else { return call.to_owned() };
+            let own = own_call_id(id, *number);
+            entries::replace_members(call, |key, value| (key == "id").then(|| changed(value, &own)).flatten())
+        })),
+        _ => None,
+    })
+}
+
+/// Return an id as JSON, if it is another one than this.
+fn changed(value: &str, id: &str) -> Option<String> {
+    let is_same = text::unquote(value).and_then(text::decode).is_some_and(|value| value == id);
+    (!is_same).then(|| text::quote(id))
+}

@@ -1,0 +1,102 @@
+//! The way of an agent's event into the recorder: checked, renamed, mended, expanded and given ids.
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::{Pressure, Recorder};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::family::{Family, Role};
+use crate::ids::Rewrite;
+use crate::kind::Kind;
+use crate::{half_json, schema};
+
+impl Recorder {
+    /// Record an event the agent yielded.
+    ///
+    /// On an error, nothing of the event is recorded except the END of a stream that earlier chunks had opened.
+    pub fn accept(&mut self, json: &[u8]) -> Result<Pressure> {
+        if json.len() > self.limits.event_bytes {
+            let (size, limit) = (json.len(), self.limits.event_bytes);
+            return Err(Error::InvalidEvent(format!("an event of {size} bytes is over the limit of {limit}")));
+        }
+        let event = Event::parse(json)?;
+        if event.kind() == Kind::Raw && !self.keeps_raw_events {
+            return Ok(self.pressure());
+        }
+        self.wanted = match event.kind() {
+            Kind::RunStarted if event.get("input").is_none() => self.ids.wanted_by_input(&self.input),
+            _ => self.ids.wanted(&event),
+        };
+        if !self.wanted.is_empty() {
+            return Ok(Pressure::LookUp);
+        }
+        if event.kind() == Kind::Unknown {
+            let mut translated = Vec::new();
+            // The retired kinds are unknown, so other events pay nothing for this.
+            if self.thinking.push(&event, &mut translated) {
+                translated.iter().try_for_each(|json| self.conform(&Event::parse_str(json)?))?;
+                return Ok(self.pressure());
+            }
+        }
+        self.conform(&event)?;
+        Ok(self.pressure())
+    }
+
+    /// Record an event as the 1.0 schema has it, without what the run does not keep.
+    fn conform(&mut self, event: &Event<'_>) -> Result<()> {
+        if !self.keeps_raw_events && event.kind() != Kind::Unknown && event.get("rawEvent").is_some() {
+            let json = event.without_field("rawEvent");
+            return self.conform(&Event::parse_str(&json)?);
+        }
+        match schema::conform(event)? {
+            Cow::Borrowed(_) => self.expand(event),
+            Cow::Owned(json) => self.expand(&Event::parse_str(&json)?),
+        }
+    }
+
+    fn expand(&mut self, event: &Event<'_>) -> Result<()> {
+        // Ids are checked before chunks are expanded, because expanding copies them into other events.
+        event.check_ids(self.limits.id_bytes)?;
+        let mut expanded = std::mem::take(&mut self.expanded);
+        expanded.clear();
+        if event.role() == Role::Chunk(Family::ToolCall) {
+            let is_whole = |id: &str| {
+                let arguments = self.compactor.text_of(Family::ToolCall, self.ids.last_call(id));
+                arguments.ends_with('}') && half_json::complete(arguments).is_some_and(|rest| rest.is_empty())
+            };
+            expanded.extend(self.expander.end_call(event, is_whole));
+        }
+        let is_changed = self.expander.push(event, &mut expanded)?;
+        let result = if is_changed {
+            expanded.iter().try_for_each(|json| self.identify(&Event::parse_str(json)?))
+        } else {
+            self.identify(event)
+        };
+        self.expanded = expanded;
+        result
+    }
+
+    #[inline]
+    fn identify(&mut self, event: &Event<'_>) -> Result<()> {
+        match self.ids.rewrite(event) {
+            Rewrite::Same => self.verify(event),
+            Rewrite::Changed(json) => self.verify(&Event::parse_str(&json)?),
+            Rewrite::Nothing => Ok(()),
+        }
+    }
+
+    /// Return the entries that the last event needs, if `accept` asked to look them up.
+    pub fn wanted(&self) -> &[String] {
+        &self.wanted
+    }
+
+    /// Take the answer to the last look-up: those of the wanted entries that the thread has.
+    pub fn learn(&mut self, known: &HashSet<String>) {
+        self.ids.learn(std::mem::take(&mut self.wanted), known);
+    }
+
+    /// Return the id that clients see of a call that the agent has given an id; see [`Ids::newest_call`].
+    pub fn newest_call(&self, id: &str, skip: usize) -> String {
+        self.ids.newest_call(id, skip)
+    }
+}

@@ -1,0 +1,269 @@
+"""Messages and tool calls whose ids their thread has used for something else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agentrunner import events as functions
+from support.agents import agent_with
+from support.events import event_types, text_message, tool_call
+from support.inputs import make_input
+from support.streams import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agentrunner import AgentRunner
+
+F = tool_call("call_0", "f", '{"a":', "1}", result="of f")
+G = tool_call("call_0", "g", '{"b":', "2}", result="of g")
+CALLS = [("f", '{"a":1}', "of f"), ("g", '{"b":2}', "of g")]
+
+
+def reasoning(message: str, *deltas: str) -> list[dict[str, Any]]:
+    return [
+        {"type": "REASONING_START", "messageId": message},
+        {"type": "REASONING_MESSAGE_START", "messageId": message, "role": "reasoning"},
+        *({"type": "REASONING_MESSAGE_CONTENT", "messageId": message, "delta": delta} for delta in deltas),
+        {"type": "REASONING_MESSAGE_END", "messageId": message},
+        {"type": "REASONING_END", "messageId": message},
+    ]
+
+
+def activity(message: str) -> dict[str, Any]:
+    return {"type": "ACTIVITY_SNAPSHOT", "messageId": message, "activityType": "plan", "content": {"step": 1}}
+
+
+def as_chunks(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a tool call as chunks."""
+    start, *deltas = [event for event in events if event["type"] in ("TOOL_CALL_START", "TOOL_CALL_ARGS")]
+    first = {**start, "type": "TOOL_CALL_CHUNK"}
+    return [first, *({**delta, "type": "TOOL_CALL_CHUNK"} for delta in deltas), *events[-1:]]
+
+
+def calls_of(messages: Sequence[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
+    """Return each call's tool, arguments and result."""
+    results: dict[str, str] = {}
+    for message in messages:
+        if message["role"] == "tool":
+            assert message["toolCallId"] not in results
+            results[message["toolCallId"]] = message["content"]
+    calls = [call for message in messages for call in message.get("toolCalls") or ()]
+    assert len({call["id"] for call in calls}) == len(calls)
+    return [(call["function"]["name"], call["function"]["arguments"], results.get(call["id"])) for call in calls]
+
+
+async def run_all(
+    runner: AgentRunner, *runs: Sequence[dict[str, Any]], **fields: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Run agents that yield these events, one after the other.
+
+    Returns the events that a page saw live, and the messages.
+    """
+    live: list[dict[str, Any]] = []
+    for number, events in enumerate(runs):
+        run_input = make_input(run=f"r{number}", messages=[f"u{number}"], **fields)
+        live += await collect(await runner.run(agent_with(*events), run_input))
+        assert live[-1]["type"] == "RUN_FINISHED"
+    replay = await collect(await runner.connect("t1"))
+    functions.verify(live)
+    functions.verify(replay)
+    messages = functions.fold(live).messages
+    assert functions.fold(replay).messages == messages
+    assert await runner.threads.messages("t1") == messages
+    ids = [message["id"] for message in messages]
+    assert len(set(ids)) == len(ids)
+    return live, messages
+
+
+@pytest.mark.fault("B6")
+@pytest.mark.parametrize("chunks", [False, True], ids=["events", "chunks"])
+@pytest.mark.parametrize("is_one_run", [True, False], ids=["one run", "two runs"])
+async def test_an_id_used_twice_is_two_calls_each_with_its_result(
+    memory_factory: Callable[..., AgentRunner], chunks: bool, is_one_run: bool
+) -> None:
+    calls = [as_chunks(F), as_chunks(G)] if chunks else [F, G]
+    _, messages = await run_all(memory_factory(), *([calls[0] + calls[1]] if is_one_run else calls))
+    assert calls_of(messages) == CALLS
+
+
+@pytest.mark.fault("B6")
+async def test_results_after_both_calls_go_to_the_calls_in_order(memory_factory: Callable[..., AgentRunner]) -> None:
+    _, messages = await run_all(memory_factory(), [*F[:-1], *G[:-1], F[-1], {**G[-1], "messageId": "other"}])
+    assert calls_of(messages) == CALLS
+
+
+@pytest.mark.fault("B6")
+async def test_an_id_can_be_used_in_every_run(runner_factory: Callable[..., AgentRunner]) -> None:
+    runs = [tool_call("call_0", "f", str(number), result=str(number)) for number in range(12)]
+    _, messages = await run_all(runner_factory(), *runs)
+    assert calls_of(messages) == [("f", str(number), str(number)) for number in range(12)]
+
+
+@pytest.mark.fault("B6")
+async def test_chunks_that_name_another_tool_begin_another_call(memory_factory: Callable[..., AgentRunner]) -> None:
+    _, messages = await run_all(
+        memory_factory(), [*as_chunks(F)[:-1], *as_chunks(G)[:-1], F[-1], {**G[-1], "messageId": "x"}]
+    )
+    assert calls_of(messages) == CALLS
+
+
+@pytest.mark.fault("B6")
+@pytest.mark.parametrize("answers_own_id", [True, False])
+async def test_the_clients_result_answers_the_newest_call_under_either_id(
+    memory_factory: Callable[..., AgentRunner], answers_own_id: bool
+) -> None:
+    runner = memory_factory()
+    tools = [{"name": "g", "description": "", "parameters": {}}]
+    _, messages = await run_all(runner, F, G[:-1], tools=tools)
+    call = messages[-1]["toolCalls"][0]["id"] if answers_own_id else "call_0"
+    result = {"id": "result", "role": "tool", "toolCallId": call, "content": "of g"}
+    inputs = []
+
+    async def agent(input: Any) -> Any:
+        inputs.append(input)
+        for event in text_message("m", "done"):
+            yield event
+
+    await collect(await runner.run(agent, make_input(run="r3", messages=[*messages, result])))
+    assert calls_of(await runner.threads.messages("t1")) == CALLS
+    # The agent knows the call by the id it gave it.
+    assert [each.id for message in inputs[0].messages for each in getattr(message, "tool_calls", None) or ()] == [
+        "call_0", "call_0",
+    ]  # fmt: skip
+    assert inputs[0].messages[-1].tool_call_id == "call_0"
+
+
+@pytest.mark.fault("B6")
+async def test_an_agents_late_result_answers_its_newest_call(memory_factory: Callable[..., AgentRunner]) -> None:
+    runner = memory_factory()
+    interrupt = {"type": "interrupt", "interrupts": [{"id": "i", "reason": "tool_call", "toolCallId": "call_0"}]}
+
+    async def asking(input: Any) -> Any:
+        for event in G[:-1]:
+            yield event
+        yield {"type": "RUN_FINISHED", "threadId": "t1", "runId": input.run_id, "outcome": interrupt}
+
+    await collect(await runner.run(agent_with(*F), make_input(run="r1")))
+    paused = await collect(await runner.run(asking, make_input(run="r2")))
+    call = next(event["toolCallId"] for event in paused if event["type"] == "TOOL_CALL_START")
+    assert paused[-1]["outcome"]["interrupts"][0]["toolCallId"] == call != "call_0"
+    resume = [{"interruptId": "i", "status": "resolved"}]
+    await collect(await runner.run(agent_with({**G[-1], "messageId": "x"}), make_input(run="r3", resume=resume)))
+    assert calls_of(await runner.threads.messages("t1")) == CALLS
+
+
+@pytest.mark.fault("B6")
+async def test_a_call_that_a_resuming_agent_repeats_is_one_call(memory_factory: Callable[..., AgentRunner]) -> None:
+    runner = memory_factory()
+    await collect(await runner.run(agent_with(*G[:-1]), make_input(run="r1")))
+    resume = [{"interruptId": "i", "status": "resolved"}]
+    await collect(await runner.run(agent_with(*G), make_input(run="r2", resume=resume)))
+    assert calls_of(await runner.threads.messages("t1")) == CALLS[1:]
+
+
+@pytest.mark.fault("B6")
+@pytest.mark.parametrize("cut", [0, 2], ids=["whole", "cut"])
+async def test_an_agent_that_repeats_its_history_changes_nothing(
+    memory_factory: Callable[..., AgentRunner], cut: int
+) -> None:
+    runner = memory_factory()
+    _, messages = await run_all(runner, F, G)
+    history = [
+        {"id": "call_0", "role": "assistant", "toolCalls": [{"id": "call_0", "type": "function", "function": {
+            "name": name, "arguments": arguments}}]} if role == "assistant" else
+        {"id": "call_0-result", "role": "tool", "toolCallId": "call_0", "content": result}
+        for name, arguments, result in CALLS for role in ("assistant", "tool")
+    ]  # fmt: skip
+    for number, message in enumerate(history):
+        message["id"] = [each["id"] for each in messages if each["role"] != "user"][number]
+    users = [message for message in messages if message["role"] == "user"]
+    snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": [*users, *history[cut:]]}
+    await collect(await runner.run(agent_with(snapshot), make_input(run="r3")))
+    assert calls_of(await runner.threads.messages("t1")) == CALLS[cut // 2 :]
+
+
+COLLISIONS = {
+    "reasoning, text": (reasoning("m", "thought") + text_message("m", "said"), ["reasoning", "assistant"]),
+    "text, reasoning": (text_message("m", "said") + reasoning("m", "thought"), ["assistant", "reasoning"]),
+    "activity, text": ([activity("m"), *text_message("m", "said")], ["activity", "assistant"]),
+    "text, activity": ([*text_message("m", "said"), activity("m")], ["assistant", "activity"]),
+    "result, text": (
+        [*tool_call("c", "f", "{}"), {**F[-1], "toolCallId": "c", "messageId": "m"}, *text_message("m", "said")],
+        ["assistant", "tool", "assistant"],
+    ),
+    "call, result": (
+        [*tool_call("c", "f", "{}"), {**F[-1], "toolCallId": "c", "messageId": "c"}],
+        ["assistant", "tool"],
+    ),
+    "user, text": (text_message("u0", "said"), ["assistant"]),
+    "reasoning, text, both open": (
+        [
+            {"type": "REASONING_MESSAGE_START", "messageId": "m", "role": "reasoning"},
+            {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"},
+            {"type": "REASONING_MESSAGE_CONTENT", "messageId": "m", "delta": "thought"},
+            {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": "said"},
+            {"type": "REASONING_MESSAGE_END", "messageId": "m"},
+            {"type": "TEXT_MESSAGE_END", "messageId": "m"},
+        ],
+        ["reasoning", "assistant"],
+    ),
+    "chunks": (
+        [
+            {"type": "REASONING_MESSAGE_CHUNK", "messageId": "m", "delta": "thought"},
+            {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "delta": "said"},
+        ],
+        ["reasoning", "assistant"],
+    ),
+}
+
+
+@pytest.mark.fault("B5")
+@pytest.mark.parametrize("name", COLLISIONS)
+async def test_messages_of_one_id_stay_apart(memory_factory: Callable[..., AgentRunner], name: str) -> None:
+    events, roles = COLLISIONS[name]
+    _, messages = await run_all(memory_factory(), events)
+    assert [message["role"] for message in messages] == ["user", *roles]
+    contents = {message["role"]: message.get("content") for message in messages}
+    assert contents.get("assistant") in (None, "said")
+    assert contents.get("reasoning") in (None, "thought")
+    assert contents["user"] == "u0"
+
+
+@pytest.mark.fault("B5")
+async def test_messages_of_one_id_in_two_runs_stay_apart(runner_factory: Callable[..., AgentRunner]) -> None:
+    runs = [reasoning("m", "thought"), text_message("m", "said"), reasoning("m", "?"), text_message("m", "!")]
+    _, messages = await run_all(runner_factory(), *runs)
+    contents = {message["role"]: message["content"] for message in messages}
+    # The same kind of message under the same id is continued.
+    assert contents["reasoning"] == "thought?"
+    assert contents["assistant"] == "said!"
+
+
+@pytest.mark.fault("B5")
+async def test_everything_that_refers_to_a_message_follows_it(memory_factory: Callable[..., AgentRunner]) -> None:
+    runner = memory_factory()
+    secret = {"type": "REASONING_ENCRYPTED_VALUE", "subtype": "message", "entityId": "m", "encryptedValue": "s"}
+    call = tool_call("c", "f", "{}", result="r")
+    call[0]["parentMessageId"] = "m"
+    _, messages = await run_all(runner, [*reasoning("m", "thought"), secret, *text_message("m", "said"), *call])
+    _, thought, answer, result = messages
+    assert thought["encryptedValue"] == "s"
+    assert answer["toolCalls"][0]["id"] == result["toolCallId"] == "c"
+    history = [{**thought, "id": "m"}, {**answer, "id": "m", "content": "said again"}, result]
+    _, messages = await run_all(memory_factory(), [*reasoning("m", "thought"), *text_message("m", "said"), *call, {
+        "type": "MESSAGES_SNAPSHOT", "messages": [messages[0], *history]}])  # fmt: skip
+    assert [(message["role"], message["content"]) for message in messages if message["role"] != "tool"] == [
+        ("user", "u0"), ("reasoning", "thought"), ("assistant", "said again"),
+    ]  # fmt: skip
+
+
+async def test_text_that_continues_a_message_keeps_its_id(memory_factory: Callable[..., AgentRunner]) -> None:
+    live, messages = await run_all(
+        memory_factory(), text_message("m", "a") + text_message("m", "b"), text_message("m", "c")
+    )
+    assert [message["content"] for message in messages if message["role"] == "assistant"] == ["abc"]
+    assert {event["messageId"] for event in live if "messageId" in event} == {"m"}
+    assert "TEXT_MESSAGE_CONTENT" in event_types(live)
