@@ -105,8 +105,9 @@ class Blocked:
 
     async def round(self, blocker: Process, thread: str) -> None:
         """Start a run, wait until it has ended, and check how."""
-        # Only on this machine another process can see that a process lives which does not even run its threads.
-        ways = ["sleep"] if self.setting.is_elsewhere else ["sleep", "gil"]
+        # If not even a process's threads run, only the processes of the same machine can see that it is alive. Others
+        # take its runs over, from Redis or PostgreSQL, and some of those beside it are as if on another machine.
+        ways = ["sleep", "gil"] if self.setting.is_alone else ["sleep"]
         how = "wait" if self.setting.is_paused else self.context.random.choice(ways)
         blocker.ask(self.setting.verb, thread, self.pace.blocked, how)
         if (answer := await blocker.answer()) != ["blocking", thread]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from agentrunner.harness._state import RUN_POLL_SECONDS
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
     from agentrunner.harness.supervised_run import SupervisedRun
     from agentrunner.stores import Store
 
+GRACE_SLICES = 10
+"""Number of waits that an attempt's grace consists of."""
+
 
 async def attempt_result(state: HarnessState, attempt: SupervisedRun, scope: str | None = None) -> RunResult:
     """Return the result of an attempt whose stream has ended, or raise its refusal."""
-    if attempt.has_begun:
-        try:
-            async with asyncio.timeout(STOP_GRACE_SECONDS):
-                await attempt.done.wait()
-        except TimeoutError:
-            await attempt.give_up()
+    if attempt.has_begun and not await _wait_within_grace(attempt.done):
+        await attempt.give_up()
     if attempt.refusal is not None:
         raise attempt.refusal
     record = attempt.record
@@ -42,6 +42,18 @@ async def attempt_result(state: HarnessState, attempt: SupervisedRun, scope: str
         await state.store.write(record.to_changes())
         state.publish(record.events)
     return await run_result(state.store, record, attempt.text())
+
+
+async def _wait_within_grace(done: asyncio.Event) -> bool:
+    """Wait until an attempt is done, or its grace is over; return whether it is done."""
+    # In slices, of which a blocked event loop uses up one: an attempt that could not run has not had its grace.
+    for _ in range(GRACE_SLICES):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_GRACE_SECONDS / GRACE_SLICES):
+                await done.wait()
+        if done.is_set():
+            return True
+    return False
 
 
 async def run_result(store: Store, record: RunRecord, content: str | None = None) -> RunResult:

@@ -3,7 +3,7 @@
 Its arguments: a location, a lease's TTL, the file in which each payment is noted when it begins, and `held`, or
 `released` to extend leases only with the event loop. It is sent `run <thread> <seconds> <how>`, a run that blocks, or
 `approve <thread> <seconds> <how>`, a run of a harness whose tool blocks once it is approved. `how` is `sleep` or, for
-C code that keeps the GIL, `gil`; `wait` does not block, so that the process can be stopped. Another run of the process
+C code that keeps the GIL, `gil`; `wait` waits until the process was stopped for a while. Another run of the process
 waits meanwhile. It says `blocking <thread>`, and then `ended <thread>`, how both runs have ended, and how many warnings
 there were.
 """
@@ -54,6 +54,12 @@ async def block(thread: str, seconds: float, how: str) -> None:
     elif how == "gil":
         # Unlike `CDLL`, it keeps the GIL.
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    else:
+        # Until it was stopped: time then passes that this process does not see.
+        seen_at = time.monotonic()
+        while time.monotonic() - seen_at < seconds / 2:
+            seen_at = time.monotonic()
+            await asyncio.sleep(SHORT_SECONDS / 4)
     await asyncio.sleep(SHORT_SECONDS)
 
 
@@ -104,6 +110,8 @@ class Blocker:
     async def approve(self, thread: str, seconds: str, how: str) -> str:
         self.payer.blockages[thread] = (float(seconds), how)
         waiting = await self.harness.run("Pay.", thread_id=thread, run_id=f"{thread}-run")
+        if not waiting.approvals:
+            return f"{waiting.state}:{waiting.error}".replace(" ", "_")
         result = await self.harness.resume(approval_id=waiting.approvals[0].approval_id, decision="approve")
         record = await load_run(await self.runner.open(), result.run_id)
         return f"{result.state}/{record.attempts}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from types import SimpleNamespace
+
 import orjson
 import pytest
 from ag_ui.core import (
@@ -15,7 +19,7 @@ from ag_ui.core import (
 
 from agentrunner import AgentError
 from agentrunner._failures import AGENT_FAILED
-from agentrunner.harness import Harness, RunResult
+from agentrunner.harness import Harness, RunResult, results
 from support.agents import agent_with, scripted_agent
 from support.events import run_finished, run_started, text_message, tool_call
 from support.harness import drain_listeners, listen, states
@@ -137,3 +141,21 @@ async def test_result_without_text_has_the_errors_of_the_tools(memory_factory):
         assert (await harness.wait(result.run_id)).content == result.content
         assert (await harness.run("hi", agent="polite")).content == "Sorry."
         assert (await harness.run("hi", agent="marked")).content == "gone"
+
+
+@pytest.mark.fault("A6")
+async def test_an_attempt_that_ends_while_the_loop_is_blocked_is_not_given_up(monkeypatch):
+    monkeypatch.setattr(results, "STOP_GRACE_SECONDS", 0.1)
+    done, given_up = asyncio.Event(), []
+
+    async def give_up():
+        given_up.append(True)
+
+    # With a refusal, the result is that error, and no record is needed.
+    attempt = SimpleNamespace(has_begun=True, done=done, give_up=give_up, refusal=RuntimeError("refused"))
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.05, done.set)
+    loop.call_soon(time.sleep, 0.2)
+    with pytest.raises(RuntimeError, match="refused"):
+        await results.attempt_result(None, attempt)
+    assert given_up == []
