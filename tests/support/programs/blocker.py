@@ -48,6 +48,7 @@ class Warnings(logging.Handler):
 
 async def block(thread: str, seconds: float, how: str) -> None:
     """Block the event loop, or let the process be stopped."""
+    seen_at = time.monotonic()
     say("blocking", thread)
     if how == "sleep":
         time.sleep(seconds)
@@ -55,8 +56,7 @@ async def block(thread: str, seconds: float, how: str) -> None:
         # Unlike `CDLL`, it keeps the GIL.
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
     else:
-        # Until it was stopped: time then passes that this process does not see.
-        seen_at = time.monotonic()
+        # Until it was stopped, perhaps right after it said so: time then passes that it does not see.
         while time.monotonic() - seen_at < seconds / 2:
             seen_at = time.monotonic()
             await asyncio.sleep(SHORT_SECONDS / 4)
