@@ -46,6 +46,7 @@ from agentrunner.errors import (
     ThreadAlreadyRunning,
     ThreadNotFound,
     ToolNameClash,
+    TooManyWaiting,
 )
 from agentrunner.events import Folded, compact, expand, finalize, fold, verify
 from agentrunner.reading.stream import EventStream
@@ -113,6 +114,7 @@ __all__ = [
     "ThreadNotFound",
     "ThreadSummary",
     "Threads",
+    "TooManyWaiting",
     "ToolNameClash",
     "__version__",
     "compact",

@@ -37,6 +37,13 @@ class CircularWait(ThreadAlreadyRunning):
     """
 
 
+class TooManyWaiting(AgentRunnerError, RuntimeError):
+    """Raised when too many or too large runs wait for their thread; nothing was started.
+
+    The limits are the options `max_waiting` and `max_waiting_bytes` of `AgentRunner`.
+    """
+
+
 class RunAlreadyExists(AgentRunnerError, ValueError):
     """Raised when a run id was used before, in any thread; nothing was started."""
 

@@ -27,6 +27,7 @@ from agentrunner.running.recording import RecordingLimits
 from agentrunner.running.stats import Stats
 from agentrunner.running.table import RunTable
 from agentrunner.running.timeouts import RunTimeouts
+from agentrunner.running.waiting import WaitingLine
 from agentrunner.stores.guards import with_guards
 from agentrunner.stores.urls import store_from_url
 from agentrunner.threads import Threads
@@ -62,6 +63,9 @@ class AgentRunner(RunnerLifecycle):
         max_id_bytes: Greatest size of one id in bytes.
         live_window_bytes: Bytes of a live run's newest frames kept in memory; older ones are read from the store.
         max_pending_bytes: Bytes that may wait for a commit before the agent has to wait.
+        max_waiting: Greatest number of runs that wait for one thread in this process; further ones are refused with
+            `TooManyWaiting`.
+        max_waiting_bytes: Greatest total size of the inputs of all runs that wait, in bytes.
         run_timeout: Seconds that a run may take. A run that takes longer ends with a `RUN_ERROR` (code `TIMEOUT`), and
             is kept as far as it got. `None` sets no limit.
         silence_timeout: Seconds that a run's agent may be silent, after which the run ends in the same way. A run that
@@ -92,6 +96,8 @@ class AgentRunner(RunnerLifecycle):
         max_id_bytes: int = 1024,
         live_window_bytes: int = MIB,
         max_pending_bytes: int = MIB,
+        max_waiting: int = 16,
+        max_waiting_bytes: int = 64 * MIB,
         run_timeout: float | None = None,
         silence_timeout: float | None = None,
         show_agent_errors: bool = False,
@@ -116,7 +122,8 @@ class AgentRunner(RunnerLifecycle):
         self.threads = Threads(self.open, lambda thread_id, scope: self.snapshot(thread_id, scope=scope))
         """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
-        self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run)
+        line = WaitingLine(max_waiting, max_waiting_bytes)
+        self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run, line)
         super().__init__(store, self._table, self._maintenance, self._claiming)
 
     @staticmethod
@@ -177,6 +184,7 @@ class AgentRunner(RunnerLifecycle):
         Raises:
             ThreadAlreadyRunning: The thread has a live run that is not ending, and the policy is `reject`.
             CircularWait: The thread has a live run that waits for this one.
+            TooManyWaiting: Too many runs wait already, or their inputs are too large.
             RunAlreadyExists: The thread has had a run with this id.
             ThreadNotFound: The thread belongs to another scope.
             InvalidInput: The agent, the input or an option was refused; nothing was started.

@@ -96,6 +96,8 @@ class RunnerOptions(TypedDict, total=False):
     max_id_bytes: int
     live_window_bytes: int
     max_pending_bytes: int
+    max_waiting: int
+    max_waiting_bytes: int
     run_timeout: float | None
     silence_timeout: float | None
     show_agent_errors: bool

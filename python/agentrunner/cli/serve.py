@@ -50,6 +50,9 @@ def serve(
         Literal["reject", "supersede", "enqueue"],
         typer.Option(help="What happens to a run on a thread that is already running."),
     ] = "reject",
+    max_waiting: Annotated[
+        int, typer.Option(min=0, metavar="RUNS", help="How many runs may wait for one thread.")
+    ] = 16,
     run_timeout: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="End runs that take longer than this.")
     ] = None,
@@ -90,7 +93,8 @@ def serve(
     run(_check_store_opens(db))
     with report_errors():
         runner = AgentRunner(
-            store_from_location(db), on_concurrent_run=on_concurrent_run, run_timeout=run_timeout,
+            store_from_location(db), on_concurrent_run=on_concurrent_run, max_waiting=max_waiting,
+            run_timeout=run_timeout,
             silence_timeout=silence_timeout, show_agent_errors=show_agent_errors,
         )  # fmt: skip
         try:

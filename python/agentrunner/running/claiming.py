@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import weakref
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning
+from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning, TooManyWaiting
 from agentrunner.running.ending import EndingChecks, EndingRun
 from agentrunner.running.maintenance import STOP_POLL_SECONDS
+from agentrunner.running.waiting import WaitingPlace
 from agentrunner.running.waits import ThreadWaits, check_thread
 from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import OnConcurrentRun
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from agentrunner.running.maintenance import Maintenance
     from agentrunner.running.recording import RecordingLimits
     from agentrunner.running.table import RunTable
+    from agentrunner.running.waiting import WaitingLine
     from agentrunner.stores import Store
 
 
@@ -43,6 +46,7 @@ class Claiming:
         maintenance: Maintenance,
         limits: RecordingLimits,
         on_concurrent_run: OnConcurrentRun,
+        line: WaitingLine,
     ) -> None:
         policies = get_args(OnConcurrentRun)
         if on_concurrent_run not in policies:
@@ -55,6 +59,7 @@ class Claiming:
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
         self._waits = ThreadWaits()
         self._ending_checks = EndingChecks()
+        self._line = line
         self.is_refusing = False
         """Whether new runs are refused, because the runner is draining or closed."""
 
@@ -69,16 +74,29 @@ class Claiming:
         With the policy `reject`, the new run waits only for a run that is ending.
 
         Returns the claim, and the ids of the input's messages that the thread already has. Raises the errors of
-        `Store.claim`, `CircularWait`, and `RunnerClosed` if new runs are refused.
+        `Store.claim`, `CircularWait`, `TooManyWaiting`, and `RunnerClosed` if new runs are refused.
         """
         # Before the turn: the run that holds it may wait for the one that the caller belongs to.
         await check_thread(self._store, new_run.thread_id, new_run.run_id)
-        with self._waits.wait(new_run.thread_id, new_run.run_id):
-            return await self._claim(new_run)
+        thread = (new_run.thread_id, new_run.scope)
+        with (
+            self._waits.wait(new_run.thread_id, new_run.run_id),
+            WaitingPlace(self._line, thread, sys.getsizeof(new_run.input)) as place,
+        ):
+            try:
+                return await self._claim(new_run, place)
+            except TooManyWaiting:
+                # With this policy, runs wait for moments only, and a refused one is refused for its busy thread.
+                if self._on_concurrent_run == "reject":
+                    raise ThreadAlreadyRunning from None
+                raise
 
-    async def _claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
+    async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, list[str]]:
         ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)
-        async with self._get_turn(new_run.thread_id, new_run.scope):
+        turn = self._get_turn(new_run.thread_id, new_run.scope)
+        if turn.locked():
+            place.take()
+        async with turn:
             while not self.is_refusing:
                 claiming = asyncio.ensure_future(self._store.claim(*new_run))
                 try:
@@ -92,6 +110,7 @@ class Claiming:
                         continue
                     if (error := self._table.unfinished_error(new_run.thread_id)) is not None:
                         raise error from None
+                    place.take()
                     if self._on_concurrent_run == "reject":
                         if not await ending.wait():
                             raise

@@ -48,6 +48,10 @@ class ApiRequest:
     is_enveloped: bool
     """Whether it came in a single-route envelope."""
 
+    def drop_body(self) -> None:
+        """Remove the body from memory after it was read."""
+        object.__setattr__(self, "body", b"")
+
     @property
     def scope(self) -> str | None:
         """Scope of the threads that the request creates."""

@@ -67,6 +67,14 @@ class BusyThread(ApiError):
         super().__init__(409, content | {"details": BUSY_THREAD_ADVICE})
 
 
+class FullLine(ApiError):
+    """429: too many runs wait for their thread; the client may try again later."""
+
+    def __init__(self, message: str) -> None:
+        content = {"error": "Too many runs wait", "code": "agent_queue_full", "message": message}
+        super().__init__(429, content, {"Retry-After": "5"})
+
+
 class ServerShuttingDown(ApiError):
     """503: this process starts no more runs; the client may retry with another process."""
 

@@ -23,12 +23,13 @@ from agentrunner.errors import (
     StoreError,
     ThreadAlreadyRunning,
     ThreadNotFound,
+    TooManyWaiting,
 )
 from agentrunner.reading.interrupts import finish_answered_run, hide_answered_interrupts
 from agentrunner.runners import InMemoryAgentRunner
 from agentrunner.server import interrupt_answers
 from agentrunner.server.bodies import load_json_object
-from agentrunner.server.responses import ApiError, ApiResponse, BusyThread, ServerShuttingDown, UnknownThread
+from agentrunner.server.responses import ApiError, ApiResponse, BusyThread, FullLine, ServerShuttingDown, UnknownThread
 from agentrunner.server.sse import EventStreamResponse, stream_nothing
 from agentrunner.server.starting import stream_when_started
 
@@ -49,7 +50,9 @@ logger = logging.getLogger("agentrunner.server")
 async def run_agent(context: AppContext, request: ApiRequest) -> Response:
     """Start a run and stream it. The run continues even if the client leaves."""
     agent = _find_agent(context, request)
-    run_input, _ = _read_input(request)
+    run_input = _read_input(request)[0]
+    # The run may wait for long, and its input must not be in memory twice meanwhile.
+    request.drop_body()
     starting = interrupt_answers.start_run(
         context.runner, _clone_agent(agent), run_input,
         agent_id=request.agent_id, scope=request.scope, headers=request.forwarded_headers,
@@ -225,6 +228,8 @@ def _translate_errors(failure: str) -> Iterator[None]:
         raise _reject_input(str(error), ()) from None
     except ThreadAlreadyRunning:
         raise BusyThread from None
+    except TooManyWaiting as error:
+        raise FullLine(str(error)) from None
     except RunAlreadyExists as error:
         content = {"error": "Run already exists", "code": "agent_run_exists", "message": str(error)}
         raise ApiError(409, content) from None
