@@ -46,6 +46,14 @@ def check_text(name: str, value: object) -> None:
         raise InvalidInput(f"{name} must be valid text: {error}") from None
 
 
+def check_stored_text(name: str, value: object) -> None:
+    """Raise `InvalidInput` unless an argument is text that every store can keep."""
+    check_text(name, value)
+    if "\0" in str(value):
+        # PostgreSQL has no text with one, and a thread must be the same in every store.
+        raise InvalidInput(f"{name} cannot contain NUL: {value!r}")
+
+
 def check_optional_text(name: str, value: object) -> None:
     """Raise `InvalidInput` unless an argument is `None` or text that can be written as UTF-8."""
     if value is not None:

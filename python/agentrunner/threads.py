@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agentrunner._checks import check_flag, check_optional_text, check_text
+from agentrunner._checks import check_flag, check_optional_text, check_stored_text, check_text
 from agentrunner.errors import InvalidInput
 from agentrunner.events import Folded, fold
 from agentrunner.running.inputs import check_scope_filter
@@ -190,6 +190,7 @@ class Threads:
             scope: The scope that the thread must belong to; by default any.
 
         Raises:
+            InvalidInput: The name contains NUL or is not valid text.
             ThreadNotFound: The store has no such thread.
 
         Example::
@@ -198,7 +199,8 @@ class Threads:
 
         """
         check_text("thread_id", thread_id)
-        check_optional_text("name", name)
+        if name is not None:
+            check_stored_text("name", name)
         await (await self._open()).rename(thread_id, name, guard=_guard(scope))
 
     async def archive(self, thread_id: str, archived: bool = True, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner import _core
-from agentrunner._checks import check_optional_text, check_text
+from agentrunner._checks import check_optional_text, check_stored_text, check_text
 from agentrunner._codec import encode
 from agentrunner.errors import InvalidEvent, InvalidInput
 from agentrunner.types import AnyScope
@@ -35,7 +35,10 @@ def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> C
         data = encode(model)
     except (ValueError, InvalidEvent) as error:
         raise InvalidInput(f"the run's input is refused, and nothing was started: {error}") from error
-    return CheckedInput(model, *_core.check_input(data, max_id_bytes))
+    checked = CheckedInput(model, *_core.check_input(data, max_id_bytes))
+    check_stored_text("the thread id", checked.thread_id)
+    check_stored_text("the run id", checked.run_id)
+    return checked
 
 
 def input_for_agent(checked: CheckedInput) -> RunAgentInput:
@@ -46,7 +49,7 @@ def input_for_agent(checked: CheckedInput) -> RunAgentInput:
 
 def check_scope(scope: str, max_id_bytes: int) -> None:
     """Check that a scope may be stored. Raises `InvalidInput`."""
-    check_text("scope", scope)
+    check_stored_text("scope", scope)
     size = len(scope.encode())
     if not 0 < size <= max_id_bytes:
         raise InvalidInput(f"a scope must have from 1 to {max_id_bytes} bytes, not {size}")
@@ -72,7 +75,8 @@ def check_options(
     if scope is not None:
         check_scope(scope, max_id_bytes)
     name: str | None = agent_id if agent_id is not None else getattr(agent, "agent_id", None)
-    check_optional_text("agent_id", name)
+    if name is not None:
+        check_stored_text("agent_id", name)
     return name
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.responses import Response
 
-from agentrunner.errors import ThreadAlreadyRunning, ThreadNotFound
+from agentrunner.errors import InvalidInput, ThreadAlreadyRunning, ThreadNotFound
 from agentrunner.server.bodies import load_json_object
 from agentrunner.server.responses import ApiError, ApiResponse, BusyThread, UnknownThread
 from agentrunner.types import ThreadSummary
@@ -203,3 +203,5 @@ def _translate_errors() -> Iterator[None]:
         raise UnknownThread from None
     except ThreadAlreadyRunning:
         raise BusyThread from None
+    except InvalidInput as error:
+        raise ApiError(400, {"error": "Invalid request body", "message": str(error)}) from None

@@ -76,7 +76,7 @@ async def test_an_id_may_be_as_long_as_the_limit_and_no_byte_longer(field: str, 
             assert status == 200 or answer.json()["error"] == "Invalid request body"
 
 
-@pytest.mark.parametrize("thread", ["a/b", "a\nb", "a\r\n\r\nb", "\0", "\x1b[31m", "%2F", "..", " ", "\u2028", "🙂"])
+@pytest.mark.parametrize("thread", ["a/b", "a\nb", "a\r\n\r\nb", "\x1b[31m", "%2F", "..", " ", "\u2028", "🙂"])
 async def test_a_thread_with_any_id_can_be_reached(thread: str, runner: AgentRunner) -> None:
     from urllib.parse import quote
 

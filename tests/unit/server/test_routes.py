@@ -173,16 +173,15 @@ async def test_a_thread_with_any_id_is_reached_by_its_path(runner: AgentRunner) 
         assert (await client.get(f"{at}/events")).status == 404
 
 
-async def test_an_id_with_a_nul_is_reached_or_refused(runner: AgentRunner) -> None:
-    client = client_of(runner, {"a\0b": AGENT})
-    ran = await client.post("/agent/a%00b/run", make_input("t\0", "r\0"))
-    if ran.status == 200:
-        assert event_types((await client.get("/threads/t%00/events")).json()["events"]) == STREAM
-    else:
+@pytest.mark.fault("B13")
+async def test_an_id_with_a_nul_is_refused_by_every_store_and_never_found(runner: AgentRunner) -> None:
+    client = client_of(runner, {"a\0b": AGENT, "default": AGENT})
+    for path, ids in (("a%00b", ("t", "r")), ("default", ("t\0", "r")), ("default", ("t", "\0r"))):
+        ran = await client.post(f"/agent/{path}/run", make_input(*ids))
         assert ran.status == 400
         assert "NUL" in ran.json()["details"]
-        assert (await client.get("/threads")).json()["threads"] == []
-        assert (await client.get("/threads/t%00/events")).status == 404
+    assert (await client.get("/threads")).json()["threads"] == []
+    assert (await client.get("/threads/t%00/events")).status == 404
 
 
 @in_memory

@@ -99,6 +99,21 @@ async def test_events_the_server_lost_are_missed(location: str, client: redis.as
             await writer.write(*text("m3"))
 
 
+@pytest.mark.fault("D14")
+@pytest.mark.parametrize(
+    ("removed", "error"), [("journal:1:t", StoreError), ("live:t", LeaseLost), ("thread:t", LeaseLost)]
+)
+async def test_nothing_is_appended_to_a_run_whose_keys_are_gone(
+    location: str, client: redis.asyncio.Redis, removed: str, error: type[Exception]
+) -> None:
+    async with client, opened(store_from_url(location)) as store:
+        writer = await begin(store, "t", "r")
+        await writer.write(*text("m1"))
+        await client.delete(f"{store.prefix}:{removed}")
+        with pytest.raises(error):
+            await writer.write(*text("m2"))
+
+
 # Leases
 
 
@@ -224,4 +239,4 @@ async def test_only_the_damaged_row_is_lost(location: str, client: redis.asyncio
         assert await store.prune(None, now, 100) == 4
         assert [run.run_id for run in await store.runs("t", 0, 1 << 20)] == ["r5", "r6"]
         await store.delete("t")
-        assert await keys(client, store.prefix) == {f"{store.prefix}:tokens".encode()}
+        assert await keys(client, store.prefix) == {f"{store.prefix}:{name}".encode() for name in ("tokens", "floors")}
