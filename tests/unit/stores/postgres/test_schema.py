@@ -16,9 +16,9 @@ from agentrunner import (
     StoreTooNew,
 )
 from agentrunner.stores import Change
-from agentrunner.stores.postgres import PostgresStore, schema
+from agentrunner.stores.postgres import PostgresStore, runs, schema
 from agentrunner.stores.urls import store_from_url
-from agentrunner.testing.writer import Writer, begin, lines, store_run, text, wait_and_recover
+from agentrunner.testing.writer import Writer, begin, store_run, text, wait_and_recover
 from agentrunner.testing.writer import history as stored
 from support import backends
 from support.postgres import database, opened
@@ -62,17 +62,24 @@ async def test_a_database_that_is_not_in_utf_8_is_refused() -> None:
             connection.execute(f"DROP DATABASE {name}")
 
 
-async def test_a_schema_of_the_version_before_is_upgraded(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_first_version(before: pytest.MonkeyPatch) -> None:
+    """Create schemas of version 0.1.0, and claim threads in them with its function."""
     first = schema.migrations()[:1]
+    before.setattr(schema, "migrations", lambda: first)
+    old_claim = runs.CLAIM_RUN.replace("SELECT *", "SELECT *, -1::bigint").replace("claim_thread", "claim")
+    before.setattr(runs, "CLAIM_RUN", old_claim)
+
+
+async def test_a_schema_of_the_version_before_is_upgraded(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as before:
-        before.setattr(schema, "migrations", lambda: first)
+        use_first_version(before)
         async with opened(fresh) as store:
             await store_run(store, "t", "r1", ["u1"], scope="alice")
             await begin(store, "live", "r2")
-            kept = lines(await stored(store, "t"))
     async with opened(fresh) as store, database(store) as execute:
         assert await execute('SELECT version FROM "agentrunner".schema_version') == [(len(schema.migrations()),)]
-        assert lines(await stored(store, "t")) == kept
+        assert [event.seq for event in await stored(store, "t")] == [5] * 5
+        assert (await store.thread("t")).incarnation == -1
         await store.write([Change("kind", "a", "t", b"1"), Change("kind", "b", "live", b"2")])
         [taken] = await wait_and_recover(store)
         await (await Writer(store, taken).replay()).end()
@@ -86,12 +93,11 @@ async def test_a_schema_of_the_version_before_is_upgraded(fresh: str, monkeypatc
 
 
 async def test_processes_upgrade_at_once_beside_one_that_serves(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = schema.migrations()[:1]
     with monkeypatch.context() as before:
-        before.setattr(schema, "migrations", lambda: first)
+        use_first_version(before)
         serving = store_from_url(fresh)
         await serving.open()
-    writer = await begin(serving, "t", "r1")
+        writer = await begin(serving, "t", "r1")
     opening = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", OPENS, fresh, stdin=PIPE, stdout=PIPE)
         for _ in range(3)

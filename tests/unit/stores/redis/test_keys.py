@@ -47,7 +47,8 @@ async def test_removed_threads_leave_no_key(location: str, client: redis.asyncio
             assert await store.prune(0, None, 100) == 4
             [calls] = [key for key in before if b":writes:" in key]
             before = {f"{store.prefix}:tokens".encode(), f"{store.prefix}:versions".encode(), calls}
-        assert await keys(client, store.prefix) == before
+        # One number stays for all deleted threads whose ids have the same hash.
+        assert await keys(client, store.prefix) == before | {f"{store.prefix}:floors".encode()}
 
 
 async def test_ids_are_any_text(location: str) -> None:
