@@ -19,10 +19,20 @@ mod rewrite;
 mod snapshot;
 
 use history::{History, Lookup};
-pub use rewrite::Rewrite;
 
 /// How many of the newest calls of one id are searched for the one without a result.
 const SEARCHED_CALLS: u64 = 8;
+
+/// What is recorded in place of an event.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// The event as it is.
+    Same,
+    /// An event with other ids.
+    Changed(String),
+    /// Nothing: it repeats an event of an earlier run.
+    Nothing,
+}
 
 /// A call of this run.
 #[derive(Debug)]

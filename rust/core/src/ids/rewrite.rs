@@ -1,20 +1,9 @@
 //! Replacing an agent's ids in its events.
-use super::{Call, Ids, class_of};
+use super::{Call, Ids, Rewrite, class_of};
 use crate::entries::{self, Class};
 use crate::event::Event;
 use crate::family::{Edge, Family, Part, Role};
 use crate::{members, text};
-
-/// What is recorded in place of an event.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// The event as it is.
-    Same,
-    /// An event with other ids.
-    Changed(String),
-    /// Nothing: it repeats an event of an earlier run.
-    Nothing,
-}
 
 impl Ids {
     /// Note what an event uses, and replace its ids; nothing it needs may be [`Ids::wanted`] any more.

@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 
 use super::history::Lookup;
-use super::{Ids, rewrite::Rewrite};
+use super::{Ids, Rewrite};
 use crate::entries::{self, Class, own_call_id, own_result_id};
 use crate::event::Event;
 use crate::lifecycle::snapshot_messages;
