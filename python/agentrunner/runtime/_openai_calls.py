@@ -8,10 +8,42 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import LlmResponseInvalid
-from agentrunner.runtime.llm import ToolCallArgs, ToolCallStart
+from agentrunner.runtime.llm import ToolCallArgs, ToolCallSealed, ToolCallStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+EXTRAS = "chatCompletions"
+"""Member of a call's `encryptedValue` that has the members a provider sent beside the call's own."""
+
+
+def read_extras(call: dict[str, Any]) -> dict[str, Any]:
+    """Return the members to send back with a call; none if another client has sealed it."""
+    try:
+        extras = json.loads(call.get("encryptedValue") or "{}")[EXTRAS]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return extras if isinstance(extras, dict) else {}
+
+
+def _read_extras(delta: Any, function: Any) -> dict[str, Any]:
+    """Return a delta's members that are not the protocol's, such as `extra_content`."""
+    extras = {name: value for name, value in (getattr(delta, "model_extra", None) or {}).items() if value is not None}
+    in_function = getattr(function, "model_extra", None) or {}
+    if in_function := {name: value for name, value in in_function.items() if value is not None}:
+        extras["function"] = in_function
+    return extras
+
+
+def _merge(extras: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add members to others; of two values the later one counts, and objects are merged."""
+    for name, value in more.items():
+        earlier = extras.get(name)
+        if isinstance(earlier, dict) and isinstance(value, dict):
+            _merge(earlier, value)
+        else:
+            extras[name] = value
 
 
 @dataclass(slots=True)
@@ -19,6 +51,8 @@ class _PartialCall:
     id: str
     name: str = ""
     args: list[str] = field(default_factory=list)
+    extras: dict[str, Any] = field(default_factory=dict)
+    """Members beside the call's own, which the provider wants back with it."""
 
     def is_complete(self) -> bool:
         """Return whether the arguments are a complete JSON object, which nothing can follow."""
@@ -66,13 +100,14 @@ class ToolCallAssembler:
             # Arguments that arrived before the name.
             if call.args:
                 yield ToolCallArgs(call.id, "".join(call.args))
+        _merge(call.extras, _read_extras(delta, function))
         if args:
             call.args.append(args)
             if call.name:
                 yield ToolCallArgs(call.id, args)
 
-    def finish(self) -> Iterator[ToolCallArgs]:
-        """Return an empty object as the arguments of each call that has none.
+    def finish(self) -> Iterator[ToolCallArgs | ToolCallSealed]:
+        """Return what each call lacks: an empty object as its arguments, and its unknown members.
 
         Raises `LlmResponseInvalid` for a call without a name.
         """
@@ -81,6 +116,8 @@ class ToolCallAssembler:
                 raise LlmResponseInvalid("the model's provider sent a tool call without a name")
             if not "".join(call.args).strip():
                 yield ToolCallArgs(call.id, "{}")
+            if call.extras:
+                yield ToolCallSealed(call.id, json.dumps({EXTRAS: call.extras}, ensure_ascii=False))
 
     def _find_call(self, index: Any, sent_id: str | None, name: str, args: str) -> _PartialCall | None:
         """Return the call a delta belongs to, `None` if it starts a new one."""

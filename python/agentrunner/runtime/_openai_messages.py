@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import LlmRequestInvalid
+from agentrunner.runtime._openai_calls import read_extras
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,8 @@ def to_chat_messages(messages: Iterable[dict[str, Any]], reasoning_field: str | 
             media = []
         if role == "assistant":
             if assistant := _convert_assistant(message):
-                if reasoning_field is not None and reasoning:
+                # DeepSeek refuses a tool call without the field, even if there was no reasoning.
+                if reasoning_field and (reasoning or "tool_calls" in assistant):
                     assistant[reasoning_field] = "".join(reasoning)
                 chat.append(assistant)
         elif role == "user":
@@ -73,18 +75,22 @@ def to_chat_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
 
 def _convert_assistant(message: dict[str, Any]) -> dict[str, Any] | None:
     content = message.get("content") or None
-    calls = [
-        {
-            "id": call["id"],
-            "type": "function",
-            "function": {"name": call["function"]["name"], "arguments": _fix_arguments(call["function"]["arguments"])},
-        }
-        for call in message.get("toolCalls") or ()
-    ]
+    if isinstance(content, str) and not content.strip():
+        content = None
+    calls = [_convert_call(call) for call in message.get("toolCalls") or ()]
     if calls:
         return {"role": "assistant", "content": content, "tool_calls": calls}
     # Most providers refuse a message without content.
     return {"role": "assistant", "content": content} if content is not None else None
+
+
+def _convert_call(call: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": call["function"]["name"], "arguments": _fix_arguments(call["function"]["arguments"])}
+    extras = read_extras(call)
+    in_function = extras.pop("function", None)
+    if isinstance(in_function, dict):
+        function = in_function | function
+    return extras | {"id": call["id"], "type": "function", "function": function}
 
 
 def _fix_arguments(text: str) -> str:

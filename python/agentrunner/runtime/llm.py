@@ -88,6 +88,17 @@ class ToolCallArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallSealed:
+    """Data the provider wants back with a tool call, such as a signature.
+
+    It becomes the call's `encryptedValue`. Only the client that yielded it can read it.
+    """
+
+    id: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """The tokens a request has used so far; the last `Usage` of a response counts."""
 
@@ -109,7 +120,9 @@ class Finish:
     reason: FinishReason
 
 
-LlmEvent: TypeAlias = TextDelta | ReasoningDelta | ReasoningSealed | ToolCallStart | ToolCallArgs | Usage | Finish
+LlmEvent: TypeAlias = (
+    TextDelta | ReasoningDelta | ReasoningSealed | ToolCallStart | ToolCallArgs | ToolCallSealed | Usage | Finish
+)
 
 
 class LlmClient(Protocol):

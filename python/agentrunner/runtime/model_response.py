@@ -15,6 +15,7 @@ from agentrunner.runtime.llm import (
     ReasoningSealed,
     TextDelta,
     ToolCallArgs,
+    ToolCallSealed,
     ToolCallStart,
     Usage,
 )
@@ -71,6 +72,7 @@ class ModelResponse:
         if self.calls:
             answer["toolCalls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                | ({"encryptedValue": call.sealed} if call.sealed is not None else {})
                 for call in self.calls
             ]
         return [*messages, answer]
@@ -94,6 +96,8 @@ class ResponseReader:
         """Each call's id in the session, by its id in the model's response."""
         self._calls: dict[str, tuple[str, list[str]]] = {}
         """Each call's tool and arguments, by its id in the session."""
+        self._sealed_calls: dict[str, str] = {}
+        """Data the provider wants back, by the call's id in the session."""
         self._finish: FinishReason | None = None
         self.usage: Usage | None = None
         self.response = ModelResponse()
@@ -117,7 +121,10 @@ class ResponseReader:
             raise LlmResponseInvalid("the model's response ended before it was complete; run the turn again")
         for event in self._end():
             yield event
-        calls = tuple(ToolCall(call_id, tool, "".join(args)) for call_id, (tool, args) in self._calls.items())
+        calls = tuple(
+            ToolCall(call_id, tool, "".join(args), sealed=self._sealed_calls.get(call_id))
+            for call_id, (tool, args) in self._calls.items()
+        )
         reasoning = tuple((message_id, "".join(parts)) for message_id, parts in self._reasoning.items())
         text = "".join(self._text) if self._has_text else ""
         self.response = ModelResponse(text, calls, reasoning, self._sealed, self.usage, self._finish, self._message_id)
@@ -134,6 +141,8 @@ class ResponseReader:
                 yield from self._start_call(model_id, tool)
             case ToolCallArgs(model_id, delta):
                 yield from self._add_arguments(model_id, delta)
+            case ToolCallSealed(model_id, value):
+                yield from self._seal_call(model_id, value)
             case Usage():
                 self.usage = part
             case Finish(reason):
@@ -214,6 +223,15 @@ class ResponseReader:
             call_id = self._call_ids[model_id]
             self._calls[call_id][1].append(delta)
             yield {"type": "TOOL_CALL_ARGS", "toolCallId": call_id, "delta": delta}
+
+    def _seal_call(self, model_id: str, value: str) -> Iterator[dict[str, Any]]:
+        if model_id not in self._call_ids:
+            raise LlmResponseInvalid("the model's response has data for a tool call that it has not started")
+        call_id = self._call_ids[model_id]
+        self._sealed_calls[call_id] = value
+        yield {
+            "type": "REASONING_ENCRYPTED_VALUE", "subtype": "tool-call", "entityId": call_id, "encryptedValue": value,
+        }  # fmt: skip
 
     def _end(self) -> Iterator[dict[str, Any]]:
         yield from self._end_reasoning()

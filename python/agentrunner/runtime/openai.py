@@ -17,6 +17,7 @@ from agentrunner.errors import LlmRefused, LlmRequestInvalid, LlmResponseInvalid
 from agentrunner.runtime._openai_calls import ToolCallAssembler
 from agentrunner.runtime._openai_errors import translate_error
 from agentrunner.runtime._openai_messages import to_chat_messages, to_chat_tools
+from agentrunner.runtime._openai_order import alternate_roles as order_messages
 from agentrunner.runtime._provider_errors import add_advice, mask_keys
 from agentrunner.runtime.llm import Finish, FinishReason, ReasoningDelta, TextDelta, Usage
 
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 _RESERVED = frozenset({"messages", "tools", "stream", "stream_options", "n"})
 """Parameters the client sets itself, so they cannot be settings."""
+_LENIENT_HOSTS = ("api.openai.com", ".openai.azure.com")
+"""Hosts that take messages in any order."""
+_REASONING_FIELDS = {
+    "api.deepseek.com": "reasoning_content", "api.moonshot.ai": "reasoning_content",
+    "api.moonshot.cn": "reasoning_content",
+}  # fmt: skip
+"""Fields in which providers want reasoning back, by host."""
 _PARAMETERS = frozenset(inspect.signature(AsyncCompletions.create).parameters) - {"self"}
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop", "tool_calls": "tool_calls", "function_call": "tool_calls", "length": "length",
@@ -50,7 +58,10 @@ class OpenAIClient:
         headers: HTTP headers to add to every request.
         settings: Defaults for the settings of every request, such as `temperature`, under the provider's names.
             Settings that the `openai` package does not know are sent unchanged.
-        reasoning_field: Field in which the provider wants a response's reasoning back, such as `reasoning_content`.
+        reasoning_field: Field in which the provider wants a response's reasoning back, such as `reasoning_content`. By
+            default that is so for DeepSeek and Moonshot; pass "" to send none back.
+        alternate_roles: Whether to send one system message first, and then user and assistant messages in turn, for
+            which messages are merged, moved or added. By default it is on unless the provider is OpenAI.
         usage: Whether to ask for token usage. Pass false if the provider refuses requests that ask for it.
         client: A client of the `openai` package to use, such as Azure's. The caller closes it.
 
@@ -74,6 +85,7 @@ class OpenAIClient:
         headers: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
         reasoning_field: str | None = None,
+        alternate_roles: bool | None = None,
         usage: bool = True,
         client: openai.AsyncOpenAI | None = None,
     ) -> None:
@@ -85,7 +97,6 @@ class OpenAIClient:
             raise ValueError("pass base_url, api_key and headers to your own client, not beside it")
         self.model = model
         self._settings = dict(settings or {})
-        self._reasoning_field = reasoning_field
         self._asks_for_usage = usage
         self._owns_client = client is None
         if client is None:
@@ -103,6 +114,9 @@ class OpenAIClient:
             except openai.OpenAIError as error:
                 raise LlmUnauthorized("there is no API key: pass api_key or set OPENAI_API_KEY") from error
         self._client = client
+        host = client.base_url.host
+        self._reasoning_field = _REASONING_FIELDS.get(host) if reasoning_field is None else reasoning_field
+        self._alternates_roles = not host.endswith(_LENIENT_HOSTS) if alternate_roles is None else alternate_roles
 
     async def aclose(self) -> None:
         """Close the connections, unless the caller passed its own client."""
@@ -158,7 +172,8 @@ class OpenAIClient:
         parameters: dict[str, Any] = {"model": self.model, **settings, "stream": True}
         if extra:
             parameters["extra_body"] = {**(parameters.get("extra_body") or {}), **extra}
-        parameters["messages"] = to_chat_messages(request.messages, self._reasoning_field)
+        messages = to_chat_messages(request.messages, self._reasoning_field)
+        parameters["messages"] = order_messages(messages) if self._alternates_roles else messages
         if request.tools:
             parameters["tools"] = to_chat_tools(request.tools)
         if self._asks_for_usage:

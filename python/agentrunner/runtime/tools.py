@@ -44,6 +44,8 @@ class ToolCall:
     """An approver's decision: `approved`, and `editedArgs`, `reason` and `remember` where it has them."""
     result: dict[str, Any] | None = None
     """The message with a client's result, if it came while other calls of the turn waited for approval."""
+    sealed: str | None = None
+    """Data the provider wants back with the call, which becomes its `encryptedValue`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from support.openai_requests import send_request
 async def convert(*messages: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
     """Return the messages that the provider receives for these."""
     with fake_provider(ChatResponse(text_chunks("ok"))) as provider:
-        await send_request(provider.url, *messages, **options)
+        await send_request(provider.url, *messages, **{"alternate_roles": False, **options})
     return provider.requests[0]["messages"]
 
 
