@@ -7,7 +7,6 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from campaigns import Campaign, NotRun, Outcome, children
-from campaigns.malformed_runs import NOT_STARTED
 from support.damage import VALUES, damage, places
 from support.nodejs import ask, install
 from support.whole_run import whole_run
@@ -25,7 +24,7 @@ def run(context: Context) -> Outcome:
     if shutil.which("node") is None:
         raise NotRun("node is not installed")
     install()
-    verdicts = ("recorded as they are", "mended", "ended by INVALID_EVENT", NOT_STARTED)
+    verdicts = ("recorded as they are", "mended", "ended by INVALID_EVENT")
     outcome = Outcome(dict.fromkeys(("streams", *verdicts, "readings"), 0))
     questions = list(make_questions(context.random, context.rounds))
     answers = children.ask(context, "campaigns.malformed_runs", questions, context.folder / "malformed")
@@ -38,8 +37,7 @@ def run(context: Context) -> Outcome:
             outcome.fail(f"{question['what']}: the process died or hung: {answer['died']}")
         if "verdict" in answer:
             outcome.count(answer["verdict"])
-            if answer["verdict"] != NOT_STARTED:
-                whole.append((question["what"], answer))
+            whole.append((question["what"], answer))
     for first in range(0, len(whole), STREAMS_AT_ONCE):
         part = whole[first : first + STREAMS_AT_ONCE]
         lines = [json.dumps(answer["bodies"]).encode() for _, answer in part]

@@ -12,7 +12,7 @@ from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._generators import CancelledEvents, close_events, needs_closing
 from agentrunner.errors import AgentError, InvalidEvent, InvalidEventSequence
-from agentrunner.running.boundaries import is_start_missing, make_finish, make_start
+from agentrunner.running.boundaries import is_run_event, is_start_missing, make_finish, make_start
 from agentrunner.running.tracing import span_of
 
 if TYPE_CHECKING:
@@ -124,6 +124,9 @@ class AgentReader:
                 try:
                     pressure = await self._accept(data)
                 except InvalidEvent as error:
+                    if is_run_event(data):
+                        # The run has begun: without a start it would not be stored, and late readers would miss it.
+                        await self._accept(make_start(self._claim))
                     self._refuse(event, error)
                 self._commits.start()
                 if pressure == MUST_WAIT:

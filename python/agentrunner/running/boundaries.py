@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from agentrunner._core import Claim
 
 
+FIRST_TYPES = ("RUN_STARTED", "RUN_ERROR")
+"""Types of the events that a run may begin with: in AG-UI, a run that fails at once may begin with its error."""
+
+
 def make_start(claim: Claim) -> bytes:
     """Return a `RUN_STARTED` with the ids of the run; the recorder adds its input."""
     return _make_boundary("RUN_STARTED", claim)
@@ -28,12 +32,20 @@ def is_start_missing(first_event: bytes) -> bool:
 
     An invalid event needs none, because it fails the run when it is recorded.
     """
+    event_type = _read_type(first_event)
+    return event_type is not None and event_type not in FIRST_TYPES
+
+
+def is_run_event(first_event: bytes) -> bool:
+    """Return whether an agent's first event, valid or not, is of a type that a run begins with."""
+    return _read_type(first_event) in FIRST_TYPES
+
+
+def _read_type(event: bytes) -> str | None:
     try:
-        events = _core.compact([first_event])
+        return _core.compact([event])[0].type
     except InvalidEvent:
-        return False
-    # In AG-UI, a run that fails at once may begin with its error.
-    return events[0].type not in ("RUN_STARTED", "RUN_ERROR")
+        return None
 
 
 def _make_boundary(kind: str, claim: Claim) -> bytes:

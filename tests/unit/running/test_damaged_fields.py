@@ -78,6 +78,18 @@ async def test_a_refused_event_ends_the_run_with_its_kind_and_field(
 
 
 @pytest.mark.fault("B1")
+@pytest.mark.parametrize("event", [run_started(input=5), {"type": "RUN_ERROR", "message": "no", "usage": 5}])
+async def test_a_run_whose_first_event_is_refused_is_stored_with_its_input(
+    event: dict[str, Any], memory_factory: Callable[..., AgentRunner]
+) -> None:
+    runner = memory_factory()
+    live = await collect(await runner.run(scripted_agent([event]), make_input(messages=["u1"])))
+    assert [each["type"] for each in live] == ["RUN_STARTED", "RUN_ERROR"]
+    assert [message["id"] for message in live[0]["input"]["messages"]] == ["u1"]
+    assert await collect(await runner.connect("t1")) == live
+
+
+@pytest.mark.fault("B1")
 @pytest.mark.fault("B3")
 def test_a_stored_event_is_sent_without_what_no_client_can_read() -> None:
     stored = (
