@@ -78,15 +78,24 @@ impl<'a> Event<'a> {
             check_end(json, end)?;
             return Err(Error::InvalidEvent("an event must be a JSON object".into()));
         }
-        // Most events have no backslash at all; one search for it saves a search in every key.
-        let has_escapes = memchr::memchr(b'\\', bytes).is_some();
-        let mut event =
-            Self { json, kind: Kind::Unknown, type_name: "", members: SmallVec::new(), has_escaped_keys: false };
-        let end = scan::scan_object(bytes, 0, 0, |key, value| {
-            event.has_escaped_keys |= has_escapes && bytes[key.0..key.1].contains(&b'\\');
-            event.members.push(Member { key: narrow(key), value: narrow(value) });
-        })?;
+        let (event, end) = Self::parse_first(json)?;
         check_end(json, end)?;
+        Ok(event)
+    }
+
+    /// Parse the event that `json` begins with; return it and its length. Any text may follow it.
+    pub(crate) fn parse_first(json: &'a str) -> Result<(Self, usize)> {
+        let bytes = json.as_bytes();
+        let mut members: SmallVec<[Member; 6]> = SmallVec::new();
+        let end = scan::scan_object(bytes, 0, 0, |key, value| {
+            members.push(Member { key: narrow(key), value: narrow(value) });
+        })?;
+        let json = &json[..end];
+        // Most events have no backslash at all; one search for it saves a search in every key.
+        let has_escapes = memchr::memchr(b'\\', json.as_bytes()).is_some();
+        let is_escaped = |member: &Member| bytes[member.key.0 as usize..member.key.1 as usize].contains(&b'\\');
+        let has_escaped_keys = has_escapes && members.iter().any(is_escaped);
+        let mut event = Self { json, kind: Kind::Unknown, type_name: "", members, has_escaped_keys };
         let type_json = event.get("type").ok_or_else(|| Error::InvalidEvent("an event must have a `type`".into()))?;
         event.type_name = text::unquote(type_json)
             .ok_or_else(|| Error::InvalidEvent(format!("`type` must be a string, not {}", truncate(type_json))))?;
@@ -95,7 +104,7 @@ impl<'a> Event<'a> {
         if has_escapes && event.kind == Kind::Unknown {
             event.kind = text::decode(event.type_name).map_or(Kind::Unknown, |name| Kind::from_name(&name));
         }
-        Ok(event)
+        Ok((event, end))
     }
 
     /// Return the event's JSON exactly as it was given, without white space around it.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::family::{Part, Role};
+use crate::family::{Family, Part, Role};
 use crate::kind::Kind;
 use crate::scan;
 
@@ -39,6 +39,9 @@ pub fn conform<'e>(event: &Event<'e>) -> Result<Cow<'e, str>> {
 /// A field that does not fit is mended or left out. Other writers' events, and those of versions that did not check
 /// fields, may need it.
 pub fn mend<'e>(event: &Event<'e>) -> Option<Cow<'e, str>> {
+    if is_plain_stream_event(event) {
+        return Some(without_line_breaks(Cow::Borrowed(event.json())));
+    }
     match repair_event(event, Mode::Lenient) {
         Fit::Fits => Some(without_line_breaks(Cow::Borrowed(event.json()))),
         Fit::Repaired(json) => Some(without_line_breaks(Cow::Owned(json))),
@@ -54,24 +57,39 @@ pub fn mend_input(input: &str) -> Cow<'_, str> {
     }
 }
 
-/// Return whether the event is of a stream and has only texts, as most events of a run. No table is needed for those.
+/// Return whether an event of a stream obviously fits its shape, as most events of a run do. No table is needed for those.
+///
+/// It has each field that it must have, no field twice, and no field that only some events have.
 #[inline]
 fn is_plain_stream_event(event: &Event<'_>) -> bool {
-    let Role::Stream(family, part @ (Part::Delta | Part::End)) = event.role() else { return false };
+    const TYPE: u8 = 1;
+    const ID: u8 = 2;
+    const OWN: u8 = 4;
+    let Role::Stream(family, part) = event.role() else { return false };
     let id_field = family.id_field();
-    let (mut count, mut seen) = (0, 0);
+    // The field that it must have besides those two, and its value if there is only one.
+    let (own_field, own_value) = match (family, part) {
+        (_, Part::Delta) => ("delta", None),
+        (Family::ToolCall, Part::Start) => ("toolCallName", None),
+        (Family::Reasoning, Part::Start) => ("role", Some("\"reasoning\"")),
+        // A text message may also have none, and then the table decides.
+        (Family::Text, Part::Start) => ("role", Some("\"assistant\"")),
+        (_, Part::End) => ("", None),
+    };
+    let mut seen = 0;
     let is_plain = event.members().all(|(key, value)| {
-        count += 1;
-        seen |= match key {
-            "type" => 1,
-            "delta" => 2,
-            _ if key == id_field => 4,
+        let field = match key {
+            "type" => TYPE,
+            _ if key == id_field => ID,
+            _ if key == own_field => OWN,
+            "timestamp" => return times::is_short_integer(value),
             _ => return false,
         };
-        value.starts_with('"')
+        let is_new = seen & field == 0;
+        seen |= field;
+        is_new && value.starts_with('"') && (field != OWN || own_value.is_none_or(|only| only == value))
     });
-    // With a field repeated another one is missing, or there are too many.
-    is_plain && if part == Part::Delta { count == 3 && seen == 7 } else { count == 2 && seen == 5 }
+    is_plain && seen == if part == Part::End { TYPE | ID } else { TYPE | ID | OWN }
 }
 
 fn repair_event(event: &Event<'_>, mode: Mode) -> Fit {

@@ -22,7 +22,7 @@ enum Verdict<'j> {
 /// Mend, fill in or leave out the fields that do not fit, as their need says.
 pub(crate) fn repair_object(shape: &Shape, members: &[(&str, &str)], mode: Mode) -> Fit {
     // Of a repeated key the last value counts.
-    let mut values: SmallVec<[Option<&str>; 12]> = smallvec![None; shape.fields().count()];
+    let mut values: SmallVec<[Option<&str>; 12]> = smallvec![None; shape.len()];
     let mut has_unknown = false;
     for &(key, value) in members {
         match shape.index_of(key) {
@@ -32,6 +32,12 @@ pub(crate) fn repair_object(shape: &Shape, members: &[(&str, &str)], mode: Mode)
     }
     let mut changes: SmallVec<[(usize, Option<Cow<'_, str>>); 4]> = SmallVec::new();
     for (index, (field, value)) in shape.fields().zip(values).enumerate() {
+        // Most fields are optional and missing, or texts; deciding that here costs less than a verdict.
+        match (value, field.need, field.rule) {
+            (None, Need::Optional | Need::Nullable, _) => continue,
+            (Some(value), _, Rule::Text) if value.starts_with('"') => continue,
+            _ => {}
+        }
         match judge(field, value, mode) {
             Verdict::Stays => {}
             Verdict::Becomes(json) => changes.push((index, Some(json))),

@@ -134,6 +134,11 @@ impl Shape {
         Self { groups: [fields, &[]], is_strict: true }
     }
 
+    /// Return the number of fields.
+    pub(crate) const fn len(&self) -> usize {
+        self.groups[0].len() + self.groups[1].len()
+    }
+
     pub(crate) fn fields(&self) -> impl Iterator<Item = &'static Field> + use<> {
         let [one, two] = self.groups;
         one.iter().chain(two)
@@ -144,7 +149,9 @@ impl Shape {
         if key.contains('\\') {
             return self.fields().position(|field| text::is_same(field.name, key));
         }
-        self.fields().position(|field| field.name == key)
+        let [one, two] = self.groups;
+        let find = |fields: &[Field]| fields.iter().position(|field| field.name == key);
+        find(one).or_else(|| Some(one.len() + find(two)?))
     }
 }
 

@@ -5,10 +5,14 @@ use crate::text;
 const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Return whether a JSON value is plain digits, few enough to be safe, as most times are.
+pub(super) fn is_short_integer(json: &str) -> bool {
+    json.len() <= 15 && json.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Return whether a JSON value is a whole number that a JavaScript number holds exactly, in any spelling.
 pub(super) fn is_safe_integer(json: &str) -> bool {
-    // Most times are plain digits, few enough to be safe.
-    if json.len() <= 15 && json.bytes().all(|byte| byte.is_ascii_digit()) && !json.is_empty() {
+    if is_short_integer(json) {
         return true;
     }
     let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
