@@ -68,8 +68,7 @@ pub(crate) fn repair_object(shape: &Shape, members: &[(&str, &str)], mode: Mode)
 fn judge(field: &Field, value: Option<&str>, mode: Mode) -> Verdict<'static> {
     let is_null = value == Some("null");
     let fit = match (value, field.need) {
-        (None, Need::Optional | Need::Nullable) => return Verdict::Stays,
-        (Some("null"), Need::Nullable) => return Verdict::Stays,
+        (None, Need::Optional | Need::Nullable) | (Some("null"), Need::Nullable) => return Verdict::Stays,
         (Some("null"), Need::Optional) => return Verdict::Goes,
         (Some(value), _) => repair(field.rule, value, mode),
         (None, _) => Fit::Refused(Misfit::at(String::new(), field.rule.describe(), None)),
@@ -94,13 +93,11 @@ pub(super) fn repair(rule: Rule, json: &str, mode: Mode) -> Fit {
     let is_count =
         || json.parse().is_ok_and(|number: f64| number >= 0.0 && number.is_finite() && number.fract() == 0.0);
     let fits = match rule {
-        Rule::Any => true,
-        Rule::Text => json.starts_with('"'),
         Rule::OneOf(names) => text::unquote(json).and_then(text::decode).is_some_and(|text| names.contains(&&*text)),
         Rule::Only(name) if text::unquote(json).is_none_or(|text| !text::is_same(text, name)) => {
             return Fit::Repaired(text::quote(name));
         }
-        Rule::Only(_) => true,
+        Rule::Any | Rule::Only(_) => true,
         Rule::Number => is_number(),
         Rule::Count => is_count(),
         Rule::SafeCount => is_count() && times::is_safe_integer(json),
@@ -122,7 +119,7 @@ pub(super) fn repair(rule: Rule, json: &str, mode: Mode) -> Fit {
         Rule::JsonText if json.starts_with(['{', '[']) || is_number() => return Fit::Repaired(quote_json(json)),
         Rule::Arguments if json.starts_with(['{', '[']) => return Fit::Repaired(quote_json(json)),
         Rule::Code if is_number() => return Fit::Repaired(text::quote(json)),
-        Rule::JsonText | Rule::Arguments | Rule::Code => json.starts_with('"'),
+        Rule::Text | Rule::JsonText | Rule::Arguments | Rule::Code => json.starts_with('"'),
         Rule::ContentOf(_) | Rule::ResultOf(_) if json.starts_with('"') => true,
         Rule::ContentOf(part) => return repair_list(rule, *part, 0, json, mode),
         Rule::ResultOf(part) => return repair_result(*part, json),

@@ -2,7 +2,8 @@
 use crate::text;
 
 /// The largest integer up to which a JavaScript number holds every integer exactly.
-const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+const MAX_SAFE: i64 = 9_007_199_254_740_991;
+const MAX_SAFE_FLOAT: f64 = 9_007_199_254_740_991.0;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Return whether a JSON value is plain digits, few enough to be safe, as most times are.
@@ -16,7 +17,7 @@ pub(super) fn is_safe_integer(json: &str) -> bool {
         return true;
     }
     let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    is_number && json.parse().is_ok_and(|number: f64| number.fract() == 0.0 && number.abs() <= MAX_SAFE)
+    is_number && json.parse().is_ok_and(|number: f64| number.fract() == 0.0 && number.abs() <= MAX_SAFE_FLOAT)
 }
 
 /// Return the milliseconds a value means if it means exactly one number of them.
@@ -26,17 +27,13 @@ pub(super) fn is_safe_integer(json: &str) -> bool {
 pub(super) fn milliseconds(json: &str) -> Option<i64> {
     let Some(escaped) = text::unquote(json) else {
         let number: f64 = json.parse().ok()?;
-        return is_safe(number.trunc()).then_some(number as i64);
+        return (number.trunc().abs() <= MAX_SAFE_FLOAT).then_some(number as i64);
     };
     let text = text::decode(escaped)?;
     match text.parse::<i64>() {
-        Ok(number) => is_safe(number as f64).then_some(number),
+        Ok(number) => (-MAX_SAFE..=MAX_SAFE).contains(&number).then_some(number),
         Err(_) => parse_iso(&text),
     }
-}
-
-fn is_safe(number: f64) -> bool {
-    number.abs() <= MAX_SAFE
 }
 
 /// Parse `YYYY-MM-DD`, `T` or a space, `HH:MM[:SS[.fraction]]`, then `Z` or `±HH[:]MM`.
