@@ -102,7 +102,9 @@ async def main(folder: Path) -> None:
                 return {"wrong": [f"statuses {statuses}: {live.body[:200]!r}"]}
             last = live.events()[-1]
             wrong = [f"logged: {text}" for text in logged.texts]
-            if last["type"] == "RUN_ERROR" and last.get("code") not in ("E", "INVALID_EVENT", "INVALID_EVENT_SEQUENCE"):
+            # The agent's own error may be the damaged event, and then has lost its code.
+            codes = ("E", "INVALID_EVENT", "INVALID_EVENT_SEQUENCE")
+            if last["type"] == "RUN_ERROR" != question["event"]["type"] and last.get("code") not in codes:
                 wrong.append(f"the run ended with {last}")
             return {
                 "verdict": verdict(live.events(), last, question["event"]),

@@ -37,7 +37,7 @@ def is_start_missing(first_event: bytes) -> bool:
 
 
 def is_run_event(first_event: bytes) -> bool:
-    """Return whether an agent's first event, valid or not, is of a type that a run begins with."""
+    """Return whether a first event, valid or not, is of a type that a run begins with."""
     return _read_type(first_event) in FIRST_TYPES
 
 

@@ -1,4 +1,4 @@
-"""Events whose fields are damaged do not disturb the harness, which sees them before they are checked."""
+"""Events with damaged fields, which the harness sees before they are checked."""
 
 from __future__ import annotations
 
