@@ -199,7 +199,7 @@ const ENCRYPTED: Field = optional("encryptedValue", Text);
 /// A message without text is written with null by some frameworks.
 const CONTENT: Field = null_as("content", JoinedText, "\"\"");
 const INSTRUCTIONS: &[Field] = &[NAME, ENCRYPTED, CONTENT];
-const USER: &[Field] = &[NAME, ENCRYPTED, null_as("content", ContentOf(&OpenTagged("type", PARTS)), "\"\"")];
+const USER: &[Field] = &[NAME, ENCRYPTED, null_as("content", ContentOf(&OpenTagged("type", USER_PARTS)), "\"\"")];
 const ASSISTANT: &[Field] = &[
     NAME,
     ENCRYPTED,
@@ -216,13 +216,19 @@ const TOOL_CALL: Shape = Shape::of(&[
 const FUNCTION: Shape = Shape::of(&[required("name", Text), null_as("arguments", Arguments, "\"{}\"")]);
 
 /// The content parts, by their type.
-const PARTS: &[(&str, Shape)] = &[
-    ("text", Shape::of(&[required("text", Text), PART_ID, PART_METADATA])),
+const PARTS: &[(&str, Shape)] =
+    &[("text", TEXT_PART), ("image", MEDIA), ("audio", MEDIA), ("video", MEDIA), ("document", MEDIA)];
+/// The parts of a user's message; the last is of versions before 1.0, and a 1.0 client translates it.
+const USER_PARTS: &[(&str, Shape)] = &[
+    ("text", TEXT_PART),
     ("image", MEDIA),
     ("audio", MEDIA),
     ("video", MEDIA),
     ("document", MEDIA),
+    ("binary", BINARY),
 ];
+const TEXT_PART: Shape = Shape::of(&[required("text", Text), PART_ID, PART_METADATA]);
+const BINARY: Shape = Shape::of(&[PART_ID, optional("url", Text), optional("data", Text), optional("filename", Text)]);
 const PART_ID: Field = optional("id", Text);
 const PART_METADATA: Field = optional("metadata", Any);
 const MEDIA: Shape = Shape::of(&[required("source", OpenTagged("type", SOURCES)), PART_ID, PART_METADATA]);
