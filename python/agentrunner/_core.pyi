@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 # fmt: off
 __all__ = [
-    "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recorder", "SqliteStore", "Superseded",
-    "__version__", "agents_call_id", "check_input", "compact", "conform", "expand", "finalize", "fold",
+    "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor", "Recorder", "SqliteStore",
+    "Superseded", "__version__", "agents_call_id", "check_input", "compact", "conform", "expand", "finalize", "fold",
     "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids", "snapshot", "verify",
 ]
 # fmt: on
@@ -64,6 +64,11 @@ class Frames:
 
         This is `bytes(frames)` itself if that client can read every frame.
         """
+    @property
+    def last_seq(self) -> int | None:
+        """The sequence number in the last frame's cursor; `None` if there is none."""
+    def offset(self, count: int) -> int:
+        """Return the length in bytes of the first `count` frames."""
     def page(self, offset: int, limit: int) -> tuple[Frames, int]:
         """Return about `limit` bytes of frames from `offset` on, and the next page's offset.
 
@@ -89,6 +94,16 @@ class Batch:
         """Return the frames after a sequence number, about `limit` bytes."""
 
 @final
+class Recompactor:
+    """Computes again the compacted frames of a run up to a sequence number, without holding the GIL."""
+
+    def __new__(cls, seq: int) -> Recompactor: ...
+    def push(self, frames: Frames) -> None:
+        """Push the run's next raw frames; raise `StoreCorrupt` or `InvalidEvent` for damaged ones."""
+    def frames(self) -> Frames:
+        """Return the compacted frames."""
+
+@final
 class Recorder:
     """One run being recorded: its events are expanded, verified, compacted and framed."""
 
@@ -104,6 +119,8 @@ class Recorder:
         id_bytes: int,
         window_bytes: int,
         pending_bytes: int,
+        state_bytes: int = ...,
+        run_bytes: int = ...,
         looks_up: bool = False,
         keep_raw_events: bool = False,
     ) -> Recorder: ...
@@ -112,7 +129,12 @@ class Recorder:
 
         3: nothing is recorded yet; look up `wanted`, pass the answer to `learn`, and accept the event again. A commit
         is started only if none is under way. Raises `InvalidEvent` and `InvalidEventSequence`; nothing of the event is
-        then recorded.
+        then recorded. Another thread may call it, and other Python threads run meanwhile.
+        """
+    def accept_briefly(self, event: bytes) -> int:
+        """Record an event as `accept` does, or return 4 if that takes more than a few milliseconds.
+
+        Nothing of the event is then recorded, and `accept` records it.
         """
     @property
     def wanted(self) -> list[str]:
@@ -126,6 +148,8 @@ class Recorder:
         """
     def finalize(self, *, stop_requested: bool = False, message: str | None = None, code: str | None = None) -> None:
         """End the run in order, unless it has ended."""
+    def drop_content(self, message: str, code: str) -> None:
+        """Reduce the compacted events to `RUN_STARTED` and a `RUN_ERROR`; sequence numbers stay."""
     def take(self) -> tuple[Batch, bool] | None:
         """Take the pending frames for a commit, and whether a barrier is among them.
 
@@ -147,6 +171,9 @@ class Recorder:
     @property
     def message_ids(self) -> list[str]:
         """The ids of the messages the run added."""
+    @property
+    def compacted_bytes(self) -> int:
+        """The approximate size of the compacted events in bytes, never too small."""
     @property
     def recorded(self) -> int:
         """The number of events recorded."""

@@ -55,7 +55,7 @@ def error_code(error: BaseException) -> str | None:
     if isinstance(error, InvalidEventSequence):
         return "INVALID_EVENT_SEQUENCE"
     if isinstance(error, InvalidEvent):
-        return "INVALID_EVENT"
+        return error.code
     if isinstance(error, LeaseLost):
         return "LEASE_LOST"
     if isinstance(error, StoreError):

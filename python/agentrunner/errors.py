@@ -6,7 +6,24 @@ class AgentRunnerError(Exception):
 
 
 class InvalidEvent(AgentRunnerError, ValueError):
-    """Raised when an event is refused: not a JSON object, no `type`, a bad id, over a limit."""
+    """Raised when an event is refused: not a JSON object, no `type`, a bad id, over a limit.
+
+    `code` is the code of the `RUN_ERROR` that the run's readers get.
+    """
+
+    code = "INVALID_EVENT"
+
+
+class StateTooLarge(InvalidEvent):
+    """Raised when an event would make a run's state larger than `max_state_bytes`."""
+
+    code = "STATE_TOO_LARGE"
+
+
+class RunTooLarge(InvalidEvent):
+    """Raised when a run would be larger than `max_run_bytes`, or than its store can keep."""
+
+    code = "RUN_TOO_LARGE"
 
 
 class InvalidEventSequence(AgentRunnerError, ValueError):
@@ -175,6 +192,10 @@ class StoreError(AgentRunnerError):
 
 class StoreFull(StoreError):
     """Raised when the store has no space left; every event acknowledged before is kept."""
+
+
+class StoreValueTooLarge(StoreError):
+    """Raised when a run or a value is larger than the store can keep; nothing was written."""
 
 
 class StoreCorrupt(StoreError):

@@ -31,7 +31,7 @@ from agentrunner.running.waiting import WaitingLine
 from agentrunner.stores.guards import with_guards
 from agentrunner.stores.urls import store_from_url
 from agentrunner.threads import Threads
-from agentrunner.types import ANY_SCOPE, RunnerOptions
+from agentrunner.types import ANY_SCOPE, MIB, RunnerOptions
 
 if TYPE_CHECKING:
     import os
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from agentrunner.stores import Store
     from agentrunner.stores.backends import UrlOptions
     from agentrunner.types import Agent, AnyScope, OnConcurrentRun, Retention
-
-MIB = 1 << 20
 
 
 class AgentRunner(RunnerLifecycle):
@@ -73,6 +71,8 @@ class AgentRunner(RunnerLifecycle):
         show_agent_errors: Whether a `RUN_ERROR` has the text of the exception that an agent raised, which may contain
             secrets. By default it has the id of an error in the log; an `AgentError` always keeps its text.
         keep_raw_events: Whether `RAW` events and `rawEvent` fields are recorded and shown, which may hold prompts.
+        max_state_bytes: Greatest size of a run's state in bytes; a larger one ends the run (`STATE_TOO_LARGE`).
+        max_run_bytes: Greatest size of a run's compacted events in bytes; more end it (`RUN_TOO_LARGE`).
 
     Raises:
         TypeError: `store` is not a store.
@@ -102,11 +102,12 @@ class AgentRunner(RunnerLifecycle):
         silence_timeout: float | None = None,
         show_agent_errors: bool = False,
         keep_raw_events: bool = False,
+        max_state_bytes: int = 16 * MIB,
+        max_run_bytes: int = 256 * MIB,
     ) -> None:
         store = with_guards(store)
-        self._limits = RecordingLimits(
-            max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes, keep_raw_events
-        )
+        sizes = (max_event_bytes, max_id_bytes, live_window_bytes, max_pending_bytes, max_state_bytes, max_run_bytes)
+        self._limits = RecordingLimits(*sizes, keep_raw_events=keep_raw_events).fit(store)
         check_option_type("show_agent_errors", show_agent_errors, bool)
         self._shows_errors = show_agent_errors
         self.run_options: RunnerOptions = {
@@ -195,7 +196,6 @@ class AgentRunner(RunnerLifecycle):
 
             async for event in runner.run(agent, {"threadId": "t1", "runId": "r1", "messages": []}):
                 print(event.to_dict())
-
         """
         name = check_options(agent, agent_id, scope, headers, self._limits.id_bytes)
         checked = read_input(input, self._limits.id_bytes)
@@ -224,7 +224,6 @@ class AgentRunner(RunnerLifecycle):
 
             if await runner.is_running("t1"):
                 await runner.stop("t1")
-
         """
         check_ids(thread_id)
         check_scope_filter(scope)
@@ -252,7 +251,6 @@ class AgentRunner(RunnerLifecycle):
         Example::
 
             await runner.stop("t1")
-
         """
         check_ids(thread_id, run_id)
         check_scope_filter(scope)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from agentrunner._core import Event
 
+MIB: Final = 1 << 20
+"""Bytes of a mebibyte."""
+
 OnConcurrentRun: TypeAlias = Literal["reject", "supersede", "enqueue"]
 
 Cursor: TypeAlias = tuple[int, int | None]
@@ -102,6 +105,8 @@ class RunnerOptions(TypedDict, total=False):
     silence_timeout: float | None
     show_agent_errors: bool
     keep_raw_events: bool
+    max_state_bytes: int
+    max_run_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,12 @@ def serve(
     show_agent_errors: Annotated[
         bool, typer.Option("--show-agent-errors", help="Show the text of an agent's exception to its users.")
     ] = False,
+    max_state_mib: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="End a run whose state is larger than this.")
+    ] = 16,
+    max_run_mib: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="End a run whose compacted events are larger than this.")
+    ] = 256,
     shutdown_seconds: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long live runs may take to end at shutdown.")
     ] = 10.0,
@@ -82,6 +88,7 @@ def serve(
             raise
         fail('the server needs more packages: pip install "agentrunner[server]"', 2)
     from agentrunner.runner import AgentRunner
+    from agentrunner.types import MIB
 
     if authenticate is None and host not in LOOPBACK_HOSTS and not open_to_everyone:
         fail(
@@ -96,6 +103,7 @@ def serve(
             store_from_location(db), on_concurrent_run=on_concurrent_run, max_waiting=max_waiting,
             run_timeout=run_timeout,
             silence_timeout=silence_timeout, show_agent_errors=show_agent_errors,
+            max_state_bytes=max_state_mib * MIB, max_run_bytes=max_run_mib * MIB,
         )  # fmt: skip
         try:
             app = create_app(

@@ -5,9 +5,10 @@ A reader that stalls in the middle of a long run holds only an offset, not the r
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from agentrunner.errors import CursorExpired
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = tuple[str, str, Hashable, int]
     """Thread id; kind of source; position within that source; the last raw event, or the bytes of a page."""
+
+T = TypeVar("T")
 
 CACHE_BYTES = 32 << 20
 """Bytes of compacted runs kept for readers that are in the middle of one; a dropped run is rebuilt on demand."""
@@ -30,6 +33,7 @@ class CompactedCache:
         self._max_bytes = max_bytes
         self._runs: OrderedDict[Key, Frames] = OrderedDict()
         self._bytes = 0
+        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
 
     def get(self, key: Key) -> Frames | None:
         """Return a compacted run, or `None` if it was dropped."""
@@ -37,6 +41,31 @@ class CompactedCache:
         if run is not None:
             self._runs.move_to_end(key)
         return run
+
+    async def get_or_build(self, key: Key, build: Callable[[], Awaitable[Frames]]) -> Frames:
+        """Return a compacted run, which is built once for all readers that want it now."""
+        run = self.get(key)
+        if run is None:
+            run = await self.share(key, build)
+            if key not in self._runs:
+                self.put(key, run)
+        return run
+
+    async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of some work that is done once for all callers that want it now."""
+        task: asyncio.Task[T] | None = self._tasks.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(_run(work))
+            self._tasks[key] = task
+            task.add_done_callback(lambda task: self._forget(key, task))
+        # Shielded, because a reader that leaves must not end the work for the others.
+        return await asyncio.shield(task)
+
+    def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(key, None)
+        if not task.cancelled():
+            # Read here, because all callers may have left, and asyncio would log an error that is not read.
+            task.exception()
 
     def put(self, key: Key, run: Frames) -> None:
         """Keep a compacted run, and drop the least recently used ones that no longer fit."""
@@ -52,6 +81,10 @@ class CompactedCache:
         keys = [key for key in self._runs if key[:3] == (thread_id, "live", run)]
         newest = max(keys, key=lambda key: key[3], default=None)
         return (self._runs[newest], newest[3]) if newest is not None else None
+
+
+async def _run(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
 
 
 @dataclass(slots=True)
@@ -73,12 +106,11 @@ class SlicedRun:
         """
         run = cache.get(self.key)
         if run is None:
-            run = await self.rebuild()
+            run = await cache.get_or_build(self.key, self.rebuild)
             if len(run) != self.size:
                 raise CursorExpired(
                     f"thread '{self.key[0]}' was changed while it was being read; connect again without a cursor"
                 )
-            cache.put(self.key, run)
         frames, self.offset = run.page(self.offset, slice_bytes)
         return frames
 

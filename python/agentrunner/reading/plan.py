@@ -94,7 +94,7 @@ class ReadingPlan:
         history = [page async for page in EventStream([self._history(START)]).pages()]
         seq = None
         if live is not None:
-            prefix, seq = live.recorder.prefix(0)
+            prefix, seq = await live.read_prefix()
             await live.wait_until_published(seq)
             if live.recorder.published < seq:
                 return None
@@ -110,7 +110,7 @@ class ReadingPlan:
         """Return the sources for the thread as it is now, without following a live run."""
         sources: list[Source] = [self._history(START)]
         if self._live is not None:
-            frames, seq = self._live.recorder.prefix(0)
+            frames, seq = await self._live.read_prefix()
             await self._live.wait_until_published(seq)
             sources.append(Snapshot(frames))
         return sources

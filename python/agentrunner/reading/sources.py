@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from agentrunner import _core
@@ -30,6 +31,8 @@ SHARED_PREFIX_EVENTS = 1000
 
 The reader gets those events afterwards, uncompacted.
 """
+REBUILD_PAGE_BYTES = 1 << 20
+"""Approximate number of bytes of raw frames that are read at once to compact a run again."""
 NO_FRAMES = Frames(b"")
 
 
@@ -82,15 +85,18 @@ class _Replay:
         """Return whether no page follows the one that was read last."""
         return True
 
-    async def _slice(self, key: Key, frames: Frames, rebuild: Callable[[], Awaitable[Frames]], size: int) -> Frames:
-        """Return the frames, or only their first slice if they are long.
+    async def _slice(
+        self, key: Key, frames: Frames, rebuild: Callable[[], Awaitable[Frames]], size: int, offset: int = 0
+    ) -> Frames:
+        """Return the frames from an offset on, or only their first slice if they are long.
 
         The next calls of `read` return the other slices.
         """
-        if len(frames) <= LONG_RUN_BYTES:
-            return frames
-        self._cache.put(key, frames)
-        sliced = SlicedRun(key, len(frames), rebuild)
+        if len(frames) - offset <= LONG_RUN_BYTES:
+            return frames if offset == 0 else frames.page(offset, len(frames))[0]
+        if self._cache.get(key) is not frames:
+            self._cache.put(key, frames)
+        sliced = SlicedRun(key, len(frames), rebuild, offset)
         first = await sliced.read(self._cache, size)
         if not sliced.is_read:
             self._sliced = sliced
@@ -199,11 +205,13 @@ class CompactedRest(_Replay):
 
     async def _read_page(self, page_bytes: int) -> Frames:
         async def rebuild() -> Frames:
-            raw = await read_raw(self._store, self._thread_id, self._first_seq - 1, self._seq, self._guard)
-            return _core.recompact(raw, self._seq, self._skip)
+            return await recompact(self._store, self._thread_id, self._first_seq - 1, self._seq, self._guard)
 
-        key = (self._thread_id, "rest", (self._guard, self._first_seq - 1, self._skip), self._seq)
-        return await self._slice(key, await rebuild(), rebuild, page_bytes)
+        # The whole run, so that readers share it wherever in it they resume.
+        key = (self._thread_id, "rest", (self._guard, self._first_seq - 1), self._seq)
+        frames = await self._cache.get_or_build(key, rebuild)
+        offset = await asyncio.to_thread(frames.offset, self._skip)
+        return await self._slice(key, frames, rebuild, page_bytes, offset)
 
 
 class JournalRest:
@@ -227,8 +235,7 @@ class JournalRest:
     async def read(self, page_bytes: int) -> Frames:
         """Return the next frames, about `page_bytes` bytes of them."""
         page = await self._store.journal(self._thread_id, self._after, self._last_seq, page_bytes, guard=self._guard)
-        events = page.frames.events()
-        page_seq = events[-1].seq if events else None
+        page_seq = page.frames.last_seq
         if page_seq is None or page_seq >= self._last_seq:
             self.is_done = True
         else:
@@ -275,13 +282,13 @@ class LiveTail:
         page = await self._store.journal(
             thread_id, self.after, self._recorder.published, page_bytes, guard=self._live.guard
         )
-        events = page.frames.events()
-        if not events or events[-1].seq is None:
+        last_seq = page.frames.last_seq
+        if last_seq is None:
             raise CursorExpired(
                 f"thread '{thread_id}': the reader is so far behind that the raw events after {self.after} are "
                 "gone; connect again without a cursor"
             )
-        self.after = events[-1].seq
+        self.after = last_seq
         return page.frames
 
 
@@ -304,7 +311,7 @@ class LivePrefix(_Replay):
         if shared is not None and live.recorder.last_seq - shared[1] <= SHARED_PREFIX_EVENTS:
             frames, seq = shared
         else:
-            frames, seq = live.recorder.prefix(0)
+            frames, seq = await self._cache.share(("prefix", _name_live_run(claim)), live.read_prefix)
         self._tail.after = seq
         await live.wait_until_published(seq)
         if live.recorder.published < seq:
@@ -313,8 +320,7 @@ class LivePrefix(_Replay):
             return NO_FRAMES
 
         async def rebuild() -> Frames:
-            raw = await read_raw(self._store, claim.thread_id, claim.first_seq - 1, seq, self._guard)
-            return _core.recompact(raw, seq, 0)
+            return await recompact(self._store, claim.thread_id, claim.first_seq - 1, seq, self._guard)
 
         return await self._slice((claim.thread_id, "live", _name_live_run(claim), seq), frames, rebuild, page_bytes)
 
@@ -342,14 +348,17 @@ def _name_live_run(claim: Claim) -> tuple[int, str]:
     return claim.incarnation, claim.run_id
 
 
-async def read_raw(store: Store, thread_id: str, after: int, last_seq: int, guard: ThreadGuard | None) -> list[Frames]:
-    """Return the raw frames of the journal after a sequence number, up to `last_seq`."""
-    pages = []
-    while after < last_seq:
-        page = await store.journal(thread_id, after, last_seq, PAGE_BYTES, guard=guard)
-        events = page.frames.events()
-        if not events or events[-1].seq is None:
+async def recompact(store: Store, thread_id: str, after: int, seq: int, guard: ThreadGuard | None) -> Frames:
+    """Return a run's compacted frames, built from its raw frames up to `seq`.
+
+    Only one page of raw frames is in memory at a time, and none is read on the event loop.
+    """
+    recompactor = _core.Recompactor(seq)
+    while after < seq:
+        page = await store.journal(thread_id, after, seq, REBUILD_PAGE_BYTES, guard=guard)
+        last_seq = page.frames.last_seq
+        if last_seq is None:
             break
-        pages.append(page.frames)
-        after = events[-1].seq
-    return pages
+        await asyncio.to_thread(recompactor.push, page.frames)
+        after = last_seq
+    return await asyncio.to_thread(recompactor.frames)

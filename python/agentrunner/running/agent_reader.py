@@ -13,10 +13,11 @@ from agentrunner._codec import encode
 from agentrunner._generators import CancelledEvents, close_events, needs_closing
 from agentrunner.errors import AgentError, InvalidEvent, InvalidEventSequence
 from agentrunner.running.boundaries import is_run_event, is_start_missing, make_finish, make_start
+from agentrunner.running.offload import run_in_thread
 from agentrunner.running.tracing import span_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from agentrunner._core import Claim, Recorder
     from agentrunner.running.commits import Commits
@@ -32,6 +33,8 @@ MUST_WAIT = 2
 """Result of `Recorder.accept` when the agent must wait for a commit; 1: a commit is due, 0: none is."""
 MUST_LOOK_UP = 3
 """Result of `Recorder.accept` when the recorder has to know first which ids the thread has."""
+TAKES_LONG = 4
+"""Result of `Recorder.accept_briefly` for an event that must be recorded in another thread."""
 MAX_DROPPED_EVENTS = 1000
 """Number of events in place of or after its run's end that an agent may yield before it is closed."""
 ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
@@ -41,11 +44,18 @@ class AgentReader:
     """Reads the events of a run's agent and records them, encoding each once."""
 
     def __init__(
-        self, claim: Claim, recorder: Recorder, store: Store, commits: Commits, on_closing: Callable[[], None]
+        self,
+        claim: Claim,
+        recorder: Recorder,
+        recorder_lock: asyncio.Lock,
+        store: Store,
+        commits: Commits,
+        on_closing: Callable[[], None],
     ) -> None:
         self._claim = claim
         self._store = store
         self._recorder = recorder
+        self._recorder_lock = recorder_lock
         self._commits = commits
         self._on_closing = on_closing
         self.error: BaseException | None = None
@@ -135,7 +145,7 @@ class AgentReader:
         await self._record_rest(events)
 
     async def _record_rest(self, events: AsyncIterator[Any]) -> None:
-        accept = self._recorder.accept
+        accept, is_busy = self._recorder.accept_briefly, self._recorder_lock.locked
         turn_began = time.perf_counter()
         count = 0
         async for event in events:
@@ -145,9 +155,9 @@ class AgentReader:
                 continue
             data = event if type(event) is bytes else encode(event)
             try:
-                pressure = accept(data)
-                if pressure == MUST_LOOK_UP:
-                    pressure = await self._accept(data)
+                pressure = TAKES_LONG if is_busy() else accept(data)
+                if pressure > MUST_WAIT:
+                    pressure = await self._accept_slowly(data, pressure)
             except (InvalidEvent, InvalidEventSequence) as error:
                 self._refuse(event, error)
                 continue
@@ -161,23 +171,40 @@ class AgentReader:
                 turn_began = time.perf_counter()
 
     async def _accept(self, data: bytes) -> int:
-        """Record an event, once the ids that it needs are looked up in the store."""
+        """Record an event, in another thread if that takes long."""
+        pressure = TAKES_LONG if self._recorder_lock.locked() else self._recorder.accept_briefly(data)
+        return pressure if pressure <= MUST_WAIT else await self._accept_slowly(data, pressure)
+
+    async def _accept_slowly(self, data: bytes, pressure: int) -> int:
+        """Record an event that could not be recorded at once, even if the caller is cancelled."""
+        recording = asyncio.ensure_future(self._accept_later(data, pressure))
         cancellation: asyncio.CancelledError | None = None
-        while (pressure := self._recorder.accept(data)) == MUST_LOOK_UP:
-            looking_up = asyncio.ensure_future(self._store.known_ids(self._claim.thread_id, self._recorder.wanted))
-            while not looking_up.done():
-                try:
-                    await asyncio.wait([looking_up])
-                except asyncio.CancelledError as error:
-                    # The agent has yielded the event before it was told to end, so the event is recorded.
-                    cancellation = error
-            self._recorder.learn(set(looking_up.result()))
+        while not recording.done():
+            try:
+                await asyncio.wait([recording])
+            except asyncio.CancelledError as error:
+                # The agent has yielded the event before it was told to end, so the event is recorded.
+                cancellation = error
+        pressure = recording.result()
         if cancellation is not None:
             self._is_paused = True
             raise cancellation
         return pressure
 
-    async def _pause(self, work: Any) -> None:
+    async def _accept_later(self, data: bytes, pressure: int) -> int:
+        """Record an event in another thread, or once the ids that it needs are looked up."""
+        while pressure > MUST_WAIT:
+            if pressure == MUST_LOOK_UP:
+                known_ids = await self._store.known_ids(self._claim.thread_id, self._recorder.wanted)
+                async with self._recorder_lock:
+                    self._recorder.learn(set(known_ids))
+            async with self._recorder_lock:
+                pressure = self._recorder.accept_briefly(data)
+                if pressure == TAKES_LONG:
+                    pressure = await run_in_thread(self._recorder.accept, data)
+        return pressure
+
+    async def _pause(self, work: Awaitable[object]) -> None:
         """Wait for something while the agent waits at a `yield`."""
         self._is_paused = True
         await work

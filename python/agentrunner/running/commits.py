@@ -6,10 +6,11 @@ No reader sees an event before it is durable.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
-from agentrunner.errors import LeaseLost, StoreError
+from agentrunner.errors import LeaseLost, RunTooLarge, StoreError, StoreValueTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from agentrunner.running.live_run import LiveRun
     from agentrunner.running.stats import Stats
     from agentrunner.stores import Store
+
+logger = logging.getLogger("agentrunner")
 
 
 class Commits:
@@ -29,6 +32,7 @@ class Commits:
         self._stats = stats
         self._on_failure = on_failure
         self._task: asyncio.Task[None] | None = None
+        self._recorder_lock = live.recorder_lock
         self.error: Exception | None = None
         """Store error or lost lease after which nothing more is written; `None` while there is none."""
         self.renewed_at = time.monotonic()
@@ -61,7 +65,20 @@ class Commits:
         await self.wait()
         if self.error is not None:
             raise self.error
-        await self._commit(last=True, is_stored=is_stored)
+        try:
+            await self._commit(last=True, is_stored=is_stored)
+        except StoreValueTooLarge as error:
+            self.drop_content(error)
+            await self._commit(last=True, is_stored=is_stored)
+
+    def drop_content(self, reason: object) -> None:
+        """Reduce the run to its start and a `RUN_ERROR`, because the store cannot take more of it."""
+        claim = self._live.claim
+        logger.error(
+            "thread %s: the events of run %s cannot be stored and are dropped: %s",
+            claim.thread_id, claim.run_id, reason,
+        )  # fmt: skip
+        self._live.recorder.drop_content("The run was too large to be stored; its events are gone", RunTooLarge.code)
 
     async def _commit_all(self) -> None:
         try:
@@ -79,7 +96,8 @@ class Commits:
         the thread free.
         """
         recorder = self._live.recorder
-        pending = recorder.take()
+        async with self._recorder_lock:
+            pending = recorder.take()
         if pending is None and not last:
             return False
         if pending is not None:
@@ -89,7 +107,8 @@ class Commits:
             await self._append(batch, has_barrier and not last)
         if last:
             await self._store.finish(self._live.claim, recorder, is_stored)
-        recorder.publish()
+        async with self._recorder_lock:
+            recorder.publish()
         return True
 
     async def _append(self, batch: Batch, has_barrier: bool) -> None:

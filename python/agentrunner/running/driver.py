@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrunner._codec import decode
@@ -18,13 +19,14 @@ from agentrunner.running.agent_task import AgentTask
 from agentrunner.running.commits import Commits
 from agentrunner.running.current import enter_run
 from agentrunner.running.live_run import LiveRun
+from agentrunner.running.offload import run_in_thread
 from agentrunner.running.timeouts import RunTimeouts, Watch
 from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agentrunner._core import Claim, Recorder
+    from agentrunner._core import Claim, Frames, Recorder
     from agentrunner.running.current import Run
     from agentrunner.running.stats import Outcome, Stats
     from agentrunner.stores import Store
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 NO_TIMEOUTS = RunTimeouts()
+LARGE_RUN_BYTES = 1 << 20
+"""Size in bytes of a run whose state may take longer to write than the other tasks of the event loop should wait."""
 
 
 class Driver(LiveRun):
@@ -57,7 +61,9 @@ class Driver(LiveRun):
         self._commits = Commits(self, store, stats, self.fail)
         self.agent: Agent | None = None
         """Agent whose `abort_run` a stop calls, if it has one."""
-        self._reader = AgentReader(claim, recorder, store, self._commits, lambda: self._end_agent(is_patient=True))
+        self._reader = AgentReader(
+            claim, recorder, self.recorder_lock, store, self._commits, lambda: self._end_agent(is_patient=True)
+        )  # fmt: skip
         self._agent_task: AgentTask | None = None
         self._ends_patiently: bool | None = None
         """Whether the agent may end by itself before it is cancelled; `None` until it must end."""
@@ -171,6 +177,19 @@ class Driver(LiveRun):
         self._cause = error
         return public_text(error, shows_errors=self._shows_errors)
 
+    async def replay(self, frames: Frames) -> None:
+        """Replay durable frames; drop the run's content once the store cannot take it."""
+        await super().replay(frames)
+        max_bytes = getattr(self._store, "max_run_bytes", None)
+        if max_bytes is not None and self.recorder.compacted_bytes > max_bytes:
+            self._commits.drop_content(f"more than {max_bytes} bytes")
+
+    async def finish_without_content(self) -> None:
+        """Finish a run again that the store did not take, reduced to its start and an error."""
+        self._commits.drop_content(self.unfinished or "")
+        self.last_word = self.unfinished = None
+        await self.finish()
+
     async def finish(self) -> None:
         """End the run: end open events, commit the rest, free the thread, wake the readers."""
         recorder = self.recorder
@@ -178,7 +197,12 @@ class Driver(LiveRun):
         is_stored = recorder.recorded > 0
         message, code = self._interruption or (None, None)
         if not recorder.ended:
-            recorder.finalize(stop_requested=self.is_stopping, message=message, code=code)
+            end = partial(recorder.finalize, stop_requested=self.is_stopping, message=message, code=code)
+            async with self.recorder_lock:
+                if recorder.compacted_bytes > LARGE_RUN_BYTES:
+                    await run_in_thread(end)
+                else:
+                    end()
         try:
             await self._commits.finish(is_stored)
         except (StoreError, LeaseLost) as error:

@@ -25,7 +25,7 @@ class Follower(LiveRun):
                     await self._read_rest()
                     return
                 if page.live_token == self.claim.token and len(page.frames):
-                    self.recorder.replay(page.frames)
+                    await self.replay(page.frames)
                     self.wake()
                 else:
                     await self._store.changed(self.claim.thread_id, self.recorder.last_seq)
@@ -70,4 +70,4 @@ class Follower(LiveRun):
             )
             if not len(page.frames):
                 return
-            self.recorder.replay(page.frames)
+            await self.replay(page.frames)

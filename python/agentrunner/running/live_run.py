@@ -9,6 +9,7 @@ import orjson
 
 from agentrunner._core import Frames
 from agentrunner._failures import error_code, public_text
+from agentrunner.running.offload import run_in_thread
 from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import ANY_SCOPE
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 JOURNAL_PAGE_BYTES = 1 << 20
 """Approximate number of bytes of raw frames that one read of a journal returns."""
+INLINE_REPLAY_BYTES = 64 << 10
+"""Size in bytes up to which frames are replayed or written on the event loop."""
 
 
 class LiveRun:
@@ -37,6 +40,8 @@ class LiveRun:
         """Number of streams that follow the run while it is live."""
         self.last_word: Frames | None = None
         """Frame with the error for the readers of a run whose end could not be stored."""
+        self.recorder_lock = asyncio.Lock()
+        """Lock that is held while another thread uses the recorder, so that the event loop never waits for it."""
         self._waiters: dict[asyncio.Future[None], None] = {}
         """Futures of the waiting readers, in the order in which they came."""
 
@@ -94,7 +99,22 @@ class LiveRun:
             # If the live token is not this run's, the frames may belong to a later run.
             if not len(page.frames) or page.live_token != self.claim.token:
                 return
-            self.recorder.replay(page.frames)
+            await self.replay(page.frames)
+
+    async def replay(self, frames: Frames) -> None:
+        """Replay durable frames; in another thread if they are many."""
+        async with self.recorder_lock:
+            if len(frames) > INLINE_REPLAY_BYTES:
+                await run_in_thread(self.recorder.replay, frames)
+            else:
+                self.recorder.replay(frames)
+
+    async def read_prefix(self) -> tuple[Frames, int]:
+        """Return the run so far as compacted frames, and the sequence number they go up to."""
+        async with self.recorder_lock:
+            if self.recorder.compacted_bytes > INLINE_REPLAY_BYTES:
+                return await run_in_thread(self.recorder.prefix, 0)
+            return self.recorder.prefix(0)
 
     def wake(self) -> None:
         """Wake the readers, because there are new events."""

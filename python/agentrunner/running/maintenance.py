@@ -18,6 +18,7 @@ from agentrunner.types import Retention
 if TYPE_CHECKING:
     from agentrunner._core import Claim
     from agentrunner.running.recording import RecordingLimits
+    from agentrunner.running.retries import UnfinishedRun
     from agentrunner.running.stats import Stats
     from agentrunner.running.table import RunTable
     from agentrunner.stores import Store
@@ -198,13 +199,24 @@ class Maintenance:
             # Try again to store the ends that could not be stored before, because the disk was full for example.
             for name in [thread_id] if thread_id is not None else list(self._table.unfinished):
                 unfinished = self._table.unfinished.get(name)
-                if unfinished is not None:
+                if unfinished is not None and unfinished.is_due(is_urgent=thread_id is not None):
                     claims.append(unfinished.claim)
-                    await self._recover_run(unfinished.claim)
+                    await self._retry(unfinished)
             self._recovered += sum(claim.thread_id not in self._table.unfinished for claim in claims)
         return self._recovered > before
 
-    async def _recover_run(self, claim: Claim) -> None:
+    async def _retry(self, run: UnfinishedRun) -> None:
+        """Try again to store the end of a run, and note how long that took if it fails."""
+        thread_id, began = run.claim.thread_id, time.monotonic()
+        await self._recover_run(run.claim, may_lose_content=run.may_lose_content)
+        again = self._table.unfinished.get(thread_id)
+        if again is not None:
+            now = time.monotonic()
+            self._table.unfinished[thread_id] = again._replace(
+                attempts=run.attempts + 1, ended_at=now, seconds=now - began
+            )
+
+    async def _recover_run(self, claim: Claim, *, may_lose_content: bool = False) -> None:
         """Replay the run's journal, end the run and store it."""
         driver = Driver(claim, self._limits.new_recorder(claim), self._store, self._stats)
         try:
@@ -222,6 +234,8 @@ class Maintenance:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         driver.interrupt(f"The run was interrupted: its process ended. Recovered at {now}", "INTERRUPTED")
         await driver.finish()
+        if driver.unfinished is not None and may_lose_content:
+            await driver.finish_without_content()
         self._table.unfinished.pop(claim.thread_id, None)
         self._table.note_unfinished(driver)
         if driver.last_word is None and driver.unfinished is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agentrunner._core import Claim, Recorder
+    from agentrunner.stores import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class RecordingLimits:
     id_bytes: int
     window_bytes: int
     pending_bytes: int
+    state_bytes: int
+    run_bytes: int
     keep_raw_events: bool = False
 
     def __post_init__(self) -> None:
@@ -29,7 +32,17 @@ class RecordingLimits:
         check_integer("max_id_bytes", self.id_bytes)
         check_integer("live_window_bytes", self.window_bytes, 0)
         check_integer("max_pending_bytes", self.pending_bytes, 0)
+        check_integer("max_state_bytes", self.state_bytes)
+        check_integer("max_run_bytes", self.run_bytes)
         check_option_type("keep_raw_events", self.keep_raw_events, bool)
+
+    def fit(self, store: Store) -> RecordingLimits:
+        """Return these limits, with that of a run's size lowered to what a store can keep."""
+        store_bytes = getattr(store, "max_run_bytes", None)
+        if store_bytes is None:
+            return self
+        # The events that close what is open when the limit is reached need space too.
+        return replace(self, run_bytes=min(self.run_bytes, max(1, store_bytes - store_bytes // 8)))
 
     def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = (), *, is_driven: bool = False) -> Recorder:
         """Return a recorder for a claimed run.
@@ -47,6 +60,8 @@ class RecordingLimits:
             id_bytes=self.id_bytes,
             window_bytes=self.window_bytes,
             pending_bytes=self.pending_bytes,
+            state_bytes=self.state_bytes,
+            run_bytes=self.run_bytes,
             # The first run of a thread has nothing to look up.
             looks_up=is_driven and claim.first_seq > 1,
             keep_raw_events=self.keep_raw_events,

@@ -11,6 +11,7 @@ from agentrunner.errors import AgentRunnerError, ThreadNotFound
 from agentrunner.running.current import run_of_task
 from agentrunner.running.driver import Driver
 from agentrunner.running.follower import Follower
+from agentrunner.running.retries import UnfinishedRun
 from agentrunner.stores.types import ThreadGuard
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class RunTable:
         self._limits = limits
         self.live_runs: dict[str, LiveRun] = {}
         """Live runs by thread id."""
-        self.unfinished: dict[str, Driver] = {}
+        self.unfinished: dict[str, UnfinishedRun] = {}
         """Runs of this process whose end could not be stored yet, by thread id."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -192,17 +193,17 @@ class RunTable:
     # Runs of this process whose end could not be stored
 
     def note_unfinished(self, driver: Driver) -> None:
-        """Keep a run whose end could not be stored, on a full disk for example, to retry later."""
+        """Note a run whose end could not be stored, on a full disk for example, to retry later."""
         if driver.unfinished:
-            self.unfinished[driver.claim.thread_id] = driver
+            self.unfinished[driver.claim.thread_id] = UnfinishedRun(driver.claim, driver.unfinished)
 
     def unfinished_error(self, thread_id: str, run_id: str | None = None) -> StoreError | None:
         """Return the error that kept the end of a thread's last run from being stored.
 
         `None` if there is none, or if that run is not `run_id`.
         """
-        driver = self.unfinished.get(thread_id)
-        return driver.unfinished if driver is not None and run_id in (None, driver.claim.run_id) else None
+        run = self.unfinished.get(thread_id)
+        return run.error if run is not None and run_id in (None, run.claim.run_id) else None
 
     # Tasks
 

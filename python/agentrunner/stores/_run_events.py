@@ -6,15 +6,23 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agentrunner import _core
-from agentrunner.errors import InvalidEvent, StoreCorrupt
+from agentrunner.errors import InvalidEvent, StoreCorrupt, StoreValueTooLarge
 
 if TYPE_CHECKING:
-    from agentrunner._core import Frames, Recorder
+    from agentrunner._core import Claim, Frames, Recorder
 
 INLINE_EVENTS = 10_000
 """Number of events up to which a run is compacted on the event loop."""
 UNREADABLE = (InvalidEvent, StoreCorrupt)
 """Errors that the core raises for events that it cannot read."""
+
+
+def check_run_size(claim: Claim, recorder: Recorder, max_bytes: int) -> None:
+    """Raise `StoreValueTooLarge` if a run may be larger than the store can keep."""
+    if recorder.compacted_bytes > max_bytes:
+        raise StoreValueTooLarge(
+            f"run '{claim.run_id}' has about {recorder.compacted_bytes} bytes of events, the store can keep {max_bytes}"
+        )
 
 
 async def compact_run(recorder: Recorder) -> bytes:

@@ -48,6 +48,8 @@ class Store(Protocol):
     """Seconds without a sign of life after which an owner loses its thread."""
     shared: bool
     """Whether other processes can open the same threads."""
+    max_run_bytes: int
+    """Greatest size of a run's compacted events in bytes; a store without a limit omits it."""
 
     async def open(self) -> None:
         """Prepare the store for use in the running event loop."""
@@ -56,13 +58,7 @@ class Store(Protocol):
         """Write what is queued, then release all resources. A second call does nothing."""
 
     async def claim(
-        self,
-        thread_id: str,
-        run_id: str,
-        input: str,
-        agent_id: str | None,
-        message_ids: list[str],
-        scope: str | None,
+        self, thread_id: str, run_id: str, input: str, agent_id: str | None, message_ids: list[str], scope: str | None
     ) -> tuple[Claim, list[str]]:
         """Start a run by taking its thread, in one atomic step.
 
@@ -144,6 +140,7 @@ class Store(Protocol):
 
         Raises:
             LeaseLost: The claim is not the thread's newest.
+            StoreValueTooLarge: `recorder.compacted_bytes` is greater than `max_run_bytes`. The run stays live.
 
         """
 

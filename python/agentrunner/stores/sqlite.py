@@ -14,6 +14,7 @@ from agentrunner import _core
 from agentrunner._checks import check_lease_ttl, check_option_type, check_seconds
 from agentrunner.errors import StoreClosed, StoreForked
 from agentrunner.stores._filesystem import find_network_filesystem
+from agentrunner.stores._run_events import check_run_size
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, Record, StoredRun, StoreReport
 from agentrunner.stores.validation import check_changes, is_valid_name
 from agentrunner.types import AnyScope, ThreadSummary
@@ -57,6 +58,8 @@ class SqliteStore:
     """
 
     shared = True
+    max_run_bytes = 900_000_000
+    """Greatest size of a stored run in bytes. A row of SQLite has at most 10^9, and the run's input needs some."""
 
     def __init__(
         self,
@@ -181,6 +184,8 @@ class SqliteStore:
             self._core.release(claim.token)
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        if stored:
+            check_run_size(claim, recorder, self.max_run_bytes)
         await self._call(_core.SqliteStore.finish, claim, recorder, stored)
 
     async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:

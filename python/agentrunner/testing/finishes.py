@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from unittest import SkipTest
 
 from agentrunner import _core
-from agentrunner.errors import LeaseLost, RunAlreadyExists
+from agentrunner.errors import LeaseLost, RunAlreadyExists, StoreValueTooLarge
 from agentrunner.testing.base import ConformanceTests
 from agentrunner.testing.checks import check, check_equal, check_raises
 from agentrunner.testing.writer import begin, claim, history, lines, read_journal, store_run, text
@@ -47,6 +48,31 @@ class FinishTests(ConformanceTests):
             await check_raises(RunAlreadyExists, claim(again, "t", "r1", scope="alice"), "write down run ids")
             third, known = await claim(again, "t", "r3", ["u1", "u2"], scope="alice")
             check_equal((known, third.first_seq), (["u1"], 11), "write down message ids and sequence numbers")
+
+    async def test_a_run_over_max_run_bytes_raises_StoreValueTooLarge(self, store: Store) -> None:
+        """`finish` of a run larger than `max_run_bytes` raises `StoreValueTooLarge`.
+
+        The run stays live, and it can be finished without its content.
+        """
+        if getattr(store, "max_run_bytes", None) is None:
+            raise SkipTest("only for stores with a limit on the size of a run")
+        store.max_run_bytes = 2000
+        writer = await begin(store, "t", "r", ["u1"])
+        await writer.write(*text("m", "x" * 4000))
+        writer.recorder.finalize(stop_requested=True)
+        await writer.append()
+        before = lines(await read_journal(store, "t"))
+        await check_raises(StoreValueTooLarge, writer.finish(), "refuse the run before anything is written")
+        check_equal([claim.run_id for claim, _ in await store.live("t")], ["r"], "keep the run live")
+        check_equal(await history(store, "t"), [], "store nothing of the run")
+        check_equal(lines(await read_journal(store, "t")), before, "keep its raw frames")
+        writer.recorder.drop_content("too large", "RUN_TOO_LARGE")
+        await writer.finish()
+        kinds = [event.type for event in await history(store, "t")]
+        check_equal(kinds, ["RUN_STARTED", "RUN_ERROR"], "store the run without its content")
+        check_equal(await store.live("t"), [], "free the thread")
+        _, known = await claim(store, "t", "r2", ["u1", "m"])
+        check_equal(known, ["u1"], "know only the messages that are stored")
 
     async def test_history_returns_every_run_in_order(self, store: Store) -> None:
         """`history` returns every stored run in order, with its last number in the cursors."""

@@ -69,9 +69,10 @@ class Writer:
         """Append events in one batch."""
         for event in events:
             self.recorder.accept(orjson.dumps(event))
-        await self._append()
+        await self.append()
 
-    async def _append(self) -> None:
+    async def append(self) -> None:
+        """Append the recorded events that are pending."""
         taken = self.recorder.take()
         if taken is not None:
             await self.store.append(self.claim, *taken)
@@ -81,7 +82,7 @@ class Writer:
         """End the run in order, closing what is open, and finish it."""
         if not self.recorder.ended:
             self.recorder.finalize(stop_requested=True)
-        await self._append()
+        await self.append()
         await self.finish(stored=stored)
 
     async def finish(self, *, stored: bool = True) -> None:

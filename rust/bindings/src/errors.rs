@@ -3,6 +3,8 @@ use agentrunner_core::error::Error;
 use pyo3::{PyErr, import_exception};
 
 import_exception!(agentrunner.errors, InvalidEvent);
+import_exception!(agentrunner.errors, StateTooLarge);
+import_exception!(agentrunner.errors, RunTooLarge);
 import_exception!(agentrunner.errors, InvalidInput);
 import_exception!(agentrunner.errors, InvalidEventSequence);
 import_exception!(agentrunner.errors, ThreadAlreadyRunning);
@@ -15,6 +17,7 @@ import_exception!(agentrunner.errors, CursorExpired);
 import_exception!(agentrunner.errors, CursorAhead);
 import_exception!(agentrunner.errors, StoreError);
 import_exception!(agentrunner.errors, StoreFull);
+import_exception!(agentrunner.errors, StoreValueTooLarge);
 import_exception!(agentrunner.errors, StoreCorrupt);
 import_exception!(agentrunner.errors, StoreReadOnly);
 import_exception!(agentrunner.errors, StoreTooNew);
@@ -26,7 +29,10 @@ import_exception!(agentrunner.errors, StoreClosed);
 pub fn to_py(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
-        Error::InvalidEvent(_) => InvalidEvent::new_err(text),
+        Error::StateTooLarge(_) => StateTooLarge::new_err(text),
+        Error::RunTooLarge(_) => RunTooLarge::new_err(text),
+        Error::StoreValueTooLarge(_) => StoreValueTooLarge::new_err(text),
+        Error::InvalidEvent(_) | Error::TakesLong => InvalidEvent::new_err(text),
         Error::InvalidInput(_) => InvalidInput::new_err(text),
         Error::InvalidSequence(_) => InvalidEventSequence::new_err(text),
         Error::ThreadAlreadyRunning => ThreadAlreadyRunning::new_err(text),

@@ -117,6 +117,15 @@ impl Frames {
         bytes.clone_ref(py)
     }
 
+    #[getter]
+    fn last_seq(&self) -> Option<u64> {
+        frames::last_cursor(&self.bytes).map(|cursor| cursor.seq)
+    }
+
+    fn offset(&self, py: Python<'_>, count: u64) -> usize {
+        py.detach(|| frames::length_of(&self.bytes, count))
+    }
+
     fn page(&self, offset: usize, limit: usize) -> (Self, usize) {
         let rest = &self.bytes[offset..];
         let end = offset + frames::cut(rest, limit).unwrap_or(rest.len());

@@ -10,6 +10,7 @@ mod errors;
 mod event;
 mod functions;
 mod owner;
+mod recompactor;
 mod recorder;
 mod rows;
 mod sqlite;
@@ -27,6 +28,8 @@ mod _core {
     };
     #[pymodule_export]
     use crate::owner::Owner;
+    #[pymodule_export]
+    use crate::recompactor::Recompactor;
     #[pymodule_export]
     use crate::recorder::{Batch, Recorder};
     #[pymodule_export]

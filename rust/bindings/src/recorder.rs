@@ -2,10 +2,11 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use agentrunner_core::error::Error;
 use agentrunner_core::finalize::Ending;
 use agentrunner_core::frames;
 use agentrunner_core::log::{Batch as CoreBatch, Read, RunLog};
-use agentrunner_core::recorder::{Limits, Pressure, Recorder as CoreRecorder};
+use agentrunner_core::recorder::{Limits, Pressure, Progress, Recorder as CoreRecorder};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -57,6 +58,8 @@ pub struct Recorder {
     core: Arc<Mutex<CoreRecorder>>,
     /// The core's log, with a lock of its own: readers do not wait while the store's thread writes the run.
     log: Arc<Mutex<RunLog>>,
+    /// Read without the recorder's lock, which another thread may hold for long.
+    progress: Arc<Progress>,
     /// The last read and its cursor, because most readers are at the same cursor.
     last_read: Mutex<Option<(u64, u64, Py<Frames>)>>,
 }
@@ -79,7 +82,7 @@ impl Recorder {
 #[pymethods]
 impl Recorder {
     #[new]
-    #[pyo3(signature = (thread_id, run_id, input, known, first_seq, *, event_bytes, id_bytes, window_bytes, pending_bytes, looks_up=false, keep_raw_events=false))]
+    #[pyo3(signature = (thread_id, run_id, input, known, first_seq, *, event_bytes, id_bytes, window_bytes, pending_bytes, state_bytes=16 << 20, run_bytes=256 << 20, looks_up=false, keep_raw_events=false))]
     #[allow(clippy::too_many_arguments, reason = "each is an option of the runner")]
     fn new(
         thread_id: &str,
@@ -91,11 +94,14 @@ impl Recorder {
         id_bytes: usize,
         window_bytes: usize,
         pending_bytes: usize,
+        state_bytes: usize,
+        run_bytes: usize,
         looks_up: bool,
         keep_raw_events: bool,
     ) -> Self {
         // `commit_bytes` is not an option of the runner, so it keeps its default.
-        let limits = Limits { event_bytes, id_bytes, window_bytes, pending_bytes, ..Limits::default() };
+        let limits =
+            Limits { event_bytes, id_bytes, window_bytes, pending_bytes, state_bytes, run_bytes, ..Limits::default() };
         let mut core = CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits);
         if looks_up {
             core = core.with_history();
@@ -103,16 +109,23 @@ impl Recorder {
         if keep_raw_events {
             core = core.with_raw_events();
         }
-        Self { log: core.log(), core: Arc::new(Mutex::new(core)), last_read: Mutex::new(None) }
+        Self {
+            log: core.log(),
+            progress: core.progress(),
+            core: Arc::new(Mutex::new(core)),
+            last_read: Mutex::new(None),
+        }
     }
 
-    fn accept(&self, event: &[u8]) -> PyResult<u8> {
-        // `_core.pyi` documents these numbers, and the driver compares with them.
-        match self.core().accept(event).map_err(to_py)? {
-            Pressure::None => Ok(0),
-            Pressure::Commit => Ok(1),
-            Pressure::Wait => Ok(2),
-            Pressure::LookUp => Ok(3),
+    fn accept(&self, py: Python<'_>, event: &[u8]) -> PyResult<u8> {
+        py.detach(|| self.core().accept(event)).map(number_of).map_err(to_py)
+    }
+
+    fn accept_briefly(&self, event: &[u8]) -> PyResult<u8> {
+        match self.core().accept_briefly(event) {
+            // `_core.pyi` documents this number, and the agent's reader compares with it.
+            Err(Error::TakesLong) => Ok(4),
+            outcome => outcome.map(number_of).map_err(to_py),
         }
     }
 
@@ -131,9 +144,16 @@ impl Recorder {
     }
 
     #[pyo3(signature = (*, stop_requested=false, message=None, code=None))]
-    fn finalize(&self, stop_requested: bool, message: Option<&str>, code: Option<&str>) {
+    fn finalize(&self, py: Python<'_>, stop_requested: bool, message: Option<&str>, code: Option<&str>) {
         // The core's recorder fills in the ids of the run.
-        self.core().finalize(Ending { stop_requested, interruption_message: message, code, ..Ending::default() });
+        py.detach(|| {
+            let ending = Ending { stop_requested, interruption_message: message, code, ..Ending::default() };
+            self.core().finalize(ending);
+        });
+    }
+
+    fn drop_content(&self, message: &str, code: &str) {
+        self.core().drop_content(message, code);
     }
 
     fn take(&self) -> Option<(Batch, bool)> {
@@ -144,8 +164,9 @@ impl Recorder {
         self.core().publish();
     }
 
-    fn replay(&self, frames: &Frames) -> PyResult<()> {
-        self.core().replay(frames.as_slice()).map_err(to_py)
+    fn replay(&self, py: Python<'_>, frames: &Frames) -> PyResult<()> {
+        let bytes = frames.shared();
+        py.detach(|| self.core().replay(&bytes)).map_err(to_py)
     }
 
     fn read(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<(Option<Py<Frames>>, Option<u64>)> {
@@ -172,8 +193,8 @@ impl Recorder {
         }
     }
 
-    fn prefix(&self, skip: u64) -> (Frames, u64) {
-        let (bytes, seq) = self.core().prefix(skip);
+    fn prefix(&self, py: Python<'_>, skip: u64) -> (Frames, u64) {
+        let (bytes, seq) = py.detach(|| self.core().prefix(skip));
         (bytes.into(), seq)
     }
 
@@ -190,12 +211,17 @@ impl Recorder {
 
     #[getter]
     fn recorded(&self) -> u64 {
-        self.core().event_count()
+        self.progress.event_count()
+    }
+
+    #[getter]
+    fn compacted_bytes(&self) -> u64 {
+        self.progress.compacted_bytes()
     }
 
     #[getter]
     fn last_seq(&self) -> u64 {
-        self.core().last_seq()
+        self.progress.last_seq()
     }
 
     #[getter]
@@ -205,11 +231,21 @@ impl Recorder {
 
     #[getter]
     fn ended(&self) -> bool {
-        self.core().has_ended()
+        self.progress.has_ended()
     }
 
     #[getter]
     fn failed(&self) -> bool {
-        self.core().has_failed()
+        self.progress.has_failed()
+    }
+}
+
+/// Return the number for a pressure, as `_core.pyi` documents it.
+fn number_of(pressure: Pressure) -> u8 {
+    match pressure {
+        Pressure::None => 0,
+        Pressure::Commit => 1,
+        Pressure::Wait => 2,
+        Pressure::LookUp => 3,
     }
 }

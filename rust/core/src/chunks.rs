@@ -8,6 +8,10 @@ use crate::json::merge_objects;
 use crate::members::write_object;
 use crate::text;
 
+mod lanes;
+
+use lanes::Lanes;
+
 /// The fields that every chunk may have; all others are a family's own, or unknown.
 const SHARED_FIELDS: &[&str] = &["type", "timestamp", "rawEvent", "metadata", "subagentRunId", "delta"];
 
@@ -26,8 +30,7 @@ struct OpenStream {
 /// Expands chunks into whole streams.
 #[derive(Debug, Clone, Default)]
 pub struct Expander {
-    /// Open streams in the order they were opened, which is the order they are closed in.
-    open: Vec<OpenStream>,
+    open: Lanes,
 }
 
 impl Expander {
@@ -50,7 +53,7 @@ impl Expander {
             _ if self.open.is_empty() => {}
             // No stream continues across a run boundary or a snapshot of messages.
             Role::RunStarted | Role::RunFinished | Role::RunError | Role::MessagesSnapshot => {
-                out.extend(self.open.drain(..).map(|stream| stream.end()));
+                out.extend(self.open.take().map(|stream| stream.end()));
             }
             // These do not belong to a lane, so its stream stays open.
             Role::Raw
@@ -69,8 +72,8 @@ impl Expander {
             | Role::StateSnapshot
             | Role::StateDelta
             | Role::Custom => {
-                if let Some(index) = self.index_of(event.subagent_json()) {
-                    out.push(self.open.remove(index).end());
+                if let Some(stream) = self.open.remove(event.subagent_json()) {
+                    out.push(stream.end());
                 }
             }
         }
@@ -86,25 +89,23 @@ impl Expander {
     /// It does if it names another tool, or if it names the tool again after whole arguments: nothing can follow those.
     pub(crate) fn end_call(&mut self, event: &Event<'_>, is_whole: impl FnOnce(&str) -> bool) -> Option<String> {
         let (id, name) = (event.get("toolCallId")?, event.get("toolCallName")?);
-        let is_continued = |open: &OpenStream| open.family == Family::ToolCall && is_same(Some(&open.id), Some(id));
-        let index = self.open.iter().position(is_continued)?;
-        let is_other = !is_same(self.open[index].fixed_values[0].as_deref(), Some(name));
+        let call = self.open.find(Family::ToolCall, id)?;
+        let is_other = !is_same(call.fixed_values[0].as_deref(), Some(name));
         let has_text = event.get("delta").is_some_and(|delta| delta != "\"\"");
-        (is_other || (has_text && is_whole(&text::display(id)))).then(|| self.open.remove(index).end())
-    }
-
-    fn index_of(&self, lane: Option<&str>) -> Option<usize> {
-        self.open.iter().position(|stream| is_same(stream.lane.as_deref(), lane))
+        if !is_other && !(has_text && is_whole(&text::display(id))) {
+            return None;
+        }
+        let lane = call.lane.clone();
+        self.open.remove(lane.as_deref()).map(|call| call.end())
     }
 
     /// Find the lane of a chunk: by its id, else by its subagent, else the only lane it can mean.
     fn lane<'s>(&'s self, family: Family, event: &Event<'s>) -> Result<Option<&'s str>> {
         let row = family.row();
         let subagent = event.subagent_json();
-        let mut candidates = self.open.iter().filter(|stream| stream.family == family);
         if let Some(id) = event.get(row.id) {
             // An id that no open stream has begins a stream, in the lane that the chunk itself names.
-            let Some(stream) = candidates.find(|stream| is_same(Some(&stream.id), Some(id))) else {
+            let Some(stream) = self.open.find(family, id) else {
                 return Ok(subagent);
             };
             return match subagent {
@@ -122,19 +123,17 @@ impl Expander {
         if subagent.is_some() {
             return Ok(subagent);
         }
-        let lanes: Vec<_> = candidates.map(|stream| stream.lane.as_deref()).collect();
-        match lanes[..] {
-            // A chunk without a subagent means the parent agent, if that has a stream of this family open.
-            _ if lanes.contains(&None) => Ok(None),
-            [] => Ok(None),
-            [only] => Ok(only),
-            _ => refuse(format!(
+        // A chunk without a subagent means the parent agent, if that has a stream of this family open.
+        if self.open.get(None).is_some_and(|stream| stream.family == family) {
+            return Ok(None);
+        }
+        match (self.open.count(family), self.open.first(family)) {
+            (1, Some(only)) => Ok(only.lane.as_deref()),
+            (0, _) => Ok(None),
+            (count, _) => refuse(format!(
                 "Ambiguous {}: it carries neither a {} nor a subagentRunId, but {} lanes have an open {}. Attribute \
                  the chunk to the subagent it belongs to.",
-                row.chunk,
-                row.id,
-                lanes.len(),
-                row.noun
+                row.chunk, row.id, count, row.noun
             )),
         }
     }
@@ -143,9 +142,9 @@ impl Expander {
         let row = family.row();
         let lane = self.lane(family, event)?;
         let id = event.get(row.id);
-        let index = self.index_of(lane);
-        let continued = index
-            .map(|index| &self.open[index])
+        let continued = self
+            .open
+            .get(lane)
             .filter(|open| open.family == family && id.is_none_or(|id| is_same(Some(&open.id), Some(id))));
         let subagent = event.get("subagentRunId");
         let has_content = event.get("delta").is_some() || event.get("rawEvent").is_some();
@@ -166,8 +165,8 @@ impl Expander {
         // All checks come before this line, because an error must change nothing.
         let stream = OpenStream::new(family, lane, id, event);
         // A lane assembles one stream at a time, so the one before ends here.
-        if let Some(index) = index {
-            out.push(self.open.remove(index).end());
+        if let Some(stream) = self.open.remove(stream.lane.as_deref()) {
+            out.push(stream.end());
         }
         // Unknown fields are written once: in the CONTENT if there is one, else in the START.
         if has_content {
@@ -176,7 +175,7 @@ impl Expander {
         } else {
             out.push(stream.start(event, &unknown));
         }
-        self.open.push(stream);
+        self.open.insert(stream);
         Ok(())
     }
 }

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use crate::event::Event;
 use crate::family::{Family, Part, PerFamily, Role};
 use crate::json;
+use crate::patch::Failure;
 use crate::scan;
-use crate::state::StateWindow;
+use crate::state::{StateLimits, StateWindow};
 use crate::text;
 
 mod delta;
@@ -28,6 +29,8 @@ pub struct Compactor {
     /// Whether the last event pushed is the chunk in the last slot.
     is_chunk_last: bool,
     state: StateWindow,
+    /// About how many bytes the slots have.
+    slot_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -80,13 +83,19 @@ impl Compactor {
         let Some(merged) = &mut stream.delta else { return false };
         // Its metadata, if any, equals the last delta's, which is merged already.
         merged.text().push_str(delta);
+        self.slot_bytes += delta.len();
         self.is_chunk_last = false;
         true
     }
 
-    /// Push the next event.
-    #[inline]
+    /// Push the next event. A patch of the state that is over a limit is skipped.
     pub fn push(&mut self, event: &Event<'_>) {
+        let _ = self.push_within(event, StateLimits::default());
+    }
+
+    /// Push the next event within limits. A failure, which only a state event can have, changes nothing.
+    #[inline]
+    pub fn push_within(&mut self, event: &Event<'_>, limits: StateLimits) -> Result<(), Failure> {
         // Any other event in between ends the merging, because only adjacent chunks are merged.
         let follows_chunk = std::mem::take(&mut self.is_chunk_last);
         match event.role() {
@@ -94,15 +103,17 @@ impl Compactor {
             Role::Chunk(family) => self.push_chunk(family, event, follows_chunk),
             Role::StateSnapshot | Role::StateDelta => {
                 // State events wait in the window until the next boundary, where they are written as one.
-                if !self.state.push(event) {
+                if !self.state.push(event, limits)? {
                     self.keep(event);
                 }
             }
             Role::RunStarted | Role::RunFinished | Role::RunError => {
                 // The window ends here: state events of the next run must not be merged into this one's.
-                for json in std::mem::take(&mut self.state).finish() {
-                    self.slots.push(Slot::Event(json.into()));
-                }
+                let (slots, slot_bytes) = (&mut self.slots, &mut self.slot_bytes);
+                std::mem::take(&mut self.state).write(|json| {
+                    *slot_bytes += json.len() + 1;
+                    slots.push(Slot::Event(json.into()));
+                });
                 self.keep_barrier(event);
             }
             Role::MessagesSnapshot => self.keep_barrier(event),
@@ -117,6 +128,25 @@ impl Compactor {
             | Role::Custom
             | Role::Unknown => self.keep(event),
         }
+        Ok(())
+    }
+
+    /// Return whether an event writes a state into its slot that is too large for an event loop.
+    pub fn ends_large_state(&self, event: &Event<'_>) -> bool {
+        event.role().ends_state_window() && self.state.is_large()
+    }
+
+    /// Return the first event, if it is not one of a stream.
+    pub fn first_event(&self) -> Option<&str> {
+        match self.slots.first()? {
+            Slot::Event(json) => Some(json),
+            Slot::Stream(_) | Slot::Chunk(_) => None,
+        }
+    }
+
+    /// Return about how many bytes the compacted events have, and never fewer.
+    pub fn bytes(&self) -> usize {
+        self.slot_bytes + self.state.bytes()
     }
 
     /// Call `each` with the JSON of every compacted event, in order.
@@ -157,13 +187,11 @@ impl Compactor {
                 }
             }
         }
-        // Cloned, because the window stays open: the prefix of a live run is written while its state may still change.
-        for json in self.state.clone().finish() {
-            emit_whole(&json, &mut each);
-        }
+        self.state.write(|json| emit_whole(json, &mut each));
     }
 
     fn keep(&mut self, event: &Event<'_>) {
+        self.slot_bytes += event.json().len() + 1;
         self.slots.push(Slot::Event(event.json().into()));
         // This event makes a message under the id of an open stream. Later deltas must stay after it, so they get a
         // slot of their own.
@@ -198,7 +226,7 @@ impl Compactor {
                 && last.id == escaped_id
                 && let Slot::Stream(stream) = &mut self.slots[last.slot]
             {
-                stream.append(event, delta);
+                self.slot_bytes += stream.append(event, delta);
                 return last.set_head(event, delta);
             }
         }
@@ -216,16 +244,17 @@ impl Compactor {
         // The slot stays in its place even if this event comes late, which groups the stream at its START.
         let Slot::Stream(stream) = &mut self.slots[slot] else { unreachable!("`open` only has slots of streams") };
         match part {
-            Part::Start => stream.set_start(event),
+            Part::Start => self.slot_bytes += stream.set_start(event),
             Part::Delta => {
                 let delta = event.escaped_text("delta").expect("its presence is checked above");
-                stream.append(event, delta);
+                self.slot_bytes += stream.append(event, delta);
                 let mut last = LastDelta { family, id: escaped_id.to_owned(), slot, head: String::new() };
                 last.set_head(event, delta);
                 self.last = Some(last);
                 return;
             }
             Part::End => {
+                self.slot_bytes += event.json().len() + 1;
                 stream.end = Some(event.json().into());
                 self.open[family].remove(id.as_ref());
             }
@@ -264,9 +293,11 @@ impl Compactor {
             let has_text = matches!(first.get("delta"), None | Some("\"\"")) || first.escaped_text("delta").is_some();
             if has_id && has_text && first.kind() == event.kind() && is_same(id_field) && is_same("subagentRunId") {
                 drop(first);
-                return open.append(event, delta);
+                self.slot_bytes += open.append(event, delta);
+                return;
             }
         }
+        self.slot_bytes += event.json().len() + 1;
         self.slots.push(Slot::Chunk(Box::new(Delta::new(event))));
     }
 }
@@ -284,13 +315,13 @@ impl LastDelta {
 }
 
 impl Stream {
-    /// Set the stream's START; of a repeated START the metadata is merged.
-    fn set_start(&mut self, event: &Event<'_>) {
+    /// Set the stream's START; of a repeated START the metadata is merged. Returns by how many bytes the slot grows.
+    fn set_start(&mut self, event: &Event<'_>) -> usize {
         let metadata = self.start.as_deref().and_then(|start| {
             let start = Event::parse_str(start).expect("it was parsed when it was pushed");
             start.get("metadata").map(str::to_owned)
         });
-        self.start = Some(match metadata {
+        let start = match metadata {
             None => event.json().to_owned(),
             Some(earlier) => {
                 let merged = match event.get("metadata") {
@@ -299,14 +330,22 @@ impl Stream {
                 };
                 event.with_field("metadata", &merged)
             }
-        });
+        };
+        let earlier_bytes = self.start.as_ref().map_or(0, |start| start.len() + 1);
+        let grown = (start.len() + 1).saturating_sub(earlier_bytes);
+        self.start = Some(start);
+        grown
     }
 
+    /// Append a delta event; return by how many bytes the slot grows.
     #[inline]
-    fn append(&mut self, event: &Event<'_>, delta: &str) {
+    fn append(&mut self, event: &Event<'_>, delta: &str) -> usize {
         match &mut self.delta {
             Some(merged) => merged.append(event, delta),
-            None => self.delta = Some(Delta::new(event)),
+            None => {
+                self.delta = Some(Delta::new(event));
+                event.json().len() + 1
+            }
         }
     }
 }

@@ -9,6 +9,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// An event is refused: it is not a JSON object, has no type, misses an id, or is over a limit.
     InvalidEvent(String),
+    /// The run's state would be larger than its limit.
+    StateTooLarge(String),
+    /// The run's compacted events would be larger than their limit.
+    RunTooLarge(String),
+    /// The event takes longer than the caller has time for; nothing of it is recorded.
+    TakesLong,
     /// A run's input is refused.
     InvalidInput(String),
     /// An event is not allowed at this place in the run (AG-UI's `verifyEvents`).
@@ -33,6 +39,8 @@ pub enum Error {
     Store(String),
     /// The disk or the database is full.
     StoreFull(String),
+    /// A value is larger than the database can keep.
+    StoreValueTooLarge(String),
     /// The file is not an SQLite database, or is damaged.
     StoreCorrupt(String),
     /// The file must not be written.
@@ -57,7 +65,10 @@ impl fmt::Display for Error {
             }
             Self::StoreForked => f.write_str("the store was opened before a fork; open it again in the child process"),
             Self::StoreClosed => f.write_str("the store is closed"),
+            Self::TakesLong => f.write_str("the event takes long to record"),
             Self::InvalidEvent(text)
+            | Self::StateTooLarge(text)
+            | Self::RunTooLarge(text)
             | Self::InvalidInput(text)
             | Self::InvalidSequence(text)
             | Self::LeaseLost(text)
@@ -67,6 +78,7 @@ impl fmt::Display for Error {
             | Self::CursorAhead(text)
             | Self::Store(text)
             | Self::StoreFull(text)
+            | Self::StoreValueTooLarge(text)
             | Self::StoreCorrupt(text)
             | Self::StoreReadOnly(text)
             | Self::StoreTooNew(text) => f.write_str(text),

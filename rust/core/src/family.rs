@@ -80,6 +80,13 @@ pub enum Family {
     Reasoning,
 }
 
+impl Role {
+    /// Return whether the state events before such an event are never merged with those after it.
+    pub(crate) const fn ends_state_window(self) -> bool {
+        matches!(self, Self::RunStarted | Self::RunFinished | Self::RunError)
+    }
+}
+
 impl Kind {
     /// Return what events of this kind do in their run.
     #[inline]

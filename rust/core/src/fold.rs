@@ -2,16 +2,15 @@
 
 use crate::event::Event;
 use crate::family::{Family, Part, Role};
-use crate::json::Json;
+use crate::json::{Array, Json, Object};
 use crate::lifecycle::input_messages;
-use crate::patch;
 
 mod activities;
 mod fields;
 mod messages;
 mod snapshots;
 
-use fields::{append, merge_metadata, object, set_subagent, without_null_subagent};
+use fields::{append, apply_patch, merge_metadata, object, set_subagent, without_null_subagent};
 use messages::{Author, Messages};
 
 /// The messages and state after the events pushed so far.
@@ -21,12 +20,14 @@ pub struct Fold {
     state: Json,
     has_state: bool,
     lost_reasoning: Vec<String>,
+    /// By how many bytes patches have made the state and the activities grow.
+    grown_bytes: usize,
 }
 
 impl Default for Fold {
     fn default() -> Self {
-        let state = Json::Object(Vec::new());
-        Self { messages: Messages::default(), state, has_state: false, lost_reasoning: Vec::new() }
+        let state = Json::Object(Object::new());
+        Self { messages: Messages::default(), state, has_state: false, lost_reasoning: Vec::new(), grown_bytes: 0 }
     }
 }
 
@@ -63,7 +64,7 @@ impl Fold {
             Role::StateDelta => {
                 if let Some(delta) = event.get("delta") {
                     // A patch that fails is skipped as a whole.
-                    self.has_state |= patch::apply(&mut self.state, &Json::parse(delta)).is_ok();
+                    self.has_state |= apply_patch(&mut self.state, delta, &mut self.grown_bytes);
                 }
             }
             Role::MessagesSnapshot => self.apply_messages_snapshot(event),
@@ -173,7 +174,7 @@ impl Fold {
                 let message_id = parent.filter(|_| existing.is_none()).unwrap_or(id);
                 let is_new = self.messages.find(message_id).is_none();
                 let mut message = object(&[("id", message_id), ("role", "assistant")]);
-                message.set("toolCalls", Json::Array(Vec::new()));
+                message.set("toolCalls", Json::Array(Array::new()));
                 if is_new {
                     set_subagent(&mut message, event);
                 }

@@ -136,6 +136,16 @@ pub fn replace(bytes: &[u8], events: &HashMap<u64, String>) -> Vec<u8> {
     out
 }
 
+/// Return the cursor of the last frame; `None` without a frame, or if it has none that can be read.
+pub fn last_cursor(bytes: &[u8]) -> Option<Cursor> {
+    // A line end inside a frame is never followed by another one.
+    let before = bytes.len().checked_sub(2)?;
+    let from = memchr::memmem::rfind(&bytes[..before], b"\n\n").map_or(0, |end| end + 2);
+    let id = bytes[from..].strip_prefix(b"id: ")?;
+    let end = memchr::memchr(b'\n', id)?;
+    Cursor::parse(std::str::from_utf8(&id[..end]).ok()?).ok()
+}
+
 /// Return the length in bytes of the first `count` frames.
 pub fn length_of(bytes: &[u8], count: u64) -> usize {
     let mut at = 0;

@@ -2,24 +2,32 @@
 //!
 //! Numbers and strings keep their text, so big integers, lone surrogates and the order of keys survive.
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::members::write_object;
 use crate::scan::{self, VALID};
 use crate::text;
+
+mod array;
+mod merged;
+mod object;
+mod small_text;
+
+pub use array::Array;
+pub use merged::MergedObject;
+pub use object::Object;
+pub use small_text::SmallText;
 
 /// A JSON value.
 #[derive(Debug, Clone)]
 pub enum Json {
     /// `null`, `true`, `false`, or a number in its own spelling.
-    Scalar(String),
+    Scalar(SmallText),
     /// A string's text between its quotes, still escaped.
-    String(String),
+    String(SmallText),
     /// An array.
-    Array(Vec<Json>),
-    /// An object: keys without quotes and still escaped, in order, none twice.
-    Object(Vec<(String, Json)>),
+    Array(Array),
+    /// An object.
+    Object(Object),
 }
 
 impl Json {
@@ -76,7 +84,7 @@ impl Json {
     /// Return the index of an object's member by its key, which may be escaped.
     pub fn position(&self, key: &str) -> Option<usize> {
         match self {
-            Self::Object(members) => members.iter().position(|(name, _)| text::is_same(name, key)),
+            Self::Object(members) => members.position(key),
             _ => None,
         }
     }
@@ -84,7 +92,7 @@ impl Json {
     /// Return an object's member by its key, which may be escaped.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Object(members) => members.iter().find(|(name, _)| text::is_same(name, key)).map(|(_, value)| value),
+            Self::Object(members) => members.at(members.position(key)?),
             _ => None,
         }
     }
@@ -92,39 +100,24 @@ impl Json {
     /// Return an object's member by its key, to be changed.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
         match self {
-            Self::Object(members) => {
-                members.iter_mut().find(|(name, _)| text::is_same(name, key)).map(|(_, value)| value)
-            }
+            Self::Object(members) => members.at_mut(members.position(key)?),
             _ => None,
         }
     }
 
     /// Set an object's member in its place, or add it at the end; return the old value.
     pub fn set(&mut self, key: &str, value: Self) -> Option<Self> {
-        let at = self.position(key);
-        let Self::Object(members) = self else { return None };
-        if let Some(at) = at {
-            return Some(std::mem::replace(&mut members[at].1, value));
+        match self {
+            Self::Object(members) => members.set(key, value),
+            _ => None,
         }
-        members.push((key.into(), value));
-        None
     }
 
     /// Compute `{...self, ...other}` of two objects; any other value adds nothing.
     pub fn merge(&mut self, other: Self) {
         let (Self::Object(members), Self::Object(others)) = (self, other) else { return };
-        let indexes: Vec<_> = {
-            let mut keys = Keys::default();
-            for (key, _) in members.iter() {
-                keys.add(key);
-            }
-            others.iter().map(|(key, _)| keys.add(key)).collect()
-        };
-        for (index, (key, value)) in indexes.into_iter().zip(others) {
-            match index {
-                Some(at) => members[at].1 = value,
-                None => members.push((key, value)),
-            }
+        for (key, value) in others.into_members() {
+            members.set(&key, value);
         }
     }
 
@@ -148,13 +141,7 @@ impl PartialEq for Json {
             }
             (Self::String(one), Self::String(two)) => text::is_same(one, two),
             (Self::Array(one), Self::Array(two)) => one == two,
-            (Self::Object(one), Self::Object(two)) if one.len() == two.len() => {
-                let mut keys = Keys::default();
-                for (key, _) in two {
-                    keys.add(key);
-                }
-                one.iter().all(|(key, value)| keys.find(key).is_some_and(|at| two[at].1 == *value))
-            }
+            (Self::Object(one), Self::Object(two)) => one == two,
             _ => false,
         }
     }
@@ -164,15 +151,10 @@ impl PartialEq for Json {
 ///
 /// The merge is shallow: the last value of a key replaces earlier ones as a whole.
 pub fn merge_objects(one: &str, two: &str) -> String {
-    let mut members = Vec::new();
-    let mut keys = Keys::default();
-    for (key, value) in scan::members(one).into_iter().chain(scan::members(two)) {
-        match keys.add(key) {
-            Some(index) => members[index] = (key, value),
-            None => members.push((key, value)),
-        }
-    }
-    write_object(members.into_iter())
+    let mut merged = MergedObject::default();
+    merged.merge(one);
+    merged.merge(two);
+    merged.write()
 }
 
 /// Return an escaped text in the one spelling that all texts of its meaning share.
@@ -197,44 +179,6 @@ pub(crate) fn canonicalize(escaped: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The number of keys up to which they are compared one by one; more keys are looked up by hash.
-const FEW_KEYS: usize = 16;
-
-/// The keys of an object with their indexes. Adding all of them takes linear time, so a wide object cannot stall a run.
-#[derive(Default)]
-struct Keys<'k> {
-    few: Vec<&'k str>,
-    many: HashMap<Cow<'k, str>, usize>,
-    count: usize,
-}
-
-impl<'k> Keys<'k> {
-    fn find(&self, key: &str) -> Option<usize> {
-        if self.many.is_empty() {
-            self.few.iter().position(|name| text::is_same(name, key))
-        } else {
-            self.many.get(&*canonicalize(key)).copied()
-        }
-    }
-
-    /// Return the index of a known key; add a new one.
-    fn add(&mut self, key: &'k str) -> Option<usize> {
-        if let Some(at) = self.find(key) {
-            return Some(at);
-        }
-        if self.many.is_empty() && self.few.len() < FEW_KEYS {
-            self.few.push(key);
-        } else {
-            // From here on all keys are in the map, so that a lookup searches only one of the two.
-            let few = std::mem::take(&mut self.few).into_iter().enumerate();
-            self.many.extend(few.map(|(index, name)| (canonicalize(name), index)));
-            self.many.insert(canonicalize(key), self.count);
-        }
-        self.count += 1;
-        None
-    }
-}
-
 /// Build the value that begins at `at`; return it and the offset after it.
 ///
 /// The recursion is bounded, because text that was validated nests at most [`scan::MAX_DEPTH`] levels.
@@ -250,23 +194,27 @@ fn build(json: &str, at: usize) -> (Json, usize) {
             let mut at = scan::skip_space(bytes, at + 1);
             while bytes[at] != b']' {
                 let (item, end) = build(json, at);
+                if items.is_empty() {
+                    // Otherwise `push` reserves space for four, and most arrays of a large document are small.
+                    items.reserve_exact(1);
+                }
                 items.push(item);
                 at = skip_comma(bytes, end);
             }
-            (Json::Array(items), at + 1)
+            (Json::Array(items.into()), at + 1)
         }
         Some(b'{') => {
-            let mut members: Vec<(String, Json)> = Vec::new();
-            let mut keys = Keys::default();
+            let mut members = Object::new();
             let mut at = scan::skip_space(bytes, at + 1);
             while bytes[at] != b'}' {
                 let key_end = scan::skip_string(bytes, at + 1).expect(VALID);
                 let key = &json[at + 1..key_end - 1];
                 let colon = scan::skip_space(bytes, key_end);
                 let (value, end) = build(json, scan::skip_space(bytes, colon + 1));
-                match keys.add(key) {
-                    Some(first) => members[first].1 = value,
-                    None => members.push((key.into(), value)),
+                if members.is_empty() {
+                    members = Object::with_first(key, value);
+                } else {
+                    members.set(key, value);
                 }
                 at = skip_comma(bytes, end);
             }

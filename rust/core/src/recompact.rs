@@ -17,19 +17,44 @@ pub fn compacted_frames(compactor: &Compactor, seq: u64, skip: u64) -> Vec<u8> {
     bytes
 }
 
-/// Recompute the frames of a run compacted up to `seq`, from index `skip` on.
+/// Recomputes the frames of a run compacted up to a sequence number.
 ///
 /// Compaction is deterministic, so the frames equal those that a reader has received before.
-pub fn recompact<'f>(raw_frames: impl Iterator<Item = &'f [u8]>, seq: u64, skip: u64) -> Result<Vec<u8>> {
-    let mut compactor = Compactor::new();
-    for bytes in raw_frames {
-        for frame in frames::iter(bytes) {
+#[derive(Debug)]
+pub struct Recompactor {
+    compactor: Compactor,
+    seq: u64,
+}
+
+impl Recompactor {
+    /// Create a recompactor of a run up to `seq`.
+    pub fn new(seq: u64) -> Self {
+        Self { compactor: Compactor::new(), seq }
+    }
+
+    /// Push the run's next raw frames.
+    pub fn push(&mut self, raw_frames: &[u8]) -> Result<()> {
+        for frame in frames::iter(raw_frames) {
             let (cursor, json) = frame?;
             // Later events would change the compacted form, and its indexes would mean other frames.
-            if cursor.seq <= seq {
-                compactor.push(&Event::parse_str(json)?);
+            if cursor.seq <= self.seq {
+                self.compactor.push(&Event::parse_str(json)?);
             }
         }
+        Ok(())
     }
-    Ok(compacted_frames(&compactor, seq, skip))
+
+    /// Return the compacted frames.
+    pub fn frames(&self) -> Vec<u8> {
+        compacted_frames(&self.compactor, self.seq, 0)
+    }
+}
+
+/// Recompute the frames of a run compacted up to `seq`, from index `skip` on.
+pub fn recompact<'f>(raw_frames: impl Iterator<Item = &'f [u8]>, seq: u64, skip: u64) -> Result<Vec<u8>> {
+    let mut recompactor = Recompactor::new(seq);
+    for bytes in raw_frames {
+        recompactor.push(bytes)?;
+    }
+    Ok(compacted_frames(&recompactor.compactor, seq, skip))
 }

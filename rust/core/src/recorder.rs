@@ -16,36 +16,21 @@ use crate::ids::Ids;
 use crate::kind::Kind;
 use crate::lifecycle::Lifecycle;
 use crate::log::{Batch, RunLog};
+use crate::patch::Failure;
 use crate::recompact::compacted_frames;
+use crate::state::StateLimits;
 use crate::thinking::Thinking;
 use crate::{schema, text};
 
-/// The limits of a recorder; each but `commit_bytes` is an option of the runner.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// The largest event, in bytes of JSON.
-    pub event_bytes: usize,
-    /// The longest id, in bytes.
-    pub id_bytes: usize,
-    /// Bytes of a live run's newest frames that stay in memory.
-    pub window_bytes: usize,
-    /// Pending bytes from which on a commit is started.
-    pub commit_bytes: usize,
-    /// Pending bytes from which on the agent must wait.
-    pub pending_bytes: usize,
-}
+mod content;
+mod limits;
+mod progress;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            event_bytes: 4 << 20,
-            id_bytes: 1 << 10,
-            window_bytes: 4 << 20,
-            commit_bytes: 64 << 10,
-            pending_bytes: 1 << 20,
-        }
-    }
-}
+pub use limits::Limits;
+pub use progress::Progress;
+
+/// The size of an event from which on recording it takes too long for an event loop.
+const LARGE_EVENT_BYTES: usize = 64 << 10;
 
 /// The runner's next step after an event was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +76,13 @@ pub struct Recorder {
     event_count: u64,
     /// Holds expanded events during one `accept`; kept to save the allocation.
     expanded: Vec<String>,
+    /// Whether the event being recorded must not take more than a few milliseconds.
+    is_brief: bool,
+    /// Whether the run is being ended by the recorder itself.
+    is_ending: bool,
+    /// Whether the run is stored without its content.
+    is_content_dropped: bool,
+    progress: Arc<Progress>,
 }
 
 impl Recorder {
@@ -127,6 +119,10 @@ impl Recorder {
             committing: None,
             event_count: 0,
             expanded: Vec::new(),
+            is_brief: false,
+            is_ending: false,
+            is_content_dropped: false,
+            progress: Arc::new(Progress::before(first_seq)),
         }
     }
 
@@ -152,15 +148,10 @@ impl Recorder {
         if event.kind() == Kind::RunStarted && event.get("input").is_none() {
             let input = self.ids.rewrite_input(&self.input);
             let filled = event.with_field("input", &input);
-            let filled = Event::parse_str(&filled)?;
-            self.lifecycle.check(&filled)?;
-            self.record(&filled);
+            self.record(&Event::parse_str(&filled)?)
         } else {
-            // Checked before it is recorded, because a refused event must leave no trace.
-            self.lifecycle.check(event)?;
-            self.record(event);
+            self.record(event)
         }
-        Ok(())
     }
 
     /// Close what the agent has left open before its terminal event.
@@ -171,7 +162,14 @@ impl Recorder {
         closing.iter().try_for_each(|json| self.verify(&Event::parse_str(json)?))
     }
 
-    fn record(&mut self, event: &Event<'_>) {
+    fn record(&mut self, event: &Event<'_>) -> Result<()> {
+        self.check_run_bytes(event)?;
+        if self.is_brief && self.compactor.ends_large_state(event) {
+            return Err(Error::TakesLong);
+        }
+        // Checked before it is recorded, because a refused event must leave no trace.
+        self.lifecycle.check(event)?;
+        self.compact(event)?;
         self.note(event);
         if self.pending.is_empty() {
             self.pending_from = self.next_seq;
@@ -181,15 +179,42 @@ impl Recorder {
         // A commit with one of these waits for the disk even with `balanced`, so a power cut loses neither it nor
         // anything before it (docs/spec/durability.md).
         self.has_barrier |= event.role().is_barrier();
+        self.report_progress();
+        Ok(())
+    }
+
+    fn compact(&mut self, event: &Event<'_>) -> Result<()> {
+        if self.is_content_dropped {
+            return Ok(());
+        }
+        let limits = StateLimits { state_bytes: self.limits.state_bytes, is_brief: self.is_brief };
+        self.compactor.push_within(event, limits).map_err(|failure| match failure {
+            Failure::OverBudget if self.is_brief => Error::TakesLong,
+            Failure::OverBudget => Error::InvalidEvent("STATE_DELTA: the patch takes too much work".into()),
+            Failure::TooLarge(reason) => Error::StateTooLarge(format!("{}: {reason}", event.type_name())),
+            Failure::Refused(reason) | Failure::OverLimit(reason) => {
+                Error::InvalidEvent(format!("{}: {reason}", event.type_name()))
+            }
+        })
+    }
+
+    /// Refuse an event with which the compacted run would be larger than its limit.
+    fn check_run_bytes(&self, event: &Event<'_>) -> Result<()> {
+        let (bytes, limit) = (self.compactor.bytes() + event.json().len(), self.limits.run_bytes);
+        if bytes <= limit || self.is_ending {
+            return Ok(());
+        }
+        let run_id = &self.run_id;
+        Err(Error::RunTooLarge(format!("the events of run '{run_id}' would have {bytes} bytes, the limit is {limit}")))
     }
 
     fn note(&mut self, event: &Event<'_>) {
         self.event_count += 1;
-        self.compactor.push(event);
         if event.role().is_boundary() {
             self.thinking.reset();
         }
-        if !matches!(event.role(), Role::Stream(_, Part::Delta | Part::End)) {
+        // The message is known from its START, and most events of a run are deltas.
+        if !self.is_content_dropped && !matches!(event.role(), Role::Stream(_, Part::Delta | Part::End)) {
             entries::each_entry(event, |entry| {
                 self.message_ids.insert(entry);
             });
@@ -209,6 +234,9 @@ impl Recorder {
 
     /// End the run in order: close what is open, and add a terminal event if there is none.
     pub fn finalize(&mut self, ending: Ending<'_>) {
+        // The limits end a run, so they must not refuse its end.
+        self.is_brief = false;
+        self.is_ending = true;
         let (thread_id, run_id) = (self.thread_id.clone(), self.run_id.clone());
         if ending.stop_requested && !self.lifecycle.is_started() && !self.lifecycle.has_ended() {
             // A run stopped before its first event must still start and end for its readers.
@@ -261,6 +289,7 @@ impl Recorder {
         let mut mended = HashMap::new();
         let outcome = frames::iter(bytes).try_for_each(|frame| self.replay_frame(frame?, &mut mended));
         let count = self.next_seq - first_seq;
+        self.report_progress();
         if count > 0 {
             // Publish the readable frames even if the rest is damaged: the run then ends after them.
             let readable = if outcome.is_ok() { bytes.len() } else { frames::length_of(bytes, count) };
@@ -286,15 +315,21 @@ impl Recorder {
         // of a version that did not check them.
         if let Some(Cow::Owned(json)) = schema::mend(&event) {
             let event = Event::parse_str(&json).map_err(unreadable)?;
-            self.lifecycle.note(&event);
-            self.note(&event);
+            self.note_replayed(&event);
             mended.insert(cursor.seq, json);
         } else {
-            self.lifecycle.note(&event);
-            self.note(&event);
+            self.note_replayed(&event);
         }
         self.next_seq += 1;
         Ok(())
+    }
+
+    fn note_replayed(&mut self, event: &Event<'_>) {
+        self.lifecycle.note(event);
+        if !self.is_content_dropped {
+            self.compactor.push(event);
+        }
+        self.note(event);
     }
 
     fn lock_log(&self) -> MutexGuard<'_, RunLog> {
@@ -314,40 +349,14 @@ impl Recorder {
         (compacted_frames(&self.compactor, up_to, skip), up_to)
     }
 
-    /// Return the run's compacted events as a JSON array.
-    pub fn compacted(&self) -> String {
-        let mut json = String::with_capacity(self.compacted_bytes());
-        self.write_compacted(|slice| json.push_str(slice));
-        json
-    }
-
-    /// Return the length of that array in bytes.
-    pub fn compacted_bytes(&self) -> usize {
-        let mut bytes = 0;
-        self.write_compacted(|slice| bytes += slice.len());
-        bytes
-    }
-
-    /// Write that array in slices, so that a long run is never in memory a second time.
-    pub fn write_compacted(&self, mut write: impl FnMut(&str)) {
-        let mut separator = Some("[");
-        let mut is_empty = true;
-        self.compactor.emit_slices(|slice| match slice {
-            Some(slice) => {
-                if let Some(separator) = separator.take() {
-                    write(separator);
-                }
-                write(slice);
-                is_empty = false;
-            }
-            None => separator = Some(","),
-        });
-        write(if is_empty { "[]" } else { "]" });
-    }
-
     /// Iterate over the entries this run adds to the thread's table of message ids.
     pub fn message_ids(&self) -> impl Iterator<Item = &str> {
         self.message_ids.iter().map(String::as_str)
+    }
+
+    /// Return how far the recorder is, for callers that must not wait for its lock.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
     }
 
     /// Return how many events are recorded.

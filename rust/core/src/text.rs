@@ -13,35 +13,56 @@ pub fn decode(escaped: &str) -> Option<Cow<'_, str>> {
 ///
 /// Lone surrogates survive in this form, so any two JSON strings can be compared.
 pub fn to_utf16(escaped: &str) -> Vec<u16> {
-    let mut units = Vec::with_capacity(escaped.len());
+    let mut all = Vec::with_capacity(escaped.len());
+    all.extend(units(escaped));
+    all
+}
+
+/// Iterate over the UTF-16 units of an escaped text.
+fn units(escaped: &str) -> impl Iterator<Item = u16> {
     let mut chars = escaped.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
-            continue;
+    // The second half of a character outside the basic plane.
+    let mut low_half = None;
+    std::iter::from_fn(move || {
+        if let Some(half) = low_half.take() {
+            return Some(half);
         }
-        match chars.next() {
-            Some('b') => units.push(8),
-            Some('t') => units.push(9),
-            Some('n') => units.push(10),
-            Some('f') => units.push(12),
-            Some('r') => units.push(13),
-            Some('u') => {
-                let hex = chars.as_str().get(..4).expect("the scanner has checked the escape");
-                units.push(u16::from_str_radix(hex, 16).expect("the scanner has checked the digits"));
-                chars.nth(3);
-            }
-            // A quote, a backslash or a slash, which stand for themselves.
-            Some(plain) => units.extend_from_slice(plain.encode_utf16(&mut [0; 2])),
-            None => break,
-        }
-    }
-    units
+        let plain = match chars.next()? {
+            '\\' => match chars.next()? {
+                'b' => return Some(8),
+                't' => return Some(9),
+                'n' => return Some(10),
+                'f' => return Some(12),
+                'r' => return Some(13),
+                'u' => {
+                    let hex = chars.as_str().get(..4).expect("the scanner has checked the escape");
+                    let unit = u16::from_str_radix(hex, 16).expect("the scanner has checked the digits");
+                    chars.nth(3);
+                    return Some(unit);
+                }
+                // A quote, a backslash or a slash, which stand for themselves.
+                plain => plain,
+            },
+            plain => plain,
+        };
+        let mut buffer = [0; 2];
+        let encoded = plain.encode_utf16(&mut buffer);
+        low_half = encoded.get(1).copied();
+        Some(encoded[0])
+    })
 }
 
 /// Return whether two escaped texts mean the same string.
+///
+/// The comparison ends at the first difference, so a short text is never compared with the whole of a long one.
 pub fn is_same(one: &str, other: &str) -> bool {
-    one == other || ((one.contains('\\') || other.contains('\\')) && to_utf16(one) == to_utf16(other))
+    if one == other {
+        return true;
+    }
+    let common = one.bytes().zip(other.bytes()).take_while(|(byte, other)| byte == other).count();
+    let is_plain = |text: &str| memchr::memchr(b'\\', &text.as_bytes()[..text.len().min(common + 1)]).is_none();
+    // Without an escape up to the first difference, the texts differ there.
+    !(is_plain(one) && is_plain(other)) && units(one).eq(units(other))
 }
 
 /// Write `text` as a JSON string, quotes included.

@@ -1,6 +1,6 @@
 //! JSON Patch, with the results of fast-json-patch (validating).
 use agentrunner_core::json::Json;
-use agentrunner_core::patch::apply;
+use agentrunner_core::patch::{Budget, apply};
 
 /// Write a tree as JSON.
 fn write(json: &Json) -> String {
@@ -12,7 +12,7 @@ fn write(json: &Json) -> String {
 /// Return the patched document; `None` for a refused patch, which must leave the document as it was.
 fn apply_patch(document: &str, patch: &str) -> Option<String> {
     let mut tree = Json::parse(document);
-    let done = apply(&mut tree, &Json::parse(patch)).is_ok();
+    let done = apply(&mut tree, Json::parse(patch), &mut Budget::of_patch(patch.len()), usize::MAX).is_ok();
     if !done {
         assert_eq!(write(&tree), document, "{patch}");
     }

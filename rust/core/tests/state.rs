@@ -1,18 +1,24 @@
 //! State windows: what the state events between two boundaries are merged into.
 mod support;
 
-use agentrunner_core::state::StateWindow;
+use agentrunner_core::state::{StateLimits, StateWindow};
 use support::event;
 
 const ADD: &str = r#"{"type":"STATE_DELTA","delta":[{"op":"add","path":"/b","value":2}]}"#;
 const BAD: &str = r#"{"type":"STATE_DELTA","delta":[{"op":"remove","path":"/none"}]}"#;
 
+fn finish(window: &StateWindow) -> Vec<String> {
+    let mut events = Vec::new();
+    window.write(|json| events.push(json.to_owned()));
+    events
+}
+
 fn merged(events: &[&str]) -> Vec<String> {
     let mut window = StateWindow::default();
     for json in events {
-        assert!(window.push(&event(json)), "{json}");
+        assert!(window.push(&event(json), StateLimits::default()).unwrap(), "{json}");
     }
-    window.finish()
+    finish(&window)
 }
 
 fn snapshot(state: &str) -> String {
@@ -57,7 +63,7 @@ fn metadata_is_merged() {
 #[test]
 fn an_event_without_a_value_is_not_taken() {
     let mut window = StateWindow::default();
-    assert!(!window.push(&event(r#"{"type":"STATE_SNAPSHOT","metadata":{"k":1}}"#)));
-    assert!(!window.push(&event(r#"{"type":"STATE_DELTA"}"#)));
-    assert_eq!(window.finish(), Vec::<String>::new());
+    assert!(!window.push(&event(r#"{"type":"STATE_SNAPSHOT","metadata":{"k":1}}"#), StateLimits::default()).unwrap());
+    assert!(!window.push(&event(r#"{"type":"STATE_DELTA"}"#), StateLimits::default()).unwrap());
+    assert_eq!(finish(&window), Vec::<String>::new());
 }

@@ -19,7 +19,7 @@ from agentrunner.stores._errors import (
     make_run_already_exists,
     make_thread_not_found,
 )
-from agentrunner.stores._run_events import compact_run, is_readable, read_run
+from agentrunner.stores._run_events import check_run_size, compact_run, is_readable, read_run
 from agentrunner.stores.memory.records import MemoryRecords
 from agentrunner.stores.memory.threads import MemoryJournal, MemoryThread, MemoryThreads
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun, StoreReport
@@ -85,7 +85,7 @@ class MemoryStore:
         check_seconds("resume_window", resume_window)
         self.max_threads = max_threads
         self.max_runs_per_thread = max_runs_per_thread
-        self.max_bytes = max_bytes
+        self.max_bytes = self.max_run_bytes = max_bytes
         self.resume_window = resume_window
         self._records = MemoryRecords()
         self._threads = MemoryThreads(max_threads, max_runs_per_thread, max_bytes, self._records)
@@ -147,6 +147,8 @@ class MemoryStore:
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         self._threads.require_claim(claim)
+        if stored:
+            check_run_size(claim, recorder, self.max_run_bytes)
         events = await compact_run(recorder)
         # The claim may have been lost while the run was compacted.
         thread = self._threads.require_claim(claim)

@@ -9,7 +9,7 @@ from agentrunner import _core
 from agentrunner._core import Batch, Claim
 from agentrunner.errors import StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import make_lease_lost, make_run_already_exists, make_thread_not_found
-from agentrunner.stores._run_events import compact_run
+from agentrunner.stores._run_events import check_run_size, compact_run
 from agentrunner.stores.postgres.client import LARGE_BYTES
 from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
 from agentrunner.stores.postgres.history import PostgresHistory, can_replay
@@ -110,6 +110,7 @@ class PostgresRuns(PostgresHistory):
     """The store's methods that write runs."""
 
     lease_ttl: float
+    max_run_bytes: int
     _resume_window: float
     _listener: PostgresListener
     _owner: Owner | None
@@ -242,6 +243,8 @@ class PostgresRuns(PostgresHistory):
             self._leases.release(claim)
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        if stored:
+            check_run_size(claim, recorder, self.max_run_bytes)
         try:
             is_done = await self._finish(claim, recorder, stored)
         finally:

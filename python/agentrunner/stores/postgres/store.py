@@ -51,6 +51,8 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
     """
 
     shared = True
+    max_run_bytes = 512 << 20
+    """Greatest size of a stored run in bytes. A value has less than 1 GiB, and the server copies it."""
 
     def __init__(
         self,

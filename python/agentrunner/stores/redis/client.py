@@ -25,7 +25,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from agentrunner.errors import StoreClosed, StoreError, StoreForked, StoreFull, StoreReadOnly
+from agentrunner.errors import StoreClosed, StoreError, StoreForked, StoreFull, StoreReadOnly, StoreValueTooLarge
 from agentrunner.stores.redis.scripts import load_script
 
 if TYPE_CHECKING:
@@ -266,7 +266,9 @@ def _pack(commands: list[tuple[bytes | str | int, ...]]) -> bytes:
         for word in words:
             data = word if type(word) is bytes else str(word).encode()
             if len(data) > REDIS_VALUE_BYTES:
-                raise StoreError(f"Redis cannot keep {len(data)} bytes in one value; the limit is {REDIS_VALUE_BYTES}")
+                raise StoreValueTooLarge(
+                    f"Redis cannot keep {len(data)} bytes in one value; the limit is {REDIS_VALUE_BYTES}"
+                )
             parts += (b"$%d\r\n" % len(data), data, b"\r\n")
     return b"".join(parts)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner._checks import check_lease_ttl, check_seconds
 from agentrunner.errors import StoreClosed
+from agentrunner.stores._run_events import check_run_size
 from agentrunner.stores.guards import with_guards
 from agentrunner.stores.redis.client import RedisClient
 from agentrunner.stores.redis.records import RedisRecords
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
         ThreadGuard,
     )
     from agentrunner.types import AnyScope, ThreadSummary
+
+MAX_RUN_BYTES = 448 << 20
+"""Greatest size of a stored run in bytes. A value has at most 512 MiB, and the server refuses a larger request."""
 
 
 class RedisStore:
@@ -80,6 +84,7 @@ class RedisStore:
         self.shared = True if history is None else history.shared
         self._resume_ms = int(resume_window * 1000)
         history = with_guards(history) if history is not None else None
+        self.max_run_bytes = MAX_RUN_BYTES if history is None else getattr(history, "max_run_bytes", MAX_RUN_BYTES)
         self._base = history
         self._client = RedisClient(url, prefix, self.lease_ttl * 2 / 3)
         self._watcher = RedisWatcher(self._client)
@@ -146,6 +151,8 @@ class RedisStore:
         await self._runs.release(claim)
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
+        if stored:
+            check_run_size(claim, recorder, self.max_run_bytes)
         await self._runs.finish(claim, recorder, stored)
 
     async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:

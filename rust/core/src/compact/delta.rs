@@ -1,18 +1,21 @@
 //! The single delta event that a stream's deltas are merged into.
 use crate::event::Event;
-use crate::{json, text};
+use crate::json::MergedObject;
+use crate::text;
 
 /// A stream's first delta event as it arrived, and the deltas merged into it.
 #[derive(Debug)]
 pub(super) struct Delta {
     first: Box<str>,
-    /// The joined text in its escaped form, and the merged metadata; `None` while there is only one delta.
-    merged: Option<(String, Option<String>)>,
+    /// The joined text in its escaped form; `None` while there is only one delta.
+    text: Option<String>,
+    /// The merged metadata; `None` while only the first delta may have some.
+    metadata: Option<MergedObject>,
 }
 
 impl Delta {
     pub(super) fn new(event: &Event<'_>) -> Self {
-        Self { first: event.json().into(), merged: None }
+        Self { first: event.json().into(), text: None, metadata: None }
     }
 
     /// Return the first delta event.
@@ -22,8 +25,8 @@ impl Delta {
 
     /// Return the joined text so far.
     pub(super) fn joined(&self) -> &str {
-        match &self.merged {
-            Some((text, _)) => text,
+        match &self.text {
+            Some(text) => text,
             None => self.first().escaped_text("delta").unwrap_or_default(),
         }
     }
@@ -32,27 +35,34 @@ impl Delta {
     #[inline]
     pub(super) fn text(&mut self) -> &mut String {
         let first = &self.first;
-        let (text, _) = self.merged.get_or_insert_with(|| {
-            // The first chunk of a stream may have no `delta`.
-            let first = parse(first);
-            (first.escaped_text("delta").unwrap_or_default().to_owned(), first.get("metadata").map(str::to_owned))
-        });
-        text
+        // The first chunk of a stream may have no `delta`.
+        self.text.get_or_insert_with(|| parse(first).escaped_text("delta").unwrap_or_default().to_owned())
     }
 
+    /// Append a delta event; return by how many bytes the merged event grows at most.
     #[inline]
-    pub(super) fn append(&mut self, event: &Event<'_>, delta: &str) {
+    pub(super) fn append(&mut self, event: &Event<'_>, delta: &str) -> usize {
         // Joined while escaped: two halves of a surrogate pair, each in a delta of its own, become one character.
         self.text().push_str(delta);
-        if let (Some(later), Some((_, metadata))) = (event.get("metadata"), &mut self.merged) {
-            *metadata = Some(json::merge_objects(metadata.as_deref().unwrap_or("{}"), later));
+        let mut grown = delta.len();
+        if let Some(later) = event.get("metadata") {
+            let first = &self.first;
+            let metadata = self.metadata.get_or_insert_with(|| {
+                let mut merged = MergedObject::default();
+                merged.merge(parse(first).get("metadata").unwrap_or("{}"));
+                merged
+            });
+            let before = metadata.bytes();
+            metadata.merge(later);
+            grown += metadata.bytes().saturating_sub(before);
         }
+        grown
     }
 
     /// Call `each` with the event's JSON in slices, then with `None`.
     pub(super) fn emit_slices(&self, each: &mut impl FnMut(Option<&str>)) {
         // A single delta keeps its bytes, like every event that is not merged (docs/spec/compaction.md, "Bytes").
-        let Some((text, metadata)) = &self.merged else {
+        let Some(text) = &self.text else {
             each(Some(&self.first));
             return each(None);
         };
@@ -65,6 +75,8 @@ impl Delta {
                 each(Some(slice));
             }
         };
+        let metadata = self.metadata.as_ref().map(MergedObject::write);
+        let metadata = metadata.as_deref().or_else(|| self.first().get("metadata"));
         // The first event keeps its order of fields, so that one delta and many give the same form.
         let (mut has_delta, mut has_metadata) = (false, metadata.is_none());
         for (key, value) in self.first().members() {
@@ -78,7 +90,7 @@ impl Delta {
                     has_delta = true;
                 }
                 Some("metadata") => {
-                    if let Some(metadata) = metadata.as_deref().filter(|_| !has_metadata) {
+                    if let Some(metadata) = metadata.filter(|_| !has_metadata) {
                         put(key, &[metadata]);
                         has_metadata = true;
                     }
@@ -89,7 +101,7 @@ impl Delta {
         if !has_delta {
             put("delta", &["\"", text, "\""]);
         }
-        if let Some(metadata) = metadata.as_deref().filter(|_| !has_metadata) {
+        if let Some(metadata) = metadata.filter(|_| !has_metadata) {
             put("metadata", &[metadata]);
         }
         each(Some("}"));

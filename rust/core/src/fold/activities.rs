@@ -1,10 +1,9 @@
 //! Activities: messages that a run shows and patches, and that are not sent back to an agent.
 use super::Fold;
-use super::fields::{fill_activity, is_null, merge_metadata, non_null, object};
+use super::fields::{apply_patch, fill_activity, is_null, merge_metadata, non_null, object};
 use super::messages::Author;
 use crate::event::Event;
-use crate::json::Json;
-use crate::patch;
+use crate::json::{Json, Object};
 
 impl Fold {
     pub(super) fn apply_activity_snapshot(&mut self, event: &Event<'_>) {
@@ -45,12 +44,12 @@ impl Fold {
         let message = self.messages.get_mut(slot);
         // The reference merges the metadata even if the patch fails.
         merge_metadata(message, event);
-        let patch = Json::parse(non_null(event, "patch").unwrap_or("[]"));
+        let patch = non_null(event, "patch").unwrap_or("[]");
         let is_patched = match message.get_mut("content") {
-            Some(content) if !is_null(content) => patch::apply(content, &patch).is_ok(),
+            Some(content) if !is_null(content) => apply_patch(content, patch, &mut self.grown_bytes),
             _ => {
-                let mut content = Json::Object(Vec::new());
-                let is_patched = patch::apply(&mut content, &patch).is_ok();
+                let mut content = Json::Object(Object::new());
+                let is_patched = apply_patch(&mut content, patch, &mut self.grown_bytes);
                 if is_patched {
                     message.set("content", content);
                 }

@@ -1,6 +1,7 @@
 //! Reading fields of events, and writing members of messages.
 use crate::event::Event;
 use crate::json::Json;
+use crate::patch::{self, Budget};
 use crate::text;
 
 /// The activities that a snapshot of messages may drop.
@@ -25,7 +26,7 @@ pub(super) fn authority(event: &Event<'_>) -> Authority {
         None => Authority::Undeclared,
         Some(types) if is_null(types) => Authority::All,
         Some(Json::Array(types)) if types.iter().all(|name| name.as_escaped().is_some()) => {
-            Authority::Types(types.clone())
+            Authority::Types(types.iter().cloned().collect())
         }
         Some(_) => Authority::Types(Vec::new()),
     }
@@ -35,13 +36,13 @@ pub(super) fn authority(event: &Event<'_>) -> Authority {
 pub(super) fn without_null_subagent(message: &str) -> Option<Json> {
     let mut message = Json::parse(message);
     let Json::Object(members) = &mut message else { return None };
-    members.retain(|(key, value)| !(is_null(value) && text::is_same(key, "subagentRunId")));
+    members.retain(|key, value| !(is_null(value) && text::is_same(key, "subagentRunId")));
     Some(message)
 }
 
 /// Return whether a value is `null`.
 pub(super) fn is_null(value: &Json) -> bool {
-    matches!(value, Json::Scalar(text) if text == "null")
+    matches!(value, Json::Scalar(text) if &**text == "null")
 }
 
 /// Return a field that is present and not null.
@@ -62,6 +63,21 @@ pub(super) fn append(target: &mut Json, key: &str, text: &str) {
     }
 }
 
+/// How many bytes patches may add to what a thread shows. A client that applied them all would not survive it.
+const MAX_GROWN_BYTES: usize = 256 << 20;
+
+/// Apply a patch, and return whether it fits the document and is within the limits.
+pub(super) fn apply_patch(document: &mut Json, patch: &str, grown_bytes: &mut usize) -> bool {
+    let max_growth = MAX_GROWN_BYTES.saturating_sub(*grown_bytes);
+    match patch::apply(document, Json::parse(patch), &mut Budget::of_patch(patch.len()), max_growth) {
+        Ok(growth) => {
+            *grown_bytes = grown_bytes.saturating_add_signed(growth);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
 /// Set the event's `subagentRunId`, if it has one.
 pub(super) fn set_subagent(message: &mut Json, event: &Event<'_>) {
     if let Some(id) = non_null(event, "subagentRunId") {
@@ -76,7 +92,7 @@ pub(super) fn fill_activity(message: &mut Json, event: &Event<'_>) {
     if let Json::Object(members) = message
         && non_null(event, "subagentRunId").is_none()
     {
-        members.retain(|(key, _)| !text::is_same(key, "subagentRunId"));
+        members.retain(|key, _| !text::is_same(key, "subagentRunId"));
     }
     set_subagent(message, event);
 }

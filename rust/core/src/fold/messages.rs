@@ -1,8 +1,7 @@
 //! The messages of a thread in order, looked up by id in constant time.
 use std::collections::HashMap;
 
-use crate::json::{Json, canonicalize};
-use crate::text;
+use crate::json::{Array, Json, canonicalize};
 
 /// A message's `role`, as far as the reducer distinguishes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +31,14 @@ struct Slot {
     message: Json,
     author: Author,
     next: Option<usize>,
+    /// Increases along the list, so that two slots can be compared.
+    order: u64,
+    /// A tool's message in the row of results after this message, from which on the row's end is searched.
+    result: Option<usize>,
 }
+
+/// The difference of `order` between two messages added at the end. As many results fit between them.
+const ORDER_STEP: u64 = 1 << 32;
 
 /// Messages, linked in order so that a tool result goes into the middle without moving the rest.
 #[derive(Debug, Default)]
@@ -44,6 +50,8 @@ pub(super) struct Messages {
     ids: HashMap<String, usize>,
     /// The slot of the first message of each tool call's id, and the call's index in it.
     calls: HashMap<String, (usize, usize)>,
+    /// The same for the first assistant's message.
+    assistant_calls: HashMap<String, (usize, usize)>,
     /// Whether a tool call's id came twice. If the first of the two calls is dropped, the index must find the other.
     has_repeated_calls: bool,
     /// Whether a message was ever added before the end, dropped, or added under a known id.
@@ -75,7 +83,10 @@ impl Messages {
     pub(super) fn push(&mut self, message: Json) -> usize {
         let slot = self.add_slot(message);
         match self.last {
-            Some(last) => self.slots[last].next = Some(slot),
+            Some(last) => {
+                self.slots[slot].order = self.slots[last].order + ORDER_STEP;
+                self.slots[last].next = Some(slot);
+            }
             None => self.first = Some(slot),
         }
         self.last = Some(slot);
@@ -87,27 +98,29 @@ impl Messages {
     ///
     /// Without such a message the result goes to the end.
     pub(super) fn push_result(&mut self, call: &str, message: Json) {
-        let Some(mut before) = self.assistant_of(call).map(|(slot, _)| slot) else {
+        let Some((assistant, _)) = self.assistant_of(call) else {
             self.push(message);
             return;
         };
+        // Results are never taken out of their row, except by `replace`, which forgets this.
+        let mut before = self.slots[assistant].result.unwrap_or(assistant);
         while let Some(next) = self.slots[before].next.filter(|&next| self.slots[next].author == Author::Tool) {
             before = next;
         }
+        self.slots[assistant].result = (before != assistant).then_some(before);
         let Some(next) = self.slots[before].next else {
             self.push(message);
             return;
         };
         let slot = self.add_slot(message);
+        self.slots[slot].order = self.slots[before].order + 1;
         self.is_reordered = true;
         self.slots[slot].next = Some(next);
         self.slots[before].next = Some(slot);
         let Some(id) = id_of(&self.slots[slot].message) else { return };
         // The index has the first message of an id, so this one replaces only a message that now comes later.
         let indexed = self.ids.get(&id).copied();
-        let is_later =
-            |other| std::iter::successors(Some(next), |&slot| self.slots[slot].next).any(|slot| slot == other);
-        if indexed.is_none_or(is_later) {
+        if indexed.is_none_or(|other: usize| self.slots[other].order > self.slots[slot].order) {
             self.ids.insert(id, slot);
         }
     }
@@ -116,9 +129,14 @@ impl Messages {
     pub(super) fn replace(&mut self, slot: usize, message: Json) {
         self.is_reordered = true;
         for (id, _) in calls_of(&self.slots[slot].message) {
-            if self.calls.get(&id).is_some_and(|indexed| indexed.0 == slot) {
-                self.calls.remove(&id);
+            for calls in [&mut self.calls, &mut self.assistant_calls] {
+                if calls.get(&id).is_some_and(|indexed| indexed.0 == slot) {
+                    calls.remove(&id);
+                }
             }
+        }
+        if self.slots[slot].author == Author::Tool {
+            self.slots.iter_mut().for_each(|slot| slot.result = None);
         }
         self.slots[slot].author = Author::of(&message);
         self.slots[slot].message = message;
@@ -160,12 +178,15 @@ impl Messages {
     pub(super) fn push_call(&mut self, slot: usize, id: &str, call: Json) -> Option<&mut Json> {
         let message = &mut self.slots[slot].message;
         if matches!(message.get("toolCalls"), None | Some(Json::Scalar(_))) {
-            message.set("toolCalls", Json::Array(Vec::new()));
+            message.set("toolCalls", Json::Array(Array::new()));
         }
         let Some(Json::Array(calls)) = message.get_mut("toolCalls") else { return None };
         let index = calls.len();
         calls.push(call);
         self.calls.insert(canonicalize(id).into_owned(), (slot, index));
+        if self.slots[slot].author == Author::Assistant {
+            self.assistant_calls.insert(canonicalize(id).into_owned(), (slot, index));
+        }
         self.call_at((slot, index))
     }
 
@@ -177,21 +198,11 @@ impl Messages {
     }
 
     fn assistant_of(&self, call: &str) -> Option<(usize, usize)> {
-        let position = *self.calls.get(&*canonicalize(call))?;
-        if self.slots[position.0].author == Author::Assistant {
-            return Some(position);
-        }
-        // Only a snapshot can give tool calls to another author, so this search is rare.
-        std::iter::successors(self.first, |&slot| self.slots[slot].next)
-            .filter(|&slot| self.slots[slot].author == Author::Assistant)
-            .find_map(|slot| {
-                let mut calls = calls_of(&self.slots[slot].message);
-                calls.find(|(id, _)| text::is_same(id, call)).map(|(_, index)| (slot, index))
-            })
+        self.assistant_calls.get(&*canonicalize(call)).copied()
     }
 
     fn add_slot(&mut self, message: Json) -> usize {
-        self.slots.push(Slot { author: Author::of(&message), message, next: None });
+        self.slots.push(Slot { author: Author::of(&message), message, next: None, order: 0, result: None });
         self.slots.len() - 1
     }
 
@@ -200,8 +211,11 @@ impl Messages {
         let is_first = id_of(message).is_some_and(|id| *self.ids.entry(id).or_insert(slot) == slot);
         self.is_reordered |= !is_first;
         for (id, index) in calls_of(message) {
-            if *self.calls.entry(id).or_insert((slot, index)) != (slot, index) {
+            if *self.calls.entry(id.clone()).or_insert((slot, index)) != (slot, index) {
                 self.has_repeated_calls = true;
+            }
+            if self.slots[slot].author == Author::Assistant {
+                self.assistant_calls.entry(id).or_insert((slot, index));
             }
         }
     }
@@ -215,8 +229,8 @@ pub(super) fn id_of(item: &Json) -> Option<String> {
 /// Iterate over the ids of a message's tool calls with their indexes.
 fn calls_of(message: &Json) -> impl Iterator<Item = (String, usize)> {
     let calls = match message.get("toolCalls") {
-        Some(Json::Array(calls)) => &calls[..],
-        _ => &[],
+        Some(Json::Array(calls)) => Some(calls.iter()),
+        _ => None,
     };
-    calls.iter().enumerate().filter_map(|(index, call)| Some((id_of(call)?, index)))
+    calls.into_iter().flatten().enumerate().filter_map(|(index, call)| Some((id_of(call)?, index)))
 }

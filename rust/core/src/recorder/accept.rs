@@ -2,7 +2,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::{Pressure, Recorder};
+use super::{LARGE_EVENT_BYTES, Pressure, Recorder};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::family::{Family, Role};
@@ -15,6 +15,21 @@ impl Recorder {
     ///
     /// On an error, nothing of the event is recorded except the END of a stream that earlier chunks had opened.
     pub fn accept(&mut self, json: &[u8]) -> Result<Pressure> {
+        self.accept_within(json, false)
+    }
+
+    /// Record an event, unless that takes more than a few milliseconds; then return [`Error::TakesLong`].
+    ///
+    /// The caller can pass such an event to [`Recorder::accept`] in another thread.
+    pub fn accept_briefly(&mut self, json: &[u8]) -> Result<Pressure> {
+        if json.len() > LARGE_EVENT_BYTES && json.len() <= self.limits.event_bytes {
+            return Err(Error::TakesLong);
+        }
+        self.accept_within(json, true)
+    }
+
+    fn accept_within(&mut self, json: &[u8], is_brief: bool) -> Result<Pressure> {
+        self.is_brief = is_brief;
         if json.len() > self.limits.event_bytes {
             let (size, limit) = (json.len(), self.limits.event_bytes);
             return Err(Error::InvalidEvent(format!("an event of {size} bytes is over the limit of {limit}")));
@@ -23,10 +38,11 @@ impl Recorder {
         if event.kind() == Kind::Raw && !self.keeps_raw_events {
             return Ok(self.pressure());
         }
-        self.wanted = match event.kind() {
-            Kind::RunStarted if event.get("input").is_none() => self.ids.wanted_by_input(&self.input),
-            _ => self.ids.wanted(&event),
-        };
+        let takes_input = event.kind() == Kind::RunStarted && event.get("input").is_none();
+        if is_brief && takes_input && self.input.len() > LARGE_EVENT_BYTES {
+            return Err(Error::TakesLong);
+        }
+        self.wanted = if takes_input { self.ids.wanted_by_input(&self.input) } else { self.ids.wanted(&event) };
         if !self.wanted.is_empty() {
             return Ok(Pressure::LookUp);
         }

@@ -32,6 +32,7 @@ pub(super) fn store_error(error: rusqlite::Error) -> Error {
             Error::StoreFull(format!("{text}: free some space; everything acknowledged before is kept"))
         }
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Error::StoreCorrupt(with_doctor(&text)),
+        Some(ErrorCode::TooBig) => Error::StoreValueTooLarge(text),
         Some(ErrorCode::ReadOnly) => Error::StoreReadOnly(text),
         _ if is_unreadable(&error) => Error::StoreCorrupt(with_doctor(&text)),
         _ => Error::Store(text),

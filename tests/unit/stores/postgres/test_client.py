@@ -51,7 +51,7 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
         assert await lost.of("stop_call =", other.request_stop("t", None)) is True
         assert await other.request_stop("t", None) is False
         writer.recorder.finalize(stop_requested=True)
-        await writer._append()
+        await writer.append()
         await lost.of('".finish(', writer.finish())
         with pytest.raises(LeaseLost):
             await writer.finish()

@@ -120,7 +120,7 @@ async def test_recover_closes_a_journal_that_was_left_open(
     async with client, opened(store_from_url(location, history=SqliteStore(tmp_path / "threads.db"))) as store:
         live = await begin(store, "live", "r1")
         writer = await begin(store, "t", "r2")
-        await writer._append()
+        await writer.append()
         # As after a crash between the two.
         await store._base.finish(writer.claim, writer.recorder, True)
         await client.zadd(f"{store.prefix}:open", {"t": 0, "live": 0})

@@ -1,0 +1,45 @@
+"""When to try again to end the runs whose end could not be stored."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentrunner.errors import StoreClosed, StoreFull, StoreReadOnly
+
+if TYPE_CHECKING:
+    from agentrunner._core import Claim
+    from agentrunner.errors import StoreError
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
+"""Seconds between two attempts, which double each time."""
+PAUSE_FACTOR = 10
+"""Least pause between two attempts that callers ask for, as a multiple of what an attempt takes."""
+MAX_ATTEMPTS = 8
+"""Number of attempts after which a run is stored without its content, if the store takes that."""
+
+
+class UnfinishedRun(NamedTuple):
+    """A run whose end could not be stored, without its events."""
+
+    claim: Claim
+    error: StoreError
+    attempts: int = 0
+    ended_at: float = 0.0
+    """Time of the last attempt's end, on the monotonic clock."""
+    seconds: float = 0.0
+    """Seconds that the last attempt took."""
+
+    def is_due(self, *, is_urgent: bool) -> bool:
+        """Return whether the next attempt is due; sooner if a caller waits for the thread."""
+        pause = min(FIRST_PAUSE_SECONDS * float(1 << min(self.attempts, 10)), LONGEST_PAUSE_SECONDS)
+        if is_urgent:
+            # Otherwise each request for a thread that cannot be freed would replay its run.
+            pause = min(pause, PAUSE_FACTOR * self.seconds)
+        return time.monotonic() - self.ended_at >= pause
+
+    @property
+    def may_lose_content(self) -> bool:
+        """Whether the store has refused the run too often to keep its content."""
+        passing = (StoreFull, StoreReadOnly, StoreClosed)
+        return self.attempts + 1 >= MAX_ATTEMPTS and not isinstance(self.error, passing)

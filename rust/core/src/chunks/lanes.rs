@@ -1,0 +1,76 @@
+//! The streams that are being assembled, found by their lane and by their id.
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::OpenStream;
+use crate::family::{Family, PerFamily};
+use crate::json::canonicalize;
+use crate::text;
+
+/// Open streams in the order they were opened, which is the order they are closed in.
+///
+/// A run may have thousands of lanes, so no stream is searched for one by one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lanes {
+    streams: BTreeMap<u64, OpenStream>,
+    by_lane: HashMap<Option<String>, u64>,
+    by_id: PerFamily<HashMap<String, u64>>,
+    by_family: PerFamily<BTreeSet<u64>>,
+    next: u64,
+}
+
+impl Lanes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Return the stream of a lane.
+    pub(super) fn get(&self, lane: Option<&str>) -> Option<&OpenStream> {
+        self.streams.get(self.by_lane.get(&lane.map(key_of))?)
+    }
+
+    /// Return the stream of an id.
+    pub(super) fn find(&self, family: Family, id: &str) -> Option<&OpenStream> {
+        self.streams.get(self.by_id[family].get(&key_of(id))?)
+    }
+
+    /// Return how many streams of a family are open.
+    pub(super) fn count(&self, family: Family) -> usize {
+        self.by_family[family].len()
+    }
+
+    /// Return the first stream of a family.
+    pub(super) fn first(&self, family: Family) -> Option<&OpenStream> {
+        self.streams.get(self.by_family[family].first()?)
+    }
+
+    pub(super) fn insert(&mut self, stream: OpenStream) {
+        let number = self.next;
+        self.next += 1;
+        self.by_lane.insert(stream.lane.as_deref().map(key_of), number);
+        self.by_id[stream.family].insert(key_of(&stream.id), number);
+        self.by_family[stream.family].insert(number);
+        self.streams.insert(number, stream);
+    }
+
+    /// Remove the stream of a lane.
+    pub(super) fn remove(&mut self, lane: Option<&str>) -> Option<OpenStream> {
+        let number = self.by_lane.remove(&lane.map(key_of))?;
+        let stream = self.streams.remove(&number)?;
+        self.by_id[stream.family].remove(&key_of(&stream.id));
+        self.by_family[stream.family].remove(&number);
+        Some(stream)
+    }
+
+    /// Remove all streams, in order.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = OpenStream> {
+        std::mem::take(self).streams.into_values()
+    }
+}
+
+/// Return what two JSON values that mean the same id have in common.
+fn key_of(json: &str) -> String {
+    match text::unquote(json) {
+        Some(escaped) => format!("\"{}\"", canonicalize(escaped)),
+        None => json.to_owned(),
+    }
+}

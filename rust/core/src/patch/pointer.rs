@@ -1,0 +1,43 @@
+//! JSON pointers (RFC 6901).
+use super::Outcome;
+
+/// Properties of every JavaScript object. The reference replaces and removes them although the document has none.
+pub(super) const INHERITED: &[&str] = &[
+    "constructor",
+    "__defineGetter__",
+    "__defineSetter__",
+    "hasOwnProperty",
+    "__lookupGetter__",
+    "__lookupSetter__",
+    "isPrototypeOf",
+    "propertyIsEnumerable",
+    "toString",
+    "valueOf",
+    "toLocaleString",
+];
+
+/// Split a JSON pointer into its tokens. In its canonical spelling `/` and `~` are never written as JSON escapes.
+pub(super) fn parse_pointer(path: &str) -> Outcome<Vec<String>> {
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = path.strip_prefix('/').ok_or("a pointer must be empty or start with `/`")?;
+    // In this order, so that `~01` becomes `~1` and not `/` (RFC 6901, section 4).
+    let decode = |token: &str| token.replace("~1", "/").replace("~0", "~");
+    let tokens: Vec<String> = path.split('/').map(decode).collect();
+    // A JavaScript client that applied such a path would change its own prototypes.
+    let is_prototype = tokens.windows(2).any(|pair| pair[0] == "constructor" && pair[1] == "prototype");
+    if is_prototype || tokens.iter().any(|token| token == "__proto__") {
+        return Err("`__proto__` and `constructor/prototype` are refused".into());
+    }
+    Ok(tokens)
+}
+
+/// Parse an array's index, which has digits only. The empty token is zero, as in the reference.
+pub(super) fn parse_index(token: &str) -> Option<usize> {
+    match token {
+        "" => Some(0),
+        _ if token.bytes().all(|byte| byte.is_ascii_digit()) => token.parse().ok(),
+        _ => None,
+    }
+}
