@@ -42,8 +42,8 @@ def conform(event: bytes) -> bytes | None:
 
 def mend(event: bytes) -> bytes | None:
     """Return a stored event as readers get it; `None` if it is left out."""
-    frames = bytes(_core.run_frames(b"[" + event + b"]", 1, 0))
-    return frames.split(b"data: ")[1].strip() if frames else None
+    frames = _core.run_frames(b"[" + event + b"]", 1, 0).events()
+    return bytes(frames[0]) if frames else None
 
 
 def samples(seed: int) -> Iterator[bytes]:
