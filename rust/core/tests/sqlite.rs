@@ -119,7 +119,7 @@ fn a_stored_run_is_read_as_compacted_frames() {
     assert_eq!(locate(at(6)).unwrap(), Position::Stored);
     assert_eq!(locate(at(8)).unwrap(), Position::Journal(7, 12));
     assert!(matches!(locate(at(13)), Err(Error::CursorAhead(_))));
-    let page = file.call(|store, done| store.journal("t".into(), 8, None, 1 << 20, done)).unwrap();
+    let page = file.call(|store, done| store.journal("t", 8, None, 1 << 20, done)).unwrap();
     assert_eq!((frames::count(&page.bytes), page.live_token), (4, None));
 }
 
@@ -175,8 +175,8 @@ fn threads_are_listed_renamed_and_deleted() {
         file.store_run(thread, run, "m");
     }
     file.call(|store, done| store.rename("a".to_owned(), Some("name".into()), done)).unwrap();
-    file.call(|store, done| store.archive("b".into(), true, done)).unwrap();
-    file.call(|store, done| store.delete("c".into(), done)).unwrap();
+    file.call(|store, done| store.archive("b", true, done)).unwrap();
+    file.call(|store, done| store.delete("c", done)).unwrap();
     let list = |archived| {
         let rows = file.call(|store, done| store.threads(9, None, archived, None, ScopeFilter::Any, done)).unwrap();
         rows.into_iter().map(|row| row.thread_id).collect::<HashSet<_>>()
@@ -218,7 +218,7 @@ fn threads_are_copied_run_by_run() {
     for _ in 0..2 {
         to.call(|store, done| store.put(row.clone(), runs.clone(), done)).unwrap();
     }
-    assert_eq!(to.call(|store, done| store.runs("t".into(), 0, 1 << 20, done)).unwrap(), runs);
+    assert_eq!(to.call(|store, done| store.runs("t", 0, 1 << 20, done)).unwrap(), runs);
     assert_eq!(to.thread("t").unwrap(), row);
     let gap = StoredRun { run_id: "3".into(), ..runs[0].clone() };
     assert!(matches!(to.call(|store, done| store.put(row, vec![gap], done)), Err(Error::Store(_))));

@@ -263,7 +263,8 @@ mod tests {
 
     fn run(token: i64, stop_requested: bool) -> LiveRun {
         let (thread_id, run_id, input) = (format!("t{token}"), format!("r{token}"), "{}".into());
-        LiveRun { claim: Claim { thread_id, run_id, token, first_seq: 1, input, agent_id: None }, stop_requested }
+        let claim = Claim { thread_id, run_id, token, first_seq: 1, input, agent_id: None, incarnation: 1 };
+        LiveRun { claim, stop_requested }
     }
 
     fn file() -> Connection {
