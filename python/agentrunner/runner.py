@@ -120,7 +120,7 @@ class AgentRunner(RunnerLifecycle):
         self._opener = StreamOpener(self._table, self._cache)
         self.stats = Stats(self._table.live_runs)
         """Counters of runs, events, commits, recoveries and lost leases."""
-        self.threads = Threads(self.open, lambda thread_id, scope: self.snapshot(thread_id, scope=scope))
+        self.threads = Threads(self.ensure_open, lambda thread_id, scope: self.snapshot(thread_id, scope=scope))
         """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
         line = WaitingLine(max_waiting, max_waiting_bytes)
@@ -200,7 +200,7 @@ class AgentRunner(RunnerLifecycle):
         name = check_options(agent, agent_id, scope, headers, self._limits.id_bytes)
         checked = read_input(input, self._limits.id_bytes)
         thread_id, run_id = checked.thread_id, checked.run_id
-        store = await self.open()
+        store = await self.ensure_open()
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
         claim, known_message_ids = await self._claiming.claim(new_run)
         recorder = self._limits.new_recorder(claim, known_message_ids, is_driven=True)
@@ -227,7 +227,7 @@ class AgentRunner(RunnerLifecycle):
         """
         check_ids(thread_id)
         check_scope_filter(scope)
-        await self.open()
+        await self.ensure_open()
         return await self._table.is_running(thread_id, scope)
 
     async def stop(
@@ -254,7 +254,7 @@ class AgentRunner(RunnerLifecycle):
         """
         check_ids(thread_id, run_id)
         check_scope_filter(scope)
-        await self.open()
+        await self.ensure_open()
         return await self._table.stop(thread_id, run_id, scope)
 
     def driver(self, thread_id: str) -> Driver | None:
@@ -270,7 +270,7 @@ class AgentRunner(RunnerLifecycle):
             thread_id: Recover only this thread's run; `None` recovers all.
         """
         check_optional_text("thread_id", thread_id)
-        await self.open()
+        await self.ensure_open()
         return await self._maintenance.recover(thread_id)
 
     # Reading threads
@@ -316,7 +316,7 @@ class AgentRunner(RunnerLifecycle):
         cursor = read_cursor(after) if after is not None else None
         check_known_messages(known)
         check_scope_filter(scope)
-        store = await self.open()
+        store = await self.ensure_open()
         return await self._opener.connect(store, thread_id, scope, cursor, known)
 
     @opens_stream
@@ -341,5 +341,5 @@ class AgentRunner(RunnerLifecycle):
         """
         check_ids(thread_id)
         check_scope_filter(scope)
-        store = await self.open()
+        store = await self.ensure_open()
         return await self._opener.snapshot(store, thread_id, scope)

@@ -94,6 +94,7 @@ class HarnessState:
         self._busy: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opening: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
 
     # Opening and closing
@@ -103,11 +104,17 @@ class HarnessState:
 
         Raises `RunnerClosed`, `StoreError`.
         """
+        loop = asyncio.get_running_loop()
         if self._is_closed:
-            raise RunnerClosed("the harness is closed; make a new one to start runs")
+            raise RunnerClosed("the harness is closed; to use it again, open it with `async with` or `open()`")
+        if self._loop is not None and self._loop is not loop:
+            if not self._loop.is_closed():
+                raise RunnerClosed("the harness is open in another event loop; call its `aclose()` there first")
+            self._reset()
+        self._loop = loop
         if self._opening is None:
             # In a context of its own: the harness outlives the run that may have called it first.
-            self._opening = asyncio.get_running_loop().create_task(self._open(), context=contextvars.Context())
+            self._opening = loop.create_task(self._open(), context=contextvars.Context())
         opening = self._opening
         try:
             await asyncio.shield(opening)
@@ -118,8 +125,23 @@ class HarnessState:
             raise
         return self.store
 
+    async def reopen(self) -> Store:
+        """Open the harness, also if it or its runner was closed. Raises as `open` does."""
+        if self._is_closed:
+            self._reset()
+        await self.runner.open()
+        return await self.open()
+
+    def _reset(self) -> None:
+        """Forget the event loop, and everything that belonged to it."""
+        self._loop = self._opening = None
+        self._is_closed = self.needs_recovery = False
+        self._busy.clear()
+        self._tasks.clear()
+        self.live_attempts.clear()
+
     async def _open(self) -> None:
-        self.store = store = await self.runner.open()
+        self.store = store = await self.runner.ensure_open()
         self.liveness = Liveness(store)
         self.slots = choose_slots(store, self.liveness, self._name, self._max_concurrent_runs)
         if store.shared:
@@ -148,7 +170,6 @@ class HarnessState:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.bus.drain()
-        self.bus.close()
         if hasattr(self, "liveness"):
             with contextlib.suppress(AgentRunnerError):
                 await self.liveness.retire()

@@ -127,16 +127,17 @@ class Harness(HarnessQueries):
     async def open(self) -> Store:
         """Open the harness if it is not open yet, and recover runs whose process is gone.
 
-        All methods but `subscribe` and `aclose` do this first.
+        All methods but `subscribe` and `aclose` do this first. After `aclose()` only `open()` and `async with` do,
+        which open the runner again too.
 
         Returns:
             The runner's store.
 
         Raises:
-            RunnerClosed: The harness or its runner is closed.
+            RunnerClosed: The harness or its runner is open in another event loop.
             StoreError: The store could not be read or written; the next call tries again.
         """
-        return await self._state.open()
+        return await self._state.reopen()
 
     async def _recover_and_maintain(self) -> None:
         state = self._state

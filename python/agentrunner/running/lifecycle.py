@@ -56,16 +56,43 @@ class RunnerLifecycle:
     async def open(self) -> Store:
         """Open the store if it is not open yet, and recover the runs of dead processes.
 
+        After `aclose()` it opens the runner again, also in another event loop. All other methods open a new runner, but
+        not one that was closed.
+
         Returns:
             The open store.
 
         Raises:
-            RunnerClosed: `aclose()` was called, or the runner belongs to another event loop.
+            RunnerClosed: The runner is open in another event loop.
             StoreError: The store could not be opened.
+        """
+        if self._is_closed:
+            self._reset()
+        return await self.ensure_open()
+
+    opened = open  # noqa: A003 - the method above
+    """Older name of `open`."""
+
+    async def ensure_open(self) -> Store:
+        """Return the store, which is opened if it never was.
+
+        Raises `RunnerClosed` if the runner was closed or is open in another event loop, and `StoreError`.
         """
         loop = asyncio.get_running_loop()
         if self._is_closed:
-            raise RunnerClosed("the runner is closed; make a new one")
+            raise RunnerClosed("the runner is closed; to use it again, open it with `async with` or `open()`")
+        if self._loop is not None and self._loop is not loop:
+            if not self._loop.is_closed():
+                raise RunnerClosed(
+                    "the runner is open in another event loop; call its `aclose()` there, or make one for each loop"
+                )
+            # The loop ended without `aclose()`, as with a second `asyncio.run`, and ended the runner's tasks.
+            if not getattr(self._store, "outlives_loop", True):
+                raise RunnerClosed(
+                    "the event loop in which the runner was opened has ended, and its store's connections with it; "
+                    "close the runner before its loop ends, with `async with` or `aclose()`"
+                )
+            self._reset()
         if self._loop is None:
             self._loop = loop
             self._opening = loop.create_future()
@@ -79,14 +106,16 @@ class RunnerLifecycle:
                 raise
             self._maintenance.start()
             self._opening.set_result(None)
-        elif self._loop is not loop:
-            raise RunnerClosed("the runner belongs to another event loop; make one runner for each loop")
         elif self._opening is not None and not self._opening.done():
             await asyncio.shield(self._opening)
         return self._store
 
-    opened = open  # noqa: A003 - the method above
-    """Older name of `open`."""
+    def _reset(self) -> None:
+        """Forget the event loop, and everything that belonged to it."""
+        self._loop = self._opening = None
+        self._is_closed = self._is_draining = self._claiming.is_refusing = False
+        self._table.reset()
+        self._maintenance.reset()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new runs from now on, wait for the live ones, and end those that take too long.

@@ -72,6 +72,11 @@ class Maintenance:
             )
             self._table.spawn(self._watch.run())
 
+    def reset(self) -> None:
+        """Forget the event loop of the tasks that `start` began."""
+        self._recovering = asyncio.Lock()
+        self._unreachable_since = None
+
     async def aclose(self) -> None:
         """End what is left of the tasks, which must have been cancelled."""
         if self._watch is not None:

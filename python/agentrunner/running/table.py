@@ -219,6 +219,12 @@ class RunTable:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background task of the runner failed", exc_info=error)
 
+    def reset(self) -> None:
+        """Forget all runs and tasks, because their event loop has ended."""
+        self.live_runs.clear()
+        self.unfinished.clear()
+        self._tasks.clear()
+
     async def interrupt_all(self) -> None:
         """End the runs that are driven in this process, each with a `RUN_ERROR`."""
         drivers = self.drivers()

@@ -40,7 +40,7 @@ async def stop_run(runner: AgentRunner, thread_id: str, run_id: str | None, **sc
         return True
     if run_id is None:
         return False
-    store = await runner.open()
+    store = await runner.ensure_open()
     continuing_ids = [
         claim.run_id for claim, _ in await store.live(thread_id) if claim.run_id.startswith(run_id + SEPARATOR)
     ]

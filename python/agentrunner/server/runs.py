@@ -60,7 +60,7 @@ async def run_agent(context: AppContext, request: ApiRequest) -> Response:
     with _translate_errors("Failed to run agent"):
         pages = await stream_when_started(starting, request.http, context.limits)
     if run_input.resume:
-        pages = finish_answered_run(pages, await context.runner.open(), run_input)
+        pages = finish_answered_run(pages, await context.runner.ensure_open(), run_input)
     return EventStreamResponse(pages, context.limits, legacy=_is_legacy_client(run_input))
 
 
@@ -94,7 +94,7 @@ async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
                 raise
             raise ThreadNotFound from None
     follow = partial(context.runner.connect, thread_id, **request.scope_filter)
-    pages = hide_answered_interrupts(stream, await context.runner.open(), follow)
+    pages = hide_answered_interrupts(stream, await context.runner.ensure_open(), follow)
     return EventStreamResponse(pages, context.limits, legacy=_is_legacy_client(run_input))
 
 

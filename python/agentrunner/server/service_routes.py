@@ -35,7 +35,7 @@ def build_service_routes(context: AppContext, *, inspector: bool) -> list[Route]
     async def get_readiness(_: Request) -> Response:
         try:
             async with asyncio.timeout(READY_SECONDS):
-                store = await context.runner.open()
+                store = await context.runner.ensure_open()
                 await store.live("")
         except Exception:
             # Log the details; this route is open to all, and the response must not reveal the store's address.

@@ -97,6 +97,11 @@ class SqliteStore:
 
     async def open(self) -> None:
         """Open the file, creating it if it does not exist."""
+        if self._core is not None and self._loop is not None and self._loop.is_closed():
+            # That loop ended without `aclose()`.
+            core, self._core = self._core, None
+            self._waiters.clear()
+            await asyncio.to_thread(core.close)
         if self._core is None:
             if kind := find_network_filesystem(Path(self.path)):
                 logger.warning(

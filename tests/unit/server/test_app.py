@@ -35,9 +35,9 @@ async def test_the_harness_is_started_and_closed_with_the_app(runner_factory: Ca
         assert answer.text.count("data: ") == 5
         assert [run.state for run in await harness.runs()] == ["completed"]
     with pytest.raises(RunnerClosed):
-        await harness.open()
+        await harness.runs()
     with pytest.raises(RunnerClosed):
-        await runner.open()
+        await runner.threads.list()
 
 
 async def test_live_runs_end_before_the_harness_is_closed(runner_factory: Callable[..., AgentRunner]) -> None:

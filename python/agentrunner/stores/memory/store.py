@@ -90,9 +90,12 @@ class MemoryStore:
         self._records = MemoryRecords()
         self._threads = MemoryThreads(max_threads, max_runs_per_thread, max_bytes, self._records)
         self._last_token = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> None:
-        pass
+        if self._loop is not None and self._loop.is_closed():
+            await self.abandon()
+        self._loop = asyncio.get_running_loop()
 
     async def aclose(self) -> None:
         pass

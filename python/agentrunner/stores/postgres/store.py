@@ -53,6 +53,8 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
     shared = True
     max_run_bytes = 512 << 20
     """Greatest size of a stored run in bytes. A value has less than 1 GiB, and the server copies it."""
+    outlives_loop = False
+    """Whether `open` works after the event loop has ended without `aclose()`; connections end with their loop."""
 
     def __init__(
         self,

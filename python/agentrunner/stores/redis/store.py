@@ -63,6 +63,9 @@ class RedisStore:
         runner = AgentRunner(RedisStore("redis://localhost:6379/0", prefix="{myapp}"))
     """
 
+    outlives_loop = False
+    """Whether `open` works after the event loop has ended without `aclose()`; connections end with their loop."""
+
     def __init__(
         self,
         url: str,
