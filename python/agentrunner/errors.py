@@ -62,7 +62,7 @@ class TooManyWaiting(AgentRunnerError, RuntimeError):
 
 
 class RunAlreadyExists(AgentRunnerError, ValueError):
-    """Raised when a run id was used before, in any thread; nothing was started."""
+    """Raised when the thread has had a run with this id; nothing was started."""
 
 
 class ThreadNotFound(AgentRunnerError, LookupError):
