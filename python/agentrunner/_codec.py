@@ -35,9 +35,7 @@ def encode(event: EventLike) -> bytes:
         if isinstance(event, (Event, bytearray, memoryview)):
             return bytes(event)
         if not isinstance(event, Mapping):
-            # Without `exclude_none`: `ag_ui` leaves out optional fields by itself, and a snapshot may be `None`.
-            text: str = event.model_dump_json(by_alias=True)
-            return _require_finite(text.encode(), lambda: event.model_dump(by_alias=True))
+            return _dump_model(event, None)
         return _require_finite(_dump(event), lambda: event)
     except (TypeError, ValueError, AttributeError) as error:
         # Checked only now, so that valid events do not pay for it.
@@ -55,6 +53,20 @@ def read_cursor(text: str) -> Cursor:
         return _core.parse_cursor(text)
     except UnicodeEncodeError as error:
         raise InvalidCursor(f"a cursor consists of digits: {error}") from None
+
+
+def encode_fields(model: BaseModel, exclude: set[str]) -> bytes:
+    """Return the JSON of a model without some of its fields. Raises `InvalidEvent`."""
+    try:
+        return _dump_model(model, exclude)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent(f"the input cannot be written as JSON: {error}") from error
+
+
+def _dump_model(model: Any, exclude: set[str] | None) -> bytes:
+    # Without `exclude_none`: `ag_ui` leaves out optional fields by itself, and a snapshot may be `None`.
+    text: str = model.model_dump_json(by_alias=True, exclude=exclude)
+    return _require_finite(text.encode(), lambda: model.model_dump(by_alias=True, exclude=exclude))
 
 
 def _dump(value: object) -> bytes:

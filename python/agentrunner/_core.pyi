@@ -3,7 +3,7 @@
 A store's method takes a ticket and returns at once; `SqliteStore.completions()` returns its result.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final
 
@@ -12,8 +12,9 @@ from pydantic import BaseModel
 # fmt: off
 __all__ = [
     "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor", "Recorder", "SqliteStore",
-    "Superseded", "__version__", "agents_call_id", "check_input", "compact", "conform", "expand", "finalize", "fold",
-    "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids", "snapshot", "verify",
+    "Superseded", "__version__", "agents_call_id", "check_input", "compact", "conform", "count_values", "expand",
+    "finalize", "find_ids", "fold", "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids",
+    "snapshot", "verify",
 ]
 # fmt: on
 
@@ -357,6 +358,15 @@ def check_input(input: bytes, id_bytes: int) -> tuple[str, str, str, list[str]]:
 
     Raises `InvalidInput` for an input that is refused.
     """
+
+def count_values(json: bytes, max_depth: int) -> int:
+    """Return at least as many as a JSON parser builds values from the text, keys included.
+
+    The parser stops at values that are nested deeper than `max_depth`.
+    """
+
+def find_ids(frames: Sequence[Frames], ids: Set[str]) -> set[str]:
+    """Return those of `ids` that are a string somewhere in the frames."""
 
 def parse_cursor(text: str) -> _Cursor:
     """Return a cursor's two numbers; raise `InvalidCursor` for any other text."""

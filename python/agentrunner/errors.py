@@ -1,5 +1,12 @@
 """All exceptions of the package, which all derive from `AgentRunnerError`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 
 class AgentRunnerError(Exception):
     """Base class of every error that this package raises."""
@@ -34,7 +41,18 @@ class InvalidEventSequence(AgentRunnerError, ValueError):
 
 
 class InvalidInput(AgentRunnerError, ValueError):
-    """Raised when an argument is refused, such as a run's input; nothing was started."""
+    """Raised when an argument is refused, such as a run's input; nothing was started.
+
+    `issues` lists at most ten invalid fields of a run's input, each as a dict with `code`, `path` and `message`.
+    """
+
+    def __init__(self, message: str, issues: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.issues = issues
+
+
+class InputTooLarge(InvalidInput):
+    """Raised when a list of a run's input has too many items; nothing was started."""
 
 
 class ThreadAlreadyRunning(AgentRunnerError, RuntimeError):

@@ -198,7 +198,7 @@ class AgentRunner(RunnerLifecycle):
                 print(event.to_dict())
         """
         name = check_options(agent, agent_id, scope, headers, self._limits.id_bytes)
-        checked = read_input(input, self._limits.id_bytes)
+        checked = await read_input(input, self._limits.id_bytes)
         thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.ensure_open()
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)

@@ -91,7 +91,7 @@ async def record_decision(
         # Checked before the write: the harness run could not continue while its thread's run waits for this call, nor
         # with an answer that the runner refuses.
         await check_thread(store, record.thread_id, record.run_id)
-        check_next_input(record, decided_approvals)
+        await check_next_input(record, decided_approvals)
         await check_answers(state.agents[record.agent], store, decided_approvals)
         try:
             # Recovery must not take the harness run for abandoned between the write and the start of the task.

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ag_ui.core import RunAgentInput
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from agentrunner.errors import InvalidInput
+from agentrunner.running.inputs import UNLIMITED, validate_input
 
 if TYPE_CHECKING:
     from agentrunner.runner import AgentRunner
@@ -21,7 +22,7 @@ HarnessInput: TypeAlias = str | Sequence[Any] | RunAgentInput | Mapping[str, Any
 """A user's text, a list of new messages, or a `RunAgentInput` or its dict."""
 
 
-def read_input(input: HarnessInput, thread_id: str | None, run_id: str | None) -> RunAgentInput:
+async def read_input(input: HarnessInput, thread_id: str | None, run_id: str | None) -> RunAgentInput:
     """Return the input of a new run, with new ids if it has none. Raises `InvalidInput`."""
     fields: dict[str, Any] = {"state": {}, "tools": [], "context": [], "forwardedProps": {}}
     if isinstance(input, str):
@@ -46,10 +47,10 @@ def read_input(input: HarnessInput, thread_id: str | None, run_id: str | None) -
         if fields.get(name) is None:
             fields[name] = value or str(uuid.uuid4())
     try:
-        return RunAgentInput.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidInput(
-            f"the input of run '{fields['runId']}' on thread '{fields['threadId']}' is refused: {error}"
+        return await validate_input(fields)
+    except InvalidInput as error:
+        raise type(error)(
+            f"run '{fields['runId']}' on thread '{fields['threadId']}' was not started: {error}", error.issues
         ) from error
 
 
@@ -67,9 +68,9 @@ async def with_history(runner: AgentRunner, input: RunAgentInput) -> dict[str, A
     folded = await runner.threads.fold(input.thread_id)
     thread_ids = {message["id"] for message in folded.messages}
     try:
-        thread_input = RunAgentInput.model_validate({"threadId": "", "runId": "", "messages": folded.messages})
+        thread_input = await validate_input({"threadId": "", "runId": "", "messages": folded.messages}, UNLIMITED)
         thread_messages = thread_input.messages
-    except ValidationError:
+    except InvalidInput:
         # AG-UI's own types refuse them, so no client could send them to the agent either.
         logger.warning("thread %s: its messages cannot be passed to the agent", input.thread_id, exc_info=True)
         thread_messages = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from agentrunner.errors import InvalidInput
 from agentrunner.harness.types import ItemKind, RecordRetention, Recovery, Router
+from agentrunner.running.agent_checks import find_problem
 
 if TYPE_CHECKING:
     from agentrunner.types import Agent
@@ -22,9 +23,8 @@ def check_agents(agents: Mapping[str, Agent]) -> None:
         raise ValueError("a harness needs at least one agent")
     for name, agent in agents.items():
         _check_name("the name of an agent", name)
-        # An agent with `clone` may need to be cloned before it can be run.
-        can_run = callable(getattr(agent, "run", agent)) or callable(getattr(agent, "clone", None))
-        _require(can_run, f"agent {name!r} must be a function or an object with `run`", agent)
+        if (problem := find_problem(agent)) is not None:
+            raise ValueError(f"agent {name!r} {problem}")
 
 
 def check_options(

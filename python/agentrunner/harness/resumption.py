@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.harness")
 
 
-def check_next_input(record: RunRecord, decided: Sequence[Approval]) -> None:
+async def check_next_input(record: RunRecord, decided: Sequence[Approval]) -> None:
     """Raise `InvalidInput` if the runner would refuse a run with these answers."""
     try:
         # The ids were within the runner's limit when the harness run began; only the answers are new.
-        read_input(_next_input(record, decided), sys.maxsize)
+        await read_input(_next_input(record, decided), sys.maxsize)
     except InvalidInput as error:
         names = ", ".join(f"'{approval.approval_id}'" for approval in decided)
         raise InvalidInput(f"nothing was decided: the agent cannot be given this answer to {names}: {error}") from error

@@ -26,7 +26,7 @@ async def start_attempt(
     headers: Mapping[str, str] | None,
 ) -> tuple[SupervisedRun, EventStream]:
     """Start the first attempt of a harness run and return it with its stream."""
-    model = read_input(input, thread_id, run_id)
+    model = await read_input(input, thread_id, run_id)
     await state.open()
     name = check_agent(state.agents, agent) if agent is not None else await route(state.router, state.agents, model)
     attempt = SupervisedRun(state, name)

@@ -5,6 +5,7 @@ It replaces the messages that the reader has, so that none appears twice.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import _core
@@ -13,6 +14,8 @@ from agentrunner.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def snapshot_frames(
@@ -45,12 +48,14 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
     """
     thread_messages: list[Any] = decode(messages)
     thread_ids = {message.get("id") for message in thread_messages}
+    # The thread may have had a message that it no longer has. An agent dropped it then, and it must stay dropped.
+    dropped_ids = _core.find_ids(history, {text for text in map(_text_id, known) if text is not None} - thread_ids)
     readers_own: dict[str | None, list[Mapping[str, Any]]] = {}
     previous_id = None
     for message in known:
         if message.get("id") in thread_ids:
             previous_id = message["id"]
-        elif not _was_in_thread(message, history):
+        elif message.get("id") not in dropped_ids:
             readers_own.setdefault(previous_id, []).append(message)
     if not readers_own:
         return messages
@@ -69,10 +74,7 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
         raise InvalidInput(f"a message of known cannot be written as JSON: {error}") from error
 
 
-def _was_in_thread(message: Mapping[str, Any], history: Sequence[_core.Frames]) -> bool:
-    """Return whether the thread ever had a message.
-
-    If it no longer has the message, an agent dropped it, and it must stay dropped.
-    """
-    encoded_id = dump(message.get("id"))
-    return any(encoded_id in bytes(frames) for frames in history)
+def _text_id(message: Mapping[str, Any]) -> str | None:
+    """Return a message's id; `None` if it has none that is Unicode text."""
+    message_id = message.get("id")
+    return message_id if isinstance(message_id, str) and _SURROGATE.search(message_id) is None else None

@@ -1,18 +1,57 @@
-"""Check the arguments of runs and readers before anything is started."""
+"""Check the arguments of runs and readers before anything is started.
+
+Large inputs are checked in slices, so that other tasks of the event loop get their turn in between.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import itertools
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner import _core
 from agentrunner._checks import check_optional_text, check_stored_text, check_text
-from agentrunner._codec import encode
-from agentrunner.errors import InvalidEvent, InvalidInput
+from agentrunner._codec import encode, encode_fields
+from agentrunner.errors import InputTooLarge, InvalidEvent, InvalidInput
+from agentrunner.running.agent_checks import find_problem
 from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
+    from pydantic import TypeAdapter, ValidationError
+
+SLICE_ITEMS = 250
+"""Messages and parts of messages that are checked at once, which takes about a millisecond."""
+UNTHREADED_JSON_BYTES = 256 * 1024
+"""Longest JSON that is checked on the event loop; longer JSON is checked in a worker thread."""
+PART_LISTS = ("content", "toolCalls", "tool_calls")
+"""Fields of a message that may be lists."""
+MAX_ISSUES = 10
+"""Most issues that an error lists."""
+MAX_ISSUE_CHARS = 200
+"""Most characters of an issue's message, and of a name in its path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputLimits:
+    """How many items the lists of a run's input may have."""
+
+    messages: int = 100_000
+    message_parts: int = 10_000
+    """Content parts, and tool calls, of one message."""
+    tools: int = 10_000
+    context: int = 10_000
+    resume: int = 10_000
+
+
+UNLIMITED = InputLimits(
+    messages=sys.maxsize, message_parts=sys.maxsize, tools=sys.maxsize, context=sys.maxsize, resume=sys.maxsize
+)
+"""Limits for what a thread has stored already."""
 
 
 class CheckedInput(NamedTuple):
@@ -25,17 +64,20 @@ class CheckedInput(NamedTuple):
     message_ids: list[str]
 
 
-def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> CheckedInput:
+async def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> CheckedInput:
     """Check a run's input. Raises `InvalidInput`."""
     # Imported when the first run starts, because it takes longer to load than the rest of the package.
     from ag_ui.core import RunAgentInput
 
     try:
-        model = input if isinstance(input, RunAgentInput) else RunAgentInput.model_validate(input)
-        data = encode(model)
-    except (ValueError, InvalidEvent) as error:
+        model = input if isinstance(input, RunAgentInput) else await validate_input(input)
+        data = await _encode_input(model)
+    except InvalidEvent as error:
         raise InvalidInput(f"the run's input is refused, and nothing was started: {error}") from error
-    checked = CheckedInput(model, *_core.check_input(data, max_id_bytes))
+    if len(data) > UNTHREADED_JSON_BYTES:
+        checked = CheckedInput(model, *await asyncio.to_thread(_core.check_input, data, max_id_bytes))
+    else:
+        checked = CheckedInput(model, *_core.check_input(data, max_id_bytes))
     check_stored_text("the thread id", checked.thread_id)
     check_stored_text("the run id", checked.run_id)
     return checked
@@ -45,6 +87,103 @@ def input_for_agent(checked: CheckedInput) -> RunAgentInput:
     """Return the input with the agent's own ids in place of those that clients see."""
     json = _core.input_for_agent(checked.json)
     return checked.model if json is None else type(checked.model).model_validate_json(json)
+
+
+async def validate_input(content: Any, limits: InputLimits | None = None) -> RunAgentInput:
+    """Return the `RunAgentInput` of a dict. Raises `InvalidInput` with the first issues."""
+    from ag_ui.core import RunAgentInput
+    from pydantic import ValidationError
+
+    start: int | None = None
+    messages = content.get("messages") if isinstance(content, Mapping) else None
+    if not isinstance(messages, (list, tuple)):
+        messages = ()
+    try:
+        if isinstance(content, Mapping):
+            _check_counts(content, limits or InputLimits())
+        slices = _slice_messages(messages)
+        first_slice = next(slices, ())
+        if len(first_slice) == len(messages):
+            return RunAgentInput.model_validate(content)
+        model = RunAgentInput.model_validate({**content, "messages": []})
+        model.messages = []
+        start = 0
+        for messages_slice in itertools.chain([first_slice], slices):
+            await asyncio.sleep(0)
+            model.messages += _message_list().validate_python(messages_slice)
+            start += len(messages_slice)
+    except ValidationError as error:
+        issues = _list_issues(error, start)
+        fields = "; ".join(f"{'.'.join(map(str, issue['path']))}: {issue['message']}" for issue in issues)
+        raise InvalidInput(f"the run's input is refused, and nothing was started: {fields}", issues) from None
+    return model
+
+
+def _list_issues(error: ValidationError, start: int | None) -> list[dict[str, Any]]:
+    """Return the first issues, cut short; `start` is the index of a slice's first message."""
+    issues = []
+    for issue in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ISSUES]:
+        path = issue["loc"] if start is None else ("messages", start + int(issue["loc"][0]), *issue["loc"][1:])
+        short_path = [name[:MAX_ISSUE_CHARS] if isinstance(name, str) else name for name in path[:MAX_ISSUES]]
+        issues.append({"code": issue["type"], "path": short_path, "message": issue["msg"][:MAX_ISSUE_CHARS]})
+    return issues
+
+
+def _check_counts(content: Mapping[str, Any], limits: InputLimits) -> None:
+    """Raise `InputTooLarge` if a list of an input has too many items."""
+    for name in ("messages", "tools", "context", "resume"):
+        items = content.get(name)
+        if isinstance(items, Sized):
+            _check_count(name, len(items), getattr(limits, name))
+    for message in content["messages"] if isinstance(content.get("messages"), (list, tuple)) else ():
+        if isinstance(message, Mapping):
+            for name in PART_LISTS:
+                items = message.get(name)
+                if isinstance(items, (list, tuple)):
+                    _check_count(f"{name} of a message", len(items), limits.message_parts)
+
+
+def _check_count(name: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise InputTooLarge(f"the run's input has {count} {name}, over the limit of {limit}; nothing was started")
+
+
+def _slice_messages(messages: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield slices of messages, each with about `SLICE_ITEMS` messages and parts."""
+    start = weight = 0
+    for end, message in enumerate(messages, 1):
+        weight += 1
+        for name in PART_LISTS:
+            items = message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
+            if isinstance(items, (list, tuple)):
+                weight += len(items)
+        if weight >= SLICE_ITEMS:
+            yield messages[start:end]
+            start, weight = end, 0
+    if start < len(messages):
+        yield messages[start:]
+
+
+async def _encode_input(model: RunAgentInput) -> bytes:
+    """Return the JSON of an input. Raises `InvalidEvent`."""
+    slices = _slice_messages(model.messages)
+    first_slice = next(slices, ())
+    if len(first_slice) == len(model.messages):
+        return encode(model)
+    data = bytearray(encode_fields(model, {"messages"})[:-1] + b',"messages":[')
+    for messages_slice in itertools.chain([first_slice], slices):
+        await asyncio.sleep(0)
+        data += b",".join([encode(message) for message in messages_slice]) + b","
+    data[-1:] = b"]}"
+    return bytes(data)
+
+
+@cache
+def _message_list() -> TypeAdapter[list[Any]]:
+    from ag_ui.core import Message
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(list[Message])
 
 
 def check_scope(scope: str, max_id_bytes: int) -> None:
@@ -65,11 +204,8 @@ def check_options(
     agent: object, agent_id: str | None, scope: str | None, headers: Mapping[str, str] | None, max_id_bytes: int
 ) -> str | None:
     """Check a run's agent and options, and return the agent's name. Raises `InvalidInput`."""
-    if not callable(getattr(agent, "run", agent)):
-        raise InvalidInput(
-            "an agent must be an object with `run(input)`, or a function of the input, that returns an async iterator "
-            f"of events, not {type(agent).__name__}"
-        )
+    if (problem := find_problem(agent)) is not None:
+        raise InvalidInput(f"the agent {problem}")
     if headers is not None and not isinstance(headers, Mapping):
         raise InvalidInput(f"headers must be a mapping, not {type(headers).__name__}")
     if scope is not None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from agentrunner import _core
 from agentrunner.server.responses import ApiError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from agentrunner.server.limits import Limits
+
+UNTHREADED_BYTES = 64 * 1024
+"""Longest body that is counted on the event loop; a longer one is counted in a worker thread."""
+PARSER_DEPTH = 1024
+"""Levels that orjson parses; it refuses deeper text without building more values."""
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -46,9 +53,42 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     return bytes(body)
 
 
+async def limit_values(body: bytes, limits: Limits) -> None:
+    """Raise `ApiError` (413) if parsing a body as JSON would build too many values.
+
+    Nothing may parse a body before this: a parser holds up the event loop, in a worker thread too.
+    """
+    count = partial(_core.count_values, body, PARSER_DEPTH)
+    values = await asyncio.to_thread(count) if len(body) > UNTHREADED_BYTES else count()
+    if values > limits.body_values:
+        message = f"A body has at most {limits.body_values} JSON values"
+        raise ApiError(413, {"error": "Request body too large", "message": message})
+
+
+async def give_way(body: bytes) -> None:
+    """Yield to other tasks after a long body was parsed."""
+    if len(body) > UNTHREADED_BYTES:
+        await asyncio.sleep(0)
+
+
 def is_json(content_type: str) -> bool:
     """Return whether the content type of a body is JSON."""
-    return "application/json" in content_type
+    # Only the type itself counts: browsers send `text/plain; x=application/json` without a preflight.
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+def refuse_other_types(request: Request) -> None:
+    """Raise `ApiError` (415) for a body that is not JSON.
+
+    A form of another site's page can send other types without a preflight.
+    """
+    headers = request.headers
+    content_type = headers.get("content-type")
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if (content_type is None and not has_body) or is_json(content_type or ""):
+        return
+    message = "Send the body as application/json"
+    raise ApiError(415, {"error": "Unsupported content type", "message": message})
 
 
 def load_json(body: bytes) -> Any:

@@ -35,10 +35,11 @@ class AppContext:
     base_path: str | None
     mode: Mode
     authenticate: Authenticate | None
-    cors: Cors | None
+    cors: Cors | Literal["outer"] | None
     limits: Limits
     forward_headers: ForwardHeaders
     transcriber: Transcriber | None
+    mcp_requests: bool
     metrics: Metrics
     shutdown_seconds: float
 

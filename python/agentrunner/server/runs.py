@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import ValidationError
 
 from agentrunner import _core
 from agentrunner._failures import public_text
@@ -16,6 +16,7 @@ from agentrunner.errors import (
     AgentRunnerError,
     CursorAhead,
     CursorExpired,
+    InputTooLarge,
     InvalidCursor,
     InvalidInput,
     RunAlreadyExists,
@@ -27,14 +28,15 @@ from agentrunner.errors import (
 )
 from agentrunner.reading.interrupts import finish_answered_run, hide_answered_interrupts
 from agentrunner.runners import InMemoryAgentRunner
+from agentrunner.running.inputs import MAX_ISSUE_CHARS, validate_input
 from agentrunner.server import interrupt_answers
-from agentrunner.server.bodies import load_json_object
+from agentrunner.server.bodies import give_way, load_json_object
 from agentrunner.server.responses import ApiError, ApiResponse, BusyThread, FullLine, ServerShuttingDown, UnknownThread
 from agentrunner.server.sse import EventStreamResponse, stream_nothing
 from agentrunner.server.starting import stream_when_started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 
     from ag_ui.core import RunAgentInput
     from starlette.responses import Response
@@ -46,11 +48,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agentrunner.server")
 
+MCP_REQUEST = "__proxiedMCPRequest"
+"""Property by which CopilotKit's MCP apps ask for a request to an MCP server."""
+
 
 async def run_agent(context: AppContext, request: ApiRequest) -> Response:
     """Start a run and stream it. The run continues even if the client leaves."""
     agent = _find_agent(context, request)
-    run_input = _read_input(request)[0]
+    run_input = (await _read_input(context, request))[0]
+    if _is_mcp_request(run_input):
+        return await _stream_unstored(context, request, agent, run_input)
     # The run may wait for long, and its input must not be in memory twice meanwhile.
     request.drop_body()
     starting = interrupt_answers.start_run(
@@ -67,7 +74,7 @@ async def run_agent(context: AppContext, request: ApiRequest) -> Response:
 async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
     """Stream a thread from its start, after a cursor, or after the messages a client has."""
     _find_agent(context, request)
-    run_input, content = _read_input(request)
+    run_input, content = await _read_input(context, request)
     thread_id = run_input.thread_id
     cursor = request.http.headers.get("last-event-id") or content.get("lastSeenEventId")
     if cursor is not None and not isinstance(cursor, str):
@@ -77,7 +84,7 @@ async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
     if known_messages:
         with _translate_errors("Failed to connect"):
             # The messages are sent back in a snapshot, so check them like a run's input.
-            _core.check_input(request.body, len(request.body))
+            await asyncio.to_thread(_core.check_input, request.body, len(request.body))
     if request.principal is not None and not await context.can_see(request.principal, thread_id):
         if cursor is not None:
             raise UnknownThread
@@ -126,7 +133,16 @@ async def stop_run(context: AppContext, request: ApiRequest) -> Response:
 async def suggest(context: AppContext, request: ApiRequest) -> Response:
     """Run an agent without storing anything. The run ends with the request."""
     agent = _find_agent(context, request)
-    run_input, _ = _read_input(request)
+    run_input, _ = await _read_input(context, request)
+    return await _stream_unstored(context, request, agent, run_input)
+
+
+async def _stream_unstored(
+    context: AppContext, request: ApiRequest, agent: Agent, run_input: RunAgentInput
+) -> EventStreamResponse:
+    if _is_mcp_request(run_input) and not context.mcp_requests:
+        message = f"`forwardedProps.{MCP_REQUEST}` is only passed to agents with the option `mcp_requests=True`"
+        raise ApiError(403, {"error": "MCP request refused", "message": message})
     if context.runner.is_draining:
         raise ServerShuttingDown
     pages = _run_unstored(_clone_agent(agent), run_input, request, context.runner.run_options)
@@ -169,34 +185,36 @@ def _clone_agent(agent: Agent) -> Agent:
     return cloned_agent
 
 
-def _read_input(request: ApiRequest) -> tuple[RunAgentInput, dict[str, Any]]:
+async def _read_input(context: AppContext, request: ApiRequest) -> tuple[RunAgentInput, dict[str, Any]]:
     """Return the `RunAgentInput` of a request, and the JSON object it was read from."""
-    from ag_ui.core import RunAgentInput
-
     try:
         content = orjson.loads(request.body)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, {"error": "Invalid request body", "details": str(error)}) from None
     if not isinstance(content, dict):
         raise _reject_input("a RunAgentInput is expected", ())
-    try:
-        return RunAgentInput.model_validate(content), content
-    except ValidationError as error:
-        issues = [
-            {"code": issue["type"], "path": issue["loc"], "message": issue["msg"]}
-            for issue in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise _reject_issues(issues) from None
+    await give_way(request.body)
+    with _translate_errors("Failed to read the input"):
+        return await validate_input(content, context.limits.input), content
 
 
 def _reject_input(message: str, path: tuple[str, ...]) -> ApiError:
-    return _reject_issues([{"code": "invalid", "path": path, "message": message}])
+    return _reject_issues([_describe_issue(message, path)])
 
 
-def _reject_issues(issues: list[dict[str, Any]]) -> ApiError:
+def _describe_issue(message: str, path: tuple[str, ...]) -> dict[str, Any]:
+    return {"code": "invalid", "path": path, "message": message[:MAX_ISSUE_CHARS]}
+
+
+def _reject_issues(issues: Sequence[Mapping[str, Any]]) -> ApiError:
     # CopilotKit's clients expect the issues as a string.
-    details = orjson.dumps(issues, option=orjson.OPT_INDENT_2).decode()
+    details = orjson.dumps(list(issues), option=orjson.OPT_INDENT_2).decode()
     return ApiError(400, {"error": "Invalid request body", "details": details})
+
+
+def _is_mcp_request(input: RunAgentInput) -> bool:
+    """Return whether a page asks for a request to an MCP server, not for a turn."""
+    return isinstance(input.forwarded_props, dict) and input.forwarded_props.get(MCP_REQUEST) is not None
 
 
 def _is_legacy_client(input: RunAgentInput) -> bool:
@@ -224,8 +242,10 @@ def _translate_errors(failure: str) -> Iterator[None]:
     """Raise the runner's errors as `ApiError`; `failure` names the operation that failed."""
     try:
         yield
+    except InputTooLarge as error:
+        raise ApiError(413, {"error": "Request body too large", "message": str(error)}) from None
     except InvalidInput as error:
-        raise _reject_input(str(error), ()) from None
+        raise _reject_issues(error.issues or [_describe_issue(str(error), ())]) from None
     except ThreadAlreadyRunning:
         raise BusyThread from None
     except TooManyWaiting as error:

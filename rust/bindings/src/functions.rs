@@ -12,7 +12,7 @@ use agentrunner_core::frames::Cursor;
 use agentrunner_core::lifecycle::Lifecycle;
 use agentrunner_core::superseded::Superseded as CoreSuperseded;
 use agentrunner_core::thinking::Thinking;
-use agentrunner_core::{dedup, entries, recompact as recompaction, schema, snapshot as snapshots, stored_run};
+use agentrunner_core::{dedup, entries, recompact as recompaction, scan, schema, snapshot as snapshots, stored_run};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
@@ -138,8 +138,13 @@ pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound
 
 /// Return the input minified, its thread id, its run id and its messages' ids, each id once.
 #[pyfunction]
-pub fn check_input(input: &[u8], id_bytes: usize) -> PyResult<(String, String, String, Vec<String>)> {
-    let (input, thread_id, run_id) = dedup::check_input(input, id_bytes).map_err(to_py)?;
+pub fn check_input(py: Python<'_>, input: &[u8], id_bytes: usize) -> PyResult<(String, String, String, Vec<String>)> {
+    // Large inputs are checked in a worker thread, and must not hold up the event loop's thread from there.
+    py.detach(|| check_detached(input, id_bytes)).map_err(to_py)
+}
+
+fn check_detached(input: &[u8], id_bytes: usize) -> Result<(String, String, String, Vec<String>), Error> {
+    let (input, thread_id, run_id) = dedup::check_input(input, id_bytes)?;
     let ids = dedup::message_ids(&input);
     let unique: HashSet<&String> = ids.iter().collect();
     // Most inputs repeat no id, and then the list is returned without a copy.
@@ -148,6 +153,19 @@ pub fn check_input(input: &[u8], id_bytes: usize) -> PyResult<(String, String, S
         return Ok((input, thread_id, run_id, ids.iter().filter(|id| seen.insert(*id)).cloned().collect()));
     }
     Ok((input, thread_id, run_id, ids))
+}
+
+#[pyfunction]
+pub fn count_values(py: Python<'_>, json: &[u8], max_depth: usize) -> usize {
+    py.detach(|| scan::count_values(json, max_depth))
+}
+
+/// Return those of `ids` that are a string somewhere in the frames.
+#[pyfunction]
+pub fn find_ids(py: Python<'_>, frames: Vec<PyRef<'_, Frames>>, ids: HashSet<String>) -> HashSet<String> {
+    let pages: Vec<_> = frames.iter().map(|frames| frames.shared()).collect();
+    drop(frames);
+    py.detach(|| dedup::find_ids(pages.iter().map(|page| page.as_slice()), ids))
 }
 
 #[pyfunction]

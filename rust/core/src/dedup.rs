@@ -52,6 +52,20 @@ pub fn summarize_run(events: &[u8]) -> (u64, Vec<String>) {
     (count, ids)
 }
 
+/// Return those of `ids` that are a string somewhere in the pages of frames.
+pub fn find_ids<'p>(pages: impl Iterator<Item = &'p [u8]>, mut ids: HashSet<String>) -> HashSet<String> {
+    let mut present = HashSet::new();
+    for page in pages {
+        scan::each_string(page, |string| {
+            let Ok(string) = std::str::from_utf8(string) else { return };
+            if let Some(id) = text::decode(string).and_then(|id| ids.take(id.as_ref())) {
+                present.insert(id);
+            }
+        });
+    }
+    present
+}
+
 /// Check a run's input and return it minified, with its thread id and run id.
 pub fn check_input(input: &[u8], max_id_bytes: usize) -> Result<(String, String, String)> {
     let refuse = |error: Error| Error::InvalidInput(format!("a run's input is refused: {error}"));

@@ -196,6 +196,41 @@ pub fn validate_within(json: &[u8], depth: u32) -> Result<&str> {
     if end == text.len() { Ok(text) } else { Err(syntax_error("unexpected text after the value", end)) }
 }
 
+/// Return at least as many as a JSON parser builds values from `json`, keys included.
+///
+/// The text is not checked. Where it is not JSON, or nested over `max_depth`, a parser stops no later than the count.
+pub fn count_values(json: &[u8], max_depth: usize) -> usize {
+    let (mut count, mut depth, mut at) = (1, 0, 0);
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => match skip_string(json, at) {
+                Ok(end) => at = end,
+                Err(_) => break,
+            },
+            b',' | b':' => count += 1,
+            b'[' | b'{' if depth > max_depth => break,
+            b'[' | b'{' => (count, depth) = (count + 1, depth + 1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    count
+}
+
+/// Call `each` with the text of every string in `json`, still escaped and without its quotes; `json` is not checked.
+pub fn each_string<'j>(json: &'j [u8], mut each: impl FnMut(&'j [u8])) {
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        if *byte == b'"' {
+            let Ok(end) = skip_string(json, at) else { return };
+            each(&json[at..end - 1]);
+            at = end;
+        }
+    }
+}
+
 /// Return the members of a valid JSON object, keys without quotes and still escaped; none for another value.
 pub fn members(json: &str) -> Vec<(&str, &str)> {
     let mut members = Vec::new();

@@ -3,7 +3,7 @@ mod support;
 
 use std::collections::HashSet;
 
-use agentrunner_core::dedup::{check_input, message_ids, strip_known, summarize_run};
+use agentrunner_core::dedup::{check_input, find_ids, message_ids, strip_known, summarize_run};
 use agentrunner_core::entries::each_entry;
 use support::event;
 
@@ -29,6 +29,14 @@ fn messages_the_thread_knows_are_left_out() {
     );
     assert_eq!(strip_known(INPUT, &known(&[])), INPUT);
     assert_eq!(strip_known(r#"{"threadId":"t"}"#, &known(&["a"])), r#"{"threadId":"t"}"#);
+}
+
+// fault A1
+#[test]
+fn ids_are_found_as_whole_strings_of_the_frames_however_they_are_escaped() {
+    let frames: [&[u8]; 2] =
+        [b"id: 1\ndata: {\"messageId\":\"a\\\"b\",\"x\":\"longer\"}\n\n", b"data: {\"id\":\"\\u0063\"}\n\n"];
+    assert_eq!(find_ids(frames.into_iter(), known(&["a\"b", "c", "long", "1", "a"])), known(&["a\"b", "c"]));
 }
 
 #[test]

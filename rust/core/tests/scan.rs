@@ -26,6 +26,25 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(members) => members.values().map(|value| 1 + count(value)).sum(),
+        _ => 0,
+    }
+}
+
+// fault A1
+#[test]
+fn values_are_counted_up_to_where_a_parser_stops() {
+    for (json, values) in
+        [("", 1), ("[0,0]", 3), (r#"{"a":[],"b":"[{,:"}"#, 6), (r#"[0,"unfinished,,,,"#, 3), ("}}]]", 1)]
+    {
+        assert_eq!(scan::count_values(json.as_bytes(), 10), values, "{json}");
+    }
+    assert_eq!(scan::count_values("[".repeat(1000).as_bytes(), 10), 12);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -34,6 +53,7 @@ proptest! {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
         prop_assert_eq!(scan::validate(text.as_bytes()).unwrap(), text.as_str());
         prop_assert_eq!(scan::minify(&text), serde_json::to_string(&value).unwrap());
+        prop_assert!(scan::count_values(text.as_bytes(), 128) >= count(&value));
     }
 
     #[test]

@@ -105,7 +105,7 @@ def test_options_are_checked(memory_factory, option, value):
     ("agents", "reason"),
     [
         ({}, "at least one"),
-        ({"a": 5}, "agent 'a' must be a function or an object with `run`, not 5"),
+        ({"a": 5}, "agent 'a' must be a function of the input, or an object"),
         ({"a": hello, "b": None}, "agent 'b'"),
         ({"": hello}, "the name of an agent"),
         ({5: hello}, "the name of an agent"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -44,7 +45,7 @@ async def test_a_start_that_always_fails_is_counted_and_given_up(runner, monkeyp
 async def test_an_answer_that_an_older_version_stored_ends_the_run(store_factory, monkeypatch):
     """Version 0.1.0 stored answers that no run can be started with."""
     monkeypatch.setattr("agentrunner.harness.maintenance.MAINTENANCE_SECONDS", 0.01)
-    monkeypatch.setattr("agentrunner.harness.decisions.check_next_input", lambda *_: None)
+    monkeypatch.setattr("agentrunner.harness.decisions.check_next_input", AsyncMock())
     async with process(store_factory, {"a": Asking()}) as one:
         await one.harness.run("hi", thread_id="t", run_id="r")
         deep: list = []

@@ -97,7 +97,9 @@ async def test_a_cursor_that_is_no_str_is_refused(runner: AgentRunner) -> None:
 async def test_an_agent_that_cannot_be_called_is_refused_before_anything_starts(
     runner: AgentRunner, agent: Any
 ) -> None:
-    with pytest.raises(InvalidInput, match=rf"object with `run\(input\)`, or a function.* not {type(agent).__name__}"):
+    with pytest.raises(
+        InvalidInput, match=rf"function of the input, or an object with `run\(input\)`, not {type(agent).__name__}"
+    ):
         await runner.run(agent, make_input())
     assert await runner.threads.list() == []
     await collect(await runner.run(agent_with(), make_input()))

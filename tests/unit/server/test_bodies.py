@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from agentrunner import AgentRunner
 TOO_LARGE = {"error": "Request body too large", "message": "A body has at most 1000 bytes"}
+JSON = {"content-type": "application/json"}
 SLOW = {"error": "Request body too slow"}
 
 
@@ -41,7 +42,7 @@ def pad_input(size: int, run: str = "r1") -> bytes:
 
 
 async def test_a_body_may_be_as_long_as_the_limit_and_no_byte_longer(runner: AgentRunner) -> None:
-    async with client(app_of(runner, limits=Limits(body_bytes=1000))) as http:
+    async with client(app_of(runner, limits=Limits(body_bytes=1000)), **JSON) as http:
         for path in ("/agent/default/run", "/agent/default/connect", "/agent/default/stop/t", "/threads/clear", "/"):
             for size, refused in ((1000, False), (1001, True)):
                 answer = await http.post(path, content=pad_input(size, f"{path}{size}"))
@@ -106,7 +107,7 @@ async def test_a_body_in_endless_chunks_does_not_grow_the_memory(runner: AgentRu
             yield block
 
     before = resident()
-    async with client(app_of(runner)) as http, aclosing(endless()) as body:
+    async with client(app_of(runner), **JSON) as http, aclosing(endless()) as body:
         answer = await http.post("/agent/default/run", content=body)
     assert answer.status_code == 413
     assert sent <= 16 << 20

@@ -1,0 +1,35 @@
+"""Explain why an object is no agent, and which line makes one of it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+ADAPTERS = {
+    "pydantic_ai.": (
+        "from pydantic_ai.ui.ag_ui import AGUIAdapter; lambda input: AGUIAdapter(agent, input).run_stream()"
+    ),
+    "agno.": "from agno.os.interfaces.agui.router import run_agent; lambda input: run_agent(agent, input)",
+    "langgraph.": 'from ag_ui_langgraph import LangGraphAgent; LangGraphAgent(name="default", graph=agent)',
+    "google.adk.": "from ag_ui_adk import ADKAgent; ADKAgent(adk_agent=agent, …)",
+}
+"""The line that makes an AG-UI agent of a framework's own agent, by the beginning of its module's name."""
+
+
+def find_problem(agent: Any) -> str | None:
+    """Return why an object is no agent and what to write instead; `None` if it may be one."""
+    if isinstance(agent, type):
+        return f"is the class {agent.__name__}; pass an object of it: {agent.__name__}(…)"
+    classes = type(agent).__mro__
+    # A subclass with a `run` of its own may well be an agent.
+    module = next((base.__module__ for base in classes if "run" in vars(base)), type(agent).__module__)
+    for prefix, line in ADAPTERS.items():
+        if module.startswith(prefix):
+            return f"is a {type(agent).__name__} of {prefix[:-1]}, which yields no AG-UI events; write: {line}"
+    function = getattr(agent, "run", agent)
+    # An agent with `clone` may need to be cloned before it can be run.
+    if not callable(function) and not callable(getattr(agent, "clone", None)):
+        return f"must be a function of the input, or an object with `run(input)`, not {type(agent).__name__}"
+    if inspect.isgeneratorfunction(function):
+        return f"is a generator that is not async; write `async def {function.__name__}`"
+    return None
