@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from types import NoneType
+from typing import TYPE_CHECKING, Literal
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from agentrunner._checks import check_option_type, check_seconds
+from agentrunner.runner import AgentRunner
+from agentrunner.running.agent_checks import find_problem
 from agentrunner.server.context import AppContext
 from agentrunner.server.cors import Cors
+from agentrunner.server.dependencies import FastAPIDependency, is_dependency
 from agentrunner.server.dispatcher import Dispatcher
 from agentrunner.server.headers import ForwardHeaders
 from agentrunner.server.limits import Limits
@@ -22,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agentrunner.harness import Harness
-    from agentrunner.runner import AgentRunner
     from agentrunner.server.auth import Authenticate
     from agentrunner.server.context import Mode
     from agentrunner.server.transcription import Transcriber
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 
 class AgentApp(Starlette):
     """The ASGI app that `create_app` returns; serve it alone or mount it in another app.
+
+    FastAPI does not apply its `dependencies` to an app that is mounted, so pass `authenticate` to `create_app`.
 
     Example:
         agents = create_app(runner, {"default": agent})
@@ -74,10 +80,11 @@ def create_app(
     base_path: str | None = "/",
     mode: Mode = "multi-route",
     authenticate: Authenticate | None = None,
-    cors: Cors | bool | None = None,
+    cors: Cors | bool | Literal["outer"] | None = None,
     limits: Limits | None = None,
     forward_headers: ForwardHeaders | None = None,
     transcriber: Transcriber | None = None,
+    mcp_requests: bool = False,
     inspector: bool = False,
     shutdown_seconds: float = 10.0,
 ) -> AgentApp:
@@ -92,12 +99,18 @@ def create_app(
             the app serves the harness's agents, and clients see its open approvals and can decide them.
         base_path: Path prefix of every route; with `None` any prefix is accepted.
         mode: `multi-route` for one path per route, `single-route` for one endpoint that takes envelopes, or `both`.
-        authenticate: Function that returns the `Principal` of a request. The principal's scope decides which threads
-            the request sees. Without this function every caller sees all threads.
-        cors: Origins whose pages may use the server; `True` allows all, as CopilotKit's runtime does.
+        authenticate: Function that returns the `Principal` of a request, or a FastAPI dependency that returns one. The
+            principal's scope decides which threads the request sees. Without it every caller sees all threads:
+            `FastAPI(dependencies=…)` does not guard an app that is mounted.
+        cors: Origins whose pages may use the server; `True` allows all, as CopilotKit's runtime does, but not with
+            cookies. `"outer"` leaves CORS to the app in which this one is mounted: the pages that its CORS middleware
+            allows may use the server.
         limits: Limits of requests and streams.
         forward_headers: Request headers that agents see.
         transcriber: Service that turns speech into text, for `/transcribe`.
+        mcp_requests: Pass the requests of CopilotKit's MCP apps (`forwardedProps.__proxiedMCPRequest`) to the agents,
+            without storing them; otherwise they are refused, because an agent that does not know them would take them
+            for a turn of the thread.
         inspector: Serve a page at `/inspector` that shows threads, runs and events.
         shutdown_seconds: Seconds that live runs may take to end when the app shuts down.
 
@@ -112,7 +125,13 @@ def create_app(
         app = create_app(runner, {"default": my_agent}, cors=True, inspector=True)
 
     """
-    _check_options(base_path, mode, authenticate)
+    check_option_type("runner", runner, AgentRunner)
+    check_option_type("limits", limits, Limits, NoneType)
+    check_option_type("forward_headers", forward_headers, ForwardHeaders, NoneType)
+    for name, flag in (("inspector", inspector), ("mcp_requests", mcp_requests)):
+        check_option_type(name, flag, bool)
+    check_seconds("shutdown_seconds", shutdown_seconds)
+    _check_options(base_path, mode, authenticate, cors, transcriber)
     harness = _find_harness(runner, agents)
     agents_by_id = _check_agents(harness.agents if harness is not None else agents)
     context = AppContext(
@@ -122,11 +141,12 @@ def create_app(
         routes=ROUTES,
         base_path=base_path,
         mode=mode,
-        authenticate=authenticate,
+        authenticate=FastAPIDependency(authenticate) if is_dependency(authenticate) else authenticate,
         cors=(Cors() if cors else None) if isinstance(cors, bool) else cors,
         limits=limits or Limits(),
         forward_headers=forward_headers or ForwardHeaders(),
         transcriber=transcriber,
+        mcp_requests=mcp_requests,
         metrics=Metrics(runner),
         shutdown_seconds=shutdown_seconds,
     )
@@ -150,18 +170,27 @@ def _find_harness(runner: AgentRunner, agents: object) -> Harness | None:
 def _check_agents(agents: object) -> Mapping[str, Agent]:
     """Return the agents by id. Raises `ValueError` if one is invalid or there are none."""
     if not isinstance(agents, Mapping) or not agents or not all(isinstance(name, str) and name for name in agents):
-        raise ValueError("agents must be a mapping of at least one non-empty id to an agent, or a Harness")
-    invalid = [name for name, agent in agents.items() if not callable(getattr(agent, "run", agent))]
-    if invalid:
-        raise ValueError(f"agent {invalid[0]!r} must be a function or an object with `run`, not {agents[invalid[0]]!r}")
+        raise ValueError(
+            "agents must be a mapping of at least one non-empty id to an agent, as in {'default': agent}, or a "
+            f"Harness, not {type(agents).__name__}"
+        )
+    for name, agent in agents.items():
+        if (problem := find_problem(agent)) is not None:
+            raise ValueError(f"agent {name!r} {problem}")
     return agents
 
 
-def _check_options(base_path: str | None, mode: str, authenticate: object) -> None:
+def _check_options(base_path: object, mode: str, authenticate: object, cors: object, transcriber: object) -> None:
     """Raise `ValueError` if an option has a value that its type does not allow."""
     if mode not in ("multi-route", "single-route", "both"):
         raise ValueError(f"mode must be 'multi-route', 'single-route' or 'both', not {mode!r}")
-    if authenticate is not None and not callable(authenticate):
-        raise ValueError(f"authenticate must be a function, not {authenticate!r}")
-    if base_path is not None and not base_path.startswith("/"):
+    if isinstance(authenticate, type) or not (
+        authenticate is None or callable(authenticate) or is_dependency(authenticate)
+    ):
+        raise ValueError(f"authenticate must be a function, or a FastAPI dependency, not {authenticate!r}")
+    if base_path is not None and not (isinstance(base_path, str) and base_path.startswith("/")):
         raise ValueError(f"base_path must start with a slash, not {base_path!r}")
+    if cors != "outer":
+        check_option_type("cors", cors, Cors, bool, NoneType)
+    if transcriber is not None and not callable(getattr(transcriber, "transcribe", None)):
+        raise ValueError(f"transcriber must be an object with `transcribe(audio)`, not {transcriber!r}")

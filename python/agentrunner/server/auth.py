@@ -42,7 +42,8 @@ class Principal:
 Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal | None] | None]
 """Function that returns the principal of a request, or `None` to answer 401.
 
-It may be a coroutine function, and may raise `starlette.exceptions.HTTPException`.
+It may be a coroutine function, and may raise `starlette.exceptions.HTTPException`. It may also be a FastAPI dependency
+that returns a `Principal`: `Depends(…)`, or a function with parameters that FastAPI resolves.
 """
 
 

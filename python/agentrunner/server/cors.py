@@ -5,31 +5,49 @@ The CORS rules are those of CopilotKit's runtime (docs/spec/http.md §4.10).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
+from agentrunner._checks import check_integer
+from agentrunner.server.bodies import is_json
 from agentrunner.server.responses import ApiError
 
 if TYPE_CHECKING:
     from starlette.datastructures import MutableHeaders
     from starlette.requests import Request
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+"""Methods of requests that change nothing."""
+_PORTS = {"http": 80, "https": 443}
+
+
+def _check_names(name: str, value: object) -> None:
+    """Raise `ValueError` unless an option is a list of strings."""
+    if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(each, str) for each in value):
+        raise ValueError(f"{name} must be a list of strings, not {value!r}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cors:
     """The origins whose pages may use the server: by default all, without credentials.
 
+    A page of an origin that is allowed without a name cannot change anything with a browser's cookies.
+
     Args:
         origin: One origin, several, or a function that takes the origin of a request and returns the one to allow;
             `None` allows any.
-        credentials: Let browsers send cookies and HTTP authentication.
+        credentials: Let browsers send cookies and HTTP authentication; the origins must then be named.
         allow_methods: Methods that a preflight allows.
         allow_headers: Request headers that a preflight allows.
         expose_headers: Response headers that pages may read.
         max_age: Seconds a browser may remember the response to a preflight.
+
+    Raises:
+        ValueError: An option is invalid, or `credentials` is set and the origins are not named.
 
     Example:
         create_app(runner, agents, cors=Cors(origin="https://chat.example.com", credentials=True))
@@ -43,11 +61,33 @@ class Cors:
     expose_headers: Sequence[str] = ()
     max_age: int | None = None
 
+    def __post_init__(self) -> None:
+        origins = [self.origin] if isinstance(self.origin, str) else self.origin
+        if origins is not None and not callable(origins):
+            _check_names("origin", origins)
+        if self.credentials and self.origin in (None, "", "*"):
+            raise ValueError(
+                "credentials=True needs the origins that may use them, as in "
+                'Cors(origin="https://chat.example.com", credentials=True): with any origin allowed, every website '
+                "could act as the users who visit it"
+            )
+        for name in ("allow_methods", "allow_headers", "expose_headers"):
+            _check_names(name, getattr(self, name))
+        if self.max_age is not None:
+            check_integer("max_age", self.max_age, 0)
+
+    def admits(self, origin: str | None, *, has_credentials: bool) -> bool:
+        """Return whether a page of this origin may change something."""
+        allowed = self.resolve_origin(origin)
+        if allowed == "*":
+            return not has_credentials
+        return allowed is not None and allowed == origin
+
     def resolve_origin(self, origin: str | None) -> str | None:
         """Return the `Access-Control-Allow-Origin` for an origin; `None` if there is none."""
         allowed = self._find_allowed(origin)
         # Browsers refuse the wildcard together with credentials.
-        return origin if self.credentials and allowed == "*" else allowed or None
+        return None if self.credentials and allowed == "*" else allowed or None
 
     def _find_allowed(self, origin: str | None) -> str | None:
         if self.origin is None or isinstance(self.origin, str):
@@ -84,18 +124,49 @@ class Cors:
         return response
 
 
-def refuse_cross_site(request: Request, cors: Cors | None) -> None:
+def refuse_cross_site(request: Request, cors: Cors | Literal["outer"] | None) -> None:
     """Raise `ApiError` (403) if a page of another site sends a request that changes something.
 
     Browsers send some of these requests without a preflight, so CORS alone does not stop them.
     """
-    if request.method in ("GET", "HEAD", "OPTIONS"):
+    if request.method in SAFE_METHODS or _is_same_origin(request):
         return
-    # Every current browser sends this header; a client without it is not a browser.
-    if request.headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+    if cors == "outer":
+        # The preflight of such a request has been answered by the outer app.
+        if request.method != "POST" or is_json(request.headers.get("content-type", "")):
+            return
+    elif cors is not None and cors.admits(request.headers.get("origin"), has_credentials=_has_credentials(request)):
         return
-    allowed = cors.resolve_origin(request.headers.get("origin")) if cors is not None else None
-    if allowed is not None and allowed in ("*", request.headers.get("origin")):
-        return
-    message = "The request comes from another origin; allow it with the option `cors`"
+    message = (
+        "The request comes from another origin; allow it with the option `cors`, as in "
+        'cors=Cors(origin="https://chat.example.com"), or with cors="outer" if the app is mounted in one that has a '
+        "CORS middleware of its own"
+    )
     raise ApiError(403, {"error": "Cross-origin request refused", "message": message})
+
+
+def _is_same_origin(request: Request) -> bool:
+    """Return whether a request comes from a page of this server, or from no page at all."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    # Over plain HTTP, browsers leave that header out.
+    origin = request.headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        page, server = urlsplit(origin), urlsplit(f"//{request.headers.get('host', '')}")
+        port = _PORTS[page.scheme]
+        if request.url.scheme == "https" and page.scheme != "https":
+            return False
+        is_same = (page.hostname, page.port or port) == (server.hostname, server.port or port)
+    except (KeyError, ValueError):
+        # The origin is `null`, or not one of a web page.
+        return False
+    return is_same
+
+
+def _has_credentials(request: Request) -> bool:
+    """Return whether a request has what a browser adds: cookies or HTTP authentication."""
+    scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+    return "cookie" in request.headers or scheme in ("basic", "digest", "negotiate", "ntlm")

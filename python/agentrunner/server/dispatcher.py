@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from agentrunner.server.cors import Cors
 from agentrunner.server.requests import read_api_request
 from agentrunner.server.responses import ApiError, ApiResponse
 
@@ -40,7 +41,7 @@ class Dispatcher:
         if scope["type"] != "http":
             return
         http = Request(scope, receive)
-        cors = self._context.cors
+        cors = self._context.cors if isinstance(self._context.cors, Cors) else None
         origin = http.headers.get("origin")
         status, started = 500, time.perf_counter()
         route_name = UNMATCHED

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from starlette.datastructures import QueryParams
 
 from agentrunner.server.auth import authenticate_request
-from agentrunner.server.bodies import is_json, load_json, read_body
-from agentrunner.server.cors import refuse_cross_site
+from agentrunner.server.bodies import give_way, is_json, limit_values, load_json, read_body, refuse_other_types
+from agentrunner.server.cors import SAFE_METHODS, refuse_cross_site
 from agentrunner.server.envelope import MISPLACED_ENVELOPE, read_envelope
 from agentrunner.server.responses import ApiError, UnknownPath, WrongMethod
 from agentrunner.server.routing import decode_segment, split_path, strip_base_path
@@ -79,15 +79,21 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
     refuse_cross_site(http, context.cors)
     principal = await authenticate_request(http, context.authenticate)
     headers = context.forward_headers.select(http.headers)
+    content_type = http.headers.get("content-type", "")
+    if row is not None and row.method not in SAFE_METHODS and row.name != "transcribe":
+        refuse_other_types(http)
     body = await read_body(http, context.limits) if http.method not in ("GET", "HEAD") else b""
+    if not content_type.lower().startswith("multipart/"):
+        await limit_values(body, context.limits)
     if match is not None and row is not None:
         return ApiRequest(
             http, row, match.agent_id, match.thread_id, http.query_params, body, principal, headers, arrived_at,
             is_enveloped=False,
         )  # fmt: skip
-    content_type = http.headers.get("content-type", "")
     agent_id = _find_plain_agent(context, path, content_type, body)
+    await give_way(body)
     if agent_id is not None:
+        refuse_other_types(http)
         run = context.routes.find("agent/run")
         return ApiRequest(
             http, run, agent_id, "", http.query_params, body, principal, headers, arrived_at, is_enveloped=False
@@ -95,6 +101,7 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
     if context.mode == "multi-route":
         raise _explain_unknown_path(context, content_type, body)
     inner = read_envelope(context.routes, content_type, body)
+    await give_way(body)
     return ApiRequest(
         http, inner.route, inner.agent_id, inner.thread_id, QueryParams(inner.query), inner.body, principal, headers,
         arrived_at, is_enveloped=True,

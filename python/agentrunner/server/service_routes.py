@@ -52,7 +52,12 @@ def build_service_routes(context: AppContext, *, inspector: bool) -> list[Route]
             return error.to_response()
         return context.metrics.to_response()
 
-    async def get_openapi(_: Request) -> Response:
+    async def get_openapi(request: Request) -> Response:
+        # The document names the agents.
+        try:
+            await authenticate_request(request, context.authenticate)
+        except ApiError as error:
+            return error.to_response()
         return ApiResponse(build_openapi(context))
 
     async def redirect_to_inspector(_: Request) -> Response:

@@ -109,7 +109,7 @@ async def test_an_envelope_without_a_json_content_type_is_refused(content_type: 
     assert is_refused(answer, 415, "Single-route endpoint expects JSON payloads")
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "x, application/json"])
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
 async def test_an_envelope_with_a_json_content_type_is_read(content_type: str, single: Client) -> None:
     assert (await single.post("/", envelope("info"), headers={"content-type": content_type})).status == 200
 

@@ -68,8 +68,10 @@ async def test_a_forwarded_header(name: str, memory_factory: MemoryFactory) -> N
 
 @pytest.mark.parametrize("name", [*DENIED, *NEVER])
 async def test_a_header_that_is_not_forwarded(name: str, memory_factory: MemoryFactory) -> None:
+    # With other values, the server would refuse the request.
+    value = {"content-type": "application/json", "origin": "http://test"}.get(name, "v")
     for written in (name, name.upper(), name.title()):
-        assert await see_headers(memory_factory, {written: "v", "x-other": "w"}) == {"x-other": "w"}
+        assert await see_headers(memory_factory, {written: value, "x-other": "w"}) == {"x-other": "w"}
 
 
 @pytest.mark.parametrize("name", DENIED)

@@ -81,14 +81,6 @@ async def test_the_accept_header_does_not_change_the_stream(accept: str, memory_
     assert event_types((await client.post(RUN, make_input(), headers={"accept": accept})).events()) == STREAM
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "", "application/xml"])
-async def test_the_content_type_of_a_body_does_not_matter(content_type: str, memory_factory: MemoryFactory) -> None:
-    client = client_of(memory_factory(), {"default": AGENT})
-    assert (
-        event_types((await client.post(RUN, make_input(), headers={"content-type": content_type})).events()) == STREAM
-    )
-
-
 async def test_events_arrive_as_they_happen(runner: AgentRunner) -> None:
     gate = Gate(text_message("m1", "first"), text_message("m2", "second"))
     client = client_of(runner, {"default": gate})

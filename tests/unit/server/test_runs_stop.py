@@ -198,11 +198,6 @@ async def test_an_invalid_request_is_reported_before_an_unknown_agent(idle: Clie
     assert answer.json() == {"error": "Agent not found", "message": "Agent 'zzz' does not exist"}
 
 
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "application/x-www-form-urlencoded"])
-async def test_the_content_type_of_a_stop_does_not_matter(content_type: str, idle: Client) -> None:
-    assert (await idle.post(STOP, {}, headers={"content-type": content_type})).json() == NONE
-
-
 @pytest.mark.fault("D4")
 async def test_a_late_stop_does_not_end_a_run_that_began_after_it(memory_factory: MemoryFactory) -> None:
     arrived, go_on = asyncio.Event(), asyncio.Event()

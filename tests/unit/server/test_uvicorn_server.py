@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from agentrunner import AgentRunner
 
+JSON = {"content-type": "application/json"}
 TOO_LARGE = {"error": "Request body too large", "message": "A body has at most 1000 bytes"}
 
 
@@ -79,6 +80,6 @@ async def test_errors_are_the_same_over_a_real_connection(runner: AgentRunner) -
         serve_app(app_of(runner, limits=Limits(body_bytes=1000))) as (host, port),
         httpx.AsyncClient(base_url=f"http://{host}:{port}") as http,
     ):
-        answer = await http.post("/agent/default/run", content=pad_input(2000))
+        answer = await http.post("/agent/default/run", content=pad_input(2000), headers=JSON)
         assert (answer.status_code, answer.json()) == (413, TOO_LARGE)
         assert (await http.get("/info")).status_code == 200
