@@ -18,6 +18,7 @@ from agentrunner._checks import check_optional_text, check_stored_text, check_te
 from agentrunner._codec import encode, encode_fields
 from agentrunner.errors import InputTooLarge, InvalidEvent, InvalidInput
 from agentrunner.running.agent_checks import find_problem
+from agentrunner.running.legacy_content import upgrade_message
 from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
@@ -104,13 +105,16 @@ async def validate_input(content: Any, limits: InputLimits | None = None) -> Run
         slices = _slice_messages(messages)
         first_slice = next(slices, ())
         if len(first_slice) == len(messages):
+            if messages:
+                content = {**content, "messages": [upgrade_message(message) for message in messages]}
             return RunAgentInput.model_validate(content)
         model = RunAgentInput.model_validate({**content, "messages": []})
         model.messages = []
         start = 0
         for messages_slice in itertools.chain([first_slice], slices):
             await asyncio.sleep(0)
-            model.messages += _message_list().validate_python(messages_slice)
+            upgraded = [upgrade_message(message) for message in messages_slice]
+            model.messages += _message_list().validate_python(upgraded)
             start += len(messages_slice)
     except ValidationError as error:
         issues = _list_issues(error, start)
