@@ -166,9 +166,9 @@ def deliver_before_commit() -> None:
 @mutation
 def let_stalled_clients_stay() -> None:
     """Never drop a client, however little it reads."""
-    from agentrunner.server.sse import _StreamWriter
+    from agentrunner.server.sse import StreamWriter
 
-    _StreamWriter._drop_client = lambda self: None  # type: ignore[method-assign]
+    StreamWriter._drop_client = lambda self: None  # type: ignore[method-assign]
 
 
 @mutation
@@ -262,31 +262,31 @@ def leave_a_task_with_each_stream() -> None:
     """Start a task with each stream that does not end with it."""
     import asyncio
 
-    from agentrunner.server.sse import _StreamWriter
+    from agentrunner.server.sse import StreamWriter
 
-    write, kept = _StreamWriter.write, set()
+    write, kept = StreamWriter.write, set()
 
-    async def leaving(self: _StreamWriter) -> None:
+    async def leaving(self: StreamWriter) -> None:
         kept.add(asyncio.ensure_future(asyncio.Event().wait()))
         await write(self)
 
-    _StreamWriter.write = leaving  # type: ignore[method-assign]
+    StreamWriter.write = leaving  # type: ignore[method-assign]
 
 
 @mutation
 def end_runs_with_their_clients() -> None:
     """Stop a run when a client that reads it disconnects."""
-    from agentrunner.server.sse import _StreamWriter
+    from agentrunner.server.sse import StreamWriter
 
-    leave = _StreamWriter._cancel_write
+    leave = StreamWriter._cancel_write
 
-    def leaving(self: _StreamWriter) -> None:
+    def leaving(self: StreamWriter) -> None:
         runner = self._scope["app"].context.runner
         for driver in runner._table.drivers():
             driver.fail(RuntimeError("its reader has disconnected"))
         leave(self)
 
-    _StreamWriter._cancel_write = leaving  # type: ignore[method-assign]
+    StreamWriter._cancel_write = leaving  # type: ignore[method-assign]
 
 
 @mutation

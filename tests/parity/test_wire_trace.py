@@ -88,6 +88,8 @@ def names_paths(*paths: str) -> Callable[[str], bool]:
     return lambda details: [issue["path"] for issue in json.loads(details)] == [[path] for path in paths]
 
 
+REFUSED = "concurrent run same thread"
+STREAMS = tuple(pair.title for pair in TRACE if "cache-control" in pair.answer.headers and pair.title != REFUSED)
 LISTS = ("threads", "single threads via resource/request")
 DEPARTURES = [
     Departure(("info", "single info"), "body.version", __version__, OURS),
@@ -113,6 +115,9 @@ DEPARTURES = [
     ),
     Departure(("slow run (stopped)",), "body[6].threadId", "t3", "clients refuse a RUN_FINISHED without ids"),
     Departure(("slow run (stopped)",), "body[6].runId", "r1", "as above"),
+    Departure(
+        STREAMS, "headers.cache-control", "no-cache, no-transform", "proxies that compress would keep the events"
+    ),
     Departure(LISTS, "body.threads[0].createdAt", is_time, "time has passed"),
     Departure(LISTS, "body.threads[0].updatedAt", is_time, "time has passed"),
     Departure(LISTS, "body.threads[0].lastRunAt", is_time, "clients sort by it; the original leaves it out"),

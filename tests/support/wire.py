@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-from agentrunner.server.uvicorn_server import AbortableProtocol, UvicornServer
+from agentrunner.server.uvicorn_server import UvicornServer, build_protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,23 +33,22 @@ class _Quiet(UvicornServer):
 
 
 @contextlib.asynccontextmanager
-async def serve_app(app: Starlette, *, send_buffer: int | None = None) -> AsyncIterator[tuple[str, int]]:
+async def serve_app(
+    app: Starlette, *, send_buffer: int | None = None, **protocol_options: Any
+) -> AsyncIterator[tuple[str, int]]:
     """Serve an app as `agentrunner serve` does, and yield its address.
 
     `app.state.connections` has the open connections.
 
-    `send_buffer`: size of a connection's send buffer in the kernel.
+    `send_buffer`: size of a connection's send buffer in the kernel. `protocol_options`: of `build_protocol`.
     """
-
-    class Connection(AbortableProtocol):
-        stalled_seconds = app.context.limits.stalled_seconds
 
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         if send_buffer is not None:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         config = uvicorn.Config(
-            app, http=Connection, lifespan="on", ws="none", access_log=False, log_config=None,
-            timeout_graceful_shutdown=5,
+            app, http=build_protocol(app, **protocol_options), lifespan="on", ws="none", access_log=False,
+            log_config=None, timeout_graceful_shutdown=5,
         )  # fmt: skip
         server = _Quiet(config, app)
         task = asyncio.create_task(server.serve(sockets=[listening]))

@@ -44,7 +44,12 @@ def serve(
             "--authenticate", metavar="MODULE:NAME", help="A function that takes a request and returns its Principal."
         ),
     ] = None,
-    cors: Annotated[bool, typer.Option("--cors", help="Allow requests from web pages of any origin.")] = False,
+    cors: Annotated[
+        bool, typer.Option("--cors", help="Allow requests from web pages of any origin, but without cookies.")
+    ] = False,
+    mcp_requests: Annotated[
+        bool, typer.Option("--mcp-requests", help="Pass the requests of CopilotKit's MCP apps to the agents.")
+    ] = False,
     inspector: Annotated[bool, typer.Option("--inspector", help="Serve a page that shows every thread.")] = False,
     on_concurrent_run: Annotated[
         Literal["reject", "supersede", "enqueue"],
@@ -72,6 +77,12 @@ def serve(
     shutdown_seconds: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long live runs may take to end at shutdown.")
     ] = 10.0,
+    head_seconds: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="How long the head of a request may take to arrive.")
+    ] = 10.0,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Most open connections; with one more, the longest idle one is closed.")
+    ] = 10_000,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="The format of log lines.")] = "text",
     open_to_everyone: Annotated[
         bool,
@@ -108,7 +119,7 @@ def serve(
         try:
             app = create_app(
                 runner, _agents_to_serve(target, agents, runner), base_path=base_path, mode=mode, cors=cors,
-                inspector=inspector, shutdown_seconds=shutdown_seconds,
+                inspector=inspector, mcp_requests=mcp_requests, shutdown_seconds=shutdown_seconds,
                 authenticate=_import(authenticate) if authenticate is not None else None,
             )  # fmt: skip
         except ValueError as error:
@@ -119,7 +130,9 @@ def serve(
             console(stderr=True).print(
                 f"agents {names} at {url}, threads in {without_secrets(db)}; press ctrl+c to stop"
             )
-        serve_app(app, host=host, port=port, log_format=log_format)
+        serve_app(
+            app, host=host, port=port, log_format=log_format, head_seconds=head_seconds, max_connections=max_connections
+        )
 
 
 def _agents_to_serve(target: Any, name: str, runner: AgentRunner) -> Mapping[str, Agent] | Harness:

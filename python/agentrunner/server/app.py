@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from types import NoneType
@@ -17,6 +18,7 @@ from agentrunner.server.context import AppContext
 from agentrunner.server.cors import Cors
 from agentrunner.server.dependencies import FastAPIDependency, is_dependency
 from agentrunner.server.dispatcher import Dispatcher
+from agentrunner.server.exit_signals import watch_exit_signals
 from agentrunner.server.headers import ForwardHeaders
 from agentrunner.server.limits import Limits
 from agentrunner.server.metrics import Metrics
@@ -47,6 +49,9 @@ class AgentApp(Starlette):
 
     def __init__(self, context: AppContext, *, inspector: bool) -> None:
         self.context = context
+        self.watches_signals = True
+        """Whether the streams end on SIGINT and SIGTERM, which most servers report only after all streams."""
+        self._endings: set[asyncio.Task[None]] = set()
         dispatcher = Dispatcher(context)
         routes = [*build_service_routes(context, inspector=inspector), Mount("", app=dispatcher)]
         super().__init__(routes=routes, lifespan=self.lifespan)
@@ -68,9 +73,17 @@ class AgentApp(Starlette):
         try:
             if self.context.harness is not None:
                 await self.context.harness.open()
-            yield
+            with watch_exit_signals(self._end_streams) if self.watches_signals else contextlib.nullcontext():
+                yield
         finally:
+            for ending in self._endings:
+                ending.cancel()
             await self.context.drain()
+
+    def _end_streams(self) -> None:
+        """End the streams when the server is told to exit, and at once when it is told again."""
+        ending = asyncio.ensure_future(self.context.end_streams(0 if self._endings else self.context.shutdown_seconds))
+        self._endings.add(ending)
 
 
 def create_app(

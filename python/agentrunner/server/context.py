@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agentrunner.errors import ThreadNotFound
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from agentrunner.server.limits import Limits
     from agentrunner.server.metrics import Metrics
     from agentrunner.server.routing import RouteTable
+    from agentrunner.server.sse import StreamWriter
     from agentrunner.server.transcription import Transcriber
     from agentrunner.types import Agent
 
+LAST_READS_SECONDS = 5
+"""Seconds that readers have to read the rest once all runs have ended."""
 Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
 
 
@@ -42,6 +46,8 @@ class AppContext:
     mcp_requests: bool
     metrics: Metrics
     shutdown_seconds: float
+    open_streams: set[StreamWriter] = field(default_factory=set)
+    """Streams that are being written."""
 
     async def can_see(self, principal: Principal | None, thread_id: str) -> bool:
         """Return whether the thread exists and belongs to the caller."""
@@ -50,6 +56,16 @@ class AppContext:
         except ThreadNotFound:
             return False
         return principal is None or summary.scope == principal.scope
+
+    async def end_streams(self, seconds: float) -> None:
+        """End the live runs, and then the streams of runs of other processes.
+
+        The readers get to read the rest of their runs, which end as in `drain`.
+        """
+        await self.runner.drain(seconds)
+        await asyncio.sleep(LAST_READS_SECONDS if seconds else 0)
+        for stream in list(self.open_streams):
+            stream.cut()
 
     async def drain(self) -> None:
         """Refuse new runs, let the live ones end, and close the runner.

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from agentrunner.server.cors import Cors
 from agentrunner.server.requests import read_api_request
 from agentrunner.server.responses import ApiError, ApiResponse
+from agentrunner.server.sse import OPEN_STREAMS
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -40,6 +41,7 @@ class Dispatcher:
         """Answer one request."""
         if scope["type"] != "http":
             return
+        scope[OPEN_STREAMS] = self._context.open_streams
         http = Request(scope, receive)
         cors = self._context.cors if isinstance(self._context.cors, Cors) else None
         origin = http.headers.get("origin")

@@ -27,10 +27,13 @@ ABORT_EXTENSION = "agentrunner.abort"
 """ASGI extension of `server.uvicorn_server`: a function that cuts the connection."""
 UNSENT_BYTES_EXTENSION = "agentrunner.unsent_bytes"
 """ASGI extension of `server.uvicorn_server`: a function that counts the unread bytes."""
+OPEN_STREAMS = "agentrunner.open_streams"
+"""Key of the ASGI scope with the set of the app's open streams."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
+    # Without `no-transform`, proxies that compress keep the events until the stream ends.
+    (b"cache-control", b"no-cache, no-transform"),
     # Without this header nginx buffers the events.
     (b"x-accel-buffering", b"no"),
 ]
@@ -63,7 +66,13 @@ class EventStreamResponse(Response):
             headers.append((b"connection", b"keep-alive"))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-            await _StreamWriter(self._pages, self._limits, self._legacy, scope, receive, send).write()
+            writer = StreamWriter(self._pages, self._limits, self._legacy, scope, receive, send)
+            open_streams: set[StreamWriter] = scope.get(OPEN_STREAMS, set())
+            open_streams.add(writer)
+            try:
+                await writer.write()
+            finally:
+                open_streams.discard(writer)
         except AgentRunnerError as error:
             # Leave the response unfinished: the client must see a broken connection, not the end of the run.
             logger.warning("a stream is cut off: %s", error)
@@ -71,7 +80,9 @@ class EventStreamResponse(Response):
             await self._pages.aclose()
 
 
-class _StreamWriter:
+class StreamWriter:
+    """Writes one stream to its client."""
+
     def __init__(
         self,
         pages: AsyncGenerator[Frames, None],
@@ -137,6 +148,10 @@ class _StreamWriter:
 
     def _drop_client(self) -> None:
         logger.info("a client read nothing for %g s and is disconnected; it may resume", self._limits.stalled_seconds)
+        self.cut()
+
+    def cut(self) -> None:
+        """Leave the stream unfinished, so that the client sees a broken connection and resumes."""
         abort = self._scope.get("extensions", {}).get(ABORT_EXTENSION)
         if abort is not None:
             abort()

@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from agentrunner._checks import check_integer, check_seconds
+from agentrunner.server.context import LAST_READS_SECONDS
 from agentrunner.server.sse import ABORT_EXTENSION, UNSENT_BYTES_EXTENSION
 
 if TYPE_CHECKING:
     from agentrunner.server.app import AgentApp
 
+logger = logging.getLogger("agentrunner.server")
+
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 KERNEL_UNSENT_BYTES = 64 * 1024
 """Bytes the kernel buffers for a client. With more, the server notices a stalled client late."""
-LAST_READS_SECONDS = 5
-"""Seconds that readers have to read the rest once all runs have ended."""
+RESERVED_FILES = 128
+"""Open files that are left for the store and for connections that are being accepted."""
 
 
 class AbortableProtocol(HttpToolsProtocol):
@@ -32,27 +37,81 @@ class AbortableProtocol(HttpToolsProtocol):
     """
 
     stalled_seconds = 30.0
+    head_seconds = 10.0
+    max_connections = 10_000
+    idle: ClassVar[dict[AbortableProtocol, None]] = {}
+    """Connections without a complete request, the oldest first; each server has its own."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def __init_subclass__(cls) -> None:
+        cls.idle = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept a connection."""
+        """Accept a connection; if there are too many, close the longest idle one."""
         super().connection_made(transport)
+        self.idle[self] = None
+        self._start_head_timer()
+        if len(self.connections) > self.max_connections:
+            # With only busy connections, that is this one.
+            oldest = next(iter(self.idle))
+            logger.warning("over %d connections; the one that waits for longest is closed", self.max_connections)
+            oldest.transport.abort()
         # Systems without this option may buffer megabytes for a client that does not read.
         with contextlib.suppress(AttributeError, OSError):
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Limit the time that the head of another request may take."""
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._start_head_timer()
+
     def on_headers_complete(self) -> None:
         """Pass the request to the app."""
+        self._stop_head_timer()
         super().on_headers_complete()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope.setdefault("extensions", {}).update(
             {ABORT_EXTENSION: self.transport.abort, UNSENT_BYTES_EXTENSION: self.transport.get_write_buffer_size}
         )
 
+    def on_message_complete(self) -> None:
+        """Note the end of a request."""
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._stop_head_timer()
+            self.idle[self] = None
+
     def on_response_complete(self) -> None:
         """Cut the connection later if the client does not read the end of its response."""
         super().on_response_complete()
         self._abort_if_stalled(None)
+        if not self.transport.is_closing() and not self.pipeline:
+            self.idle[self] = None
+            if self.cycle is not None and self.cycle.more_body:
+                # The rest of a refused body has as much time as a head: uvicorn would read it for ever.
+                self._start_head_timer()
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_seconds, self._close_slow_sender)
+
+    def _stop_head_timer(self) -> None:
+        self.idle.pop(self, None)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _close_slow_sender(self) -> None:
+        self._head_timer = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
 
     def _abort_if_stalled(self, previous: int | None) -> None:
         """Cut the connection if the client reads nothing, to free the unsent bytes."""
@@ -69,6 +128,7 @@ class UvicornServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: AgentApp) -> None:
         super().__init__(config)
         self._app = app
+        app.watches_signals = False
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new runs, end the live ones, let readers finish, and close the connections."""
@@ -96,7 +156,13 @@ class UvicornServer(uvicorn.Server):
 
 
 def serve(
-    app: AgentApp, *, host: str = "127.0.0.1", port: int = 8000, log_format: Literal["text", "json"] = "text"
+    app: AgentApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    log_format: Literal["text", "json"] = "text",
+    head_seconds: float = 10.0,
+    max_connections: int = 10_000,
 ) -> None:
     """Serve an app until SIGINT or SIGTERM.
 
@@ -107,25 +173,30 @@ def serve(
         host: Address to listen on.
         port: Port to listen on.
         log_format: `text` for plain log lines, or `json` for one JSON object per line.
+        head_seconds: Seconds that the head of a request may take to arrive; a slower connection is closed.
+        max_connections: Most open connections. With one more, the connection that has been without a request for
+            longest is closed. The process's limit of open files is raised to this number, or limits it.
+
+    Raises:
+        ValueError: An option is not valid.
 
     Example:
         serve(create_app(runner, {"default": agent}), port=8080)
 
     """
+    check_seconds("head_seconds", head_seconds, 0.001)
+    check_integer("max_connections", max_connections)
     guarded_app: Any = app
     if host in LOOPBACK_HOSTS and app.context.authenticate is None:
         # Without this check, another site's page could make the browser resolve its own name to 127.0.0.1.
         guarded_app = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
     configure_logging(log_format)
 
-    class Connection(AbortableProtocol):
-        stalled_seconds = app.context.limits.stalled_seconds
-
     config = uvicorn.Config(
         guarded_app,
         host=host,
         port=port,
-        http=Connection,
+        http=build_protocol(app, head_seconds, _limit_open_files(max_connections)),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -136,6 +207,27 @@ def serve(
     )
     with contextlib.suppress(KeyboardInterrupt):
         UvicornServer(config, app).run()
+
+
+def build_protocol(app: AgentApp, head_seconds: float = 10.0, max_connections: int = 10_000) -> type[AbortableProtocol]:
+    """Return the protocol of one server's connections."""
+    attributes = {
+        "stalled_seconds": app.context.limits.stalled_seconds,
+        "head_seconds": head_seconds,
+        "max_connections": max_connections,
+    }
+    return type("Connection", (AbortableProtocol,), attributes)
+
+
+def _limit_open_files(max_connections: int) -> int:
+    """Raise the process's limit of open files; return how many connections it leaves room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max_connections + RESERVED_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        max_connections = max(1, min(max_connections, soft - RESERVED_FILES))
+    return max_connections
 
 
 def configure_logging(log_format: Literal["text", "json"]) -> None:

@@ -60,7 +60,7 @@ async def test_the_replay_has_the_headers_of_a_stream(runner: AgentRunner) -> No
     answer = await connect(client_of(runner, {"default": talk}))
     assert answer.headers == {
         "content-type": "text/event-stream",
-        "cache-control": "no-cache",
+        "cache-control": "no-cache, no-transform",
         "connection": "keep-alive",
         "x-accel-buffering": "no",
     }

@@ -1,4 +1,4 @@
-"""The options of `create_app`: each wrong one is refused by its name, with the line to write."""
+"""The options of `create_app`: each wrong one is refused by its name."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def test_a_run_is_streamed_as_server_sent_events(runner: AgentRunner) -> N
     answer = await client.post(RUN, make_input(messages=["hi"]))
     assert answer.headers == {
         "content-type": "text/event-stream",
-        "cache-control": "no-cache",
+        "cache-control": "no-cache, no-transform",
         "connection": "keep-alive",
         "x-accel-buffering": "no",
     }
