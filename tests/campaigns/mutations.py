@@ -5,6 +5,7 @@ A child calls `apply()` first of all; `AGENTRUNNER_MUTATION` names the mutation.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,14 @@ def line_breaks_as_they_are() -> None:
 
 
 @mutation
+def bodies_of_any_number_of_values() -> None:
+    """Do not count the values of a body before it is parsed."""
+    from agentrunner.server import requests
+
+    requests.limit_values = lambda *_: asyncio.sleep(0)  # type: ignore[assignment]
+
+
+@mutation
 def bodies_without_limit() -> None:
     """Read a request's body whatever its size."""
     from agentrunner.server import requests
@@ -148,8 +157,6 @@ def take_a_form_for_the_run() -> None:
 @mutation
 def deliver_before_commit() -> None:
     """Show events to readers a while before they are durable."""
-    import asyncio
-
     from agentrunner.running.commits import Commits
 
     append = Commits._append
@@ -174,8 +181,6 @@ def let_stalled_clients_stay() -> None:
 @mutation
 def queue_for_each_reader() -> None:
     """Read ahead for every client, into a queue of its own."""
-    import asyncio
-
     from agentrunner._core import Frames
     from agentrunner.reading.stream import EventStream
 
@@ -260,8 +265,6 @@ def write_under_any_token() -> None:
 @mutation
 def leave_a_task_with_each_stream() -> None:
     """Start a task with each stream that does not end with it."""
-    import asyncio
-
     from agentrunner.server.sse import StreamWriter
 
     write, kept = StreamWriter.write, set()
