@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from agentrunner.stores import Store
     from agentrunner.stores.backends import UrlOptions
-    from agentrunner.types import Agent, AnyScope, OnConcurrentRun, Retention
+    from agentrunner.types import Agent, AnyScope, ClientMessages, OnConcurrentRun, Retention
 
 
 class AgentRunner(RunnerLifecycle):
@@ -56,6 +56,9 @@ class AgentRunner(RunnerLifecycle):
             `ThreadAlreadyRunning`, unless the live run is being stopped or its agent has yielded its end: then the new
             one waits for it, at most 30 s. `supersede` stops the live run, keeps its events so far, and then starts
             the new one. `enqueue` waits until the thread is free, first in, first out.
+        client_messages: What happens to messages that a client claims an agent, tool or system has written, although
+            the thread never had them. `mark` stores them marked, with `"agentrunner.source": "client"` in `metadata`.
+            `refuse` raises `InvalidInput`.
         retention: How long finished runs are kept; `None` keeps them forever.
         max_event_bytes: Greatest size of one event in bytes.
         max_id_bytes: Greatest size of one id in bytes.
@@ -91,6 +94,7 @@ class AgentRunner(RunnerLifecycle):
         store: Store,
         *,
         on_concurrent_run: OnConcurrentRun = "reject",
+        client_messages: ClientMessages = "mark",
         retention: Retention | None = None,
         max_event_bytes: int = 4 * MIB,
         max_id_bytes: int = 1024,
@@ -124,7 +128,9 @@ class AgentRunner(RunnerLifecycle):
         """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
         line = WaitingLine(max_waiting, max_waiting_bytes)
-        self._claiming = Claiming(store, self._table, self._maintenance, self._limits, on_concurrent_run, line)
+        self._claiming = Claiming(
+            store, self._table, self._maintenance, self._limits, on_concurrent_run, client_messages, line
+        )
         super().__init__(store, self._table, self._maintenance, self._claiming)
 
     @staticmethod
@@ -202,13 +208,15 @@ class AgentRunner(RunnerLifecycle):
         thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.ensure_open()
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
-        claim, known_message_ids = await self._claiming.claim(new_run)
-        recorder = self._limits.new_recorder(claim, known_message_ids, is_driven=True)
+        claim, known_message_ids, (model, json, accepted_ids) = await self._claiming.claim(new_run, checked)
+        recorder = self._limits.new_recorder(claim, known_message_ids, json, is_driven=True)
         driver = Driver(claim, recorder, store, self.stats, self._timeouts, shows_errors=self._shows_errors)
         plan = ReadingPlan(store, self._cache, thread_id, driver, driver.guard)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
+        agent_input = input_for_agent(checked._replace(model=model, json=json))
         run = Run(
-            thread_id, run_id, input_for_agent(checked), scope, headers or {}, store, claim, name, driver.describe_error
+            thread_id, run_id, agent_input, scope, headers or {}, store, claim, name, driver.describe_error,
+            accepted_ids,
         )  # fmt: skip
         self._table.start(driver, agent, run, self.stats)
         return stream

@@ -22,6 +22,8 @@ MIB: Final = 1 << 20
 
 OnConcurrentRun: TypeAlias = Literal["reject", "supersede", "enqueue"]
 
+ClientMessages: TypeAlias = Literal["mark", "refuse"]
+
 Cursor: TypeAlias = tuple[int, int | None]
 """Position in a thread, right after a frame.
 
@@ -94,6 +96,7 @@ class RunnerOptions(TypedDict, total=False):
     """The keyword options of `AgentRunner` and of all its subclasses."""
 
     on_concurrent_run: OnConcurrentRun
+    client_messages: ClientMessages
     retention: Retention | None
     max_event_bytes: int
     max_id_bytes: int

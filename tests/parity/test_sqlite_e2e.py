@@ -21,6 +21,11 @@ async def replay(runner: AgentRunner, thread: str = "t1") -> list[dict[str, Any]
     return fold(await collect(await runner.connect(thread))).messages
 
 
+def mark(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message as it is stored if only the client claims it."""
+    return {**message, "metadata": {"agentrunner.source": "client"}}
+
+
 def user(id_: str, content: str | None = None) -> dict[str, Any]:
     return {"id": id_, "role": "user", "content": content or id_}
 
@@ -54,6 +59,7 @@ async def test_preserves_agent_emitted_tool_events_alongside_heterogeneous_input
     ]
     agent = agent_with(*tool_call("c1", "search", '{"q":', '"x"}', result="found"))
     events = await collect(await runner.run(agent, make_input(messages=messages)))
+    messages = [message if message["role"] == "user" else mark(message) for message in messages]
     assert events[0]["input"]["messages"] == messages
     assert event_types(events).count("TOOL_CALL_RESULT") == 1
     emitted = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"q":"x"}'}}
@@ -67,7 +73,7 @@ async def test_preserves_agent_emitted_tool_events_alongside_heterogeneous_input
 async def test_deduplicates_input_history_while_emitting_each_agent_message_once(runner: AgentRunner) -> None:
     history: list[Any] = [{"id": "system", "role": "system", "content": "be kind"}]
     for turn in range(3):
-        new = [*history, user("u0")] if turn == 0 else [user(f"u{turn}")]
+        new = [*map(mark, history), user("u0")] if turn == 0 else [user(f"u{turn}")]
         history.append(user(f"u{turn}"))
         call, *rest = tool_call(f"c{turn}", "search", "{}", result="ok")
         agent = agent_with(*text_message(f"a{turn}", f"answer {turn}"), {**call, "parentMessageId": f"a{turn}"}, *rest)

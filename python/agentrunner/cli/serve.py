@@ -74,6 +74,10 @@ def serve(
     max_run_mib: Annotated[
         int, typer.Option(min=1, metavar="MIB", help="End a run whose compacted events are larger than this.")
     ] = 256,
+    client_messages: Annotated[
+        Literal["mark", "refuse"],
+        typer.Option(help="What happens to messages that a client claims an agent, tool or system has written."),
+    ] = "mark",
     shutdown_seconds: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long live runs may take to end at shutdown.")
     ] = 10.0,
@@ -112,7 +116,7 @@ def serve(
     with report_errors():
         runner = AgentRunner(
             store_from_location(db), on_concurrent_run=on_concurrent_run, max_waiting=max_waiting,
-            run_timeout=run_timeout,
+            run_timeout=run_timeout, client_messages=client_messages,
             silence_timeout=silence_timeout, show_agent_errors=show_agent_errors,
             max_state_bytes=max_state_mib * MIB, max_run_bytes=max_run_mib * MIB,
         )  # fmt: skip

@@ -9,15 +9,17 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning, TooManyWaiting
+from agentrunner.running.client_messages import SortedInput, sort_messages
 from agentrunner.running.ending import EndingChecks, EndingRun
 from agentrunner.running.maintenance import STOP_POLL_SECONDS
 from agentrunner.running.waiting import WaitingPlace
 from agentrunner.running.waits import ThreadWaits, check_thread
 from agentrunner.stores.types import ThreadGuard
-from agentrunner.types import OnConcurrentRun
+from agentrunner.types import ClientMessages, OnConcurrentRun
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
+    from agentrunner.running.inputs import CheckedInput
     from agentrunner.running.maintenance import Maintenance
     from agentrunner.running.recording import RecordingLimits
     from agentrunner.running.table import RunTable
@@ -36,6 +38,15 @@ class NewRun(NamedTuple):
     scope: str | None
 
 
+class ClaimedRun(NamedTuple):
+    """A run that holds its thread and can start."""
+
+    claim: Claim
+    known_message_ids: list[str]
+    """Ids of the input's messages that the thread already has."""
+    input: SortedInput
+
+
 class Claiming:
     """Claims threads for new runs of this process."""
 
@@ -46,6 +57,7 @@ class Claiming:
         maintenance: Maintenance,
         limits: RecordingLimits,
         on_concurrent_run: OnConcurrentRun,
+        client_messages: ClientMessages,
         line: WaitingLine,
     ) -> None:
         policies = get_args(OnConcurrentRun)
@@ -55,7 +67,11 @@ class Claiming:
         self._table = table
         self._maintenance = maintenance
         self._limits = limits
+        choices = get_args(ClientMessages)
+        if client_messages not in choices:
+            raise ValueError(f"client_messages must be one of {choices}, not {client_messages!r}")
         self._on_concurrent_run = on_concurrent_run
+        self._refuses_claimed_messages = client_messages == "refuse"
         self._turns: weakref.WeakValueDictionary[tuple[str, str | None], asyncio.Lock] = weakref.WeakValueDictionary()
         self._waits = ThreadWaits()
         self._ending_checks = EndingChecks()
@@ -68,13 +84,13 @@ class Claiming:
         """Whether a run is waiting for its thread."""
         return any(turn.locked() for turn in self._turns.values())
 
-    async def claim(self, new_run: NewRun) -> tuple[Claim, list[str]]:
+    async def claim(self, new_run: NewRun, checked: CheckedInput) -> ClaimedRun:
         """Claim the thread of a new run, which may mean waiting until the thread is free.
 
         With the policy `reject`, the new run waits only for a run that is ending.
 
-        Returns the claim, and the ids of the input's messages that the thread already has. Raises the errors of
-        `Store.claim`, `CircularWait`, `TooManyWaiting`, and `RunnerClosed` if new runs are refused.
+        Raises the errors of `Store.claim`, `CircularWait`, `TooManyWaiting`, `InvalidInput` if the client may not send
+        one of the messages, and `RunnerClosed` if new runs are refused.
         """
         # Before the turn: the run that holds it may wait for the one that the caller belongs to.
         await check_thread(self._store, new_run.thread_id, new_run.run_id)
@@ -84,12 +100,23 @@ class Claiming:
             WaitingPlace(self._line, thread, sys.getsizeof(new_run.input)) as place,
         ):
             try:
-                return await self._claim(new_run, place)
+                claim, known_ids = await self._claim(new_run, place)
             except TooManyWaiting:
                 # With this policy, runs wait for moments only, and a refused one is refused for its busy thread.
                 if self._on_concurrent_run == "reject":
                     raise ThreadAlreadyRunning from None
                 raise
+        refuses = self._refuses_claimed_messages
+        try:
+            sorted_input = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
+        except BaseException:
+            await asyncio.shield(self._table.spawn(self._free(claim)))
+            raise
+        if self.is_refusing:
+            # As in `_claim`: the runner was told to drain or close while the messages were sorted.
+            await self._free(claim)
+            raise _make_closed(new_run.thread_id)
+        return ClaimedRun(claim, known_ids, sorted_input)
 
     async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, list[str]]:
         ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)
@@ -122,7 +149,7 @@ class Claiming:
                     await self._give_back(claiming)
                     break
                 await self._wait_for_thread(new_run.thread_id, new_run.scope)
-        raise RunnerClosed(f"the runner was closed before thread '{new_run.thread_id}' was free for the new run")
+        raise _make_closed(new_run.thread_id)
 
     async def _wait_for_thread(self, thread_id: str, scope: str | None) -> None:
         """Wait until the thread may be free; with the policy `supersede`, first stop its run."""
@@ -143,6 +170,11 @@ class Claiming:
         """Free the thread of a claim whose run will not start."""
         with contextlib.suppress(AgentRunnerError):
             claim, _ = await claiming
+            await self._free(claim)
+
+    async def _free(self, claim: Claim) -> None:
+        """Free a thread whose run will not start."""
+        with contextlib.suppress(AgentRunnerError):
             await self._store.finish(claim, self._limits.new_recorder(claim), False)
 
     def _get_turn(self, thread_id: str, scope: str | None) -> asyncio.Lock:
@@ -150,3 +182,7 @@ class Claiming:
         # The tasks that hold the lock or wait for it keep it alive. The scope is part of the key: otherwise a run could
         # be made to wait for a thread of another tenant, and its caller would learn that the thread exists.
         return self._turns.setdefault((thread_id, scope), asyncio.Lock())
+
+
+def _make_closed(thread_id: str) -> RunnerClosed:
+    return RunnerClosed(f"the runner was closed before thread '{thread_id}' was free for the new run")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentrunner._failures import public_text
+from agentrunner.running.client_messages import is_claimed, read_messages, with_agent_ids
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,6 +39,30 @@ class Run:
     """Name of the agent in the thread list, if it has one."""
     describe_error: Callable[[BaseException], str] = field(default=public_text, repr=False, compare=False)
     """Function that returns what the run's readers may be told about an exception."""
+    accepted_ids: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Ids of the new messages that a client may send: the user's, results of open calls, a greeting."""
+
+    async def messages(self) -> list[dict[str, Any]]:
+        """Return the conversation: what the thread had, then what its client may add to it.
+
+        Unlike `input.messages`, it has nothing that a client only claims that others have written.
+
+        Returns:
+            AG-UI messages as dicts with the wire's field names.
+
+        Example::
+
+            async def agent(input):
+                response = await ask(await current_run().messages())
+
+        """
+        if self.store is None or self.claim is None:
+            return []
+        thread_messages = await read_messages(self.store, self.claim)
+        accepted_ids = {message["id"] for message in with_agent_ids([{"id": each} for each in self.accepted_ids])}
+        new_messages = [message for message in self.input.messages if message.id in accepted_ids]
+        thread_messages = [message for message in thread_messages if not is_claimed(message)]
+        return [*thread_messages, *(message.model_dump(mode="json", by_alias=True) for message in new_messages)]
 
 
 @dataclass(eq=False, slots=True)

@@ -44,8 +44,15 @@ class RecordingLimits:
         # The events that close what is open when the limit is reached need space too.
         return replace(self, run_bytes=min(self.run_bytes, max(1, store_bytes - store_bytes // 8)))
 
-    def new_recorder(self, claim: Claim, known_message_ids: Iterable[str] = (), *, is_driven: bool = False) -> Recorder:
-        """Return a recorder for a claimed run.
+    def new_recorder(
+        self,
+        claim: Claim,
+        known_message_ids: Iterable[str] = (),
+        input: str | None = None,
+        *,
+        is_driven: bool = False,
+    ) -> Recorder:
+        """Return a recorder for a claimed run, by default with the claim's input.
 
         It leaves the messages that the thread already has out of the run's input. If an agent drives it, it asks which
         of the agent's ids the thread has used before.
@@ -53,7 +60,7 @@ class RecordingLimits:
         return _core.Recorder(
             claim.thread_id,
             claim.run_id,
-            claim.input,
+            claim.input if input is None else input,
             set(known_message_ids),
             claim.first_seq,
             event_bytes=self.event_bytes,

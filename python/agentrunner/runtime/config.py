@@ -34,8 +34,9 @@ class RuntimeConfig:
     take_history: bool = True
     """Whether the session takes over new messages from the client that are not the user's.
 
-    These are responses of other agents in the thread, responses that broke off, and system messages. If false, the
-    session takes over only user messages.
+    These are responses of other agents in the thread, and responses that broke off, as the thread has them: what only
+    the client claims is left out. If false, the session takes over only user messages. System and developer messages of
+    a client are never taken.
     """
     approval_expires: float | None = None
     """Seconds an interrupt can be approved; `None`: without limit."""

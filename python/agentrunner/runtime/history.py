@@ -92,8 +92,9 @@ def select_new_messages(
 ) -> list[dict[str, Any]]:
     """Return those of a run's messages that the session takes over.
 
-    These are new user messages and, with `take_history`, new messages of other roles. A tool's result is taken only
-    together with its call, so that no client can make up results of the runtime's tools.
+    These are new user messages and, with `take_history`, new responses of other agents. A tool's result is taken only
+    together with its call. System and developer messages are never taken: the instructions are the application's, not
+    its clients'.
     """
     known_ids = {message["id"] for message in session.messages}
     call_ids = session.call_ids()
@@ -103,7 +104,7 @@ def select_new_messages(
         if message["id"] in known_ids:
             continue
         known_ids.add(message["id"])
-        if message["role"] == "user" or (take_history and message["role"] in ("system", "developer")):
+        if message["role"] == "user":
             new_messages.append(message)
         elif take_history and message["role"] == "assistant":
             calls = [

@@ -154,7 +154,8 @@ class TurnStarter:
     async def _take_new_messages(self, session: Session, stored_session: Session | None) -> list[dict[str, Any]]:
         """Return the messages the session takes over, after middleware has changed them."""
         take_history = self._resources.config.take_history
-        messages = select_new_messages(session, self._messages, take_history=take_history)
+        history = await self._read_history(session) if take_history else self._messages
+        messages = select_new_messages(session, history, take_history=take_history)
         context = TurnContext(session.id, self._input.run_id, 0, stored_session)
         for number, message in enumerate(messages):
             if message["role"] == "user":
@@ -164,6 +165,25 @@ class TurnStarter:
                     message = {**changed, "id": message["id"]} if changed is not None else message
                 messages[number] = message
         return messages
+
+    async def _read_history(self, session: Session) -> list[dict[str, Any]]:
+        """Return the input's messages, with the thread's own copies of all but the user's."""
+        known_ids = {message["id"] for message in session.messages}
+        is_other = any(each["role"] == "assistant" and each["id"] not in known_ids for each in self._messages)
+        # Without a claim there is no thread, and the messages are the application's.
+        if not is_other or self._sessions.claim is None:
+            return self._messages
+        own: dict[tuple[str, str], dict[str, Any]] = {}
+        for message in await current_run().messages():
+            if message["role"] != "user":
+                # An agent may use one id for several messages: they are taken as they come, and the first is kept.
+                own.setdefault((message["role"], message["id"]), message)
+        history = [
+            own.get((each["role"], each["id"]), each)
+            for each in self._messages
+            if each["role"] == "user" or (each["role"], each["id"]) in own
+        ]
+        return [*history, *(message for message in own.values() if message["role"] == "tool")]
 
     async def _are_interrupts_closed(self, outcome: Interrupted) -> bool:
         """Return whether a harness has closed all of the interrupts, as a cancelled run does."""

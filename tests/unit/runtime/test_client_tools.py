@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from agentrunner import InMemoryAgentRunner
+from agentrunner.running.client_messages import with_agent_ids
 from agentrunner.runtime import AgentRuntime, Completed, RuntimeConfig, Skill, Tool, WaitingForClient
+from support.agents import agent_with
 from support.inputs import make_input
 from support.scripted_model import ScriptedModel, call_tools, collect_run, load_session, reply, summarize
 
@@ -156,7 +158,8 @@ async def test_a_client_regenerates_an_answer() -> None:
         assert [m["content"] for m in session.messages if m["role"] != "tool" and "toolCalls" not in m] == [
             "a", "one", "b", "better",
         ]  # fmt: skip
-        assert session.messages == await runner.threads.messages("t1")
+        # Clients see the second call under an id of its own.
+        assert session.messages == with_agent_ids(await runner.threads.messages("t1"))
         assert ran == [1, 1]
 
 
@@ -176,12 +179,14 @@ async def test_messages_of_other_agents_in_the_thread() -> None:
     ]
     llm = ScriptedModel(reply("hi"))
     async with InMemoryAgentRunner() as runner:
+        snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": make_input(messages=messages)["messages"]}
+        await collect_run(runner, agent_with(snapshot), make_input("t1", "r0"))
         await collect_run(runner, AgentRuntime(llm), make_input("t1", "r1", messages))
         session = await load_session(await runner.open())
-    # Each call is followed by its result, and calls without a result are removed.
-    assert [message["id"] for message in session.messages][:-1] == ["1", "2", "3", "4", "6", "5"]
-    assert "toolCalls" not in session.messages[2]
-    assert [call["id"] for call in session.messages[3]["toolCalls"]] == ["x"]
+    # Each call is followed by its result, calls without a result are removed, and instructions are not taken over.
+    assert [message["id"] for message in session.messages][:-1] == ["2", "3", "4", "6", "5"]
+    assert "toolCalls" not in session.messages[1]
+    assert [call["id"] for call in session.messages[2]["toolCalls"]] == ["x"]
     # An app that does not trust clients takes only messages of users.
     async with InMemoryAgentRunner() as runner:
         agent = AgentRuntime(ScriptedModel(reply("hi")), config=RuntimeConfig(take_history=False))

@@ -1,0 +1,163 @@
+"""Tell a client's own messages from those it claims that others have written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agentrunner import _core
+from agentrunner._codec import decode, encode
+from agentrunner.errors import InvalidInput
+from agentrunner.events import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner._core import Claim, Event
+    from agentrunner.running.inputs import CheckedInput
+    from agentrunner.stores import Store
+    from agentrunner.types import Cursor
+
+SOURCE = "agentrunner.source"
+"""Member of a message's `metadata` that is "client" if its thread never had the message."""
+HISTORY_PAGE_BYTES = 1 << 20
+LOOP_MESSAGES = 1000
+"""Number of messages up to which they are looked through on the event loop."""
+
+
+class SortedInput(NamedTuple):
+    """A run's input in which the messages that only the client claims are marked."""
+
+    model: RunAgentInput
+    json: str
+    accepted_ids: frozenset[str]
+    """Ids of the new messages that a client may send: the user's, results of open calls, a greeting."""
+
+
+def is_claimed(message: Mapping[str, Any]) -> bool:
+    """Return whether a message is marked as one that only a client claims."""
+    metadata = message.get("metadata")
+    return isinstance(metadata, dict) and metadata.get(SOURCE) == "client"
+
+
+async def read_messages(store: Store, claim: Claim) -> list[dict[str, Any]]:
+    """Return a thread's messages before a run, with the ids that its agents have used."""
+    events = await _read_events(store, claim)
+    # In a worker thread, because folding a long thread would block the event loop.
+    return await asyncio.to_thread(lambda: with_agent_ids(fold(events).messages)) if events else []
+
+
+def with_agent_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages with the agent's own ids in place of those that clients see."""
+    json = _core.input_for_agent(encode({"messages": messages}).decode())
+    replaced: list[dict[str, Any]] = messages if json is None else decode(json.encode())["messages"]
+    return replaced
+
+
+async def _read_events(store: Store, claim: Claim) -> list[Event]:
+    events: list[Event] = []
+    after: Cursor | None = (0, None)
+    while after is not None:
+        page = await store.history(claim.thread_id, after, claim.first_seq, HISTORY_PAGE_BYTES)
+        events += page.frames.events()
+        after = page.next
+    return events
+
+
+async def sort_messages(
+    store: Store, claim: Claim, checked: CheckedInput, known_ids: Collection[str], *, refuses: bool
+) -> SortedInput:
+    """Return a run's input with marks on the messages that the client should not have written.
+
+    `known_ids` are ids that the thread has for certain. Raises `InvalidInput` if there are such messages and
+    `refuses` is true.
+    """
+    messages = checked.model.messages
+    if len(messages) > LOOP_MESSAGES:
+        user_ids, other_ids = await asyncio.to_thread(_find_new, messages, known_ids)
+    else:
+        user_ids, other_ids = _find_new(messages, known_ids)
+    if not other_ids:
+        return SortedInput(checked.model, checked.json, frozenset(user_ids))
+    # The store knows most ids, but not those of messages that exist only in snapshots.
+    events = await _read_events(store, claim)
+    return await asyncio.to_thread(_sort, checked, user_ids, other_ids, events, claim.thread_id, refuses)
+
+
+def _find_new(messages: Iterable[Any], known_ids: Collection[str]) -> tuple[set[str], set[str]]:
+    """Return the ids of the new messages: the user's, and all others."""
+    known = set(known_ids)
+    user_ids: set[str] = set()
+    other_ids: set[str] = set()
+    for message in messages:
+        if message.id not in known:
+            (user_ids if message.role == "user" else other_ids).add(message.id)
+    return user_ids, other_ids
+
+
+def _sort(
+    checked: CheckedInput, user_ids: set[str], other_ids: set[str], events: list[Event], thread_id: str, refuses: bool
+) -> SortedInput:
+    messages = decode(checked.json.encode("utf-8", "surrogatepass"))["messages"]
+    thread_messages = fold(events).messages
+    own_ids, result_ids = _compare(thread_messages, [each for each in messages if each["id"] in other_ids])
+    greeting_ids = set() if thread_messages else _find_greeting(messages) & other_ids
+    accepted_ids = frozenset(user_ids | result_ids | greeting_ids)
+    claimed_ids = other_ids - accepted_ids - own_ids
+    if not claimed_ids:
+        return SortedInput(checked.model, checked.json, accepted_ids)
+    if refuses:
+        first = next(message for message in messages if message["id"] in claimed_ids)
+        raise InvalidInput(
+            f"the message '{first['id']}' with the role {first['role']} is refused, and nothing was started: thread "
+            f"'{thread_id}' never had it, and clients may send only messages of users and results of open calls"
+        )
+    return _mark(checked, accepted_ids, claimed_ids)
+
+
+def _compare(thread_messages: list[dict[str, Any]], messages: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
+    """Return the ids of messages that the thread has, and of results of its open calls."""
+    by_id = {message["id"]: message for message in thread_messages}
+    open_calls = {call["id"] for message in thread_messages for call in message.get("toolCalls") or ()}
+    open_calls -= {message.get("toolCallId") for message in thread_messages if message["role"] == "tool"}
+    own_ids: set[str] = set()
+    result_ids: set[str] = set()
+    for message in messages:
+        if _essence(message) == _essence(by_id.get(message["id"], {})):
+            own_ids.add(message["id"])
+        elif message["role"] == "tool" and message["id"] not in by_id and message.get("toolCallId") in open_calls:
+            # Only the first result of a call: it is no longer open for the next.
+            open_calls.discard(message["toolCallId"])
+            result_ids.add(message["id"])
+    return own_ids, result_ids
+
+
+def _essence(message: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what two copies of a message have in common, however they were written."""
+    calls = [(call["id"], dict(call["function"])) for call in message.get("toolCalls") or ()]
+    return message.get("role"), message.get("content") or "", calls, message.get("toolCallId")
+
+
+def _find_greeting(messages: list[dict[str, Any]]) -> set[str]:
+    """Return the ids of the assistant's messages before the first user message."""
+    ids: set[str] = set()
+    for message in messages:
+        if message["role"] == "user":
+            break
+        if message["role"] == "assistant" and not message.get("toolCalls"):
+            ids.add(message["id"])
+    return ids
+
+
+def _mark(checked: CheckedInput, accepted_ids: frozenset[str], claimed_ids: set[str]) -> SortedInput:
+    messages = []
+    for message in checked.model.messages:
+        if message.id in claimed_ids:
+            metadata = getattr(message, "metadata", None)
+            fields = metadata if isinstance(metadata, dict) else {}
+            message = message.model_copy(update={"metadata": {**fields, SOURCE: "client"}})
+        messages.append(message)
+    model = checked.model.model_copy(update={"messages": messages})
+    return SortedInput(model, encode(model).decode("utf-8", "surrogatepass"), accepted_ids)
