@@ -164,7 +164,7 @@ impl SqliteStore {
     ) -> PyResult<()> {
         let convert = |page: core::JournalPage| (Frames::from(page.bytes), page.live_token);
         self.call(ticket, convert, |store, done| {
-            store.journal(rows::to_target(thread_id, guard), after, until, limit, done)
+            store.journal(rows::to_target(thread_id, guard), after, until, limit, done);
         })
     }
 
@@ -180,7 +180,7 @@ impl SqliteStore {
         let convert =
             |page: core::HistoryPage| (Frames::from(page.bytes), page.next.map(|next| (next.seq, next.index)));
         self.call(ticket, convert, |store, done| {
-            store.history(rows::to_target(thread_id, guard), rows::to_cursor(after), until, limit, done)
+            store.history(rows::to_target(thread_id, guard), rows::to_cursor(after), until, limit, done);
         })
     }
 
@@ -197,7 +197,7 @@ impl SqliteStore {
             Position::Live => ("live", 0, 0),
         };
         self.call(ticket, convert, |store, done| {
-            store.locate(rows::to_target(thread_id, guard), rows::to_cursor(after), done)
+            store.locate(rows::to_target(thread_id, guard), rows::to_cursor(after), done);
         })
     }
 

@@ -10,22 +10,10 @@ use crate::text;
 
 mod lanes;
 
-use lanes::Lanes;
+use lanes::{Lanes, OpenStream};
 
 /// The fields that every chunk may have; all others are a family's own, or unknown.
 const SHARED_FIELDS: &[&str] = &["type", "timestamp", "rawEvent", "metadata", "subagentRunId", "delta"];
-
-/// A stream being assembled from chunks; its values are JSON.
-#[derive(Debug, Clone)]
-struct OpenStream {
-    family: Family,
-    lane: Option<String>,
-    id: String,
-    /// The opener's own `subagentRunId`. It differs from the lane where the opener says null.
-    subagent: Option<String>,
-    /// The values of the family's `fixed_fields`, of which no family has more than two.
-    fixed_values: [Option<String>; 2],
-}
 
 /// Expands chunks into whole streams.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +80,7 @@ impl Expander {
         let call = self.open.find(Family::ToolCall, id)?;
         let is_other = !is_same(call.fixed_values[0].as_deref(), Some(name));
         let has_text = event.get("delta").is_some_and(|delta| delta != "\"\"");
-        if !is_other && !(has_text && is_whole(&text::display(id))) {
+        if !is_other && (!has_text || !is_whole(&text::display(id))) {
             return None;
         }
         let lane = call.lane.clone();

@@ -340,12 +340,10 @@ impl Stream {
     /// Append a delta event; return by how many bytes the slot grows.
     #[inline]
     fn append(&mut self, event: &Event<'_>, delta: &str) -> usize {
-        match &mut self.delta {
-            Some(merged) => merged.append(event, delta),
-            None => {
-                self.delta = Some(Delta::new(event));
-                event.json().len() + 1
-            }
+        if let Some(merged) = &mut self.delta {
+            return merged.append(event, delta);
         }
+        self.delta = Some(Delta::new(event));
+        event.json().len() + 1
     }
 }

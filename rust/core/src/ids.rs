@@ -118,7 +118,6 @@ impl Ids {
         let mut wanted = Vec::new();
         let mut note = |lookup: std::result::Result<(), Vec<String>>| wanted.extend(lookup.err().into_iter().flatten());
         match event.role() {
-            Role::Stream(_, Part::Delta | Part::End) => {}
             Role::Stream(Family::ToolCall, Part::Start) | Role::Chunk(Family::ToolCall) => {
                 if let Some(id) = text("toolCallId") {
                     note(self.start_call(&id).map(drop));
@@ -166,7 +165,8 @@ impl Ids {
                 }
             }
             Role::MessagesSnapshot => note(self.snapshot(event).map(drop)),
-            Role::RunStarted
+            Role::Stream(_, Part::Delta | Part::End)
+            | Role::RunStarted
             | Role::RunError
             | Role::Span(Edge::Close)
             | Role::Step(_)

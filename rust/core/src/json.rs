@@ -1,8 +1,6 @@
 //! A lossless JSON tree.
 //!
 //! Numbers and strings keep their text, so big integers, lone surrogates and the order of keys survive.
-use std::borrow::Cow;
-use std::fmt::Write;
 
 use crate::scan::{self, VALID};
 use crate::text;
@@ -12,10 +10,13 @@ mod merged;
 mod object;
 mod small_text;
 
-pub use array::Array;
 pub use merged::MergedObject;
-pub use object::Object;
 pub use small_text::SmallText;
+
+/// An array of JSON values.
+pub type Array = array::Array<Json>;
+/// An object of JSON values.
+pub type Object = object::Object<Json>;
 
 /// A JSON value.
 #[derive(Debug, Clone)]
@@ -155,28 +156,6 @@ pub fn merge_objects(one: &str, two: &str) -> String {
     merged.merge(one);
     merged.merge(two);
     merged.write()
-}
-
-/// Return an escaped text in the one spelling that all texts of its meaning share.
-pub(crate) fn canonicalize(escaped: &str) -> Cow<'_, str> {
-    if !escaped.contains('\\') {
-        return Cow::Borrowed(escaped);
-    }
-    let mut out = String::with_capacity(escaped.len());
-    for unit in char::decode_utf16(text::to_utf16(escaped)) {
-        let unit = match unit {
-            // JSON requires an escape for control characters, and a lone surrogate can only be written as one.
-            Ok(c @ ..='\x1f') => u16::try_from(c).expect("a control character"),
-            Ok(c) => {
-                out.extend(matches!(c, '"' | '\\').then_some('\\'));
-                out.push(c);
-                continue;
-            }
-            Err(half) => half.unpaired_surrogate(),
-        };
-        write!(out, "\\u{unit:04x}").expect("a String takes everything");
-    }
-    Cow::Owned(out)
 }
 
 /// Build the value that begins at `at`; return it and the offset after it.

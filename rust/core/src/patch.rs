@@ -2,14 +2,18 @@
 //!
 //! It accepts and refuses what AG-UI's client does (fast-json-patch, validating), so that a client that replays the
 //! patches ends with the same document.
-use crate::json::{Json, SmallText, canonicalize};
+use crate::json::{Json, SmallText};
 use crate::scan::MAX_DEPTH;
+use crate::text::canonicalize;
 
 mod budget;
+mod failure;
 mod measure;
 mod pointer;
 
 pub use budget::Budget;
+pub use failure::Failure;
+use failure::Outcome;
 pub use measure::bytes_of;
 use measure::{MEMBER_BYTES, Measure, measure};
 use pointer::{INHERITED, parse_index, parse_pointer};
@@ -21,43 +25,6 @@ const MAX_LEVELS: usize = MAX_DEPTH as usize - 1;
 const MAX_COPIED_BYTES: usize = 16 << 20;
 
 const LEADS_TO_VALUES: &str = "a path leads through containers to a value";
-
-/// Why a patch was not applied. The document is then unchanged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// The patch does not fit the document. A client skips such a patch.
-    Refused(String),
-    /// The patch is over a limit that a client does not have.
-    OverLimit(String),
-    /// The document would be over its limit of bytes.
-    TooLarge(String),
-    /// The patch needs more work than the budget has.
-    OverBudget,
-}
-
-impl Failure {
-    fn at(self, index: usize) -> Self {
-        match self {
-            Self::Refused(reason) => Self::Refused(format!("operation {index}: {reason}")),
-            Self::OverLimit(reason) => Self::OverLimit(format!("operation {index}: {reason}")),
-            other => other,
-        }
-    }
-}
-
-impl From<&str> for Failure {
-    fn from(reason: &str) -> Self {
-        Self::Refused(reason.into())
-    }
-}
-
-impl From<String> for Failure {
-    fn from(reason: String) -> Self {
-        Self::Refused(reason)
-    }
-}
-
-type Outcome<T> = Result<T, Failure>;
 
 /// Apply a patch as a whole, and return by how many bytes the document has grown.
 ///

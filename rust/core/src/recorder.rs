@@ -49,6 +49,7 @@ mod accept;
 
 /// Records one run.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "they are independent of one another")]
 pub struct Recorder {
     thread_id: String,
     run_id: String,
@@ -352,6 +353,11 @@ impl Recorder {
     /// Iterate over the entries this run adds to the thread's table of message ids.
     pub fn message_ids(&self) -> impl Iterator<Item = &str> {
         self.message_ids.iter().map(String::as_str)
+    }
+
+    fn report_progress(&self) {
+        let ended_with = self.lifecycle.ended_with;
+        self.progress.report(self.event_count, self.last_seq(), self.compactor.bytes(), ended_with);
     }
 
     /// Return how far the recorder is, for callers that must not wait for its lock.

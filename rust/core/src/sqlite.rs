@@ -16,6 +16,7 @@ mod runs;
 mod schema;
 mod sql;
 mod store;
+mod thread_rows;
 mod threads;
 mod types;
 mod wal_rewrite;

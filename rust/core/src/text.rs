@@ -1,5 +1,6 @@
 //! JSON strings in their escaped form, decoded only when necessary.
 use std::borrow::Cow;
+use std::fmt::Write;
 
 /// Decode a string from its escaped text; `None` if it holds half a surrogate pair.
 pub fn decode(escaped: &str) -> Option<Cow<'_, str>> {
@@ -83,4 +84,26 @@ pub fn display(json: &str) -> Cow<'_, str> {
 /// Return a number that depends on nothing but the text (FNV-1a), for ids that every replay must give again.
 pub(crate) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Return an escaped text in the one spelling that all texts of its meaning share.
+pub fn canonicalize(escaped: &str) -> Cow<'_, str> {
+    if !escaped.contains('\\') {
+        return Cow::Borrowed(escaped);
+    }
+    let mut out = String::with_capacity(escaped.len());
+    for unit in char::decode_utf16(to_utf16(escaped)) {
+        let unit = match unit {
+            // JSON requires an escape for control characters, and a lone surrogate can only be written as one.
+            Ok(c @ ..='\x1f') => u16::try_from(c).expect("a control character"),
+            Ok(c) => {
+                out.extend(matches!(c, '"' | '\\').then_some('\\'));
+                out.push(c);
+                continue;
+            }
+            Err(half) => half.unpaired_surrogate(),
+        };
+        write!(out, "\\u{unit:04x}").expect("a String takes everything");
+    }
+    Cow::Owned(out)
 }

@@ -23,7 +23,8 @@ fn members(count: usize) -> String {
 // fault A3
 #[test]
 fn doubled_patches_take_at_most_doubled_work() {
-    let shapes: [(&str, fn(usize) -> u64); 5] = [
+    type Work = fn(usize) -> u64;
+    let shapes: [(&str, Work); 5] = [
         ("keys added to an object", |n| {
             work_of("{}", &repeat(n, |at| format!(r#"{{"op":"add","path":"/k{at}","value":0}}"#)))
         }),

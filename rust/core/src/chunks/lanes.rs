@@ -1,10 +1,21 @@
 //! The streams that are being assembled, found by their lane and by their id.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::OpenStream;
 use crate::family::{Family, PerFamily};
-use crate::json::canonicalize;
 use crate::text;
+use crate::text::canonicalize;
+
+/// A stream being assembled from chunks; its values are JSON.
+#[derive(Debug, Clone)]
+pub(super) struct OpenStream {
+    pub(super) family: Family,
+    pub(super) lane: Option<String>,
+    pub(super) id: String,
+    /// The opener's own `subagentRunId`. It differs from the lane where the opener says null.
+    pub(super) subagent: Option<String>,
+    /// The values of the family's `fixed_fields`, of which no family has more than two.
+    pub(super) fixed_values: [Option<String>; 2],
+}
 
 /// Open streams in the order they were opened, which is the order they are closed in.
 ///

@@ -1,7 +1,8 @@
 //! The messages of a thread in order, looked up by id in constant time.
 use std::collections::HashMap;
 
-use crate::json::{Array, Json, canonicalize};
+use crate::json::{Array, Json};
+use crate::text::canonicalize;
 
 /// A message's `role`, as far as the reducer distinguishes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -109,10 +109,10 @@ impl Ids {
         let Some(call) = self.calls.get_mut(&*id).and_then(|calls| calls.last_mut()) else { return Rewrite::Same };
         let was_open = call.is_open;
         call.is_open &= part != Part::End;
-        match call.is_repeat {
-            true if was_open => Rewrite::Nothing,
-            _ => replace(event, &[("toolCallId", &call.own)]),
+        if call.is_repeat && was_open {
+            return Rewrite::Nothing;
         }
+        replace(event, &[("toolCallId", &call.own)])
     }
 
     fn start_own_call(&mut self, event: &Event<'_>) -> Rewrite {

@@ -1,6 +1,4 @@
 //! A JSON array in which a value can be inserted and removed anywhere without moving all the others.
-use super::Json;
-
 /// The length from which on an array is kept in chunks, once something changes in its middle.
 const LONG_ITEMS: usize = 512;
 /// The most items in one chunk.
@@ -8,15 +6,15 @@ const CHUNK_ITEMS: usize = 256;
 
 /// An array.
 #[derive(Debug, Clone)]
-pub struct Array(Items);
+pub struct Array<T>(Items<T>);
 
 #[derive(Debug, Clone)]
-enum Items {
-    Flat(Vec<Json>),
-    Chunked(Box<Chunks>),
+enum Items<T> {
+    Flat(Vec<T>),
+    Chunked(Box<Chunks<T>>),
 }
 
-impl Array {
+impl<T> Array<T> {
     /// Create an array without items.
     pub fn new() -> Self {
         Self(Items::Flat(Vec::new()))
@@ -36,38 +34,38 @@ impl Array {
     }
 
     /// Return an item.
-    pub fn get(&self, index: usize) -> Option<&Json> {
+    pub fn get(&self, index: usize) -> Option<&T> {
         match &self.0 {
             Items::Flat(items) => items.get(index),
             Items::Chunked(chunks) => {
                 let (chunk, offset) = chunks.find(index)?;
-                chunks.chunks[chunk].get(offset)
+                chunks.parts[chunk].get(offset)
             }
         }
     }
 
     /// Return an item, to be changed.
-    pub fn get_mut(&mut self, index: usize) -> Option<&mut Json> {
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         match &mut self.0 {
             Items::Flat(items) => items.get_mut(index),
             Items::Chunked(chunks) => {
                 let (chunk, offset) = chunks.find(index)?;
-                chunks.chunks[chunk].get_mut(offset)
+                chunks.parts[chunk].get_mut(offset)
             }
         }
     }
 
     /// Iterate over the items.
-    pub fn iter(&self) -> impl Iterator<Item = &Json> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         let (flat, chunks) = match &self.0 {
             Items::Flat(items) => (&items[..], &[][..]),
-            Items::Chunked(chunks) => (&[][..], &chunks.chunks[..]),
+            Items::Chunked(chunks) => (&[][..], &chunks.parts[..]),
         };
         flat.iter().chain(chunks.iter().flatten())
     }
 
     /// Add an item at the end.
-    pub fn push(&mut self, item: Json) {
+    pub fn push(&mut self, item: T) {
         match &mut self.0 {
             Items::Flat(items) => items.push(item),
             Items::Chunked(chunks) => chunks.insert(chunks.len, item),
@@ -75,7 +73,7 @@ impl Array {
     }
 
     /// Insert an item before the one at an index, which is at most the length.
-    pub fn insert(&mut self, index: usize, item: Json) {
+    pub fn insert(&mut self, index: usize, item: T) {
         match self.prepare(index) {
             Items::Flat(items) => items.insert(index, item),
             Items::Chunked(chunks) => chunks.insert(index, item),
@@ -83,7 +81,7 @@ impl Array {
     }
 
     /// Remove the item at an index.
-    pub fn remove(&mut self, index: usize) -> Json {
+    pub fn remove(&mut self, index: usize) -> T {
         match self.prepare(index + 1) {
             Items::Flat(items) => items.remove(index),
             Items::Chunked(chunks) => chunks.remove(index),
@@ -91,7 +89,7 @@ impl Array {
     }
 
     /// Cut a long array into chunks if items after `index` have to move.
-    fn prepare(&mut self, index: usize) -> &mut Items {
+    fn prepare(&mut self, index: usize) -> &mut Items<T> {
         if let Items::Flat(items) = &mut self.0
             && items.len() > LONG_ITEMS
             && index < items.len()
@@ -102,19 +100,19 @@ impl Array {
     }
 }
 
-impl Default for Array {
+impl<T> Default for Array<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl From<Vec<Json>> for Array {
-    fn from(items: Vec<Json>) -> Self {
+impl<T> From<Vec<T>> for Array<T> {
+    fn from(items: Vec<T>) -> Self {
         Self(Items::Flat(items))
     }
 }
 
-impl PartialEq for Array {
+impl<T: PartialEq> PartialEq for Array<T> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().eq(other.iter())
     }
@@ -122,15 +120,15 @@ impl PartialEq for Array {
 
 /// Items in chunks, found by the sums of the chunks' lengths.
 #[derive(Debug, Clone)]
-struct Chunks {
-    chunks: Vec<Vec<Json>>,
+struct Chunks<T> {
+    parts: Vec<Vec<T>>,
     /// A Fenwick tree of the chunks' lengths: `sums[i]` is the sum of the `lowest_bit(i + 1)` lengths up to chunk `i`.
     sums: Vec<usize>,
     len: usize,
 }
 
-impl Chunks {
-    fn new(items: Vec<Json>) -> Self {
+impl<T> Chunks<T> {
+    fn new(items: Vec<T>) -> Self {
         let len = items.len();
         let mut chunks = Vec::with_capacity(len * 2 / CHUNK_ITEMS + 1);
         let mut items = items.into_iter();
@@ -142,13 +140,13 @@ impl Chunks {
             }
             chunks.push(chunk);
         }
-        let mut whole = Self { chunks, sums: Vec::new(), len };
+        let mut whole = Self { parts: chunks, sums: Vec::new(), len };
         whole.sum_up();
         whole
     }
 
     fn sum_up(&mut self) {
-        self.sums = self.chunks.iter().map(Vec::len).collect();
+        self.sums = self.parts.iter().map(Vec::len).collect();
         for at in 0..self.sums.len() {
             let parent = at | (at + 1);
             if parent < self.sums.len() {
@@ -184,29 +182,29 @@ impl Chunks {
         self.len = self.len.wrapping_add_signed(difference);
     }
 
-    fn insert(&mut self, index: usize, item: Json) {
+    fn insert(&mut self, index: usize, item: T) {
         // An item at the end goes after the last one.
-        let at = self.find(index).or_else(|| Some((self.chunks.len().checked_sub(1)?, self.chunks.last()?.len())));
+        let at = self.find(index).or_else(|| Some((self.parts.len().checked_sub(1)?, self.parts.last()?.len())));
         let Some((chunk, offset)) = at else {
             *self = Self::new(vec![item]);
             return;
         };
-        self.chunks[chunk].insert(offset, item);
-        if self.chunks[chunk].len() < CHUNK_ITEMS {
+        self.parts[chunk].insert(offset, item);
+        if self.parts[chunk].len() < CHUNK_ITEMS {
             return self.add_to_sums(chunk, 1);
         }
-        let second_half = self.chunks[chunk].split_off(CHUNK_ITEMS / 2);
-        self.chunks.insert(chunk + 1, second_half);
+        let second_half = self.parts[chunk].split_off(CHUNK_ITEMS / 2);
+        self.parts.insert(chunk + 1, second_half);
         self.len += 1;
         self.sum_up();
     }
 
-    fn remove(&mut self, index: usize) -> Json {
+    fn remove(&mut self, index: usize) -> T {
         let (chunk, offset) = self.find(index).expect("the index is that of an item");
-        let item = self.chunks[chunk].remove(offset);
+        let item = self.parts[chunk].remove(offset);
         self.add_to_sums(chunk, -1);
-        if self.chunks[chunk].is_empty() {
-            self.chunks.remove(chunk);
+        if self.parts[chunk].is_empty() {
+            self.parts.remove(chunk);
             self.sum_up();
         }
         item

@@ -1,7 +1,8 @@
 //! Objects merged one after another, each in time proportional to its own length.
 use std::collections::HashMap;
 
-use super::{SmallText, canonicalize};
+use super::small_text::SmallText;
+use crate::text::canonicalize;
 use crate::{members, scan};
 
 /// The object `{...a, ...b, …}`. Values keep their text; a later one replaces the earlier one of its key as a whole.

@@ -1,8 +1,8 @@
 //! A JSON object that keeps the order of its members and looks them up by hash once it is wide.
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Json, SmallText, canonicalize};
-use crate::text;
+use super::small_text::SmallText;
+use crate::text::{self, canonicalize};
 
 /// The number of members up to which keys are compared one by one.
 const NARROW_MEMBERS: usize = 16;
@@ -11,35 +11,33 @@ const NARROW_MEMBERS: usize = 16;
 ///
 /// A position is a member's index in a narrow object. In a wide one it stays the same when other members are removed.
 #[derive(Debug, Clone)]
-pub struct Object(Members);
+pub struct Object<T>(Members<T>);
 
-type Member = (SmallText, Json);
+type Member<T> = (SmallText, T);
 
 #[derive(Debug, Clone)]
-enum Members {
-    Narrow(Vec<Member>),
-    Wide(Box<Wide>),
+enum Members<T> {
+    Narrow(Vec<Member<T>>),
+    Wide(Box<Wide<T>>),
 }
 
-#[derive(Debug, Clone, Default)]
-struct Wide {
-    members: BTreeMap<usize, Member>,
+#[derive(Debug, Clone)]
+struct Wide<T> {
+    members: BTreeMap<usize, Member<T>>,
     /// The position of each key, in canonical escapes.
     positions: HashMap<SmallText, usize>,
 }
 
-impl Object {
+impl<T> Object<T> {
     /// Create an object without members.
     pub fn new() -> Self {
         Self(Members::Narrow(Vec::new()))
     }
 
     /// Create an object that will have at least one member.
-    pub(super) fn with_first(key: &str, value: Json) -> Self {
-        // Most objects of a large document are small, and `push` alone would reserve space for four members.
-        let mut members = Vec::with_capacity(1);
-        members.push((key.into(), value));
-        Self(Members::Narrow(members))
+    pub(super) fn with_first(key: &str, value: T) -> Self {
+        // Most objects of a large document are small, and `push` would reserve space for four members.
+        Self(Members::Narrow(vec![(key.into(), value)]))
     }
 
     /// Return the number of members.
@@ -72,7 +70,7 @@ impl Object {
     }
 
     /// Return the value at a position.
-    pub fn at(&self, position: usize) -> Option<&Json> {
+    pub fn at(&self, position: usize) -> Option<&T> {
         match &self.0 {
             Members::Narrow(members) => members.get(position).map(|(_, value)| value),
             Members::Wide(wide) => wide.members.get(&position).map(|(_, value)| value),
@@ -80,7 +78,7 @@ impl Object {
     }
 
     /// Return the value at a position, to be changed.
-    pub fn at_mut(&mut self, position: usize) -> Option<&mut Json> {
+    pub fn at_mut(&mut self, position: usize) -> Option<&mut T> {
         match &mut self.0 {
             Members::Narrow(members) => members.get_mut(position).map(|(_, value)| value),
             Members::Wide(wide) => wide.members.get_mut(&position).map(|(_, value)| value),
@@ -88,7 +86,7 @@ impl Object {
     }
 
     /// Iterate over the members in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         let (narrow, wide) = match &self.0 {
             Members::Narrow(members) => (&members[..], None),
             Members::Wide(wide) => (&[][..], Some(wide.members.values())),
@@ -97,18 +95,16 @@ impl Object {
     }
 
     /// Set a member in its place, or add it at the end; return the old value.
-    pub fn set(&mut self, key: &str, value: Json) -> Option<Json> {
-        match self.position(key) {
-            Some(position) => Some(std::mem::replace(self.at_mut(position)?, value)),
-            None => {
-                self.insert(self.end(), key.into(), value);
-                None
-            }
+    pub fn set(&mut self, key: &str, value: T) -> Option<T> {
+        if let Some(position) = self.position(key) {
+            return Some(std::mem::replace(self.at_mut(position)?, value));
         }
+        self.insert(self.end(), key.into(), value);
+        None
     }
 
     /// Insert a member of a new key at a position: the end, or the one that it was removed from.
-    pub fn insert(&mut self, position: usize, key: SmallText, value: Json) {
+    pub fn insert(&mut self, position: usize, key: SmallText, value: T) {
         if let Members::Narrow(members) = &mut self.0 {
             if members.len() < NARROW_MEMBERS {
                 return members.insert(position, (key, value));
@@ -121,7 +117,7 @@ impl Object {
     }
 
     /// Remove the member at a position.
-    pub fn remove(&mut self, position: usize) -> (SmallText, Json) {
+    pub fn remove(&mut self, position: usize) -> (SmallText, T) {
         match &mut self.0 {
             Members::Narrow(members) => members.remove(position),
             Members::Wide(wide) => wide.remove(position),
@@ -129,7 +125,7 @@ impl Object {
     }
 
     /// Keep only the members for which `is_kept` is true.
-    pub fn retain(&mut self, is_kept: impl Fn(&str, &Json) -> bool) {
+    pub fn retain(&mut self, is_kept: impl Fn(&str, &T) -> bool) {
         let dropped = self.iter().filter(|(key, value)| !is_kept(key, value));
         let removed: Vec<_> = dropped.map(|(key, _)| key.to_owned()).collect();
         for key in removed {
@@ -140,7 +136,7 @@ impl Object {
     }
 
     /// Iterate over the members, taking them out.
-    pub fn into_members(self) -> impl Iterator<Item = (SmallText, Json)> {
+    pub fn into_members(self) -> impl Iterator<Item = (SmallText, T)> {
         let (narrow, wide) = match self.0 {
             Members::Narrow(members) => (members, None),
             Members::Wide(wide) => (Vec::new(), Some(wide.members.into_values())),
@@ -149,14 +145,14 @@ impl Object {
     }
 }
 
-impl Default for Object {
+impl<T> Default for Object<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl FromIterator<(SmallText, Json)> for Object {
-    fn from_iter<I: IntoIterator<Item = (SmallText, Json)>>(members: I) -> Self {
+impl<T> FromIterator<(SmallText, T)> for Object<T> {
+    fn from_iter<I: IntoIterator<Item = (SmallText, T)>>(members: I) -> Self {
         let mut object = Self::new();
         for (key, value) in members {
             object.set(&key, value);
@@ -166,18 +162,18 @@ impl FromIterator<(SmallText, Json)> for Object {
 }
 
 /// Compares the members in any order.
-impl PartialEq for Object {
+impl<T: PartialEq> PartialEq for Object<T> {
     fn eq(&self, other: &Self) -> bool {
-        let has_equal = |(key, value): (&str, &Json)| {
+        let has_equal = |(key, value): (&str, &T)| {
             other.position(key).and_then(|position| other.at(position)).is_some_and(|it| it == value)
         };
         self.len() == other.len() && self.iter().all(has_equal)
     }
 }
 
-impl FromIterator<Member> for Wide {
-    fn from_iter<I: IntoIterator<Item = Member>>(members: I) -> Self {
-        let mut wide = Self::default();
+impl<T> FromIterator<Member<T>> for Wide<T> {
+    fn from_iter<I: IntoIterator<Item = Member<T>>>(members: I) -> Self {
+        let mut wide = Self { members: BTreeMap::new(), positions: HashMap::new() };
         for (position, member) in members.into_iter().enumerate() {
             wide.insert(position, member);
         }
@@ -185,8 +181,8 @@ impl FromIterator<Member> for Wide {
     }
 }
 
-impl Wide {
-    fn insert(&mut self, position: usize, member: Member) {
+impl<T> Wide<T> {
+    fn insert(&mut self, position: usize, member: Member<T>) {
         if self.members.contains_key(&position) {
             // Only a patch that is undone gets here: the member was removed while the object was narrow.
             let mut members: Vec<_> = std::mem::take(&mut self.members).into_values().collect();
@@ -198,7 +194,7 @@ impl Wide {
         self.members.insert(position, member);
     }
 
-    fn remove(&mut self, position: usize) -> Member {
+    fn remove(&mut self, position: usize) -> Member<T> {
         let member = self.members.remove(&position).expect("the position is that of a member");
         self.positions.remove(&*canonicalize(&member.0));
         member

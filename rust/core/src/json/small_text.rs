@@ -11,6 +11,8 @@ const PLACE_BYTES: usize = 22;
 #[derive(Clone)]
 pub struct SmallText(Place);
 
+// A box of a `String`, because a `String` itself is as large as the whole place.
+#[allow(clippy::box_collection, reason = "see above")]
 #[derive(Clone)]
 enum Place {
     Here { length: u8, bytes: [u8; PLACE_BYTES] },

@@ -1,5 +1,6 @@
 //! How much work one patch may take, counted and not timed, so that every process decides alike.
-use super::{Failure, Measure};
+use super::failure::Failure;
+use super::measure::Measure;
 use crate::json::Json;
 
 /// Work of an operation without the values it handles; a unit is about a nanosecond.

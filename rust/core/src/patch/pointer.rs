@@ -1,5 +1,5 @@
 //! JSON pointers (RFC 6901).
-use super::Outcome;
+use super::failure::Outcome;
 
 /// Properties of every JavaScript object. The reference replaces and removes them although the document has none.
 pub(super) const INHERITED: &[&str] = &[

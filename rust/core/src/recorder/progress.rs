@@ -1,7 +1,6 @@
 //! How far a recorder is, without its lock.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::Recorder;
 use crate::kind::Kind;
 
 /// How far a recorder is, for callers that must not wait for its lock.
@@ -44,16 +43,13 @@ impl Progress {
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
-}
 
-impl Recorder {
     /// Report what was recorded.
-    pub(super) fn report_progress(&self) {
-        let progress = &self.progress;
-        progress.event_count.store(self.event_count, Ordering::Relaxed);
-        progress.last_seq.store(self.next_seq - 1, Ordering::Relaxed);
-        progress.compacted_bytes.store(self.compactor.bytes() as u64, Ordering::Relaxed);
-        progress.has_ended.store(self.lifecycle.has_ended(), Ordering::Relaxed);
-        progress.has_failed.store(self.lifecycle.ended_with == Some(Kind::RunError), Ordering::Relaxed);
+    pub(super) fn report(&self, event_count: u64, last_seq: u64, compacted_bytes: usize, ended_with: Option<Kind>) {
+        self.event_count.store(event_count, Ordering::Relaxed);
+        self.last_seq.store(last_seq, Ordering::Relaxed);
+        self.compacted_bytes.store(compacted_bytes as u64, Ordering::Relaxed);
+        self.has_ended.store(ended_with.is_some(), Ordering::Relaxed);
+        self.has_failed.store(ended_with == Some(Kind::RunError), Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! The shape of a JSON Patch (RFC 6902), as AG-UI 1.0 checks it. Whether it can be applied is not checked here.
 use super::fit::Misfit;
-use crate::json::canonicalize;
+use crate::text::canonicalize;
 use crate::{members, scan, text};
 
 const POINTER: &str = "a JSON Pointer: empty, or tokens that each begin with `/`, with `~` only as `~0` or `~1`";

@@ -2,10 +2,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::guard::{find_base, with_snapshot};
-use super::index::{add_message_ids, head_seq, index_new_rows, index_own_run};
+use super::index::{add_message_ids, index_new_rows, index_own_run};
 use super::run_ids::{self, from_stored};
 use super::sql::{from_sql, next_token, refuse_running, store_error, to_sql};
 use super::store::SqliteStore;
+use super::thread_rows::head_seq;
 use super::types::{StoredRun, Target, ThreadRow};
 use crate::error::{Error, Result};
 use crate::{dedup, stored_run};

@@ -2,10 +2,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::guard::{find_base, with_snapshot};
-use super::index::head_seq;
 use super::run_ids::from_stored;
 use super::sql::{from_sql, store_error, to_sql};
 use super::store::SqliteStore;
+use super::thread_rows::head_seq;
 use super::types::{HistoryPage, Position, Target};
 use crate::error::{Error, Result};
 use crate::frames::Cursor;

@@ -2,7 +2,7 @@
 use rusqlite::{Connection, params};
 
 use super::sql::{exists, store_error, to_sql};
-use super::threads::create_thread;
+use super::thread_rows::{create_thread, head_seq};
 use crate::dedup;
 use crate::error::Result;
 
@@ -79,18 +79,6 @@ pub(super) fn add_message_ids<'i>(
         insert.execute(params![thread_id, id])?;
     }
     Ok(())
-}
-
-/// Return a thread's last sequence number.
-///
-/// A thread whose only run left no row has no number of its own. The number of its raw frames counts as long as they are
-/// kept.
-pub(super) fn head_seq(db: &Connection, thread_id: &str) -> rusqlite::Result<i64> {
-    db.prepare_cached(
-        "SELECT coalesce((SELECT head_seq FROM threads WHERE thread_id = ?1),
-           (SELECT last_seq FROM journal_expiry WHERE thread_id = ?1 ORDER BY first_seq DESC LIMIT 1), 0)",
-    )?
-    .query_row([thread_id], |row| row.get(0))
 }
 
 /// Update a thread's row after one of its runs has ended.

@@ -2,12 +2,13 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
-use super::index::{head_seq, index_new_rows};
+use super::index::index_new_rows;
 use super::journal::cut_journal;
 use super::lease::live_runs;
 use super::run_ids::from_stored;
 use super::sql::{now_ms, store_error};
 use super::store::SqliteStore;
+use super::thread_rows::head_seq;
 use super::types::Report;
 use crate::error::Result;
 use crate::stored_run;

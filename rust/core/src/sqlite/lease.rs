@@ -302,8 +302,8 @@ mod tests {
     #[test]
     fn the_ended_lease_of_a_running_process_is_taken_over_only_if_it_was_asked_to_stop() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let start = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
+        let process = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let start = process.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
         let leases = leases();
         let place = leases.owner.as_str().split_once('|').unwrap().0;
         let owner = format!("{place}|{}|{start}|0.0", child.id());

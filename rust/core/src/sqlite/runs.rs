@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, params};
 
 use super::guard::find_base;
-use super::index::{head_seq, index_new_rows};
+use super::index::index_new_rows;
 use super::lease::{Leases, live_runs};
 use super::sql::{from_sql, next_token, now_ms, refuse_running, set_run_state, store_error, to_sql};
 use super::store::SqliteStore;
+use super::thread_rows::head_seq;
 use super::types::{Claim, Claimed, LiveRun, Target};
-use super::{finish, journal, run_ids, threads};
+use super::{finish, journal, run_ids, thread_rows, threads};
 use crate::error::{Error, Result};
 use crate::log::Batch;
 use crate::recorder::Recorder;
@@ -49,13 +50,15 @@ impl SqliteStore {
             refuse_running(db, &thread_id)?;
             let stored_id = run_ids::to_stored(db, &thread_id, &run_id)?;
             let known_ids = known_ids(db, &thread_id, message_ids)?;
-            threads::create_thread(db, &thread_id, agent_id.as_deref(), scope.as_deref()).map_err(store_error)?;
+            thread_rows::create_thread(db, &thread_id, agent_id.as_deref(), scope.as_deref()).map_err(store_error)?;
             let claim = insert_claim(db, thread_id, run_id, &stored_id, input, agent_id, &leases);
             Ok(Claimed { claim: claim.map_err(store_error)?, known_ids })
         };
         self.write(false, work, move |claimed: Result<Claimed>| {
             // On the store's thread: the caller may not hear of its claim for longer than a lease lasts.
-            claimed.iter().for_each(|claimed| holder.hold(&claimed.claim));
+            if let Ok(claimed) = &claimed {
+                holder.hold(&claimed.claim);
+            }
             done(claimed);
         });
     }

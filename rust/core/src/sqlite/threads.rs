@@ -2,9 +2,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::guard::{find_base, with_snapshot};
-use super::index::{head_seq, index_new_rows, thread_exists};
+use super::index::{index_new_rows, thread_exists};
 use super::records::remove_records;
-use super::sql::{exists, next_token, now_ms, store_error, thread_not_found};
+use super::sql::{exists, store_error, thread_not_found};
 use super::store::SqliteStore;
 use super::types::{ScopeFilter, Target, ThreadRow};
 use crate::error::{Error, Result};
@@ -174,49 +174,6 @@ pub(super) fn check_scope(db: &Connection, thread_id: &str, scope: Option<&str>)
         }
     };
     if is_allowed { Ok(()) } else { Err(thread_not_found(thread_id)) }
-}
-
-/// Create a new thread's row with the claim of its first run. Its scope is fixed from then on.
-pub(super) fn create_thread(
-    db: &Connection,
-    thread_id: &str,
-    agent_id: Option<&str>,
-    scope: Option<&str>,
-) -> rusqlite::Result<()> {
-    let mut exists = db.prepare_cached("SELECT 1 FROM threads WHERE thread_id = ?1")?;
-    if exists.exists([thread_id])? {
-        return Ok(());
-    }
-    let head_seq = head_seq(db, thread_id)?.max(read_floor(db, thread_id)?);
-    let leftover: Option<(Option<String>, i64, i64)> = db
-        .prepare_cached("DELETE FROM leftovers WHERE thread_id = ?1 RETURNING scope, incarnation, base_seq")?
-        .query_row([thread_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    // A run that was not stored ended no life of the thread: its readers continue with the next run of their scope.
-    let (incarnation, base_seq) = match leftover {
-        Some((of, incarnation, base_seq)) if of.as_deref() == scope => (incarnation, base_seq),
-        _ => (next_token(db)?, head_seq),
-    };
-    db.prepare_cached(
-        "INSERT INTO threads (thread_id, agent_id, scope, head_seq, created_at, updated_at, incarnation, base_seq)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
-    )?
-    .execute(params![thread_id, agent_id, scope, head_seq, now_ms(), incarnation, base_seq])?;
-    Ok(())
-}
-
-/// Return the number after which a thread of this id begins, so that no cursor of a deleted one is taken for its own.
-fn read_floor(db: &Connection, thread_id: &str) -> rusqlite::Result<i64> {
-    // The hash is the one of the schema's trigger.
-    let floor: Option<i64> = db
-        .prepare_cached(
-            "SELECT seq FROM floors WHERE hash = (coalesce(unicode(substr(?1, -1, 1)), 0) * 29791
-               + coalesce(unicode(substr(?1, -2, 1)), 0) * 961 + coalesce(unicode(substr(?1, -3, 1)), 0) * 31
-               + coalesce(unicode(substr(?1, 1, 1)), 0) + length(?1)) % 65536",
-        )?
-        .query_row([thread_id], |row| row.get(0))
-        .optional()?;
-    Ok(floor.unwrap_or(0))
 }
 
 fn update(db: &Connection, sql: &str, thread: &Target, value: impl rusqlite::ToSql) -> Result<()> {
