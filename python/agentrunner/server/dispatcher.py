@@ -11,9 +11,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from agentrunner.errors import RunnerClosed
 from agentrunner.server.cors import Cors
 from agentrunner.server.requests import read_api_request
-from agentrunner.server.responses import ApiError, ApiResponse
+from agentrunner.server.responses import ApiError, ApiResponse, ServerShuttingDown
 from agentrunner.server.sse import OPEN_STREAMS
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Dispatcher:
             except ClientDisconnect:
                 status = CLIENT_CLOSED_REQUEST
                 return
+            except RunnerClosed as error:
+                # Only the log says what to do: the operator opens the runner again, and a client just retries.
+                logger.warning("a request is refused: %s %s: %s", http.method, path, error)
+                response = ServerShuttingDown().to_response()
             except Exception:
                 logger.exception("a request failed: %s %s", http.method, path)
                 response = ApiResponse({"error": "internal_error"}, 500)
