@@ -45,6 +45,14 @@ async def stream_nothing() -> AsyncGenerator[Frames, None]:
     yield Frames(b"")
 
 
+async def _rewrite(page: Frames) -> bytes:
+    """Return a page's frames for clients that predate AG-UI 1.0."""
+    if len(page) <= CHUNK_BYTES:
+        return page.for_legacy_clients()
+    # A long text of escapes takes a few hundred milliseconds.
+    return await asyncio.to_thread(page.for_legacy_clients)
+
+
 class EventStreamResponse(Response):
     """A response that sends frames as they arrive, and drops a client that stops reading.
 
@@ -111,7 +119,7 @@ class StreamWriter:
         timer = self._loop.create_task(self._watch_progress())
         try:
             async for page in self._pages:
-                data = page.for_legacy_clients() if self._legacy else bytes(page)
+                data = await _rewrite(page) if self._legacy else bytes(page)
                 # While it waits for the next page, a reader must not keep this one in memory.
                 del page
                 async with self._turn:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agentrunner import _core
 from agentrunner.running import inputs
-from agentrunner.server import Limits, bodies, create_app, runs
+from agentrunner.server import Limits, bodies, create_app, runs, sse
 from support.agents import agent_with
 from support.events import text_message
 from support.inputs import make_input
 from support.wire import client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from agentrunner import AgentRunner
 
@@ -200,6 +201,29 @@ async def test_a_long_body_is_counted_and_checked_in_a_worker_thread(
             run_input = make_input("t", f"r{length}") | {"messages": messages}
             assert (await http.post("/agent/default/run", json=run_input)).status_code == 200
             assert on_loop == names
+
+
+async def test_a_long_page_is_rewritten_for_older_clients_in_a_worker_thread() -> None:
+    threads: list[threading.Thread] = []
+
+    class Page(bytes):
+        def for_legacy_clients(self) -> bytes:
+            threads.append(threading.current_thread())
+            return bytes(self)
+
+    async def pages() -> AsyncIterator[Any]:
+        yield Page(b": x\n\n")
+        yield Page(b": %s\n\n" % (b"x" * sse.CHUNK_BYTES))
+
+    async def stay_connected() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        """Take a part of the stream."""
+
+    response = sse.EventStreamResponse(pages(), Limits(), legacy=True)  # type: ignore[arg-type]
+    await response({"type": "http"}, stay_connected, send)
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
 async def test_a_connect_searches_the_history_once_for_all_messages(
