@@ -59,7 +59,8 @@ async def test_a_reader_resumes_after_any_frame_of_a_replay(carry: Any, runner: 
     client = client_of(runner, {"default": talk})
     await three_runs(client)
     replay = (await connect(client)).frames()
-    assert len(replay) == 30
+    # Ten of each run, without the states of the first two, which the last run's state replaces.
+    assert len(replay) == 28
     for at, (cursor, _) in enumerate(replay, 1):
         assert (await client.post(CONNECT, **carry(cursor))).frames() == replay[at:], cursor
 
@@ -69,11 +70,11 @@ async def test_a_reader_resumes_after_any_frame_of_a_run(carry: Any, runner: Age
     client = client_of(runner, {"default": talk})
     runs = [answer.frames() for answer in await three_runs(client)]
     replay = (await connect(client)).frames()
-    length = len(replay) // 3
-    for number, raw in enumerate(runs, 1):
+    for raw in runs:
+        later = [frame for frame in replay if int(frame[0].partition(".")[0]) > int(raw[-1][0])]
         for at, (cursor, _) in enumerate(raw, 1):
             rest = (await client.post(CONNECT, **carry(cursor))).frames()
-            assert rest == raw[at:] + replay[number * length :], cursor
+            assert rest == raw[at:] + later, cursor
 
 
 async def test_a_reader_resumes_after_any_frame_of_a_live_run(runner: AgentRunner) -> None:

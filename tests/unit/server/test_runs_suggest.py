@@ -173,7 +173,11 @@ async def test_every_suggestion_ends_in_order(
     answer = await client.post(SUGGEST, make_input())
     assert event_types(answer.events())[-1] in ("RUN_ERROR", "RUN_FINISHED")
     assert kinds is None or event_types(answer.events()) == kinds
-    assert answer.events() == (await client.post(RUN, make_input())).events()
+    suggested, stored = answer.events(), (await client.post(RUN, make_input())).events()
+    if agent is fail:
+        # Each failure has its own id in the log, which the message names.
+        assert suggested[-1].pop("message") != stored[-1].pop("message")
+    assert suggested == stored
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-a": "1"}])
