@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,29 +19,40 @@ if TYPE_CHECKING:
     from agentrunner.types import Cursor, EventLike
 
 
+_AS_PYDANTIC = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+"""Options by which orjson leaves out what it writes differently from pydantic."""
+_SURROGATE_ESCAPE = b"\\ud"
+
+
 def encode(event: EventLike) -> bytes:
     """Return the JSON of an event or of a run's input.
 
-    Optional fields of `ag_ui` models that are `None` are left out.
+    Optional fields of `ag_ui` models that are `None` are left out. NaN and infinities become `null`, and values of
+    other types are written as pydantic writes them.
 
-    Raises `InvalidEvent` for a value that JSON cannot express: NaN, infinity, or a `str` that is not valid UTF-8.
+    Raises `InvalidEvent` for a value that has no JSON form, and names its place.
     """
     if isinstance(event, bytes):
         return event
-    try:
-        if isinstance(event, str):
+    if isinstance(event, str):
+        try:
             return event.encode()
-        if isinstance(event, (Event, bytearray, memoryview)):
-            return bytes(event)
-        if not isinstance(event, Mapping):
-            return _dump_model(event, None)
-        return _require_finite(_dump(event), lambda: event)
-    except (TypeError, ValueError, AttributeError) as error:
+        except UnicodeEncodeError:
+            from agentrunner._plain import escape_surrogates
+
+            return escape_surrogates(event)
+    if isinstance(event, (Event, bytearray, memoryview)):
+        return bytes(event)
+    if isinstance(event, Mapping):
+        return dump(event, "event")
+    try:
+        return _dump_model(event, None)
+    except (TypeError, ValueError, AttributeError):
         # Checked only now, so that valid events do not pay for it.
-        if not isinstance(event, (str, Mapping)) and (isinstance(event, type) or not hasattr(event, "model_dump_json")):
+        if isinstance(event, type) or not hasattr(event, "model_dump_json"):
             name = f"the class {event.__name__}" if isinstance(event, type) else type(event).__name__
             raise InvalidEvent(f"an event must be a dict, an `ag_ui` model, or JSON text, not {name}") from None
-        raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
+        return _dump_plain(event, "event")
 
 
 def read_cursor(text: str) -> Cursor:
@@ -59,40 +69,14 @@ def encode_fields(model: BaseModel, exclude: set[str]) -> bytes:
     """Return the JSON of a model without some of its fields. Raises `InvalidEvent`."""
     try:
         return _dump_model(model, exclude)
-    except (TypeError, ValueError) as error:
-        raise InvalidEvent(f"the input cannot be written as JSON: {error}") from error
+    except (TypeError, ValueError):
+        return _dump_plain(model.model_dump(by_alias=True, exclude=exclude), "input")
 
 
 def _dump_model(model: Any, exclude: set[str] | None) -> bytes:
     # Without `exclude_none`: `ag_ui` leaves out optional fields by itself, and a snapshot may be `None`.
     text: str = model.model_dump_json(by_alias=True, exclude=exclude)
-    return _require_finite(text.encode(), lambda: model.model_dump(by_alias=True, exclude=exclude))
-
-
-def _dump(value: object) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        # orjson refuses integers over 64 bits. The standard library writes them, and raises for all other bad values.
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _require_finite(data: bytes, value: Any) -> bytes:
-    """Return the JSON if the value has no NaN or infinity, otherwise raise `InvalidEvent`."""
-    # Both encoders write NaN and infinity as `null`, so the value is only searched if its JSON has a `null`.
-    if b"null" in data and not _is_finite(value()):
-        raise InvalidEvent("the event cannot be written as JSON: it contains NaN or an infinity")
-    return data
-
-
-def _is_finite(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(_is_finite(item) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return all(_is_finite(item) for item in value)
-    return True
+    return text.encode()
 
 
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -119,16 +103,23 @@ def _integer(text: str) -> int | float:
         return float(text)
 
 
-def dump(value: object) -> bytes:
-    """Return the JSON of a value that `decode` returned.
+def dump(value: object, name: str = "value") -> bytes:
+    """Return the JSON of a value, as `encode` writes it in an event.
 
-    Lone surrogates and long integers are written unchanged; infinities become `null`.
+    `name` is what errors call the value. Halves of surrogates and long integers are written unchanged. Raises
+    `InvalidEvent`.
     """
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, option=_AS_PYDANTIC)
     except TypeError:
-        plain = value if _is_finite(value) else json.loads(json.dumps(value), parse_constant=lambda _: None)
-        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+        return _dump_plain(value, name)
+
+
+def _dump_plain(value: object, name: str) -> bytes:
+    # Imported when it is needed first: pydantic takes longer to load than the rest of the package.
+    from agentrunner._plain import dump_plain
+
+    return dump_plain(value, name)
 
 
 def to_dict(data: bytes) -> dict[str, Any]:
@@ -142,7 +133,13 @@ def to_model(data: bytes) -> BaseModel:
 
     Raises `pydantic.ValidationError` for an unknown kind.
     """
-    model: BaseModel = _adapter().validate_json(data)
+    try:
+        model: BaseModel = _adapter().validate_json(data)
+    except ValueError:
+        if _SURROGATE_ESCAPE not in data.lower():
+            raise
+        # pydantic reads halves of surrogates only from Python values.
+        model = _adapter().validate_python(decode(data))
     return model
 
 

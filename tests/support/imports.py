@@ -13,6 +13,7 @@ LAYERS = (
         "agents",
         "_checks",
         "_codec",
+        "_plain",
         "_core",
         "_failures",
         "_generators",

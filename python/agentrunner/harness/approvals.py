@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ag_ui.core import ResumeEntry
 
 from agentrunner import _core
+from agentrunner._checks import check_text
 from agentrunner._codec import decode, encode
 from agentrunner.errors import (
     AlreadyDecided,
     ApprovalExpired,
     ApprovalNotFound,
     InterruptsOpen,
-    InvalidEvent,
     InvalidInput,
 )
 from agentrunner.records.approvals import Approval, approval_changes, approval_key, find_approvals
@@ -147,6 +148,8 @@ def apply_decision(
     for name, text in (("by", by), ("decision_id", decision_id), ("reason", reason)):
         if text is not None and not isinstance(text, str):
             raise InvalidInput(f"{name} must be a string, not {type(text).__name__}, to decide {about}")
+        if text is not None and name != "reason":
+            check_text(f"{about}: {name}", text)
         _to_json(about, name, text)
     payload, edited_input = _to_json(about, "payload", payload), _to_json(about, "edited_input", edited_input)
     if payload is None:
@@ -167,8 +170,10 @@ def apply_decision(
 def _to_json(about: str, name: str, value: Any) -> Any:
     """Return a value as it is read back from JSON. Raises `InvalidInput`."""
     try:
+        # Stricter than events: a person's decision must not change on its way, as NaN would, which becomes `null`.
+        json.dumps(value, allow_nan=False)
         return decode(encode({name: value}))[name]
-    except (InvalidEvent, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{about} was not decided, because {name} is refused: {error}") from error
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, overload
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import to_json
 
+from agentrunner._codec import dump
 from agentrunner.errors import ToolNameClash
 from agentrunner.runtime.llm import ToolSpec
 
@@ -216,7 +216,7 @@ class Tool:
             raise RuntimeError(f"SystemExit {error}") from error
         if isinstance(value, ToolResult):
             return value
-        return ToolResult(value if isinstance(value, str) else to_json(value).decode())
+        return ToolResult(value if isinstance(value, str) else dump(value).decode())
 
     def _call_in_thread(self, arguments: dict[str, Any]) -> Any:
         try:

@@ -7,10 +7,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from agentrunner._plain import replace_surrogates
 from agentrunner.errors import LeaseLost, RecordConflict, StoreError
 from agentrunner.runtime._public_errors import describe_error, is_current_run
 from agentrunner.runtime.history import build_result_message, build_result_metadata
 from agentrunner.runtime.ledger import Ledger
+from agentrunner.runtime.llm import ToolSpec
 from agentrunner.runtime.middleware import TurnContext
 from agentrunner.runtime.model_response import ModelResponse, ResponseReader
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, Outcome, WaitingForClient
@@ -180,7 +182,7 @@ class Turn:
         request = self._request or resources.prompter.unpack(self._checkpoint.request, session)
         self._request = None
         reader = ResponseReader(session.call_ids())
-        async with aclosing(reader.events(resources.llm, request)) as events:
+        async with aclosing(reader.events(resources.llm, _replace_surrogates(request))) as events:
             async for event in events:
                 yield event
         if reader.usage is not None:
@@ -265,3 +267,10 @@ class Turn:
         if runner.failure is not None and failures > self._resources.recovery.max_retries:
             return Failed(f"{runner.failure} (tools failed in {failures} model responses in a row)")
         return WaitingForClient(client_call_ids) if client_call_ids else None
+
+
+def _replace_surrogates(request: LlmRequest) -> LlmRequest:
+    """Return a request that is valid in UTF-8, in which providers receive it."""
+    specs = [(spec.name, spec.description, spec.parameters) for spec in request.tools]
+    tools = [ToolSpec(*fields) for fields in replace_surrogates(specs)]
+    return replace(request, messages=replace_surrogates(request.messages), tools=tools)

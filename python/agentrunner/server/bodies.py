@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
     from agentrunner.server.limits import Limits
 
 UNTHREADED_BYTES = 64 * 1024
-"""Longest body that is counted on the event loop; a longer one is counted in a worker thread."""
+"""Longest body that is counted, and parsed in Python's own way, on the event loop; for longer ones a thread does it."""
 PARSER_DEPTH = 1024
 """Levels that orjson parses; it refuses deeper text without building more values."""
+_SURROGATE_ESCAPES = (b"\\ud", b"\\uD")
+"""How escapes of surrogates begin; browsers send halves of a pair."""
+_INTEGER_CHARS = 20
+"""Characters of the longest integer of 64 bits."""
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -91,15 +96,43 @@ def refuse_other_types(request: Request) -> None:
     raise ApiError(415, {"error": "Unsupported content type", "message": message})
 
 
-def load_json(body: bytes) -> Any:
+async def load_json(body: bytes) -> Any:
     """Return the JSON value of a body; `None` if it is not JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
+        return await load_halves(body)
+
+
+async def load_json_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a body, `{}` for an empty body; `None` for anything else."""
+    value = await load_json(body) if body.strip() else {}
+    return value if isinstance(value, dict) else None
+
+
+async def load_halves(body: bytes) -> Any:
+    """Return a JSON value with halves of surrogates, which orjson refuses; `None` for any other text."""
+    if not any(escape in body for escape in _SURROGATE_ESCAPES):
+        return None
+    parse = partial(_parse_halves, body)
+    return await asyncio.to_thread(parse) if len(body) > UNTHREADED_BYTES else parse()
+
+
+def _parse_halves(body: bytes) -> Any:
+    # The standard library parses deeper than orjson, and `limit_values` did not count what is deeper.
+    if _core.count_values(body, PARSER_DEPTH) != _core.count_values(body, len(body)):
+        return None
+    try:
+        # Decoded first: the standard library takes UTF-16 too, which `limit_values` cannot count.
+        return json.loads(body.decode(), parse_int=_parse_integer, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
         return None
 
 
-def load_json_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a body, `{}` for an empty body; `None` for anything else."""
-    value = load_json(body) if body.strip() else {}
-    return value if isinstance(value, dict) else None
+def _parse_integer(text: str) -> int | float:
+    # As orjson does: reading a long integer takes time that grows with the square of its digits.
+    return int(text) if len(text) <= _INTEGER_CHARS else float(text)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

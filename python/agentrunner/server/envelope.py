@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import orjson
-
+from agentrunner._codec import dump, encode
+from agentrunner.errors import InvalidEvent
 from agentrunner.server.bodies import is_json, load_json
 from agentrunner.server.responses import InvalidEnvelope, UnknownPath, WrongMethod
 
@@ -35,11 +35,11 @@ class EnvelopeRequest:
     body: bytes
 
 
-def read_envelope(routes: RouteTable, content_type: str, body: bytes) -> EnvelopeRequest:
+async def read_envelope(routes: RouteTable, content_type: str, body: bytes) -> EnvelopeRequest:
     """Read an envelope. Raises `ApiError` with status 400, 404, 405 or 415."""
     if not is_json(content_type):
         raise InvalidEnvelope(415, "Single-route endpoint expects JSON payloads")
-    envelope = load_json(body)
+    envelope = await load_json(body)
     if not isinstance(envelope, dict):
         raise InvalidEnvelope(400, "Invalid JSON payload")
     method = envelope.get("method")
@@ -94,7 +94,7 @@ def _read_param(params: Any, key: str) -> str:
 def _encode_body(inner_body: Any) -> bytes:
     """Return the body in an envelope as the bytes of a request; a string is JSON already."""
     try:
-        return inner_body.encode() if isinstance(inner_body, str) else orjson.dumps(inner_body)
-    except TypeError:
+        return encode(inner_body) if isinstance(inner_body, str) else dump(inner_body)
+    except InvalidEvent:
         # orjson refuses values that are nested far deeper than the runner accepts.
         raise InvalidEnvelope(400, "The body is nested too deep") from None

@@ -90,7 +90,7 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
             http, row, match.agent_id, match.thread_id, http.query_params, body, principal, headers, arrived_at,
             is_enveloped=False,
         )  # fmt: skip
-    agent_id = _find_plain_agent(context, path, content_type, body)
+    agent_id = await _find_plain_agent(context, path, content_type, body)
     await give_way(body)
     if agent_id is not None:
         refuse_other_types(http)
@@ -99,8 +99,8 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
             http, run, agent_id, "", http.query_params, body, principal, headers, arrived_at, is_enveloped=False
         )
     if context.mode == "multi-route":
-        raise _explain_unknown_path(context, content_type, body)
-    inner = read_envelope(context.routes, content_type, body)
+        raise await _explain_unknown_path(context, content_type, body)
+    inner = await read_envelope(context.routes, content_type, body)
     await give_way(body)
     return ApiRequest(
         http, inner.route, inner.agent_id, inner.thread_id, QueryParams(inner.query), inner.body, principal, headers,
@@ -108,7 +108,7 @@ async def read_api_request(context: AppContext, http: Request) -> ApiRequest:
     )  # fmt: skip
 
 
-def _find_plain_agent(context: AppContext, path: str, content_type: str, body: bytes) -> str | None:
+async def _find_plain_agent(context: AppContext, path: str, content_type: str, body: bytes) -> str | None:
     """Return the agent's id for a plain AG-UI request; `None` for any other request.
 
     A plain request is a `RunAgentInput` posted to the base path, or to the agent's id below it.
@@ -121,14 +121,14 @@ def _find_plain_agent(context: AppContext, path: str, content_type: str, body: b
         return agent_id
     if segments or not is_json(content_type):
         return None
-    content = load_json(body)
+    content = await load_json(body)
     if not isinstance(content, dict) or "method" in content or "threadId" not in content:
         return None
     return "default" if "default" in context.agents else next(iter(context.agents), "default")
 
 
-def _explain_unknown_path(context: AppContext, content_type: str, body: bytes) -> ApiError:
-    content = load_json(body) if is_json(content_type) else None
+async def _explain_unknown_path(context: AppContext, content_type: str, body: bytes) -> ApiError:
+    content = await load_json(body) if is_json(content_type) else None
     if isinstance(content, dict) and content.get("method") in context.routes.envelope_methods:
         code = "single_route_envelope_against_multi_route_runtime"
         return ApiError(404, {"error": "Not found", "code": code, "message": MISPLACED_ENVELOPE})

@@ -12,6 +12,7 @@ import orjson
 
 from agentrunner import _core
 from agentrunner._failures import public_text
+from agentrunner._plain import replace_surrogates
 from agentrunner.errors import (
     AgentRunnerError,
     CursorAhead,
@@ -30,7 +31,7 @@ from agentrunner.reading.interrupts import finish_answered_run, hide_answered_in
 from agentrunner.runners import InMemoryAgentRunner
 from agentrunner.running.inputs import MAX_ISSUE_CHARS, validate_input
 from agentrunner.server import interrupt_answers
-from agentrunner.server.bodies import give_way, load_json_object
+from agentrunner.server.bodies import give_way, load_halves, load_json_object
 from agentrunner.server.responses import ApiError, ApiResponse, BusyThread, FullLine, ServerShuttingDown, UnknownThread
 from agentrunner.server.sse import EventStreamResponse, stream_nothing
 from agentrunner.server.starting import stream_when_started
@@ -107,7 +108,7 @@ async def connect_thread(context: AppContext, request: ApiRequest) -> Response:
 
 async def stop_run(context: AppContext, request: ApiRequest) -> Response:
     """Stop a thread's live run; with a `runId` only that run."""
-    run_id = _read_stop_request(request.body)
+    run_id = await _read_stop_request(request.body)
     _find_agent(context, request)
     thread_id = request.thread_id
     if request.principal is not None and not await context.can_see(request.principal, thread_id):
@@ -190,7 +191,9 @@ async def _read_input(context: AppContext, request: ApiRequest) -> tuple[RunAgen
     try:
         content = orjson.loads(request.body)
     except orjson.JSONDecodeError as error:
-        raise ApiError(400, {"error": "Invalid request body", "details": str(error)}) from None
+        content = await load_halves(request.body)
+        if content is None:
+            raise ApiError(400, {"error": "Invalid request body", "details": str(error)}) from None
     if not isinstance(content, dict):
         raise _reject_input("a RunAgentInput is expected", ())
     await give_way(request.body)
@@ -208,7 +211,7 @@ def _describe_issue(message: str, path: tuple[str, ...]) -> dict[str, Any]:
 
 def _reject_issues(issues: Sequence[Mapping[str, Any]]) -> ApiError:
     # CopilotKit's clients expect the issues as a string.
-    details = orjson.dumps(list(issues), option=orjson.OPT_INDENT_2).decode()
+    details = orjson.dumps(replace_surrogates(issues), option=orjson.OPT_INDENT_2).decode()
     return ApiError(400, {"error": "Invalid request body", "details": details})
 
 
@@ -225,9 +228,9 @@ def _is_legacy_client(input: RunAgentInput) -> bool:
     return not input.protocol_version
 
 
-def _read_stop_request(body: bytes) -> str | None:
+async def _read_stop_request(body: bytes) -> str | None:
     """Return the id of the run to stop; `None` for the live run. Raises `ApiError` (400)."""
-    content = load_json_object(body)
+    content = await load_json_object(body)
     # Refuse unknown keys: a request with a misspelt `runId` would stop another run of the thread.
     if content is None or content.keys() - {"runId"}:
         raise ApiError(400, {"error": "Invalid stop request"})

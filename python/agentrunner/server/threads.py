@@ -77,7 +77,7 @@ async def get_state(context: AppContext, request: ApiRequest) -> Response:
 
 async def update_thread(context: AppContext, request: ApiRequest) -> Response:
     """Rename, archive or unarchive a thread."""
-    change = _read_change(request)
+    change = await _read_change(request)
     await _check_visible(context, request)
     name, archived = change.get("name"), change.get("archived")
     if not (name is None or (isinstance(name, str) and len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES)):
@@ -95,7 +95,7 @@ async def update_thread(context: AppContext, request: ApiRequest) -> Response:
 
 async def delete_thread(context: AppContext, request: ApiRequest) -> Response:
     """Delete a thread."""
-    _read_change(request)
+    await _read_change(request)
     await _check_visible(context, request)
     with _translate_errors():
         await context.runner.threads.delete(request.thread_id, **request.scope_filter)
@@ -104,7 +104,7 @@ async def delete_thread(context: AppContext, request: ApiRequest) -> Response:
 
 async def archive_thread(context: AppContext, request: ApiRequest) -> Response:
     """Archive a thread."""
-    _read_change(request)
+    await _read_change(request)
     await _check_visible(context, request)
     with _translate_errors():
         await context.runner.threads.archive(request.thread_id, **request.scope_filter)
@@ -183,9 +183,9 @@ async def _check_visible(context: AppContext, request: ApiRequest) -> None:
         raise UnknownThread
 
 
-def _read_change(request: ApiRequest) -> dict[str, Any]:
+async def _read_change(request: ApiRequest) -> dict[str, Any]:
     """Return a change request's JSON object. Raises `ApiError` if it is invalid."""
-    change = load_json_object(request.body)
+    change = await load_json_object(request.body)
     if change is None:
         raise ApiError(400, {"error": "Invalid request body"})
     agent_id = change.get("agentId")

@@ -48,7 +48,7 @@ async def transcribe_audio(context: AppContext, request: ApiRequest) -> Response
     try:
         # The body inside an envelope is JSON, like the envelope.
         if request.is_enveloped or is_json(content_type):
-            audio = _read_json(request.body)
+            audio = await _read_json(request.body)
         else:
             audio = await _read_form(request.http, request.body)
         text = await context.transcriber.transcribe(audio)
@@ -78,8 +78,8 @@ def _check_mime_type(mime_type: str) -> str:
     return mime_type
 
 
-def _read_json(body: bytes) -> Audio:
-    value = load_json(body)
+async def _read_json(body: bytes) -> Audio:
+    value = await load_json(body)
     if not isinstance(value, dict):
         raise TranscriptionError("invalid_request", "Request body must be valid JSON")
     audio, mime_type, filename = value.get("audio"), value.get("mimeType"), value.get("filename")

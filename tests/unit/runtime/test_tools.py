@@ -357,4 +357,4 @@ async def test_exceptions_that_would_end_more_than_the_call(error: BaseException
 
 
 async def test_a_result_that_is_not_json_is_an_error() -> None:
-    assert (await call_tool(Tool(lambda: object(), name="it"))).startswith("Error: Unable to serialize")
+    assert (await call_tool(Tool(lambda: object(), name="it"))).startswith("Error: the value cannot be written as JSON")

@@ -118,7 +118,7 @@ async def test_an_envelope_with_a_json_content_type_is_read(content_type: str, s
     "content",
     [
         b"", b"{", b"not json", b"null", b"[]", b"1", b'"info"', b"true", b'{"method":"info"', b"\xff\xfe{}", b"NaN",
-        b"\xef\xbb\xbf{}x", b"[" * 1_000_000, b'{"method":"info"}{}', b"'method'", b'{"method":"\\ud800"}',
+        b"\xef\xbb\xbf{}x", b"[" * 1_000_000, b'{"method":"info"}{}', b"'method'",
     ],
 )  # fmt: skip
 async def test_an_envelope_must_be_a_json_object(content: bytes, single: Client) -> None:

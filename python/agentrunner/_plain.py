@@ -1,0 +1,124 @@
+"""Convert Python values to those that JSON has, as pydantic does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from agentrunner.errors import InvalidEvent
+
+MAX_NODES = 100_000
+"""Number of values that are looked through for the one that has no JSON form."""
+MAX_LEVELS = 200
+"""Number of levels that are looked through, which is about as deep as pydantic goes."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def dump_plain(value: object, name: str) -> bytes:
+    """Return the JSON of a value as pydantic writes it; NaN and infinities become `null`.
+
+    `name` is what errors call the value. Raises `InvalidEvent` if a part has no JSON form, and names the part.
+    """
+    text = json.dumps(_to_plain(value, name), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return escape_surrogates(text)
+
+
+def escape_surrogates(text: str) -> bytes:
+    """Return JSON text in UTF-8, which has halves of surrogates only as escapes."""
+    return _SURROGATES.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+
+
+def replace_surrogates(value: Any) -> Any:
+    """Return a JSON value in which U+FFFD replaces each half of a surrogate."""
+    if isinstance(value, str):
+        if value.isascii() or _SURROGATES.search(value) is None:
+            return value
+        # Through UTF-16, where two halves that belong together become one character again.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [replace_surrogates(item) for item in value]
+    return value
+
+
+def _to_plain(value: object, name: str) -> Any:
+    try:
+        try:
+            return to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=_convert_unknown)
+        except ValueError as error:
+            if "surrogates not allowed" not in str(error):
+                raise
+            # pydantic takes halves of surrogates in text, but not in keys and in enums.
+            value = replace_surrogates(value.model_dump(by_alias=True) if isinstance(value, BaseModel) else value)
+            return to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=_convert_unknown)
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        path, reason = _find_culprit(value) or ("", str(error))
+        about = f"`{path}`: " if path else ""
+        raise InvalidEvent(f"the {name} cannot be written as JSON: {about}{reason}") from error
+
+
+def _convert_unknown(value: Any) -> Any:
+    """Return a value of a type that pydantic does not know in one that it knows."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    # numpy's scalars and arrays; the package need not be installed.
+    if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
+
+
+def _find_culprit(value: object) -> tuple[str, str] | None:
+    """Return the path of the first part that has no JSON form and the reason, if found."""
+    parents: dict[int, None] = {}
+    # Each entry is a value and its path; `None` for the path marks the end of a value's parts.
+    stack: list[tuple[object, str | None]] = [(value, "")]
+    for _ in range(MAX_NODES):
+        if not stack:
+            return None
+        part, path = stack.pop()
+        if path is None:
+            del parents[id(part)]
+            continue
+        if id(part) in parents:
+            return path, "it contains itself"
+        parts = list(_iterate_parts(part, path))
+        if parts and len(parents) >= MAX_LEVELS:
+            return path[:MAX_LEVELS], f"it is nested over {MAX_LEVELS} levels deep"
+        if parts:
+            parents[id(part)] = None
+            stack.append((part, None))
+            stack.extend(reversed(parts))
+        elif (reason := _find_reason(part)) is not None:
+            return path, reason
+    return None
+
+
+def _iterate_parts(value: object, path: str) -> Iterator[tuple[object, str]]:
+    if isinstance(value, BaseModel):
+        value = {**dict(value), **(value.model_extra or {})}
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield item, f"{path}.{key}" if path else str(key)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for number, item in enumerate(value):
+            yield item, f"{path}[{number}]"
+
+
+def _find_reason(value: object) -> str | None:
+    try:
+        to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=_convert_unknown)
+    except Exception as error:  # noqa: BLE001 - a type's own serializer may raise anything
+        return str(error).rpartition("TypeError: ")[2]
+    return None
