@@ -30,6 +30,7 @@ def find_problem(agent: Any) -> str | None:
     # An agent with `clone` may need to be cloned before it can be run.
     if not callable(function) and not callable(getattr(agent, "clone", None)):
         return f"must be a function of the input, or an object with `run(input)`, not {type(agent).__name__}"
-    if inspect.isgeneratorfunction(function):
-        return f"is a generator that is not async; write `async def {function.__name__}`"
+    for code in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(code):
+            return f"is a generator that is not async; write `async def {code.__name__}`"
     return None

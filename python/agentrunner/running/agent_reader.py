@@ -228,6 +228,11 @@ class AgentReader:
             self._dropped = 1
             self._must_check = True
             return
+        text = event.decode(errors="replace") if isinstance(event, (bytes, bytearray)) else event
+        if isinstance(text, str) and text.startswith(("data:", "event:")):
+            raise InvalidEvent(
+                f"an agent must yield events, not frames of SSE: yield the event itself, without an encoder ({error})"
+            ) from error
         if isinstance(event, str) and not event.lstrip().startswith("{"):
             raise InvalidEvent(
                 f"an agent must yield events, not text; to yield text, decorate it with `text_agent` ({error})"
