@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner import _core
 from agentrunner._checks import check_optional_text, check_stored_text, check_text
-from agentrunner._codec import encode, encode_fields
+from agentrunner._codec import decode, encode, encode_fields
 from agentrunner.errors import InputTooLarge, InvalidEvent, InvalidInput
 from agentrunner.running.agent_checks import find_problem
 from agentrunner.running.legacy_content import upgrade_message
@@ -87,7 +87,14 @@ async def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int
 def input_for_agent(checked: CheckedInput) -> RunAgentInput:
     """Return the input with the agent's own ids in place of those that clients see."""
     json = _core.input_for_agent(checked.json)
-    return checked.model if json is None else type(checked.model).model_validate_json(json)
+    if json is None:
+        return checked.model
+    model_class = type(checked.model)
+    try:
+        return model_class.model_validate_json(json)
+    except ValueError:
+        # pydantic reads halves of surrogates only from Python values.
+        return model_class.model_validate(decode(json.encode()))
 
 
 async def validate_input(content: Any, limits: InputLimits | None = None) -> RunAgentInput:
