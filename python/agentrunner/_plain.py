@@ -52,17 +52,34 @@ def replace_surrogates(value: Any) -> Any:
 def _to_plain(value: object, name: str) -> Any:
     try:
         try:
-            return to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=_convert_unknown)
+            return _convert(value)
         except ValueError as error:
             if "surrogates not allowed" not in str(error):
                 raise
-            # pydantic takes halves of surrogates in text, but not in keys and in enums.
-            value = replace_surrogates(value.model_dump(by_alias=True) if isinstance(value, BaseModel) else value)
-            return to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=_convert_unknown)
+            # pydantic takes halves of surrogates in text, but not in keys.
+            return _convert_around_keys(value)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         path, reason = _find_culprit(value) or ("", str(error))
         about = f"`{path}`: " if path else ""
         raise InvalidEvent(f"the {name} cannot be written as JSON: {about}{reason}") from error
+
+
+def _convert(value: object) -> Any:
+    return to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=_convert_unknown)
+
+
+def _convert_around_keys(value: object) -> Any:
+    """Return a value in which pydantic converts all but the keys that are text."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(by_alias=True)
+    if isinstance(value, Mapping):
+        return {
+            key if isinstance(key, str) else next(iter(_convert({key: None}))): _convert_around_keys(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_convert_around_keys(item) for item in value]
+    return value if isinstance(value, str) else _convert(value)
 
 
 def _convert_unknown(value: Any) -> Any:
@@ -118,7 +135,7 @@ def _iterate_parts(value: object, path: str) -> Iterator[tuple[object, str]]:
 
 def _find_reason(value: object) -> str | None:
     try:
-        to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=_convert_unknown)
+        _convert(value)
     except Exception as error:  # noqa: BLE001 - a type's own serializer may raise anything
         return str(error).rpartition("TypeError: ")[2]
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from agentrunner.server.limits import Limits
 
 UNTHREADED_BYTES = 64 * 1024
-"""Longest body that is counted, and parsed in Python's own way, on the event loop; for longer ones a thread does it."""
+"""Longest body that is counted on the event loop; a longer one is counted in a worker thread."""
 PARSER_DEPTH = 1024
 """Levels that orjson parses; it refuses deeper text without building more values."""
 _SURROGATE_ESCAPES = (b"\\ud", b"\\uD")
@@ -111,7 +112,7 @@ async def load_json_object(body: bytes) -> dict[str, Any] | None:
 
 
 async def load_halves(body: bytes) -> Any:
-    """Return a JSON value with halves of surrogates, which orjson refuses; `None` for any other text."""
+    """Return a JSON value with halves of surrogates, which orjson refuses, or `None`."""
     if not any(escape in body for escape in _SURROGATE_ESCAPES):
         return None
     parse = partial(_parse_halves, body)
@@ -124,14 +125,21 @@ def _parse_halves(body: bytes) -> Any:
         return None
     try:
         # Decoded first: the standard library takes UTF-16 too, which `limit_values` cannot count.
-        return json.loads(body.decode(), parse_int=_parse_integer, parse_constant=_refuse_constant)
+        return json.loads(
+            body.decode(), parse_int=_parse_number, parse_float=_parse_number, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError):
         return None
 
 
-def _parse_integer(text: str) -> int | float:
+def _parse_number(text: str) -> int | float:
     # As orjson does: reading a long integer takes time that grows with the square of its digits.
-    return int(text) if len(text) <= _INTEGER_CHARS else float(text)
+    if len(text) <= _INTEGER_CHARS and text.lstrip("-").isdigit():
+        return int(text)
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("the number is too large")
+    return number
 
 
 def _refuse_constant(name: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from agentrunner import fold
 from agentrunner._codec import encode, to_dict, to_model
-from agentrunner.errors import InvalidEvent
+from agentrunner.errors import InvalidEvent, InvalidInput
 from agentrunner.runtime import AgentRuntime, Tool, ToolResult
 from support.agents import agent_with
 from support.inputs import make_input
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agentrunner import AgentRunner
 
 HALF = "\ud83d"
+OTHER_HALF = "\ude00"
 
 
 class Color(enum.Enum):
@@ -83,6 +84,22 @@ async def test_values_are_written_as_pydantic_writes_them(
         events = await collect(await runner.run(agent_with(event), make_input("t1", f"r{number}")))
         assert events[1]["snapshot"] == {"deep": [expected]}
         assert await runner.threads.state("t1") == {"deep": [expected]}
+
+
+@pytest.mark.fault("B8")
+@pytest.mark.parametrize("count", [1, 600])
+async def test_inputs_of_any_length_are_written_as_events_are(
+    count: int, memory_factory: Callable[..., AgentRunner]
+) -> None:
+    messages = [{"id": f"m{number}", "role": "user", "content": HALF} for number in range(count)]
+    state = {HALF: [float("nan"), {1}], "x": f"a{HALF}"}
+    events = await collect(await memory_factory().run(agent_with(), make_input(messages=messages, state=state)))
+    assert events[-1]["type"] == "RUN_FINISHED"
+    assert events[0]["input"]["messages"] == messages
+    assert events[0]["input"]["state"] == {HALF: [None, [1]], "x": f"a{HALF}"}
+    for wrong in ({"state": {"deep": [object()]}}, {"forwardedProps": {"deep": [object()]}}):
+        with pytest.raises(InvalidInput, match=r"`\w+\.deep\[0\]`: a value of type object has no JSON form"):
+            await memory_factory().run(agent_with(), make_input(messages=messages, **wrong))
 
 
 @pytest.mark.fault("B8")
@@ -200,6 +217,14 @@ async def test_halves_of_surrogates_in_inputs_and_results_are_taken(runner: Agen
     assert [each["content"] for each in session.messages if "content" in each] == [content] * 3
     # A provider receives UTF-8.
     assert [each["content"] for each in model.requests[1].messages if "content" in each] == ["a\ufffd", "a\ufffd"]
+
+
+@pytest.mark.fault("B7")
+def test_keys_with_halves_of_surrogates_are_kept() -> None:
+    value = {HALF: 1, OTHER_HALF: ({1.5}, float("nan"), {Color.RED: HALF}), 3: Point(xValue=2)}
+    as_json = {HALF: 1, OTHER_HALF: [[1.5], None, {"red": HALF}], "3": {"xValue": 2}}
+    assert to_dict(encode({"type": "STATE_SNAPSHOT", "snapshot": value}))["snapshot"] == as_json
+    assert to_dict(encode(StateSnapshotEvent(snapshot=value)))["snapshot"] == as_json
 
 
 def test_plain_events_are_encoded_as_before() -> None:

@@ -70,6 +70,56 @@ async def test_a_body_of_too_many_values_is_refused_before_anything_parses_it(
             assert answer.content.endswith(b'"A body has at most 500 JSON values"}')
 
 
+@pytest.mark.fault("B7")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'["\\ud800",' + b"[" * 1100 + b"]" * 1100 + b",0" * 1000 + b"]",
+        # `\\ud8` in two characters of UTF-16, where quotes and commas are followed by zeros.
+        '{"\u755c\u3864":[0,0,0]}'.encode("utf-16-le"),
+        b'\xef\xbb\xbf["\\ud800"]',
+        b'["\\ud800","\xed\xa0\x80"]',
+        b'["\\ud800",-Infinity]',
+        b'["\\ud800",1e999]',
+        b'["\\ud800",' + b"1" * 5000 + b"]",
+        b'["\\ud800"',
+    ],
+)
+async def test_what_orjson_would_not_count_is_not_parsed_because_of_half_a_surrogate(body: bytes) -> None:
+    assert await bodies.load_json(body) is None
+
+
+@pytest.mark.fault("B7")
+async def test_a_body_with_halves_of_surrogates_is_parsed_like_others(
+    runner: AgentRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+
+    def parse(body: bytes) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return parse_halves(body)
+
+    parse_halves = bodies._parse_halves
+    monkeypatch.setattr(bodies, "_parse_halves", parse)
+    numbers = json.dumps([2**64 - 1, -(2**63), 10**30, -1.5, 1e300, 0, 7]).encode()
+    as_orjson = await bodies.load_json(numbers)
+    assert repr(await bodies.load_json(b'{"\\uDC00":' + numbers + b"}")) == repr({"\udc00": as_orjson})
+    assert threads == [True]
+    content = "\ud83d" + "x" * 300_000
+    async with client(app_of(runner, mode="both", limits=Limits(body_values=100))) as http:
+        headers = {"content-type": "application/json"}
+        for number, path in enumerate(PATHS[:1] + PATHS[3:]):
+            message = {"id": f"u{number}", "role": "user", "content": content}
+            body = body_of(runId=f"r{number}", messages=[message])
+            assert (await http.post(path, content=body, headers=headers)).status_code == 200
+            too_many = body_of(runId="many", messages=[message], state=[0] * 100)
+            assert (await http.post(path, content=too_many, headers=headers)).status_code == 413
+    assert len(threads) > 3
+    assert not any(threads[1:])
+    messages = await runner.threads.messages("t1")
+    assert [message["content"] for message in messages if message["role"] == "user"] == [content] * 3
+
+
 async def test_text_in_strings_does_not_count_as_values(runner: AgentRunner) -> None:
     messages = [{"id": "u", "role": "user", "content": '[,{:"' * 10_000}]
     async with client(app_of(runner, limits=Limits(body_values=50))) as http:

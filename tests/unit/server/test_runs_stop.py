@@ -170,7 +170,7 @@ async def test_an_agent_that_has_sent_no_event_is_stopped(runner: AgentRunner) -
         b"{", b"x", b"\xff", b"null", b"[]", b"1", b'"r1"', b"true", b'{"runId":"r1"', b"{}{}", b"NaN",
         b"[" * 1_000_000,
         {"run_id": "r1"}, {"runid": "r1"}, {"RunId": "r1"}, {"runId": "r1", "force": True}, {"threadId": "t1"},
-        {"": "r1"}, {"runId ": "r1"}, {"body": {"runId": "r1"}}, b'{"runId":"\\ud800"}',
+        {"": "r1"}, {"runId ": "r1"}, {"body": {"runId": "r1"}},
     ],
 )  # fmt: skip
 async def test_an_invalid_stop_request_is_refused(content: Any, memory_factory: MemoryFactory) -> None:
@@ -189,6 +189,11 @@ async def test_an_invalid_stop_request_is_refused(content: Any, memory_factory: 
 async def test_a_run_id_must_be_a_non_blank_string(run_id: Any, idle: Client) -> None:
     answer = await idle.post(STOP, {"runId": run_id})
     assert (answer.status, answer.json()) == (400, {"error": "Invalid runId"})
+
+
+async def test_a_run_id_with_half_a_surrogate_is_refused(idle: Client) -> None:
+    answer = await idle.post(STOP, b'{"runId":"\\ud800"}')
+    assert (answer.status, answer.json()["error"]) == (400, "Invalid request body")
 
 
 async def test_an_invalid_request_is_reported_before_an_unknown_agent(idle: Client) -> None:

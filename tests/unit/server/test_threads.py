@@ -231,9 +231,7 @@ CHANGES = [("PATCH", "/threads/t1"), ("DELETE", "/threads/t1"), ("POST", "/threa
 
 @in_memory
 @pytest.mark.parametrize(("method", "path"), CHANGES)
-@pytest.mark.parametrize(
-    "content", [b"{", b"x", b"\xff", b"null", b"[]", b"1", b'"x"', b"{}{}", b'{"name":"\\ud800"}', b"[" * 1_000_000]
-)
+@pytest.mark.parametrize("content", [b"{", b"x", b"\xff", b"null", b"[]", b"1", b'"x"', b"{}{}", b"[" * 1_000_000])
 async def test_a_change_must_be_an_object(method: str, path: str, content: bytes, runner: AgentRunner) -> None:
     client = client_of(runner, {"default": AGENT})
     await ran(client, "t1")
