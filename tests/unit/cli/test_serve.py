@@ -142,7 +142,7 @@ def test_served_agents_are_named(name: str, agents: list[str], serve: Any, uvico
         ("mine:Robot", ["'mine:Robot' is no agent but <class", "an object with such a `run` method"]),
         ("mine:app", ["'mine:app' is an ASGI app", "a dict of agents by id", "uvicorn mine:app"]),
         ("mine:asgi", ["'mine:asgi' is an ASGI app"]),
-        ("mine:mixed", ["'two'", "not 2"]),
+        ("mine:mixed", ["'two'", "not int"]),
         ("mine:failing", ["'mine:failing' failed to make a Harness", "ValueError: a harness needs at least one agent"]),
         ("mine:other", ["different runners"]),
         ("mine:none", ["or a Harness"]),
@@ -160,7 +160,7 @@ def test_wrong_module_or_name_is_one_line(name: str, words: list[str], serve: An
 def test_authenticate_must_be_a_function(serve: Any) -> None:
     code, out = serve("mine:agents", "--db", "x.db", "--authenticate", "mine:number")
     assert code == 2
-    assert "authenticate must be a function, not 7" in out
+    assert "authenticate must be a function, or a FastAPI dependency, not 7" in out
 
 
 def test_base_path_must_start_with_a_slash(serve: Any) -> None:
