@@ -142,17 +142,26 @@ class TieredRuns:
         incarnation = guard.incarnation if guard is not None else None
         # Each journal says which incarnation it is of; the scope of the thread is in the base store.
         page = await self._journals.read(thread_id, after, until, limit, ThreadGuard(incarnation=incarnation))
-        if guard is not None and guard.scope is not ANY_SCOPE:
-            try:
-                await self._base.thread(thread_id, guard=guard)
-            except ThreadNotFound:
-                return JournalPage(Frames(b""), None)
+        if guard is not None and guard.scope is not ANY_SCOPE and not await self._is_meant(thread_id, guard):
+            return JournalPage(Frames(b""), None)
         if len(page.frames) and page.writer_token is not None:
             # The frames are the writer's or of an earlier run, and it was the writer when they were read.
             return JournalPage(page.frames, page.writer_token)
         live_runs = await self._base.live(thread_id)
         tokens = [claim.token for claim, _ in live_runs if incarnation in (None, claim.incarnation)]
         return JournalPage(page.frames, tokens[0] if tokens else None)
+
+    async def _is_meant(self, thread_id: str, guard: ThreadGuard) -> bool:
+        try:
+            await self._base.thread(thread_id, guard=guard)
+        except ThreadNotFound:
+            if guard.incarnation is None:
+                return False
+            # The base store forgets a thread whose first run was not stored; its incarnation has only had one scope.
+            with contextlib.suppress(ThreadNotFound):
+                await self._base.thread(thread_id)
+                return False
+        return True
 
     async def locate(self, thread_id: str, cursor: Cursor, *, guard: ThreadGuard | None = None) -> CursorLocation:
         with contextlib.suppress(CursorExpired):
