@@ -220,7 +220,9 @@ def test_a_prefix_and_the_raw_rest_are_the_whole(seed):
     assert barrier
     live.publish()
     raw = _core.Frames(bytes(batch)).events()
-    assert [event.seq for event in raw] == list(range(1, len(events) + 1))
+    # The recorder may have added results of calls that have none.
+    assert len(raw) >= len(events)
+    assert [event.seq for event in raw] == list(range(1, len(raw) + 1))
     whole = agentrunner.fold(raw)
     for frames, seq in prefixes:
         prefix = frames.events()

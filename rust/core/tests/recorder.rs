@@ -59,7 +59,7 @@ fn a_run_start_gets_the_messages_the_thread_does_not_know() {
     let mut recorder = recorder(Limits::default());
     let bytes = commit(&mut recorder);
     let (_, json) = frames::iter(&bytes).next().unwrap().unwrap();
-    assert!(json.contains(r#""messages":[{"id":"new","role":"user"}]"#), "{json}");
+    assert!(json.contains(r#""messages":[{"id":"new","role":"user","content":""}]"#), "{json}");
     assert_eq!(recorder.message_ids().collect::<Vec<_>>(), ["new"]);
 }
 

@@ -153,7 +153,7 @@ fn a_run_without_its_content_keeps_its_start_and_its_numbers() {
     recorder.drop_content("too large", "RUN_TOO_LARGE");
     recorder.finalize(agentrunner_core::finalize::Ending::default());
     let error = r#"{"type":"RUN_ERROR","message":"too large","code":"RUN_TOO_LARGE"}"#;
-    let start = r#"{"type":"RUN_STARTED","threadId":"t","runId":"r","input":{}}"#;
+    let start = r#"{"type":"RUN_STARTED","threadId":"t","runId":"r","input":{"threadId":"","runId":"","messages":[]}}"#;
     assert_eq!(recorder.compacted(), format!("[{start},{error}]"));
     assert_eq!(recorder.last_seq(), 3);
 }
