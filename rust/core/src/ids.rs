@@ -69,6 +69,8 @@ pub struct Ids {
     results: HashMap<String, String>,
     /// Whether a call of this run has another id than the agent's, or repeats an earlier one.
     has_own_calls: bool,
+    /// The agent's ids of the calls that the run's last snapshot of messages has; `None` without a snapshot.
+    snapshot_calls: Option<HashSet<String>>,
 }
 
 impl Ids {
@@ -262,6 +264,11 @@ impl Ids {
         let number = self.number(id)?;
         if number == 0 {
             return Ok((id.to_owned(), false));
+        }
+        if calls.is_empty() && self.snapshot_calls.as_ref().is_some_and(|kept| !kept.contains(id)) {
+            // A continued run often asks its model again, which repeats the calls of the attempt that crashed. The
+            // snapshot has taken those from clients, so a new id would only be one that the agent does not know.
+            return Ok((own_call_id(id, number), false));
         }
         if calls.is_empty() && self.is_resuming {
             let own = own_call_id(id, number);

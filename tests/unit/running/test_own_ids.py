@@ -165,6 +165,18 @@ async def test_a_call_that_a_resuming_agent_repeats_is_one_call(memory_factory: 
 
 
 @pytest.mark.fault("B6")
+async def test_a_call_that_a_snapshot_has_removed_leaves_its_id_to_the_next(
+    memory_factory: Callable[..., AgentRunner],
+) -> None:
+    users = [{"id": f"u{number}", "role": "user", "content": f"u{number}"} for number in range(2)]
+    snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": users}
+    live, messages = await run_all(memory_factory(), F, [snapshot, *G, *F])
+    assert calls_of(messages) == CALLS[::-1]
+    starts = [event["toolCallId"] for event in live if event["type"] == "TOOL_CALL_START"]
+    assert starts == ["call_0", "call_0", "call_0--own2"]
+
+
+@pytest.mark.fault("B6")
 @pytest.mark.parametrize("cut", [0, 2], ids=["whole", "cut"])
 async def test_an_agent_that_repeats_its_history_changes_nothing(
     memory_factory: Callable[..., AgentRunner], cut: int

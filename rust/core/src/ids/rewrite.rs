@@ -130,6 +130,8 @@ impl Ids {
         let calls = self.calls.entry(id.into_owned()).or_default();
         // A second START of an open call is no second call; the rules of order refuse it.
         if calls.last().is_none_or(|call| !call.is_open) {
+            // The result of a call that a snapshot has removed is not this call's.
+            self.answered.remove(&own);
             calls.push(Call { own, is_open: true, is_clients, is_repeat });
         }
         if is_repeat { Rewrite::Nothing } else { changed }

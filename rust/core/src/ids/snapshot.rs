@@ -1,5 +1,5 @@
 //! An agent's own history: a snapshot of messages, whose ids are those that the agent has used.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::history::Lookup;
 use super::{Ids, Rewrite};
@@ -94,9 +94,11 @@ impl Ids {
             changed
         });
         let messages = format!("[{}]", messages.collect::<Vec<_>>().join(","));
+        let snapshot_calls = self.snapshot_calls.insert(HashSet::new());
         for message in all.into_iter().flatten() {
             self.classes.insert(message.id, message.class);
             for (call, number) in message.calls {
+                snapshot_calls.insert(call.clone());
                 let highest = self.numbers.entry(call).or_default();
                 *highest = number.max(*highest);
             }
