@@ -111,15 +111,16 @@ class Mortal:
         self.writes_last = False
         """Whether the write at which it dies is still made."""
         self.dead = False
-        self.lease_ttl, self.shared = inner.lease_ttl, inner.shared
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self.inner, name)
+        if not callable(verb):
+            return verb
 
-        async def call(*arguments: Any) -> Any:
+        async def call(*arguments: Any, **options: Any) -> Any:
             if self.dead:
                 raise StoreError("the store is dead")
-            return await verb(*arguments)
+            return await verb(*arguments, **options)
 
         return call
 

@@ -99,10 +99,9 @@ async def test_failing_agent_gives_a_readable_result(runner):
 
     failing = [run_started("t", "r"), {"type": "RUN_ERROR", "message": "the model is down"}]
     disorderly = [run_started("t3", "r3"), {"type": "TEXT_MESSAGE_END", "messageId": "never"}]
-    early = [run_started("t4", "r4"), text_message("m", "x")[0], run_finished("t4", "r4")]
     agents = {
         "broken": broken, "lost": lost, "failing": scripted_agent(failing),
-        "disorderly": scripted_agent(disorderly), "early": scripted_agent(early), "none": lambda _: None,
+        "disorderly": scripted_agent(disorderly), "none": lambda _: None,
     }  # fmt: skip
     async with Harness(runner, agents, max_concurrent_runs=1) as harness:
         result = await harness.run("hi", agent="broken")
@@ -114,13 +113,19 @@ async def test_failing_agent_gives_a_readable_result(runner):
         assert (await harness.run("hi", agent="lost")).error == "out of milk"
         result = await harness.run("hi", agent="failing", thread_id="t", run_id="r")
         assert (result.state, result.error) == ("failed", "the model is down")
-        for number, name in ((3, "disorderly"), (4, "early")):
-            result = await harness.run("hi", agent=name, thread_id=f"t{number}", run_id=f"r{number}")
-            assert result.state == "failed"
-            assert result.error
+        result = await harness.run("hi", agent="disorderly", thread_id="t3", run_id="r3")
+        assert result.state == "failed"
+        assert result.error
         result = await harness.run("hi", agent="none")
         assert result.error == "the agent 'none' must return an async iterator of events, not NoneType"
         assert {run.state for run in await harness.runs()} == {"failed"}
+
+
+async def test_a_message_left_open_at_the_end_of_its_run_is_closed(runner):
+    agent = scripted_agent([run_started("t", "r"), *text_message("m", "x")[:-1], run_finished("t", "r")])
+    async with Harness(runner, {"a": agent}) as harness:
+        result = await harness.run("hi", thread_id="t", run_id="r")
+        assert (result.state, result.content) == ("completed", "x")
 
 
 async def test_result_without_text_has_the_errors_of_the_tools(memory_factory):

@@ -191,7 +191,7 @@ async def test_a_resumed_run_sends_all_messages_again() -> None:
     async with AgentRunner(store) as runner:
         events = await collect_run(runner, make_agent(Tools()), make_input("t1", "r1", ["go"]))
         # Readers saw the result, but its record was not written.
-        assert summarize(events)[-2:] == ["TOOL_CALL_RESULT", "SimulatedCrash"]
+        assert [event["type"] for event in events][-2:] == ["TOOL_CALL_RESULT", "RUN_ERROR"]
         store.revive()
         events = await collect_run(runner, make_agent(Tools()).resume, make_input("t1", "r2", ["go"]))
         assert summarize(events)[:4] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "STEP_STARTED", "TOOL_CALL_RESULT"]
@@ -269,13 +269,20 @@ class FailingStore(MemoryStore):
         return await super().write(changes, claim)
 
 
-@pytest.mark.parametrize("error", [LeaseLost("lost"), StoreFull("full"), RecordConflict("tool", "t1/c1")])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (LeaseLost("lost"), "lost"),
+        (StoreFull("full"), "The store could not be read or written"),
+        (conflict := RecordConflict("tool", "t1/c1"), str(conflict)),
+    ],
+)
 @pytest.mark.parametrize("at", range(1, 7))
-async def test_a_failing_store_ends_the_run_but_not_the_turn(at: int, error: Exception) -> None:
+async def test_a_failing_store_ends_the_run_but_not_the_turn(at: int, error: Exception, text: str) -> None:
     store, tools = FailingStore(at, error), Tools()
     async with AgentRunner(store) as runner:
         events = await collect_run(runner, make_agent(tools), make_input("t1", "r1", ["go"]))
-        assert summarize(events)[-1] == str(error)
+        assert summarize(events)[-1].startswith(text)
         await collect_run(runner, make_agent(tools).resume, make_input("t1", "r2", ["go"]))
         assert (await load_session(store)).outcome == Completed("all done")
     assert max(tools.ran.values()) == 1

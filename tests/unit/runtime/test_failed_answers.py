@@ -67,7 +67,8 @@ async def test_clients_learn_that_the_interrupt_is_answered(memory_factory: Any)
     store = await runner.open()
     answer = make_input("t1", "r3", resume=APPROVED)
     stream = await runner.run(agent, answer)
-    pages = finish_answered_run(stream.pages(), store, read_input(answer, 1024).model)
+    checked = await read_input(answer, 1024)
+    pages = finish_answered_run(stream.pages(), store, checked.model)
     live = [event for _, event in frames_of(b"".join([bytes(page) async for page in pages]))]
     assert [event["type"] for event in live][-3:] == ["RUN_ERROR", "RUN_STARTED", "RUN_FINISHED"]
     connected = hide_answered_interrupts(await runner.connect("t1"), store, partial(runner.connect, "t1"))
