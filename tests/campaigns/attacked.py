@@ -235,7 +235,7 @@ def decode_chunks(data: bytes) -> bytes:
 
 
 async def main(place: str, seed: str) -> None:
-    async with SqliteAgentRunner(Path(place) / "threads.db") as runner:
+    async with SqliteAgentRunner(Path(place) / "threads.db", keep_raw_events=True) as runner:
         # The server has a runner of its own because it runs on another loop.
         with serving(create_app(InMemoryAgentRunner(max_threads=100), {"default": quiet})) as url:
 
