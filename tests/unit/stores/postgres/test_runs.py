@@ -63,10 +63,10 @@ async def test_statements_read_their_part_of_an_index(fresh: str) -> None:
             assert "Sort" not in steps, steps
         thread = {"thread_id": "t7", "limit": 1000, "rows": 100}
         for statement, values, index in (
-            (history.READ_HISTORY, {"seq": 100, "inside": False, "until": 2**62, "most": 9}, "runs_chain"),
-            (history.READ_RUNS, {"after": 100}, "runs_chain"),
-            (history.READ_JOURNAL, {"after": 100, "until": 2**62}, "journal_pkey"),
-            (history.LOCATE_CURSOR, {"seq": 100}, "runs_chain"),
+            (history.READ_HISTORY, {"seq": 19_000, "inside": False, "until": 2**62, "most": 9}, "runs_chain"),
+            (history.READ_RUNS, {"after": 19_000}, "runs_chain"),
+            (history.READ_JOURNAL, {"after": 19_000, "until": 2**62}, "journal_pkey"),
+            (history.LOCATE_CURSOR, {"seq": 19_000}, "runs_chain"),
             (runs.LIST_STOPS, {}, "live_runs_stops"),
             (f"{runs.LIST_LIVE_RUNS} WHERE l.thread_id = %(thread_id)s::text", {}, "live_runs_pkey"),
             (runs.LIST_OWNERS, {}, "journal_expiry_time"),
