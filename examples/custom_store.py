@@ -18,7 +18,8 @@ from agentrunner.stores import Batch, Change, Claim, Recorder, StoredRun
 from agentrunner.types import ANY_SCOPE
 
 UNLIMITED = sys.maxsize
-RECORDER_LIMITS = dict.fromkeys(("event_bytes", "id_bytes", "window_bytes", "pending_bytes"), UNLIMITED)
+LIMITED = ("event", "id", "window", "pending", "state", "run")
+RECORDER_LIMITS = dict.fromkeys((f"{each}_bytes" for each in LIMITED), UNLIMITED)
 RUN_VERBS = {"claim", "append", "finish", "request_stop", "recover", "abandon"}
 THREAD_VERBS = {"rename", "archive", "delete", "clear", "put", "prune", "write"}
 
@@ -61,6 +62,8 @@ class LogStore:
             self._log.close()
 
     def __getattr__(self, verb):
+        if not hasattr(MemoryStore, verb):
+            raise AttributeError(verb)  # such as `max_run_bytes`, which a store without a limit omits
         if self._memory is None:
             raise StoreClosed("the store is closed")
         return partial(self._change, verb) if verb in RUN_VERBS | THREAD_VERBS else getattr(self._memory, verb)
