@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from agentrunner.errors import AgentError
 from agentrunner.harness import Harness
 from agentrunner.runtime import (
     AgentRuntime,
@@ -42,7 +43,7 @@ class Model:
         if last["role"] == "tool":
             user_texts = [str(message["content"]) for message in request.messages if message["role"] == "user"]
             if "fail" in user_texts[-1]:
-                raise ConnectionError("the model does not answer")
+                raise AgentError("the model does not answer")
             yield TextDelta("Well: ")
             yield TextDelta(str(last["content"]))
         elif "book" in str(last["content"]):

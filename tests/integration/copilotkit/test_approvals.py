@@ -36,7 +36,9 @@ def test_an_approval_is_shown_and_answered(here, node, kind, decision, thread):
     client = Client(node, kind, here.url, thread)
     interrupt = asked_of(client)
     assert interrupt.pop("responseSchema")["properties"].keys() >= {"approved", "editedArgs", "reason"}
-    assert interrupt.pop("metadata") | {"checkpoint": ""} == {"tool": "book", "input": ARGS, "checkpoint": ""}
+    metadata = interrupt.pop("metadata")
+    assert metadata.pop("checkpoint")
+    assert metadata == {"tool": "book", "input": ARGS, "agent": "default"}
     [call] = client.messages[-1]["toolCalls"]
     assert interrupt == {"id": f"int-{call['id']}", "reason": "tool_call", "message": MAY_I, "toolCallId": call["id"]}
     assert here.bookings.made == []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agentrunner.errors import AgentError
 from support.copilotkit import BARE, Client, fine
 from support.copilotkit_server import (
     each_kind,
@@ -21,7 +22,7 @@ pytestmark = needs_node
 
 @each_kind
 def test_an_error_of_the_agent_arrives_and_the_thread_goes_on(served, node, kind, thread):
-    served.stage.play(thread, *text_message("m1", "Hel")[:2], ValueError("the model is out of tea"))
+    served.stage.play(thread, *text_message("m1", "Hel")[:2], AgentError("the model is out of tea"))
     client = Client(node, kind, served.url, thread)
     seen = client.run("hi")
     [[message, _]] = seen["runErrors"]

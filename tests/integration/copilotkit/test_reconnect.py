@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import InMemoryAgentRunner, SqliteAgentRunner
+from agentrunner.server.responses import BUSY_THREAD_ADVICE
 from support.copilotkit import KINDS, Client, Gate, fine
 from support.copilotkit_server import (
     each_kind,
@@ -85,7 +86,7 @@ def test_a_reconnect_during_a_run_doubles_nothing(served, node, kind, reader_kin
 # Two at once
 
 
-BUSY = 'HTTP 409: {"error":"Thread lock denied","code":"agent_thread_locked","message":"Thread already running"}'
+BUSY = {"error": "Thread lock denied", "code": "agent_thread_locked", "message": "Thread already running"}
 
 
 @each_kind
@@ -99,11 +100,14 @@ def test_a_busy_thread_is_refused_visibly(served, node, kind, thread):
     other = Client(node, kind, served.url, thread)
     seen = other.run("me too")
     if kind.startswith("core"):
-        assert seen["reported"][-1] == ["agent_run_failed", BUSY]
+        code, text = seen["reported"][-1]
+        assert code == "agent_run_failed"
     else:
-        assert seen["refused"] == BUSY
+        text = seen["refused"]
         assert seen["status"] == 409
-        assert seen["payload"] == json.loads(BUSY.removeprefix("HTTP 409: "))
+        assert seen["payload"] == json.loads(text.removeprefix("HTTP 409: "))
+    body = json.loads(text.removeprefix("HTTP 409: "))
+    assert body == BUSY | {"details": BUSY_THREAD_ADVICE}
     assert not gate.cancelled.is_set()
     gate.open()
     assert fine(run.join())
