@@ -114,8 +114,3 @@ class Bus(Generic[T]):
         """Wait until all listeners were called for all events so far."""
         for subscription in self._subscriptions:
             await subscription.drain()
-
-    def close(self) -> None:
-        """Close all subscriptions."""
-        for subscription in self._subscriptions:
-            subscription.close()

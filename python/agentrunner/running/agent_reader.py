@@ -8,11 +8,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from agentrunner import _core
 from agentrunner._codec import encode
 from agentrunner._generators import CancelledEvents, close_events, needs_closing
 from agentrunner.errors import AgentError, InvalidEvent, InvalidEventSequence
-from agentrunner.running.boundaries import is_run_event, is_start_missing, make_finish, make_start
+from agentrunner.running.boundaries import is_end, is_run_event, is_start_missing, make_finish, make_start
 from agentrunner.running.offload import run_in_thread
 from agentrunner.running.tracing import span_of
 
@@ -37,7 +36,6 @@ TAKES_LONG = 4
 """Result of `Recorder.accept_briefly` for an event that must be recorded in another thread."""
 MAX_DROPPED_EVENTS = 1000
 """Number of events in place of or after its run's end that an agent may yield before it is closed."""
-ENDINGS = ("RUN_FINISHED", "RUN_ERROR")
 
 
 class AgentReader:
@@ -214,7 +212,7 @@ class AgentReader:
         """Return whether an event must not be recorded."""
         if self._is_deaf:
             return True
-        is_unwanted = (self._dropped > 0 and self._recorder.ended) or (self._drops_endings and _is_ending(event))
+        is_unwanted = (self._dropped > 0 and self._recorder.ended) or (self._drops_endings and is_end(encode(event)))
         self._dropped += is_unwanted
         return is_unwanted
 
@@ -248,11 +246,3 @@ async def _start_agent(agent: Agent, run: Run) -> AsyncIterator[Any]:
     if not hasattr(events, "__aiter__"):
         raise AgentError(f"an agent must return an async iterator of events, not {type(events).__name__}")
     return aiter(events)
-
-
-def _is_ending(event: Any) -> bool:
-    data = encode(event)
-    try:
-        return b"RUN_" in data and _core.compact([data])[-1].type in ENDINGS
-    except InvalidEvent:
-        return False

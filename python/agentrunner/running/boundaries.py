@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 FIRST_TYPES = ("RUN_STARTED", "RUN_ERROR")
 """Types of the events that a run may begin with: in AG-UI, a run that fails at once may begin with its error."""
 
+LAST_TYPES = ("RUN_FINISHED", "RUN_ERROR")
+"""Types of the events that end a run."""
+
 
 def make_start(claim: Claim) -> bytes:
     """Return a `RUN_STARTED` with the ids of the run; the recorder adds its input."""
@@ -39,6 +42,12 @@ def is_start_missing(first_event: bytes) -> bool:
 def is_run_event(first_event: bytes) -> bool:
     """Return whether a first event, valid or not, is of a type that a run begins with."""
     return _read_type(first_event) in FIRST_TYPES
+
+
+def is_end(event: bytes) -> bool:
+    """Return whether a valid event ends its run."""
+    # Most events are told apart without being read.
+    return b"RUN_" in event and _read_type(event) in LAST_TYPES
 
 
 def _read_type(event: bytes) -> str | None:
