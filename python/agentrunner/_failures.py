@@ -1,4 +1,4 @@
-"""What the readers of a run are told about an error, and what only the log tells."""
+"""Texts about an error: for the readers of a run, and for the log."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class ReadingPlan:
         self._cache = cache
         self._thread_id = thread_id
         self._guard = guard
-        """Guard for the thread as it was when the reader joined; the reader never gets another's events."""
+        """Guard for the thread that the reader joined, so that it never gets another thread's events."""
         self._live = live
         """The thread's live run; the caller stays its reader while it makes the plan."""
 

@@ -272,7 +272,7 @@ class Driver(LiveRun):
                     self.is_stopping, self._reader.adds_finish = False, True
                     return False
                 is_patient = False
-        # What the agent yields while it ends is recorded.
+        # Events that the agent yields while it ends are recorded.
         self._end_agent(is_patient=is_patient)
         return True
 

@@ -24,7 +24,7 @@ CHECKS_PER_BLOCKAGE = 4
 
 
 class Culprit(NamedTuple):
-    """What the event loop was doing while it was blocked."""
+    """The run and the line of code that blocked the event loop."""
 
     run: str | None
     """Run whose task blocked it, in words; `None` if it is not known."""

@@ -1,4 +1,4 @@
-"""What people may be told about an error that a turn or a tool raised."""
+"""Texts about the errors of turns and tools that users may see."""
 
 from __future__ import annotations
 

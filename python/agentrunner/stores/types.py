@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ThreadGuard(NamedTuple):
-    """What a method expects of its thread; a thread that differs is treated as unknown."""
+    """The scope and incarnation that a thread must have; any other thread counts as unknown."""
 
     scope: str | AnyScope | None = ANY_SCOPE
     """Scope that the thread must belong to; `None`: to none."""

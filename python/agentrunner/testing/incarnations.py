@@ -137,7 +137,7 @@ class IncarnationTests(ConformanceTests):
     async def test_run_ids_are_unique_within_a_thread_only(self, store: Store) -> None:
         """Two threads may have runs of the same id, live or stored; each has its own."""
         first, second = await begin(store, "t1", "r", scope="alice"), await begin(store, "t2", "r", scope="bob")
-        check_equal([claim.run_id for claim, _ in await store.live("t2")], ["r"], "return the id as it was given")
+        check_equal([claim.run_id for claim, _ in await store.live("t2")], ["r"], "return the id unchanged")
         check_equal(await store.request_stop("t2", "r"), True, "find the run in its thread")
         check_equal(await store.stops(), [second.claim.token], "the other thread's run is not meant")
         await first.end()
@@ -145,7 +145,7 @@ class IncarnationTests(ConformanceTests):
         await store_run(store, "t2", "next", scope="bob")
         for thread_id, run_ids in (("t1", ["r"]), ("t2", ["r", "next"])):
             runs = await store.runs(thread_id, 0, READ_BYTES)
-            check_equal([run.run_id for run in runs], run_ids, "return the ids as they were given")
+            check_equal([run.run_id for run in runs], run_ids, "return the ids unchanged")
             check_equal([run.parent_run_id for run in runs], [None, *run_ids][: len(runs)], "a run's parent too")
             check_equal(len(await read_journal(store, thread_id, 0, 2)), 2, "each run has its own frames")
         await store.delete("t1")

@@ -46,7 +46,7 @@ fn with_mended(json: &[u8], each: &mut impl FnMut(&CoreEvent<'_>) -> Result<(), 
     let event = CoreEvent::parse(json).map_err(to_py)?;
     match schema::mend(&event) {
         Some(Cow::Owned(mended)) => CoreEvent::parse_str(&mended).and_then(|event| each(&event)).map_err(to_py),
-        // What cannot be mended is left to the step, which skips it or keeps it as it is.
+        // The step skips an event that cannot be mended, or keeps it unchanged.
         Some(Cow::Borrowed(_)) | None => each(&event).map_err(to_py),
     }
 }
@@ -119,7 +119,7 @@ pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound
     let (mut fold, mut expander, mut out) = (Fold::new(), Expander::new(), Vec::new());
     let (mut thinking, mut translated) = (Thinking::new(""), Vec::new());
     each_event(events, |event| {
-        // Runs recorded by 0.1.0 have these events as they were yielded.
+        // Runs recorded by 0.1.0 contain THINKING_* events.
         if thinking.push(event, &mut translated) {
             for json in translated.drain(..) {
                 fold.push(&CoreEvent::parse_str(&json)?);

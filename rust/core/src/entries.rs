@@ -7,7 +7,7 @@ use crate::family::{Family, Part, Role};
 use crate::lifecycle::{input_messages, snapshot_messages};
 use crate::{members, scan, text};
 
-/// What a message is, as far as two messages of one id would be mistaken for each other.
+/// The kind of a message. Messages of two kinds must not share an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
     /// The assistant's text and tool calls.
