@@ -95,7 +95,7 @@ async def test_a_row_added_meanwhile_is_shown_and_its_ids_are_known(tmp_path):
             "type": "RUN_STARTED",
             "threadId": "t",
             "runId": "ts",
-            "input": {"messages": [{"id": "said", "role": "user"}]},
+            "input": {"threadId": "t", "runId": "ts", "messages": [{"id": "said", "role": "user", "content": "hello"}]},
         },
         {"type": "TEXT_MESSAGE_START", "messageId": "answered", "role": "assistant"},
         {"type": "TEXT_MESSAGE_END", "messageId": "answered"},

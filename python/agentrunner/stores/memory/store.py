@@ -8,10 +8,9 @@ import time
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from agentrunner import _core
 from agentrunner._checks import check_integer, check_seconds
 from agentrunner._core import Batch, Claim, Frames, Recorder
-from agentrunner.errors import StoreError, ThreadAlreadyRunning
+from agentrunner.errors import ThreadAlreadyRunning
 from agentrunner.stores._errors import (
     make_cursor_ahead,
     make_cursor_expired,
@@ -21,7 +20,7 @@ from agentrunner.stores._errors import (
 )
 from agentrunner.stores._run_events import check_run_size, compact_run, is_readable, read_run
 from agentrunner.stores.memory.records import MemoryRecords
-from agentrunner.stores.memory.threads import MemoryJournal, MemoryThread, MemoryThreads
+from agentrunner.stores.memory.threads import MemoryJournal, MemoryThreads
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun, StoreReport
 from agentrunner.stores.validation import check_changes
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
@@ -65,6 +64,7 @@ class MemoryStore:
 
     shared = False
     lease_ttl = 10.0
+    max_run_bytes = 512 << 20
     now: Callable[[], int] = staticmethod(read_clock_ms)
     """Clock of the store, in milliseconds since 1970.
 
@@ -85,7 +85,7 @@ class MemoryStore:
         check_seconds("resume_window", resume_window)
         self.max_threads = max_threads
         self.max_runs_per_thread = max_runs_per_thread
-        self.max_bytes = self.max_run_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.resume_window = resume_window
         self._records = MemoryRecords()
         self._threads = MemoryThreads(max_threads, max_runs_per_thread, max_bytes, self._records)
@@ -330,34 +330,8 @@ class MemoryStore:
         return page
 
     async def put(self, thread: ThreadSummary, runs: list[StoredRun]) -> None:
-        thread_id = thread.thread_id
-        target = self._threads.get(thread_id)
-        if target is not None and target.claim is not None:
-            raise ThreadAlreadyRunning
-        known_ids = target.run_ids if target is not None else set()
-        new_runs = [run for run in runs if run.run_id not in known_ids]
-        head_seq = target.head_seq if target is not None else 0
-        for run in new_runs:
-            if not head_seq < run.first_seq <= run.last_seq:
-                raise StoreError(
-                    f"thread '{thread_id}': run '{run.run_id}' has the events {run.first_seq} to {run.last_seq}, but "
-                    f"the thread is at {head_seq} already; nothing was copied"
-                )
-            head_seq = run.last_seq
-        if not new_runs and (target is None or not target.exists):
-            return
-        if target is None:
-            target = self._threads[thread_id] = MemoryThread(thread_id)
-        if not target.exists:
-            self._last_token += 1
-            target.incarnation, target.base_seq = self._last_token, 0
-        target.name, target.agent_id, target.archived = thread.name, thread.agent_id, thread.archived
-        target.scope, target.created_at, target.updated_at = thread.scope, thread.created_at, thread.updated_at
-        target.head_seq = head_seq
-        for run in new_runs:
-            self._threads.add_run(target, run._replace(parent_run_id=target.last_run_id))
-            target.message_ids |= dict.fromkeys(_core.run_message_ids(run.events), run.last_seq)
-        self._threads.evict(keep=target)
+        self._last_token += 1
+        self._threads.put(thread, runs, self._last_token)
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
         removed = 0

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agentrunner import _core
+from agentrunner.errors import StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import make_lease_lost, make_thread_not_found
 from agentrunner.types import ThreadSummary
 
@@ -193,6 +195,42 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
             journal for journal in thread.journals if journal.expires_at is None or journal.expires_at > now
         ]
         self.drop_unless_in_use(thread)
+
+    def put(self, thread: ThreadSummary, runs: list[StoredRun], incarnation: int) -> None:
+        """Add runs of another store to a thread; a new one gets this incarnation.
+
+        Raises:
+            ThreadAlreadyRunning: The thread has a live run.
+            StoreError: A run's events do not follow those of the thread.
+
+        """
+        thread_id = thread.thread_id
+        target = self.get(thread_id)
+        if target is not None and target.claim is not None:
+            raise ThreadAlreadyRunning
+        known_ids = target.run_ids if target is not None else set()
+        new_runs = [run for run in runs if run.run_id not in known_ids]
+        head_seq = target.head_seq if target is not None else 0
+        for run in new_runs:
+            if not head_seq < run.first_seq <= run.last_seq:
+                raise StoreError(
+                    f"thread '{thread_id}': run '{run.run_id}' has the events {run.first_seq} to {run.last_seq}, but "
+                    f"the thread is at {head_seq} already; nothing was copied"
+                )
+            head_seq = run.last_seq
+        if not new_runs and (target is None or not target.exists):
+            return
+        if target is None:
+            target = self[thread_id] = MemoryThread(thread_id)
+        if not target.exists:
+            target.incarnation, target.base_seq = incarnation, 0
+        target.name, target.agent_id, target.archived = thread.name, thread.agent_id, thread.archived
+        target.scope, target.created_at, target.updated_at = thread.scope, thread.created_at, thread.updated_at
+        target.head_seq = head_seq
+        for run in new_runs:
+            self.add_run(target, run._replace(parent_run_id=target.last_run_id))
+            target.message_ids |= dict.fromkeys(_core.run_message_ids(run.events), run.last_seq)
+        self.evict(keep=target)
 
     def evict(self, keep: MemoryThread) -> None:
         """Drop the least recently used threads until the limits hold.
