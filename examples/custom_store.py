@@ -21,7 +21,7 @@ UNLIMITED = sys.maxsize
 LIMITED = ("event", "id", "window", "pending", "state", "run")
 RECORDER_LIMITS = dict.fromkeys((f"{each}_bytes" for each in LIMITED), UNLIMITED)
 RUN_VERBS = {"claim", "append", "finish", "request_stop", "recover", "abandon"}
-THREAD_VERBS = {"rename", "archive", "delete", "clear", "put", "prune", "write"}
+THREAD_VERBS = {"rename", "archive", "delete", "move", "clear", "put", "prune", "write"}
 
 
 class LogStore:

@@ -124,8 +124,9 @@ class AgentRunner(RunnerLifecycle):
         self._opener = StreamOpener(self._table, self._cache)
         self.stats = Stats(self._table.live_runs)
         """Counters of runs, events, commits, recoveries and lost leases."""
-        self.threads = Threads(self.ensure_open, lambda thread_id, scope: self.snapshot(thread_id, scope=scope))
-        """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, clear."""
+        snapshot = lambda thread_id, scope: self.snapshot(thread_id, scope=scope)  # noqa: E731
+        self.threads = Threads(self.ensure_open, snapshot, max_id_bytes)
+        """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, move, clear."""
         self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
         line = WaitingLine(max_waiting, max_waiting_bytes)
         self._claiming = Claiming(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from agentrunner._checks import check_flag, check_optional_text, check_stored_text, check_text
 from agentrunner.errors import InvalidInput
 from agentrunner.events import Folded, fold
-from agentrunner.running.inputs import check_scope_filter
+from agentrunner.running.inputs import check_scope, check_scope_filter
+from agentrunner.stores.guards import move_thread
 from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import ANY_SCOPE, AnyScope, ThreadSummary
 
@@ -26,7 +27,7 @@ MAX_LIST = 10_000
 
 
 class Threads:
-    """Lists, reads, renames, archives and deletes a runner's threads: `runner.threads`.
+    """Lists, reads, renames, archives, moves and deletes a runner's threads: `runner.threads`.
 
     Every method may raise `StoreError`, `InvalidInput` for an argument of the wrong type, and `RunnerClosed` once the
     runner is closed.
@@ -39,10 +40,14 @@ class Threads:
     """
 
     def __init__(
-        self, open: Callable[[], Awaitable[Store]], snapshot: Callable[[str, str | AnyScope | None], OpeningStream]
+        self,
+        open: Callable[[], Awaitable[Store]],
+        snapshot: Callable[[str, str | AnyScope | None], OpeningStream],
+        max_scope_bytes: int,
     ) -> None:
         self._open = open
         self._snapshot = snapshot
+        self._max_scope_bytes = max_scope_bytes
 
     async def list(
         self,
@@ -241,6 +246,37 @@ class Threads:
         """
         check_text("thread_id", thread_id)
         await (await self._open()).delete(thread_id, guard=_guard(scope))
+
+    async def move(self, thread_id: str, scope: str | None, *, from_scope: str | AnyScope | None = ANY_SCOPE) -> None:
+        """Move the thread to another scope, for example to the account of a user who signs in.
+
+        Everything of the thread goes with it: its runs and their cursors, its name, its harness runs, approvals and
+        sessions. For the scope that it leaves, it is as unknown as a deleted thread, and streams of that scope end. A
+        client cannot call this over HTTP: the server decides who may have which thread.
+
+        Args:
+            thread_id: The thread.
+            scope: The scope that gets it; `None` for none.
+            from_scope: The scope that the thread must belong to; by default any. Pass it if the thread's id comes from
+                a client, who could otherwise take the thread of any user.
+
+        Raises:
+            InvalidInput: The scope contains NUL, is not valid text, or is empty or too long.
+            ThreadNotFound: The store has no such thread in `from_scope`.
+            ThreadAlreadyRunning: The thread has a live run; stop it or wait for its end first.
+            StoreError: The store is a user's own and has no method `move`.
+
+        Example::
+
+            for thread in await runner.threads.list(scope="visitor-17", include_archived=True):
+                await runner.threads.move(thread.thread_id, "alice", from_scope="visitor-17")
+
+        """
+        check_text("thread_id", thread_id)
+        if scope is not None:
+            check_scope(scope, self._max_scope_bytes)
+        guard = _guard(from_scope)
+        await move_thread(await self._open(), thread_id, scope, guard)
 
     async def clear(self, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
         """Remove every thread that has no live run, for good.

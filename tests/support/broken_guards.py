@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import MemoryStore
@@ -44,4 +45,29 @@ class BeginsAgainAtOne(MemoryStore):
         self._threads._floors.clear()
 
 
-BROKEN_GUARDS: list[Any] = [IgnoresIncarnations, LooksBeforeItReads, BeginsAgainAtOne]
+class MovesRunningThreads(MemoryStore):
+    """Looks for a live run in one step, and moves the thread in the next."""
+
+    caught_by = "test_of_a_claim_and_a_move_at_once_one_is_refused"
+
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        self._threads.require(thread_id, guard)
+        await asyncio.sleep(0)
+        self._threads[thread_id].scope = scope
+
+
+class MovesByCopying(MemoryStore):
+    """Makes a new thread in the other scope."""
+
+    caught_by = "test_a_moved_thread_belongs_to_its_new_scope_with_everything_it_has"
+
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        runs = await self.runs(thread_id, 0, 1 << 20)
+        thread = await self.thread(thread_id, guard=guard)
+        await self.delete(thread_id)
+        await self.put(replace(thread, scope=scope), runs)
+
+
+BROKEN_GUARDS: list[Any] = [
+    IgnoresIncarnations, LooksBeforeItReads, BeginsAgainAtOne, MovesRunningThreads, MovesByCopying,
+]  # fmt: skip

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from agentrunner._core import Frames
-from agentrunner.errors import ThreadNotFound
+from agentrunner.errors import StoreError, ThreadNotFound
 from agentrunner.stores._errors import make_cursor_ahead, make_thread_not_found
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 GUARDED_METHODS = (
-    "request_stop", "journal", "history", "locate", "thread", "rename", "archive", "delete", "runs",
+    "request_stop", "journal", "history", "locate", "thread", "rename", "archive", "delete", "move", "runs",
 )  # fmt: skip
 """Names of the methods of `Store` that take a guard."""
 
@@ -34,6 +34,16 @@ def with_guards(store: Store) -> Store:
         "add the argument as `Store` describes it", type(store).__name__, ", ".join(sorted(unguarded)),
     )  # fmt: skip
     return cast("Store", _CheckingStore(store, unguarded))
+
+
+async def move_thread(store: Any, thread_id: str, scope: str | None, guard: ThreadGuard | None) -> None:
+    """Call `Store.move`, which a store need not have. Raises `StoreError` if it has not."""
+    if not hasattr(store, "move"):
+        raise StoreError(
+            f"thread '{thread_id}' was not moved: {type(store).__name__} cannot move threads; give it the method "
+            "`move` as `Store` describes it"
+        )
+    await store.move(thread_id, scope, guard=guard)
 
 
 def _takes_guard(method: Any) -> bool:

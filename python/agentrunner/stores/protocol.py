@@ -71,7 +71,7 @@ class Store(Protocol):
             input: The run's input, a JSON object. The claim, `recover` and `runs` return it byte for byte.
             agent_id: The agent of the run. After the run is stored, the thread has this agent, unless it is `None`.
             message_ids: The ids of the messages in the input.
-            scope: The tenant or user that the thread belongs to, or `None`. It is fixed by the first claim of a thread.
+            scope: The tenant or user that a thread belongs to, or `None`. The first claim fixes it, until a `move`.
 
         Returns:
             The claim, with a fencing token greater than any before it, the run's first sequence number and the
@@ -159,11 +159,7 @@ class Store(Protocol):
         ...
 
     async def live(self, thread_id: str | None = None) -> list[tuple[Claim, bool]]:
-        """Return the live runs of all threads, or of one.
-
-        Returns:
-            The claim of each live run, and whether the run is marked to be stopped.
-        """
+        """Return the claims of live runs, of a thread or of all, each with its mark to be stopped."""
         ...
 
     async def stops(self) -> list[int]:
@@ -290,12 +286,20 @@ class Store(Protocol):
 
         """
 
-    async def clear(self, scope: str | AnyScope | None) -> None:
-        """Delete every thread of a scope that has no live run.
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        """Move a thread to another scope, or to none with `None`, in one atomic step.
 
-        Args:
-            scope: The scope; `None` for threads without a scope, `ANY_SCOPE` for all threads.
+        Nothing else of it changes, not even its incarnation. A store need not have this method; its threads then stay
+        in the scopes that created them.
+
+        Raises:
+            ThreadNotFound: The thread does not exist.
+            ThreadAlreadyRunning: The thread has a live run.
+
         """
+
+    async def clear(self, scope: str | AnyScope | None) -> None:
+        """Delete each thread of a scope, of none (`None`) or any, that has no live run."""
 
     async def runs(
         self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None

@@ -254,6 +254,9 @@ class SqliteStore:
     async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
         await self._call(_core.SqliteStore.delete, thread_id, _split_guard(guard))
 
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        await self._call(_core.SqliteStore.move_thread, thread_id, scope, _split_guard(guard))
+
     async def clear(self, scope: str | AnyScope | None) -> None:
         await self._call(_core.SqliteStore.clear, *_split_scope(scope))
 

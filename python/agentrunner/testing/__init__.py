@@ -35,6 +35,7 @@ from agentrunner.testing.inspection import InspectionTests
 from agentrunner.testing.journals import JournalTests
 from agentrunner.testing.leases import LeaseTests
 from agentrunner.testing.limits import LimitTests
+from agentrunner.testing.moves import MoveTests
 from agentrunner.testing.pruning import PruneTests
 from agentrunner.testing.records import RecordTests
 from agentrunner.testing.recovery import RecoveryTests
@@ -47,7 +48,7 @@ __all__ = ["StoreConformance"]
 
 
 class StoreConformance(
-    ClaimTests, ScopeTests, IncarnationTests, LeaseTests, FinishTests, JournalTests, CursorTests, StopTests,
+    ClaimTests, ScopeTests, IncarnationTests, MoveTests, LeaseTests, FinishTests, JournalTests, CursorTests, StopTests,
     RecoveryTests, ThreadTests, RecordTests, CopyTests, PruneTests, InspectionTests, LimitTests, RunnerTests,
 ):  # fmt: skip
     """Every rule of the protocol; subclass it and implement `make_store`."""

@@ -234,6 +234,16 @@ impl SqliteStore {
         self.call(ticket, identity, |store, done| store.delete(rows::to_target(thread_id, guard), done))
     }
 
+    fn move_thread(
+        &self,
+        ticket: u64,
+        thread_id: String,
+        scope: Option<String>,
+        guard: Option<GuardTuple>,
+    ) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.move_thread(rows::to_target(thread_id, guard), scope, done))
+    }
+
     fn clear(&self, ticket: u64, any_scope: bool, scope: Option<String>) -> PyResult<()> {
         self.call(ticket, identity, |store, done| store.clear(rows::to_filter(any_scope, scope), done))
     }

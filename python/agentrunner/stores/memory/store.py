@@ -311,6 +311,12 @@ class MemoryStore:
             raise ThreadAlreadyRunning
         self._threads.remove(thread)
 
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        thread = self._threads.require(thread_id, guard)
+        if thread.claim is not None:
+            raise ThreadAlreadyRunning
+        thread.scope = scope
+
     async def clear(self, scope: str | AnyScope | None) -> None:
         for thread in list(self._threads.values()):
             if thread.claim is None and scope in (ANY_SCOPE, thread.scope):
@@ -334,24 +340,7 @@ class MemoryStore:
         self._threads.put(thread, runs, self._last_token)
 
     async def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
-        removed = 0
-        for thread in list(self._threads.values()):
-            count = 0
-            for run in thread.runs[: limit - removed]:
-                is_surplus = max_runs is not None and len(thread.runs) - count > max_runs
-                if not is_surplus and (before is None or run.created_at >= before):
-                    break
-                count += 1
-            if not count:
-                continue
-            removed += count
-            if count == len(thread.runs) and thread.claim is None:
-                self._threads.remove(thread)
-                continue
-            last_seq = thread.runs[count - 1].last_seq
-            self._threads.drop_oldest_runs(thread, count)
-            thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
-        return removed
+        return self._threads.prune(max_runs, before, limit)
 
     async def record(self, kind: str, key: str) -> Record | None:
         return self._records.get(kind, key)

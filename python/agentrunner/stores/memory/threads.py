@@ -177,6 +177,27 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
         last_seq = dropped[-1].last_seq
         thread.message_ids = {message_id: seq for message_id, seq in thread.message_ids.items() if seq > last_seq}
 
+    def prune(self, max_runs: int | None, before: int | None, limit: int) -> int:
+        """Delete the oldest runs of each thread, as `Store.prune` does."""
+        removed = 0
+        for thread in list(self.values()):
+            count = 0
+            for run in thread.runs[: limit - removed]:
+                is_surplus = max_runs is not None and len(thread.runs) - count > max_runs
+                if not is_surplus and (before is None or run.created_at >= before):
+                    break
+                count += 1
+            if not count:
+                continue
+            removed += count
+            if count == len(thread.runs) and thread.claim is None:
+                self.remove(thread)
+                continue
+            last_seq = thread.runs[count - 1].last_seq
+            self.drop_oldest_runs(thread, count)
+            thread.journals = [journal for journal in thread.journals if journal.first_seq > last_seq]
+        return removed
+
     def remove(self, thread: MemoryThread) -> None:
         """Remove a thread with everything it has."""
         # Where only raw frames are left, the thread no longer exists, and the records with its id are not its own.

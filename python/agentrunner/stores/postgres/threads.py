@@ -1,4 +1,4 @@
-"""The methods for threads: list, rename, archive, delete, clear, copy, prune."""
+"""The methods for threads: list, rename, archive, delete, move, clear, copy, prune."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ ARCHIVE_THREAD = f"""UPDATE "agentrunner".threads t SET archived = %(archived)s
 
 DELETE_THREAD = """SELECT "agentrunner".delete_thread(
   %(thread_id)s::text, %(any_scope)s, %(guard_scope)s::text, %(incarnation)s::bigint), %(is_retry)s"""
+
+MOVE_THREAD = """SELECT "agentrunner".move_thread(
+  %(thread_id)s::text, %(scope)s::text, %(any_scope)s, %(guard_scope)s::text, %(incarnation)s::bigint, %(is_retry)s)"""
 
 CLEAR_THREADS = 'SELECT "agentrunner".clear(%(all_scopes)s, %(scope)s::text)'
 
@@ -107,6 +110,14 @@ class PostgresThreads:
             raise ThreadAlreadyRunning
         # If the reply to the first attempt was lost, that attempt has deleted the thread.
         if outcome == "ThreadNotFound" and not is_retry:
+            raise make_thread_not_found(thread_id)
+
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        check_texts(scope=scope)
+        [outcome] = await self._fetch_one(MOVE_THREAD, thread_id, guard, scope=scope)
+        if outcome == "ThreadAlreadyRunning":
+            raise ThreadAlreadyRunning
+        if outcome == "ThreadNotFound":
             raise make_thread_not_found(thread_id)
 
     async def _fetch_one(

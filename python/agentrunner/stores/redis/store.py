@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agentrunner._checks import check_lease_ttl, check_seconds
 from agentrunner.errors import StoreClosed
 from agentrunner.stores._run_events import check_run_size
-from agentrunner.stores.guards import with_guards
+from agentrunner.stores.guards import move_thread, with_guards
 from agentrunner.stores.redis.client import RedisClient
 from agentrunner.stores.redis.records import RedisRecords
 from agentrunner.stores.redis.runs import RedisRuns
@@ -207,6 +207,9 @@ class RedisStore:
 
     async def delete(self, thread_id: str, *, guard: ThreadGuard | None = None) -> None:
         await self._runs.delete(thread_id, guard=guard)
+
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        await move_thread(self._threads, thread_id, scope, guard)
 
     async def clear(self, scope: str | AnyScope | None) -> None:
         await self._runs.clear(scope)

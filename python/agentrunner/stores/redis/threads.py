@@ -95,6 +95,18 @@ class RedisThreads:
         if not await self._client.run_script("edit", *arguments):
             raise make_thread_not_found(thread_id)
 
+    async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
+        async def attempt(attempts: int) -> Any:
+            return await self._client.run_script_once(
+                "move", thread_id.encode(), encode_optional(scope), *encode_guard(guard), int(attempts > 0)
+            )
+
+        outcome = await self._client.retry(attempt)
+        if outcome == b"not found":
+            raise make_thread_not_found(thread_id)
+        if outcome == b"running":
+            raise ThreadAlreadyRunning
+
     async def runs(
         self, thread_id: str, after: int, limit: int, *, guard: ThreadGuard | None = None
     ) -> list[StoredRun]:

@@ -1,10 +1,10 @@
-//! The store's operations for threads: list, rename, archive, delete, clear.
+//! The store's operations for threads: list, rename, archive, delete, move, clear.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::guard::{find_base, with_snapshot};
 use super::index::{index_new_rows, thread_exists};
 use super::records::remove_records;
-use super::sql::{exists, store_error, thread_not_found};
+use super::sql::{exists, refuse_running, store_error, thread_not_found};
 use super::store::SqliteStore;
 use super::types::{ScopeFilter, Target, ThreadRow};
 use crate::error::{Error, Result};
@@ -79,6 +79,26 @@ impl SqliteStore {
                 db.prepare_cached(&sql).and_then(|mut delete| delete.execute([&thread_id])).map_err(store_error)?;
             }
             remove_records(db, &thread_id).map_err(store_error)
+        };
+        self.write(true, work, done);
+    }
+
+    /// Move the thread to another scope. Errors: `ThreadNotFound`, `ThreadAlreadyRunning`.
+    pub fn move_thread(
+        &self,
+        thread: impl Into<Target>,
+        scope: Option<String>,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let thread = thread.into();
+        let work = move |db: &Connection| {
+            index_new_rows(db)?;
+            require(db, &thread)?;
+            refuse_running(db, &thread.thread_id)?;
+            db.prepare_cached("UPDATE threads SET scope = ?2 WHERE thread_id = ?1")
+                .and_then(|mut update| update.execute(params![thread.thread_id, scope]))
+                .map_err(store_error)?;
+            Ok(())
         };
         self.write(true, work, done);
     }
