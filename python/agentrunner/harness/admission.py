@@ -125,6 +125,8 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
         admission = await _admit_attempt(candidate, candidate.intent, waiting)
     else:
         admission = await _admit_answers(state, candidate, waiting)
+    # The thread may have been moved while the harness run waited.
+    admission.record.scope = candidate.run.scope
     admission.abandoned = abandoned
     admission.max_attempts = state.recovery.max_attempts
     return admission

@@ -10,7 +10,7 @@ from agentrunner.errors import AgentRunnerError, RecordConflict, ThreadNotFound
 from agentrunner.harness._state import RUN_POLL_SECONDS
 from agentrunner.harness.approvals import withdraw_approvals
 from agentrunner.records import kinds
-from agentrunner.records.harness_runs import RunRecord, load_run
+from agentrunner.records.harness_runs import RunRecord, find_scope, load_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,11 +55,11 @@ async def _write_cancelled(state: HarnessState, store: Store, record: RunRecord)
         return False
     state.publish(record.events_after(published))
     if record.waits_for:
-        await _close_interrupts(state, record)
+        await _close_interrupts(state, store, record)
     return True
 
 
-async def _close_interrupts(state: HarnessState, record: RunRecord) -> None:
+async def _close_interrupts(state: HarnessState, store: Store, record: RunRecord) -> None:
     """Add a cancelled run to the thread, which closes the interrupts for AG-UI clients."""
 
     async def end_at_once(input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
@@ -70,7 +70,8 @@ async def _close_interrupts(state: HarnessState, record: RunRecord) -> None:
     run_id = f"{record.attempt_runs[-1].run_id}~cancelled"
     end = {"threadId": record.thread_id, "runId": run_id, "messages": []}
     with contextlib.suppress(AgentRunnerError):
-        stream = await state.runner.run(end_at_once, end, agent_id=record.agent, scope=record.scope)
+        scope = await find_scope(store, record)
+        stream = await state.runner.run(end_at_once, end, agent_id=record.agent, scope=scope)
         async for _ in stream.pages():
             pass
 

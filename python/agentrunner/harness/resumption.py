@@ -17,12 +17,13 @@ from agentrunner.errors import (
     RunRefused,
     StoreError,
     ThreadAlreadyRunning,
+    ThreadNotFound,
 )
 from agentrunner.harness._state import RUN_POLL_SECONDS
 from agentrunner.harness.approvals import entry_of
 from agentrunner.harness.supervised_run import SupervisedRun
 from agentrunner.records.approvals import find_approvals
-from agentrunner.records.harness_runs import find_intent, find_run
+from agentrunner.records.harness_runs import find_intent, find_run, find_scope
 from agentrunner.running.inputs import read_input
 
 if TYPE_CHECKING:
@@ -129,10 +130,14 @@ async def _run_attempt(
     while True:
         attempt = SupervisedRun(state, record.agent, intent, is_recovery=is_recovery)
         attempt.loads_history = attempt.collects_output = True
+        scope = await find_scope(store, record)
         try:
-            stream = await state.runner.run(
-                attempt, _next_input(record, approvals), agent_id=record.agent, scope=record.scope
-            )
+            stream = await state.runner.run(attempt, _next_input(record, approvals), agent_id=record.agent, scope=scope)
+        except ThreadNotFound:
+            if await find_scope(store, record) == scope:
+                raise
+            # The thread was moved a moment ago.
+            continue
         except ThreadAlreadyRunning:
             # Either the AG-UI run with the interrupts is just ending, or another process was faster.
             while await store.live(record.thread_id):  # noqa: ASYNC110 - other processes set no event

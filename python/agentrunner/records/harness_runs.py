@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from agentrunner.errors import RecordDamaged, RunNotFound
+from agentrunner.errors import RecordDamaged, RunNotFound, ThreadNotFound
 from agentrunner.records import kinds
 from agentrunner.records.times import now_ms, utc
 
@@ -83,6 +83,7 @@ class RunRecord:
     agent: str
     """Name of the agent in the harness."""
     scope: str | None
+    """Scope that its thread was in when its last attempt was admitted."""
     owner: str
     """Id of the owner: the harness that runs it while it is queued, running or resuming."""
     input_extras: dict[str, Any]
@@ -253,6 +254,14 @@ async def load_run(store: Store, run_id: str) -> RunRecord:
     if record is None:
         raise RunNotFound(f"there is no harness run '{run_id}' in the store")
     return record
+
+
+async def find_scope(store: Store, run: RunRecord) -> str | None:
+    """Return the scope that a harness run's thread is in now, to which it may have been moved."""
+    try:
+        return (await store.thread(run.thread_id)).scope
+    except ThreadNotFound:
+        return run.scope
 
 
 async def find_intent(store: Store, run_id: str) -> Intent | None:
