@@ -14,6 +14,8 @@ from agentrunner.cli.record_copy import compare_records, copy_records, threads_w
 from agentrunner.cli.store_location import LOCATION_FORMS, open_existing, open_or_create, without_secrets
 from agentrunner.cli.terminal import console, fail, run, shorten
 from agentrunner.cli.thread_copy import CopyRefused, compare_thread, copy_thread, thread_ids
+from agentrunner.errors import InvalidInput
+from agentrunner.running.inputs import check_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 LINE_CHARACTERS = 300
 """Most characters printed in a line about one thread."""
 INTERRUPTED_EXIT_CODE = 130
+SCOPE_BYTES = 1024
+"""Most bytes of a scope, as `AgentRunner` allows by default."""
 
 
 def copy(
@@ -36,6 +40,9 @@ def copy(
     verify_only: Annotated[
         bool, typer.Option("--verify-only", help="Only compare the two stores, without copying.")
     ] = False,
+    scope: Annotated[
+        str | None, typer.Option(help="The scope of all copied threads; by default each keeps its own.")
+    ] = None,
 ) -> None:
     """Copy every thread and record to another store, then compare the two stores.
 
@@ -43,7 +50,12 @@ def copy(
     are. A thread that has diverged at the destination is left unchanged. The exit code is 1 if any thread differs.
     """
     try:
-        lines, differences = run(_copy(source, destination, verify_only))
+        if scope is not None:
+            check_scope(scope, SCOPE_BYTES)
+    except InvalidInput as error:
+        fail(f"--scope: {error}", 2)
+    try:
+        lines, differences = run(_copy(source, destination, verify_only, scope))
     except KeyboardInterrupt:
         fail("interrupted; repeat the command to resume the copy", INTERRUPTED_EXIT_CODE)
     out = console()
@@ -56,7 +68,9 @@ def copy(
         raise typer.Exit(1)
 
 
-async def _copy(source: str, destination: str, verify_only: bool) -> tuple[list[str], dict[str, str]]:
+async def _copy(
+    source: str, destination: str, verify_only: bool, scope: str | None
+) -> tuple[list[str], dict[str, str]]:
     """Return the lines to print, and the difference of each thread that differs, by id."""
     async with (
         open_existing(source) as origin,
@@ -71,7 +85,7 @@ async def _copy(source: str, destination: str, verify_only: bool) -> tuple[list[
             with _progress("copying", [*threads, *without_runs], copied) as (each_thread, on_page):
                 for thread_id in each_thread:
                     try:
-                        await copy_thread(origin, target, thread_id, on_page)
+                        await copy_thread(origin, target, thread_id, on_page, scope)
                         copied["records"] += await copy_records(origin, target, thread_id)
                     except CopyRefused as refusal:
                         differences[thread_id] = str(refusal)
@@ -81,7 +95,7 @@ async def _copy(source: str, destination: str, verify_only: bool) -> tuple[list[
         unread = set()
         with _progress("comparing", [*threads, *without_runs], Counter()) as (each_thread, on_page):
             for thread_id in each_thread:
-                comparison = await compare_thread(origin, target, thread_id, on_page)
+                comparison = await compare_thread(origin, target, thread_id, on_page, scope)
                 records, differing = await compare_records(origin, target, thread_id)
                 if comparison.unread:
                     unread.add(thread_id)

@@ -65,13 +65,13 @@ async def thread_ids(store: Store) -> list[str]:
     return ids[::-1]
 
 
-async def copy_thread(source: Store, target: Store, thread_id: str, on_page: OnPage) -> None:
+async def copy_thread(source: Store, target: Store, thread_id: str, on_page: OnPage, scope: str | None = None) -> None:
     """Copy the runs and the summary of a thread that the destination lacks.
 
-    Raises `CopyRefused`.
+    With `scope`, the copy belongs to this scope. Raises `CopyRefused`.
     """
     try:
-        thread = replace(await source.thread(thread_id), running=False)
+        thread = _in_scope(replace(await source.thread(thread_id), running=False), scope)
     except ThreadNotFound:
         # It was deleted after the threads were listed.
         return
@@ -95,8 +95,14 @@ async def copy_thread(source: Store, target: Store, thread_id: str, on_page: OnP
         raise CopyRefused(str(error)) from None
 
 
-async def compare_thread(source: Store, target: Store, thread_id: str, on_page: OnPage) -> ThreadComparison:
-    """Read a thread from both stores and return how they differ."""
+def _in_scope(thread: ThreadSummary, scope: str | None) -> ThreadSummary:
+    return thread if scope is None else replace(thread, scope=scope)
+
+
+async def compare_thread(
+    source: Store, target: Store, thread_id: str, on_page: OnPage, scope: str | None = None
+) -> ThreadComparison:
+    """Read a thread from both stores and return how they differ; the copy may be in `scope`."""
     thread, copy = await find_summary(source, thread_id), await find_summary(target, thread_id)
     if thread is None:
         return ThreadComparison(0, 0, "it is no longer in the source" if copy is not None else None)
@@ -115,7 +121,7 @@ async def compare_thread(source: Store, target: Store, thread_id: str, on_page: 
                 prefix_hex = source_checksum.hex
     unread = max(thread.runs - source_checksum.runs, 0)
     if source_checksum.hex == copy_checksum.hex:
-        is_same = copy is None or replace(copy, runs=thread.runs, running=thread.running) == thread
+        is_same = copy is None or replace(copy, runs=thread.runs, running=thread.running) == _in_scope(thread, scope)
         difference = None if is_same else "its name, agent, scope, archive mark or times differ"
     elif prefix_hex == copy_checksum.hex:
         difference = f"it has {copy_checksum.runs} of {source_checksum.runs} runs"

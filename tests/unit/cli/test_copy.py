@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -267,6 +268,23 @@ def test_ctrl_c_keeps_the_copied_threads(large_source: Path, tmp_path: Path) -> 
     assert "repeat the command to resume the copy" in err
     copied_runs(command("copy", large_source, target))
     assert read_location(target) == read_location(large_source)
+
+
+@pytest.mark.fault("D17")
+def test_copies_can_be_given_another_scope(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target.db"
+    assert copied_runs(command("copy", source, target, "--scope", "alice")) == 15
+    expected = [(replace(thread, scope="alice"), *rest) for thread, *rest in read_location(source)]
+    assert read_location(target) == expected
+    assert copied_runs(command("copy", source, target, "--scope", "alice")) == 0
+    code, out, _ = command("copy", source, target, "--verify-only")
+    assert (code, len(re.findall("differs: .*scope", out))) == (1, 8)
+    # A copy without the option gives every thread back to its own scope.
+    assert copied_runs(command("copy", source, target)) == 0
+    assert read_location(target) == read_location(source)
+    code, out, err = command("copy", source, tmp_path / "other.db", "--scope", "")
+    assert (code, out, "--scope: a scope must have" in err) == (2, "", True)
+    assert not (tmp_path / "other.db").exists()
 
 
 def test_missing_source_creates_no_destination(source: Path, tmp_path: Path) -> None:
