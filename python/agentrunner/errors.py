@@ -220,6 +220,14 @@ class StoreCorrupt(StoreError):
     """Raised when the stored data is damaged, or the file is not a SQLite database."""
 
 
+class StoreMissing(StoreError):
+    """Raised when the store's file was removed, renamed or replaced.
+
+    Nothing more is written. Everything acknowledged before is in the file. The store works again once the same file is
+    back in its place.
+    """
+
+
 class StoreReadOnly(StoreError):
     """Raised when the store cannot be written, such as a read-only file or a replica."""
 

@@ -10,7 +10,15 @@ import time
 from typing import TYPE_CHECKING
 
 from agentrunner._checks import check_option_type
-from agentrunner.errors import AgentRunnerError, InvalidEvent, LeaseLost, RunnerClosed, StoreCorrupt, StoreError
+from agentrunner.errors import (
+    AgentRunnerError,
+    InvalidEvent,
+    LeaseLost,
+    RunnerClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreMissing,
+)
 from agentrunner.running.driver import Driver
 from agentrunner.running.loop_watch import LoopWatch
 from agentrunner.types import Retention
@@ -107,6 +115,13 @@ class Maintenance:
             requested_at = time.monotonic()
             try:
                 await self._apply_stops(drivers)
+            except StoreMissing as error:
+                # A server that is unreachable comes back; a file that was removed need not. A silent agent would wait
+                # for its first failed commit, and its readers with it.
+                for driver in drivers:
+                    if not driver.is_closed:
+                        driver.fail(error)
+                continue
             except StoreError:
                 logger.exception("the stops that other processes requested could not be read; the runner tries again")
                 self._fail_unrenewed(drivers, requested_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from agentrunner.errors import StoreClosed, StoreFull, StoreReadOnly
+from agentrunner.errors import StoreClosed, StoreFull, StoreMissing, StoreReadOnly
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
@@ -41,5 +41,5 @@ class UnfinishedRun(NamedTuple):
     @property
     def may_lose_content(self) -> bool:
         """Whether the store has refused the run too often to keep its content."""
-        passing = (StoreFull, StoreReadOnly, StoreClosed)
+        passing = (StoreFull, StoreReadOnly, StoreMissing, StoreClosed)
         return self.attempts + 1 >= MAX_ATTEMPTS and not isinstance(self.error, passing)

@@ -1,28 +1,41 @@
-"""Find out whether a file is on a network file system."""
+"""Find out whether SQLite can be trusted on the file system that a file is on."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
-NETWORK_FILESYSTEMS = frozenset(
-    {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gfs2", "lustre", "nfs", "nfs4", "smb3"}
-)
-"""Kinds on which SQLite's shared memory and locks do not reach other machines.
 
-SQLite's documentation warns of all of them.
-"""
+SHARED_FILESYSTEMS = frozenset(
+    # Network file systems.
+    {
+        "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs", "gfs2", "glusterfs", "gpfs", "kafs",
+        "lustre", "ncpfs", "nfs", "nfs3", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs",
+    }
+    # Folders that a virtual machine or Docker Desktop shares with its host.
+    | {"drvfs", "fakeowner", "grpcfuse", "osxfs", "prl_fs", "vboxsf", "virtiofs", "vmhgfs"}
+)  # fmt: skip
+"""Types on which the shared memory and the locks of SQLite's log do not reach all that can open the file."""
+
+LOCAL_FUSE = frozenset(
+    {
+        "bindfs", "cryfs", "encfs", "exfat", "fuse-overlayfs", "gocryptfs", "lxcfs", "mergerfs", "ntfs", "ntfs-3g",
+        "securefs", "unionfs", "zfs", "zfs-fuse",
+    }
+)  # fmt: skip
+"""Programs behind FUSE that keep files on a local disk. All others are taken for network file systems."""
 
 
-def find_network_filesystem(path: Path) -> str | None:
-    """Return the kind of network file system that a path is on.
+def find_shared_filesystem(path: Path) -> str | None:
+    """Return the type of file system of a path, if SQLite's log is not safe there.
 
     It is `None` for a local file system, and where the operating system has no list of mounts.
     """
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         folder = path.resolve().parent
-    except OSError:
+    except (OSError, RuntimeError):
         return None
     depth, kind = -1, ""
     for line in lines:
@@ -30,8 +43,18 @@ def find_network_filesystem(path: Path) -> str | None:
         fields = mount.split()
         if len(fields) < 5 or not filesystem:
             continue
-        mount_point = Path(fields[4].replace("\\040", " "))
+        mount_point = Path(_unescape(fields[4]))
         # Of two file systems on one mount point, the later one hides the other.
         if folder.is_relative_to(mount_point) and len(mount_point.parts) >= depth:
             depth, kind = len(mount_point.parts), filesystem.split()[0]
-    return kind if kind in NETWORK_FILESYSTEMS else None
+    return kind if _is_shared(kind) else None
+
+
+def _is_shared(kind: str) -> bool:
+    base, _, program = kind.partition(".")
+    return kind in SHARED_FILESYSTEMS or (base == "fuse" and program not in LOCAL_FUSE)
+
+
+def _unescape(field: str) -> str:
+    """Return a field of the list of mounts, with its octal numbers decoded."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

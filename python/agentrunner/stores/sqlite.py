@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentrunner import _core
 from agentrunner._checks import check_lease_ttl, check_option_type, check_seconds
 from agentrunner.errors import StoreClosed, StoreForked
-from agentrunner.stores._filesystem import find_network_filesystem
+from agentrunner.stores._filesystem import find_shared_filesystem
 from agentrunner.stores._run_events import check_run_size
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, Record, StoredRun, StoreReport
 from agentrunner.stores.validation import check_changes, is_valid_name
@@ -35,7 +35,8 @@ POLL_SECONDS = 0.02
 class SqliteStore:
     """Threads in one SQLite file, which several processes of one machine can open.
 
-    The file must be on a local disk: SQLite's locks do not work over a network file system.
+    The file must be on a local disk: SQLite's locks do not work over a network file system, nor in a folder that a
+    virtual machine or Docker Desktop shares with its host. `open` logs a warning for those it recognizes.
 
     Args:
         path: The file; it is created when the store is opened.
@@ -51,6 +52,10 @@ class SqliteStore:
         ValueError: An option is not valid, or the path is empty or `:memory:`.
 
     `open` raises `StoreCorrupt` for a file that is no database, `StoreTooNew`, `StoreReadOnly` or `StoreError`.
+
+    If the file, its log (`-wal`) or the log's index (`-shm`) is removed, renamed or replaced while the store is open,
+    every method raises `StoreMissing` within a second. What was acknowledged before is then in the file itself, and the
+    store continues once the same file is back. To use another file in its place, close the store and open it again.
 
     Example::
 
@@ -103,10 +108,11 @@ class SqliteStore:
             self._waiters.clear()
             await asyncio.to_thread(core.close)
         if self._core is None:
-            if kind := find_network_filesystem(Path(self.path)):
+            if kind := find_shared_filesystem(Path(self.path)):
                 logger.warning(
-                    "%s is on a network file system (%s): processes of other machines would damage it; keep it on a "
-                    "local disk, or use Redis or PostgreSQL", self.path, kind,
+                    "%s is on a file system (%s) that other machines, or this one's host, can share: SQLite's locks do "
+                    "not reach them, and the file can be damaged; keep it on a local disk, or use Redis or PostgreSQL",
+                    self.path, kind,
                 )  # fmt: skip
             self._loop = asyncio.get_running_loop()
             self._pid = os.getpid()

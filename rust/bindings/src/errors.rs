@@ -19,6 +19,7 @@ import_exception!(agentrunner.errors, StoreError);
 import_exception!(agentrunner.errors, StoreFull);
 import_exception!(agentrunner.errors, StoreValueTooLarge);
 import_exception!(agentrunner.errors, StoreCorrupt);
+import_exception!(agentrunner.errors, StoreMissing);
 import_exception!(agentrunner.errors, StoreReadOnly);
 import_exception!(agentrunner.errors, StoreTooNew);
 import_exception!(agentrunner.errors, StoreForked);
@@ -47,6 +48,7 @@ pub fn to_py(error: Error) -> PyErr {
         Error::Store(_) => StoreError::new_err(text),
         Error::StoreFull(_) => StoreFull::new_err(text),
         Error::StoreCorrupt(_) => StoreCorrupt::new_err(text),
+        Error::StoreMissing(_) => StoreMissing::new_err(text),
         Error::StoreReadOnly(_) => StoreReadOnly::new_err(text),
         Error::StoreTooNew(_) => StoreTooNew::new_err(text),
         Error::StoreForked => StoreForked::new_err(text),

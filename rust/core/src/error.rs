@@ -43,6 +43,8 @@ pub enum Error {
     StoreValueTooLarge(String),
     /// The file is not an SQLite database, or is damaged.
     StoreCorrupt(String),
+    /// The store's file was removed, renamed or replaced while it was open.
+    StoreMissing(String),
     /// The file must not be written.
     StoreReadOnly(String),
     /// The file was written by a newer version of this package.
@@ -80,6 +82,7 @@ impl fmt::Display for Error {
             | Self::StoreFull(text)
             | Self::StoreValueTooLarge(text)
             | Self::StoreCorrupt(text)
+            | Self::StoreMissing(text)
             | Self::StoreReadOnly(text)
             | Self::StoreTooNew(text) => f.write_str(text),
         }

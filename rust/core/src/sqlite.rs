@@ -1,6 +1,8 @@
 //! The store on one SQLite file, open to several processes of one machine (docs/spec/durability.md).
 mod copy;
+mod database;
 mod deadlines;
+mod files;
 mod finish;
 mod guard;
 mod history;

@@ -92,10 +92,11 @@ pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const JOURNAL_MODE_TRIES: u32 = 100;
 const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Open a connection with our pragmas.
-pub fn connect(path: &Path) -> Result<Connection> {
+/// Open a connection with our pragmas; create the file only if `creates`.
+pub fn connect(path: &Path, creates: bool) -> Result<Connection> {
     // Without SQLite's own mutex, because each connection is used by one thread at a time.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, creates);
     let connection = Connection::open_with_flags(path, flags).map_err(|error| with_path(path, store_error(error)))?;
     configure(&connection).map_err(|error| with_path(path, store_error(error)))?;
     if connection.is_readonly("main").unwrap_or(false) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::database::Database;
 use super::index::{has_unindexed, index_new_rows};
 use super::lease::Leases;
 use super::sql::{now_ms, store_error};
@@ -40,20 +41,21 @@ impl SqliteStore {
     /// `free_stuck`, threads that a TypeScript runner left marked as running are freed, because it keeps no lease that
     /// could tell whether it is still alive.
     pub fn open(path: &Path, durability: Durability, lease_ms: i64, resume_ms: i64, free_stuck: bool) -> Result<Self> {
-        let connection = schema::connect(path)?;
+        let database = Database::open(path)?;
+        let connection = database.connection()?;
         // A process that died may have left pages from a failed sync, so this comes before the first commit.
-        wal_rewrite::rewrite_wal(&connection, path)?;
-        schema::migrate(&connection, path)?;
-        deadlines::adopt_boot(&connection, resume_ms)?;
+        wal_rewrite::rewrite_wal(connection, database.log()?)?;
+        schema::migrate(connection, path)?;
+        deadlines::adopt_boot(connection, resume_ms)?;
         wal_rewrite::sync_folder(path)?;
         if free_stuck {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }
-        let reader = schema::connect(path)?;
+        let reader = database.open_second()?;
         let leases = Arc::new(Leases::new(path, lease_ms));
-        leases.remove_stale_locks(&connection)?;
+        leases.remove_stale_locks(connection)?;
         let store = Self {
-            writer: Arc::new(start_writer(connection, path.into(), durability, leases.clone())),
+            writer: Arc::new(start_writer(database, durability, leases.clone())),
             reader: Worker::reader(reader),
             leases,
             path: path.into(),

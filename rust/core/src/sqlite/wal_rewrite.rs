@@ -34,15 +34,13 @@ pub fn wal_pages(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 }
 
 /// Write the bytes of the log again in their place, and sync them.
-pub fn rewrite_wal(connection: &Connection, path: &Path) -> Result<()> {
+pub fn rewrite_wal(connection: &Connection, log: &Path) -> Result<()> {
     let (pages, checkpointed) = wal_pages(connection).map_err(store_error)?;
     // Pages that are in the file are synced there, so the log is not needed for them.
     if pages <= checkpointed {
         return Ok(());
     }
     let page_bytes: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(store_error)?;
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
     // The write lock keeps other processes from appending to the log or restarting it meanwhile.
     connection.execute_batch("BEGIN IMMEDIATE").map_err(store_error)?;
     let length = WAL_HEADER_BYTES + pages * (FRAME_HEADER_BYTES + u64::from(page_bytes));
@@ -50,7 +48,7 @@ pub fn rewrite_wal(connection: &Connection, path: &Path) -> Result<()> {
     let _ = connection.execute_batch("ROLLBACK");
     outcome.map_err(|error| match error.kind() {
         ErrorKind::StorageFull => Error::StoreFull(error.to_string()),
-        _ => Error::Store(format!("{}: the write-ahead log cannot be written: {error}", path.display())),
+        _ => Error::Store(format!("{}: the write-ahead log cannot be written: {error}", log.display())),
     })
 }
 

@@ -1,9 +1,10 @@
 //! A thread that owns a connection and works through a queue of jobs.
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
+use super::database::{CHECK_INTERVAL, Database};
 use crate::error::{Error, Result};
 
 /// Runs inside a transaction, or gets the error that there is none. Returns whether to keep its writes, and what to
@@ -37,11 +38,20 @@ pub struct Worker {
 
 impl Worker {
     /// Start a worker for reading, which runs one job after another.
-    pub fn reader(connection: Connection) -> Self {
+    pub fn reader(mut database: Database) -> Self {
         Self::start("agentrunner-reader", move |jobs: Receiver<Job>| {
-            for job in jobs {
-                let (_, done) = (job.work)(Ok(&connection));
-                done(Ok(()));
+            loop {
+                match jobs.recv_timeout(CHECK_INTERVAL) {
+                    Ok(job) => {
+                        let ready = database.check_or_reconnect();
+                        let (_, done) = (job.work)(ready.and_then(|_| database.connection()));
+                        // What was read from files that are not in place any more is not an answer.
+                        done(database.check());
+                    }
+                    // Also while nothing is read: a connection that stays would keep others from the new index.
+                    Err(RecvTimeoutError::Timeout) => drop(database.check_or_reconnect()),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
             }
         })
     }

@@ -1,6 +1,5 @@
 //! The one writer of a file, with its group commit: jobs that wait at the same time share a transaction.
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::database::{CHECK_INTERVAL, Database};
 use super::lease::Leases;
 use super::schema;
 use super::sql::store_error;
@@ -29,14 +29,15 @@ const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
 /// The longest time between syncs with `balanced`: a power cut loses at most this much of a live run.
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Start the writer on a connection. It also extends the leases that are held.
-pub fn start_writer(connection: Connection, path: PathBuf, durability: Durability, leases: Arc<Leases>) -> Worker {
-    Worker::start("agentrunner-writer", move |jobs| Writer::new(connection, path, durability, leases).run(&jobs))
+/// Start the writer on a database. It also extends the leases that are held.
+pub fn start_writer(database: Database, durability: Durability, leases: Arc<Leases>) -> Worker {
+    Worker::start("agentrunner-writer", move |jobs| Writer::new(database, durability, leases).run(&jobs))
 }
 
 struct Writer {
-    connection: Connection,
-    path: PathBuf,
+    database: Database,
+    /// When it was last checked that the database's files are in place.
+    last_file_check: Instant,
     durability: Durability,
     leases: Arc<Leases>,
     /// When the held leases were last looked at.
@@ -54,10 +55,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(connection: Connection, path: PathBuf, durability: Durability, leases: Arc<Leases>) -> Self {
+    fn new(database: Database, durability: Durability, leases: Arc<Leases>) -> Self {
         Self {
-            connection,
-            path,
+            database,
+            last_file_check: Instant::now(),
             durability,
             leases,
             last_renewal_check: Instant::now(),
@@ -85,12 +86,17 @@ impl Writer {
         self.close();
     }
 
-    /// Wait for the next job. Meanwhile, sync commits that are not on the disk and extend leases, each when it is due.
+    /// Wait for the next job. Meanwhile, check the files, extend leases and sync commits that are not on the disk, each
+    /// when it is due.
     fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         loop {
+            if self.last_file_check.elapsed() >= CHECK_INTERVAL {
+                let _ = self.prepare();
+            }
+            let check_wait = CHECK_INTERVAL.saturating_sub(self.last_file_check.elapsed());
             let renewal_wait = self.renew_leases();
             let sync_wait = self.has_unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.last_sync.elapsed()));
-            let Some(wait) = renewal_wait.into_iter().chain(sync_wait).min() else { return jobs.recv().ok() };
+            let wait = renewal_wait.into_iter().chain(sync_wait).fold(check_wait, Duration::min);
             match jobs.recv_timeout(wait) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Timeout) if sync_wait.is_some_and(|sync_wait| sync_wait <= wait) => self.sync(),
@@ -122,8 +128,19 @@ impl Writer {
         Some(interval)
     }
 
+    /// Check that the database's files are in place, and connect again if they are back.
+    fn prepare(&mut self) -> Result<()> {
+        self.last_file_check = Instant::now();
+        if self.database.check_or_reconnect()? {
+            // A new connection has `synchronous = NORMAL`.
+            self.syncs_commits = false;
+        }
+        Ok(())
+    }
+
     fn sync(&mut self) {
-        if let Err(error) = self.repair_failed_sync().and_then(|()| self.commit_counter()) {
+        let synced = self.prepare().and_then(|()| self.repair_failed_sync()).and_then(|()| self.commit_counter());
+        if let Err(error) = synced {
             let _ = self.execute("ROLLBACK");
             self.reconnect(&error);
         } else {
@@ -144,28 +161,30 @@ impl Writer {
     /// Write the log again after a failed sync. Until then nothing may be committed on top of pages that can be lost.
     fn repair_failed_sync(&self) -> Result<()> {
         if self.has_failed_sync.get() {
-            wal_rewrite::rewrite_wal(&self.connection, &self.path)?;
+            wal_rewrite::rewrite_wal(self.database.connection()?, self.database.log()?)?;
             self.has_failed_sync.set(false);
         }
         Ok(())
     }
 
     fn checkpoint(&mut self) {
-        if !self.has_failed_sync.get()
-            && let Err(error) = self.checkpoint_if_due()
-        {
+        if !self.has_failed_sync.get() {
             // Another try follows the next commit, so only a failed sync has to be remembered.
-            self.note_error(error);
+            let _ = self.checkpoint_if_due();
         }
     }
 
-    fn checkpoint_if_due(&mut self) -> rusqlite::Result<()> {
-        let (pages, checkpointed) = wal_rewrite::wal_pages(&self.connection)?;
+    fn checkpoint_if_due(&mut self) -> Result<()> {
+        let connection = self.database.connection()?;
+        let (pages, checkpointed) = wal_rewrite::wal_pages(connection).map_err(|error| self.note_error(error))?;
         if pages >= LONG_WAL_PAGES && Instant::now() >= self.next_restart {
             return self.restart_wal();
         }
         if pages.saturating_sub(checkpointed) >= CHECKPOINT_PAGES {
-            self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+            let copied = connection
+                .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
+                .and_then(|mut checkpoint| checkpoint.query_row([], |_| Ok(())));
+            copied.map_err(|error| self.note_error(error))?;
         }
         Ok(())
     }
@@ -174,15 +193,15 @@ impl Writer {
     ///
     /// Under constant reads and writes SQLite never finds a moment for this, and the log would grow without bound. This
     /// makes other connections wait, but does not wait for a reader that stays.
-    fn restart_wal(&mut self) -> rusqlite::Result<()> {
-        self.connection.busy_timeout(RESTART_WAIT)?;
-        let is_blocked = self
-            .connection
+    fn restart_wal(&mut self) -> Result<()> {
+        let connection = self.database.connection()?;
+        connection.busy_timeout(RESTART_WAIT).map_err(store_error)?;
+        let is_blocked = connection
             .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
             .and_then(|mut checkpoint| checkpoint.query_row([], |row| row.get::<_, bool>(0)));
         // Set back before an error can return, or every later statement would give up after this short wait.
-        self.connection.busy_timeout(schema::BUSY_TIMEOUT)?;
-        if is_blocked? {
+        connection.busy_timeout(schema::BUSY_TIMEOUT).map_err(store_error)?;
+        if is_blocked.map_err(|error| self.note_error(error))? {
             self.next_restart = Instant::now() + self.restart_retry;
             self.restart_retry = (self.restart_retry * 2).min(RESTART_RETRY_MAX);
         } else {
@@ -194,12 +213,15 @@ impl Writer {
     /// Copy the log into the file, because one file is easier to back up than a file and its log.
     ///
     /// This does not wait for readers of other processes, because no process could write meanwhile.
-    fn close(self) {
-        let _ = self.connection.busy_timeout(Duration::ZERO);
-        if self.repair_failed_sync().is_ok() && self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok()
-        {
+    fn close(mut self) {
+        if self.database.check().is_err() || self.repair_failed_sync().is_err() {
+            return;
+        }
+        let Ok(connection) = self.database.connection() else { return };
+        let _ = connection.busy_timeout(Duration::ZERO);
+        if connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok() {
             // Nothing failed, so SQLite may copy what a reader was in the way of, and remove the log at the last close.
-            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
 
@@ -209,7 +231,8 @@ impl Writer {
             || self.last_sync.elapsed() >= SYNC_INTERVAL;
         // The order matters: no transaction may begin while pages under it can still be lost.
         let transaction = self
-            .repair_failed_sync()
+            .prepare()
+            .and_then(|()| self.repair_failed_sync())
             .and_then(|()| self.set_sync(is_synced))
             .and_then(|()| self.execute("BEGIN IMMEDIATE"));
         if let Err(error) = transaction {
@@ -223,7 +246,8 @@ impl Writer {
         for job in batch {
             dones.push(self.run_job(job));
         }
-        let outcome = self.execute("COMMIT");
+        // Checked again before the callers hear of it: what is in a file that was removed meanwhile is lost.
+        let outcome = self.execute("COMMIT").and_then(|()| self.database.check());
         if let Err(error) = &outcome {
             let _ = self.execute("ROLLBACK");
             self.reconnect(error);
@@ -243,7 +267,7 @@ impl Writer {
     fn run_job(&self, job: Job) -> Done {
         let savepoint = self.execute("SAVEPOINT job");
         let is_refused = savepoint.is_err();
-        let (keep, done) = (job.work)(savepoint.map(|()| &self.connection));
+        let (keep, done) = (job.work)(savepoint.and_then(|()| self.database.connection()));
         // Without a savepoint the job has done nothing, so there is nothing to undo or release.
         if is_refused {
             return done;
@@ -256,7 +280,7 @@ impl Writer {
     }
 
     fn execute(&self, sql: &str) -> Result<()> {
-        let outcome = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        let outcome = self.database.connection()?.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
         outcome.map(|_| ()).map_err(|error| self.note_error(error))
     }
 
@@ -268,7 +292,8 @@ impl Writer {
 
     fn set_sync(&mut self, syncs_commits: bool) -> Result<()> {
         if syncs_commits != self.syncs_commits {
-            self.connection
+            self.database
+                .connection()?
                 .pragma_update(None, "synchronous", if syncs_commits { "FULL" } else { "NORMAL" })
                 .map_err(store_error)?;
             self.syncs_commits = syncs_commits;
@@ -278,11 +303,8 @@ impl Writer {
 
     /// Open the connection again, because after a failed write or sync its cached pages cannot be trusted.
     fn reconnect(&mut self, error: &Error) {
-        if matches!(error, Error::Store(_))
-            && let Ok(connection) = schema::connect(&self.path)
-        {
-            self.connection = connection;
-            // `connect` sets `synchronous = NORMAL`.
+        if matches!(error, Error::Store(_)) && self.database.reconnect() {
+            // A new connection has `synchronous = NORMAL`.
             self.syncs_commits = false;
         }
     }

@@ -1,0 +1,120 @@
+//! A connection that is given up when its files are no longer in place, and made again when they are.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::files::{FileId, OpenFiles};
+use super::schema;
+use super::sql::store_error;
+use crate::error::{Error, Result};
+
+/// The longest time between two checks of the files.
+pub const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long the log's last checkpoint waits for other connections.
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
+
+/// One connection to a database, for as long as its files are in place.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    id: FileId,
+    /// Why there is no connection, if there is none.
+    open: Result<OpenDatabase>,
+}
+
+#[derive(Debug)]
+struct OpenDatabase {
+    /// Declared before the files, because their entry must last as long as the connection.
+    connection: Connection,
+    files: Arc<OpenFiles>,
+}
+
+impl Database {
+    /// Open or create the database.
+    pub fn open(path: &Path) -> Result<Self> {
+        let open = OpenDatabase::new(path, true)?;
+        Ok(Self { path: path.into(), id: open.files.database(), open: Ok(open) })
+    }
+
+    /// Open a second connection to the same file.
+    pub fn open_second(&self) -> Result<Self> {
+        Ok(Self { path: self.path.clone(), id: self.id, open: Ok(OpenDatabase::same(&self.path, self.id)?) })
+    }
+
+    /// Return the connection. Error: `StoreMissing` while the files are not in place.
+    pub fn connection(&self) -> Result<&Connection> {
+        self.open.as_ref().map(|open| &open.connection).map_err(Clone::clone)
+    }
+
+    /// Return the path of the write-ahead log. Error: `StoreMissing` while the files are not in place.
+    pub fn log(&self) -> Result<&Path> {
+        self.open.as_ref().map(|open| open.files.log()).map_err(Clone::clone)
+    }
+
+    /// Check that the files are in place. If they are not, close the connection; the error is `StoreMissing`.
+    pub fn check(&mut self) -> Result<()> {
+        let open = self.open.as_ref().map_err(Clone::clone)?;
+        let checked = open.files.check();
+        if let Err(error) = &checked {
+            if open.files.needs_checkpoint() {
+                // What was acknowledged is then in the file itself, whatever becomes of the log. If this fails, the
+                // log keeps it.
+                let _ = open.connection.busy_timeout(CHECKPOINT_WAIT);
+                let _ = open.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+            }
+            self.open = Err(error.clone());
+        }
+        checked
+    }
+
+    /// Check that the files are in place, and connect again if they were not before; return whether that was so.
+    ///
+    /// Only to the same file: in another one the runs and leases of this process do not exist, or are not its own.
+    pub fn check_or_reconnect(&mut self) -> Result<bool> {
+        if self.open.is_ok() {
+            return self.check().map(|()| false);
+        }
+        // The error that was noticed first says what has happened, and remains true until the connection is made.
+        if let Ok(open) = OpenDatabase::same(&self.path, self.id) {
+            self.open = Ok(open);
+        }
+        self.connection().map(|_| true)
+    }
+
+    /// Connect again, to get rid of pages that cannot be trusted. Return whether that was possible.
+    pub fn reconnect(&mut self) -> bool {
+        let open = OpenDatabase::same(&self.path, self.id);
+        let is_open = open.is_ok();
+        if is_open {
+            self.open = open;
+        }
+        is_open
+    }
+}
+
+impl OpenDatabase {
+    fn new(path: &Path, creates: bool) -> Result<Self> {
+        // Before the connection is made, because it would share the index of those that are open.
+        if let Some(files) = FileId::of(path).ok().and_then(OpenFiles::find) {
+            files.check()?;
+        }
+        let connection = schema::connect(path, creates)?;
+        // SQLite opens the log when it first reads.
+        connection.query_row("PRAGMA user_version", [], |_| Ok(())).map_err(store_error)?;
+        let files = OpenFiles::of_open(path)?;
+        Ok(Self { connection, files })
+    }
+
+    /// Open the database only if it is still this file.
+    fn same(path: &Path, id: FileId) -> Result<Self> {
+        let replaced = || Error::StoreMissing(format!("{} was replaced by another file", path.display()));
+        // Before as well, because SQLite removes the log beside an empty file.
+        if FileId::of(path)? != id {
+            return Err(replaced());
+        }
+        let open = Self::new(path, false)?;
+        if open.files.database() == id { Ok(open) } else { Err(replaced()) }
+    }
+}

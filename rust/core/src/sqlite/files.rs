@@ -1,0 +1,179 @@
+//! The files of a database that this process has open, and whether they are still in place.
+//!
+//! SQLite goes on using files that were removed, renamed or replaced, where no other process finds what it writes.
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use crate::error::{Error, Result};
+
+/// The databases that this process has open. Each connection to one of them holds its entry.
+static OPEN_FILES: Mutex<Vec<Weak<OpenFiles>>> = Mutex::new(Vec::new());
+
+/// A file's identity, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// What a path names now.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    File(FileId),
+    /// The process may not look, for example because it has given up the rights it had when it opened the file.
+    Unknown,
+}
+
+/// The database's file, its write-ahead log and the log's index, as they were opened.
+///
+/// All connections of a process share one, because SQLite lets them share the index: a connection that is opened after
+/// the index was replaced would still use the old one.
+#[derive(Debug)]
+pub struct OpenFiles {
+    pid: u32,
+    database: OpenFile,
+    log: OpenFile,
+    index: OpenFile,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    id: FileId,
+}
+
+impl FileId {
+    /// Return the identity of the file at a path. Error: `StoreMissing` if there is none.
+    pub fn of(path: &Path) -> Result<Self> {
+        match fs::metadata(path) {
+            Ok(file) => Ok(Self { device: file.dev(), inode: file.ino() }),
+            Err(error) => Err(Error::StoreMissing(format!("{}: {error}", path.display()))),
+        }
+    }
+}
+
+impl Found {
+    fn at(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Ok(file) => Self::File(FileId { device: file.dev(), inode: file.ino() }),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Self::Unknown,
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
+impl OpenFile {
+    fn new(path: PathBuf) -> Result<Self> {
+        let id = FileId::of(&path)?;
+        Ok(Self { path, id })
+    }
+
+    fn find(&self) -> Found {
+        Found::at(&self.path)
+    }
+
+    fn is_at(&self, found: &Found) -> bool {
+        matches!(found, Found::Unknown) || *found == Found::File(self.id)
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.is_at(&self.find())
+    }
+
+    /// Return whether nothing is stored at the path: no file, or an empty one.
+    fn is_unused(&self) -> bool {
+        fs::metadata(&self.path).map_or(true, |file| file.len() == 0)
+    }
+}
+
+impl OpenFiles {
+    /// Return the files of a database if this process has it open.
+    pub fn find(database: FileId) -> Option<Arc<Self>> {
+        find(&mut registry(), database)
+    }
+
+    /// Return the files of a database that a connection has just opened and read.
+    ///
+    /// Error: `StoreMissing` if another connection of this process has other files open.
+    pub fn of_open(path: &Path) -> Result<Arc<Self>> {
+        let missing = |error| Error::StoreMissing(format!("{}: {error}", path.display()));
+        // Absolute, because the process may change its folder. The log is where SQLite puts it, beside the file that a
+        // link leads to.
+        let absolute = std::path::absolute(path).map_err(missing)?;
+        let real = path.canonicalize().map_err(missing)?;
+        let database = OpenFile::new(absolute)?;
+        let mut registry = registry();
+        if let Some(files) = find(&mut registry, database.id) {
+            files.check()?;
+            return Ok(files);
+        }
+        let [log, index] = ["-wal", "-shm"].map(|suffix| {
+            let mut path = OsString::from(&real);
+            path.push(suffix);
+            OpenFile::new(path.into())
+        });
+        let files = Arc::new(Self { pid: std::process::id(), database, log: log?, index: index? });
+        registry.push(Arc::downgrade(&files));
+        Ok(files)
+    }
+
+    /// Return the identity of the database's file.
+    pub fn database(&self) -> FileId {
+        self.database.id
+    }
+
+    /// Return the path of the write-ahead log.
+    pub fn log(&self) -> &Path {
+        &self.log.path
+    }
+
+    /// Return an error, `StoreMissing`, if one of the files was removed, renamed or replaced.
+    pub fn check(&self) -> Result<()> {
+        for file in [&self.database, &self.log, &self.index] {
+            let found = file.find();
+            if !file.is_at(&found) {
+                return Err(self.describe(file, &found));
+            }
+        }
+        Ok(())
+    }
+
+    /// Return whether what is committed is only in the log, and another process that opens the database would not read
+    /// it from there, or would take it for a part of another database.
+    pub fn needs_checkpoint(&self) -> bool {
+        let database = self.database.find();
+        let is_in_place = self.database.is_at(&database);
+        if self.log.is_in_place() {
+            return !is_in_place;
+        }
+        // With a log in use in its place, another process has begun to write.
+        self.log.is_unused() && (is_in_place || database == Found::Nothing)
+    }
+
+    fn describe(&self, file: &OpenFile, found: &Found) -> Error {
+        let path = file.path.display();
+        let what = if *found == Found::Nothing { "was removed or renamed" } else { "was replaced by another file" };
+        let advice = if std::ptr::eq(file, &raw const self.database) {
+            "put the same file back, or restart the program to use what is there now"
+        } else {
+            "it is part of the database, which is opened again"
+        };
+        Error::StoreMissing(format!("{path} {what} while it was open, and nothing more is stored: {advice}"))
+    }
+}
+
+fn registry() -> MutexGuard<'static, Vec<Weak<OpenFiles>>> {
+    OPEN_FILES.lock().expect("no thread panics while it holds this lock")
+}
+
+fn find(registry: &mut Vec<Weak<OpenFiles>>, database: FileId) -> Option<Arc<OpenFiles>> {
+    registry.retain(|files| files.strong_count() > 0);
+    // A forked child has its parent's entries, but must not use the connections they are of.
+    let is_wanted = |files: &Arc<OpenFiles>| files.database.id == database && files.pid == std::process::id();
+    registry.iter().filter_map(Weak::upgrade).find(is_wanted)
+}
