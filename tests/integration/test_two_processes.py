@@ -19,14 +19,16 @@ def make_run_input(thread: str, run: str) -> dict:
     return {"threadId": thread, "runId": run, "messages": []}
 
 
-async def test_one_run_id_for_the_whole_file(tmp_path):
+@pytest.mark.fault("C7")
+async def test_a_run_id_of_another_process_is_free_in_other_threads_only(tmp_path):
     async with SqliteAgentRunner(tmp_path / "threads.db") as runner:
-        await runner.run(agent, make_run_input("one", "same"))
         with peer("runs", tmp_path / "threads.db", 10) as other:
-            request(other, "run", "two", "other")
+            request(other, "run", "two", "same")
+            assert len(await collect(await runner.run(agent, make_run_input("one", "same")))) == 2
+            assert request(other, "blind", "end") == ["put"]
+            await asyncio.to_thread(request, other, "wait")
             with pytest.raises(agentrunner.RunAlreadyExists):
-                await runner.run(agent, make_run_input("three", "other"))
-            assert not await runner.threads.list(agent_id="nobody")
+                await runner.run(agent, make_run_input("two", "same"))
 
 
 async def collect(stream: agentrunner.EventStream, words: list[str] | None = None) -> list[agentrunner.Event]:
