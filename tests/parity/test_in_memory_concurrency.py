@@ -179,7 +179,7 @@ async def test_nothing_follows_run_error_and_the_stream_is_valid(runner: AgentRu
             make_input(run="r2"),
         )
     )
-    assert event_types(told) == ["RUN_STARTED", "TEXT_MESSAGE_START", "RUN_ERROR"]
+    assert event_types(told) == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR"]
     verify(told)
 
 

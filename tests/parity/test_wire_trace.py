@@ -59,7 +59,6 @@ def read_trace() -> list[Pair]:
 
 TRACE = read_trace()
 
-RUNS_ONCE = "a run id names one run in the whole store, so that a retried request cannot run twice"
 MUTATIONS = "rename, archive and delete work here without the paid service"
 OURS = "the version is this package's"
 ISSUES = "the issues are pydantic's, in its words; since AG-UI 1.0 tools and context may be left out"
@@ -88,6 +87,16 @@ def names_paths(*paths: str) -> Callable[[str], bool]:
     return lambda details: [issue["path"] for issue in json.loads(details)] == [[path] for path in paths]
 
 
+def has_states_once(events: list[dict[str, Any]]) -> bool:
+    """Tell whether these are the original's events without the states that a later snapshot replaces."""
+    (original,) = (value_of(pair.answer) for pair in TRACE if pair.title == "connect")
+    original.remove(next(event for event in original if event["type"] == "STATE_SNAPSHOT"))
+    for event in original:
+        if event["type"] == "RUN_STARTED":
+            del event["input"]["state"]
+    return events == original
+
+
 REFUSED = "concurrent run same thread"
 STREAMS = tuple(pair.title for pair in TRACE if "cache-control" in pair.answer.headers and pair.title != REFUSED)
 LISTS = ("threads", "single threads via resource/request")
@@ -95,7 +104,6 @@ DEPARTURES = [
     Departure(("info", "single info"), "body.version", __version__, OURS),
     Departure(("info",), "body.threadEndpoints.mutations", True, MUTATIONS),
     Departure(("single info",), "body.singleRoute.threadEndpoints.mutations", True, MUTATIONS),
-    Departure(("err run", "slow run (stopped)", "single run"), "the run id, used in another thread", 409, RUNS_ONCE),
     Departure(("bad body",), "body.details", names_paths("runId", "messages"), ISSUES),
     Departure(("bad json",), "body.details", lambda details: "column 2" in details, "the words are another parser's"),
     Departure(
@@ -118,6 +126,7 @@ DEPARTURES = [
     Departure(
         STREAMS, "headers.cache-control", "no-cache, no-transform", "proxies that compress would keep the events"
     ),
+    Departure(("connect",), "body", has_states_once, "states that a later snapshot replaces are not replayed"),
     Departure(LISTS, "body.threads[0].createdAt", is_time, "time has passed"),
     Departure(LISTS, "body.threads[0].updatedAt", is_time, "time has passed"),
     Departure(LISTS, "body.threads[0].lastRunAt", is_time, "clients sort by it; the original leaves it out"),
@@ -227,44 +236,26 @@ class Replay:
                     if pair.title == "concurrent run same thread":
                         # It comes later in the trace because it ended later.
                         (slow_run,) = (pair for pair in TRACE if pair.title == "slow run (stopped)")
-                        await self._refused_run_id(slow_run)
-                        held = await stack.enter_async_context(self._open(slow_run, renamed=True))
+                        held = await stack.enter_async_context(self._open(slow_run))
                         await slow.waits.wait()
                     if pair.title == "slow run (stopped)":
                         assert held is not None
-                        self._compare(pair, await held.answer(), renamed=True)
+                        self._compare(pair, await held.answer())
                     elif pair.title in ("thread rename", "thread delete", "thread archive"):
                         await self._apart(pair)
-                    elif pair.title in ("err run", "single run"):
-                        await self._refused_run_id(pair)
-                        self._compare(pair, await self._answer(pair, renamed=True), renamed=True)
                     else:
                         self._compare(pair, await self._answer(pair))
         return self.found
 
-    def _open(self, pair: Pair, *, renamed: bool = False) -> Exchange:
+    def _open(self, pair: Pair) -> Exchange:
         client = self._single if pair.title.startswith("single ") else self._plain
-        content = pair.sent
-        if renamed and content is not None:
-            content = content.replace(b'"runId":"r1"', b'"runId":"%s"' % self._another(pair))
-        return client.open(pair.method, pair.target, content)
+        return client.open(pair.method, pair.target, pair.sent)
 
-    @staticmethod
-    def _another(pair: Pair) -> bytes:
-        return b"another-" + pair.title.split()[0].encode()
-
-    async def _answer(self, pair: Pair, *, renamed: bool = False) -> Answer:
-        async with self._open(pair, renamed=renamed) as exchange:
+    async def _answer(self, pair: Pair) -> Answer:
+        async with self._open(pair) as exchange:
             return await exchange.answer()
 
-    async def _refused_run_id(self, pair: Pair) -> None:
-        answer = await self._answer(pair)
-        if answer.status == 409 and answer.json()["code"] == "agent_run_exists":
-            self.found.setdefault(pair.title, {})["the run id, used in another thread"] = 409
-
-    def _compare(self, pair: Pair, ours: Answer, *, renamed: bool = False) -> None:
-        if renamed:
-            ours = Answer(ours.status, ours.headers, ours.body.replace(self._another(pair), b"r1"))
+    def _compare(self, pair: Pair, ours: Answer) -> None:
         self.found.setdefault(pair.title, {}).update(collect_differences(pair, ours))
 
     async def _apart(self, pair: Pair) -> None:
