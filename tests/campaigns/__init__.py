@@ -27,6 +27,8 @@ BACKENDS: tuple[Backend, ...] = backends.SHARED
 HERE = Path(__file__).parent
 MUTATION = "AGENTRUNNER_MUTATION"
 """The environment variable that tells a child which guard to drop."""
+NOT_APPLIED = "AGENTRUNNER_MUTATION_NOT_APPLIED"
+"""The environment variable that names a file for the reason why a guard could not be dropped."""
 NAMED = 20
 """How many failures of a campaign are described; the rest are only counted."""
 

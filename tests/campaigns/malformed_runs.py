@@ -13,7 +13,7 @@ from agentrunner import SqliteAgentRunner
 from agentrunner._core import Frames
 from agentrunner.harness import Harness
 from agentrunner.reading.stream import EventStream
-from agentrunner.running import driver
+from agentrunner.running import agent_reader
 from campaigns import children, mutations
 from support.asgi import client_of
 from support.inputs import make_input
@@ -28,7 +28,7 @@ HANG_SECONDS = 60.0
 @mutations.mutation
 def fields_are_not_checked() -> None:
     """Record events under kinds that are not checked, and send them as they were."""
-    encode, pages = driver.encode, EventStream.pages
+    encode, pages = agent_reader.encode, EventStream.pages
     # The order of these kinds does not matter.
     kinds = ("CUSTOM", "RAW", "MESSAGES_SNAPSHOT", "TOOL_CALL_RESULT", "STATE_DELTA", "ACTIVITY_SNAPSHOT")
 
@@ -41,7 +41,7 @@ def fields_are_not_checked() -> None:
         async for page in pages(self):
             yield Frames(rename(bytes(page), "UNCHECKED_", ""))
 
-    driver.encode = lambda event: rename(encode(event), "", "UNCHECKED_")
+    agent_reader.encode = lambda event: rename(encode(event), "", "UNCHECKED_")
     EventStream.pages = unchecked_pages  # type: ignore[method-assign]
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campaigns import MUTATION
+from campaigns import MUTATION, NOT_APPLIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +26,16 @@ def mutation(function: Callable[[], None]) -> Callable[[], None]:
 
 
 def apply() -> None:
-    """Drop the guard that the environment names. Raises `KeyError` for an unknown name."""
+    """Drop the guard that the environment names.
+
+    Whatever prevents it is written to the file `NOT_APPLIED`: a child that dies here must not pass for a fault found.
+    """
     if name := os.environ.get(MUTATION):
-        MUTATIONS[name]()
+        try:
+            MUTATIONS[name]()
+        except Exception:
+            Path(os.environ[NOT_APPLIED]).write_text(traceback.format_exc(), "utf-8")
+            raise
 
 
 @mutation

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from campaigns import BACKENDS, Backend, Campaign, NotRun, Outcome, campaigns, places
+from campaigns import BACKENDS, NOT_APPLIED, Backend, Campaign, NotRun, Outcome, campaigns, places
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALL = campaigns()
 
@@ -37,9 +42,14 @@ def test_holds(campaign: Campaign, backend: Backend) -> None:
     ("campaign", "mutation"),
     [pytest.param(each, name, id=f"{each.name}-{name}") for each in ALL for name in each.mutations],
 )
-def test_a_dropped_guard_is_noticed(campaign: Campaign, mutation: str) -> None:
+def test_a_dropped_guard_is_noticed(
+    campaign: Campaign, mutation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    not_applied = tmp_path / "not-applied"
+    monkeypatch.setenv(NOT_APPLIED, str(not_applied))
     # Three tries: a small campaign may miss the fault by chance.
     noticed = any(run(campaign, campaign.backends[0], mutation, seed).failed for seed in (1, 2, 3))
+    assert not not_applied.exists(), not_applied.read_text("utf-8")
     assert noticed, f"{campaign.name} does not see that this guard is dropped: {campaign.mutations[mutation]}"
 
 
