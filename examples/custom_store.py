@@ -62,8 +62,8 @@ class LogStore:
             self._log.close()
 
     def __getattr__(self, verb):
-        if not hasattr(MemoryStore, verb):
-            raise AttributeError(verb)  # such as `max_run_bytes`, which a store without a limit omits
+        if verb == "max_run_bytes" or not hasattr(MemoryStore, verb):
+            raise AttributeError(verb)  # the log has no limit on the size of a run
         if self._memory is None:
             raise StoreClosed("the store is closed")
         return partial(self._change, verb) if verb in RUN_VERBS | THREAD_VERBS else getattr(self._memory, verb)

@@ -379,27 +379,3 @@ def forget_cursors() -> None:
         return await connect(self, thread_id, None, **options)
 
     AgentRunner.connect = forgetful  # type: ignore[method-assign]
-
-
-def _forget_versions(kinds: set[str]) -> None:
-    """Write records of these kinds into SQLite without comparing versions."""
-    from agentrunner.stores.sqlite import SqliteStore
-
-    write = SqliteStore.write
-
-    async def blind(self: SqliteStore, changes: list[Any], claim: Any = None) -> list[int]:
-        return await write(self, [c._replace(version=None) if c.kind in kinds else c for c in changes], claim)
-
-    SqliteStore.write = blind  # type: ignore[method-assign]
-
-
-@mutation
-def decide_without_comparing() -> None:
-    """Write decisions into SQLite without comparing the approval's and the run's versions."""
-    _forget_versions({"approval", "run", "intent"})
-
-
-@mutation
-def start_what_has_started() -> None:
-    """Start a tool whatever the ledger in SQLite contains."""
-    _forget_versions({"tool"})

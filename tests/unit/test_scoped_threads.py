@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -228,8 +229,10 @@ async def test_threads_of_a_typescript_runner_have_no_scope(tmp_path: Path) -> N
         await check_refused(runner, "theirs", "r2", ALICE)
         # The thread's first run is live in the TypeScript runner; other scopes must not learn that either.
         await check_refused(runner, "busy", "r2", ALICE)
+        # At once: only for a run that is ending does the next one wait half a minute.
         with pytest.raises(ThreadAlreadyRunning):
-            await runner.run(agent_with(), make_input("busy", "r2"))
+            async with asyncio.timeout(20):
+                await runner.run(agent_with(), make_input("busy", "r2"))
         await run_whole(runner, "theirs", "r2")
         assert await names(runner, scope=None) == {"theirs"}
 

@@ -16,6 +16,8 @@ ENDING_WAIT_SECONDS = 30.0
 """Seconds that a new run waits for a run that is ending, before it is refused."""
 CHECK_SECONDS = 0.25
 """Seconds between two reads of another process's run: each refused message must not cost a read of it."""
+MAX_CLAIMS_WITHOUT_RUN = 3
+"""Number of times that a thread is found without a live run and yet is not free, before the new run is refused."""
 MAX_CHECKS = 1000
 """Number of runs whose last read is remembered."""
 
@@ -49,6 +51,7 @@ class EndingRun:
         self._table = table
         self._thread_id = thread_id
         self._deadline: float | None = None
+        self._claims_without_run = 0
         self._ended_token: int | None = None
         """Token of a run of another process that is known to have yielded its end."""
 
@@ -74,7 +77,11 @@ class EndingRun:
         if (driver := self._table.driver(self._thread_id)) is not None:
             return driver.is_ending
         live_runs = await self._store.live(self._thread_id)
-        # Without any, the run has ended since the claim was refused.
+        if not live_runs:
+            # The run has ended since the claim was refused, or the TypeScript runner holds the thread.
+            self._claims_without_run += 1
+            return self._claims_without_run <= MAX_CLAIMS_WITHOUT_RUN
+        self._claims_without_run = 0
         return all([is_stopping or await self._has_ended(claim.token) for claim, is_stopping in live_runs])
 
     async def _has_ended(self, token: int) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agentrunner import AgentRunner, AgentRunnerError, RecordConflict, current_run
 from agentrunner.harness import Harness
 from agentrunner.stores import Change
+from agentrunner.stores.sqlite import SqliteStore
 from agentrunner.stores.urls import store_from_url
 from campaigns import mutations
 from support.lines import read_commands, say
@@ -27,6 +28,28 @@ if TYPE_CHECKING:
 
 TAKES = 0.05
 """Seconds a payment takes."""
+
+
+def _forget_versions(kinds: set[str]) -> None:
+    """Write records of these kinds into SQLite without comparing versions."""
+    write = SqliteStore.write
+
+    async def blind(self: SqliteStore, changes: list[Any], claim: Any = None) -> list[int]:
+        return await write(self, [c._replace(version=None) if c.kind in kinds else c for c in changes], claim)
+
+    SqliteStore.write = blind  # type: ignore[method-assign]
+
+
+@mutations.mutation
+def decide_without_comparing() -> None:
+    """Write decisions into SQLite without comparing the approval's and the run's versions."""
+    _forget_versions({"approval", "run", "intent"})
+
+
+@mutations.mutation
+def start_what_has_started() -> None:
+    """Start a tool whatever the ledger in SQLite contains."""
+    _forget_versions({"tool"})
 
 
 class Payer:
