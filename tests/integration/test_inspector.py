@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from agentrunner import SqliteAgentRunner
+from agentrunner import AgentError, SqliteAgentRunner
 from agentrunner.server import Principal, create_app
 from support.bookings import Bookings, booking_harness
 from support.paths import BROWSER
@@ -105,7 +105,7 @@ async def fails(run):
     """Fail in the middle of a message."""
     yield ends(run)[0]
     yield {"type": "TEXT_MESSAGE_START", "messageId": f"text-{run.run_id}", "role": "assistant"}
-    raise ValueError("it broke")
+    raise AgentError("it broke")
 
 
 async def burst(run):

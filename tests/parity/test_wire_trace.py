@@ -88,7 +88,7 @@ def names_paths(*paths: str) -> Callable[[str], bool]:
 
 
 def has_states_once(events: list[dict[str, Any]]) -> bool:
-    """Tell whether these are the original's events without the states that a later snapshot replaces."""
+    """Tell whether these are the original's events without the states replaced later."""
     (original,) = (value_of(pair.answer) for pair in TRACE if pair.title == "connect")
     original.remove(next(event for event in original if event["type"] == "STATE_SNAPSHOT"))
     for event in original:
