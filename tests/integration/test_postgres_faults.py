@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import tempfile
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -22,7 +20,7 @@ from agentrunner.stores.urls import store_from_url
 from campaigns import NotRun
 from support import backends
 from support.agents import Gate, agent_with
-from support.databases import Database, find_program
+from support.databases import PgBouncer
 from support.events import event_types, text_message, tool_call
 from support.inputs import make_input
 from support.streams import collect
@@ -105,43 +103,11 @@ async def test_sessions_killed_in_the_middle_of_anything(location: str) -> None:
         assert (await runner._store.inspect(False)).is_sound
 
 
-class PgBouncer(Database):
-    """A PgBouncer in front of the server, which gives each transaction any free session."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._ini = folder / "pgbouncer.ini"
-        server = urlsplit(backends.POSTGRES)
-        password = f" password={server.password}" if server.password else ""
-        self._ini.write_text(f"""[databases]
-* = host={server.hostname} port={server.port or 5432} user={server.username}{password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {self.port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 4
-""")
-        self.location = f"postgresql://postgres@127.0.0.1:{self.port}{server.path}"
-
-    @property
-    def user(self) -> str | None:
-        return "postgres" if os.geteuid() == 0 else None
-
-    def command(self) -> list[str]:
-        return [find_program("pgbouncer"), "-q", str(self._ini)]
-
-    async def ask(self) -> None:
-        async with await psycopg.AsyncConnection.connect(self.location, connect_timeout=5) as connection:
-            await connection.execute("SELECT 1")
-
-
 @contextmanager
 def pgbouncer() -> Iterator[PgBouncer]:
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as name:
         Path(name).chmod(0o755)
-        server = PgBouncer(Path(name))
+        server = PgBouncer(Path(name), backends.POSTGRES)
         try:
             server.command()
         except NotRun as why:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from campaigns import NotRun
 
@@ -108,19 +109,61 @@ class Postgres(Database):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.location = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-        self._data = folder / "data"
+        self.data = folder / "data"
         if self.user is not None:
             shutil.chown(folder, self.user)
-        initdb = [find_program("initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust", "--no-sync"]
-        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, user=self.user)
+
+    def create(self) -> None:
+        """Create an empty database."""
+        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync")
+
+    def run(self, program: str, *arguments: object) -> None:
+        """Run a program of PostgreSQL. Raises `CalledProcessError`."""
+        command = [find_program(program), *map(str, arguments)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=self.user)
 
     @property
     def user(self) -> str | None:
         return "postgres" if os.geteuid() == 0 else None
 
     def command(self) -> list[str]:
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-D", str(self._data), "-k", str(self.folder)]
-        return [find_program("postgres"), *where]
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-D", str(self.data), "-k", str(self.folder)]
+        # A killed server then leaves no shared memory after the removal of its folder.
+        return [find_program("postgres"), *where, "-c", "dynamic_shared_memory_type=mmap"]
+
+    async def ask(self) -> None:
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.location, connect_timeout=5) as connection:
+            await connection.execute("SELECT 1")
+
+
+class PgBouncer(Database):
+    """A PgBouncer in front of a server, which gives each transaction any free session."""
+
+    def __init__(self, folder: Path, location: str) -> None:
+        super().__init__(folder)
+        self._ini = folder / "pgbouncer.ini"
+        server = urlsplit(location)
+        password = f" password={server.password}" if server.password else ""
+        self._ini.write_text(f"""[databases]
+* = host={server.hostname} port={server.port or 5432} user={server.username}{password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+""")
+        self.location = f"postgresql://postgres@127.0.0.1:{self.port}{server.path}"
+
+    @property
+    def user(self) -> str | None:
+        return "postgres" if os.geteuid() == 0 else None
+
+    def command(self) -> list[str]:
+        return [find_program("pgbouncer"), "-q", str(self._ini)]
 
     async def ask(self) -> None:
         import psycopg
@@ -144,6 +187,8 @@ async def database(backend: str, **options: bool) -> AsyncIterator[Database]:
     # Not in a folder that only its owner may enter: the server may run as another user.
     with tempfile.TemporaryDirectory(prefix=f"campaign-{backend}-", ignore_cleanup_errors=True) as name:
         server = Redis(Path(name), **options) if backend == "redis" else Postgres(Path(name))
+        if isinstance(server, Postgres):
+            server.create()
         try:
             yield await server.start()
         finally:

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -24,6 +23,7 @@ from agentrunner.errors import (
 )
 from agentrunner.stores.postgres.lease_connection import PostgresLeaseConnection
 from agentrunner.stores.postgres.schema import PLACEHOLDER, migrate, quote_schema
+from agentrunner.stores.postgres.sessions import PostgresServers, PostgresSession, StandbyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,11 +41,11 @@ libpq never gives back the memory that a connection once needed.
 """
 LARGE_CONNECTIONS = 2
 """Number of connections for large values."""
-TRANSIENT_STATES = frozenset({"53300", "55P03", "57P01", "57P02", "57P03", "57P05"})
+TRANSIENT_STATES = frozenset({"25006", "53300", "55P03", "57P01", "57P02", "57P03", "57P05"})
 """SQLSTATEs of errors that may be gone at the next attempt.
 
-Too many clients; a lock not acquired in time; the server is shutting down, has crashed or is starting up; an idle
-session was ended.
+The server has become a standby; too many clients; a lock not acquired in time; the server is shutting down, has crashed
+or is starting up; an idle session was ended.
 """
 
 
@@ -54,6 +54,8 @@ class PostgresClient:
 
     It keeps no state in sessions, so that it works behind PgBouncer's transaction pooling: each statement is a
     transaction of its own, names its schema, and is prepared only if the session is known to be its own.
+
+    A standby counts as a server that is unreachable for now: another attempt, in a new session, may find the primary.
     """
 
     def __init__(self, dsn: str, schema: str, retry_seconds: float, pool_size: int) -> None:
@@ -68,15 +70,15 @@ class PostgresClient:
         # A server that vanishes without closing its connections must be noticed early enough for another attempt.
         defaults = {
             "application_name": "agentrunner",
-            "connect_timeout": max(2, int(retry_seconds / 2)),
+            "connect_timeout": max(2, int(retry_seconds / 2 / PostgresServers(dsn_options).count)),
             "keepalives_idle": 30,
             "tcp_user_timeout": max(1000, int(retry_seconds * 500)),
         }
-        self._options: dict[str, Any] = {
-            **defaults, **dsn_options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None
-        }  # fmt: skip
-        self._pool: AsyncConnectionPool[AsyncConnection[Any]] | None = None
-        self._append_connection: AsyncConnection[Any] | None = None
+        self._servers = PostgresServers(
+            {**defaults, **dsn_options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None}
+        )
+        self._pool: AsyncConnectionPool[PostgresSession] | None = None
+        self._append_connection: PostgresSession | None = None
         self._pid = 0
         self._statements: dict[str, bytes] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -89,7 +91,8 @@ class PostgresClient:
         await self._retry(self._migrate)
         self._pid = os.getpid()
         pool = self._pool = AsyncConnectionPool(
-            kwargs=self._options,
+            connection_class=PostgresSession,
+            kwargs={"servers": self._servers},
             min_size=1,
             max_size=self._pool_size,
             max_idle=60.0,
@@ -111,13 +114,13 @@ class PostgresClient:
                 self._append_connection = None
             await pool.close()
 
-    async def connect(self) -> AsyncConnection[Any]:
+    async def connect(self) -> PostgresSession:
         """Return a new connection that does not belong to the pool."""
-        return await AsyncConnection.connect(**self._options)
+        return await self._servers.connect()
 
     def connect_for_leases(self, statement: str, lease_ttl: float) -> PostgresLeaseConnection:
         """Return a connection that needs no event loop, and runs only this statement."""
-        return PostgresLeaseConnection(self._options, self._render(statement), lease_ttl)
+        return PostgresLeaseConnection(self._servers, self._render(statement), lease_ttl)
 
     async def has_schema(self) -> bool:
         """Return whether the schema exists; the client need not be open. Raises `StoreError`."""
@@ -145,7 +148,7 @@ class PostgresClient:
         pool, text = self._require_pool(), self._render(statement)
         is_retry = False
 
-        async def run_once(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+        async def run_once(connection: PostgresSession) -> list[tuple[Any, ...]]:
             nonlocal is_retry
             values["is_retry"], is_retry = is_retry, True
             return await _execute(connection, text, values, prepare=False)
@@ -197,7 +200,7 @@ class PostgresClient:
             text = self._statements[statement] = statement.replace(PLACEHOLDER, self._quoted_schema).encode()
         return text
 
-    def _require_pool(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    def _require_pool(self) -> AsyncConnectionPool[PostgresSession]:
         if self._pool is None:
             raise StoreClosed("the store is closed")
         if self.is_forked:
@@ -235,21 +238,20 @@ class PostgresClient:
         return error
 
 
-async def is_direct(connection: AsyncConnection[Any]) -> bool:
-    """Return whether the connection has no pooler in between, which could switch sessions."""
-    cursor = await connection.execute("SELECT pg_backend_pid()")
-    return await cursor.fetchone() == (connection.info.backend_pid,)
-
-
 async def _execute(
-    connection: AsyncConnection[Any], text: bytes, values: dict[str, Any], *, prepare: bool | None
+    connection: PostgresSession, text: bytes, values: dict[str, Any], *, prepare: bool | None
 ) -> list[tuple[Any, ...]]:
-    cursor = await connection.execute(text, values, prepare=prepare, binary=True)
-    return await cursor.fetchall()
+    try:
+        cursor = await connection.execute(text, values, prepare=prepare, binary=True)
+        return await cursor.fetchall()
+    except psycopg.errors.ReadOnlySqlTransaction:
+        # Its server may have become a standby; a new session may be on the new primary.
+        await connection.close()
+        raise
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
-    if await is_direct(connection):
+async def _configure(connection: PostgresSession) -> None:
+    if connection.is_direct:
         connection.prepare_threshold = 5
 
 
@@ -268,6 +270,8 @@ def _convert_error(error: psycopg.Error) -> AgentRunnerError:
         # A function in this package's schema has raised it.
         return StoreError(message)
     text = f"PostgreSQL: {message}"
+    if isinstance(error, StandbyError):
+        return StoreReadOnly(text)
     match error.sqlstate:
         case "53100":
             return StoreFull(f"{text}: free some space; everything that was acknowledged is kept")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import psycopg
+import asyncio
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim
+    from agentrunner.stores.postgres.sessions import PostgresServers
 
 
 class PostgresLeaseConnection:
-    """A connection without an event loop."""
+    """A connection with an event loop of its own, in the thread that uses it."""
 
-    def __init__(self, options: dict[str, Any], statement: bytes, lease_ttl: float) -> None:
+    def __init__(self, servers: PostgresServers, statement: bytes, lease_ttl: float) -> None:
         self._statement = statement
         self._lease_ttl = lease_ttl
-        self._connection = psycopg.connect(**options)
+        self._runner = asyncio.Runner()
+        try:
+            self._session = self._runner.run(servers.connect())
+        except BaseException:
+            self._runner.close()
+            raise
 
     def extend(self, claims: list[Claim]) -> None:
         """Extend the leases of these claims, except those of runs that were asked to stop."""
@@ -25,8 +30,11 @@ class PostgresLeaseConnection:
             "tokens": [claim.token for claim in claims],
             "ttl": self._lease_ttl,
         }
-        self._connection.execute(self._statement, values, prepare=False, binary=True)
+        self._runner.run(self._session.execute(self._statement, values, prepare=False, binary=True))
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        try:
+            self._runner.run(self._session.close())
+        finally:
+            self._runner.close()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 
 from agentrunner.errors import StoreError
-from agentrunner.stores.postgres.client import is_direct
 from agentrunner.stores.postgres.text import is_storable
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ class PostgresListener:
         while self._waiters:
             try:
                 async with await self._client.connect() as connection:
-                    self._is_pooled = not await is_direct(connection)
+                    self._is_pooled = not connection.is_direct
                     if self._is_pooled:
                         return
                     await connection.execute(f"LISTEN {self._channel}")

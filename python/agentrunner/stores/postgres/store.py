@@ -26,6 +26,9 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
     The server's `synchronous_commit` decides how durable a commit is. With `on`, the default, everything that was shown
     survives a power cut; with synchronous standbys, also the loss of the server.
 
+    The address may name several servers of which one is the primary, or a name or proxy that moves with it. A standby
+    counts as unreachable until it is promoted, unless the address has `target_session_attrs`.
+
     PostgreSQL cannot store a NUL or a lone surrogate in a text. An id, name or scope that has one raises `InvalidInput`
     when it is written, and is never found. Message ids may have any character.
 
