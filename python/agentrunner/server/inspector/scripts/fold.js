@@ -6,6 +6,7 @@
 class Fold {
   messages = []; items = []; ids = new Map(); calls = new Map();
   state = {}; before = {}; started = {}; asking = []; made = 0;
+  startsOver = false;  // Whether the next MESSAGES_SNAPSHOT replaces the messages that it does not name, and their order.
 
   /** The state now, before the last change, and before the run. Parts that they share are never changed. */
   get states() { return { state: this.state, before: this.before, started: this.started }; }
@@ -132,8 +133,9 @@ class Fold {
         : types === null && isObject(declared) ? null : Array.isArray(types) ? types : [];
       const stays = ({ role, activityType }) => role === "activity" ? owned !== null && !owned.includes(activityType) : role === "reasoning" && !brings("reasoning");
       const byId = new Map(news.map((message) => [message.id, message])), old = this.ids;
-      const kept = this.messages.map(({ message }) => byId.get(message.id) ?? (stays(message) ? message : null)).filter(Boolean);
-      const all = [...kept, ...news.filter((message) => !old.has(message.id))];
+      const kept = this.startsOver ? [] : this.messages.map(({ message }) => byId.get(message.id) ?? (stays(message) ? message : null)).filter(Boolean);
+      const all = this.startsOver ? news : [...kept, ...news.filter((message) => !old.has(message.id))];
+      this.startsOver = false;
       const slots = new Map(this.items.filter((item) => item.kind === "message").map((item) => [item.message.id, item]));
       this.ids = new Map();
       this.calls = new Map();

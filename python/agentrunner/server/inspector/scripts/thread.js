@@ -24,8 +24,10 @@ class Thread {
       this.refusal = event;
       return;
     }
-    if (!frame.cursor) {  // Not stored either: the server says that all is answered, although the answering run has failed.
+    // Not stored either: all is answered, although the answering run has failed; or the next snapshot replaces all messages.
+    if (!frame.cursor) {
       if (event.type === "RUN_FINISHED") this.markAnswered();
+      if (event.type === "MESSAGES_SNAPSHOT") this.fold.startsOver = true;
       return;
     }
     if (!run || (compacted ? run.last !== seq : run.ended)) {
@@ -83,7 +85,7 @@ async function loadRaw(open, run) {
       const quit = new AbortController(), answer = await connect(open, String(run.first), quit.signal);
       if (answer.status === 410) run.gone = "The raw events are gone: they are deleted some minutes after the run.";
       else if (!answer.ok) run.gone = await readError(answer);
-      else await readFrames(answer, (frame) => { if (frame.compacted || frame.seq > until) return false; frames.push(frame); return frame.seq < until; });
+      else await readFrames(answer, (frame) => { if (!frame.cursor) return true; if (frame.compacted || frame.seq > until) return false; frames.push(frame); return frame.seq < until; });
       if (!run.gone && frames.length !== until - run.first + 1) run.gone = "The raw events are gone.";
       quit.abort();
     }
@@ -99,6 +101,7 @@ async function loadCompact(open, run) {
     const before = open.runs.slice(0, run.number).findLast((one) => one.compact), quit = new AbortController();
     const answer = await connect(open, before && before.compact.at(-1).cursor, quit.signal), frames = [];
     if (answer.ok) await readFrames(answer, (frame) => {
+      if (!frame.cursor) return true;  // It is sent with replays only.
       if (!frame.compacted || frame.seq > run.last) return false;
       if (frame.seq === run.last) frames.push(frame);
       return !(frame.seq === run.last && /^RUN_(FINISHED|ERROR)$/.test(frame.event.type));
