@@ -174,6 +174,10 @@ class RunNotFound(AgentRunnerError, LookupError):
     """Raised when the harness has no run with that id."""
 
 
+class AmbiguousId(AgentRunnerError, LookupError):
+    """Raised when several threads have a run or an approval with the id; pass `thread_id`."""
+
+
 class AgentNotFound(AgentRunnerError, LookupError):
     """Raised when the harness has no agent with that name."""
 

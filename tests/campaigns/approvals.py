@@ -67,7 +67,7 @@ class Racing:
         self.bury(thread)
         while len(self._deciders) < 2:
             self._deciders.append(await self.start())
-        record, approval = await self.wait_until_ended(run)
+        record, approval = await self.wait_until_ended(thread, run)
         if record is None or approval is None:
             return
         for n, (decision, answer) in enumerate(zip(decisions, answers, strict=True)):
@@ -105,12 +105,12 @@ class Racing:
         lines = [line.split() for line in complete_lines(self.notes)]
         return [(int(amount), int(pid)) for name, amount, pid in lines if name == thread.encode()]
 
-    async def wait_until_ended(self, run: str) -> tuple[RunRecord | None, Approval | None]:
+    async def wait_until_ended(self, thread: str, run: str) -> tuple[RunRecord | None, Approval | None]:
         """Wait until a run has ended, and reject its approval if no process could decide it."""
         store = await self.runner.open()
         until = time.monotonic() + PATIENCE * self.context.patience
         while time.monotonic() < until:
-            record, approval = await find_run(store, run), await find_approval(store, f"{run}/may-i")
+            record, approval = await find_run(store, thread, run), await find_approval(store, thread, f"{run}/may-i")
             if record is not None and approval is not None and record.ended:
                 return record, approval
             if record is not None and record.state == "waiting_for_approval":

@@ -3,6 +3,7 @@
 from agentrunner.errors import (
     AgentNotFound,
     AlreadyDecided,
+    AmbiguousId,
     ApprovalExpired,
     ApprovalNotFound,
     InterruptsOpen,
@@ -26,6 +27,7 @@ from agentrunner.records.harness_runs import HarnessEvent, RunRecord
 __all__ = [
     "AgentNotFound",
     "AlreadyDecided",
+    "AmbiguousId",
     "Approval",
     "ApprovalExpired",
     "ApprovalNotFound",

@@ -198,37 +198,37 @@ class HarnessState:
             self.bus.publish(event)
 
     @contextlib.contextmanager
-    def mark_busy(self, run_id: str) -> Iterator[None]:
-        """Mark a harness run as handled here, so that recovery leaves it alone."""
-        self._busy[run_id] += 1
+    def mark_busy(self, key: str) -> Iterator[None]:
+        """Mark the harness run with a key as handled here, so that recovery leaves it alone."""
+        self._busy[key] += 1
         try:
             yield
         finally:
-            self._busy[run_id] -= 1
-            if not self._busy[run_id]:
-                del self._busy[run_id]
+            self._busy[key] -= 1
+            if not self._busy[key]:
+                del self._busy[key]
 
-    async def is_handled(self, run_id: str, owner: str) -> bool:
+    async def is_handled(self, key: str, owner: str) -> bool:
         """Return whether this harness or another live process handles a harness run."""
         if owner == self.liveness.owner_id:
-            return run_id in self._busy
+            return key in self._busy
         return not await self.liveness.is_gone(owner)
 
     def can_resume(self, agent: str) -> bool:
         """Return whether an agent can continue from a checkpoint."""
         return hasattr(self.agents[agent], "resume")
 
-    async def release_slot(self, run_id: str) -> None:
+    async def release_slot(self, run_key: str) -> None:
         """Release the slot of an AG-UI run; if the store fails, retry in a separate task."""
         try:
-            await self.slots.leave(run_id)
+            await self.slots.leave(run_key)
         except StoreError as error:
-            logger.error("the slot of run %s cannot be released now: %s; the harness tries again", run_id, error)  # noqa: TRY400
-            self.spawn(self._release_later(run_id))
+            logger.error("the slot of run %s cannot be released now: %s; the harness tries again", run_key, error)  # noqa: TRY400
+            self.spawn(self._release_later(run_key))
 
-    async def _release_later(self, run_id: str) -> None:
+    async def _release_later(self, run_key: str) -> None:
         while True:
             await asyncio.sleep(SLOT_RETRY_SECONDS)
             with contextlib.suppress(StoreError):
-                await self.slots.leave(run_id)
+                await self.slots.leave(run_key)
                 return

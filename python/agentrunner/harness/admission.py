@@ -13,7 +13,7 @@ from agentrunner.harness.policy import ask_policy
 from agentrunner.harness.types import RunRequest
 from agentrunner.records import kinds
 from agentrunner.records.approvals import approval_changes, find_approvals, read_approval
-from agentrunner.records.harness_runs import Attempt, RunRecord, find_intent, find_run
+from agentrunner.records.harness_runs import Attempt, RunRecord, find_intent, read_run
 from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
@@ -132,14 +132,14 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
     return admission
 
 
-async def _read_once_written(state: HarnessState, store: Store, run_id: str) -> RunRecord | None:
+async def _read_once_written(state: HarnessState, store: Store, key: str) -> RunRecord | None:
     """Return a harness run when no live process is about to write its end any more."""
     deadline = time.monotonic() + ENDING_SECONDS
     while True:
-        record = await find_run(store, run_id)
+        record = await read_run(store, key)
         if record is None or record.state not in ("queued", "running"):
             return record
-        if not await state.is_handled(run_id, record.owner) or time.monotonic() > deadline:
+        if not await state.is_handled(key, record.owner) or time.monotonic() > deadline:
             return record
         await asyncio.sleep(ENDING_POLL_SECONDS)
 
@@ -166,19 +166,19 @@ async def _admit_new(state: HarnessState, candidate: Candidate) -> Admission:
 
 async def _admit_attempt(candidate: Candidate, expected: Intent, waiting: RunRecord) -> Admission:
     """Admit the next attempt of the waiting harness run, unless its intent has changed."""
-    intent = await find_intent(candidate.store, waiting.run_id)
-    if intent is None or (intent.run_id, intent.version) != (expected.run_id, expected.version):
+    intent = await find_intent(candidate.store, waiting.key)
+    if intent is None or (intent.key, intent.version) != (expected.key, expected.version):
         raise _make_already_continued(expected)
-    approvals = await find_approvals(candidate.store, waiting.waits_for)
+    approvals = await find_approvals(candidate.store, waiting.thread_id, waiting.waits_for)
     return Admission(waiting, intent, approvals, published=waiting.seq)
 
 
 async def _admit_answers(state: HarnessState, candidate: Candidate, waiting: RunRecord) -> Admission:
     """Admit a client's run that answers the open interrupts of the waiting harness run."""
     store, run, answers = candidate.store, candidate.run, candidate.input.resume
-    approvals = await find_approvals(store, waiting.waits_for)
+    approvals = await find_approvals(store, waiting.thread_id, waiting.waits_for)
     published = waiting.seq
-    intent = await find_intent(store, waiting.run_id)
+    intent = await find_intent(store, waiting.key)
     if not answers:
         if waiting.state == "resuming":
             raise InterruptsOpen(

@@ -20,8 +20,7 @@ from agentrunner.errors import (
     InterruptsOpen,
     InvalidInput,
 )
-from agentrunner.records.approvals import Approval, approval_changes, approval_key, find_approvals
-from agentrunner.records.harness_runs import Intent
+from agentrunner.records.approvals import Approval, approval_changes, find_approvals, make_approval_id
 from agentrunner.records.times import now_ms
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from agentrunner._core import Recorder
     from agentrunner.records.approvals import Decision
-    from agentrunner.records.harness_runs import RunRecord
+    from agentrunner.records.harness_runs import Intent, RunRecord
     from agentrunner.stores import Change, Store
 
 
@@ -55,7 +54,7 @@ def from_interrupts(
         checkpoint = metadata.get("checkpoint")
         approvals.append(
             Approval(
-                approval_id=approval_key(asked_by, interrupt["id"]),
+                approval_id=make_approval_id(asked_by, interrupt["id"]),
                 run_id=run.run_id,
                 thread_id=run.thread_id,
                 agent=run.agent,
@@ -318,13 +317,13 @@ def note_decisions(
         return None
     across, record.owner = record.owner != owner, owner
     record.change_state("resuming")
-    return Intent(record.run_id, record.thread_id, "approval", owner, across=across)
+    return record.make_intent("approval", owner, across=across)
 
 
 async def withdraw_approvals(store: Store, record: RunRecord) -> list[Change]:
     """Add the withdrawal of a harness run's open approvals to its events; return the changes."""
     changes: list[Change] = []
-    for approval in await find_approvals(store, record.waits_for):
+    for approval in await find_approvals(store, record.thread_id, record.waits_for):
         if approval.open:
             changes += approval_changes(replace(approval, decision="withdrawn", decided_at=now_ms()))
             record.add_event("approval.resolved", approval_id=approval.approval_id, decision="withdrawn", by=None)

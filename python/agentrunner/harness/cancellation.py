@@ -10,7 +10,10 @@ from agentrunner.errors import AgentRunnerError, RecordConflict, ThreadNotFound
 from agentrunner.harness._state import RUN_POLL_SECONDS
 from agentrunner.harness.approvals import withdraw_approvals
 from agentrunner.records import kinds
-from agentrunner.records.harness_runs import RunRecord, find_scope, load_run
+from agentrunner.records.harness_runs import RunRecord, find_scope, load_run, read_scope
+from agentrunner.records.scopes import iterate_in_scope
+from agentrunner.stores.types import ThreadGuard
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,13 +22,16 @@ if TYPE_CHECKING:
 
     from agentrunner.harness._state import HarnessState
     from agentrunner.stores import Store
+    from agentrunner.types import AnyScope
 
 
-async def cancel(state: HarnessState, run_id: str) -> bool:
-    """Cancel a harness run; return false if it has already ended. Raises `RunNotFound`."""
+async def cancel(
+    state: HarnessState, run_id: str, thread_id: str | None = None, scope: str | AnyScope | None = ANY_SCOPE
+) -> bool:
+    """Cancel a harness run; return false if it has ended. Raises `RunNotFound`, `AmbiguousId`."""
     store = await state.open()
     while True:
-        record = await load_run(store, run_id)
+        record = await load_run(store, run_id, thread_id, scope)
         if record.ended:
             return False
         live = [claim.run_id for claim, _ in await store.live(record.thread_id)]
@@ -33,7 +39,7 @@ async def cancel(state: HarnessState, run_id: str) -> bool:
             # No process runs its agent, so writing the record is all that is needed.
             if await _write_cancelled(state, store, record):
                 return True
-        elif _is_attempt_of(state, record, live[0]) and await state.runner.stop(record.thread_id, live[0]):
+        elif _is_attempt_of(state, record, live[0]) and await state.runner.stop(record.thread_id, live[0], scope=scope):
             return True
         await asyncio.sleep(RUN_POLL_SECONDS)
 
@@ -42,7 +48,7 @@ def _is_attempt_of(state: HarnessState, record: RunRecord, live_run_id: str) -> 
     """Return whether a live AG-UI run is, or is about to be, an attempt of the run."""
     if live_run_id == record.run_id or any(each.run_id == live_run_id for each in record.attempt_runs):
         return True
-    return any(attempt.record is not None and attempt.record.run_id == record.run_id for attempt in state.live_attempts)
+    return any(attempt.record is not None and attempt.record.key == record.key for attempt in state.live_attempts)
 
 
 async def _write_cancelled(state: HarnessState, store: Store, record: RunRecord) -> bool:
@@ -76,25 +82,36 @@ async def _close_interrupts(state: HarnessState, store: Store, record: RunRecord
             pass
 
 
-async def restart(state: HarnessState, thread_id: str) -> None:
+async def restart(state: HarnessState, thread_id: str, scope: str | AnyScope | None) -> None:
     """Cancel a thread's harness runs and remove the thread with all its records.
 
     Raises `ThreadNotFound`.
     """
     store = await state.open()
     has_runs = False
-    async for record in kinds.HARNESS_RUN.iterate(store, thread_id):
+    async for record in iterate_in_scope(kinds.HARNESS_RUN, store, thread_id, scope, read_scope):
         has_runs = True
         run = RunRecord.from_record(record)
         if not run.ended:
-            await cancel(state, run.run_id)
+            await cancel(state, run.run_id, thread_id, scope)
+    if not has_runs:
+        # Before waiting for the thread: it may be one of another scope.
+        await store.thread(thread_id, guard=ThreadGuard(scope))
     while (await store.live(thread_id)) or any(each.thread_id == thread_id for each in state.live_attempts):  # noqa: ASYNC110 - other processes set no event
         await asyncio.sleep(RUN_POLL_SECONDS)
     try:
-        await store.delete(thread_id)
+        await store.delete(thread_id, guard=ThreadGuard(scope))
     except ThreadNotFound:
-        if not has_runs:
+        if not has_runs or await _exists(store, thread_id):
             raise
-    for kind in kinds.THREAD_KINDS:
-        async for record in kind.iterate(store, thread_id):
-            await store.write([kind.removal(record.key, thread_id)])
+        for kind in kinds.THREAD_KINDS:
+            async for record in kind.iterate(store, thread_id):
+                await store.write([kind.removal(record.key, thread_id)])
+
+
+async def _exists(store: Store, thread_id: str) -> bool:
+    """Return whether there is a thread of this id, in whichever scope."""
+    with contextlib.suppress(ThreadNotFound):
+        await store.thread(thread_id)
+        return True
+    return False

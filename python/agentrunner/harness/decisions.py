@@ -13,7 +13,9 @@ from agentrunner.harness.routing import check_agent
 from agentrunner.records import kinds
 from agentrunner.records.approvals import approval_changes, find_approvals, load_approval, read_approval
 from agentrunner.records.harness_runs import find_intent, find_run
+from agentrunner.records.scopes import iterate_in_scope
 from agentrunner.running.waits import check_thread
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from agentrunner.records.approvals import Approval, Decision
     from agentrunner.records.harness_runs import Intent, RunRecord
     from agentrunner.stores import Store
+    from agentrunner.types import AnyScope
 
 
 class DecisionRequest(NamedTuple):
@@ -44,21 +47,29 @@ class DecisionRequest(NamedTuple):
 
 
 async def decide(
-    state: HarnessState, request: DecisionRequest, approval_id: str | None, thread_id: str | None
+    state: HarnessState,
+    request: DecisionRequest,
+    approval_id: str | None,
+    thread_id: str | None,
+    scope: str | AnyScope | None,
 ) -> RunResult:
     """Record a decision; after the last one continue the harness run; return its result."""
-    record, resuming = await record_decision(state, request, approval_id, thread_id)
+    record, resuming = await record_decision(state, request, approval_id, thread_id, scope)
     # Shielded: the harness run continues even if the caller is cancelled.
     if resuming is not None and (attempt := await asyncio.shield(resuming)) is not None:
         return await attempt_result(state, attempt)
     if record.state == "waiting_for_approval":
         return await run_result(state.store, record)
     # Another process continues the harness run, so wait for it here.
-    return await wait_for_run(state, record.run_id)
+    return await wait_for_run(state, record.run_id, record.thread_id)
 
 
 async def record_decision(
-    state: HarnessState, request: DecisionRequest, approval_id: str | None, thread_id: str | None
+    state: HarnessState,
+    request: DecisionRequest,
+    approval_id: str | None,
+    thread_id: str | None,
+    scope: str | AnyScope | None = ANY_SCOPE,
 ) -> tuple[RunRecord, asyncio.Task[SupervisedRun | None] | None]:
     """Write a decision; return the harness run and the task that continues it, if any.
 
@@ -67,8 +78,8 @@ async def record_decision(
     """
     store = await state.open()
     while True:
-        targets = await _find_targets(store, request, approval_id, thread_id)
-        record = await find_run(store, targets[0].run_id)
+        targets = await _find_targets(store, request, approval_id, thread_id, scope)
+        record = await find_run(store, targets[0].thread_id, targets[0].run_id)
         if record is None:
             raise ApprovalNotFound(
                 f"harness run '{targets[0].run_id}' of approval '{targets[0].approval_id}' no longer exists"
@@ -95,7 +106,7 @@ async def record_decision(
         await check_answers(state.agents[record.agent], store, decided_approvals)
         try:
             # Recovery must not take the harness run for abandoned between the write and the start of the task.
-            with state.mark_busy(record.run_id):
+            with state.mark_busy(record.key):
                 intent = await _write(state, store, record, decided_approvals)
                 return record, spawn_resume(state, record, intent) if intent is not None else None
         except RecordConflict:
@@ -103,17 +114,22 @@ async def record_decision(
 
 
 async def _find_targets(
-    store: Store, request: DecisionRequest, approval_id: str | None, thread_id: str | None
+    store: Store,
+    request: DecisionRequest,
+    approval_id: str | None,
+    thread_id: str | None,
+    scope: str | AnyScope | None,
 ) -> list[Approval]:
     """Return the approvals that a decision is about, at least one.
 
-    Raises `ApprovalNotFound`, `InvalidInput`.
+    Raises `ApprovalNotFound`, `AmbiguousId`, `InvalidInput`.
     """
-    if (approval_id is None) == (thread_id is None):
-        raise InvalidInput("a decision is for one approval or for all of a thread: pass approval_id or thread_id")
     if approval_id is not None:
-        return [await load_approval(store, approval_id)]
-    approvals = [read_approval(record) async for record in kinds.APPROVAL.iterate(store, thread_id)]
+        return [await load_approval(store, approval_id, thread_id, scope)]
+    if thread_id is None:
+        raise InvalidInput("a decision is for one approval or for all of a thread: pass approval_id or thread_id")
+    records = iterate_in_scope(kinds.APPROVAL, store, thread_id, scope)
+    approvals = [read_approval(record) async for record in records]
     repeated = [
         each for each in approvals if request.decision_id is not None and each.decision_id == request.decision_id
     ]
@@ -121,8 +137,9 @@ async def _find_targets(
     if not targets:
         # No approval is open: a caller may repeat the same decision while the harness run continues.
         run_ids = {each.run_id for each in approvals}
-        records = [await find_run(store, run_id) for run_id in run_ids if await find_intent(store, run_id)]
-        decided_ids = {name for record in records if record is not None for name in record.waits_for}
+        runs = [await find_run(store, thread_id, run_id) for run_id in run_ids]
+        continuing_runs = [run for run in runs if run is not None and await find_intent(store, run.key)]
+        decided_ids = {name for run in continuing_runs for name in run.waits_for}
         targets = [each for each in approvals if each.approval_id in decided_ids]
     if not targets:
         raise ApprovalNotFound(f"thread '{thread_id}' waits for no approval")
@@ -135,9 +152,10 @@ async def _write(
     """Write decisions, and with the last one the intent to continue. Raises `RecordConflict`."""
     if record.state != "waiting_for_approval":
         # The record is newer than the approvals that were read before it: read both again.
-        raise RecordConflict(kinds.HARNESS_RUN.name, record.run_id)
+        raise RecordConflict(kinds.HARNESS_RUN.name, record.key)
     decided_ids = {approval.approval_id for approval in decided_approvals}
-    others = await find_approvals(store, [name for name in record.waits_for if name not in decided_ids])
+    other_ids = [name for name in record.waits_for if name not in decided_ids]
+    others = await find_approvals(store, record.thread_id, other_ids)
     published = record.seq
     is_last = not any(other.open for other in others)
     intent = note_decisions(record, decided_approvals, state.liveness.owner_id, is_last=is_last)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from agentrunner.harness._state import HarnessState
 from agentrunner.harness.agent import HarnessAgent
 from agentrunner.harness.cancellation import cancel, restart
-from agentrunner.harness.decisions import DecisionRequest, decide
+from agentrunner.harness.deciding import HarnessDecisions
 from agentrunner.harness.maintenance import maintain
 from agentrunner.harness.options import check_agents, check_listeners, check_options
-from agentrunner.harness.queries import HarnessQueries
 from agentrunner.harness.recovery import recover
 from agentrunner.harness.results import attempt_result
 from agentrunner.harness.retention import prune
@@ -18,7 +17,9 @@ from agentrunner.harness.routing import check_agent
 from agentrunner.harness.stream_items import dispatch, iterate_items
 from agentrunner.harness.submission import start_attempt
 from agentrunner.harness.types import Recovery, RecoveryReport
+from agentrunner.running.inputs import check_scope_filter
 from agentrunner.running.timeouts import RunTimeouts
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
 
     from agentrunner.harness.inputs import HarnessInput
     from agentrunner.harness.types import Listeners, Policy, RecordRetention, Router, RunResult, StreamItem
-    from agentrunner.records.approvals import Decision
     from agentrunner.runner import AgentRunner
     from agentrunner.stores import Store
-    from agentrunner.types import Agent
+    from agentrunner.types import Agent, AnyScope
 
 
-class Harness(HarnessQueries):
+class Harness(HarnessDecisions):
     """Runs agents within slots, with approvals, and through restarts of the process.
 
     Use it with `async with` inside the runner's, or call `aclose()` before the runner's.
@@ -240,38 +240,46 @@ class Harness(HarnessQueries):
         if attempt.refusal is not None:
             raise attempt.refusal
 
-    async def cancel(self, run_id: str) -> bool:
+    async def cancel(
+        self, run_id: str, *, thread_id: str | None = None, scope: str | AnyScope | None = ANY_SCOPE
+    ) -> bool:
         """Cancel a harness run that waits or is under way, here or in another process.
 
         Args:
             run_id: Id of the harness run or of one of its AG-UI runs.
+            thread_id: Its thread; needed if runs of several threads have the id.
+            scope: Scope that the thread must belong to; by default any.
 
         Returns:
             Whether it was cancelled; `False` if it had already ended.
 
         Raises:
-            RunNotFound: There is no such harness run.
+            RunNotFound: There is no such harness run in the scope.
+            AmbiguousId: Several threads have one; pass `thread_id`.
 
         Example::
 
             await harness.cancel("r1")
         """
-        return await cancel(self._state, run_id)
+        check_scope_filter(scope)
+        return await cancel(self._state, run_id, thread_id, scope)
 
-    async def restart_conversation(self, thread_id: str) -> None:
+    async def restart_conversation(self, thread_id: str, *, scope: str | AnyScope | None = ANY_SCOPE) -> None:
         """Cancel a thread's harness runs, and remove the thread with everything it has.
 
         Args:
             thread_id: Thread to remove; the next run on it starts a new conversation.
+            scope: Scope that the thread must belong to; by default any.
 
         Raises:
-            ThreadNotFound: There is no such thread.
+            ThreadNotFound: There is no such thread in the scope.
 
         Example::
 
             await harness.restart_conversation("t1")
         """
-        await restart(self._state, thread_id)
+        check_scope_filter(scope)
+        await restart(self._state, thread_id, scope)
 
     async def prune(self) -> int:
         """Remove the checkpoints and ended harness runs that the retention does not keep.
@@ -287,91 +295,6 @@ class Harness(HarnessQueries):
         """
         store, retention = await self._state.open(), self._state.retention
         return await prune(store, retention) if retention is not None else 0
-
-    # Approvals
-
-    async def decide(
-        self,
-        approval_id: str,
-        decision: Decision,
-        *,
-        edited_input: Any = None,
-        by: str | None = None,
-        decision_id: str | None = None,
-        reason: str | None = None,
-        payload: Any = None,
-    ) -> RunResult:
-        """Decide an approval, and after the last one continue its harness run to its end.
-
-        Each approval is decided once, even if several processes try. A repeated decision, which has the same
-        `decision_id` or the same answer, returns the result of the harness run. The harness run continues even if the
-        caller is cancelled.
-
-        Args:
-            approval_id: Id of the approval, as in `Approval.approval_id`.
-            decision: `approve`, `reject` or `edit`.
-            edited_input: With `edit`, the input that the tool gets instead.
-            by: Name of the person who decided, for the record.
-            decision_id: Id by which a repeated call is recognized.
-            reason: With `reject`, the reason that the agent gets.
-            payload: Answer that the agent gets instead of AG-UI's `approved`, for interrupts that ask for something
-                else. Its `approved` and `editedArgs`, if any, must fit the decision.
-
-        Returns:
-            The state of the harness run.
-
-        Raises:
-            ApprovalNotFound: There is no such approval. After this and every other exception here, nothing was decided.
-            AlreadyDecided: The approval already has a different decision.
-            ApprovalExpired: The approval has expired; it can only be rejected, and with no payload that the agent
-                could take for consent.
-            InvalidInput: The decision is not one of the three, or its arguments do not fit it or cannot be written as
-                JSON.
-            AgentNotFound: This harness does not have the agent that asked.
-
-        Example::
-
-            result = await harness.decide("r1/int-call1", "reject", reason="Too expensive", by="ann")
-        """
-        request = DecisionRequest(decision, edited_input, by, decision_id, reason, payload)
-        return await decide(self._state, request, approval_id, None)
-
-    async def resume(
-        self,
-        *,
-        approval_id: str | None = None,
-        thread_id: str | None = None,
-        decision: Decision,
-        edited_input: Any = None,
-        by: str | None = None,
-        decision_id: str | None = None,
-        reason: str | None = None,
-        payload: Any = None,
-    ) -> RunResult:
-        """Decide one approval, or all that a thread's harness run waits for, as `decide` does.
-
-        Args:
-            approval_id: Id of the approval; pass this or `thread_id`.
-            thread_id: Thread whose open approvals are all decided alike; pass this or `approval_id`.
-            decision: `approve`, `reject` or `edit`; `edit` decides one approval only.
-            edited_input: With `edit`, the input that the tool gets instead.
-            by: Name of the person who decided, for the record.
-            decision_id: Id by which a repeated call is recognized.
-            reason: With `reject`, the reason that the agent gets.
-            payload: Answer that the agent gets instead of AG-UI's `approved`.
-
-        Returns:
-            The state of the harness run.
-
-        Raises:
-            AgentRunnerError: The same as for `decide`; `ApprovalNotFound` also if the thread waits for no approval.
-
-        Example::
-
-            result = await harness.resume(thread_id="t1", decision="approve", by="ann")
-        """
-        request = DecisionRequest(decision, edited_input, by, decision_id, reason, payload)
-        return await decide(self._state, request, approval_id, thread_id)
 
     # Recovery
 

@@ -13,12 +13,12 @@ from agentrunner.harness.replay import find_stored_attempt
 from agentrunner.harness.resumption import spawn_resume
 from agentrunner.harness.types import RecoveryReport
 from agentrunner.records import kinds
-from agentrunner.records.harness_runs import Intent, find_intent, find_run
+from agentrunner.records.harness_runs import find_intent, read_run
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
-    from agentrunner.records.harness_runs import RunRecord, RunState
-    from agentrunner.stores import Change, Store
+    from agentrunner.records.harness_runs import Intent, RunRecord, RunState
+    from agentrunner.stores import Change, Record, Store
 
 logger = logging.getLogger("agentrunner.harness")
 
@@ -41,7 +41,7 @@ async def recover(state: HarnessState, store: Store, *, resume: bool) -> Recover
             if value["state"] == "waiting_for_approval" or await state.is_handled(mark.key, owner):
                 continue
             with state.mark_busy(mark.key):
-                await _recover_run(state, store, mark.key, mark.thread_id, report, resume=resume)
+                await _recover_run(state, store, mark, report, resume=resume)
         except RecordConflict:
             logger.info("run %s is recovered by another process", mark.key)
         except (RecordDamaged, RecordTooNew):
@@ -56,21 +56,21 @@ async def recover(state: HarnessState, store: Store, *, resume: bool) -> Recover
 
 
 async def _recover_run(
-    state: HarnessState, store: Store, run_id: str, thread_id: str, report: RecoveryReport, *, resume: bool
+    state: HarnessState, store: Store, mark: Record, report: RecoveryReport, *, resume: bool
 ) -> None:
     # End its AG-UI run first: that stores the journal, from which its events and its end are read.
-    await state.runner.recover(thread_id)
-    if await store.live(thread_id):
+    await state.runner.recover(mark.thread_id)
+    if await store.live(mark.thread_id):
         return
-    record = await find_run(store, run_id)
+    record = await read_run(store, mark.key)
     if record is None or record.ended or record.state == "waiting_for_approval":
         return
-    me = state.liveness.owner_id
+    run_id, me = record.run_id, state.liveness.owner_id
     if record.owner != me and not await state.liveness.is_gone(record.owner):
         # Another process has taken it over since the mark was read.
         return
     # Read after the run: the two change together, so that a stale intent fails at the run's newer version.
-    intent = await find_intent(store, run_id)
+    intent = await find_intent(store, record.key)
     published = record.seq
     end, error = await _find_end(store, record, intent)
     if end is None and record.agent not in state.agents:
@@ -79,7 +79,7 @@ async def _recover_run(
         return
     if end is None and intent is None:
         if record.state == "running" and state.can_resume(record.agent):
-            intent = Intent(run_id, thread_id, "checkpoint", me, record.attempts)
+            intent = record.make_intent("checkpoint", me, record.attempts)
         else:
             end, error = "failed", INTERRUPTED
     changes: list[Change] = []

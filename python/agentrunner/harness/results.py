@@ -14,11 +14,13 @@ from agentrunner.records.harness_runs import RunRecord, load_run
 from agentrunner.records.times import now_ms
 from agentrunner.running.agent_task import STOP_GRACE_SECONDS
 from agentrunner.running.waits import check_thread
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
     from agentrunner.harness.supervised_run import SupervisedRun
     from agentrunner.stores import Store
+    from agentrunner.types import AnyScope
 
 GRACE_SLICES = 10
 """Number of waits that an attempt's grace consists of."""
@@ -58,7 +60,7 @@ async def _wait_within_grace(done: asyncio.Event) -> bool:
 
 async def run_result(store: Store, record: RunRecord, content: str | None = None) -> RunResult:
     """Return the result of a harness run; `content` is its text, if the caller has it."""
-    approvals = await find_approvals(store, record.waits_for)
+    approvals = await find_approvals(store, record.thread_id, record.waits_for)
     if content is None:
         content = await read_text(store, record)
     return RunResult(
@@ -67,19 +69,22 @@ async def run_result(store: Store, record: RunRecord, content: str | None = None
     )  # fmt: skip
 
 
-async def wait_for_run(state: HarnessState, run_id: str) -> RunResult:
+async def wait_for_run(
+    state: HarnessState, run_id: str, thread_id: str | None = None, scope: str | AnyScope | None = ANY_SCOPE
+) -> RunResult:
     """Wait until a harness run has ended or waits for an approval, in any process.
 
-    Raises `RunNotFound`, and `CircularWait` if the calling code belongs to the run.
+    Raises `RunNotFound`, `AmbiguousId`, and `CircularWait` if the calling code belongs to the run.
     """
     store = await state.open()
-    await check_thread(store, (await load_run(store, run_id)).thread_id, run_id)
+    thread_id = (await load_run(store, run_id, thread_id, scope)).thread_id
+    await check_thread(store, thread_id, run_id)
     while True:
-        record = await load_run(store, run_id)
+        record = await load_run(store, run_id, thread_id, scope)
         if record.state not in ("queued", "running", "resuming") and not await _is_last_attempt_live(store, record):
             return await run_result(store, record)
         for attempt in state.live_attempts:
-            if attempt.record is not None and attempt.record.run_id == record.run_id:
+            if attempt.record is not None and attempt.record.key == record.key:
                 await attempt.done.wait()
                 break
         else:

@@ -23,7 +23,7 @@ from agentrunner.harness._state import RUN_POLL_SECONDS
 from agentrunner.harness.approvals import entry_of
 from agentrunner.harness.supervised_run import SupervisedRun
 from agentrunner.records.approvals import find_approvals
-from agentrunner.records.harness_runs import find_intent, find_run, find_scope
+from agentrunner.records.harness_runs import find_intent, find_scope, read_run
 from agentrunner.running.inputs import read_input
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def spawn_resume(
             return await resume_run(state, record, intent, is_recovery=is_recovery)
 
     busy = contextlib.ExitStack()
-    busy.enter_context(state.mark_busy(record.run_id))
+    busy.enter_context(state.mark_busy(record.key))
     return state.spawn(resume())
 
 
@@ -102,7 +102,7 @@ async def _count_failed_start(state: HarnessState, read: Intent, error: Exceptio
         return
     try:
         store = await state.open()
-        record, intent = await find_run(store, read.run_id), await find_intent(store, read.run_id)
+        record, intent = await read_run(store, read.key), await find_intent(store, read.key)
         if record is None or record.ended or intent is None or intent.version != read.version:
             return
         published = record.seq
@@ -126,7 +126,7 @@ async def _run_attempt(
 ) -> SupervisedRun | None:
     """Run the agent when the thread is free; return `None` if another process has done so."""
     store = await state.open()
-    approvals = await find_approvals(store, record.waits_for)
+    approvals = await find_approvals(store, record.thread_id, record.waits_for)
     while True:
         attempt = SupervisedRun(state, record.agent, intent, is_recovery=is_recovery)
         attempt.loads_history = attempt.collects_output = True
@@ -142,7 +142,7 @@ async def _run_attempt(
             # Either the AG-UI run with the interrupts is just ending, or another process was faster.
             while await store.live(record.thread_id):  # noqa: ASYNC110 - other processes set no event
                 await asyncio.sleep(RUN_POLL_SECONDS)
-            current = await find_intent(store, record.run_id)
+            current = await find_intent(store, record.key)
             if current is None or current.version != intent.version:
                 return None
             continue

@@ -65,12 +65,12 @@ async def _prune_runs(store: Store, retention: RecordRetention) -> int:
         for newer, run in enumerate(runs):
             if _is_old(retention, newer, run.updated_at):
                 approvals = await kinds.APPROVAL.read_all(store, thread_id, read_approval)
-                changes = [kinds.HARNESS_RUN.removal(run.run_id, thread_id, run.version)]
-                changes += [kinds.ATTEMPT.removal(each.run_id, thread_id) for each in run.attempt_runs[1:]]
+                later_runs = [each.run_id for each in run.attempt_runs[1:]]
+                attempts = [await kinds.ATTEMPT.find_named(store, thread_id, run_id) for run_id in later_runs]
+                changes = [kinds.HARNESS_RUN.removal(run.key, thread_id, run.version)]
+                changes += [kinds.ATTEMPT.removal(each.key, thread_id) for each in attempts if each is not None]
                 changes += [
-                    kinds.APPROVAL.removal(each.approval_id, thread_id)
-                    for each in approvals
-                    if each.run_id == run.run_id
+                    kinds.APPROVAL.removal(each.key, thread_id) for each in approvals if each.run_id == run.run_id
                 ]
                 removed += await _remove(store, changes)
     return removed

@@ -28,23 +28,26 @@ MAX_NESTED_RUNS = 32
 
 
 class Slots(Protocol):
-    """A queue for slots. A run holds a slot from `enter` or `wait_for_turn` until `leave`."""
+    """A queue for slots, in which the `thread_key` of a run names it.
 
-    async def enter(self, run_id: str) -> bool:
+    A run holds a slot from `enter` or `wait_for_turn` until `leave`.
+    """
+
+    async def enter(self, run_key: str) -> bool:
         """Queue a run; return whether it got a slot at once."""
         ...
 
-    async def wait_for_turn(self, run_id: str) -> None:
+    async def wait_for_turn(self, run_key: str) -> None:
         """Wait until a queued run has a slot."""
 
-    async def leave(self, run_id: str) -> None:
+    async def leave(self, run_key: str) -> None:
         """Release a run's slot or its place in the queue; do nothing if it has neither."""
 
 
 class LimitedSlots(Slots, Protocol):
     """Slots of a limited number."""
 
-    async def is_holder(self, run_id: str, other: LimitedSlots) -> bool:
+    async def is_holder(self, run_key: str, other: LimitedSlots) -> bool:
         """Return whether a run that entered `other` holds one of these slots."""
         ...
 
@@ -52,13 +55,13 @@ class LimitedSlots(Slots, Protocol):
 class UnlimitedSlots:
     """A slot for every run."""
 
-    async def enter(self, run_id: str) -> bool:  # noqa: D102 - documented by the protocol, here and below
+    async def enter(self, run_key: str) -> bool:  # noqa: D102 - documented by the protocol, here and below
         return True
 
-    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
+    async def wait_for_turn(self, run_key: str) -> None:  # noqa: D102
         pass
 
-    async def leave(self, run_id: str) -> None:  # noqa: D102
+    async def leave(self, run_key: str) -> None:  # noqa: D102
         pass
 
 
@@ -70,30 +73,30 @@ class LocalSlots:
         self._holders: set[str] = set()
         self._queue: deque[tuple[str, asyncio.Future[None]]] = deque()
 
-    async def enter(self, run_id: str) -> bool:  # noqa: D102
+    async def enter(self, run_key: str) -> bool:  # noqa: D102
         if not self._queue and len(self._holders) < self._count:
-            self._holders.add(run_id)
+            self._holders.add(run_key)
             return True
-        self._queue.append((run_id, asyncio.get_running_loop().create_future()))
+        self._queue.append((run_key, asyncio.get_running_loop().create_future()))
         return False
 
-    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
+    async def wait_for_turn(self, run_key: str) -> None:  # noqa: D102
         for queued, turn in self._queue:
-            if queued == run_id:
+            if queued == run_key:
                 # Shielded: a cancelled waiter keeps its place until it calls `leave`, which must still find it.
                 await asyncio.shield(turn)
                 return
 
-    async def leave(self, run_id: str) -> None:  # noqa: D102
-        self._holders.discard(run_id)
-        self._queue = deque(entry for entry in self._queue if entry[0] != run_id)
+    async def leave(self, run_key: str) -> None:  # noqa: D102
+        self._holders.discard(run_key)
+        self._queue = deque(entry for entry in self._queue if entry[0] != run_key)
         while self._queue and len(self._holders) < self._count:
             following, turn = self._queue.popleft()
             self._holders.add(following)
             turn.set_result(None)
 
-    async def is_holder(self, run_id: str, other: LimitedSlots) -> bool:  # noqa: D102
-        return other is self and run_id in self._holders
+    async def is_holder(self, run_key: str, other: LimitedSlots) -> bool:  # noqa: D102
+        return other is self and run_key in self._holders
 
 
 class SharedSlots:
@@ -107,19 +110,19 @@ class SharedSlots:
         self._freed = asyncio.Event()
         """Event that is set, and replaced, when a run of this process leaves, so that the next one reads at once."""
 
-    async def enter(self, run_id: str) -> bool:  # noqa: D102
-        return await self._change(add=run_id)
+    async def enter(self, run_key: str) -> bool:  # noqa: D102
+        return await self._change(add=run_key)
 
-    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
+    async def wait_for_turn(self, run_key: str) -> None:  # noqa: D102
         polls = 0
         while True:
             polls += 1
             # Taken before the read. With one event for all, another run could clear what this one has not yet seen.
             freed = self._freed
             try:
-                if run_id in [run for run, _ in (await self._read())[1]]:
+                if run_key in [run for run, _ in (await self._read())[1]]:
                     return
-                if polls % PURGE_POLLS == 0 and await self._change(add=run_id, purge=True):
+                if polls % PURGE_POLLS == 0 and await self._change(add=run_key, purge=True):
                     return
             except StoreError:
                 logger.exception("the run slots '%s' could not be read; the harness tries again", self._name)
@@ -127,16 +130,16 @@ class SharedSlots:
                 async with asyncio.timeout(SLOT_POLL_SECONDS):
                     await freed.wait()
 
-    async def leave(self, run_id: str) -> None:  # noqa: D102
-        await self._change(remove=run_id)
+    async def leave(self, run_key: str) -> None:  # noqa: D102
+        await self._change(remove=run_key)
         self._freed.set()
         self._freed = asyncio.Event()
 
-    async def is_holder(self, run_id: str, other: LimitedSlots) -> bool:  # noqa: D102
+    async def is_holder(self, run_key: str, other: LimitedSlots) -> bool:  # noqa: D102
         if not isinstance(other, SharedSlots) or other._name != self._name:
             return False
         # Two harnesses of one process may reach the same record through different stores.
-        return (run_id, other._liveness.owner_id) in (await self._read())[1]
+        return (run_key, other._liveness.owner_id) in (await self._read())[1]
 
     async def _read(self) -> tuple[int, list[tuple[str, str]], list[tuple[str, str]]]:
         """Return the record's version, the holders and the queue, both as pairs of run and owner."""
@@ -186,16 +189,16 @@ class SlotShare:
     """A slot, and the runs that hold it together: one that entered, and those it started."""
 
     slots: LimitedSlots
-    run_id: str
-    """Id of the run that entered."""
+    run_key: str
+    """Key of the run that entered."""
     members: set[str] = field(default_factory=set)
-    """Ids of the runs that still hold it."""
+    """Keys of the runs that still hold it."""
 
 
 _memberships: contextvars.ContextVar[tuple[tuple[SlotShare, str], ...]] = contextvars.ContextVar(
     "agentrunner_slot_memberships", default=()
 )
-"""The runs that the calling code belongs to, the outermost first, each as its share and its id."""
+"""The runs that the calling code belongs to, the outermost first, each as its share and its key."""
 
 
 class NestingSlots:
@@ -208,9 +211,9 @@ class NestingSlots:
     def __init__(self, slots: LimitedSlots) -> None:
         self._slots = slots
         self._shares: dict[str, SlotShare] = {}
-        """Each run's share, by the run's id."""
+        """Each run's share, by the run's key."""
 
-    async def enter(self, run_id: str) -> bool:
+    async def enter(self, run_key: str) -> bool:
         """Queue a run, or share the slot of a run that started it; return whether it has one.
 
         Raises `RunRefused` if too many runs have started one another.
@@ -218,33 +221,33 @@ class NestingSlots:
         live = tuple((share, member) for share, member in _memberships.get() if member in share.members)
         for share, _ in reversed(live):
             # The members are read again after the wait, in which the last of them may have left.
-            if await self._slots.is_holder(share.run_id, share.slots) and share.members:
+            if await self._slots.is_holder(share.run_key, share.slots) and share.members:
                 if sum(each is share for each, _ in live) >= MAX_NESTED_RUNS:
                     raise RunRefused(
-                        f"run '{run_id}' is refused: {MAX_NESTED_RUNS} runs, each started by the one before, are live "
-                        f"in the slot of run '{share.run_id}'; let one of them end first"
+                        f"the run is refused: {MAX_NESTED_RUNS} runs, each started by the one before, are live in one "
+                        "slot; let one of them end first"
                     )
-                share.members.add(run_id)
-                self._shares[run_id] = share
-                _memberships.set((*live, (share, run_id)))
+                share.members.add(run_key)
+                self._shares[run_key] = share
+                _memberships.set((*live, (share, run_key)))
                 return True
-        share = self._shares[run_id] = SlotShare(self._slots, run_id, {run_id})
-        _memberships.set((*live, (share, run_id)))
-        return await self._slots.enter(run_id)
+        share = self._shares[run_key] = SlotShare(self._slots, run_key, {run_key})
+        _memberships.set((*live, (share, run_key)))
+        return await self._slots.enter(run_key)
 
-    async def wait_for_turn(self, run_id: str) -> None:  # noqa: D102
-        await self._slots.wait_for_turn(run_id)
+    async def wait_for_turn(self, run_key: str) -> None:  # noqa: D102
+        await self._slots.wait_for_turn(run_key)
 
-    async def leave(self, run_id: str) -> None:
+    async def leave(self, run_key: str) -> None:
         """Release a run's place in the queue or its share; the last run to leave frees the slot."""
-        share = self._shares.get(run_id)
+        share = self._shares.get(run_key)
         if share is None:
             return
-        share.members.discard(run_id)
+        share.members.discard(run_key)
         if not share.members:
             # If this fails, the share is still there for the next try.
-            await share.slots.leave(share.run_id)
-        self._shares.pop(run_id, None)
+            await share.slots.leave(share.run_key)
+        self._shares.pop(run_key, None)
 
 
 def choose_slots(store: Store, liveness: Liveness, name: str, count: int | None) -> Slots:

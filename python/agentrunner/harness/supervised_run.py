@@ -104,6 +104,11 @@ class SupervisedRun:
         return self.writer.record if self.writer is not None else None
 
     @property
+    def _slot_key(self) -> str:
+        """Name of the run among the holders of slots."""
+        return kinds.thread_key(self.thread_id, self.run_id)
+
+    @property
     def first_output_after(self) -> int | None:
         """Number of the event after which the agent's output begins; `None` before that."""
         attempts = self.record.attempt_runs if self.record is not None else []
@@ -205,9 +210,9 @@ class SupervisedRun:
             admission = await admit(self._state, candidate)
             if not self._is_queued:
                 self._is_queued = True
-                has_slot = await slots.enter(self.run_id)
+                has_slot = await slots.enter(self._slot_key)
             # Recovery leaves the harness run alone while it is marked, from here to the end of the attempt.
-            self._busy.enter_context(self._state.mark_busy(admission.record.run_id))
+            self._busy.enter_context(self._state.mark_busy(admission.record.key))
             if has_slot:
                 self._start(admission)
             elif not admission.has_changes:
@@ -218,13 +223,14 @@ class SupervisedRun:
                 break
             except RecordConflict as conflict:
                 # Another process has changed the thread's harness runs since they were read: admit again.
-                if admission.is_new and (conflict.kind, conflict.key) == (kinds.HARNESS_RUN.name, self.run_id):
+                address = (kinds.HARNESS_RUN.name, admission.record.key)
+                if admission.is_new and (conflict.kind, conflict.key) == address:
                     raise RunAlreadyExists(
                         f"run '{self.run_id}' exists already; a run id is used once, start the retry under a new one"
                     ) from None
         self.admitted.set()
         if not has_slot:
-            await slots.wait_for_turn(self.run_id)
+            await slots.wait_for_turn(self._slot_key)
             admission.changes, admission.abandoned = [], []
             self._start(admission)
             await self._write(admission)
@@ -256,7 +262,7 @@ class SupervisedRun:
             changes = await with_history(self._state.runner, input)
         if approvals:
             changes["resume"] = [ResumeEntry.model_validate(entry_of(approval)) for approval in approvals]
-            accept_answers(self.run_id)
+            accept_answers(self.thread_id, self.run_id)
         if not changes:
             return input
         agent_input = input.model_copy(update=changes)
@@ -384,7 +390,7 @@ class SupervisedRun:
         """Release the slot, once, and wake everything that waits for the attempt's end."""
         if self._is_queued:
             self._is_queued = False
-            await asyncio.shield(self._state.spawn(self._state.release_slot(self.run_id)))
+            await asyncio.shield(self._state.spawn(self._state.release_slot(self._slot_key)))
         self._busy.close()
         self._state.live_attempts.discard(self)
         self.admitted.set()

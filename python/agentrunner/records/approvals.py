@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from agentrunner.errors import ApprovalNotFound, RecordDamaged
+from agentrunner.errors import AmbiguousId, ApprovalNotFound, RecordDamaged
 from agentrunner.records import kinds
+from agentrunner.records.scopes import iterate_in_scope, read_in_scope
 from agentrunner.records.times import now_ms, utc
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Collection, Iterable, Sequence
 
     from agentrunner.stores import Change, Record, Store
+    from agentrunner.types import AnyScope
 
 Decision: TypeAlias = Literal["approve", "reject", "edit"]
 ApprovalState: TypeAlias = Literal["open", "expired", "approved", "rejected", "edited", "withdrawn"]
@@ -34,7 +37,7 @@ class Approval:
     """
 
     approval_id: str
-    """Id of the AG-UI run that asked, `/`, and the interrupt's id."""
+    """Id of the AG-UI run that asked, `/`, and the interrupt's id; another thread may have an approval of this id."""
     run_id: str
     """Id of the harness run."""
     thread_id: str
@@ -68,6 +71,8 @@ class Approval:
     """Payload of the answer that the agent gets."""
     version: int = field(default=0, compare=False, repr=False)
     """Version of its record; 0 while there is none."""
+    key: str = field(default="", compare=False, repr=False)
+    """Key of its record; empty while there is none."""
 
     @property
     def interrupt_id(self) -> str:
@@ -108,7 +113,7 @@ class Approval:
         return states.get(self.decision, "withdrawn")
 
 
-def approval_key(run_id: str, interrupt_id: str) -> str:
+def make_approval_id(run_id: str, interrupt_id: str) -> str:
     """Return the id of the approval for an interrupt of an AG-UI run."""
     return f"{run_id}/{interrupt_id}"
 
@@ -117,7 +122,7 @@ def read_approval(record: Record) -> Approval:
     """Return the approval that a record holds. Raises `RecordDamaged`, `RecordTooNew`."""
     value = kinds.APPROVAL.decode(record)
     try:
-        return Approval(**value, version=record.version)
+        return Approval(**value, version=record.version, key=record.key)
     except TypeError as error:
         raise RecordDamaged(record.kind, record.key) from error
 
@@ -125,8 +130,9 @@ def read_approval(record: Record) -> Approval:
 def approval_changes(approval: Approval) -> list[Change]:
     """Return the changes that write an approval, unless it was changed since it was read."""
     value = asdict(approval)
-    del value["version"]
-    key, thread_id = approval.approval_id, approval.thread_id
+    del value["version"], value["key"]
+    thread_id = approval.thread_id
+    key = approval.key or kinds.thread_key(thread_id, approval.approval_id)
     return [
         kinds.APPROVAL.change(key, thread_id, value, approval.version),
         kinds.OPEN_APPROVAL.change(key, thread_id, {"run_id": approval.run_id})
@@ -135,34 +141,52 @@ def approval_changes(approval: Approval) -> list[Change]:
     ]
 
 
-async def find_approval(store: Store, approval_id: str) -> Approval | None:
-    """Return an approval; `None` if there is none."""
-    record = await kinds.APPROVAL.find(store, approval_id)
+async def find_approval(store: Store, thread_id: str, approval_id: str) -> Approval | None:
+    """Return an approval of a thread; `None` if there is none."""
+    record = await kinds.APPROVAL.find_named(store, thread_id, approval_id)
     return read_approval(record) if record is not None else None
 
 
-async def find_approvals(store: Store, approval_ids: Iterable[str]) -> list[Approval]:
-    """Return the approvals with these ids, without those that do not exist."""
-    approvals = [await find_approval(store, approval_id) for approval_id in approval_ids]
+async def find_approvals(store: Store, thread_id: str, approval_ids: Iterable[str]) -> list[Approval]:
+    """Return a thread's approvals with these ids, without those that do not exist."""
+    approvals = [await find_approval(store, thread_id, approval_id) for approval_id in approval_ids]
     return [approval for approval in approvals if approval is not None]
 
 
-async def load_approval(store: Store, approval_id: str) -> Approval:
-    """Return an approval. Raises `ApprovalNotFound`."""
-    approval = await find_approval(store, approval_id)
-    if approval is None:
-        raise ApprovalNotFound(f"there is no approval '{approval_id}' in the store; `Harness.approvals` lists the open")
-    return approval
+async def load_approval(
+    store: Store, approval_id: str, thread_id: str | None = None, scope: str | AnyScope | None = ANY_SCOPE
+) -> Approval:
+    """Return an approval, which must be in a thread and a scope if these are given.
+
+    Raises `ApprovalNotFound`; `AmbiguousId` if several threads have one.
+    """
+    matches: list[Approval] = []
+    async for record in kinds.APPROVAL.iterate_named(store, approval_id, thread_id):
+        if (visible := await read_in_scope(store, record, scope)) is not None:
+            matches.append(read_approval(visible))
+        if len(matches) > 1:
+            raise AmbiguousId(
+                f"threads '{matches[0].thread_id}' and '{matches[1].thread_id}' both have an approval '{approval_id}': "
+                "pass thread_id"
+            )
+    if not matches:
+        where = "in the store" if thread_id is None else f"of thread '{thread_id}'"
+        raise ApprovalNotFound(f"there is no approval '{approval_id}' {where}; `Harness.approvals` lists the open")
+    return matches[0]
 
 
-async def list_approvals(store: Store, thread_id: str | None, state: ApprovalState | None) -> list[Approval]:
+async def list_approvals(
+    store: Store, thread_id: str | None, state: ApprovalState | None, scope: str | AnyScope | None = ANY_SCOPE
+) -> list[Approval]:
     """Return the approvals in a state, or in any state with `None`, the oldest first."""
     if state in ("open", "expired"):
         # Find them by their marks: reading every approval ever decided would take too long.
-        marks = [mark.key async for mark in kinds.OPEN_APPROVAL.iterate(store, thread_id)]
-        approvals = await find_approvals(store, marks)
+        marks = [mark async for mark in iterate_in_scope(kinds.OPEN_APPROVAL, store, thread_id, scope)]
+        records = [await kinds.APPROVAL.find(store, mark.key) for mark in marks]
+        approvals = [read_approval(record) for record in records if record is not None]
     else:
-        approvals = await kinds.APPROVAL.read_all(store, thread_id, read_approval)
+        records_in_scope = iterate_in_scope(kinds.APPROVAL, store, thread_id, scope)
+        approvals = await kinds.read_all(records_in_scope, read_approval)
     now = now_ms()
     return sorted(
         (approval for approval in approvals if state in (None, approval.state(now))),
@@ -180,7 +204,8 @@ async def find_open_interrupts(
 
     It is `None` if they are neither approvals of a harness nor a runtime's.
     """
-    approvals = [await find_approval(store, approval_key(run_id, f"{each.get('id')}")) for each in interrupts]
+    ids = [make_approval_id(run_id, f"{each.get('id')}") for each in interrupts]
+    approvals = [await find_approval(store, thread_id, approval_id) for approval_id in ids]
     if all(approval is None for approval in approvals):
         session = await find_session_interrupts(store, thread_id)
         if session is None or not interrupts or not all(_is_in_session(thread_id, each) for each in interrupts):
@@ -231,26 +256,26 @@ def _is_in_session(thread_id: str, interrupt: Mapping[str, Any]) -> bool:
 
 async def is_every_interrupt_closed(store: Store, thread_id: str, interrupt_ids: Collection[str]) -> bool:
     """Return whether there are approvals for the interrupts and none of them is open."""
-    endings = tuple(approval_key("", interrupt_id) for interrupt_id in interrupt_ids)
     has_approval = False
     async for record in kinds.APPROVAL.iterate(store, thread_id):
-        if record.key.endswith(endings):
+        approval = read_approval(record)
+        if approval.interrupt_id in interrupt_ids:
             has_approval = True
-            if await kinds.OPEN_APPROVAL.find(store, record.key) is not None:
+            if approval.open:
                 return False
     return has_approval
 
 
-_run_with_accepted_answers: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+_run_with_accepted_answers: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
     "agentrunner_run_with_accepted_answers", default=None
 )
 
 
-def accept_answers(run_id: str) -> None:
+def accept_answers(thread_id: str, run_id: str) -> None:
     """Note that a harness has accepted the answers in the input of the current run."""
-    _run_with_accepted_answers.set(run_id)
+    _run_with_accepted_answers.set((thread_id, run_id))
 
 
-def has_accepted_answers(run_id: str) -> bool:
+def has_accepted_answers(thread_id: str, run_id: str) -> bool:
     """Return whether a harness accepted this run's answers before they expired."""
-    return _run_with_accepted_answers.get() == run_id
+    return _run_with_accepted_answers.get() == (thread_id, run_id)

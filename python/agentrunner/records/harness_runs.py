@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from agentrunner.errors import RecordDamaged, RunNotFound, ThreadNotFound
+from agentrunner.errors import AmbiguousId, RecordDamaged, RunNotFound, ThreadNotFound
 from agentrunner.records import kinds
+from agentrunner.records.scopes import read_in_scope
 from agentrunner.records.times import now_ms, utc
+from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import AsyncIterator
 
     from agentrunner.stores import Change, Record, Store
+    from agentrunner.types import AnyScope
 
 RunState: TypeAlias = Literal[
     "queued", "running", "waiting_for_approval", "resuming", "completed", "failed", "cancelled"
@@ -109,6 +113,11 @@ class RunRecord:
     """All its events but the deltas, the oldest first."""
     version: int = 0
     """Version of its record; 0 while there is none."""
+    key: str = field(default="", compare=False, repr=False)
+    """Key of its record."""
+
+    def __post_init__(self) -> None:
+        self.key = self.key or kinds.thread_key(self.thread_id, self.run_id)
 
     @classmethod
     def from_record(cls, record: Record) -> RunRecord:
@@ -117,8 +126,9 @@ class RunRecord:
         on_disk = {each.name: _NAMES_ON_DISK.get(each.name, each.name) for each in fields(cls)}
         try:
             run = cls(
-                **{name: value[stored] for name, stored in on_disk.items() if stored in value}, version=record.version
-            )
+                **{name: value[stored] for name, stored in on_disk.items() if stored in value},
+                version=record.version, key=record.key,
+            )  # fmt: skip
             run.attempt_runs = [Attempt(*each) for each in value["segments"]]
             run.events = [
                 HarnessEvent(kind, run.run_id, run.thread_id, seq, at, data) for kind, seq, at, data in value["events"]
@@ -172,27 +182,34 @@ class RunRecord:
         value = {
             _NAMES_ON_DISK.get(each.name, each.name): getattr(self, each.name)
             for each in fields(self)
-            if each.name != "version"
+            if each.name not in ("version", "key")
         }
         value["segments"] = [[each.run_id, each.first_seq, each.after] for each in self.attempt_runs]
         value["events"] = [[event.type, event.seq, event.at, event.data] for event in self.events]
         mark = {"state": self.state, "owner": self.owner, "agent": self.agent}
         return [
-            kinds.HARNESS_RUN.change(self.run_id, self.thread_id, value, self.version),
-            kinds.ACTIVE_RUN.removal(self.run_id, self.thread_id)
+            kinds.HARNESS_RUN.change(self.key, self.thread_id, value, self.version),
+            kinds.ACTIVE_RUN.removal(self.key, self.thread_id)
             if self.ended
-            else kinds.ACTIVE_RUN.change(self.run_id, self.thread_id, mark),
+            else kinds.ACTIVE_RUN.change(self.key, self.thread_id, mark),
         ]
 
     def link_attempt(self, run_id: str) -> list[Change]:
         """Return the changes that make it findable by the id of an attempt's AG-UI run."""
         if run_id == self.run_id:
             return []
-        return [kinds.ATTEMPT.change(run_id, self.thread_id, {"run_id": self.run_id})]
+        key = kinds.thread_key(self.thread_id, run_id)
+        return [kinds.ATTEMPT.change(key, self.thread_id, {"run_id": self.run_id})]
 
     def drop_intent(self) -> Change:
         """Return the change that removes its intent."""
-        return kinds.INTENT.removal(self.run_id, self.thread_id)
+        return kinds.INTENT.removal(self.key, self.thread_id)
+
+    def make_intent(
+        self, kind: Literal["approval", "checkpoint"], owner: str, attempts: int = 0, *, across: bool = False
+    ) -> Intent:
+        """Return a new intent to start its agent again."""
+        return Intent(self.run_id, self.thread_id, kind, owner, attempts, across, key=self.key)
 
 
 @dataclass(slots=True)
@@ -214,6 +231,11 @@ class Intent:
     """Version of its record; 0 while there is none."""
     failed_starts: int = 0
     """Number of attempts by this intent that failed before the agent was started."""
+    key: str = field(default="", compare=False, repr=False)
+    """Key of its record, the same as that of the harness run."""
+
+    def __post_init__(self) -> None:
+        self.key = self.key or kinds.thread_key(self.thread_id, self.run_id)
 
     @property
     def tries(self) -> int:
@@ -226,34 +248,82 @@ class Intent:
         value = kinds.INTENT.decode(record)
         try:
             return cls(
-                record.key, record.thread_id, value["kind"], value["owner"], value["attempts"], value["across"],
-                record.version, value.get("failed_starts", 0),
+                # Version 0.1.0 took the harness run's id as the key.
+                value.get("run_id", record.key), record.thread_id, value["kind"], value["owner"], value["attempts"],
+                value["across"], record.version, value.get("failed_starts", 0), record.key,
             )  # fmt: skip
         except KeyError as error:
             raise RecordDamaged(record.kind, record.key) from error
 
     def to_change(self) -> Change:
         """Return the change that writes it, unless its record was changed since it was read."""
-        value = {"kind": self.kind, "owner": self.owner, "attempts": self.attempts, "across": self.across}
+        names = ("run_id", "kind", "owner", "attempts", "across")
+        value = {name: getattr(self, name) for name in names}
         if self.failed_starts:
             value["failed_starts"] = self.failed_starts
-        return kinds.INTENT.change(self.run_id, self.thread_id, value, self.version)
+        return kinds.INTENT.change(self.key, self.thread_id, value, self.version)
 
 
-async def find_run(store: Store, run_id: str) -> RunRecord | None:
-    """Return a harness run by its id or the id of one of its AG-UI runs, if it exists."""
-    record = await kinds.HARNESS_RUN.find(store, run_id)
-    if record is None and (attempt := await kinds.ATTEMPT.find(store, run_id)) is not None:
-        record = await kinds.HARNESS_RUN.find(store, kinds.ATTEMPT.decode(attempt)["run_id"])
+async def read_run(store: Store, key: str) -> RunRecord | None:
+    """Return the harness run under a key, which is also that of its mark, or `None`."""
+    record = await kinds.HARNESS_RUN.find(store, key)
     return RunRecord.from_record(record) if record is not None else None
 
 
-async def load_run(store: Store, run_id: str) -> RunRecord:
-    """Return a harness run by its id or the id of one of its AG-UI runs. Raises `RunNotFound`."""
-    record = await find_run(store, run_id)
-    if record is None:
-        raise RunNotFound(f"there is no harness run '{run_id}' in the store")
-    return record
+async def find_run(store: Store, thread_id: str, run_id: str) -> RunRecord | None:
+    """Return a thread's harness run by its id or that of an AG-UI run, or `None`."""
+    async for record in _iterate_records(store, run_id, thread_id):
+        return RunRecord.from_record(record)
+    return None
+
+
+async def load_run(
+    store: Store, run_id: str, thread_id: str | None = None, scope: str | AnyScope | None = ANY_SCOPE
+) -> RunRecord:
+    """Return a harness run by its id or the id of one of its AG-UI runs.
+
+    Args:
+        store: The store.
+        run_id: The id, which runs of several threads may have.
+        thread_id: The run's thread; `None` looks in all threads.
+        scope: The scope that the thread must belong to.
+
+    Raises:
+        RunNotFound: There is no such harness run in the scope.
+        AmbiguousId: There is one in several threads of the scope.
+
+    """
+    matches: list[RunRecord] = []
+    async for record in _iterate_records(store, run_id, thread_id):
+        if matches and matches[0].thread_id == record.thread_id:
+            continue
+        if (visible := await read_in_scope(store, record, scope, read_scope)) is not None:
+            matches.append(RunRecord.from_record(visible))
+        if len(matches) > 1:
+            raise AmbiguousId(
+                f"threads '{matches[0].thread_id}' and '{matches[1].thread_id}' both have a run '{run_id}': pass "
+                "thread_id"
+            )
+    if not matches:
+        where = "in the store" if thread_id is None else f"of thread '{thread_id}'"
+        raise RunNotFound(f"there is no harness run '{run_id}' {where}")
+    return matches[0]
+
+
+async def _iterate_records(store: Store, run_id: str, thread_id: str | None) -> AsyncIterator[Record]:
+    """Iterate over the harness runs that have an id, or an AG-UI run with it."""
+    runs, attempts = kinds.HARNESS_RUN, kinds.ATTEMPT
+    async for record in runs.iterate_named(store, run_id, thread_id):
+        yield record
+    async for attempt in attempts.iterate_named(store, run_id, thread_id):
+        first_run_id = attempts.decode(attempt)["run_id"]
+        if (run := await runs.find_named(store, attempt.thread_id, first_run_id)) is not None:
+            yield run
+
+
+def read_scope(record: Record) -> str | None:
+    """Return the scope in which a harness run was last admitted."""
+    return RunRecord.from_record(record).scope
 
 
 async def find_scope(store: Store, run: RunRecord) -> str | None:
@@ -264,7 +334,7 @@ async def find_scope(store: Store, run: RunRecord) -> str | None:
         return run.scope
 
 
-async def find_intent(store: Store, run_id: str) -> Intent | None:
-    """Return the intent of a harness run, or `None` if it has none."""
-    record = await kinds.INTENT.find(store, run_id)
+async def find_intent(store: Store, key: str) -> Intent | None:
+    """Return the intent of the harness run with a key, or `None` if it has none."""
+    record = await kinds.INTENT.find(store, key)
     return Intent.from_record(record) if record is not None else None

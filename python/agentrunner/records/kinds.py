@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentrunner.errors import RecordDamaged, RecordTooNew
-from agentrunner.records.format import decode_value, encode_value
+from agentrunner.records.format import checksum, decode_value, encode_value
 from agentrunner.stores import Change
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ T = TypeVar("T")
 
 PAGE_RECORDS = 200
 """Number of records that are read from the store at once."""
+NAMED_RECORDS = 4
+"""Number of records of one name that are read at once; there is seldom more than one."""
+NAME_BYTES = 1024
+"""Greatest size of a name in a key, in bytes; a longer name is replaced by its checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,36 @@ class RecordKind:
         """Return the record with a key, or `None` if there is none."""
         return await store.record(self.name, key)
 
+    async def find_named(self, store: Store, thread_id: str, name: str) -> Record | None:
+        """Return a thread's record whose key is its `thread_key`, or `None` if there is none."""
+        record = await self.find(store, thread_key(thread_id, name))
+        record = record or await self._find_old(store, name)
+        return record if record is not None and record.thread_id == thread_id else None
+
+    async def iterate_named(self, store: Store, name: str, thread_id: str | None) -> AsyncIterator[Record]:
+        """Iterate over the records with a name, of one thread or of all."""
+        if thread_id is not None:
+            if (record := await self.find_named(store, thread_id, name)) is not None:
+                yield record
+            return
+        if (record := await self._find_old(store, name)) is not None:
+            yield record
+        prefix = thread_key_prefix(name)
+        after = (self.name, prefix)
+        while page := await store.records(self.name, None, after, NAMED_RECORDS):
+            for record in page:
+                if not record.key.startswith(prefix):
+                    return
+                yield record
+            after = (page[-1].kind, page[-1].key)
+
+    async def _find_old(self, store: Store, name: str) -> Record | None:
+        """Return the record for which version 0.1.0 took the name alone as its key."""
+        record = await self.find(store, name)
+        if record is None or record.key.endswith(f"/{_digest_thread(record.thread_id)}"):
+            return None
+        return record
+
     async def iterate(self, store: Store, thread_id: str | None = None) -> AsyncIterator[Record]:
         """Iterate over the records of this kind, or only a thread's, ordered by key."""
         after: tuple[str, str] | None = None
@@ -65,13 +99,18 @@ class RecordKind:
 
     async def read_all(self, store: Store, thread_id: str | None, read: Callable[[Record], T]) -> list[T]:
         """Return `read(record)` for every record; log and skip those that cannot be read."""
-        values: list[T] = []
-        async for record in self.iterate(store, thread_id):
-            try:
-                values.append(read(record))
-            except (RecordDamaged, RecordTooNew):
-                logger.exception("a record that cannot be read is skipped")
-        return values
+        return await read_all(self.iterate(store, thread_id), read)
+
+
+async def read_all(records: AsyncIterator[Record], read: Callable[[Record], T]) -> list[T]:
+    """Return `read(record)` for each record; log and skip those that cannot be read."""
+    values: list[T] = []
+    async for record in records:
+        try:
+            values.append(read(record))
+        except (RecordDamaged, RecordTooNew):
+            logger.exception("a record that cannot be read is skipped")
+    return values
 
 
 # Of a harness
@@ -79,27 +118,27 @@ class RecordKind:
 HARNESS_RUN = RecordKind("run", plain_v1=True)
 """A harness run.
 
-Key: the id of its first AG-UI run. Value: the fields of `harness_runs.RunRecord`.
+Key: `thread_key` with the id of its first AG-UI run. Value: the fields of `harness_runs.RunRecord`.
 """
 ACTIVE_RUN = RecordKind("active", plain_v1=True)
 """A mark of a harness run that has not ended, so that recovery finds it.
 
-Key: the harness run's id. Value: its `state`, `owner` and `agent`.
+Key: as `HARNESS_RUN`. Value: its `state`, `owner` and `agent`.
 """
 ATTEMPT = RecordKind("segment", plain_v1=True)
 """A later attempt of a harness run.
 
-Key: the id of its AG-UI run. Value: `run_id`, the harness run's id.
+Key: `thread_key` with the id of its AG-UI run. Value: `run_id`, the harness run's id.
 """
 INTENT = RecordKind("intent", plain_v1=True)
 """An intent to start a harness run's agent again.
 
-Key: the harness run's id. Value: the fields of `harness_runs.Intent`.
+Key: as `HARNESS_RUN`. Value: the fields of `harness_runs.Intent`.
 """
 APPROVAL = RecordKind("approval", plain_v1=True)
 """An approval, decided or not.
 
-Key: `approvals.approval_key`. Value: the fields of `approvals.Approval`.
+Key: `thread_key` with its id. Value: the fields of `approvals.Approval`.
 """
 OPEN_APPROVAL = RecordKind("open", plain_v1=True)
 """A mark of an approval that is not decided.
@@ -114,7 +153,7 @@ Key: its owner id; it has no thread. Value: `at`, in milliseconds since 1970.
 SLOTS = RecordKind("slots", plain_v1=True)
 """The run slots of all harnesses of one name.
 
-Key: that name; it has no thread. Value: `held` and `line`, pairs of an AG-UI run's id and an owner id.
+Key: that name; it has no thread. Value: `held` and `line`, pairs of an AG-UI run's `thread_key` and an owner id.
 """
 
 # Of an agent runtime
@@ -149,9 +188,35 @@ THREAD_KINDS = (
 """
 
 
+def thread_key(thread_id: str, name: str) -> str:
+    """Return a key within a thread, for a name that clients choose, such as the id of a run.
+
+    Two threads never share one: one tenant's runs must not meet another's. Version 0.1.0 took the name alone.
+    """
+    return f"{thread_key_prefix(name)}{_digest_thread(thread_id)}"
+
+
+def thread_key_prefix(name: str) -> str:
+    """Return the text with which the keys of all threads for a name begin, and no others."""
+    escaped = _escape(name)
+    if len(escaped.encode()) > NAME_BYTES:
+        # No escaped name has these characters.
+        escaped = f"%#{checksum(name.encode(), b'name')}"
+    return f"{escaped}/"
+
+
+def _digest_thread(thread_id: str) -> str:
+    # Both ids together may be longer than a key.
+    return checksum(thread_id.encode(), b"thread")
+
+
 def session_key(session_id: str, last: str) -> str:
     """Return a key within a session; two sessions never share one, even if ids have slashes."""
-    return f"{session_id.replace('%', '%25').replace('/', '%2F')}/{last}"
+    return f"{_escape(session_id)}/{last}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%25").replace("/", "%2F")
 
 
 def numbered_key(session_id: str, number: int) -> str:

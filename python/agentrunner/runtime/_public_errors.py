@@ -6,12 +6,13 @@ from agentrunner._failures import error_text
 from agentrunner.running.current import current_run
 
 
-def is_current_run(run_id: str) -> bool:
+def is_current_run(thread_id: str, run_id: str) -> bool:
     """Return whether the calling code belongs to this run, whose failure the runner logs."""
     try:
-        return current_run().run_id == run_id
+        run = current_run()
     except LookupError:
         return False
+    return (run.thread_id, run.run_id) == (thread_id, run_id)
 
 
 def describe_error(error: Exception) -> str:

@@ -100,7 +100,7 @@ class Turn:
         except _TurnFailed as error:
             await self._save(outcome=Failed(str(error)))
         except Exception as error:
-            if not is_current_run(self._run_id):
+            if not is_current_run(self._session.id, self._run_id):
                 logger.warning("session %s, run %s: the turn failed", self._session.id, self._run_id, exc_info=error)
             await self._save(outcome=Failed(describe_error(error)))
         else:

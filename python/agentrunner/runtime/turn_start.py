@@ -196,7 +196,7 @@ class TurnStarter:
             run = current_run()
         except LookupError:
             return True
-        return run.thread_id != self._input.thread_id or not has_accepted_answers(run.run_id)
+        return run.thread_id != self._input.thread_id or not has_accepted_answers(run.thread_id, run.run_id)
 
     async def _apply_decisions(self, session: Session | None, *, is_retry: bool = False) -> TurnStart:
         entries = self._input.resume or []

@@ -197,11 +197,10 @@ async def test_invalid_decision_decides_nothing(runner):
             {"thread_id": "t", "decision": "edit"},
             {"thread_id": "t", "decision": "approve", "edited_input": {}},
             {"decision": "approve"},
-            {"thread_id": "t", "approval_id": "r/i1", "decision": "approve"},
         ):
             with pytest.raises(InvalidInput):
                 await harness.resume(**wrong)
-        for where in ({"approval_id": "r/i2"}, {"thread_id": "t2"}):
+        for where in ({"approval_id": "r/i2"}, {"thread_id": "t2"}, {"thread_id": "t2", "approval_id": "r/i1"}):
             with pytest.raises(ApprovalNotFound):
                 await harness.resume(decision="approve", **where)
         with pytest.raises(ApprovalNotFound):

@@ -40,7 +40,7 @@ async def test_refusals_of_the_runner_are_raised(runner):
         gate.open()
         result = await running
         with pytest.raises(RunAlreadyExists):
-            await harness.run("hi", agent="b", thread_id="t2", run_id=result.run_id)
+            await harness.run("hi", agent="b", thread_id="t", run_id=result.run_id, scope="me")
         assert len(await harness.runs()) == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from agentrunner import StoreError
 from agentrunner.errors import RecordDamaged, RecordTooNew
 from agentrunner.harness import Harness, Recovery, RunResult
+from agentrunner.records.kinds import thread_key
 from agentrunner.stores import Change
 from support.agents import Gate, agent_with
 from support.events import text_message
@@ -79,7 +80,7 @@ async def test_agent_with_checkpoints_continues(store_factory):
         assert [e.data for e in events if e.type == "run.resumed"] == [{"kind": "startup-recovery", "attempt": 2}]
         seqs = [event.seq for event in events]
         assert seqs == sorted(set(seqs))
-        assert await two.store.record("intent", "r") is None
+        assert await two.store.record("intent", thread_key("t", "r")) is None
 
 
 async def test_run_is_given_up_after_the_last_attempt(store_factory):
@@ -99,7 +100,7 @@ async def test_run_is_given_up_after_the_last_attempt(store_factory):
         assert result.state == "failed"
         assert "3 times" in result.error
         assert len(agent.starts) == 3
-        assert await last.store.record("intent", "r") is None
+        assert await last.store.record("intent", thread_key("t", "r")) is None
         final = (await last.harness.events("r"))[-1]
         assert (final.data["state"], final.data["error"]) == ("failed", result.error)
     async with process(store_factory, {"a": agent}) as after:
@@ -357,7 +358,7 @@ async def test_run_with_a_pending_attempt_is_cancelled(store_factory):
     async with process(store_factory, {"a": agent}, recovery=Recovery(enabled=False)) as two:
         assert (await two.harness.run_record("r")).state == "resuming"
         assert await two.harness.cancel("r")
-        assert await two.store.record("intent", "r") is None
+        assert await two.store.record("intent", thread_key("t", "r")) is None
     async with process(store_factory, {"a": agent}) as three:
         assert three.harness.recovered.resumed == []
         assert agent.answered == []
@@ -368,12 +369,13 @@ async def test_unreadable_record_does_not_harm_the_others(store_factory):
         for run in ("r1", "r2", "r3", "r4"):
             await one.harness.run("hi", thread_id=run, run_id=run)
         for run, value in (("r1", b'{"v":3,"anything":"else"}'), ("r2", b'{"v":1}'), ("r3", b"no json")):
-            await one.store.write([Change("run", run, run, value)])
-            await one.store.write([Change("active", run, run, b'{"v":1,"state":"running","owner":""}')])
+            key = thread_key(run, run)
+            await one.store.write([Change("run", key, run, value)])
+            await one.store.write([Change("active", key, run, b'{"v":1,"state":"running","owner":""}')])
         with pytest.raises(RecordTooNew, match="newer version"):
             await one.harness.run_record("r1")
         for run in ("r2", "r3"):
-            with pytest.raises(RecordDamaged, match=f"'{run}' is damaged"):
+            with pytest.raises(RecordDamaged, match=f"'{run}/.*' is damaged"):
                 await one.harness.run_record(run)
         assert [run.run_id for run in await one.harness.runs()] == ["r4"]
         await one.store.write([Change("active", "bad", "bad", b"[]")])

@@ -9,6 +9,7 @@ import pytest
 
 from agentrunner import InvalidInput
 from agentrunner.harness import Harness
+from agentrunner.records.kinds import thread_key
 from support.harness import Asking, process
 
 
@@ -37,7 +38,7 @@ async def test_a_start_that_always_fails_is_counted_and_given_up(runner, monkeyp
             "failed",
             "The run could not be continued, although it was tried 3 times: the agent's model is gone",
         )
-        assert await (await runner.open()).record("intent", "r") is None
+        assert await (await runner.open()).record("intent", thread_key("t", "r")) is None
         agent.broken = False
         assert (await harness.run("again", thread_id="t")).state == "waiting_for_approval"
 

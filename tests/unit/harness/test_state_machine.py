@@ -275,7 +275,7 @@ class Machine(RuleBasedStateMachine):
             # At rest a run has ended, or waits for an open approval.
             open_ones = {each.approval_id for each in await self.harness.approvals()}
             active = [mark.key for mark in await store.records("active", None, None, 1000) if mark.kind == "active"]
-            assert sorted(active) == sorted(run.run_id for run in runs if not run.ended)
+            assert sorted(active) == sorted(run.key for run in runs if not run.ended)
             for run in runs:
                 assert run.ended or run.state == "waiting_for_approval", run
                 if run.state == "waiting_for_approval":

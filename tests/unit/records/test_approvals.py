@@ -15,7 +15,6 @@ from agentrunner.records.approvals import (
     Approval,
     accept_answers,
     approval_changes,
-    approval_key,
     find_approvals,
     find_open_interrupts,
     has_accepted_answers,
@@ -23,15 +22,17 @@ from agentrunner.records.approvals import (
     is_every_interrupt_closed,
     list_approvals,
     load_approval,
+    make_approval_id,
     read_approval,
 )
+from agentrunner.records.kinds import thread_key
 from agentrunner.stores import Record
 from support.fixtures import fixture_lines
 
 
 def new_approval(interrupt_id: str = "i1", *, created_at: int = 1000, expires_at: int | None = None) -> Approval:
     return Approval(
-        approval_key("r", interrupt_id), "r", "t", "a", "r", {"id": interrupt_id, "message": "May I?"},
+        make_approval_id("r", interrupt_id), "r", "t", "a", "r", {"id": interrupt_id, "message": "May I?"},
         "pay", {"sum": 1}, None, created_at, expires_at,
     )  # fmt: skip
 
@@ -51,13 +52,13 @@ async def test_an_approval_is_read_as_it_was_written() -> None:
     store = await store_with(approval)
     stored = await load_approval(store, "r/i1")
     assert stored == approval
-    assert await kinds.OPEN_APPROVAL.find(store, "r/i1") is not None
+    assert await kinds.OPEN_APPROVAL.find(store, thread_key("t", "r/i1")) is not None
     await store.write(approval_changes(with_decision(stored)))
     assert await load_approval(store, "r/i1") == with_decision(approval)
-    assert await kinds.OPEN_APPROVAL.find(store, "r/i1") is None
+    assert await kinds.OPEN_APPROVAL.find(store, thread_key("t", "r/i1")) is None
     with pytest.raises(ApprovalNotFound, match="'r/i2'"):
         await load_approval(store, "r/i2")
-    assert [each.interrupt_id for each in await find_approvals(store, ["r/i2", "r/i1"])] == ["i1"]
+    assert [each.interrupt_id for each in await find_approvals(store, "t", ["r/i2", "r/i1"])] == ["i1"]
 
 
 def test_states_depend_on_the_decision_and_the_time() -> None:
@@ -116,12 +117,12 @@ async def test_interrupts_are_closed_if_they_have_approvals_and_none_is_open() -
 
 
 def test_accepted_answers_are_those_of_one_run() -> None:
-    def accept_in_a_copy() -> tuple[bool, bool]:
-        accept_answers("r")
-        return has_accepted_answers("r"), has_accepted_answers("another")
+    def accept_in_a_copy() -> list[bool]:
+        accept_answers("t", "r")
+        return [has_accepted_answers(*run) for run in (("t", "r"), ("t", "another"), ("another", "r"))]
 
-    assert contextvars.copy_context().run(accept_in_a_copy) == (True, False)
-    assert not has_accepted_answers("r")
+    assert contextvars.copy_context().run(accept_in_a_copy) == [True, False, False]
+    assert not has_accepted_answers("t", "r")
 
 
 async def test_approvals_of_0_1_0_are_read() -> None:

@@ -11,6 +11,7 @@ from agentrunner.errors import RecordConflict, RecordDamaged, RunNotFound
 from agentrunner.harness import Harness
 from agentrunner.records import kinds
 from agentrunner.records.harness_runs import Attempt, HarnessEvent, Intent, RunRecord, find_intent, find_run, load_run
+from agentrunner.records.kinds import thread_key
 from agentrunner.runtime import AgentRuntime, tool
 from agentrunner.stores import Change, Record
 from support.fixtures import fixture_lines
@@ -40,11 +41,11 @@ async def test_a_run_is_read_as_it_was_written() -> None:
     run.change_state("running")
     (run.version, _) = await store.write(run.to_changes())
     assert await load_run(store, "r") == run
-    assert await kinds.ACTIVE_RUN.find(store, "r") is not None
+    assert await kinds.ACTIVE_RUN.find(store, run.key) is not None
     run.change_state("failed", "no more milk")
     (run.version, _) = await store.write(run.to_changes())
     assert await load_run(store, "r") == run
-    assert await kinds.ACTIVE_RUN.find(store, "r") is None
+    assert await kinds.ACTIVE_RUN.find(store, run.key) is None
 
 
 async def test_a_run_that_another_process_changed_is_not_written() -> None:
@@ -58,7 +59,7 @@ async def test_a_run_is_found_by_the_id_of_any_attempt() -> None:
     store, run = MemoryStore(), new_run()
     await store.write([*run.to_changes(), *run.link_attempt("r"), *run.link_attempt("r2")])
     assert (await load_run(store, "r2")).run_id == "r"
-    assert await find_run(store, "r3") is None
+    assert await find_run(store, "t", "r3") is None
     with pytest.raises(RunNotFound, match="'r3'"):
         await load_run(store, "r3")
 
@@ -83,8 +84,8 @@ def test_times_can_be_read_as_datetimes_in_utc() -> None:
 async def test_an_intent_is_read_as_it_was_written() -> None:
     store, intent = MemoryStore(), Intent("r", "t", "approval", "me", 2, across=True)
     (intent.version,) = await store.write([intent.to_change()])
-    assert await find_intent(store, "r") == intent
-    assert await find_intent(store, "r2") is None
+    assert await find_intent(store, intent.key) == intent
+    assert await find_intent(store, thread_key("t", "r2")) is None
 
 
 def test_a_value_without_its_fields_is_damaged() -> None:
@@ -104,7 +105,7 @@ async def test_runs_that_0_1_0_ended_are_read() -> None:
     assert [event.type for event in run.events][-2:] == ["run.resumed", "run.state.changed"]
     value = b'{"v":1,"kind":"checkpoint","owner":"host|1|2|3","attempts":1,"across":false}'
     await store.write([Change("intent", "r", "t", value)])
-    intent = await find_intent(store, "r")
+    intent = await find_intent(store, run.key)
     assert intent is not None
     assert (intent.kind, intent.attempts) == ("checkpoint", 1)
 
