@@ -46,7 +46,7 @@ def encode(event: EventLike) -> bytes:
     if isinstance(event, Mapping):
         return dump(event, "event")
     try:
-        return _dump_model(event, None)
+        return dump_model(event)
     except (TypeError, ValueError, AttributeError):
         # Checked only now, so that valid events do not pay for it.
         if isinstance(event, type) or not hasattr(event, "model_dump_json"):
@@ -68,12 +68,13 @@ def read_cursor(text: str) -> Cursor:
 def encode_fields(model: BaseModel, exclude: set[str]) -> bytes:
     """Return the JSON of a model without some of its fields. Raises `InvalidEvent`."""
     try:
-        return _dump_model(model, exclude)
+        return dump_model(model, exclude)
     except (TypeError, ValueError):
         return _dump_plain(model.model_dump(by_alias=True, exclude=exclude), "input")
 
 
-def _dump_model(model: Any, exclude: set[str] | None) -> bytes:
+def dump_model(model: Any, exclude: set[str] | None = None) -> bytes:
+    """Return the JSON of a model as pydantic writes it, or raise what pydantic raises."""
     # Without `exclude_none`: `ag_ui` leaves out optional fields by itself, and a snapshot may be `None`.
     text: str = model.model_dump_json(by_alias=True, exclude=exclude)
     return text.encode()

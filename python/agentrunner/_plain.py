@@ -32,7 +32,8 @@ def dump_plain(value: object, name: str) -> bytes:
 
 def escape_surrogates(text: str) -> bytes:
     """Return JSON text in UTF-8, which has halves of surrogates only as escapes."""
-    return _SURROGATES.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+    # This handler writes escapes as JSON has them, and text has halves of surrogates only inside strings.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def replace_surrogates(value: Any) -> Any:

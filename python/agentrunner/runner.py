@@ -18,7 +18,6 @@ from agentrunner.running.inputs import (
     check_known_messages,
     check_options,
     check_scope_filter,
-    input_for_agent,
     read_input,
 )
 from agentrunner.running.lifecycle import RunnerLifecycle
@@ -209,12 +208,10 @@ class AgentRunner(RunnerLifecycle):
         thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.ensure_open()
         new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
-        claim, known_message_ids, (model, json, accepted_ids) = await self._claiming.claim(new_run, checked)
-        recorder = self._limits.new_recorder(claim, known_message_ids, json, is_driven=True)
+        claim, recorder, agent_input, accepted_ids = await self._claiming.claim(new_run, checked)
         driver = Driver(claim, recorder, store, self.stats, self._timeouts, shows_errors=self._shows_errors)
         plan = ReadingPlan(store, self._cache, thread_id, driver, driver.guard)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
-        agent_input = input_for_agent(checked._replace(model=model, json=json))
         run = Run(
             thread_id, run_id, agent_input, scope, headers or {}, store, claim, name, driver.describe_error,
             accepted_ids,

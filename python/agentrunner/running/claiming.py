@@ -9,8 +9,9 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from agentrunner.errors import AgentRunnerError, RunnerClosed, ThreadAlreadyRunning, TooManyWaiting
-from agentrunner.running.client_messages import SortedInput, sort_messages
+from agentrunner.running.client_messages import sort_messages
 from agentrunner.running.ending import EndingChecks, EndingRun
+from agentrunner.running.inputs import input_for_agent
 from agentrunner.running.maintenance import STOP_POLL_SECONDS
 from agentrunner.running.waiting import WaitingPlace
 from agentrunner.running.waits import ThreadWaits, check_thread
@@ -18,7 +19,9 @@ from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import ClientMessages, OnConcurrentRun
 
 if TYPE_CHECKING:
-    from agentrunner._core import Claim
+    from ag_ui.core import RunAgentInput
+
+    from agentrunner._core import Claim, Recorder
     from agentrunner.running.inputs import CheckedInput
     from agentrunner.running.maintenance import Maintenance
     from agentrunner.running.recording import RecordingLimits
@@ -42,9 +45,11 @@ class ClaimedRun(NamedTuple):
     """A run that holds its thread and can start."""
 
     claim: Claim
-    known_message_ids: list[str]
-    """Ids of the input's messages that the thread already has."""
-    input: SortedInput
+    recorder: Recorder
+    input: RunAgentInput
+    """The input as its agent gets it."""
+    accepted_ids: frozenset[str]
+    """Ids of the new messages that a client may send; see `SortedInput`."""
 
 
 class Claiming:
@@ -106,17 +111,23 @@ class Claiming:
                 if self._on_concurrent_run == "reject":
                     raise ThreadAlreadyRunning from None
                 raise
-        refuses = self._refuses_claimed_messages
         try:
-            sorted_input = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
+            claimed = await self._prepare(claim, known_ids, checked)
         except BaseException:
             await asyncio.shield(self._table.spawn(self._free(claim)))
             raise
         if self.is_refusing:
-            # As in `_claim`: the runner was told to drain or close while the messages were sorted.
+            # As in `_claim`: the runner was told to drain or close while the run was prepared.
             await self._free(claim)
             raise _make_closed(new_run.thread_id)
-        return ClaimedRun(claim, known_ids, sorted_input)
+        return claimed
+
+    async def _prepare(self, claim: Claim, known_ids: list[str], checked: CheckedInput) -> ClaimedRun:
+        """Do what takes long for a large input, so that the run can start at once."""
+        refuses = self._refuses_claimed_messages
+        model, json, accepted_ids = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
+        recorder = await self._limits.new_recorder(claim, known_ids, json, is_driven=True)
+        return ClaimedRun(claim, recorder, await input_for_agent(model, json), accepted_ids)
 
     async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, list[str]]:
         ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)
@@ -175,7 +186,7 @@ class Claiming:
     async def _free(self, claim: Claim) -> None:
         """Free a thread whose run will not start."""
         with contextlib.suppress(AgentRunnerError):
-            await self._store.finish(claim, self._limits.new_recorder(claim), False)
+            await self._store.finish(claim, self._limits.new_empty_recorder(claim), False)
 
     def _get_turn(self, thread_id: str, scope: str | None) -> asyncio.Lock:
         """Return the lock that makes runs of one thread wait in line."""

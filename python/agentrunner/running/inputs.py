@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner import _core
 from agentrunner._checks import check_optional_text, check_stored_text, check_text
-from agentrunner._codec import decode, encode, encode_fields
+from agentrunner._codec import dump_model, encode, encode_fields
 from agentrunner.errors import InputTooLarge, InvalidEvent, InvalidInput
 from agentrunner.running.agent_checks import find_problem
 from agentrunner.running.legacy_content import upgrade_message
+from agentrunner.running.offload import run_by_size, run_in_thread
 from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 SLICE_ITEMS = 250
 """Messages and parts of messages that are checked at once, which takes about a millisecond."""
-UNTHREADED_JSON_BYTES = 256 * 1024
-"""Longest JSON that is checked on the event loop; longer JSON is checked in a worker thread."""
 PART_LISTS = ("content", "toolCalls", "tool_calls")
 """Fields of a message that may be lists."""
 MAX_ISSUES = 10
@@ -75,26 +74,34 @@ async def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int
         data = await _encode_input(model)
     except InvalidEvent as error:
         raise InvalidInput(f"the run's input is refused, and nothing was started: {error}") from error
-    if len(data) > UNTHREADED_JSON_BYTES:
-        checked = CheckedInput(model, *await asyncio.to_thread(_core.check_input, data, max_id_bytes))
-    else:
-        checked = CheckedInput(model, *_core.check_input(data, max_id_bytes))
+    checked = CheckedInput(model, *await run_by_size(len(data), _core.check_input, data, max_id_bytes))
     check_stored_text("the thread id", checked.thread_id)
     check_stored_text("the run id", checked.run_id)
     return checked
 
 
-def input_for_agent(checked: CheckedInput) -> RunAgentInput:
-    """Return the input with the agent's own ids in place of those that clients see."""
-    json = _core.input_for_agent(checked.json)
-    if json is None:
-        return checked.model
-    model_class = type(checked.model)
-    try:
-        return model_class.model_validate_json(json)
-    except ValueError:
-        # pydantic reads halves of surrogates only from Python values.
-        return model_class.model_validate(decode(json.encode()))
+async def input_for_agent(model: RunAgentInput, json: str) -> RunAgentInput:
+    """Return an input with the agent's own ids in place of those that clients see.
+
+    `json` is the input's JSON.
+    """
+    return await run_by_size(len(json), _restore_ids, model, json)
+
+
+def _restore_ids(model: RunAgentInput, json: str) -> RunAgentInput:
+    if _core.input_for_agent(json) is None:
+        return model
+    messages = []
+    for message in model.messages:
+        ids: dict[str, Any] = {"id": _core.agents_call_id(message.id)}
+        if message.role == "tool":
+            ids["tool_call_id"] = _core.agents_call_id(message.tool_call_id)
+        if message.role == "assistant" and message.tool_calls:
+            ids["tool_calls"] = [
+                call.model_copy(update={"id": _core.agents_call_id(call.id)}) for call in message.tool_calls
+            ]
+        messages.append(message.model_copy(update=ids))
+    return model.model_copy(update={"messages": messages})
 
 
 async def validate_input(content: Any, limits: InputLimits | None = None) -> RunAgentInput:
@@ -180,13 +187,28 @@ async def _encode_input(model: RunAgentInput) -> bytes:
     slices = _slice_messages(model.messages)
     first_slice = next(slices, ())
     if len(first_slice) == len(model.messages):
-        return encode(model)
-    data = bytearray(encode_fields(model, {"messages"})[:-1] + b',"messages":[')
+        return await _encode_fields(model, set())
+    data = bytearray((await _encode_fields(model, {"messages"}))[:-1] + b',"messages":[')
     for messages_slice in itertools.chain([first_slice], slices):
         await asyncio.sleep(0)
-        data += b",".join([encode(message) for message in messages_slice]) + b","
+        data += await _encode_messages(messages_slice) + b","
     data[-1:] = b"]}"
     return bytes(data)
+
+
+async def _encode_fields(model: RunAgentInput, exclude: set[str]) -> bytes:
+    try:
+        return dump_model(model, exclude)
+    except (TypeError, ValueError):
+        # What pydantic does not write, such as halves of surrogates, may take long.
+        return await run_in_thread(encode_fields, model, exclude)
+
+
+async def _encode_messages(messages: Sequence[Any]) -> bytes:
+    try:
+        return b",".join(map(dump_model, messages))
+    except (TypeError, ValueError, AttributeError):
+        return await run_in_thread(lambda: b",".join(map(encode, messages)))
 
 
 @cache

@@ -9,7 +9,7 @@ import orjson
 
 from agentrunner._core import Frames
 from agentrunner._failures import error_code, public_text
-from agentrunner.running.offload import run_in_thread
+from agentrunner.running.offload import run_by_size
 from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import ANY_SCOPE
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 JOURNAL_PAGE_BYTES = 1 << 20
 """Approximate number of bytes of raw frames that one read of a journal returns."""
-INLINE_REPLAY_BYTES = 64 << 10
-"""Size in bytes up to which frames are replayed or written on the event loop."""
 
 
 class LiveRun:
@@ -104,17 +102,12 @@ class LiveRun:
     async def replay(self, frames: Frames) -> None:
         """Replay durable frames; in another thread if they are many."""
         async with self.recorder_lock:
-            if len(frames) > INLINE_REPLAY_BYTES:
-                await run_in_thread(self.recorder.replay, frames)
-            else:
-                self.recorder.replay(frames)
+            await run_by_size(len(frames), self.recorder.replay, frames)
 
     async def read_prefix(self) -> tuple[Frames, int]:
         """Return the run so far as compacted frames, and the sequence number they go up to."""
         async with self.recorder_lock:
-            if self.recorder.compacted_bytes > INLINE_REPLAY_BYTES:
-                return await run_in_thread(self.recorder.prefix, 0)
-            return self.recorder.prefix(0)
+            return await run_by_size(self.recorder.compacted_bytes, self.recorder.prefix, 0)
 
     def wake(self) -> None:
         """Wake the readers, because there are new events."""

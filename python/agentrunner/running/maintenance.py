@@ -238,7 +238,7 @@ class Maintenance:
 
     async def _recover_run(self, claim: Claim, *, may_lose_content: bool = False) -> None:
         """Replay the run's journal, end the run and store it."""
-        driver = Driver(claim, self._limits.new_recorder(claim), self._store, self._stats)
+        driver = Driver(claim, await self._limits.new_recorder(claim), self._store, self._stats)
         try:
             await driver.catch_up()
         except (StoreCorrupt, InvalidEvent):

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SHORT_TEXT_BYTES = 64 * 1024
+"""Size in bytes up to which text is worked on in the event loop, which takes less than a millisecond."""
+
 
 async def run_in_thread(function: Callable[..., T], *arguments: object) -> T:
     """Call a function in another thread, and wait for its end even if cancelled.
@@ -22,3 +25,9 @@ async def run_in_thread(function: Callable[..., T], *arguments: object) -> T:
     except asyncio.CancelledError:
         await asyncio.gather(work, return_exceptions=True)
         raise
+
+
+async def run_by_size(size: int, function: Callable[..., T], *arguments: object) -> T:
+    """Call a function for text of so many bytes, as `run_in_thread` does if the text is long."""
+    # Most text is short, and a thread would take longer than the call.
+    return await run_in_thread(function, *arguments) if size > SHORT_TEXT_BYTES else function(*arguments)

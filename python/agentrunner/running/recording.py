@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agentrunner import _core
 from agentrunner._checks import check_integer, check_option_type
+from agentrunner.running.offload import run_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,7 @@ class RecordingLimits:
         # The events that close what is open when the limit is reached need space too.
         return replace(self, run_bytes=min(self.run_bytes, max(1, store_bytes - store_bytes // 8)))
 
-    def new_recorder(
+    async def new_recorder(
         self,
         claim: Claim,
         known_message_ids: Iterable[str] = (),
@@ -55,13 +56,21 @@ class RecordingLimits:
         """Return a recorder for a claimed run, by default with the claim's input.
 
         It leaves the messages that the thread already has out of the run's input. If an agent drives it, it asks which
-        of the agent's ids the thread has used before.
+        of the agent's ids the thread has used before. A recorder of a large input is made in another thread.
         """
+        json = claim.input if input is None else input
+        return await run_by_size(len(json), self._make_recorder, claim, json, set(known_message_ids), is_driven)
+
+    def new_empty_recorder(self, claim: Claim) -> Recorder:
+        """Return the recorder of a claimed run that has no events and will not start."""
+        return self._make_recorder(claim, "{}", set(), False)
+
+    def _make_recorder(self, claim: Claim, input: str, known_message_ids: set[str], is_driven: bool) -> Recorder:
         return _core.Recorder(
             claim.thread_id,
             claim.run_id,
-            claim.input if input is None else input,
-            set(known_message_ids),
+            input,
+            known_message_ids,
             claim.first_seq,
             event_bytes=self.event_bytes,
             id_bytes=self.id_bytes,

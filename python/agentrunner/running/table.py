@@ -96,6 +96,7 @@ class RunTable:
 
     async def _drive(self, driver: Driver, agent: Agent, run: Run, stats: Stats) -> None:
         try:
+            await self._apply_early_stop(driver)
             await driver.drive(agent, run)
         finally:
             driver.close()
@@ -103,6 +104,12 @@ class RunTable:
             self.note_unfinished(driver)
             self._remove(driver)
             await self.release(driver.claim)
+
+    async def _apply_early_stop(self, driver: Driver) -> None:
+        """Stop a run that was to be stopped before it was in the table."""
+        # The maintenance reads the stops of shared stores only.
+        if not self._store.shared and driver.claim.token in await self._store.stops():
+            await driver.stop()
 
     async def release(self, claim: Claim) -> None:
         """Tell the store that this process no longer uses a claim."""
@@ -168,7 +175,7 @@ class RunTable:
         return None
 
     async def _follow(self, claim: Claim) -> LiveRun:
-        follower = Follower(claim, self._limits.new_recorder(claim), self._store)
+        follower = Follower(claim, await self._limits.new_recorder(claim), self._store)
         await follower.catch_up()
         if (error := self.unfinished_error(claim.thread_id, claim.run_id)) is not None:
             # The run has ended in this process but not in the store; its readers must not wait for the store.

@@ -193,8 +193,8 @@ pub fn run_message_ids(events: &[u8]) -> Vec<String> {
 }
 
 #[pyfunction]
-pub fn input_for_agent(input: &str) -> Option<String> {
-    entries::input_for_agent(input)
+pub fn input_for_agent(py: Python<'_>, input: &str) -> Option<String> {
+    py.detach(|| entries::input_for_agent(input))
 }
 
 #[pyfunction]

@@ -85,6 +85,7 @@ impl Recorder {
     #[pyo3(signature = (thread_id, run_id, input, known, first_seq, *, event_bytes, id_bytes, window_bytes, pending_bytes, state_bytes=16 << 20, run_bytes=256 << 20, looks_up=false, keep_raw_events=false))]
     #[allow(clippy::too_many_arguments, reason = "each is an option of the runner")]
     fn new(
+        py: Python<'_>,
         thread_id: &str,
         run_id: &str,
         input: &str,
@@ -102,7 +103,8 @@ impl Recorder {
         // `commit_bytes` is not an option of the runner, so it keeps its default.
         let limits =
             Limits { event_bytes, id_bytes, window_bytes, pending_bytes, state_bytes, run_bytes, ..Limits::default() };
-        let mut core = CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits);
+        // A large input takes long to look through; its recorder is made in a worker thread.
+        let mut core = py.detach(|| CoreRecorder::new(thread_id, run_id, input, &known, first_seq, limits));
         if looks_up {
             core = core.with_history();
         }

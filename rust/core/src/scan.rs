@@ -52,7 +52,13 @@ pub fn skip_string(json: &[u8], mut at: usize) -> Result<usize> {
         }
         match json.get(at) {
             Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => at = skip_escape(json, at + 1)?,
+            Some(b'\\') => {
+                at = skip_escape(json, at + 1)?;
+                // Escapes often follow one another, and searching eight bytes for each takes several times as long.
+                while json.get(at) == Some(&b'\\') {
+                    at = skip_escape(json, at + 1)?;
+                }
+            }
             Some(0..=0x1f) => return Err(syntax_error("a control character in a string", at)),
             Some(_) => at += 1,
             None => return Err(syntax_error("an unfinished string", at)),
