@@ -302,6 +302,20 @@ def end_runs_with_their_clients() -> None:
 
 
 @mutation
+def stay_on_a_standby() -> None:
+    """Use the first session that can be opened on PostgreSQL, even if it may only read."""
+    from agentrunner.stores.postgres import client, sessions
+
+    init = sessions.PostgresServers.__init__
+
+    def take_any(self: sessions.PostgresServers, options: dict[str, Any]) -> None:
+        init(self, {"target_session_attrs": "any", **options})
+
+    sessions.PostgresServers.__init__ = take_any  # type: ignore[method-assign]
+    client.TRANSIENT_STATES -= {"25006"}
+
+
+@mutation
 def give_up_at_once() -> None:
     """Retry on Redis for a moment only."""
     from agentrunner.stores.redis.client import RedisClient

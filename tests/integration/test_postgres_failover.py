@@ -19,7 +19,7 @@ from support.balancer import Balancer
 from support.databases import PgBouncer
 from support.events import event_types, text_message
 from support.inputs import make_input
-from support.replication import Replication
+from support.replication import Replication, change_setting
 from support.streams import collect
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ async def test_a_run_pauses_while_its_sessions_may_only_read(servers: Replicatio
         gate = Gate(text_message("m1", "before"), text_message("m2", "after"))
         stream = await runner.run(gate, make_input("demoted", "r"))
         await gate.reached.wait()
-        await servers.change_setting("default_transaction_read_only", "on")
+        await change_setting(servers.primary, "default_transaction_read_only", "on")
         gate.open()
         reading = asyncio.create_task(collect(stream))
         async with AgentRunner(store_from_url(location, lease_ttl=0.3)) as impatient:
             with pytest.raises(StoreReadOnly):
                 await impatient.run(agent_with(), make_input("refused", "r"))
         assert not reading.done()
-        await servers.change_setting("default_transaction_read_only", "off")
+        await change_setting(servers.primary, "default_transaction_read_only", "off")
         assert event_types(await reading) == WHOLE

@@ -66,6 +66,13 @@ class Database:
             return True
         return False
 
+    async def stop(self) -> None:
+        """Stop the server as for a planned restart, and wait for its end."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)
+            await asyncio.to_thread(self._server.wait)
+            self._server = None
+
     def kill(self) -> None:
         """Kill the server and its children with SIGKILL."""
         if self._server is None:

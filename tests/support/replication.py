@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 
 class Replication:
-    """Two servers, each of which can be the primary; a commit waits until both have it."""
+    """Two servers, each of which can be the primary; a commit waits until both have it.
 
-    def __init__(self, folder: Path) -> None:
+    With `is_behind`, the standby gets nothing more once it has started, and no commit waits for it.
+    """
+
+    def __init__(self, folder: Path, *, is_behind: bool = False) -> None:
+        self._is_behind = is_behind
         folders = [folder / name for name in ("a", "b")]
         for each in folders:
             each.mkdir()
@@ -43,15 +47,13 @@ class Replication:
         shutil.rmtree(self.standby.data, ignore_errors=True)
         await asyncio.to_thread(self.standby.run, "pg_basebackup", "-D", self.standby.data, *where, *how)
         await self.standby.start()
-        await self.change_setting("synchronous_standby_names", "*")
+        if self._is_behind:
+            await change_setting(self.standby, "primary_conninfo", "")
+            return
+        await change_setting(self.primary, "synchronous_standby_names", "*")
         async with asyncio.timeout(PATIENCE):
             while not await ask(self.primary, "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"):
                 await asyncio.sleep(0.01)
-
-    async def change_setting(self, name: str, value: str) -> None:
-        """Change a setting of the primary, also in sessions that are open."""
-        await ask(self.primary, f"ALTER SYSTEM SET {name} = '{value}'")
-        await ask(self.primary, "SELECT pg_reload_conf()")
 
     async def promote(self) -> None:
         """Promote the standby, which must have lost its primary."""
@@ -72,13 +74,19 @@ async def ask(server: Postgres, statement: str) -> list[tuple[Any, ...]]:
         return await cursor.fetchall() if cursor.description else []
 
 
+async def change_setting(server: Postgres, name: str, value: str) -> None:
+    """Change a setting of a server, also in sessions that are open."""
+    await ask(server, f"ALTER SYSTEM SET {name} = '{value}'")
+    await ask(server, "SELECT pg_reload_conf()")
+
+
 @contextlib.asynccontextmanager
-async def replication() -> AsyncIterator[Replication]:
+async def replication(*, is_behind: bool = False) -> AsyncIterator[Replication]:
     """Start a primary and a standby, and kill and remove them afterwards."""
     with tempfile.TemporaryDirectory(prefix="replicated-", ignore_cleanup_errors=True) as name:
         # The servers may run as another user.
         Path(name).chmod(0o755)
-        both = Replication(Path(name))
+        both = Replication(Path(name), is_behind=is_behind)
         try:
             await both.start()
             yield both
