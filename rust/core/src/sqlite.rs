@@ -1,4 +1,5 @@
 //! The store on one SQLite file, open to several processes of one machine (docs/spec/durability.md).
+mod cleanup;
 mod copy;
 mod database;
 mod deadlines;

@@ -3,6 +3,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, params};
 
+use super::cleanup::Removed;
 use super::index::index_new_rows;
 use super::sql::store_error;
 use super::store::SqliteStore;
@@ -15,14 +16,19 @@ impl SqliteStore {
     ///
     /// At most `limit` runs are removed, in one transaction. Returns their number.
     pub fn prune(&self, kept: Retention, limit: u32, done: impl FnOnce(Result<u32>) + Send + 'static) {
-        let writer = std::sync::Arc::downgrade(&self.writer);
+        let (writer, removals) = (std::sync::Arc::downgrade(&self.writer), self.removals.clone());
         // The reader searches. Most often it finds nothing, and then no live run has waited for the search.
         let remove = move |candidates: Result<Vec<String>>| match (candidates, writer.upgrade()) {
             (Err(error), _) => done(Err(error)),
             (Ok(threads), _) if threads.is_empty() => done(Ok(0)),
             (Ok(_), None) => done(Err(Error::StoreClosed)),
             (Ok(threads), Some(writer)) => {
-                writer.submit(true, move |db: &Connection| prune(db, &threads, kept, limit), done);
+                let note = move |count: &u32| {
+                    if *count > 0 {
+                        removals.note(Removed::Runs);
+                    }
+                };
+                writer.submit(true, move |db: &Connection| prune(db, &threads, kept, limit).inspect(note), done);
             }
         };
         self.read_indexed(move |db| find_candidates(db, kept, limit).map_err(store_error), remove);

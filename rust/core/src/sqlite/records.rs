@@ -1,6 +1,7 @@
 //! The store's operations for records: small values beside the runs, changed by compare and set.
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
+use super::cleanup::Removed;
 use super::sql::store_error;
 use super::store::SqliteStore;
 use super::types::{Change, Claim, Record};
@@ -37,11 +38,14 @@ impl SqliteStore {
         claim: Option<Claim>,
         done: impl FnOnce(Result<Vec<i64>>) + Send + 'static,
     ) {
-        let leases = self.leases.clone();
+        let (leases, removals) = (self.leases.clone(), self.removals.clone());
         let work = move |db: &Connection| {
             if let Some(claim) = claim {
                 // The lease is checked in the same transaction, so an owner that lost it changes nothing.
                 leases.extend(db, &claim)?;
+            }
+            if changes.iter().any(|change| change.value.is_none()) {
+                removals.note(Removed::Records);
             }
             changes.into_iter().map(|change| apply(db, change)).collect()
         };

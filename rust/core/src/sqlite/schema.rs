@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::cleanup;
 use super::sql::store_error;
 use crate::error::{Error, Result};
 
@@ -123,6 +124,10 @@ fn with_path(path: &Path, error: Error) -> Error {
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
+    if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
+        // Before anything is written, because only a full `VACUUM` can change it later.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     // While another process changes the mode, SQLite returns busy at once and ignores the timeout.
     let mut mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
     for _ in 0..JOURNAL_MODE_TRIES {
@@ -138,6 +143,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
             Some("write-ahead logging is not possible here; is this a network file system?".into()),
         ));
     }
+    // Freed pages are given back, which erases them too. A file that cannot give them back has to overwrite each of them.
+    let secure_delete = if cleanup::can_give_back(connection)? { "FAST" } else { "ON" };
+    connection.pragma_update_and_check(None, "secure_delete", secure_delete, |_| Ok(()))?;
     // The writer raises this to FULL for the commits that must reach the disk.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // Without a limit a log that was long once would keep its size on the disk.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::cleanup::{Removals, Removed};
 use super::database::Database;
 use super::index::{has_unindexed, index_new_rows};
 use super::lease::Leases;
@@ -29,6 +30,7 @@ pub struct SqliteStore {
     pub(super) reader: Worker,
     pub(super) writer: Arc<Worker>,
     pub(super) leases: Arc<Leases>,
+    pub(super) removals: Arc<Removals>,
     path: PathBuf,
     pid: u32,
     pub(super) resume_ms: i64,
@@ -54,10 +56,12 @@ impl SqliteStore {
         let reader = database.open_second()?;
         let leases = Arc::new(Leases::new(path, lease_ms));
         leases.remove_stale_locks(connection)?;
+        let removals = Arc::<Removals>::default();
         let store = Self {
-            writer: Arc::new(start_writer(database, durability, leases.clone())),
+            writer: Arc::new(start_writer(database, durability, leases.clone(), removals.clone())),
             reader: Worker::reader(reader),
             leases,
+            removals,
             path: path.into(),
             pid: std::process::id(),
             resume_ms,
@@ -96,6 +100,17 @@ impl SqliteStore {
             Ok(()) => self.writer.submit(barrier, work, done),
             Err(error) => done(Err(error)),
         }
+    }
+
+    /// Run work that removes something, and have the writer clean up after it.
+    pub(super) fn remove<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        let removals = self.removals.clone();
+        let work = move |db: &Connection| work(db).inspect(|_| removals.note(Removed::Runs));
+        self.write(true, work, done);
     }
 
     /// Run work on the reader's connection.

@@ -80,7 +80,7 @@ impl SqliteStore {
             }
             remove_records(db, &thread_id).map_err(store_error)
         };
-        self.write(true, work, done);
+        self.remove(work, done);
     }
 
     /// Move the thread to another scope. Errors: `ThreadNotFound`, `ThreadAlreadyRunning`.
@@ -126,7 +126,7 @@ impl SqliteStore {
             delete(format!("DELETE FROM records WHERE {not_live} AND {has_row} {condition}"))?;
             TABLES.iter().try_for_each(|table| delete(format!("DELETE FROM {table} WHERE {not_live} {condition}")))
         };
-        self.write(true, work, done);
+        self.remove(work, done);
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::cleanup::{Cleanup, Removals};
 use super::database::{CHECK_INTERVAL, Database};
 use super::lease::Leases;
-use super::schema;
 use super::sql::store_error;
 use super::types::Durability;
 use super::wal_rewrite;
@@ -20,18 +20,20 @@ use crate::error::{Error, Result};
 const BATCH_JOBS: usize = 512;
 /// The number of the log's pages from which on they are copied into the file, if no reader needs them.
 const CHECKPOINT_PAGES: u64 = 4000;
-/// The number of pages from which on the log is restarted: 32 MiB.
+const CLEANUP_CHECKPOINT_PAGES: u64 = 500;
+/// The number of pages from which on the log is emptied: 32 MiB.
 const LONG_WAL_PAGES: u64 = 8000;
-/// How long restarting the log waits for readers, and how long after a failed try there is another.
-const RESTART_WAIT: Duration = Duration::from_millis(100);
-const RESTART_RETRY: Duration = Duration::from_secs(1);
-const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
 /// The longest time between syncs with `balanced`: a power cut loses at most this much of a live run.
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Start the writer on a database. It also extends the leases that are held.
-pub fn start_writer(database: Database, durability: Durability, leases: Arc<Leases>) -> Worker {
-    Worker::start("agentrunner-writer", move |jobs| Writer::new(database, durability, leases).run(&jobs))
+/// Start the writer on a database. It also extends the leases that are held, and cleans up after removals.
+pub fn start_writer(
+    database: Database,
+    durability: Durability,
+    leases: Arc<Leases>,
+    removals: Arc<Removals>,
+) -> Worker {
+    Worker::start("agentrunner-writer", move |jobs| Writer::new(database, durability, leases, removals).run(&jobs))
 }
 
 struct Writer {
@@ -40,6 +42,8 @@ struct Writer {
     last_file_check: Instant,
     durability: Durability,
     leases: Arc<Leases>,
+    removals: Arc<Removals>,
+    cleanup: Cleanup,
     /// When the held leases were last looked at.
     last_renewal_check: Instant,
     /// Whether the connection syncs on each commit (`PRAGMA synchronous = FULL`).
@@ -49,25 +53,22 @@ struct Writer {
     has_unsynced: bool,
     /// Whether a sync has failed, and the log was not written again since.
     has_failed_sync: Cell<bool>,
-    /// The time of the next try to restart the log, and the pause after it if a reader blocks it.
-    next_restart: Instant,
-    restart_retry: Duration,
 }
 
 impl Writer {
-    fn new(database: Database, durability: Durability, leases: Arc<Leases>) -> Self {
+    fn new(database: Database, durability: Durability, leases: Arc<Leases>, removals: Arc<Removals>) -> Self {
         Self {
             database,
             last_file_check: Instant::now(),
             durability,
             leases,
+            removals,
+            cleanup: Cleanup::new(),
             last_renewal_check: Instant::now(),
             syncs_commits: false,
             last_sync: Instant::now(),
             has_unsynced: false,
             has_failed_sync: Cell::new(false),
-            next_restart: Instant::now(),
-            restart_retry: RESTART_RETRY,
         }
     }
 
@@ -81,13 +82,14 @@ impl Writer {
                 batch.push(job);
             }
             self.commit(batch);
-            self.checkpoint();
+            self.checkpoint(CHECKPOINT_PAGES);
+            self.clean_up();
         }
         self.close();
     }
 
-    /// Wait for the next job. Meanwhile, check the files, extend leases and sync commits that are not on the disk, each
-    /// when it is due.
+    /// Wait for the next job. Meanwhile, check the files, extend leases, sync commits that are not on the disk and clean
+    /// up after removals, each when it is due.
     fn next(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         loop {
             if self.last_file_check.elapsed() >= CHECK_INTERVAL {
@@ -96,11 +98,12 @@ impl Writer {
             let check_wait = CHECK_INTERVAL.saturating_sub(self.last_file_check.elapsed());
             let renewal_wait = self.renew_leases();
             let sync_wait = self.has_unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.last_sync.elapsed()));
-            let wait = renewal_wait.into_iter().chain(sync_wait).fold(check_wait, Duration::min);
+            let waits = renewal_wait.into_iter().chain(sync_wait).chain(self.cleanup.wait());
+            let wait = waits.fold(check_wait, Duration::min);
             match jobs.recv_timeout(wait) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Timeout) if sync_wait.is_some_and(|sync_wait| sync_wait <= wait) => self.sync(),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.clean_up(),
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
@@ -167,20 +170,21 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&mut self) {
+    fn checkpoint(&mut self, due_pages: u64) {
         if !self.has_failed_sync.get() {
             // Another try follows the next commit, so only a failed sync has to be remembered.
-            let _ = self.checkpoint_if_due();
+            let _ = self.checkpoint_if_due(due_pages);
         }
     }
 
-    fn checkpoint_if_due(&mut self) -> Result<()> {
+    fn checkpoint_if_due(&mut self, due_pages: u64) -> Result<()> {
         let connection = self.database.connection()?;
         let (pages, checkpointed) = wal_rewrite::wal_pages(connection).map_err(|error| self.note_error(error))?;
-        if pages >= LONG_WAL_PAGES && Instant::now() >= self.next_restart {
-            return self.restart_wal();
+        if pages >= LONG_WAL_PAGES && self.cleanup.may_empty_log() {
+            let emptied = self.cleanup.empty_log(connection);
+            return emptied.map(|_| ()).map_err(|error| self.note_error(error));
         }
-        if pages.saturating_sub(checkpointed) >= CHECKPOINT_PAGES {
+        if pages.saturating_sub(checkpointed) >= due_pages {
             let copied = connection
                 .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
                 .and_then(|mut checkpoint| checkpoint.query_row([], |_| Ok(())));
@@ -189,25 +193,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Restart the log from its beginning.
-    ///
-    /// Under constant reads and writes SQLite never finds a moment for this, and the log would grow without bound. This
-    /// makes other connections wait, but does not wait for a reader that stays.
-    fn restart_wal(&mut self) -> Result<()> {
-        let connection = self.database.connection()?;
-        connection.busy_timeout(RESTART_WAIT).map_err(store_error)?;
-        let is_blocked = connection
-            .prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")
-            .and_then(|mut checkpoint| checkpoint.query_row([], |row| row.get::<_, bool>(0)));
-        // Set back before an error can return, or every later statement would give up after this short wait.
-        connection.busy_timeout(schema::BUSY_TIMEOUT).map_err(store_error)?;
-        if is_blocked.map_err(|error| self.note_error(error))? {
-            self.next_restart = Instant::now() + self.restart_retry;
-            self.restart_retry = (self.restart_retry * 2).min(RESTART_RETRY_MAX);
-        } else {
-            self.restart_retry = RESTART_RETRY;
+    /// Do the next step of a cleanup, if it is due.
+    fn clean_up(&mut self) {
+        if self.cleanup.wait() != Some(Duration::ZERO) {
+            return;
         }
-        Ok(())
+        // Set before the step, so that one that fails is not tried again at once.
+        self.cleanup.postpone();
+        // Nothing of this has to survive a power cut.
+        if self.has_failed_sync.get() || self.set_sync(false).is_err() {
+            return;
+        }
+        let Ok(connection) = self.database.connection() else { return };
+        match self.cleanup.step(connection) {
+            // Often, so that each is short.
+            Ok(true) => self.checkpoint(CLEANUP_CHECKPOINT_PAGES),
+            Ok(false) => {}
+            Err(error) => {
+                let error = self.note_error(error);
+                self.reconnect(&error);
+            }
+        }
     }
 
     /// Copy the log into the file, because one file is easier to back up than a file and its log.
@@ -218,6 +224,7 @@ impl Writer {
             return;
         }
         let Ok(connection) = self.database.connection() else { return };
+        self.cleanup.finish(connection);
         let _ = connection.busy_timeout(Duration::ZERO);
         if connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok() {
             // Nothing failed, so SQLite may copy what a reader was in the way of, and remove the log at the last close.
@@ -257,6 +264,7 @@ impl Writer {
         } else {
             self.has_unsynced = true;
         }
+        self.cleanup.begin(&self.removals);
         // Callers hear the outcome only after the commit, because durable comes before delivered.
         for done in dones {
             done(outcome.clone());
