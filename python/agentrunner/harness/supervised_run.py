@@ -196,6 +196,8 @@ class SupervisedRun:
             # The runner may have been called with a `HarnessAgent`, whose runs each have their own `abort_run`.
             self._driver.agent = self
             self._driver.unwatch()
+            if self.intent is not None:
+                self._driver.recorder.resume()
             # The agent or this generator may never finish, but the runner stops waiting for them and ends the run.
             self._driver.add_agent_callback(lambda task: self._state.spawn(self._finish(task)))
 

@@ -123,7 +123,7 @@ class ReadingPlan:
         """Return the stored runs after a cursor, without the snapshots that later ones replace."""
         history = self._history(after)
         # Most threads have no snapshots, and are read once.
-        if not await self._store.known_ids(self._thread_id, [Superseded.ENTRY]):
+        if not await self._store.known_ids(self._thread_id, [Superseded.ENTRY], guard=self._guard):
             return history
         superseded = Superseded()
         whole = self._history(START)

@@ -14,6 +14,7 @@ from agentrunner.errors import AgentError, InvalidEvent, InvalidEventSequence
 from agentrunner.running.boundaries import is_end, is_run_event, is_start_missing, make_finish, make_start
 from agentrunner.running.offload import run_in_thread
 from agentrunner.running.tracing import span_of
+from agentrunner.stores.types import ThreadGuard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -193,7 +194,8 @@ class AgentReader:
         """Record an event in another thread, or once the ids that it needs are looked up."""
         while pressure > MUST_WAIT:
             if pressure == MUST_LOOK_UP:
-                known_ids = await self._store.known_ids(self._claim.thread_id, self._recorder.wanted)
+                wanted, guard = self._recorder.wanted, ThreadGuard.of(self._claim)
+                known_ids = await self._store.known_ids(self._claim.thread_id, wanted, guard=guard)
                 async with self._recorder_lock:
                     self._recorder.learn(set(known_ids))
             async with self._recorder_lock:

@@ -87,7 +87,7 @@ class Store(Protocol):
         """
         ...
 
-    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
         """Return those of the ids that the thread's stored runs have, as `claim` returns them.
 
         A run asks for a few at each new id of its agent, so this must not take longer for a longer thread.

@@ -179,8 +179,8 @@ class SqliteStore:
         if self._core is not None and not claiming.cancelled() and claiming.exception() is None:
             self._core.release(claiming.result()[0].token)
 
-    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
-        known_ids: list[str] = await self._call(_core.SqliteStore.known_ids, thread_id, ids)
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+        known_ids: list[str] = await self._call(_core.SqliteStore.known_ids, thread_id, ids, _split_guard(guard))
         return known_ids
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:

@@ -119,6 +119,10 @@ impl Recorder {
         }
     }
 
+    fn resume(&self) {
+        self.core().resume();
+    }
+
     fn accept(&self, py: Python<'_>, event: &[u8]) -> PyResult<u8> {
         py.detach(|| self.core().accept(event)).map(number_of).map_err(to_py)
     }

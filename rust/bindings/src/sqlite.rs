@@ -110,8 +110,8 @@ impl SqliteStore {
         })
     }
 
-    fn known_ids(&self, ticket: u64, thread_id: String, ids: Vec<String>) -> PyResult<()> {
-        self.call(ticket, identity, |store, done| store.known_ids(thread_id, ids, done))
+    fn known_ids(&self, ticket: u64, thread_id: String, ids: Vec<String>, guard: Option<GuardTuple>) -> PyResult<()> {
+        self.call(ticket, identity, |store, done| store.known_ids(rows::to_target(thread_id, guard), ids, done))
     }
 
     fn append(&self, ticket: u64, claim: &Claim, batch: &Batch, barrier: bool) -> PyResult<()> {

@@ -50,7 +50,7 @@ struct Call {
 #[derive(Debug, Default)]
 pub struct Ids {
     history: History,
-    /// Whether the run answers an interrupt, so that its agent may repeat the call that was interrupted.
+    /// Whether the run answers an interrupt or continues an earlier attempt, so that its agent may repeat a call.
     is_resuming: bool,
     client_tools: HashSet<String>,
     /// The class of each message of this run and its input, by the id that clients see.
@@ -90,6 +90,11 @@ impl Ids {
     /// Look up what earlier runs have used, because the thread may have some.
     pub fn look_up(&mut self) {
         self.history.exists = true;
+    }
+
+    /// Expect repetitions of the calls that have no result yet: the run continues an attempt that was cut short.
+    pub fn resume(&mut self) {
+        self.is_resuming = true;
     }
 
     /// Add a message of the input.

@@ -134,6 +134,11 @@ impl Recorder {
         self
     }
 
+    /// Note that the run continues an earlier attempt, whose calls its agent may repeat; see [`Ids::resume`].
+    pub fn resume(&mut self) {
+        self.ids.resume();
+    }
+
     /// Record `RAW` events and `rawEvent` fields.
     #[must_use]
     pub fn with_raw_events(mut self) -> Self {

@@ -7,10 +7,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from agentrunner import InvalidInput
+from agentrunner import InvalidInput, MemoryStore
 from agentrunner.harness import Harness
 from agentrunner.records.kinds import thread_key
-from support.harness import Asking, process
+from support.events import run_finished, run_started, tool_call
+from support.harness import Asking, ignore_result, process
+from support.inputs import make_input
 
 
 class Unstartable(Asking):
@@ -60,3 +62,38 @@ async def test_an_answer_that_an_older_version_stored_ends_the_run(store_factory
             result = await two.harness.wait("r")
         assert result.state == "failed"
         assert "although it was tried 3 times: a run's input is refused" in result.error
+
+
+class Showing:
+    """An agent that calls a tool of the client's, and calls it again when it resumes."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+
+    async def run(self, input):
+        yield run_started(input.thread_id, input.run_id)
+        for event in tool_call("call_0", "show", "{}"):
+            yield event
+        self.reached.set()
+        await asyncio.Event().wait()
+
+    async def resume(self, input):
+        yield run_started(input.thread_id, input.run_id)
+        for event in tool_call("call_0", "show", "{}"):
+            yield event
+        yield run_finished(input.thread_id, input.run_id)
+
+
+@pytest.mark.fault("B6")
+async def test_a_call_that_a_recovered_agent_repeats_is_one_call():
+    store, agent = MemoryStore(), Showing()
+    tools = [{"name": "show", "description": "", "parameters": {}}]
+    async with process(lambda: store, {"a": agent}) as one:
+        running = asyncio.ensure_future(one.harness.run(make_input("t", "r", tools=tools)))
+        running.add_done_callback(ignore_result)
+        await agent.reached.wait()
+        await one.crash()
+    async with process(lambda: store, {"a": agent}) as two:
+        assert (await two.harness.wait("r")).state == "completed"
+        messages = await two.runner.threads.messages("t")
+        assert [call["id"] for message in messages for call in message.get("toolCalls") or ()] == ["call_0"]

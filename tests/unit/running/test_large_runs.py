@@ -211,10 +211,10 @@ async def test_a_large_event_gets_an_id_of_its_own_even_when_its_run_is_stopped(
     store = await runner.open()
     began, may_answer, known_ids = asyncio.Event(), asyncio.Event(), store.known_ids
 
-    async def known_ids_late(thread_id: str, ids: list[str]) -> list[str]:
+    async def known_ids_late(thread_id: str, ids: list[str], **guard: Any) -> list[str]:
         began.set()
         await may_answer.wait()
-        return await known_ids(thread_id, ids)
+        return await known_ids(thread_id, ids, **guard)
 
     monkeypatch.setattr(store, "known_ids", known_ids_late)
     chunk = {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "role": "assistant", "delta": "x" * 100_000}

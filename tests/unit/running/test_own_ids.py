@@ -197,6 +197,49 @@ async def test_an_agent_that_repeats_its_history_changes_nothing(
     assert calls_of(await runner.threads.messages("t1")) == CALLS[cut // 2 :]
 
 
+def message_of(call: dict[str, Any], arguments: str) -> dict[str, Any]:
+    """Return the assistant's message with the call that an event starts."""
+    function = {"name": call["toolCallName"], "arguments": arguments}
+    return {"id": f"of {function}", "role": "assistant", "toolCalls": [
+        {"id": call["toolCallId"], "type": "function", "function": function}]}  # fmt: skip
+
+
+def result_of(result: dict[str, Any]) -> dict[str, Any]:
+    return {"id": result["content"], "role": "tool", "toolCallId": result["toolCallId"], "content": result["content"]}
+
+
+@pytest.mark.fault("B6")
+@pytest.mark.parametrize("is_known", [True, False], ids=["recorded", "new"])
+async def test_results_in_a_snapshot_go_to_the_calls_of_their_turn_in_order(
+    memory_factory: Callable[..., AgentRunner], is_known: bool
+) -> None:
+    runner = memory_factory()
+    events = [*F[:-1], *G[:-1], {**F[-1], "messageId": "of f"}, {**G[-1], "messageId": "of g"}]
+    users = [{"id": f"u{number}", "role": "user", "content": ""} for number in range(2)]
+    lost = {**F[0], "toolCallName": "h"}
+    f, g, h = (message_of(call, arguments) for call, arguments in ((F[0], '{"a":1}'), (G[0], '{"b":2}'), (lost, "{}")))
+    both = [f, g, result_of(F[-1]), result_of(G[-1])]
+    # A call that was never answered is not taken for one of a later turn.
+    history = [users[0], h, users[1], *both] if not is_known else [users[0], *both]
+    snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": history}
+    _, messages = await run_all(runner, *([events] if is_known else []), [snapshot])
+    assert calls_of(messages)[-2:] == CALLS
+    assert calls_of(messages)[:-2] == ([] if is_known else [("h", "{}", None)])
+
+
+@pytest.mark.fault("B6")
+async def test_a_result_whose_call_a_snapshot_has_cut_off_keeps_its_call(
+    memory_factory: Callable[..., AgentRunner],
+) -> None:
+    runner = memory_factory()
+    _, messages = await run_all(runner, F, G)
+    last = next(message for message in messages if message.get("content") == "of g")
+    snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": [result_of(G[-1])]}
+    await collect(await runner.run(agent_with(snapshot), make_input(run="r3")))
+    (result,) = await runner.threads.messages("t1")
+    assert result["toolCallId"] == last["toolCallId"] == "call_0--own2"
+
+
 COLLISIONS = {
     "reasoning, text": (reasoning("m", "thought") + text_message("m", "said"), ["reasoning", "assistant"]),
     "text, reasoning": (text_message("m", "said") + reasoning("m", "thought"), ["assistant", "reasoning"]),

@@ -135,8 +135,8 @@ class MemoryStore:
         thread.journals.append(MemoryJournal(thread.claim.first_seq))
         return thread.claim, [message_id for message_id in message_ids if message_id in thread.message_ids]
 
-    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
-        thread = self._threads.get(thread_id)
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+        thread = self._threads.find(thread_id, guard)
         return [] if thread is None else [each for each in ids if each in thread.message_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:

@@ -71,8 +71,8 @@ READ_RUNS = f"""SELECT run_id, parent_run_id, first_seq, last_seq, events, input
   WHERE before < %(limit)s OR before = 0 ORDER BY last_seq"""  # noqa: S608
 
 
-KNOWN_IDS = """SELECT message_id FROM "agentrunner".message_ids
-  WHERE thread_id = %(thread_id)s::text AND message_id = ANY (%(ids)s::bytea[])"""
+KNOWN_IDS = f"""SELECT message_id FROM "agentrunner".message_ids
+  WHERE thread_id = %(thread_id)s::text AND message_id = ANY (%(ids)s::bytea[]) AND {IS_MEANT}"""  # noqa: S608
 
 
 class PostgresHistory:
@@ -80,11 +80,11 @@ class PostgresHistory:
 
     _client: PostgresClient
 
-    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
         if not is_storable(thread_id):
             return []
         encoded_ids = [encode_message_id(each) for each in ids]
-        rows = await self._client.fetch(KNOWN_IDS, thread_id=thread_id, ids=encoded_ids)
+        rows = await self._client.fetch(KNOWN_IDS, thread_id=thread_id, ids=encoded_ids, **encode_guard(guard))
         known_ids = {bytes(row[0]) for row in rows}
         return [each for each, encoded in zip(ids, encoded_ids, strict=True) if encoded in known_ids]
 

@@ -88,8 +88,9 @@ class RedisRuns:
         self._leases.hold(claim)
         return claim, [message_id.decode() for message_id in known_ids]
 
-    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
-        known_ids = await self._client.run_script("known_ids", thread_id.encode(), *[each.encode() for each in ids])
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+        encoded_ids = [each.encode() for each in ids]
+        known_ids = await self._client.run_script("known_ids", thread_id.encode(), *encode_guard(guard), *encoded_ids)
         return [each.decode() for each in known_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:

@@ -141,8 +141,8 @@ class RedisStore:
     ) -> tuple[Claim, list[str]]:
         return await self._runs.claim(thread_id, run_id, input, agent_id, message_ids, scope)
 
-    async def known_ids(self, thread_id: str, ids: list[str]) -> list[str]:
-        return await self._runs.known_ids(thread_id, ids)
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+        return await self._runs.known_ids(thread_id, ids, guard=guard)
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._runs.append(claim, batch, barrier)

@@ -19,13 +19,23 @@ pub(super) struct Message {
     result_of: Option<String>,
 }
 
+/// A call of a snapshot, among those of the same id.
+#[derive(Debug)]
+struct SnapshotCall {
+    number: u64,
+    /// How many prompts are before it.
+    turn: usize,
+    is_answered: bool,
+}
+
 impl Ids {
     /// Return the ids of a snapshot's messages; `None` for a message without an id.
     pub(super) fn snapshot(&self, event: &Event<'_>) -> Lookup<Vec<Option<Message>>> {
         let messages = snapshot_messages(event);
         let mut wanted = Vec::new();
         let totals = self.count_calls(&messages, &mut wanted);
-        let mut used: HashMap<String, u64> = HashMap::new();
+        let mut used: HashMap<String, Vec<SnapshotCall>> = HashMap::new();
+        let mut turn = 0;
         let mut all = Vec::with_capacity(messages.len());
         for message in messages {
             let members = scan::members(message);
@@ -34,23 +44,21 @@ impl Ids {
                 continue;
             };
             let class = Class::of_role(members::find_string(&members, "role").as_deref());
+            turn += usize::from(class == Class::Prompt);
             let own = self.message_id(class, &id, true).map_err(|mut entries| wanted.append(&mut entries));
             let mut calls = Vec::new();
             for call in calls_of(&members) {
-                let index = used.entry(call.clone()).or_default();
-                *index += 1;
+                let earlier = used.entry(call.clone()).or_default();
                 // A history that is cut at its beginning has the thread's newest calls.
-                let (in_snapshot, in_thread) = totals.get(&call).copied().unwrap_or_default();
-                calls.push((call, *index + in_thread.saturating_sub(in_snapshot)));
+                let number = earlier.len() as u64 + 1 + cut_calls(&totals, &call);
+                earlier.push(SnapshotCall { number, turn, is_answered: false });
+                calls.push((call, number));
             }
             let mut own = own.unwrap_or_default();
             let result_of = members::find_string(&members, "toolCallId").map(|call| {
-                let before = used.get(&*call).copied().unwrap_or_default();
-                let (in_snapshot, in_thread) = totals.get(&*call).copied().unwrap_or((0, 0));
-                let number = match before {
-                    0 => self.numbers.get(&*call).copied().unwrap_or(1),
-                    before => before + in_thread.saturating_sub(in_snapshot),
-                };
+                let answered = used.get_mut(&*call).map(|calls| answer(calls, turn));
+                // The call may have been cut off.
+                let number = answered.unwrap_or_else(|| cut_calls(&totals, &call).max(1));
                 let call = own_call_id(&call, number);
                 // The result may have got an id of its own when it was recorded.
                 for result in [own_call_id(&id, number), own_result_id(&call)] {
@@ -67,12 +75,16 @@ impl Ids {
         if wanted.is_empty() { Ok(all) } else { Err(wanted) }
     }
 
-    /// Count how often each call's id is in a snapshot, and how often the thread has used it.
+    /// Count how often each call's id is in a snapshot, and how often the thread has used it. A result's counts too.
     fn count_calls(&self, messages: &[&str], wanted: &mut Vec<String>) -> HashMap<String, (u64, u64)> {
         let mut totals: HashMap<String, (u64, u64)> = HashMap::new();
         for message in messages {
-            for call in calls_of(&scan::members(message)) {
+            let members = scan::members(message);
+            for call in calls_of(&members) {
                 totals.entry(call).or_default().0 += 1;
+            }
+            if let Some(call) = members::find_string(&members, "toolCallId") {
+                totals.entry(call.into_owned()).or_default();
             }
         }
         for (call, (_, in_thread)) in &mut totals {
@@ -106,6 +118,22 @@ impl Ids {
         }
         if is_changed { Rewrite::Changed(event.with_field("messages", &messages)) } else { Rewrite::Same }
     }
+}
+
+/// Return how many of the thread's calls of an id are before the beginning of a snapshot.
+fn cut_calls(totals: &HashMap<String, (u64, u64)>, call: &str) -> u64 {
+    totals.get(call).map_or(0, |(in_snapshot, in_thread)| in_thread.saturating_sub(*in_snapshot))
+}
+
+/// Return the number of the call that a result answers, of the calls of one id before it.
+///
+/// Results follow their calls in the same order, so it is the turn's first call without a result.
+fn answer(calls: &mut [SnapshotCall], turn: usize) -> u64 {
+    let is_open = |call: &SnapshotCall| !call.is_answered;
+    let of_turn = calls.iter().position(|call| call.turn == turn && is_open(call));
+    let index = of_turn.or_else(|| calls.iter().rposition(is_open)).unwrap_or(calls.len() - 1);
+    calls[index].is_answered = true;
+    calls[index].number
 }
 
 fn calls_of(message: &[(&str, &str)]) -> Vec<String> {

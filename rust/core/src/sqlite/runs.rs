@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, params};
 
-use super::guard::find_base;
+use super::guard::{find_base, with_snapshot};
 use super::index::index_new_rows;
 use super::lease::{Leases, live_runs};
 use super::sql::{from_sql, next_token, now_ms, refuse_running, set_run_state, store_error, to_sql};
@@ -19,11 +19,19 @@ impl SqliteStore {
     /// Return those of the entries that the thread's table of message ids has.
     pub fn known_ids(
         &self,
-        thread_id: String,
+        thread: impl Into<Target>,
         ids: Vec<String>,
         done: impl FnOnce(Result<Vec<String>>) + Send + 'static,
     ) {
-        self.read_indexed(move |db| known_ids(db, &thread_id, ids), done);
+        let thread = thread.into();
+        let work = move |db: &Connection| {
+            let known_ids = with_snapshot(db, |db| match find_base(db, &thread)? {
+                Some(_) => known_ids(db, &thread.thread_id, ids),
+                None => Ok(Vec::new()),
+            });
+            known_ids.map_err(store_error)
+        };
+        self.read_indexed(work, done);
     }
 
     /// Claim the thread for a run.
@@ -49,7 +57,7 @@ impl SqliteStore {
             threads::check_scope(db, &thread_id, scope.as_deref())?;
             refuse_running(db, &thread_id)?;
             let stored_id = run_ids::to_stored(db, &thread_id, &run_id)?;
-            let known_ids = known_ids(db, &thread_id, message_ids)?;
+            let known_ids = known_ids(db, &thread_id, message_ids).map_err(store_error)?;
             thread_rows::create_thread(db, &thread_id, agent_id.as_deref(), scope.as_deref()).map_err(store_error)?;
             let claim = insert_claim(db, thread_id, run_id, &stored_id, input, agent_id, &leases);
             Ok(Claimed { claim: claim.map_err(store_error)?, known_ids })
@@ -200,12 +208,11 @@ impl SqliteStore {
 }
 
 /// Return those of the ids that the thread has already.
-fn known_ids(db: &Connection, thread_id: &str, ids: Vec<String>) -> Result<Vec<String>> {
+fn known_ids(db: &Connection, thread_id: &str, ids: Vec<String>) -> rusqlite::Result<Vec<String>> {
     let mut known_ids = Vec::new();
-    let sql = "SELECT 1 FROM message_ids WHERE thread_id = ?1 AND message_id = ?2";
-    let mut statement = db.prepare_cached(sql).map_err(store_error)?;
+    let mut statement = db.prepare_cached("SELECT 1 FROM message_ids WHERE thread_id = ?1 AND message_id = ?2")?;
     for id in ids {
-        if statement.exists(params![thread_id, id]).map_err(store_error)? {
+        if statement.exists(params![thread_id, id])? {
             known_ids.push(id);
         }
     }
