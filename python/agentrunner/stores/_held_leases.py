@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentrunner._core import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from agentrunner._core import Claim
 
@@ -24,11 +25,19 @@ DUE_FRACTION = 0.4
 """Fraction of a lease's time after which the thread extends it; the event loop does so before, unless it is blocked."""
 
 
+class HeldLease(NamedTuple):
+    """A lease that this process uses."""
+
+    thread_id: str
+    key: int
+    """Fencing token of its claim, or the number of the call that may get the claim."""
+
+
 class LeaseConnection(Protocol):
     """A connection of the thread's own to the store's server."""
 
-    def extend(self, claims: list[Claim]) -> None:
-        """Extend the leases of these claims, except those of runs that were asked to stop."""
+    def extend(self, leases: list[HeldLease]) -> None:
+        """Extend these leases, except those of runs that were asked to stop."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -47,24 +56,28 @@ class HeldLeases:
         self._connect = connect
         self._lock = threading.Lock()
         self._extended_at: dict[int, float] = {}
-        """Time at which each token's lease was last extended, on the monotonic clock."""
-        self._claims: dict[int, Claim] = {}
+        """Time at which each lease was last extended, by its key, on the monotonic clock."""
+        self._leases: dict[int, HeldLease] = {}
         self._wake = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
 
+    @contextlib.contextmanager
+    def expect(self, thread_id: str) -> Iterator[int]:
+        """Extend the lease that a call may get, whose reply may wait for the event loop.
+
+        Yield a number for the call, under which the store must write the lease.
+        """
+        call = draw_call_number()
+        self._add(HeldLease(thread_id, call))
+        try:
+            yield call
+        finally:
+            self._remove(call)
+
     def hold(self, claim: Claim) -> None:
         """Extend a claim's lease from now on, until it is released."""
-        with self._lock:
-            self._claims[claim.token] = claim
-            self._extended_at[claim.token] = time.monotonic()
-            is_first = len(self._claims) == 1
-        self._owner.hold(claim.token)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="agentrunner-leases", daemon=True)
-            self._thread.start()
-        elif is_first:
-            self._wake.set()
+        self._add(HeldLease(claim.thread_id, claim.token))
 
     def note_extension(self, claim: Claim) -> None:
         """Note that the event loop has extended a claim's lease."""
@@ -73,10 +86,25 @@ class HeldLeases:
 
     def release(self, claim: Claim) -> None:
         """Stop extending a claim's lease."""
+        self._remove(claim.token)
+
+    def _add(self, lease: HeldLease) -> None:
         with self._lock:
-            self._claims.pop(claim.token, None)
-            self._extended_at.pop(claim.token, None)
-        self._owner.release(claim.token)
+            self._leases[lease.key] = lease
+            self._extended_at[lease.key] = time.monotonic()
+            is_first = len(self._leases) == 1
+        self._owner.hold(lease.key)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="agentrunner-leases", daemon=True)
+            self._thread.start()
+        elif is_first:
+            self._wake.set()
+
+    def _remove(self, key: int) -> None:
+        with self._lock:
+            self._leases.pop(key, None)
+            self._extended_at.pop(key, None)
+        self._owner.release(key)
 
     async def aclose(self) -> None:
         """End the thread and its connection."""
@@ -88,10 +116,10 @@ class HeldLeases:
     def _work(self) -> None:
         connection: LeaseConnection | None = None
         while not self._is_closing:
-            self._wake.wait(self._check_seconds if self._claims else None)
+            self._wake.wait(self._check_seconds if self._leases else None)
             self._wake.clear()
             due = self._list_due()
-            if connection is not None and not self._claims:
+            if connection is not None and not self._leases:
                 _close(connection)
                 connection = None
             if not due or self._is_closing:
@@ -104,14 +132,23 @@ class HeldLeases:
                 _close(connection)
                 connection = None
             else:
-                for claim in due:
-                    self.note_extension(claim)
+                self._note_extensions(due)
         _close(connection)
 
-    def _list_due(self) -> list[Claim]:
+    def _list_due(self) -> list[HeldLease]:
         due_at = time.monotonic() - self._due_seconds
         with self._lock:
-            return [claim for token, claim in self._claims.items() if self._extended_at[token] <= due_at]
+            return [lease for key, lease in self._leases.items() if self._extended_at[key] <= due_at]
+
+    def _note_extensions(self, leases: list[HeldLease]) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._extended_at.update((lease.key, now) for lease in leases if lease.key in self._leases)
+
+
+def draw_call_number() -> int:
+    """Return a random number by which a server recognizes a call that is sent again."""
+    return secrets.randbits(63)
 
 
 def is_dead(owner: str, has_ended: bool) -> bool:

@@ -116,17 +116,14 @@ class Blocker:
         record = await load_run(await self.runner.open(), result.run_id)
         return f"{result.state}/{record.attempts}"
 
-    async def beside(self, thread: str, has_begun: asyncio.Event, is_over: asyncio.Event) -> str:
+    async def beside(self, thread: str, is_over: asyncio.Event) -> str:
         """Run an agent that only waits."""
 
         async def agent(run_input: RunAgentInput) -> AsyncIterator[dict[str, Any]]:
             yield {"type": "CUSTOM", "name": "before", "value": 1}
             await is_over.wait()
 
-        stream = await self.runner.run(agent, make_input(thread))
-        await anext(stream)
-        has_begun.set()
-        return await self._last(stream)
+        return await self._last(await self.runner.run(agent, make_input(thread)))
 
     async def _last(self, stream: Any) -> str:
         event = [event async for event in stream][-1].to_dict()
@@ -159,10 +156,9 @@ async def main(location: str, lease_ttl: str, notes: str, leases: str) -> None:
         say("ready")
         async for verb, thread, *words in read_commands():
             warnings.texts.clear()
-            has_begun, is_over = asyncio.Event(), asyncio.Event()
-            beside = asyncio.create_task(blocker.beside(f"{thread}-beside", has_begun, is_over))
-            # A claim whose reply waits for the blocked loop is not known here yet, and no thread extends its lease.
-            await asyncio.wait([beside, asyncio.ensure_future(has_begun.wait())], return_when=asyncio.FIRST_COMPLETED)
+            is_over = asyncio.Event()
+            # The reply to its claim may still wait when the loop is blocked.
+            beside = asyncio.create_task(blocker.beside(f"{thread}-beside", is_over))
             try:
                 end = await getattr(blocker, verb)(thread, *words)
             except AgentRunnerError as error:

@@ -145,7 +145,7 @@ class PostgresClient:
         Raises:
             StoreError: The server refused the statement, or was unreachable for too long.
         """
-        pool, text = self._require_pool(), self._render(statement)
+        pool, text = self.require_pool(), self._render(statement)
         is_retry = False
 
         async def run_once(connection: PostgresSession) -> list[tuple[Any, ...]]:
@@ -174,7 +174,7 @@ class PostgresClient:
 
         The caller runs one at a time and must not be cancelled.
         """
-        pool, text = self._require_pool(), self._render(statement)
+        pool, text = self.require_pool(), self._render(statement)
 
         async def run_once() -> list[tuple[Any, ...]]:
             connection = self._append_connection
@@ -200,7 +200,8 @@ class PostgresClient:
             text = self._statements[statement] = statement.replace(PLACEHOLDER, self._quoted_schema).encode()
         return text
 
-    def _require_pool(self) -> AsyncConnectionPool[PostgresSession]:
+    def require_pool(self) -> AsyncConnectionPool[PostgresSession]:
+        """Return the pool. Raises `StoreClosed` or `StoreForked`."""
         if self._pool is None:
             raise StoreClosed("the store is closed")
         if self.is_forked:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentrunner._core import Claim
+    from agentrunner.stores._held_leases import HeldLease
     from agentrunner.stores.postgres.sessions import PostgresServers
 
 
@@ -23,11 +23,11 @@ class PostgresLeaseConnection:
             self._runner.close()
             raise
 
-    def extend(self, claims: list[Claim]) -> None:
-        """Extend the leases of these claims, except those of runs that were asked to stop."""
+    def extend(self, leases: list[HeldLease]) -> None:
+        """Extend these leases, except those of runs that were asked to stop."""
         values = {
-            "threads": [claim.thread_id for claim in claims],
-            "tokens": [claim.token for claim in claims],
+            "threads": [lease.thread_id for lease in leases],
+            "keys": [lease.key for lease in leases],
             "ttl": self._lease_ttl,
         }
         self._runner.run(self._session.execute(self._statement, values, prepare=False, binary=True))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import RecordConflict
 from agentrunner.stores._errors import make_lease_lost
+from agentrunner.stores._held_leases import draw_call_number
 from agentrunner.stores.postgres.client import LARGE_BYTES
-from agentrunner.stores.postgres.runs import draw_call_number
 from agentrunner.stores.types import Record
 from agentrunner.stores.validation import check_changes, is_valid_name
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, TypeAlias
 
 from agentrunner import _core
 from agentrunner._core import Batch, Claim
-from agentrunner.errors import StoreError, ThreadAlreadyRunning
+from agentrunner.errors import StoreClosed, StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import make_lease_lost, make_run_already_exists, make_thread_not_found
+from agentrunner.stores._held_leases import draw_call_number
 from agentrunner.stores._run_events import check_run_size, compact_run
 from agentrunner.stores.postgres.client import LARGE_BYTES
 from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
@@ -55,8 +55,14 @@ UPDATE "agentrunner".live_runs l SET expires_at = clock_timestamp() + make_inter
   FROM held WHERE l.thread_id = held.thread_id AND l.token = held.token RETURNING l.thread_id, l.token"""
 
 # The thread that extends leases while the event loop is blocked leaves the runs alone that were asked to stop: if their
-# process hangs, only the end of their leases frees the threads.
-EXTEND_LEASES = RENEW_LEASES.replace("ORDER BY", "WHERE l.stop_call IS NULL ORDER BY")
+# process hangs, only the end of their leases frees the threads. It may not know the token of a new claim yet.
+EXTEND_LEASES = """WITH held AS (
+  SELECT l.thread_id, l.token FROM "agentrunner".live_runs l
+    JOIN unnest(%(threads)b::text[], %(keys)b::bigint[]) AS given (thread_id, key)
+      ON l.thread_id = given.thread_id AND given.key IN (l.token, l.call)
+    WHERE l.stop_call IS NULL ORDER BY l.thread_id FOR UPDATE OF l)
+UPDATE "agentrunner".live_runs l SET expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
+  FROM held WHERE l.thread_id = held.thread_id AND l.token = held.token"""
 
 FINISH_RUN = """SELECT "agentrunner".finish(%(thread_id)s::text, %(run_id)s::text, %(token)s::bigint, %(stored)s,
   %(last_seq)s::bigint, %(events)s::bytea, %(ids)b::bytea[], make_interval(secs => %(resume)s), %(is_retry)s)"""
@@ -91,7 +97,7 @@ TAKE_OVER_RUNS = """WITH dead AS (
   SELECT thread_id FROM "agentrunner".live_runs
     WHERE (%(thread_id)s::text IS NULL OR thread_id = %(thread_id)s::text)
       AND (owner = ANY (%(gone)b::text[]) OR call = %(call)s::bigint
-        OR expires_at < clock_timestamp() AND token <> ALL (%(held)b::bigint[])
+        OR expires_at < clock_timestamp() AND token <> ALL (%(held)b::bigint[]) AND call <> ALL (%(held)b::bigint[])
           AND (owner <> ALL (%(running)b::text[]) OR stop_call IS NOT NULL))
     FOR UPDATE SKIP LOCKED)
 UPDATE "agentrunner".live_runs l SET token = nextval('"agentrunner".tokens'), owner = %(owner)s,
@@ -127,28 +133,29 @@ class PostgresRuns(PostgresHistory):
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
         check_texts(thread_id=thread_id, run_id=run_id, input=input, agent_id=agent_id, scope=scope)
-        [(outcome, token, first_seq, known, incarnation)] = await self._client.fetch(
-            CLAIM_RUN,
-            thread_id=thread_id,
-            run_id=run_id,
-            input=input,
-            agent_id=agent_id,
-            scope=scope,
-            owner=str(self._owner),
-            call=draw_call_number(),
-            ttl=self.lease_ttl,
-            ids=[encode_message_id(message_id) for message_id in message_ids],
-        )
-        match outcome:
-            case "ThreadNotFound":
-                raise make_thread_not_found(thread_id)
-            case "ThreadAlreadyRunning":
-                raise ThreadAlreadyRunning
-            case "RunAlreadyExists":
-                raise make_run_already_exists(run_id)
+        with self._require_leases().expect(thread_id) as call:
+            [(outcome, token, first_seq, known, incarnation)] = await self._client.fetch(
+                CLAIM_RUN,
+                thread_id=thread_id,
+                run_id=run_id,
+                input=input,
+                agent_id=agent_id,
+                scope=scope,
+                owner=str(self._owner),
+                call=call,
+                ttl=self.lease_ttl,
+                ids=[encode_message_id(message_id) for message_id in message_ids],
+            )
+            match outcome:
+                case "ThreadNotFound":
+                    raise make_thread_not_found(thread_id)
+                case "ThreadAlreadyRunning":
+                    raise ThreadAlreadyRunning
+                case "RunAlreadyExists":
+                    raise make_run_already_exists(run_id)
+            claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, incarnation)
+            self._hold(claim)
         known_ids = set(known)
-        claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, incarnation)
-        self._hold(claim)
         return claim, [message_id for message_id in message_ids if encode_message_id(message_id) in known_ids]
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
@@ -229,6 +236,12 @@ class PostgresRuns(PostgresHistory):
         for claim in claims:
             self._note_extension(claim)
         return [(claim.thread_id, claim.token) in held for claim in claims]
+
+    def _require_leases(self) -> HeldLeases:
+        self._client.require_pool()
+        if self._leases is None:
+            raise StoreClosed("the store is closed")
+        return self._leases
 
     def _hold(self, claim: Claim) -> None:
         if self._leases is not None:
@@ -321,11 +334,6 @@ class PostgresRuns(PostgresHistory):
             await self._client.fetch(TRIM_JOURNAL, rows=TRIMMED_ROWS)
             await self._client.fetch(TRIM_LEFTOVERS)
         return claims
-
-
-def draw_call_number() -> int:
-    """Return a random number by which the database recognizes the retry of a call."""
-    return secrets.randbits(63)
 
 
 class _MisfitError(StoreError):

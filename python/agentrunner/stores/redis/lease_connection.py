@@ -11,9 +11,9 @@ from redis.retry import Retry
 from agentrunner.stores.redis.scripts import load_script
 
 if TYPE_CHECKING:
-    from agentrunner._core import Claim
+    from agentrunner.stores._held_leases import HeldLease
 
-CLAIMS_PER_CALL = 1000
+LEASES_PER_CALL = 1000
 """The greatest number of leases that one script extends; the server does nothing else meanwhile."""
 
 
@@ -31,11 +31,11 @@ class RedisLeaseConnection:
         )
         self._client = redis.Redis(connection_pool=pool)
 
-    def extend(self, claims: list[Claim]) -> None:
-        """Extend the leases of these claims, except those of runs that were asked to stop."""
+    def extend(self, leases: list[HeldLease]) -> None:
+        """Extend these leases, except those of runs that were asked to stop."""
         text = load_script("extend").text
-        for part in (claims[n : n + CLAIMS_PER_CALL] for n in range(0, len(claims), CLAIMS_PER_CALL)):
-            arguments = [value for claim in part for value in (claim.thread_id.encode(), claim.token)]
+        for part in (leases[n : n + LEASES_PER_CALL] for n in range(0, len(leases), LEASES_PER_CALL)):
+            arguments = [value for lease in part for value in (lease.thread_id.encode(), lease.key)]
             self._client.eval(text, 1, self._prefix, self._lease_ms, *arguments)
 
     def close(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from agentrunner import _core
@@ -17,7 +15,7 @@ from agentrunner.stores._errors import (
     make_run_already_exists,
     make_thread_not_found,
 )
-from agentrunner.stores._held_leases import HeldLeases
+from agentrunner.stores._held_leases import HeldLeases, draw_call_number
 from agentrunner.stores._run_events import compact_run
 from agentrunner.stores.redis.journal import RedisJournals
 from agentrunner.stores.redis.lease_connection import RedisLeaseConnection
@@ -51,12 +49,6 @@ class RedisRuns:
         self._leases = HeldLeases(
             self._owner, lease_ms / 1000, lambda: RedisLeaseConnection(client.url, client.prefix, lease_ms)
         )
-        # The server recognizes the retry of a call by these two.
-        self._nonce = uuid.uuid4().hex
-        self._calls = itertools.count()
-
-    def _make_call_id(self) -> str:
-        return f"{self._nonce}.{next(self._calls)}"
 
     async def wait_until_idle(self) -> None:
         """Wait until no batch is left to store, and extend no lease from then on."""
@@ -72,20 +64,21 @@ class RedisRuns:
         message_ids: list[str],
         scope: str | None,
     ) -> tuple[Claim, list[str]]:
-        outcome, *detail = await self._client.run_script(
-            "claim", thread_id.encode(), run_id.encode(), input.encode(), encode_optional(agent_id),
-            encode_optional(scope), str(self._owner), self._lease_ms, self._make_call_id(),
-            *[message_id.encode() for message_id in message_ids],
-        )  # fmt: skip
-        if outcome == b"not found":
-            raise make_thread_not_found(thread_id)
-        if outcome == b"running":
-            raise ThreadAlreadyRunning
-        if outcome == b"exists":
-            raise make_run_already_exists(run_id)
-        token, first_seq, known_ids, incarnation = detail
-        claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, int(incarnation))
-        self._leases.hold(claim)
+        with self._leases.expect(thread_id) as call:
+            outcome, *detail = await self._client.run_script(
+                "claim", thread_id.encode(), run_id.encode(), input.encode(), encode_optional(agent_id),
+                encode_optional(scope), str(self._owner), self._lease_ms, call,
+                *[message_id.encode() for message_id in message_ids],
+            )  # fmt: skip
+            if outcome == b"not found":
+                raise make_thread_not_found(thread_id)
+            if outcome == b"running":
+                raise ThreadAlreadyRunning
+            if outcome == b"exists":
+                raise make_run_already_exists(run_id)
+            token, first_seq, known_ids, incarnation = detail
+            claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, int(incarnation))
+            self._leases.hold(claim)
         return claim, [message_id.decode() for message_id in known_ids]
 
     async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
@@ -130,7 +123,7 @@ class RedisRuns:
     async def request_stop(self, thread_id: str, run_id: str | None, *, guard: ThreadGuard | None = None) -> bool:
         return bool(
             await self._client.run_script(
-                "request_stop", thread_id.encode(), encode_optional(run_id), self._make_call_id(), *encode_guard(guard)
+                "request_stop", thread_id.encode(), encode_optional(run_id), draw_call_number(), *encode_guard(guard)
             )
         )
 
@@ -148,9 +141,9 @@ class RedisRuns:
             for owner in await self._client.run_script("owners"):
                 owners[_core.Owner.liveness(owner.decode())].append(owner.decode())
             rows, late = await self._take_over(thread_id, **owners)
-            for thread, token, owner in late:
+            for thread, token, call, owner in late:
                 # The late leases of this process itself are taken over only if no caller uses them any more.
-                if int(token) not in _core.Owner.held_tokens(owner.decode()):
+                if {int(token), int(call)}.isdisjoint(_core.Owner.held_tokens(owner.decode())):
                     rows += (await self._take_over(thread.decode()))[0]
             claims += map(_make_claim, rows)
             if len(rows) < LEASES_PER_CALL:
@@ -170,14 +163,14 @@ class RedisRuns:
     ) -> tuple[list[Any], list[Any]]:
         """Take over the runs of owners that are gone, and those whose lease has ended.
 
-        Return them, and the threads, tokens and owners whose lease has ended although their owner is `here`. Owners
-        that are running keep theirs too, unless the run was asked to stop.
+        Return them, and thread, token, call number and owner of each lease that has ended although its owner is `here`.
+        Owners that are running keep theirs too, unless the run was asked to stop.
         """
-        call_id = self._make_call_id()
+        call = draw_call_number()
 
         async def attempt(attempts: int) -> Any:
             return await self._client.run_script_once(
-                "recover", encode_optional(thread_id), str(self._owner), self._lease_ms, call_id, int(attempts > 0),
+                "recover", encode_optional(thread_id), str(self._owner), self._lease_ms, call, int(attempts > 0),
                 LEASES_PER_CALL, len(gone), *gone, len(here), *here, *running,
             )  # fmt: skip
 

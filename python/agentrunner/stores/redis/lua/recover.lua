@@ -1,7 +1,7 @@
 --@ journals leases
 -- Arguments: thread?, owner, ttl, nonce, whether this is a retry, limit, number of owners that are gone, those owners...,
 -- number of owners in the caller's process, those owners..., owners whose process runs on the caller's machine...
--- Returns the runs that were taken over; and thread, token and owner of each ended lease of the caller's process.
+-- Returns the runs that were taken over; and thread, token, nonce and owner of each ended lease of the caller's process.
 local only_thread, owner, ttl, nonce, limit = read_optional(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
 local gone, here, running, runs, late, at = {}, {}, {}, {}, {}, now()
 local last_gone = 7 + ARGV[7]
@@ -12,8 +12,8 @@ for i = last_here + 1, #ARGV do running[ARGV[i]] = true end
 
 -- Returns whether a lease that has ended is left to its owner, which is alive.
 local function is_spared(thread)
-  local live_run = redis.call('HMGET', key('live', thread), 'token', 'owner', 'stop')
-  if here[live_run[2]] then late[#late + 1] = {thread, live_run[1], live_run[2]} end
+  local live_run = redis.call('HMGET', key('live', thread), 'token', 'owner', 'stop', 'nonce')
+  if here[live_run[2]] then late[#late + 1] = {thread, live_run[1], live_run[4], live_run[2]} end
   return here[live_run[2]] or running[live_run[2]] and not live_run[3]
 end
 
