@@ -1,4 +1,4 @@
-"""Leases that a thread extends: also of a claim whose reply the event loop has not processed yet."""
+"""Leases that a thread extends, also before the reply to their claim is processed."""
 
 from __future__ import annotations
 

@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("url", "options"),
+    ("url", "servers"),
     [
-        ("postgresql://", {}),
-        ("postgresql:///agents", {"dbname": "agents"}),
-        ("postgresql:///agents?schema=s&application_name=a%20b", {"dbname": "agents", "application_name": "a b"}),
-        ("postgresql://?schema=s&host=h", {"host": "h"}),
-        ("postgresql://me@h1,h2:5433/db?schema=s", {"user": "me", "host": "h1,h2", "port": ",5433", "dbname": "db"}),
+        ("postgresql://", [{}]),
+        ("postgresql:///agents", [{"dbname": "agents"}]),
+        ("postgresql:///agents?schema=s&application_name=a%20b", [{"dbname": "agents", "application_name": "a b"}]),
+        ("postgresql://?schema=s&host=h", [{"host": "h"}]),
+        (
+            "postgresql://me@h1,h2:5433/db?schema=s",
+            [{"user": "me", "host": "h1", "port": ""}, {"user": "me", "host": "h2", "port": "5433", "dbname": "db"}],
+        ),
     ],
 )
-def test_a_url_of_postgresql_may_lack_a_host(url: str, options: dict[str, str]) -> None:
+def test_a_url_of_postgresql_may_lack_a_host(url: str, servers: list[dict[str, str]]) -> None:
     pytest.importorskip("psycopg")
     store: Any = store_from_url(url)
     assert store.schema == ("s" if "schema" in url else "agentrunner")
-    assert store._client._options.items() >= options.items()
+    for options, expected in zip(store._client._servers._servers, servers, strict=True):
+        assert options.items() >= expected.items()
 
 
 def test_a_path_is_a_sqlite_file(tmp_path: Path) -> None:
