@@ -251,8 +251,8 @@ class SqliteStore:
     """One SQLite file; a method takes a ticket, and `completions()` returns its result."""
 
     def __new__(
-        cls, path: str | PathLike[str], *, strict: bool, lease_ms: int, resume_ms: int, free_stuck: bool
-    ) -> SqliteStore: ...
+        cls, path: str | PathLike[str], *, strict: bool, lease_ms: int, resume_ms: int, free_stuck: bool,
+        read_only: bool) -> SqliteStore: ...  # fmt: skip
     def fileno(self) -> int:
         """Return the descriptor that is readable when there are completions."""
     def completions(self) -> list[tuple[int, Any, BaseException | None]]:

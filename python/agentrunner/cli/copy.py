@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agentrunner.cli.record_copy import compare_records, copy_records, threads_with_records
-from agentrunner.cli.store_location import LOCATION_FORMS, open_existing, open_or_create, without_secrets
+from agentrunner.cli.store_location import LOCATION_FORMS, open_or_create, open_read_only, without_secrets
 from agentrunner.cli.terminal import console, fail, run, shorten
 from agentrunner.cli.thread_copy import CopyRefused, compare_thread, copy_thread, thread_ids
 from agentrunner.errors import InvalidInput
@@ -73,8 +73,8 @@ async def _copy(
 ) -> tuple[list[str], dict[str, str]]:
     """Return the lines to print, and the difference of each thread that differs, by id."""
     async with (
-        open_existing(source) as origin,
-        (open_existing if verify_only else open_or_create)(destination) as target,
+        open_read_only(source) as origin,
+        (open_read_only if verify_only else open_or_create)(destination) as target,
     ):
         threads = await thread_ids(origin)
         without_runs = await threads_with_records(origin, threads)

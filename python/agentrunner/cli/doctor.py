@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from agentrunner.cli.store_location import Location, is_file, open_existing, store_from_location
+from agentrunner.cli.store_location import Location, is_file, open_existing, open_read_only, store_from_location
 from agentrunner.cli.terminal import clean, console, run, shorten
 from agentrunner.runner import AgentRunner
 from agentrunner.stores import StoreReport
@@ -41,16 +41,17 @@ def doctor(
 
 async def _examine(location: str, fix: bool) -> tuple[StoreReport, StoreReport | None]:
     """Return the report, and a second one if something was repaired."""
-    async with open_existing(location) as store:
+    async with open_read_only(location) as store:
         report = await store.inspect(fix=False)
-        if not (fix and report.can_be_fixed):
-            return report, None
+    if not (fix and report.can_be_fixed):
+        return report, None
+    async with open_existing(location) as store:
         await store.inspect(fix=True)
     if report.dead:
         # Opening a runner on the store ends the runs of processes that are gone.
         async with AgentRunner(store_from_location(location)):
             pass
-    async with open_existing(location) as store:
+    async with open_read_only(location) as store:
         return report, await store.inspect(fix=False)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agentrunner._core import Event
-from agentrunner.cli.store_location import Location, open_existing, without_secrets
+from agentrunner.cli.store_location import Location, open_read_only, without_secrets
 from agentrunner.cli.terminal import clean, console, fail, report_errors, run, shorten
 from agentrunner.cli.timeline import timeline
 from agentrunner.events import compact
@@ -52,7 +52,7 @@ async def _read_events(location: str, thread_id: str) -> tuple[list[Event], list
     """Return the compacted events of the stored runs and the raw events of a live run."""
     stored: list[Event] = []
     live: list[Event] = []
-    async with open_existing(location) as store:
+    async with open_read_only(location) as store:
         claims = await store.live(thread_id)
         until = claims[0][0].first_seq if claims else None
         after: tuple[int, int | None] | None = (0, None)

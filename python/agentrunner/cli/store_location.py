@@ -58,7 +58,7 @@ def _url_options(location: str) -> frozenset[str]:
 
 
 def store_from_location(location: str, **options: Any) -> Store:
-    """Return the store at a location, not opened, or exit; only a file's store gets `options`."""
+    """Return the store at a location, not opened, or exit."""
     if is_file(location):
         try:
             return store_from_url(location, **options)
@@ -72,7 +72,7 @@ def store_from_location(location: str, **options: Any) -> Store:
     if printable.endswith("…"):
         fail(f"{printable}: not a valid URL; in a password, write @ as %40, / as %2F, ? as %3F", 2)
     try:
-        return store_from_url(location)
+        return store_from_url(location, **options)
     except ImportError as error:
         fail(str(error), 2)
     except (TypeError, ValueError) as error:
@@ -82,26 +82,30 @@ def store_from_location(location: str, **options: Any) -> Store:
 @asynccontextmanager
 async def open_or_create(location: str) -> AsyncIterator[Store]:
     """Open a store, creating it if it does not exist; recover and free nothing in it."""
-    store = store_from_location(location, free_stuck=False)
-    try:
-        await store.open()
-    except (StoreError, TypeError, ValueError) as error:
-        # redis-py checks a URL's options only when it connects: then it raises `TypeError` or `ValueError`.
-        fail(str(error) if is_file(location) else f"{without_secrets(location)}: {error}")
-    try:
+    options = {"free_stuck": False} if is_file(location) else {}
+    async with _open(location, store_from_location(location, **options)) as store:
         yield store
-    finally:
-        await store.aclose()
 
 
 @asynccontextmanager
 async def open_existing(location: str) -> AsyncIterator[Store]:
     """Open a store that exists, or exit; recover and free nothing in it."""
     if is_file(location):
-        require_file(Path(location))
+        # First without a change: a database of another program must not get our tables.
+        async with open_read_only(location):
+            pass
     else:
         await _require_schema(location)
     async with open_or_create(location) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_read_only(location: str) -> AsyncIterator[Store]:
+    """Open a store that exists only to read it, or exit."""
+    if is_file(location):
+        require_file(Path(location))
+    async with _open(location, store_from_location(location, read_only=True)) as store:
         yield store
 
 
@@ -116,3 +120,16 @@ async def _require_schema(location: str) -> None:
         fail(f"{without_secrets(location)}: {error}")
     if not has_schema:
         fail(f"{without_secrets(location)}: there is no agentrunner schema '{store.schema}'")
+
+
+@asynccontextmanager
+async def _open(location: str, store: Store) -> AsyncIterator[Store]:
+    try:
+        await store.open()
+    except (StoreError, TypeError, ValueError) as error:
+        # redis-py checks a URL's options only when it connects: then it raises `TypeError` or `ValueError`.
+        fail(str(error) if is_file(location) else f"{without_secrets(location)}: {error}")
+    try:
+        yield store
+    finally:
+        await store.aclose()

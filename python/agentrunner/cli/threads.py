@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from agentrunner.cli.store_location import Location, open_existing, without_secrets
+from agentrunner.cli.store_location import Location, open_read_only, without_secrets
 from agentrunner.cli.terminal import clean, console, run
 from agentrunner.types import ANY_SCOPE, ThreadSummary
 
@@ -51,7 +51,7 @@ def threads(
 
 async def _read_summaries(location: str, archived: bool, limit: int) -> list[ThreadSummary]:
     """Return up to `limit` threads, and one more if the store has it."""
-    async with open_existing(location) as store:
+    async with open_read_only(location) as store:
         return await store.threads(limit + 1, None, archived, None, ANY_SCOPE)
 
 

@@ -98,13 +98,12 @@ class RunnerLifecycle:
             self._opening = loop.create_future()
             try:
                 await self._store.open()
-                await self._maintenance.recover()
+                await self._maintenance.start()
             except BaseException:
                 self._loop = None
                 await self._store.aclose()
                 self._opening.cancel()
                 raise
-            self._maintenance.start()
             self._opening.set_result(None)
         elif self._opening is not None and not self._opening.done():
             await asyncio.shield(self._opening)

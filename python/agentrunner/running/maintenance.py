@@ -68,8 +68,12 @@ class Maintenance:
         self._recovered = 0
         """Number of runs that were recovered so far."""
 
-    def start(self) -> None:
-        """Start the tasks that run until the runner is closed."""
+    async def start(self) -> None:
+        """Recover dead runs, and start the tasks that run until the runner is closed."""
+        if getattr(self._store, "read_only", False):
+            # It has no runs of this process, and those of others are theirs.
+            return
+        await self.recover()
         # Separate tasks: recovery can take long, and leases must be renewed meanwhile.
         self._table.spawn(self._hold_leases())
         self._table.spawn(self._tidy())

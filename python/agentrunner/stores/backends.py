@@ -25,6 +25,7 @@ class StoreOptions(TypedDict, total=False):
     resume_window: float
     durability: Literal["balanced", "strict"]
     free_stuck: bool
+    read_only: bool
     prefix: str
     history: Store | None
     schema: str
@@ -87,7 +88,7 @@ SQLITE = Backend(
     example="a SQLite file",
     module="agentrunner.stores.sqlite",
     class_name="SqliteStore",
-    options=frozenset({"durability", "lease_ttl", "resume_window", "free_stuck"}),
+    options=frozenset({"durability", "lease_ttl", "resume_window", "free_stuck", "read_only"}),
 )
 REDIS = Backend(
     name="redis",
@@ -95,7 +96,7 @@ REDIS = Backend(
     example="redis://…",
     module="agentrunner.stores.redis",
     class_name="RedisStore",
-    options=frozenset({"prefix", "lease_ttl", "resume_window", "history"}),
+    options=frozenset({"prefix", "lease_ttl", "resume_window", "history", "read_only"}),
     schemes=("redis", "rediss"),
     url_options=frozenset({"prefix"}),
     extra="redis",
@@ -107,7 +108,7 @@ POSTGRES = Backend(
     example="postgresql://…",
     module="agentrunner.stores.postgres",
     class_name="PostgresStore",
-    options=frozenset({"schema", "lease_ttl", "resume_window", "pool_size"}),
+    options=frozenset({"schema", "lease_ttl", "resume_window", "pool_size", "read_only"}),
     schemes=("postgresql", "postgres"),
     url_options=frozenset({"schema"}),
     creates_schema=True,

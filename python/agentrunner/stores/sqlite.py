@@ -46,6 +46,9 @@ class SqliteStore:
             machine's monotonic clock, so that a change of the wall clock has no effect.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
         free_stuck: Whether `open` frees threads that a TypeScript runner left marked as running.
+        read_only: Whether the store only reads a file that exists. It creates and changes no file, so it can read from
+            read-only media, and its writing methods raise `StoreReadOnly`. A file of an older version, or to which a
+            TypeScript runner has added runs, is read from a temporary copy.
 
     Raises:
         TypeError: The path is no path.
@@ -74,6 +77,7 @@ class SqliteStore:
         lease_ttl: float = 10.0,
         resume_window: float = 300.0,
         free_stuck: bool = True,
+        read_only: bool = False,
     ) -> None:
         if durability not in ("balanced", "strict"):
             raise ValueError(f"durability must be 'balanced' or 'strict', not {durability!r}")
@@ -84,6 +88,8 @@ class SqliteStore:
         check_lease_ttl(lease_ttl)
         check_seconds("resume_window", resume_window)
         check_option_type("free_stuck", free_stuck, bool)
+        check_option_type("read_only", read_only, bool)
+        self.read_only = read_only
         self.path = os.fspath(path)
         self.lease_ttl = lease_ttl
         self._open_core = partial(
@@ -93,6 +99,7 @@ class SqliteStore:
             lease_ms=int(lease_ttl * 1000),
             resume_ms=int(resume_window * 1000),
             free_stuck=free_stuck,
+            read_only=read_only,
         )
         self._core: _core.SqliteStore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,14 +108,14 @@ class SqliteStore:
         self._last_ticket = 0
 
     async def open(self) -> None:
-        """Open the file, creating it if it does not exist."""
+        """Open the file, creating it if it does not exist, unless it is only read."""
         if self._core is not None and self._loop is not None and self._loop.is_closed():
             # That loop ended without `aclose()`.
             core, self._core = self._core, None
             self._waiters.clear()
             await asyncio.to_thread(core.close)
         if self._core is None:
-            if kind := find_shared_filesystem(Path(self.path)):
+            if not self.read_only and (kind := find_shared_filesystem(Path(self.path))):
                 logger.warning(
                     "%s is on a file system (%s) that other machines, or this one's host, can share: SQLite's locks do "
                     "not reach them, and the file can be damaged; keep it on a local disk, or use Redis or PostgreSQL",

@@ -55,7 +55,7 @@ impl SqliteStore {
 #[pymethods]
 impl SqliteStore {
     #[new]
-    #[pyo3(signature = (path, *, strict, lease_ms, resume_ms, free_stuck))]
+    #[pyo3(signature = (path, *, strict, lease_ms, resume_ms, free_stuck, read_only))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
@@ -63,10 +63,17 @@ impl SqliteStore {
         lease_ms: i64,
         resume_ms: i64,
         free_stuck: bool,
+        read_only: bool,
     ) -> PyResult<Self> {
         let durability = if strict { Durability::Strict } else { Durability::Balanced };
         // Opening can wait for another process, so other Python threads run meanwhile.
-        let core = py.detach(|| core::SqliteStore::open(&path, durability, lease_ms, resume_ms, free_stuck));
+        let core = py.detach(|| {
+            if read_only {
+                core::SqliteStore::open_read_only(&path)
+            } else {
+                core::SqliteStore::open(&path, durability, lease_ms, resume_ms, free_stuck)
+            }
+        });
         let core = core.map_err(to_py)?;
         Ok(Self { core: Mutex::new(Some(core)), completions: Arc::new(Completions::new()?) })
     }

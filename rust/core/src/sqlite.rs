@@ -13,6 +13,7 @@ mod journal;
 mod lease;
 mod owner_lock;
 mod prune;
+mod read_only;
 mod records;
 mod run_ids;
 mod runs;

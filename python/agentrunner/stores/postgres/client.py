@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +23,7 @@ from agentrunner.errors import (
     StoreReadOnly,
 )
 from agentrunner.stores.postgres.lease_connection import PostgresLeaseConnection
-from agentrunner.stores.postgres.schema import PLACEHOLDER, migrate, quote_schema
+from agentrunner.stores.postgres.schema import PLACEHOLDER, check_version, migrate, quote_schema
 from agentrunner.stores.postgres.sessions import PostgresServers, PostgresSession, StandbyError
 
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ class PostgresClient:
     A standby counts as a server that is unreachable for now: another attempt, in a new session, may find the primary.
     """
 
-    def __init__(self, dsn: str, schema: str, retry_seconds: float, pool_size: int) -> None:
+    def __init__(self, dsn: str, schema: str, retry_seconds: float, pool_size: int, *, read_only: bool = False) -> None:
         self.schema = schema
         self._quoted_schema = quote_schema(schema)
         self._retry_seconds = retry_seconds
         self._pool_size = pool_size
+        self._read_only = read_only
         try:
             dsn_options = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:
@@ -75,7 +77,8 @@ class PostgresClient:
             "tcp_user_timeout": max(1000, int(retry_seconds * 500)),
         }
         self._servers = PostgresServers(
-            {**defaults, **dsn_options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None}
+            {**defaults, **dsn_options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None},
+            read_only=read_only,
         )
         self._pool: AsyncConnectionPool[PostgresSession] | None = None
         self._append_connection: PostgresSession | None = None
@@ -210,7 +213,7 @@ class PostgresClient:
 
     async def _migrate(self) -> None:
         async with await self.connect() as connection:
-            await migrate(connection, self.schema)
+            await (check_version if self._read_only else migrate)(connection, self.schema)
 
     async def _retry(self, attempt: Callable[[], Awaitable[R]]) -> R:
         """Repeat an attempt until it succeeds, fails for good, or the time for retries is over."""
@@ -243,8 +246,10 @@ async def _execute(
     connection: PostgresSession, text: bytes, values: dict[str, Any], *, prepare: bool | None
 ) -> list[tuple[Any, ...]]:
     try:
-        cursor = await connection.execute(text, values, prepare=prepare, binary=True)
-        return await cursor.fetchall()
+        # By the transaction: behind a pooler, the session may be another client's next.
+        async with connection.transaction() if connection.read_only else contextlib.nullcontext():
+            cursor = await connection.execute(text, values, prepare=prepare, binary=True)
+            return await cursor.fetchall()
     except psycopg.errors.ReadOnlySqlTransaction:
         # Its server may have become a standby; a new session may be on the new primary.
         await connection.close()

@@ -64,6 +64,18 @@ async def migrate(connection: AsyncConnection, schema: str) -> None:
         )
 
 
+async def check_version(connection: AsyncConnection, schema: str) -> None:
+    """Raise `StoreError` unless a schema exists and is up to date; change nothing."""
+    version = await _read_version(connection, schema)
+    if version == 0:
+        raise StoreError(f"there is no agentrunner schema '{schema}'")
+    if version < len(migrations()):
+        raise StoreError(
+            f"schema '{schema}' has version {version}, and this version of agentrunner reads version "
+            f"{len(migrations())}; open it once with a runner of this version, which brings it up to date"
+        )
+
+
 async def _read_version(connection: AsyncConnection, schema: str) -> int:
     """Return how many migrations the schema has; 0 if it does not exist."""
     # `to_regclass` caches a negative answer, even across the wait for another process that creates the schema.

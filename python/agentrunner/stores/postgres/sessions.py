@@ -55,9 +55,12 @@ class PostgresServers:
     After a fail-over, an address may still lead to the former primary, which is now a standby.
     """
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._takes_any = bool(options.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS"))
-        """Whether the user has chosen the kind of server, so that libpq finds it."""
+    def __init__(self, options: dict[str, Any], *, read_only: bool = False) -> None:
+        self._read_only = read_only
+        self._takes_any = read_only or bool(
+            options.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")
+        )
+        """Whether a standby suffices, or the user has chosen the kind of server, so that libpq finds it."""
         self._servers = [options] if self._takes_any else _split_servers(options)
         """Options for each server, in the order in which they are tried."""
 
@@ -85,6 +88,8 @@ class PostgresServers:
                     errors.append(error)
                     continue
                 if self._takes_any or session.may_write:
+                    if self._read_only:
+                        await session.set_read_only(True)
                     chosen = session
                     # The next session need not wait for servers that are down.
                     self._servers = sorted(self._servers, key=lambda other: other is not server)

@@ -6,6 +6,7 @@ from agentrunner._checks import check_integer, check_lease_ttl, check_option_typ
 from agentrunner._core import Owner
 from agentrunner.stores._group_commit import GroupCommit
 from agentrunner.stores._held_leases import HeldLeases
+from agentrunner.stores._read_only import refuse_writes
 from agentrunner.stores.postgres.client import PostgresClient
 from agentrunner.stores.postgres.inspection import PostgresInspection
 from agentrunner.stores.postgres.lease_connection import PostgresLeaseConnection
@@ -42,6 +43,8 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         pool_size: The greatest number of pooled connections, at least 2. There are up to four more: one that listens
             while a run of another process is followed, two for values larger than 1 MiB, and one that extends leases
             while the event loop is blocked.
+        read_only: Whether the store only reads a schema that exists and is up to date, in read-only transactions, so
+            that a user without other rights and a standby server suffice. Its writing methods raise `StoreReadOnly`.
 
     Raises:
         ValueError: The address or an option is not valid.
@@ -67,22 +70,29 @@ class PostgresStore(PostgresRuns, PostgresThreads, PostgresRecords, PostgresInsp
         lease_ttl: float = 10.0,
         resume_window: float = 300.0,
         pool_size: int = POOL_SIZE,
+        read_only: bool = False,
     ) -> None:
         check_integer("pool_size", pool_size, 2)
         check_lease_ttl(lease_ttl)
         check_seconds("resume_window", resume_window)
         check_option_type("schema", schema, str)
+        check_option_type("read_only", read_only, bool)
         self.schema = schema
         self.lease_ttl = lease_ttl
         self._resume_window = resume_window
-        self._client = PostgresClient(dsn, schema, retry_seconds=lease_ttl * 2 / 3, pool_size=pool_size)
+        self._client = PostgresClient(
+            dsn, schema, retry_seconds=lease_ttl * 2 / 3, pool_size=pool_size, read_only=read_only
+        )
         self._listener = PostgresListener(self._client)
         self._appends = GroupCommit(self._commit_appends)
         self._owner: Owner | None = None
         self._leases: HeldLeases | None = None
+        self.read_only = read_only
+        if read_only:
+            refuse_writes(self)
 
     async def open(self) -> None:
-        """Connect, creating the schema if it does not exist and bringing it up to date."""
+        """Connect, creating the schema and bringing it up to date, unless it is only read."""
         await self._client.open()
         if self._owner is None:
             self._owner = Owner()

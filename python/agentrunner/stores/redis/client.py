@@ -41,6 +41,7 @@ T = TypeVar("T")
 CONNECTIONS = 16
 """The greatest number of connections; a command that needs one more waits."""
 MIN_VERSION = (6, 2)
+EVALSHA_RO_VERSION = 7
 REDIS_VALUE_BYTES = 512 << 20
 """The greatest size of a value in Redis."""
 MIN_BYTES_PER_SECOND = 4 << 20
@@ -54,10 +55,12 @@ _warned_addresses: set[str] = set()
 class RedisClient:
     """Connections to one server; a failed command is retried for `retry_seconds`."""
 
-    def __init__(self, url: str, prefix: str, retry_seconds: float) -> None:
+    def __init__(self, url: str, prefix: str, retry_seconds: float, *, read_only: bool = False) -> None:
         self.url = url
         self.prefix = prefix
         self._key = prefix.encode()
+        self._read_only = read_only
+        self._run_word = "EVALSHA"
         self._retry_seconds = retry_seconds
         # Half the time, so that a second attempt fits; but at least a second, so that a busy machine with a short lease
         # is not taken for a dead one.
@@ -101,6 +104,10 @@ class RedisClient:
         version = info.partition(b"redis_version:")[2].split(b"\r\n")[0].decode()
         if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
             raise StoreError(f"{self._address} is version {version}; 6.2 or newer is needed")
+        if self._read_only:
+            # The server then refuses a script that would write; older servers lack the word.
+            self._run_word = "EVALSHA_RO" if int(version.split(".")[0]) >= EVALSHA_RO_VERSION else "EVALSHA"
+            return
         if self._address in _warned_addresses:
             return
         _warned_addresses.add(self._address)
@@ -185,7 +192,7 @@ class RedisClient:
         return await self.retry(attempt)
 
     def _evalsha(self, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return ("EVALSHA", load_script(name).sha, 1, self._key, *arguments)
+        return (self._run_word, load_script(name).sha, 1, self._key, *arguments)
 
     async def _load(self, name: str) -> None:
         await self._send([("SCRIPT", "LOAD", load_script(name).text)])

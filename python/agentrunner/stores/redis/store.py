@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agentrunner._checks import check_lease_ttl, check_seconds
+from agentrunner._checks import check_lease_ttl, check_option_type, check_seconds
 from agentrunner.errors import StoreClosed
+from agentrunner.stores._read_only import refuse_writes
 from agentrunner.stores._run_events import check_run_size
 from agentrunner.stores.guards import move_thread, with_guards
 from agentrunner.stores.redis.client import RedisClient
@@ -52,6 +53,8 @@ class RedisStore:
         history: Another store for everything but the raw events of runs; this store opens and closes it. Leases and
             records are then in it, with its `lease_ttl`. If `prune` removes a run, its raw events stay in Redis until
             their window ends.
+        read_only: Whether the store only reads, so that from Redis 7 on a replica suffices. Its writing methods raise
+            `StoreReadOnly`. A store given as `history` has this option of its own.
 
     Raises:
         ValueError: The URL or an option is not valid.
@@ -74,11 +77,13 @@ class RedisStore:
         lease_ttl: float = 10.0,
         resume_window: float = 300.0,
         history: Store | None = None,
+        read_only: bool = False,
     ) -> None:
         if not isinstance(prefix, str) or not prefix:
             raise ValueError(f"a prefix must be a str of at least one character, not {prefix!r}")
         if history is not None and not hasattr(history, "claim"):
             raise ValueError(f"history must be a Store or None, not {history!r}")
+        check_option_type("read_only", read_only, bool)
         check_lease_ttl(lease_ttl)
         check_seconds("resume_window", resume_window)
         self.prefix = prefix
@@ -89,13 +94,16 @@ class RedisStore:
         history = with_guards(history) if history is not None else None
         self.max_run_bytes = MAX_RUN_BYTES if history is None else getattr(history, "max_run_bytes", MAX_RUN_BYTES)
         self._base = history
-        self._client = RedisClient(url, prefix, self.lease_ttl * 2 / 3)
+        self._client = RedisClient(url, prefix, self.lease_ttl * 2 / 3, read_only=read_only)
         self._watcher = RedisWatcher(self._client)
         self._threads: RedisThreads | Store = RedisThreads(self._client) if history is None else history
         # Records are where leases and threads are: a lease fences their writes, and a deleted thread takes them along,
         # each in one atomic step.
         self._records: RedisRecords | Store = RedisRecords(self._client) if history is None else history
         self._open_runs: RedisRuns | TieredRuns | None = None
+        self.read_only = read_only
+        if read_only:
+            refuse_writes(self)
 
     async def open(self) -> None:
         """Connect to the server, and open the other store if there is one."""

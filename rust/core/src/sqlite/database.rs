@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::files::{FileId, OpenFiles};
+use super::files::{self, FileId, OpenFiles};
 use super::schema;
 use super::sql::store_error;
 use crate::error::{Error, Result};
@@ -99,11 +99,13 @@ impl OpenDatabase {
         // Before the connection is made, because it would share the index of those that are open.
         if let Some(files) = FileId::of(path).ok().and_then(OpenFiles::find) {
             files.check()?;
+            files.check_writable()?;
         }
+        let _opening = files::start_opening();
         let connection = schema::connect(path, creates)?;
         // SQLite opens the log when it first reads.
         connection.query_row("PRAGMA user_version", [], |_| Ok(())).map_err(store_error)?;
-        let files = OpenFiles::of_open(path)?;
+        let files = OpenFiles::of_open(path, false)?;
         Ok(Self { connection, files })
     }
 

@@ -2,16 +2,19 @@
 //!
 //! SQLite goes on using files that were removed, renamed or replaced, where no other process finds what it writes.
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, Weak};
 
 use crate::error::{Error, Result};
 
 /// The databases that this process has open. Each connection to one of them holds its entry.
 static OPEN_FILES: Mutex<Vec<Weak<OpenFiles>>> = Mutex::new(Vec::new());
+
+/// Held while a database is opened, and, for writing, while its file is read without SQLite.
+static OPENING: RwLock<()> = RwLock::new(());
 
 /// A file's identity, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,8 @@ enum Found {
 #[derive(Debug)]
 pub struct OpenFiles {
     pid: u32,
+    /// Whether the index is open only for reading, so that no connection of this process can write the database.
+    is_read_only: bool,
     database: OpenFile,
     log: OpenFile,
     index: OpenFile,
@@ -50,17 +55,21 @@ struct OpenFile {
 impl FileId {
     /// Return the identity of the file at a path. Error: `StoreMissing` if there is none.
     pub fn of(path: &Path) -> Result<Self> {
-        match fs::metadata(path) {
-            Ok(file) => Ok(Self { device: file.dev(), inode: file.ino() }),
-            Err(error) => Err(Error::StoreMissing(format!("{}: {error}", path.display()))),
-        }
+        let file = fs::metadata(path).map_err(|error| Error::StoreMissing(format!("{}: {error}", path.display())))?;
+        Ok(Self::from(&file))
+    }
+}
+
+impl From<&Metadata> for FileId {
+    fn from(file: &Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino() }
     }
 }
 
 impl Found {
     fn at(path: &Path) -> Self {
         match fs::metadata(path) {
-            Ok(file) => Self::File(FileId { device: file.dev(), inode: file.ino() }),
+            Ok(file) => Self::File(FileId::from(&file)),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Self::Unknown,
             Err(_) => Self::Nothing,
         }
@@ -100,7 +109,7 @@ impl OpenFiles {
     /// Return the files of a database that a connection has just opened and read.
     ///
     /// Error: `StoreMissing` if another connection of this process has other files open.
-    pub fn of_open(path: &Path) -> Result<Arc<Self>> {
+    pub fn of_open(path: &Path, is_read_only: bool) -> Result<Arc<Self>> {
         let missing = |error| Error::StoreMissing(format!("{}: {error}", path.display()));
         // Absolute, because the process may change its folder. The log is where SQLite puts it, beside the file that a
         // link leads to.
@@ -117,7 +126,7 @@ impl OpenFiles {
             path.push(suffix);
             OpenFile::new(path.into())
         });
-        let files = Arc::new(Self { pid: std::process::id(), database, log: log?, index: index? });
+        let files = Arc::new(Self { pid: std::process::id(), is_read_only, database, log: log?, index: index? });
         registry.push(Arc::downgrade(&files));
         Ok(files)
     }
@@ -125,6 +134,17 @@ impl OpenFiles {
     /// Return the identity of the database's file.
     pub fn database(&self) -> FileId {
         self.database.id
+    }
+
+    /// Return an error, `StoreReadOnly`, if this process has opened the database only for reading.
+    pub fn check_writable(&self) -> Result<()> {
+        if !self.is_read_only {
+            return Ok(());
+        }
+        Err(Error::StoreReadOnly(format!(
+            "{}: this process has it open with read_only, and SQLite shares that; close that store first",
+            self.database.path.display()
+        )))
     }
 
     /// Return the path of the write-ahead log.
@@ -165,6 +185,24 @@ impl OpenFiles {
         };
         Error::StoreMissing(format!("{path} {what} while it was open, and nothing more is stored: {advice}"))
     }
+}
+
+/// Note that a database is being opened, until the result is dropped.
+pub fn start_opening() -> RwLockReadGuard<'static, ()> {
+    OPENING.read().expect("no thread panics while it holds this lock")
+}
+
+/// Run work that opens and closes the file of a database without SQLite, where SQLite does not have it open.
+///
+/// In a process that closes a file, all its locks on that file end, also those of SQLite.
+pub fn without_sqlite<T>(database: FileId, work: impl FnOnce() -> std::io::Result<T>) -> Result<T> {
+    let _excluded = OPENING.write().expect("no thread panics while it holds this lock");
+    if let Some(files) = OpenFiles::find(database) {
+        // With all files in place they would have been read by SQLite.
+        files.check()?;
+        return Err(Error::StoreMissing(format!("{} is being opened", files.database.path.display())));
+    }
+    work().map_err(|error| Error::Store(format!("the database cannot be read: {error}")))
 }
 
 fn registry() -> MutexGuard<'static, Vec<Weak<OpenFiles>>> {

@@ -34,7 +34,11 @@ impl SqliteStore {
             }
             Ok(report)
         };
-        self.write(true, work, done);
+        if fix || !self.is_read_only() {
+            self.write(true, work, done);
+        } else {
+            self.read(work, done);
+        }
     }
 }
 

@@ -48,6 +48,19 @@ impl Leases {
         Self { owner, _lock: lock, database, lease_ms, held: Mutex::default(), sightings: Mutex::default() }
     }
 
+    /// Create the leases of a store that only reads, and so holds none.
+    pub fn read_only(database: &Path) -> Self {
+        let database = database.canonicalize().unwrap_or_else(|_| database.into());
+        Self {
+            owner: Owner::new(),
+            _lock: None,
+            database,
+            lease_ms: i64::MAX,
+            held: Mutex::default(),
+            sightings: Mutex::default(),
+        }
+    }
+
     /// Remove the files that owners left behind when their processes were killed.
     pub fn remove_stale_locks(&self, db: &Connection) -> Result<()> {
         owner_lock::remove_stale(&self.database, db).map_err(store_error)

@@ -16,7 +16,11 @@ impl SqliteStore {
     ///
     /// At most `limit` runs are removed, in one transaction. Returns their number.
     pub fn prune(&self, kept: Retention, limit: u32, done: impl FnOnce(Result<u32>) + Send + 'static) {
-        let (writer, removals) = (std::sync::Arc::downgrade(&self.writer), self.removals.clone());
+        let writer = match self.writer() {
+            Ok(writer) => std::sync::Arc::downgrade(writer),
+            Err(error) => return done(Err(error)),
+        };
+        let removals = self.removals.clone();
         // The reader searches. Most often it finds nothing, and then no live run has waited for the search.
         let remove = move |candidates: Result<Vec<String>>| match (candidates, writer.upgrade()) {
             (Err(error), _) => done(Err(error)),

@@ -180,7 +180,11 @@ impl SqliteStore {
     ///
     /// The caller must replay the journal of each, end it and finish it. Expired journals are removed as well.
     pub fn recover(&self, thread_id: Option<String>, done: impl FnOnce(Result<Vec<Claim>>) + Send + 'static) {
-        let (writer, leases) = (Arc::downgrade(&self.writer), self.leases.clone());
+        let writer = match self.writer() {
+            Ok(writer) => Arc::downgrade(writer),
+            Err(error) => return done(Err(error)),
+        };
+        let leases = self.leases.clone();
         let (reader_leases, holder) = (leases.clone(), leases.clone());
         let take_over = move |result: Result<(bool, Option<String>)>| match (result, writer.upgrade()) {
             (Err(error), _) => done(Err(error)),

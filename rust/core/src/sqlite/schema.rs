@@ -111,7 +111,7 @@ pub fn connect(path: &Path, creates: bool) -> Result<Connection> {
 
 /// Name the file in an error.
 #[allow(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
-fn with_path(path: &Path, error: Error) -> Error {
+pub fn with_path(path: &Path, error: Error) -> Error {
     let text = format!("{}: {error}", path.display());
     match error {
         Error::StoreFull(_) => Error::StoreFull(text),
@@ -160,13 +160,47 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Return the version of a file whose tables are up to date.
+pub fn newest_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).expect("there are few migrations")
+}
+
+/// Return the version of a file's tables, and change nothing.
+///
+/// Errors: `StoreTooNew` for a file of a newer version; `Store` for one that neither this package nor a TypeScript
+/// runner has written.
+pub fn read_version(connection: &Connection, path: &Path) -> Result<i64> {
+    let read = || -> rusqlite::Result<(bool, i64)> {
+        let has_runs = connection
+            .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'agent_runs'")?
+            .exists([])?;
+        Ok((has_runs, connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?))
+    };
+    match read().map_err(|error| with_path(path, store_error(error)))? {
+        (false, _) => Err(Error::Store(format!(
+            "{}: this SQLite database has no tables of agentrunner, and was left unchanged; is it the right file?",
+            path.display()
+        ))),
+        (true, version) if version > newest_version() => Err(too_new(path, version)),
+        (true, version) => Ok(version),
+    }
+}
+
+fn too_new(path: &Path, version: i64) -> Error {
+    Error::StoreTooNew(format!(
+        "{}: the file has schema {version}, but this version knows only {}; update agentrunner",
+        path.display(),
+        MIGRATIONS.len()
+    ))
+}
+
 /// Bring the file's tables up to date; refuse a file of a newer version.
 pub fn migrate(connection: &Connection, path: &Path) -> Result<()> {
     let run = || -> rusqlite::Result<std::result::Result<(), i64>> {
         // The version is read under the write lock, because another process may be migrating the same file.
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+        let known = newest_version();
         if version > known {
             return Ok(Err(version));
         }
@@ -185,10 +219,6 @@ pub fn migrate(connection: &Connection, path: &Path) -> Result<()> {
     }
     match outcome.map_err(|error| with_path(path, store_error(error)))? {
         Ok(()) => Ok(()),
-        Err(version) => Err(Error::StoreTooNew(format!(
-            "{}: the file has schema {version}, but this version knows only {}; update agentrunner",
-            path.display(),
-            MIGRATIONS.len()
-        ))),
+        Err(version) => Err(too_new(path, version)),
     }
 }

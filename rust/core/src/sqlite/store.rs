@@ -11,6 +11,7 @@ use super::cleanup::{Removals, Removed};
 use super::database::Database;
 use super::index::{has_unindexed, index_new_rows};
 use super::lease::Leases;
+use super::read_only::ReadOnlyDatabase;
 use super::sql::{now_ms, store_error};
 use super::types::Durability;
 use super::worker::Worker;
@@ -28,7 +29,8 @@ const FREE_STUCK: &str = "UPDATE run_state SET is_running = 0, current_run_id = 
 pub struct SqliteStore {
     /// Declared before the writer, because it is dropped first and the writer then closes the file in order.
     pub(super) reader: Worker,
-    pub(super) writer: Arc<Worker>,
+    /// `None` in a store that only reads.
+    writer: Option<Arc<Worker>>,
     pub(super) leases: Arc<Leases>,
     pub(super) removals: Arc<Removals>,
     path: PathBuf,
@@ -58,7 +60,7 @@ impl SqliteStore {
         leases.remove_stale_locks(connection)?;
         let removals = Arc::<Removals>::default();
         let store = Self {
-            writer: Arc::new(start_writer(database, durability, leases.clone(), removals.clone())),
+            writer: Some(Arc::new(start_writer(database, durability, leases.clone(), removals.clone()))),
             reader: Worker::reader(reader),
             leases,
             removals,
@@ -67,6 +69,22 @@ impl SqliteStore {
             resume_ms,
         };
         Ok(store)
+    }
+
+    /// Open a file only to read it: nothing is created, brought up to date, locked for writing or changed.
+    ///
+    /// Operations that write fail with `StoreReadOnly`. A file of an older version, or with rows that another writer
+    /// added and nothing has indexed, is read from a temporary copy.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        Ok(Self {
+            writer: None,
+            reader: Worker::read_only(ReadOnlyDatabase::open(path)?),
+            leases: Arc::new(Leases::read_only(path)),
+            removals: Arc::default(),
+            path: path.into(),
+            pid: std::process::id(),
+            resume_ms: 0,
+        })
     }
 
     /// Return the version of the bundled SQLite.
@@ -79,6 +97,11 @@ impl SqliteStore {
         &self.path
     }
 
+    /// Return whether the store was opened only to read it.
+    pub fn is_read_only(&self) -> bool {
+        self.writer.is_none()
+    }
+
     /// Stop extending the lease of a claim that the caller no longer uses.
     pub fn release(&self, token: i64) {
         self.leases.release(token);
@@ -89,6 +112,13 @@ impl SqliteStore {
         if self.pid == std::process::id() { Ok(()) } else { Err(Error::StoreForked) }
     }
 
+    /// Return the writer. Error: `StoreReadOnly` if the store was opened only to read it.
+    pub(super) fn writer(&self) -> Result<&Arc<Worker>> {
+        self.writer.as_ref().ok_or_else(|| {
+            Error::StoreReadOnly(format!("{} was opened with read_only, so nothing is written", self.path.display()))
+        })
+    }
+
     /// Run work in the writer's next transaction.
     pub(super) fn write<T: Send + 'static>(
         &self,
@@ -96,8 +126,8 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
         done: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        match self.check_fork() {
-            Ok(()) => self.writer.submit(barrier, work, done),
+        match self.check_fork().and_then(|()| self.writer()) {
+            Ok(writer) => writer.submit(barrier, work, done),
             Err(error) => done(Err(error)),
         }
     }
@@ -131,19 +161,21 @@ impl SqliteStore {
         work: W,
         done: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let writer = Arc::downgrade(&self.writer);
+        let writer = self.writer.as_ref().map(Arc::downgrade);
         let try_read = move |db: &Connection| {
             if has_unindexed(db).map_err(store_error)? { Ok(Err(work)) } else { work(db).map(Ok) }
         };
-        let finish = move |result: Result<std::result::Result<T, W>>| match (result, writer.upgrade()) {
-            (Ok(Ok(value)), _) => done(Ok(value)),
-            (Err(error), _) => done(Err(error)),
-            (Ok(Err(_)), None) => done(Err(Error::StoreClosed)),
-            // The writer does the reading too: it sees what it has just indexed, and the reader may not yet.
-            (Ok(Err(work)), Some(writer)) => {
-                writer.submit(false, move |db: &Connection| index_new_rows(db).and_then(|()| work(db)), done);
-            }
-        };
+        let finish =
+            move |result: Result<std::result::Result<T, W>>| match (result, writer.and_then(|writer| writer.upgrade()))
+            {
+                (Ok(Ok(value)), _) => done(Ok(value)),
+                (Err(error), _) => done(Err(error)),
+                (Ok(Err(_)), None) => done(Err(Error::StoreClosed)),
+                // The writer does the reading too: it sees what it has just indexed, and the reader may not yet.
+                (Ok(Err(work)), Some(writer)) => {
+                    writer.submit(false, move |db: &Connection| index_new_rows(db).and_then(|()| work(db)), done);
+                }
+            };
         self.read(try_read, finish);
     }
 }

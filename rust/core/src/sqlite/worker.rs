@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 
 use super::database::{CHECK_INTERVAL, Database};
+use super::read_only::ReadOnlyDatabase;
 use crate::error::{Error, Result};
 
 /// Runs inside a transaction, or gets the error that there is none. Returns whether to keep its writes, and what to
@@ -52,6 +53,16 @@ impl Worker {
                     Err(RecvTimeoutError::Timeout) => drop(database.check_or_reconnect()),
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
+            }
+        })
+    }
+
+    /// Start a worker for reading a database that is only read.
+    pub fn read_only(mut database: ReadOnlyDatabase) -> Self {
+        Self::start("agentrunner-reader", move |jobs: Receiver<Job>| {
+            for job in jobs {
+                let (_, done) = (job.work)(database.prepare());
+                done(database.check());
             }
         })
     }

@@ -201,7 +201,7 @@ impl Writer {
         // Set before the step, so that one that fails is not tried again at once.
         self.cleanup.postpone();
         // Nothing of this has to survive a power cut.
-        if self.has_failed_sync.get() || self.set_sync(false).is_err() {
+        if self.has_failed_sync.get() || self.prepare().is_err() || self.set_sync(false).is_err() {
             return;
         }
         let Ok(connection) = self.database.connection() else { return };
