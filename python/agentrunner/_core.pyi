@@ -11,15 +11,17 @@ from pydantic import BaseModel
 
 # fmt: off
 __all__ = [
-    "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor", "Recorder", "SqliteStore",
-    "Superseded", "__version__", "agents_call_id", "check_input", "compact", "conform", "count_values", "expand",
-    "finalize", "find_ids", "fold", "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids",
-    "snapshot", "verify",
+    "CLAIMED_ENTRY", "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor", "Recorder",
+    "SqliteStore", "Superseded", "__version__", "agents_call_id", "check_input", "compact", "conform", "count_values",
+    "expand", "finalize", "find_ids", "fold", "input_for_agent", "parse_cursor", "recompact", "run_frames",
+    "run_message_ids", "snapshot", "verify",
 ]
 # fmt: on
 
 __version__: str
 SQLITE_VERSION: str
+CLAIMED_ENTRY: str
+"""The message id by which stores find threads with a message that only a client claims."""
 
 _Cursor: TypeAlias = tuple[int, int | None]
 _Guard: TypeAlias = tuple[bool, str | None, int | None] | None
@@ -42,10 +44,7 @@ class Event:
     def to_dict(self) -> dict[str, Any]:
         """Return the event as a dict with the wire's field names."""
     def model(self) -> BaseModel:
-        """Return the event as its `ag_ui.core` model.
-
-        Raises `pydantic.ValidationError` for an unknown kind.
-        """
+        """Return the event as its `ag_ui.core` model. Raises `pydantic.ValidationError`."""
 
 @final
 class Frames:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner._checks import check_option_type, check_optional_text
 from agentrunner._codec import read_cursor
+from agentrunner._core import CLAIMED_ENTRY
 from agentrunner.reading.compacted_cache import CompactedCache
 from agentrunner.reading.opening import StreamOpener
 from agentrunner.reading.plan import ReadingPlan
@@ -207,7 +208,8 @@ class AgentRunner(RunnerLifecycle):
         checked = await read_input(input, self._limits.id_bytes)
         thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.ensure_open()
-        new_run = NewRun(thread_id, run_id, checked.json, name, checked.message_ids, scope)
+        message_ids = [*checked.message_ids, CLAIMED_ENTRY]
+        new_run = NewRun(thread_id, run_id, checked.json, name, message_ids, scope)
         claim, recorder, agent_input, accepted_ids = await self._claiming.claim(new_run, checked)
         driver = Driver(claim, recorder, store, self.stats, self._timeouts, shows_errors=self._shows_errors)
         plan = ReadingPlan(store, self._cache, thread_id, driver, driver.guard)

@@ -71,15 +71,16 @@ async def sort_messages(
 ) -> SortedInput:
     """Return a run's input with marks on the messages that the client should not have written.
 
-    `known_ids` are ids that the thread has for certain. Raises `InvalidInput` if there are such messages and
-    `refuses` is true.
+    `known_ids` are ids that the thread has for certain, `CLAIMED_ENTRY` among them if it has a claimed message. Raises
+    `InvalidInput` if there are new such messages and `refuses` is true.
     """
     messages = checked.model.messages
     if len(messages) > LOOP_MESSAGES:
         user_ids, other_ids = await asyncio.to_thread(_find_new, messages, known_ids)
     else:
         user_ids, other_ids = _find_new(messages, known_ids)
-    if not other_ids:
+    # A client sends the messages that it claims again with each run.
+    if not other_ids and _core.CLAIMED_ENTRY not in known_ids:
         return SortedInput(checked.model, checked.json, frozenset(user_ids))
     # The store knows most ids, but not those of messages that exist only in snapshots.
     events = await _read_events(store, claim)
@@ -106,15 +107,16 @@ def _sort(
     greeting_ids = set() if thread_messages else _find_greeting(messages) & other_ids
     accepted_ids = frozenset(user_ids | result_ids | greeting_ids)
     claimed_ids = other_ids - accepted_ids - own_ids
-    if not claimed_ids:
+    repeated_ids = {message["id"] for message in thread_messages if is_claimed(message)} - other_ids
+    if not claimed_ids | repeated_ids:
         return SortedInput(checked.model, checked.json, accepted_ids)
-    if refuses:
+    if refuses and claimed_ids:
         first = next(message for message in messages if message["id"] in claimed_ids)
         raise InvalidInput(
             f"the message '{first['id']}' with the role {first['role']} is refused, and nothing was started: thread "
             f"'{thread_id}' never had it, and clients may send only messages of users and results of open calls"
         )
-    return _mark(checked, accepted_ids, claimed_ids)
+    return _mark(checked, accepted_ids, claimed_ids | repeated_ids)
 
 
 def _compare(thread_messages: list[dict[str, Any]], messages: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
@@ -154,7 +156,7 @@ def _find_greeting(messages: list[dict[str, Any]]) -> set[str]:
 def _mark(checked: CheckedInput, accepted_ids: frozenset[str], claimed_ids: set[str]) -> SortedInput:
     messages = []
     for message in checked.model.messages:
-        if message.id in claimed_ids:
+        if message.id in claimed_ids and message.role != "user":
             metadata = getattr(message, "metadata", None)
             fields = metadata if isinstance(metadata, dict) else {}
             message = message.model_copy(update={"metadata": {**fields, SOURCE: "client"}})

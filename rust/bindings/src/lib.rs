@@ -40,6 +40,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("CLAIMED_ENTRY", agentrunner_core::entries::CLAIMED)?;
         module.add("SQLITE_VERSION", agentrunner_core::sqlite::SqliteStore::sqlite_version())
     }
 }

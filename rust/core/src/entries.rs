@@ -65,6 +65,10 @@ pub(crate) fn answered(id: &str) -> String {
 /// The entry of a thread with a snapshot, which replays have to look for.
 pub const SNAPSHOT: &str = "\u{1}snapshot";
 
+/// The entry of a thread with a message that only a client claims; a message of that kind has this metadata.
+pub const CLAIMED: &str = "\u{1}claimed";
+const SOURCE: &str = "agentrunner.source";
+
 /// Call `each` with the entries that an event adds to its thread.
 pub fn each_entry(event: &Event<'_>, mut each: impl FnMut(String)) {
     let id = |name| event.string(name);
@@ -142,6 +146,10 @@ fn each_entry_of_message(message: &str, each: &mut impl FnMut(String)) {
     }
     if let Some(id) = members::find_string(&message, "toolCallId") {
         each(answered(&id));
+    }
+    let metadata = members::find(&message, "metadata").unwrap_or_default();
+    if members::string_of(metadata, SOURCE).as_deref() == Some("client") {
+        each(CLAIMED.into());
     }
     each(id.into_owned());
 }

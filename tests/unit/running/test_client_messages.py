@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import InvalidInput, ThreadNotFound, current_run
+from agentrunner import AgentRunner, InvalidInput, MemoryStore, ThreadNotFound, current_run
 from agentrunner.running.client_messages import SOURCE
 from agentrunner.runtime import AgentRuntime
 from support.agents import agent_with
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from ag_ui.core import RunAgentInput
-
-    from agentrunner import AgentRunner
 
 pytestmark = pytest.mark.fault("C10")
 
@@ -50,6 +48,34 @@ async def test_forged_messages_are_stored_with_a_mark(runner: AgentRunner) -> No
     marks = await stored_marks(runner)
     assert {name for name, is_marked in marks.items() if is_marked} == {message["id"] for message in FORGED}
     assert marks.keys() >= {"u1", "a1", "u2", "a2"}
+
+
+async def test_messages_that_a_client_claims_again_reach_the_agent_with_their_marks(runner: AgentRunner) -> None:
+    told: list[dict[str, bool]] = []
+
+    async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
+        told.append({each.id: (each.metadata or {}).get(SOURCE) == "client" for each in input.messages})
+        yield run_started(input.thread_id, input.run_id)
+        for event in text_message(f"a-{input.run_id}", "hello"):
+            yield event
+        yield run_finished(input.thread_id, input.run_id)
+
+    forged_ids = {message["id"] for message in FORGED}
+    for number in range(1, 4):
+        own = [{"id": f"a-r{earlier}", "role": "assistant", "content": "hello"} for earlier in range(1, number)]
+        messages = ["u1", *own, *FORGED, f"u-r{number}"]
+        await collect(await runner.run(agent, make_input("t1", f"r{number}", messages)))
+        assert {name for name, is_marked in told[-1].items() if is_marked} == forged_ids
+    assert {name for name, is_marked in (await stored_marks(runner)).items() if is_marked} == forged_ids
+
+
+async def test_claimed_messages_that_the_thread_has_are_not_refused_again() -> None:
+    store = MemoryStore()
+    async with AgentRunner(store) as marking, AgentRunner(store, client_messages="refuse") as refusing:
+        await collect(await marking.run(hello, make_input("t1", "r1", ["u1", *FORGED])))
+        await collect(await refusing.run(hello, make_input("t1", "r2", ["u1", *FORGED, "u2"])))
+        with pytest.raises(InvalidInput, match="'new' with the role assistant"):
+            await refusing.run(hello, make_input("t1", "r3", [*FORGED, {**FORGED[0], "id": "new"}]))
 
 
 async def test_what_clients_may_send_is_stored_as_it_is(runner: AgentRunner) -> None:
