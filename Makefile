@@ -8,6 +8,8 @@ export PIP_QUIET := 1
 
 PORT ?= 8000
 TORTURE ?= --seed 1
+# Most tests wait for other programs, so that two on each core keep it busy.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 FUZZ_SECONDS ?= 20
 FUZZ_TARGETS := scan event patch compact
 
@@ -21,7 +23,7 @@ demo: build ## Set up everything and take the tour, on SQLite.
 
 test: build wheel ## Set up everything and run the tests.
 	cargo test --release --workspace --exclude agentrunner-python
-	$(BIN)/pytest -m "not alone" --numprocesses auto --dist worksteal
+	$(BIN)/pytest -m "not alone" --numprocesses $(WORKERS) --dist worksteal
 	$(BIN)/pytest -m alone
 
 test-fast: build ## Pass the tests that need no server, no node and no other program: in memory and on SQLite, under a minute.
