@@ -151,8 +151,8 @@ async def test_a_failing_provider_fails_the_run_but_not_the_thread(
                 runner, agent, make_input("t1", "r2", [{"id": "q2", "role": "user", "content": "Now?"}])
             )
             assert text(events) == "Here I am"
-    # The text of an incomplete response is not part of the next request.
-    assert list_requests(provider)[1] == [("user", "Hello?"), ("user", "Now?")]
+    # The text of an incomplete response is not part of the next request, whose roles have to alternate.
+    assert list_requests(provider)[1] == [("user", "Hello?\n\nNow?")]
 
 
 async def test_the_model_is_told_about_failed_calls(sqlite_factory: Callable[..., SqliteAgentRunner]) -> None:
