@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 
 from agentrunner.demo.booking import Booking
@@ -19,6 +20,8 @@ BOOKED = "booked"
 
 async def serve(path: str) -> None:
     """Run the booking agent for each input on stdin, until stdin ends."""
+    # The tour itself shows the run that fails on purpose, so the log need not warn about it.
+    logging.getLogger("agentrunner").setLevel(logging.ERROR)
     async with SqliteAgentRunner(path) as runner, Harness(runner, {"booking": Booking(_report_booking)}) as harness:
         while line := await asyncio.to_thread(sys.stdin.buffer.readline):
             stream = await runner.run(harness.agents["booking"], json.loads(line), agent_id="booking")

@@ -92,6 +92,7 @@ class HarnessState:
         self._max_concurrent_runs = max_concurrent_runs
         self._on_open = on_open
         self._busy: Counter[str] = Counter()
+        self._recovery_requests = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -200,6 +201,7 @@ class HarnessState:
     @contextlib.contextmanager
     def mark_busy(self, key: str) -> Iterator[None]:
         """Mark the harness run with a key as handled here, so that recovery leaves it alone."""
+        requests = self._recovery_requests
         self._busy[key] += 1
         try:
             yield
@@ -207,6 +209,14 @@ class HarnessState:
             self._busy[key] -= 1
             if not self._busy[key]:
                 del self._busy[key]
+            if self._recovery_requests > requests:
+                # Recovery may have come meanwhile, and have left this harness run alone.
+                self.needs_recovery = True
+
+    def request_recovery(self) -> None:
+        """Make the next round of maintenance recover what failed."""
+        self._recovery_requests += 1
+        self.needs_recovery = True
 
     async def is_handled(self, key: str, owner: str) -> bool:
         """Return whether this harness or another live process handles a harness run."""

@@ -49,7 +49,7 @@ async def recover(state: HarnessState, store: Store, *, resume: bool) -> Recover
             logger.exception("run %s cannot be read and is left alone", mark.key)
         except AgentRunnerError:
             logger.exception("run %s could not be recovered; the harness tries again", mark.key)
-            state.needs_recovery = True
+            state.request_recovery()
         else:
             await state.liveness.forget(owner)
     return report

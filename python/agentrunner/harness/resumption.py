@@ -76,7 +76,7 @@ async def resume_run(
         attempt = await _run_attempt(state, record, intent, is_recovery)
     except Exception as error:
         # The intent is written, so the next recovery finds it.
-        state.needs_recovery = True
+        state.request_recovery()
         await _count_failed_start(state, intent, error)
         raise
     if attempt is None or not attempt.has_begun:
@@ -85,7 +85,7 @@ async def resume_run(
     if isinstance(attempt.refusal, RunRefused):
         return None
     if attempt.refusal is not None:
-        state.needs_recovery = True
+        state.request_recovery()
         if attempt.record is None:
             await _count_failed_start(state, intent, attempt.refusal)
         raise attempt.refusal

@@ -62,7 +62,7 @@ class RunWriter:
             versions = await self._store.write(changes, self._claim)
         except StoreError:
             # The store may have written the changes anyway; recovery finds out.
-            self._state.needs_recovery = True
+            self._state.request_recovery()
             raise
         admission.record.version = versions[0]
         if admission.intent is not None:
@@ -141,7 +141,7 @@ class RunWriter:
     def leave_to_recovery(self) -> None:
         """Write nothing more; this harness's recovery, or another's, finds the harness run."""
         self.has_ended = True
-        self._state.needs_recovery = True
+        self._state.request_recovery()
 
     def _count_deltas(self) -> None:
         self.record.seq += self.deltas

@@ -34,7 +34,7 @@ async def test_a_start_that_always_fails_is_counted_and_given_up(runner, monkeyp
         agent.broken = True
         with pytest.raises(LookupError):
             await harness.decide("r/i1", "approve")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             result = await harness.decide("r/i1", "approve")
         assert (result.state, result.error) == (
             "failed",
@@ -58,7 +58,7 @@ async def test_an_answer_that_an_older_version_stored_ends_the_run(store_factory
             await one.harness.decide("r/i1", "approve", payload=deep)
         await one.crash()
     async with process(store_factory, {"a": Asking()}) as two:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             result = await two.harness.wait("r")
         assert result.state == "failed"
         assert "although it was tried 3 times: a run's input is refused" in result.error
@@ -97,3 +97,17 @@ async def test_a_call_that_a_recovered_agent_repeats_is_one_call():
         assert (await two.harness.wait("r")).state == "completed"
         messages = await two.runner.threads.messages("t")
         assert [call["id"] for message in messages for call in message.get("toolCalls") or ()] == ["call_0"]
+
+
+async def test_recovery_that_skips_a_failing_run_comes_again(memory_factory):
+    async with Harness(memory_factory(), {"a": Asking()}) as harness:
+        state = harness._state
+        with state.mark_busy("t/r"):
+            state.request_recovery()
+            # Maintenance recovers now, and leaves the run alone because it is still handled here.
+            state.needs_recovery = False
+        assert state.needs_recovery
+        state.needs_recovery = False
+        with state.mark_busy("t/r"):
+            pass
+        assert not state.needs_recovery
