@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from agentrunner import _core
 from agentrunner._codec import decode, encode
 from agentrunner.errors import InvalidEvent
 
@@ -129,10 +130,14 @@ def outcome_of(event: Any) -> dict[str, Any]:
 
 
 def interrupts_of(event: Any) -> list[dict[str, Any]]:
-    """Return the interrupts with which a RUN_FINISHED ends the run, each id once."""
-    outcome = outcome_of(event)
-    interrupts = outcome.get("interrupts")
-    if outcome.get("type") != "interrupt" or not isinstance(interrupts, list):
+    """Return the interrupts with which a RUN_FINISHED ends the run, each id once.
+
+    There are none in an event that the recorder will refuse, because no client sees them.
+    """
+    if outcome_of(event).get("type") != "interrupt":
         return []
-    by_id = {each["id"]: each for each in interrupts if isinstance(each, dict) and isinstance(each.get("id"), str)}
-    return list(by_id.values())
+    try:
+        outcome = decode(_core.conform(encode(event)))["outcome"]
+    except ValueError:
+        return []
+    return list({each["id"]: each for each in outcome["interrupts"]}.values())

@@ -7,6 +7,7 @@ import pytest
 from agentrunner import RecordConflict
 from agentrunner.harness import (
     AlreadyDecided,
+    ApprovalNotFound,
     Harness,
 )
 from support.agents import agent_with
@@ -134,18 +135,34 @@ async def test_waiting_run_holds_no_slot_and_no_lease(runner):
         assert await store.live() == []
 
 
-async def test_interrupt_of_an_event_that_is_refused_is_not_asked(memory_factory):
-    """A run whose questions come in an invalid event fails, and they are withdrawn."""
-    events = [
-        *text_message("m", "x"),
-        {
-            "type": "RUN_FINISHED",
-            "threadId": 5,
-            "runId": "r",
-            "outcome": {"type": "interrupt", "interrupts": [interrupt("i1")]},
-        },
-    ]
-    async with Harness(memory_factory(), {"a": agent_with(*events)}) as harness:
+@pytest.mark.fault("B1")
+@pytest.mark.parametrize(
+    ("thread_id", "damage"),
+    [(5, {}), ("t", {"reason": None}), ("t", {"message": 5}), ("t", {"expiresAt": 5}), ("t", {"id": 5})],
+    ids=str,
+)
+async def test_interrupts_of_a_malformed_event_are_never_asked(memory_factory, thread_id, damage):
+    """A run whose questions come in an invalid event fails, without a record of them."""
+    outcome = {"type": "interrupt", "interrupts": [interrupt("i1"), {**interrupt("i2"), **damage}]}
+    finish = {"type": "RUN_FINISHED", "threadId": thread_id, "runId": "r", "outcome": outcome}
+    async with Harness(memory_factory(), {"a": agent_with(*text_message("m", "x"), finish)}) as harness:
+        events = listen(harness)
+        result = await harness.run("hi", thread_id="t", run_id="r")
+        assert (result.state, result.approvals) == ("failed", ())
+        assert await harness.approvals(state=None) == []
+        with pytest.raises(ApprovalNotFound):
+            await harness.resume(approval_id="r/i1", decision="approve")
+        await drain_listeners(harness)
+        assert [event.type for event in events if event.type.startswith("approval")] == []
+        (end,) = [event for event in await harness.runner.threads.events("t") if event.type == "RUN_ERROR"]
+        assert end.to_dict()["code"] == "INVALID_EVENT"
+
+
+async def test_interrupts_of_an_event_over_the_limit_are_withdrawn(memory_factory):
+    outcome = {"type": "interrupt", "interrupts": [interrupt("i1", message="x" * 3000)]}
+    finish = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r", "outcome": outcome}
+    runner = memory_factory(max_event_bytes=2000)
+    async with Harness(runner, {"a": agent_with(*text_message("m", "x"), finish)}) as harness:
         result = await harness.run("hi", thread_id="t", run_id="r")
         assert result.state == "failed"
         assert await harness.approvals() == []

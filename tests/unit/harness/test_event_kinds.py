@@ -39,7 +39,9 @@ async def test_a_damaged_outcome_ends_the_harness_run_in_failure(
 @pytest.mark.fault("B3")
 def test_only_what_can_be_read_is_taken_from_a_damaged_event() -> None:
     assert outcome_of({"outcome": "x"}) == {}
-    damaged = [5, None, {"id": 7}, {"id": "i"}]
-    assert interrupts_of({"outcome": {"type": "interrupt", "interrupts": damaged}}) == [{"id": "i"}]
-    assert interrupts_of({"outcome": {"type": "interrupt", "interrupts": "ab"}}) == []
+    interrupt = {"id": "i", "reason": "tool_call"}
+    for damaged in ([5], [None], [{"id": 7, "reason": "x"}], [interrupt, {"id": "j"}], "ab"):
+        assert interrupts_of(run_finished(outcome={"type": "interrupt", "interrupts": damaged})) == []
+    whole = run_finished(outcome={"type": "interrupt", "interrupts": [interrupt, interrupt]})
+    assert interrupts_of(whole) == [interrupt]
     assert result_text({"content": [{"text": 5}, {"text": "a"}, 7]}) == "a"
