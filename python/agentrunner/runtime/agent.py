@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from agentrunner.running.current import current_run
+from agentrunner.runtime._namesakes import warn_of_namesake
 from agentrunner.runtime.approvals import read_decision
 from agentrunner.runtime.bus import EventBus, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ag_ui.core import ResumeEntry, RunAgentInput
 
+    from agentrunner._core import Claim
     from agentrunner.runtime.approvals import ApprovalHandler, ToolPolicy
     from agentrunner.runtime.llm import LlmClient
     from agentrunner.runtime.middleware import Middleware
@@ -61,6 +63,7 @@ class AgentRuntime:
         error_recovery: What a turn does after one of its tools failed.
         agent_id: Name of the agent in thread lists. Agents on one thread share its session, but an agent continues
             only its own turns, and approvals hold for one agent only; without a name they go by the run's `agent_id`.
+            Without either, all such agents on a store count as one.
 
     Raises:
         TypeError: If a function cannot be a tool.
@@ -351,11 +354,15 @@ class AgentRuntime:
         # Another agent's run may use this one for a thread of its own, which the run's claim does not cover.
         if run.thread_id != thread_id or run.store is None:
             return self._own_sessions()
-        agent_id = self.agent_id if self.agent_id is not None else run.agent_id
-        return Sessions(run.store, run.claim, self._bus, agent_id)
+        return self._make_sessions(run.store, run.claim, self.agent_id if self.agent_id is not None else run.agent_id)
 
     def _own_sessions(self) -> Sessions:
-        return Sessions(self._store, None, self._bus, self.agent_id)
+        return self._make_sessions(self._store, None, self.agent_id)
+
+    def _make_sessions(self, store: Store, claim: Claim | None, agent_id: str | None) -> Sessions:
+        if not agent_id:
+            warn_of_namesake(store, self._turns.resources.tools)
+        return Sessions(store, claim, self._bus, agent_id)
 
     def _build_input(
         self,

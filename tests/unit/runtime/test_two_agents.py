@@ -127,3 +127,27 @@ async def test_records_without_an_agent_are_everybodys(memory_factory: Callable[
     await store.write([kinds.CHECKPOINT.change(checkpoint.key, session.id, value)])
     events = await collect_run_as(runner, two, "b", make_input("t1", "r2", resume=approve("c1")))
     assert summarize(events)[-1] == "RUN_FINISHED"
+
+
+async def test_runtimes_without_names_on_one_store_are_warned_of_once(
+    memory_factory: Callable[..., AgentRunner], caplog: pytest.LogCaptureFixture
+) -> None:
+    def look(at: str) -> str:
+        return at
+
+    async def run(runner: AgentRunner, agent: AgentRuntime, number: int) -> None:
+        assert [event.type async for event in runner.run(agent, make_input("t1", f"r{number}", [f"u{number}"]))]
+
+    def warnings() -> int:
+        return sum("use one store without an agent_id" in record.message for record in caplog.records)
+
+    runner, other_runner = memory_factory(), memory_factory()
+    # The same agent, made anew for each run, and one with a name.
+    for number in range(2):
+        await run(runner, Bank(reply("done")).agent, number)
+    await run(runner, AgentRuntime(ScriptedModel(reply("done")), tools=[look], agent_id="b"), 2)
+    await run(other_runner, AgentRuntime(ScriptedModel(reply("done")), tools=[look]), 0)
+    assert warnings() == 0
+    for number in range(3, 5):
+        await run(runner, AgentRuntime(ScriptedModel(reply("done")), tools=[look]), number)
+    assert warnings() == 1
