@@ -61,8 +61,11 @@ async def test_a_run_over_its_limit_ends_and_keeps_what_was_shown(sqlite_factory
 
 
 @pytest.mark.fault("A2")
-async def test_a_stores_own_limit_ends_a_run_too(memory_factory: Callable[..., InMemoryAgentRunner]) -> None:
-    runner = memory_factory(max_bytes=50_000)
+async def test_a_stores_own_limit_ends_a_run_too(
+    memory_factory: Callable[..., InMemoryAgentRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryStore, "max_run_bytes", 50_000)
+    runner = memory_factory()
     events = await collect(
         await runner.run(agent_with(*text_message("m", *["x" * 1000] * 100)), make_input("t1", "r1"))
     )
