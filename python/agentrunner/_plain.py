@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -26,8 +27,28 @@ def dump_plain(value: object, name: str) -> bytes:
 
     `name` is what errors call the value. Raises `InvalidEvent` if a part has no JSON form, and names the part.
     """
-    text = json.dumps(_to_plain(value, name), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    plain = _to_plain(value, name)
+    try:
+        text = _write_json(plain)
+    except ValueError:
+        # pydantic leaves NaN and infinities in models to each model's own configuration.
+        text = _write_json(_replace_non_finite(plain))
     return escape_surrogates(text)
+
+
+def _write_json(plain: Any) -> str:
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _replace_non_finite(value: Any) -> Any:
+    """Return a JSON value with `None` for NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _replace_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replace_non_finite(item) for item in value]
+    return value
 
 
 def escape_surrogates(text: str) -> bytes:

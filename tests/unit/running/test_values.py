@@ -41,6 +41,11 @@ class Point(BaseModel):
     x_value: int = Field(alias="xValue")
 
 
+class Measure(BaseModel):
+    ratio: float
+    inner: Any = None
+
+
 @dataclasses.dataclass
 class Size:
     width: decimal.Decimal
@@ -60,6 +65,11 @@ VALUES = {
     "bytes": (b"abc", "abc"),
     "model": (Point(xValue=3), {"xValue": 3}),
     "dataclass": (Size(decimal.Decimal(2)), {"width": "2"}),
+    "nan in a model": (Measure(ratio=float("nan")), {"ratio": None, "inner": None}),
+    "infinity in models and sets": (
+        Measure(ratio=1.5, inner=[Measure(ratio=-float("inf"), inner={1})]),
+        {"ratio": 1.5, "inner": [{"ratio": None, "inner": [1]}]},
+    ),
     "path": (pathlib.PurePosixPath("/a/b"), "/a/b"),
     "time": (datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC), "2026-01-02T03:04:00Z"),
     "date": (datetime.date(2026, 1, 2), "2026-01-02"),
