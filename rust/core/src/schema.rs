@@ -17,7 +17,7 @@ pub(crate) mod repair;
 pub(crate) mod shape;
 mod times;
 
-use fit::{Fit, Mode};
+use fit::{Fit, Misfit, Mode};
 
 /// Return an event as a recorder keeps it: of the 1.0 schema, and without line breaks, at which an SSE frame would end.
 ///
@@ -26,6 +26,9 @@ use fit::{Fit, Mode};
 pub fn conform<'e>(event: &Event<'e>) -> Result<Cow<'e, str>> {
     if is_plain_stream_event(event) {
         return Ok(without_line_breaks(Cow::Borrowed(event.json())));
+    }
+    if event.type_name().is_empty() {
+        return Err(Error::InvalidEvent("an event's `type` must not be empty".into()));
     }
     match repair_event(event, Mode::Strict) {
         Fit::Fits => Ok(without_line_breaks(Cow::Borrowed(event.json()))),
@@ -94,7 +97,8 @@ fn is_plain_stream_event(event: &Event<'_>) -> bool {
 
 fn repair_event(event: &Event<'_>, mode: Mode) -> Fit {
     if event.kind() == Kind::Unknown {
-        return Fit::Fits;
+        // Clients skip an event whose type they do not know, and refuse a stream with one whose type is empty.
+        return if event.type_name().is_empty() { Fit::Refused(Misfit::default()) } else { Fit::Fits };
     }
     let members: repair::Members<'_> = event.members().collect();
     repair::repair_object(&current::shape_of(event), &members, mode)

@@ -54,6 +54,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         run_finished(outcome={"type": "interrupt", "interrupts": [{"id": "i"}]}),
         "`outcome.interrupts[0].reason` is missing",
     ),
+    "type that is empty": ({"type": "", "value": 1}, "an event's `type` must not be empty"),
     "content of a message": (
         {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "m", "role": "user", "content": 5}]},
         "`messages[0].content` must be a string or a list",
@@ -73,7 +74,8 @@ async def test_a_refused_event_ends_the_run_with_its_kind_and_field(
     live = await collect(await runner.run(scripted_agent([run_started(), event]), make_input()))
     assert [each["type"] for each in live] == ["RUN_STARTED", "RUN_ERROR"]
     assert live[-1]["code"] == "INVALID_EVENT"
-    assert live[-1]["message"].startswith(f"{event['type']}: {reason}")
+    kind = f"{event['type']}: " if event["type"] else ""
+    assert live[-1]["message"].startswith(f"{kind}{reason}")
     assert await collect(await runner.connect("t1")) == live
 
 
@@ -94,7 +96,7 @@ async def test_a_run_whose_first_event_is_refused_is_stored_with_its_input(
 def test_a_stored_event_is_sent_without_what_no_client_can_read() -> None:
     stored = (
         b'[{"type":"RUN_STARTED","threadId":"t","runId":"r","timestamp":"noon"},{"type":"STATE_DELTA","delta":5},'
-        b'{"type":"RUN_FINISHED","threadId":"t","runId":"r","outcome":{"type":"interrupt","interrupts":5}}]'
+        b'{"type":"RUN_FINISHED","threadId":"t","runId":"r","outcome":{"type":"interrupt","interrupts":5}},{"type":""}]'
     )
     frames = _core.run_frames(stored, 7, 0)
     events = [event.to_dict() for event in frames.events()]
