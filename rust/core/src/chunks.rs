@@ -87,6 +87,16 @@ impl Expander {
         self.open.remove(lane.as_deref()).map(|call| call.end())
     }
 
+    /// Forget the tool calls for which `is_half` is true, and write no END for them.
+    pub(crate) fn forget_calls(&mut self, is_half: impl Fn(&str) -> bool) {
+        let calls = self.open.of_family(Family::ToolCall);
+        let half: Vec<_> =
+            calls.filter(|call| is_half(&text::display(&call.id))).map(|call| call.lane.clone()).collect();
+        for lane in half {
+            self.open.remove(lane.as_deref());
+        }
+    }
+
     /// Find the lane of a chunk: by its id, else by its subagent, else the only lane it can mean.
     fn lane<'s>(&'s self, family: Family, event: &Event<'s>) -> Result<Option<&'s str>> {
         let row = family.row();

@@ -129,8 +129,10 @@ impl Lifecycle {
     fn close_calls(&self, answering: Answering, calls: Option<Calls<'_>>, result: &str, out: &mut Vec<String>) {
         for (id, call) in sort_by_time(self.unanswered.iter().map(|(id, call)| (call.opened_at, (id, call)))) {
             let mut is_whole = call.has_end;
+            // The reference does not look into snapshots; a recorder must not answer a call twice, or one that is gone.
+            let is_settled = calls.is_some() && self.settled.contains(id);
             if !call.has_end {
-                if let Some(calls) = calls {
+                if let Some(calls) = calls.filter(|_| !is_settled) {
                     let arguments = (calls.arguments)(id);
                     let rest = half_json::complete(arguments);
                     // A model service refuses a history with arguments that are not JSON.
@@ -149,7 +151,7 @@ impl Lifecycle {
                 Answering::OwnTools => is_whole && is_clients,
                 Answering::Unfinished => is_whole,
             };
-            if !call.has_result && !is_awaited {
+            if !call.has_result && !is_settled && !is_awaited {
                 // The id, the role and the content are the reference's (docs/spec/compaction.md, "finalize").
                 out.push(object(&[
                     ("type", "TOOL_CALL_RESULT"),

@@ -2,7 +2,7 @@
 //!
 //! [`verify`](crate::verify) checks events against it, and [`finalize`](crate::finalize) uses it to end a broken run.
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::event::Event;
 use crate::family::{Edge, Family, Part, PerFamily, Role};
@@ -56,6 +56,8 @@ pub struct Lifecycle {
     /// Open reasoning spans. Their owners are those of the reasoning messages of the same id.
     pub(crate) spans: HashMap<String, u64>,
     pub(crate) unanswered: HashMap<String, UnansweredCall>,
+    /// Those of them that the last snapshot of messages has answered or removed.
+    pub(crate) settled: HashSet<String>,
     /// Whether the agent has answered a call of the run itself.
     pub(crate) has_answered: bool,
     pub(crate) steps: HashMap<Owner, Steps>,
@@ -112,8 +114,12 @@ impl Lifecycle {
                 *self = Self { has_events: true, is_started: self.is_started, ended_with, ..Self::default() };
             }
             Role::MessagesSnapshot => {
-                for message in snapshot_messages(event) {
+                let messages = snapshot_messages(event);
+                for message in &messages {
                     self.seed(message, true);
+                }
+                if !self.unanswered.is_empty() {
+                    self.settle(&messages);
                 }
             }
             Role::Stream(Family::ToolCall, Part::Start) => {
@@ -125,6 +131,7 @@ impl Lifecycle {
                 open(&mut self.streams.tool_call, &id, owner, now);
                 let tool = event.string("toolCallName").unwrap_or_default().into_owned();
                 let call = UnansweredCall { opened_at: now, tool, has_end: false, has_result: false };
+                self.settled.remove(&*id);
                 // A call that is opened again must end again, even if its result came before.
                 self.unanswered.entry(id.into()).or_insert(call).has_end = false;
                 self.clock = now;
@@ -211,6 +218,19 @@ impl Lifecycle {
                 self.unanswered.remove(id);
             }
         }
+    }
+
+    /// Note which calls a snapshot of messages has answered or removed.
+    fn settle(&mut self, messages: &[&str]) {
+        let (mut calls, mut answered) = (HashSet::new(), HashSet::new());
+        for message in messages {
+            let message = scan::members(message);
+            answered.extend(members::find_string(&message, "toolCallId"));
+            let of_message = scan::elements(members::find(&message, "toolCalls").unwrap_or_default());
+            calls.extend(of_message.into_iter().filter_map(|call| members::string_of(call, "id")));
+        }
+        let is_settled = |id: &&String| answered.contains(id.as_str()) || !calls.contains(id.as_str());
+        self.settled = self.unanswered.keys().filter(is_settled).cloned().collect();
     }
 
     /// Take owners from a message of the history (docs/spec/agui.md §6.5, rule 10).

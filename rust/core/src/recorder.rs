@@ -165,7 +165,7 @@ impl Recorder {
         let arguments = |id: &str| self.compactor.text_of(Family::ToolCall, id);
         let calls = Calls { client_tools: &self.client_tools, arguments: &arguments };
         let closing = self.lifecycle.close_before(terminal, calls);
-        closing.iter().try_for_each(|json| self.verify(&Event::parse_str(json)?))
+        closing.iter().try_for_each(|json| self.verify_own(&Event::parse_str(json)?))
     }
 
     fn record(&mut self, event: &Event<'_>) -> Result<()> {
@@ -259,7 +259,19 @@ impl Recorder {
 
     fn record_own(&mut self, json: &str) {
         let event = Event::parse_str(json).expect("the recorder wrote it");
-        self.verify(&event).expect("what finalize returns is in order");
+        self.verify_own(&event).expect("what finalize returns is in order");
+    }
+
+    /// Record an event of the recorder's own; a result whose message's id another message of the run has gets another.
+    fn verify_own(&mut self, event: &Event<'_>) -> Result<()> {
+        let is_taken = |id: Cow<'_, str>| self.message_ids.contains(&*id);
+        match event.string("toolCallId").filter(|_| event.string("messageId").is_some_and(is_taken)) {
+            Some(call) if event.role() == Role::ToolResult => {
+                let json = event.with_field("messageId", &text::quote(&entries::own_result_id(&call)));
+                self.verify(&Event::parse_str(&json)?)
+            }
+            _ => self.verify(event),
+        }
     }
 
     /// Take all pending frames for a commit; `None` if there are none or a commit is under way.

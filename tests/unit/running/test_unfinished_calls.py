@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agentrunner import AgentRunner
 
 FAILED = {"type": "RUN_ERROR", "message": "it failed"}
+FINISHED = {"type": "RUN_FINISHED", "threadId": "t1", "runId": "r1"}
 HALVES = [
     "",
     "{",
@@ -160,3 +161,67 @@ async def test_a_call_that_an_interrupt_asks_about_stays_open(memory_factory: Ca
     two = [*tool_call("c", "f", "{}", result="done"), *tool_call("d", "f", "{}")]
     _, calls = await run(memory_factory(), *two, finished)
     assert calls == {"c": "done", "d": None}
+
+
+@pytest.mark.fault("B9")
+@pytest.mark.parametrize("ending", [FAILED, FINISHED], ids=["fails", "finishes"])
+@pytest.mark.parametrize("arguments", HALVES[1:])
+async def test_half_written_arguments_of_chunks_become_json_before_the_agents_end(
+    memory_factory: Callable[..., AgentRunner], arguments: str, ending: dict[str, Any]
+) -> None:
+    chunk = {"type": "TOOL_CALL_CHUNK", "toolCallId": "c", "toolCallName": "f", "delta": arguments}
+    live, calls = await run(memory_factory(), chunk, ending)
+    assert live[-1]["type"] == ending["type"]
+    assert json.loads(calls["c"])["status"] == "error"
+
+
+HISTORIES: dict[str, tuple[list[dict[str, Any]], dict[str, str | None]]] = {
+    "answers": (
+        [
+            {"id": "c", "role": "assistant", "toolCalls": [{"id": "c", "type": "function", "function": {
+                "name": "f", "arguments": "{}"}}]},
+            {"id": "r", "role": "tool", "toolCallId": "c", "content": "done"},
+        ],
+        {"c": "done"},
+    ),
+    "removes": ([{"id": "u", "role": "user", "content": "again"}], {}),
+}  # fmt: skip
+
+
+@pytest.mark.fault("B9")
+@pytest.mark.parametrize("name", HISTORIES)
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "ended"])
+async def test_a_call_that_a_snapshot_settles_gets_no_result(
+    memory_factory: Callable[..., AgentRunner], name: str, is_open: bool
+) -> None:
+    messages, expected = HISTORIES[name]
+    snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": messages}
+    call = half_call("{}") if is_open else tool_call("c", "f", "{}")
+    live, calls = await run(memory_factory(), *call, snapshot, FAILED)
+    assert calls == expected
+    assert not [event for event in live if event["type"] == "TOOL_CALL_RESULT"]
+
+
+TAKEN: dict[str, list[dict[str, Any]]] = {
+    "text": text_message("c-result", "x"),
+    "reasoning": [
+        {"type": "REASONING_MESSAGE_START", "messageId": "c-result", "role": "reasoning"},
+        {"type": "REASONING_MESSAGE_END", "messageId": "c-result"},
+    ],
+    "another call's result": [
+        *tool_call("d", "f", "{}"),
+        {"type": "TOOL_CALL_RESULT", "toolCallId": "d", "messageId": "c-result", "content": "done"},
+    ],
+}
+
+
+@pytest.mark.fault("B5")
+@pytest.mark.fault("B9")
+@pytest.mark.parametrize("name", TAKEN)
+async def test_a_result_that_the_recorder_adds_has_a_message_id_of_its_own(
+    memory_factory: Callable[..., AgentRunner], name: str
+) -> None:
+    live, calls = await run(memory_factory(), *TAKEN[name], *half_call("{}"), FAILED)
+    assert calls["c"] is not None
+    ids = [message["id"] for message in functions.fold(live).messages]
+    assert len(set(ids)) == len(ids)

@@ -72,6 +72,11 @@ impl Lanes {
         Some(stream)
     }
 
+    /// Return the streams of a family, in order.
+    pub(super) fn of_family(&self, family: Family) -> impl Iterator<Item = &OpenStream> {
+        self.by_family[family].iter().filter_map(|number| self.streams.get(number))
+    }
+
     /// Remove all streams, in order.
     pub(super) fn take(&mut self) -> impl Iterator<Item = OpenStream> {
         std::mem::take(self).streams.into_values()

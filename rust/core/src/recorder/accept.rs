@@ -75,12 +75,21 @@ impl Recorder {
         event.check_ids(self.limits.id_bytes)?;
         let mut expanded = std::mem::take(&mut self.expanded);
         expanded.clear();
-        if event.role() == Role::Chunk(Family::ToolCall) {
-            let is_whole = |id: &str| {
-                let arguments = self.compactor.text_of(Family::ToolCall, self.ids.last_call(id));
-                arguments.ends_with('}') && half_json::complete(arguments).is_some_and(|rest| rest.is_empty())
-            };
-            expanded.extend(self.expander.end_call(event, is_whole));
+        let arguments = |id: &str| self.compactor.text_of(Family::ToolCall, self.ids.last_call(id));
+        match event.role() {
+            Role::Chunk(Family::ToolCall) => {
+                let is_whole = |id: &str| {
+                    let arguments = arguments(id);
+                    arguments.ends_with('}') && half_json::complete(arguments).is_some_and(|rest| rest.is_empty())
+                };
+                expanded.extend(self.expander.end_call(event, is_whole));
+            }
+            Role::RunFinished | Role::RunError => self.expander.forget_calls(|id| {
+                // Such a call is completed with all else that is open, and not taken for one that the agent has ended.
+                let arguments = arguments(id);
+                !arguments.is_empty() && half_json::complete(arguments).is_some_and(|rest| !rest.is_empty())
+            }),
+            _ => {}
         }
         let is_changed = self.expander.push(event, &mut expanded)?;
         let result = if is_changed {
