@@ -65,8 +65,8 @@ pub struct Ids {
     numbers: HashMap<String, u64>,
     /// The calls with results, by the id that clients see.
     answered: HashSet<String>,
-    /// The call that a result's message belongs to, by the message's id that clients see.
-    results: HashMap<String, String>,
+    /// The ids that clients see of this run's messages with results.
+    results: HashSet<String>,
     /// Whether a call of this run has another id than the agent's, or repeats an earlier one.
     has_own_calls: bool,
     /// The agent's ids of the calls that the run's last snapshot of messages has; `None` without a snapshot.
@@ -127,7 +127,8 @@ impl Ids {
         match event.role() {
             Role::Stream(Family::ToolCall, Part::Start) | Role::Chunk(Family::ToolCall) => {
                 if let Some(id) = text("toolCallId") {
-                    note(self.start_call(&id).map(drop));
+                    // The second look-up begins with what the first one asks for.
+                    note(self.parent_of_call(&id).map(drop).and_then(|()| self.start_call(&id).map(drop)));
                 }
                 if let Some(id) = text("parentMessageId") {
                     note(self.parent_id(&id).map(drop));
@@ -281,7 +282,22 @@ impl Ids {
                 return Ok((own, true));
             }
         }
-        Ok((own_call_id(id, number + 1), false))
+        // The agent may itself have used an id that the runner would give.
+        let mut others = (number + 1..).map(|number| own_call_id(id, number));
+        let own = others.find(|own| !self.calls.contains_key(own)).expect("there are more numbers than calls");
+        Ok((own, false))
+    }
+
+    /// Return the parent that a call without one gets, so that its message has an id of its own; most often none.
+    ///
+    /// Clients give the call's id to the message that they make for it, and another message may have that.
+    fn parent_of_call(&self, id: &str) -> Lookup<Option<String>> {
+        let class = self.classes.get(id).map_or_else(|| self.history.class_of(id, None), |class| Ok(Some(*class)));
+        match self.number(id) {
+            Ok(0) => Ok(class?.map(|_| own_message_id(id, Class::Text))),
+            Ok(_) => Ok(None),
+            Err(wanted) => Err(wanted.into_iter().chain(class.err().into_iter().flatten()).collect()),
+        }
     }
 
     fn is_answered(&self, own: &str) -> Lookup<bool> {
@@ -331,16 +347,14 @@ impl Ids {
     fn result_ids(&self, call: &str, message: &str) -> Lookup<(String, String)> {
         let call = self.answered_call(call)?;
         let own = self.message_id(Class::Tool, message, false)?;
-        let is_of_other_call = match self.results.get(&own) {
-            Some(other) => *other != call,
-            // A call without a result cannot be the one that the thread's message answers.
-            None => self.has_result(&own)? && !self.is_answered(&call)?,
-        };
-        if !is_of_other_call {
+        // A call without a result cannot be the one that the thread's message answers.
+        let is_taken = self.results.contains(&own) || (self.has_result(&own)? && !self.is_answered(&call)?);
+        if !is_taken {
             return Ok((call, own));
         }
         let numbered = own_call_id(message, split_own_id(&call).1);
-        let is_free = numbered != own && !self.results.contains_key(&numbered) && !self.has_result(&numbered)?;
+        let is_new = numbered != own && !self.has_result(&numbered)?;
+        let is_free = is_new && self.message_id(Class::Tool, &numbered, false)? == numbered;
         let own = if is_free { numbered } else { own_result_id(&call) };
         Ok((call, own))
     }

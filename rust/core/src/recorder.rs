@@ -262,18 +262,6 @@ impl Recorder {
         self.verify_own(&event).expect("what finalize returns is in order");
     }
 
-    /// Record an event of the recorder's own; a result whose message's id another message of the run has gets another.
-    fn verify_own(&mut self, event: &Event<'_>) -> Result<()> {
-        let is_taken = |id: Cow<'_, str>| self.message_ids.contains(&*id);
-        match event.string("toolCallId").filter(|_| event.string("messageId").is_some_and(is_taken)) {
-            Some(call) if event.role() == Role::ToolResult => {
-                let json = event.with_field("messageId", &text::quote(&entries::own_result_id(&call)));
-                self.verify(&Event::parse_str(&json)?)
-            }
-            _ => self.verify(event),
-        }
-    }
-
     /// Take all pending frames for a commit; `None` if there are none or a commit is under way.
     ///
     /// The flag says whether a barrier is among them: the commit must then wait for the disk.

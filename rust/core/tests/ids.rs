@@ -50,6 +50,15 @@ fn the_next_number_of_a_call_is_found_in_few_look_ups_however_often_it_was_used(
 
 // fault B5
 #[test]
+fn a_new_call_is_looked_up_once() {
+    let mut recorder = recorder();
+    let start = r#"{"type":"TOOL_CALL_START","toolCallId":"m","toolCallName":"f"}"#;
+    assert_eq!(accept(&mut recorder, start, |entry| entry == "m").0, 1);
+    assert_eq!(events(&recorder)[1]["parentMessageId"], "m--own-text");
+}
+
+// fault B5
+#[test]
 fn a_new_message_is_looked_up_once() {
     let mut recorder = recorder();
     let start = r#"{"type":"TEXT_MESSAGE_START","messageId":"m","role":"assistant"}"#;

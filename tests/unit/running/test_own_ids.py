@@ -164,6 +164,25 @@ async def test_a_call_that_a_resuming_agent_repeats_is_one_call(memory_factory: 
     assert calls_of(await runner.threads.messages("t1")) == CALLS[1:]
 
 
+OWN = {
+    "before": ["c--own2", "c", "c"],
+    "after": ["c", "c", "c--own2"],
+    "between": ["c", "c--own2", "c", "c--own2", "c"],
+}
+
+
+@pytest.mark.fault("B6")
+@pytest.mark.parametrize("is_one_run", [True, False], ids=["one run", "runs"])
+@pytest.mark.parametrize("name", OWN)
+async def test_an_agent_may_use_an_id_that_the_runner_would_give(
+    memory_factory: Callable[..., AgentRunner], name: str, is_one_run: bool
+) -> None:
+    calls = [tool_call(call, "f", str(number), result=str(number)) for number, call in enumerate(OWN[name])]
+    runs = [[event for call in calls for event in call]] if is_one_run else calls
+    _, messages = await run_all(memory_factory(), *runs)
+    assert calls_of(messages) == [("f", str(number), str(number)) for number in range(len(calls))]
+
+
 @pytest.mark.fault("B6")
 async def test_a_call_that_a_snapshot_has_removed_leaves_its_id_to_the_next(
     memory_factory: Callable[..., AgentRunner],
@@ -253,6 +272,38 @@ COLLISIONS = {
         [*tool_call("c", "f", "{}"), {**F[-1], "toolCallId": "c", "messageId": "c"}],
         ["assistant", "tool"],
     ),
+    "result twice": (
+        [*tool_call("c", "f", "{}", result="r"), {**F[-1], "toolCallId": "c", "messageId": "c-result"}],
+        ["assistant", "tool", "tool"],
+    ),
+    "text, call": (
+        text_message("m", "said") + tool_call("m", "f", "{}", result="r"),
+        ["assistant", "assistant", "tool"],
+    ),
+    "reasoning, call": (reasoning("m", "thought") + tool_call("m", "f", "{}"), ["reasoning", "assistant"]),
+    "user, call": (tool_call("u0", "f", "{}"), ["assistant"]),
+    "result, call chunk": (
+        [
+            *tool_call("c", "f", "{}"),
+            {**F[-1], "toolCallId": "c", "messageId": "d"},
+            *as_chunks(tool_call("d", "f", "{}", result="r")),
+        ],
+        ["assistant", "tool", "assistant", "tool"],
+    ),
+    "history": (
+        [
+            {
+                "type": "MESSAGES_SNAPSHOT",
+                "messages": [
+                    {"id": "u0", "role": "user", "content": "u0"},
+                    {"id": "m", "role": "reasoning", "content": "thought"},
+                    {"id": "m", "role": "assistant", "content": "said"},
+                    {"id": "m", "role": "activity", "activityType": "plan", "content": {}},
+                ],
+            }
+        ],
+        ["reasoning", "assistant", "activity"],
+    ),
     "user, text": (text_message("u0", "said"), ["assistant"]),
     "reasoning, text, both open": (
         [
@@ -285,6 +336,17 @@ async def test_messages_of_one_id_stay_apart(memory_factory: Callable[..., Agent
     assert contents.get("assistant") in (None, "said")
     assert contents.get("reasoning") in (None, "thought")
     assert contents["user"] == "u0"
+
+
+@pytest.mark.fault("B5")
+async def test_calls_with_ids_of_earlier_messages_have_messages_of_their_own(
+    runner_factory: Callable[..., AgentRunner],
+) -> None:
+    call = [*tool_call("m", "f", "{}"), {**F[-1], "toolCallId": "m", "messageId": "m"}]
+    _, messages = await run_all(runner_factory(), text_message("m", "said"), call, call)
+    assert [message["role"] for message in messages if message["role"] != "user"] == [
+        "assistant", "assistant", "tool", "assistant", "tool",
+    ]  # fmt: skip
 
 
 @pytest.mark.fault("B5")

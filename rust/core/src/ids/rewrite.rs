@@ -118,14 +118,25 @@ impl Ids {
     fn start_own_call(&mut self, event: &Event<'_>) -> Rewrite {
         let Some(id) = event.string("toolCallId") else { return Rewrite::Same };
         let (own, is_repeat) = self.start_call(&id).unwrap_or_else(|_| (id.clone().into_owned(), false));
-        let parent = event.string("parentMessageId").and_then(|id| self.parent_id(&id).ok());
+        let parent = match event.string("parentMessageId") {
+            Some(parent) => self.parent_id(&parent).ok(),
+            None => self.parent_of_call(&id).ok().flatten(),
+        };
         self.classes.entry(parent.clone().unwrap_or_else(|| own.clone())).or_insert(Class::Text);
         self.has_own_calls |= own != id || is_repeat;
         let number = entries::split_own_id(&own).1.max(self.numbers.get(&*id).copied().unwrap_or_default());
         self.numbers.insert(id.clone().into_owned(), if own == id { number.max(1) } else { number });
-        let mut fields = vec![("toolCallId", own.as_str())];
-        fields.extend(parent.as_deref().map(|parent| ("parentMessageId", parent)));
-        let changed = replace(event, &fields);
+        if own != id {
+            // If the agent itself uses this id later, it means another call.
+            self.numbers.entry(own.clone()).or_insert(1);
+        }
+        let changed = match &parent {
+            Some(parent) if event.string("parentMessageId").is_none() => {
+                Rewrite::Changed(event.with_field("parentMessageId", &text::quote(parent)))
+            }
+            Some(parent) => replace(event, &[("toolCallId", &own), ("parentMessageId", parent)]),
+            None => replace(event, &[("toolCallId", &own)]),
+        };
         let is_clients = event.string("toolCallName").is_some_and(|name| self.client_tools.contains(&*name));
         let calls = self.calls.entry(id.into_owned()).or_default();
         // A second START of an open call is no second call; the rules of order refuse it.
@@ -145,7 +156,7 @@ impl Ids {
         let changed = replace(event, &[("toolCallId", &call), ("messageId", &message)]);
         self.answered.insert(call.clone());
         self.classes.insert(message.clone(), Class::Tool);
-        self.results.insert(message, call);
+        self.results.insert(message);
         changed
     }
 

@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::history::Lookup;
 use super::{Ids, Rewrite};
-use crate::entries::{self, Class, own_call_id, own_result_id};
+use crate::entries::{self, Class, own_call_id, own_message_id, own_result_id};
 use crate::event::Event;
 use crate::lifecycle::snapshot_messages;
 use crate::{members, scan, text};
@@ -35,6 +35,7 @@ impl Ids {
         let mut wanted = Vec::new();
         let totals = self.count_calls(&messages, &mut wanted);
         let mut used: HashMap<String, Vec<SnapshotCall>> = HashMap::new();
+        let mut classes: HashMap<String, Class> = HashMap::new();
         let mut turn = 0;
         let mut all = Vec::with_capacity(messages.len());
         for message in messages {
@@ -55,6 +56,10 @@ impl Ids {
                 calls.push((call, number));
             }
             let mut own = own.unwrap_or_default();
+            // A message before it in the snapshot may have its id, and be of another kind.
+            if classes.get(&own).is_some_and(|other| *other != class) {
+                own = own_message_id(&id, class);
+            }
             let result_of = members::find_string(&members, "toolCallId").map(|call| {
                 let answered = used.get_mut(&*call).map(|calls| answer(calls, turn));
                 // The call may have been cut off.
@@ -70,6 +75,7 @@ impl Ids {
                 }
                 call
             });
+            classes.insert(own.clone(), class);
             all.push(Some(Message { class, id: own, calls, result_of }));
         }
         if wanted.is_empty() { Ok(all) } else { Err(wanted) }

@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::family::{Family, Role};
 use crate::ids::Rewrite;
 use crate::kind::Kind;
-use crate::{half_json, schema};
+use crate::{entries, half_json, schema, text};
 
 impl Recorder {
     /// Record an event the agent yielded.
@@ -107,6 +107,18 @@ impl Recorder {
             Rewrite::Same => self.verify(event),
             Rewrite::Changed(json) => self.verify(&Event::parse_str(&json)?),
             Rewrite::Nothing => Ok(()),
+        }
+    }
+
+    /// Record an event of the recorder's own; a result whose message's id another message of the run has gets another.
+    pub(super) fn verify_own(&mut self, event: &Event<'_>) -> Result<()> {
+        let is_taken = |id: Cow<'_, str>| self.message_ids.contains(&*id);
+        match event.string("toolCallId").filter(|_| event.string("messageId").is_some_and(is_taken)) {
+            Some(call) if event.role() == Role::ToolResult => {
+                let json = event.with_field("messageId", &text::quote(&entries::own_result_id(&call)));
+                self.verify(&Event::parse_str(&json)?)
+            }
+            _ => self.verify(event),
         }
     }
 
