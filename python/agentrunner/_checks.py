@@ -1,4 +1,4 @@
-"""Check the options and arguments of users; each error names the one that is refused."""
+"""Check options and arguments that users pass; each error names the one that is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_stored_text(name: str, value: object) -> None:
     """Raise `InvalidInput` unless an argument is text that every store can keep."""
     check_text(name, value)
     if "\0" in str(value):
-        # PostgreSQL has no text with one, and a thread must be the same in every store.
+        # PostgreSQL cannot store it in text, and every store must accept the same threads.
         raise InvalidInput(f"{name} cannot contain NUL: {value!r}")
 
 

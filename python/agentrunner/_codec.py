@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _AS_PYDANTIC = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-"""Options by which orjson leaves out what it writes differently from pydantic."""
+"""Options that make orjson reject the types that it writes differently from pydantic."""
 _SURROGATE_ESCAPE = b"\\ud"
 
 
@@ -30,7 +30,7 @@ def encode(event: EventLike) -> bytes:
     Optional fields of `ag_ui` models that are `None` are left out. NaN and infinities become `null`, and values of
     other types are written as pydantic writes them.
 
-    Raises `InvalidEvent` for a value that has no JSON form, and names its place.
+    Raises `InvalidEvent`, with the value's path, for a value that has no JSON form.
     """
     if isinstance(event, bytes):
         return event
@@ -107,8 +107,7 @@ def _integer(text: str) -> int | float:
 def dump(value: object, name: str = "value") -> bytes:
     """Return the JSON of a value, as `encode` writes it in an event.
 
-    `name` is what errors call the value. Halves of surrogates and long integers are written unchanged. Raises
-    `InvalidEvent`.
+    Errors call the value `name`. Lone surrogates and long integers are written unchanged. Raises `InvalidEvent`.
     """
     try:
         return orjson.dumps(value, option=_AS_PYDANTIC)
@@ -117,7 +116,7 @@ def dump(value: object, name: str = "value") -> bytes:
 
 
 def _dump_plain(value: object, name: str) -> bytes:
-    # Imported when it is needed first: pydantic takes longer to load than the rest of the package.
+    # Imported on first use: pydantic takes longer to load than the rest of the package.
     from agentrunner._plain import dump_plain
 
     return dump_plain(value, name)
@@ -139,7 +138,7 @@ def to_model(data: bytes) -> BaseModel:
     except ValueError:
         if _SURROGATE_ESCAPE not in data.lower():
             raise
-        # pydantic reads halves of surrogates only from Python values.
+        # pydantic reads lone surrogates only from Python values.
         model = _adapter().validate_python(decode(data))
     return model
 

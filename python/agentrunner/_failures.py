@@ -1,4 +1,4 @@
-"""Texts about an error: for the readers of a run, and for the log."""
+"""Texts and codes for an error: what the readers of a run see, and what the log needs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from agentrunner.errors import (
 
 ERROR_ID_BYTES = 6
 AGENT_FAILED = "The agent failed: "
-"""Beginning of the text about an exception that is not shown."""
+"""Beginning of the text for an exception whose own text is not shown."""
 ID_ATTRIBUTE = "agentrunner_error_id"
 
 
-def error_id(error: BaseException) -> str:
-    """Return the id under which the log has an error, the same each time."""
+def get_error_id(error: BaseException) -> str:
+    """Return the id that names an error in the log; the same error always has the same id."""
     name: str | None = getattr(error, ID_ATTRIBUTE, None)
     if name is None:
         name = secrets.token_hex(ERROR_ID_BYTES)
@@ -29,7 +29,7 @@ def error_id(error: BaseException) -> str:
     return name
 
 
-def error_text(error: BaseException) -> str:
+def get_error_text(error: BaseException) -> str:
     """Return an error's own text, or the name of its type if it has none."""
     try:
         return str(error) or type(error).__name__
@@ -37,21 +37,21 @@ def error_text(error: BaseException) -> str:
         return type(error).__name__
 
 
-def public_text(error: BaseException, *, shows_errors: bool = False) -> str:
-    """Return the text about an error that the readers of a run may see.
+def get_public_text(error: BaseException, *, shows_errors: bool = False) -> str:
+    """Return the text that the readers of a run may see for an error.
 
-    The texts of this package's errors are written for readers, except those of stores, which may contain addresses. Any
-    other exception's text may contain anything, such as a password in a URL, unless the application `shows_errors`.
+    This package's errors are written for readers, except those of stores, which may contain addresses. The text of any
+    other exception may contain secrets, such as a password in a URL, so it is shown only if `shows_errors` is true.
     """
     if isinstance(error, StoreError):
-        return f"The store could not be read or written; the server's log has the error under the id {error_id(error)}"
+        return f"The store could not be read or written; look up error id {get_error_id(error)} in the server's log"
     if shows_errors or isinstance(error, AgentRunnerError):
-        return error_text(error)
-    return f"{AGENT_FAILED}internal error, which the server's log has under the id {error_id(error)}"
+        return get_error_text(error)
+    return f"{AGENT_FAILED}internal error; look up error id {get_error_id(error)} in the server's log"
 
 
-def error_code(error: BaseException) -> str | None:
-    """Return the code of the `RUN_ERROR` for an error, or `None` for the default code."""
+def get_error_code(error: BaseException) -> str | None:
+    """Return the code of the `RUN_ERROR` for an error; `None` for the default code."""
     if isinstance(error, InvalidEventSequence):
         return "INVALID_EVENT_SEQUENCE"
     if isinstance(error, InvalidEvent):
@@ -64,5 +64,5 @@ def error_code(error: BaseException) -> str | None:
 
 
 def needs_traceback(error: BaseException) -> bool:
-    """Return whether an error's text does not tell all that the log needs."""
+    """Return whether the log needs the traceback of an error besides its text."""
     return not isinstance(error, (AgentError, InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused))

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class CancelledEvents:
     """The events that an agent yields after a cancellation was passed on to it.
 
-    An agent that waits at a `yield` does not see that its task is cancelled: the code that iterates over it does, and
-    throws the error into it here. Raises the error itself if the agent is not a generator.
+    An agent that waits at a `yield` does not notice that its task is cancelled. The code that iterates over it notices,
+    and throws the error into the agent here. If the agent is not a generator, the error itself is raised.
     """
 
     def __init__(self, events: AsyncIterator[Any], error: asyncio.CancelledError) -> None:
@@ -40,6 +40,6 @@ def needs_closing(events: AsyncIterator[Any]) -> bool:
 
 
 async def close_events(events: AsyncIterator[Any]) -> None:
-    """Close a generator in the current task: cancel scopes cannot be left in another one."""
+    """Close a generator in the current task, because cancel scopes must not change tasks."""
     if needs_closing(events):
         await events.aclose()  # type: ignore[attr-defined]

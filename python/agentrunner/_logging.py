@@ -1,4 +1,4 @@
-"""The package's loggers, whose lines hold no control characters from outside."""
+"""The package's loggers, which escape control characters that come from outside."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from pydantic_core import to_jsonable_python
 from agentrunner.errors import InvalidEvent
 
 MAX_NODES = 100_000
-"""Number of values that are looked through for the one that has no JSON form."""
+"""Most values that are searched for the one that has no JSON form."""
 MAX_LEVELS = 200
-"""Number of levels that are looked through, which is about as deep as pydantic goes."""
+"""Most levels that are searched, about as many as pydantic serializes."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -52,17 +52,17 @@ def _replace_non_finite(value: Any) -> Any:
 
 
 def escape_surrogates(text: str) -> bytes:
-    """Return JSON text in UTF-8, which has halves of surrogates only as escapes."""
+    """Return JSON text as UTF-8, with lone surrogates as escapes."""
     # This handler writes escapes as JSON has them, and text has halves of surrogates only inside strings.
     return text.encode("utf-8", "backslashreplace")
 
 
 def replace_surrogates(value: Any) -> Any:
-    """Return a JSON value in which U+FFFD replaces each half of a surrogate."""
+    """Return a JSON value with each lone surrogate replaced by U+FFFD."""
     if isinstance(value, str):
         if value.isascii() or _SURROGATES.search(value) is None:
             return value
-        # Through UTF-16, where two halves that belong together become one character again.
+        # Through UTF-16, which joins the two halves of a surrogate pair into one character.
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
         return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
@@ -78,7 +78,7 @@ def _to_plain(value: object, name: str) -> Any:
         except ValueError as error:
             if "surrogates not allowed" not in str(error):
                 raise
-            # pydantic takes halves of surrogates in text, but not in keys.
+            # pydantic accepts lone surrogates in text, but not in keys.
             return _convert_around_keys(value)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         path, reason = _find_culprit(value) or ("", str(error))
@@ -91,7 +91,7 @@ def _convert(value: object) -> Any:
 
 
 def _convert_around_keys(value: object) -> Any:
-    """Return a value in which pydantic converts all but the keys that are text."""
+    """Return a value whose parts pydantic has converted, except keys that are text."""
     if isinstance(value, BaseModel):
         value = value.model_dump(by_alias=True)
     if isinstance(value, Mapping):
@@ -105,7 +105,7 @@ def _convert_around_keys(value: object) -> Any:
 
 
 def _convert_unknown(value: Any) -> Any:
-    """Return a value of a type that pydantic does not know in one that it knows."""
+    """Return a value of a type that pydantic does not know as one that it knows."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, os.PathLike):
@@ -117,7 +117,7 @@ def _convert_unknown(value: Any) -> Any:
 
 
 def _find_culprit(value: object) -> tuple[str, str] | None:
-    """Return the path of the first part that has no JSON form and the reason, if found."""
+    """Return the path of the first part that has no JSON form, and the reason, if found."""
     parents: dict[int, None] = {}
     # Each entry is a value and its path; `None` for the path marks the end of a value's parts.
     stack: list[tuple[object, str | None]] = [(value, "")]

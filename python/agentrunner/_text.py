@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 BIDI_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""Code points that reorder the text around them, so that a line reads as another one."""
+"""Code points that reorder the text around them, so that a line appears to say something else."""
 LINE_SEPARATORS = (0x2028, 0x2029)
 """Code points besides C0's and C1's at which some programs begin a new line."""
 C0_AND_C1 = (*range(0x20), *range(0x7F, 0xA0))
@@ -21,8 +21,8 @@ _LINE_ESCAPES = {code: text for code, text in _ESCAPES.items() if code not in (o
 def escape_controls(text: str, *, is_one_line: bool = True) -> str:
     r"""Return the text with each control character escaped, as in `\x1b`.
 
-    Line breaks and tabs are escaped too, unless `is_one_line` is false. So are halves of surrogate pairs, which no
-    output can encode, and the characters that reorder text.
+    Line breaks and tabs are escaped too, unless `is_one_line` is false. So are lone surrogates, which no output can
+    encode, and characters that reorder text.
     """
     return text.translate(_ESCAPES if is_one_line else _LINE_ESCAPES)
 

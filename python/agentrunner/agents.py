@@ -24,14 +24,14 @@ def text_agent(function: Callable[P, AsyncIterator[str]]) -> Callable[P, AsyncIt
 
     Args:
         function: An async generator function, or a method, that takes the run's input and yields the text bit by bit.
-            Empty strings are skipped; a function that yields no text makes a run without a message. An exception ends
-            the run with `RUN_ERROR`, as it does in any agent; so does a yielded value that is not a `str`.
+            Empty strings are skipped; if the function yields no text, the run has no message. An exception ends the
+            run with `RUN_ERROR`, as in any agent; so does a yielded value that is not a `str`.
 
     Returns:
         The agent, for `AgentRunner.run`, `Harness` and `create_app`.
 
     Raises:
-        TypeError: `function` is no async generator function, or is a text agent already.
+        TypeError: `function` is not an async generator function, or is already a text agent.
 
     Example::
 
@@ -79,9 +79,9 @@ def text_agent(function: Callable[P, AsyncIterator[str]]) -> Callable[P, AsyncIt
 
 
 def _find_problem(function: Any) -> str | None:
-    """Return what keeps a function from being a text agent, or `None`."""
+    """Return the reason why a function cannot be a text agent; `None` if it can."""
     if getattr(function, IS_TEXT_AGENT, False):
-        return "a text agent already"
+        return "already a text agent"
     if not callable(function):
         return f"an object of type {type(function).__name__}"
     for code in (function, type(function).__call__):

@@ -1,4 +1,4 @@
-"""All exceptions of the package, which all derive from `AgentRunnerError`."""
+"""The package's exceptions, which all derive from `AgentRunnerError`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class AgentRunnerError(Exception):
 
 
 class InvalidEvent(AgentRunnerError, ValueError):
-    """Raised when an event is refused: not a JSON object, no `type`, a bad id, over a limit.
+    """Raised when an event is refused: it is not valid, or exceeds a limit.
 
     `code` is the code of the `RUN_ERROR` that the run's readers get.
     """
@@ -34,7 +34,7 @@ class RunTooLarge(InvalidEvent):
 
 
 class InvalidEventSequence(AgentRunnerError, ValueError):
-    """Raised when events are in a forbidden order.
+    """Raised when an event is not allowed at its place in the stream.
 
     The message names the rule, the event and the id.
     """
@@ -66,16 +66,16 @@ class ThreadAlreadyRunning(AgentRunnerError, RuntimeError):
 
 
 class CircularWait(ThreadAlreadyRunning):
-    """Raised when a run would wait for a run that waits for it; nothing was started.
+    """Raised when a run would wait for a run that is waiting for it; nothing was started.
 
-    An agent that starts a run on its own thread, or on a thread whose run waits for its own, gets this error.
+    An agent gets this error if it starts a run on its own thread, or on a thread whose run is waiting for its own.
     """
 
 
 class TooManyWaiting(AgentRunnerError, RuntimeError):
-    """Raised when too many or too large runs wait for their thread; nothing was started.
+    """Raised when too many runs wait for their thread, or their inputs are too large.
 
-    The limits are the options `max_waiting` and `max_waiting_bytes` of `AgentRunner`.
+    Nothing was started. The limits are the options `max_waiting` and `max_waiting_bytes` of `AgentRunner`.
     """
 
 
@@ -88,7 +88,7 @@ class ThreadNotFound(AgentRunnerError, LookupError):
 
 
 class LeaseLost(AgentRunnerError, RuntimeError):
-    """Raised when another owner took the thread over; nothing was written."""
+    """Raised when another owner has taken over the thread; nothing was written."""
 
 
 class InvalidRecord(AgentRunnerError, ValueError):
@@ -102,13 +102,13 @@ class RecordConflict(AgentRunnerError, RuntimeError):
     """
 
     def __init__(self, kind: str, key: str) -> None:
-        super().__init__(f"the {kind} '{key}' was changed in the meantime; nothing was written, read it again")
+        super().__init__(f"the {kind} '{key}' was changed in the meantime and nothing was written; read it again")
         self.kind = kind
         self.key = key
 
 
 class AgentError(AgentRunnerError):
-    """Raised by an agent to end its run with a text that its readers may see.
+    """Raised by an agent to end its run with a message that its readers may see.
 
     The text of any other exception goes to the log only, because it may contain secrets.
 
@@ -146,14 +146,14 @@ class RunRefused(AgentRunnerError):
 class InterruptsOpen(RunRefused):
     """Raised when a run leaves an open interrupt of its thread unanswered.
 
-    It is also raised for a run without answers while the agent is about to continue with earlier ones.
+    It is also raised for a run without answers if the agent is about to continue with earlier answers.
     """
 
     code = "INTERRUPTS_OPEN"
 
 
 class AlreadyDecided(RunRefused):
-    """Raised when an approval has another decision, or its decision was carried out."""
+    """Raised when an approval has a different decision, or its decision was carried out."""
 
     code = "ALREADY_DECIDED"
 
@@ -213,7 +213,7 @@ class StoreError(AgentRunnerError):
 
 
 class StoreFull(StoreError):
-    """Raised when the store has no space left; every event acknowledged before is kept."""
+    """Raised when the store has no space left; every acknowledged event is kept."""
 
 
 class StoreValueTooLarge(StoreError):
@@ -227,8 +227,8 @@ class StoreCorrupt(StoreError):
 class StoreMissing(StoreError):
     """Raised when the store's file was removed, renamed or replaced.
 
-    Nothing more is written. Everything acknowledged before is in the file. The store works again once the same file is
-    back in its place.
+    Nothing more is written. Everything that was acknowledged is in the file. The store works again once the same file
+    is back in its place.
     """
 
 
@@ -277,7 +277,7 @@ class LlmError(AgentRunnerError):
 
     The message contains neither the API key nor any part of the request. `status` is the provider's HTTP status, if
     there was a response. `retry_after` is the number of seconds that the provider asked the caller to wait. `detail` is
-    the provider's own text, which may quote the request: it is meant for logs, and a traceback shows it as a note.
+    the provider's own text, which may quote the request: use it only in logs. A traceback shows it as a note.
     """
 
     retryable: bool = False

@@ -31,8 +31,8 @@ class Folded:
 def compact(events: Iterable[EventLike]) -> list[Event]:
     """Return a shorter stream that replays to the same messages and state.
 
-    The deltas of a message or tool call become one delta, in the place where it started, and state events become one
-    snapshot. Compacting twice changes nothing more, and events of unknown kinds pass unchanged.
+    The deltas of a message or tool call become one delta at the place where it started, and state events become one
+    snapshot. Compacting the result again changes nothing. Events of unknown kinds pass through unchanged.
 
     Args:
         events: The events of one or more runs.
@@ -54,7 +54,7 @@ def compact(events: Iterable[EventLike]) -> list[Event]:
 def fold(events: Iterable[EventLike]) -> Folded:
     """Return the messages and the state that a client holds after replaying the events.
 
-    The result is that of `@ag-ui/client` 1.0.0. Chunks are expanded first.
+    The result is the same as in `@ag-ui/client` 1.0.0. Chunks are expanded first.
 
     Args:
         events: The events of one or more runs.
@@ -110,7 +110,7 @@ def verify(events: Iterable[EventLike]) -> None:
 
     Raises:
         InvalidEvent: An event is not valid.
-        InvalidEventSequence: An event is not allowed in its place; the message names the rule, the event and the id.
+        InvalidEventSequence: An event is not allowed at its place; the message names the rule, the event and the id.
 
     Example::
 

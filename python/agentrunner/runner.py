@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class AgentRunner(RunnerLifecycle):
-    """Runs agents in one event loop, and keeps their events in a store.
+    """Runs agents in one event loop, and stores their events.
 
     Use it with `async with`, or call `open()` and `aclose()`; the first call of any other method opens it too.
 
@@ -54,11 +54,11 @@ class AgentRunner(RunnerLifecycle):
         store: The store that keeps the threads; `from_url` and the four subclasses make one.
         on_concurrent_run: The policy for a new run of a thread that has a live one. `reject` raises
             `ThreadAlreadyRunning`, unless the live run is being stopped or its agent has yielded its end: then the new
-            one waits for it, at most 30 s. `supersede` stops the live run, keeps its events so far, and then starts
+            run waits for it, at most 30 s. `supersede` stops the live run, keeps its events so far, and then starts
             the new one. `enqueue` waits until the thread is free, first in, first out.
-        client_messages: What happens to messages that a client claims an agent, tool or system has written, although
-            the thread never had them. `mark` stores them marked, with `"agentrunner.source": "client"` in `metadata`.
-            `refuse` raises `InvalidInput`.
+        client_messages: What happens if a client sends messages as an agent, tool or system, although the thread never
+            had them. `mark` stores them with `"agentrunner.source": "client"` in `metadata`. `refuse` raises
+            `InvalidInput`.
         retention: How long finished runs are kept; `None` keeps them forever.
         max_event_bytes: Greatest size of one event in bytes.
         max_id_bytes: Greatest size of one id in bytes.
@@ -68,12 +68,12 @@ class AgentRunner(RunnerLifecycle):
             `TooManyWaiting`.
         max_waiting_bytes: Greatest total size of the inputs of all runs that wait, in bytes.
         run_timeout: Seconds that a run may take. A run that takes longer ends with a `RUN_ERROR` (code `TIMEOUT`), and
-            is kept as far as it got. `None` sets no limit.
-        silence_timeout: Seconds that a run's agent may be silent, after which the run ends in the same way. A run that
-            waits for an approval has ended, so it is never silent. `None` sets no limit.
-        show_agent_errors: Whether a `RUN_ERROR` has the text of the exception that an agent raised, which may contain
-            secrets. By default it has the id of an error in the log; an `AgentError` always keeps its text.
-        keep_raw_events: Whether `RAW` events and `rawEvent` fields are recorded and shown, which may hold prompts.
+            its events up to then are kept. `None` sets no limit.
+        silence_timeout: Seconds that a run's agent may be silent before the run ends in the same way. A run that waits
+            for an approval has ended, so it does not count as silent. `None` sets no limit.
+        show_agent_errors: Whether a `RUN_ERROR` shows the text of the exception that an agent raised, which may contain
+            secrets. By default it shows an error id to look up in the log. An `AgentError` always shows its text.
+        keep_raw_events: Whether `RAW` events and `rawEvent` fields, which may contain prompts, are recorded and shown.
         max_state_bytes: Greatest size of a run's state in bytes; a larger one ends the run (`STATE_TOO_LARGE`).
         max_run_bytes: Greatest size of a run's compacted events in bytes; more end it (`RUN_TOO_LARGE`).
 
@@ -117,7 +117,7 @@ class AgentRunner(RunnerLifecycle):
         self.run_options: RunnerOptions = {
             "run_timeout": run_timeout, "silence_timeout": silence_timeout, "show_agent_errors": show_agent_errors,
         }  # fmt: skip
-        """Options that also hold for the runs of `suggest`, which are not stored."""
+        """Options that also apply to the runs of `suggest`, which are not stored."""
         self._timeouts = RunTimeouts(run_timeout, silence_timeout)
         self._table = RunTable(store, self._limits)
         self._cache = CompactedCache()
@@ -191,9 +191,9 @@ class AgentRunner(RunnerLifecycle):
 
         Raises:
             ThreadAlreadyRunning: The thread has a live run that is not ending, and the policy is `reject`.
-            CircularWait: The thread has a live run that waits for this one.
-            TooManyWaiting: Too many runs wait already, or their inputs are too large.
-            RunAlreadyExists: The thread has had a run with this id.
+            CircularWait: The thread's live run is waiting for this one.
+            TooManyWaiting: Too many runs are waiting already, or their inputs are too large.
+            RunAlreadyExists: The thread already had a run with this id.
             ThreadNotFound: The thread belongs to another scope.
             InvalidInput: The agent, the input or an option was refused; nothing was started.
             RunnerClosed: The runner is draining or closed.
@@ -245,12 +245,12 @@ class AgentRunner(RunnerLifecycle):
 
         Args:
             thread_id: The thread.
-            run_id: Stop only this run; `None` stops the run that is live now. Pass it if the stop may arrive late, as
-                over a network: the thread may have a later run by then.
+            run_id: Stop only this run; `None` stops the run that is live now. Pass it if the stop may arrive late, for
+                example over a network: the thread may have a later run by then.
             scope: The scope that the thread must belong to; by default any.
 
         Returns:
-            True if this call stops the run. False if there is no such run, if it is stopping already, or if the agent's
+            True if this call stops the run. False if there is no such run, if it is already stopping, or if the agent's
             `abort_run()` failed.
 
         Raises:
@@ -272,7 +272,7 @@ class AgentRunner(RunnerLifecycle):
     async def recover(self, thread_id: str | None = None) -> bool:
         """End the runs whose process is gone, and return whether there were any.
 
-        Runs that another call recovers at the same time count too. The runner does this once a second by itself.
+        Runs that another call recovers at the same time count too. The runner does this automatically every second.
 
         Args:
             thread_id: Recover only this thread's run; `None` recovers all.
@@ -300,7 +300,8 @@ class AgentRunner(RunnerLifecycle):
             known: The messages that the reader has, if it has no cursor. The stream then begins with one
                 `MESSAGES_SNAPSHOT` and one `STATE_SNAPSHOT` of everything so far, so that no message appears twice.
                 Messages that only the reader has keep their places.
-            scope: The scope that the thread must belong to; by default any. A thread of another scope is as unknown.
+            scope: The scope that the thread must belong to; by default any. A thread of another scope counts as
+                unknown.
 
         Returns:
             The stream of events, which ends when the thread is deleted. Iterate over it, enter it with `async with`, or
@@ -309,9 +310,9 @@ class AgentRunner(RunnerLifecycle):
         Raises:
             InvalidCursor: `after` is not a cursor.
             InvalidInput: The thread id or `known` was refused.
-            CursorExpired: The events after the cursor are no longer kept, or the cursor is of a thread that was deleted
-                before this one was created; connect again without a cursor.
-            CursorAhead: The thread was never as far as the cursor; connect again without a cursor.
+            CursorExpired: The events after the cursor are no longer kept, or the cursor belongs to a deleted thread
+                that had the same id; connect again without a cursor.
+            CursorAhead: The cursor is beyond the thread's end; connect again without a cursor.
             StoreError: The store could not be read.
 
         Example::
@@ -339,7 +340,7 @@ class AgentRunner(RunnerLifecycle):
             The stream of events. Iterate over it, enter it with `async with`, or await it.
 
         Raises:
-            InvalidInput: The thread id is no valid text.
+            InvalidInput: The thread id is not valid text.
             StoreError: The store could not be read.
 
         Example::

@@ -23,7 +23,7 @@ class SqliteAgentRunner(AgentRunner):
 
     Args:
         path: The file; it is created if it does not exist.
-        durability: What a power cut may lose. The death of the process loses nothing in either case. `balanced`: the
+        durability: What a power cut may lose. If only the process dies, nothing is lost in either case. `balanced`: the
             last 250 ms of a live run. `strict`: nothing, because every batch waits for the disk.
         lease_ttl: Seconds after which the runs of a silent process are taken over.
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.

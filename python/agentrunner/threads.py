@@ -250,21 +250,21 @@ class Threads:
     async def move(self, thread_id: str, scope: str | None, *, from_scope: str | AnyScope | None = ANY_SCOPE) -> None:
         """Move the thread to another scope, for example to the account of a user who signs in.
 
-        Everything of the thread goes with it: its runs and their cursors, its name, its harness runs, approvals and
-        sessions. For the scope that it leaves, it is as unknown as a deleted thread, and streams of that scope end. A
-        client cannot call this over HTTP: the server decides who may have which thread.
+        Everything in the thread moves with it: its runs and their cursors, its name, its harness runs, approvals and
+        sessions. To the old scope the thread looks deleted, and streams of that scope end. There is no HTTP route for
+        this: call it from the server, which decides who gets which thread.
 
         Args:
             thread_id: The thread.
-            scope: The scope that gets it; `None` for none.
+            scope: The new scope; `None` for none.
             from_scope: The scope that the thread must belong to; by default any. Pass it if the thread's id comes from
-                a client, who could otherwise take the thread of any user.
+                a client, which could otherwise take any user's thread.
 
         Raises:
             InvalidInput: The scope contains NUL, is not valid text, or is empty or too long.
             ThreadNotFound: The store has no such thread in `from_scope`.
-            ThreadAlreadyRunning: The thread has a live run; stop it or wait for its end first.
-            StoreError: The store is a user's own and has no method `move`.
+            ThreadAlreadyRunning: The thread has a live run; stop it first, or wait until it ends.
+            StoreError: The store is a custom one without the method `move`.
 
         Example::
 

@@ -45,8 +45,8 @@ ANY_SCOPE: Final = AnyScope.ANY_SCOPE
 class AgentObject(Protocol):
     """An object whose `run` yields a run's events, such as an agent of `ag-ui-langgraph`.
 
-    If it has `abort_run()`, the runner calls it when the run is stopped, and cancels the agent only if it has not
-    ended 3 s later. What it yields until its end is recorded. If it has `agent_id`, the thread list shows it.
+    If the object has `abort_run()`, the runner calls it when the run is stopped, and cancels the agent only if it has
+    not ended 3 s later. Events that it yields until then are recorded. If it has `agent_id`, the thread list shows it.
     """
 
     def run(self, input: RunAgentInput, /) -> AsyncIterator[Any]:
@@ -67,14 +67,14 @@ if TYPE_CHECKING:
 class Retention:
     """How long finished runs are kept.
 
-    A thread's oldest runs are removed first, so that the others stay a complete chain.
+    A thread's oldest runs are removed first, so that the remaining runs are a complete chain.
 
     Args:
         max_age: Seconds since a run's end after which it is removed; `None` keeps runs of any age.
         max_runs: Number of newest runs that a thread keeps; `None` keeps all.
 
     Raises:
-        ValueError: `max_age` is no number of seconds, or `max_runs` is not a positive integer.
+        ValueError: `max_age` is not a number of seconds, or `max_runs` is not a positive integer.
 
     Example::
 
@@ -130,7 +130,7 @@ class ThreadSummary:
     scope: str | None = None
     """Owner of the thread, if it has one."""
     incarnation: int = field(default=0, compare=False, repr=False)
-    """Number of this life of the thread: a thread that is deleted and created again has another; 0 if unknown."""
+    """Number of the thread's incarnation, which changes if it is deleted and created again; 0 if unknown."""
 
     @property
     def created_at_utc(self) -> datetime.datetime:

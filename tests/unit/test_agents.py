@@ -129,7 +129,7 @@ class AgentOfEvents:
 @pytest.mark.parametrize(
     ("function", "problem"),
     [(generator, "without `async`"), (CallableGenerator(), "without `async`"), (coroutine, "without `yield`"),
-     (None, "NoneType"), (5, "int"), (AgentOfEvents(), "AgentOfEvents"), (greeter, "a text agent already")],
+     (None, "NoneType"), (5, "int"), (AgentOfEvents(), "AgentOfEvents"), (greeter, "already a text agent")],
 )  # fmt: skip
 def test_what_cannot_be_a_text_agent_is_refused_at_decoration(function: Any, problem: str) -> None:
     with pytest.raises(TypeError, match=f"`async def` with `yield`; this is .*{problem}"):

@@ -23,7 +23,7 @@ def prune(
 ) -> None:
     """Remove each thread's oldest runs.
 
-    A thread that has no runs left is removed too. Live runs stay.
+    A thread without any remaining run is removed too. Live runs are kept.
     """
     if max_age is None and max_runs is None:
         fail("choose what to remove: --max-age, --max-runs or both", 2)

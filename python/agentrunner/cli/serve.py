@@ -76,7 +76,7 @@ def serve(
     ] = 256,
     client_messages: Annotated[
         Literal["mark", "refuse"],
-        typer.Option(help="What happens to messages that a client claims an agent, tool or system has written."),
+        typer.Option(help="What happens to messages that only a client claims an agent, tool or system wrote."),
     ] = "mark",
     shutdown_seconds: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long live runs may take to end at shutdown.")
@@ -85,7 +85,7 @@ def serve(
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long the head of a request may take to arrive.")
     ] = 10.0,
     max_connections: Annotated[
-        int, typer.Option(min=1, help="Most open connections; with one more, the longest idle one is closed.")
+        int, typer.Option(min=1, help="Most open connections; with one more, the one idle longest is closed.")
     ] = 10_000,
     log_format: Annotated[Literal["text", "json"], typer.Option(help="The format of log lines.")] = "text",
     open_to_everyone: Annotated[

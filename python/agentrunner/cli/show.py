@@ -28,7 +28,7 @@ def show(
 ) -> None:
     """Show what happened in a thread, run by run.
 
-    A run that is still live is shown as far as it is stored.
+    For a run that is still live, the events stored so far are shown.
     """
     stored, live = run(_read_events(location, thread))
     if not stored and not live:

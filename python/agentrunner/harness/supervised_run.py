@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ag_ui.core import ResumeEntry
 
 from agentrunner._codec import decode
-from agentrunner._failures import public_text
+from agentrunner._failures import get_public_text
 from agentrunner._generators import CancelledEvents, close_events
 from agentrunner.errors import AgentError, LeaseLost, RecordConflict, RunAlreadyExists, StoreError
 from agentrunner.harness.admission import Candidate, admit
@@ -366,7 +366,7 @@ class SupervisedRun:
 
     def _describe(self, error: BaseException) -> str:
         """Return the text about an error that is stored, the same as the run's readers get."""
-        return self._driver.describe_error(error) if self._driver is not None else public_text(error)
+        return self._driver.describe_error(error) if self._driver is not None else get_public_text(error)
 
     def _can_continue(self, writer: RunWriter) -> bool:
         """Return whether recovery can continue the harness run."""

@@ -27,7 +27,7 @@ CACHE_BYTES = 32 << 20
 
 
 class CompactedCache:
-    """Compacted runs that readers share, the least recently used of which are dropped first."""
+    """Compacted runs that readers share; the least recently used ones are dropped first."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -43,7 +43,7 @@ class CompactedCache:
         return run
 
     async def get_or_build(self, key: Key, build: Callable[[], Awaitable[Frames]]) -> Frames:
-        """Return a compacted run, which is built once for all readers that want it now."""
+        """Return a compacted run, built once for all readers that want it at the same time."""
         run = self.get(key)
         if run is None:
             run = await self.share(key, build)
@@ -52,7 +52,7 @@ class CompactedCache:
         return run
 
     async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of some work that is done once for all callers that want it now."""
+        """Return the result of work that is done once for all concurrent callers."""
         task: asyncio.Task[T] | None = self._tasks.get(key)
         if task is None:
             task = asyncio.get_running_loop().create_task(_run(work))
@@ -64,7 +64,7 @@ class CompactedCache:
     def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(key, None)
         if not task.cancelled():
-            # Read here, because all callers may have left, and asyncio would log an error that is not read.
+            # Read it here: all callers may have left, and asyncio would log an error that was never read.
             task.exception()
 
     def put(self, key: Key, run: Frames) -> None:
@@ -95,7 +95,7 @@ class SlicedRun:
     size: int
     """Length of the whole compacted run in bytes."""
     rebuild: Callable[[], Awaitable[Frames]]
-    """Function that makes the same frames again after the cache has dropped them."""
+    """Function that rebuilds the frames after the cache has dropped them."""
     offset: int = 0
     """Bytes that were handed out already."""
 

@@ -1,4 +1,4 @@
-"""Interrupts in a stream of frames: a replay offers only those that are still open.
+"""Interrupts in a stream of frames: a replay shows only those that are still open.
 
 The rules are in docs/spec/agui.md §6.4.
 """
@@ -119,8 +119,8 @@ async def _hide_answered(
     try:
         still_open = await find_open_interrupts(store, str(event.get("threadId")), str(event.get("runId")), interrupts)
     except AgentRunnerError:
-        # The reader still gets its frames. At worst it is offered an interrupt again, and the answer is refused.
-        logger.exception("cannot read the approvals of run '%s'; its interrupts are offered", event.get("runId"))
+        # The reader still gets its frames. At worst it sees an answered interrupt, and a second answer is refused.
+        logger.exception("cannot read the approvals of run '%s'; its interrupts are shown", event.get("runId"))
         still_open = None
     if still_open is not None:
         return replace_interrupts(interrupt_frame, still_open)
@@ -186,7 +186,7 @@ def _has_interrupts(event: dict[str, Any]) -> bool:
     outcome = event.get("outcome")
     if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
         return False
-    # An outcome that an older version or another program has stored may have anything else here.
+    # An older version or another program may have stored anything else here.
     interrupts = outcome.get("interrupts")
     return isinstance(interrupts, list) and bool(interrupts) and all(isinstance(each, dict) for each in interrupts)
 

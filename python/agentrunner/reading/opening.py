@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class StreamOpener:
-    """Opens streams of threads, each for the life that its thread is in when the reader joins."""
+    """Opens streams of threads, each for the thread's incarnation when the reader joins."""
 
     def __init__(self, table: RunTable, cache: CompactedCache) -> None:
         self._table = table
@@ -49,7 +49,8 @@ class StreamOpener:
                     # Read the store here even for the start, so that a failing store raises here, not in the stream.
                     sources = await plan.after_cursor(START)
                 if sources is not None:
-                    # A thread that was unknown a moment ago is not read, whatever it is by now.
+                    # The thread was unknown a moment ago. Even if it exists by now, it is not the one that the reader
+                    # meant.
                     return EventStream(sources if guard is not None else [], live)
             await asyncio.sleep(0)
 
@@ -77,5 +78,5 @@ async def find_guard(
 
 
 def _in_incarnation(live: LiveRun | None, guard: ThreadGuard | None) -> LiveRun | None:
-    """Return a live run unless it belongs to another life of the thread."""
+    """Return a live run unless it belongs to another incarnation of the thread."""
     return live if live is not None and guard is not None and live.guard.incarnation == guard.incarnation else None

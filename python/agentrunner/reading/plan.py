@@ -53,7 +53,7 @@ class ReadingPlan:
         self._guard = guard
         """Guard for the thread that the reader joined, so that it never gets another thread's events."""
         self._live = live
-        """The thread's live run; the caller stays its reader while it makes the plan."""
+        """The thread's live run; the caller counts as its reader until the plan is made."""
 
     def live_run(self, live: LiveRun, after: int) -> list[Source]:
         """Return the sources for a live run after a sequence number."""
@@ -148,13 +148,13 @@ class ReadingPlan:
     async def _reaches(self, live: LiveRun, seq: int) -> bool:
         """Wait until this process has published an event of a live run.
 
-        Returns false if the run ended before that event. Raises `CursorAhead` if the run is not as far as the event.
+        Returns false if the run ended before that event. Raises `CursorAhead` if the run has not reached the event.
         """
         last_seq = live.recorder.last_seq
         if seq > last_seq and not live.is_driven:
             page = await self._store.journal(self._thread_id, seq - 1, None, 1, guard=self._guard)
             if len(page.frames):
-                # The reader got this event from the run's own process. This process will read it in a moment.
+                # The reader got this event from the process that runs the agent. This process will read it shortly.
                 last_seq = seq
         await live.wait_until_published(min(seq, last_seq))
         if seq > live.recorder.published and not live.is_closed:

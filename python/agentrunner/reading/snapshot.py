@@ -48,7 +48,7 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
     """
     thread_messages: list[Any] = decode(messages)
     thread_ids = {message.get("id") for message in thread_messages}
-    # The thread may have had a message that it no longer has. An agent dropped it then, and it must stay dropped.
+    # If an agent has removed a message from the thread, the message must not come back.
     dropped_ids = _core.find_ids(history, {text for text in map(_text_id, known) if text is not None} - thread_ids)
     readers_own: dict[str | None, list[Mapping[str, Any]]] = {}
     previous_id = None
@@ -75,6 +75,6 @@ def _merge_messages(messages: bytes, known: Sequence[Mapping[str, Any]], history
 
 
 def _text_id(message: Mapping[str, Any]) -> str | None:
-    """Return a message's id; `None` if it has none that is Unicode text."""
+    """Return a message's id; `None` if it has no id that is valid text."""
     message_id = message.get("id")
     return message_id if isinstance(message_id, str) and _SURROGATE.search(message_id) is None else None

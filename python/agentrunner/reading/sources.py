@@ -295,7 +295,7 @@ class LiveTail:
 class LivePrefix(_Replay):
     """The events that a live run had when the reader joined, compacted.
 
-    It tells the tail of the run where to begin.
+    It sets where the tail of the run begins.
     """
 
     __slots__ = ("_live", "_tail")
@@ -344,7 +344,7 @@ class LastWord:
 
 
 def _name_live_run(claim: Claim) -> tuple[int, str]:
-    """Return the name of a live run in the cache, which no later thread of its id shares."""
+    """Return the cache key of a live run, which no later thread with the same id has."""
     return claim.incarnation, claim.run_id
 
 

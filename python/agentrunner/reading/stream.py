@@ -237,7 +237,7 @@ class OpeningStream(Coroutine[Any, Any, EventStream]):
             return
         if self._is_closed:
             raise RuntimeError("this stream was closed before it was opened; call `run`, `connect` or `snapshot` again")
-        raise RuntimeError("this stream was opened already; keep the EventStream that `await` or `async with` returned")
+        raise RuntimeError("this stream is already open; keep the EventStream that `await` or `async with` returned")
 
     def send(self, value: Any) -> Any:
         """Resume the coroutine, as `Coroutine.send` does."""

@@ -327,7 +327,7 @@ def read_scope(record: Record) -> str | None:
 
 
 async def find_scope(store: Store, run: RunRecord) -> str | None:
-    """Return the scope that a harness run's thread is in now, to which it may have been moved."""
+    """Return the current scope of a harness run's thread, which may have been moved."""
     try:
         return (await store.thread(run.thread_id)).scope
     except ThreadNotFound:

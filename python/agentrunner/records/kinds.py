@@ -174,7 +174,7 @@ CHECKPOINT = RecordKind("checkpoint")
 Key: `numbered_key`, from 1. Value: the fields of the runtime's `Checkpoint`.
 """
 TOOL_CALL = RecordKind("tool")
-"""A tool call that was begun.
+"""A tool call that was started.
 
 Key: `session_key` with the call's id. Value: the fields of the runtime's `LedgerEntry`.
 """

@@ -1,4 +1,4 @@
-"""Explain why an object is no agent, and which line makes one of it."""
+"""Explain why an object is not an agent, and which line of code turns it into one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ADAPTERS = {
     "langgraph.": 'from ag_ui_langgraph import LangGraphAgent; LangGraphAgent(name="default", graph=agent)',
     "google.adk.": "from ag_ui_adk import ADKAgent; ADKAgent(adk_agent=agent, …)",
 }
-"""The line that makes an AG-UI agent of a framework's own agent, by the beginning of its module's name."""
+"""Line that turns a framework's agent into an AG-UI agent, by the beginning of its module's name."""
 
 
 def find_problem(agent: Any) -> str | None:
-    """Return why an object is no agent and what to write instead; `None` if it may be one."""
+    """Return why an object is not an agent and what to write instead; `None` if it may be one."""
     if isinstance(agent, type):
         return f"is the class {agent.__name__}; pass an object of it: {agent.__name__}(…)"
     classes = type(agent).__mro__

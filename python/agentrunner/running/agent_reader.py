@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 AGENT_SLICE_SECONDS = 0.001
-"""Seconds that an agent that never waits may run before other tasks get their turn."""
+"""Seconds that an agent may run without waiting before other tasks get their turn."""
 MUST_WAIT = 2
 """Result of `Recorder.accept` when the agent must wait for a commit; 1: a commit is due, 0: none is."""
 MUST_LOOK_UP = 3
-"""Result of `Recorder.accept` when the recorder has to know first which ids the thread has."""
+"""Result of `Recorder.accept` when it must first know which ids the thread has."""
 TAKES_LONG = 4
 """Result of `Recorder.accept_briefly` for an event that must be recorded in another thread."""
 MAX_DROPPED_EVENTS = 1000
-"""Number of events in place of or after its run's end that an agent may yield before it is closed."""
+"""Number of unwanted events that an agent may yield at or after its run's end before it is closed."""
 
 
 class AgentReader:
@@ -58,7 +58,7 @@ class AgentReader:
         self._commits = commits
         self._on_closing = on_closing
         self.error: BaseException | None = None
-        """Error that ended the agent, or that its events caused; `None` if it returned or has not ended."""
+        """Error that the agent raised or its events caused; `None` if it returned or has not ended."""
         self.adds_finish = True
         """Whether a `RUN_FINISHED` is added if the agent returns without one."""
         self._is_paused = False
@@ -73,7 +73,7 @@ class AgentReader:
         self._must_check = self._is_deaf = True
 
     def drop_endings(self) -> None:
-        """Record everything that the agent still yields, except an end of its run."""
+        """Record everything that the agent still yields, except an event that ends its run."""
         self._must_check = self._drops_endings = True
 
     async def read(self, agent: Agent, run: Run) -> None:
@@ -124,7 +124,7 @@ class AgentReader:
                 return
 
     async def _record_from_first(self, events: AsyncIterator[Any]) -> None:
-        # The first event has its own loop, so that only this event pays for the check of its type.
+        # The first event has its own loop, so that only this event's type is checked.
         async for event in events:
             if not (self._must_check and self._is_unwanted(event)):
                 data = encode(event)

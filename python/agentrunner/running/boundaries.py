@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 FIRST_TYPES = ("RUN_STARTED", "RUN_ERROR")
-"""Types of the events that a run may begin with: in AG-UI, a run that fails at once may begin with its error."""
+"""Types of events that a run may start with; in AG-UI, a run that fails at once may start with its error."""
 
 LAST_TYPES = ("RUN_FINISHED", "RUN_ERROR")
 """Types of the events that end a run."""
@@ -33,20 +33,20 @@ def make_finish(claim: Claim) -> bytes:
 def is_start_missing(first_event: bytes) -> bool:
     """Return whether an agent's first event needs a `RUN_STARTED` before it.
 
-    An invalid event needs none, because it fails the run when it is recorded.
+    An invalid event needs none, because recording it fails the run.
     """
     event_type = _read_type(first_event)
     return event_type is not None and event_type not in FIRST_TYPES
 
 
 def is_run_event(first_event: bytes) -> bool:
-    """Return whether a first event, valid or not, is of a type that a run begins with."""
+    """Return whether a first event, valid or not, has a type that a run may start with."""
     return _read_type(first_event) in FIRST_TYPES
 
 
 def is_end(event: bytes) -> bool:
     """Return whether a valid event ends its run."""
-    # Most events are told apart without being read.
+    # Most events can be recognized without being parsed.
     return b"RUN_" in event and _read_type(event) in LAST_TYPES
 
 

@@ -97,7 +97,7 @@ class Claiming:
         Raises the errors of `Store.claim`, `CircularWait`, `TooManyWaiting`, `InvalidInput` if the client may not send
         one of the messages, and `RunnerClosed` if new runs are refused.
         """
-        # Before the turn: the run that holds it may wait for the one that the caller belongs to.
+        # Check before waiting for the turn: the run that holds it may be waiting for the caller's own run.
         await check_thread(self._store, new_run.thread_id, new_run.run_id)
         thread = (new_run.thread_id, new_run.scope)
         with (
@@ -107,7 +107,7 @@ class Claiming:
             try:
                 claim, known_ids = await self._claim(new_run, place)
             except TooManyWaiting:
-                # With this policy, runs wait for moments only, and a refused one is refused for its busy thread.
+                # With `reject`, runs wait only briefly, and the reason for the refusal is the busy thread.
                 if self._on_concurrent_run == "reject":
                     raise ThreadAlreadyRunning from None
                 raise
@@ -117,7 +117,7 @@ class Claiming:
             await asyncio.shield(self._table.spawn(self._free(claim)))
             raise
         if self.is_refusing:
-            # As in `_claim`: the runner was told to drain or close while the run was prepared.
+            # As in `_claim`: the runner started to drain or close while the run was prepared.
             await self._free(claim)
             raise _make_closed(new_run.thread_id)
         return claimed
@@ -140,7 +140,7 @@ class Claiming:
                 try:
                     claimed = await asyncio.shield(claiming)
                 except asyncio.CancelledError:
-                    # Without this, the next run in line or the caller's next try would find the thread busy.
+                    # Without this, the next run in line, or the caller's next attempt, would find the thread busy.
                     await asyncio.shield(self._table.spawn(self._give_back(claiming)))
                     raise
                 except ThreadAlreadyRunning:
@@ -156,7 +156,7 @@ class Claiming:
                 else:
                     if not self.is_refusing:
                         return claimed
-                    # `drain` or `aclose` has already listed the runs that it waits for, so this one must not start.
+                    # `drain` or `aclose` has already listed the runs to wait for, so this one must not start.
                     await self._give_back(claiming)
                     break
                 await self._wait_for_thread(new_run.thread_id, new_run.scope)

@@ -1,4 +1,4 @@
-"""Tell a client's own messages from those it claims that others have written."""
+"""Separate a client's own messages from those that it claims others wrote."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from agentrunner.types import Cursor
 
 SOURCE = "agentrunner.source"
-"""Member of a message's `metadata` that is "client" if its thread never had the message."""
+"""Field of a message's `metadata` that is "client" if only the client claims the message exists."""
 HISTORY_PAGE_BYTES = 1 << 20
 LOOP_MESSAGES = 1000
-"""Number of messages up to which they are looked through on the event loop."""
+"""Most messages that are sorted on the event loop; more are sorted in a worker thread."""
 
 
 class SortedInput(NamedTuple):
-    """A run's input in which the messages that only the client claims are marked."""
+    """A run's input with marks on the messages that only the client claims exist."""
 
     model: RunAgentInput
     json: str
@@ -37,7 +37,7 @@ class SortedInput(NamedTuple):
 
 
 def is_claimed(message: Mapping[str, Any]) -> bool:
-    """Return whether a message is marked as one that only a client claims."""
+    """Return whether a message has the mark of one that only a client claims exists."""
     metadata = message.get("metadata")
     return isinstance(metadata, dict) and metadata.get(SOURCE) == "client"
 
@@ -50,7 +50,7 @@ async def read_messages(store: Store, claim: Claim) -> list[dict[str, Any]]:
 
 
 def with_agent_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages with the agent's own ids in place of those that clients see."""
+    """Return messages with the ids that the agent used instead of those that clients see."""
     json = _core.input_for_agent(encode({"messages": messages}).decode())
     replaced: list[dict[str, Any]] = messages if json is None else decode(json.encode())["messages"]
     return replaced
@@ -71,8 +71,8 @@ async def sort_messages(
 ) -> SortedInput:
     """Return a run's input with marks on the messages that the client should not have written.
 
-    `known_ids` are ids that the thread has for certain, `CLAIMED_ENTRY` among them if it has a claimed message. Raises
-    `InvalidInput` if there are new such messages and `refuses` is true.
+    `known_ids` are ids that the thread certainly has, and `CLAIMED_ENTRY` if it has a claimed message. Raises
+    `InvalidInput` if there are new messages of this kind and `refuses` is true.
     """
     messages = checked.model.messages
     if len(messages) > LOOP_MESSAGES:
@@ -127,17 +127,17 @@ def _compare(thread_messages: list[dict[str, Any]], messages: list[dict[str, Any
     own_ids: set[str] = set()
     result_ids: set[str] = set()
     for message in messages:
-        if _essence(message) == _essence(by_id.get(message["id"], {})):
+        if _comparable_parts(message) == _comparable_parts(by_id.get(message["id"], {})):
             own_ids.add(message["id"])
         elif message["role"] == "tool" and message["id"] not in by_id and message.get("toolCallId") in open_calls:
-            # Only the first result of a call: it is no longer open for the next.
+            # Only the first result of a call counts: after that the call is no longer open.
             open_calls.discard(message["toolCallId"])
             result_ids.add(message["id"])
     return own_ids, result_ids
 
 
-def _essence(message: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what two copies of a message have in common, however they were written."""
+def _comparable_parts(message: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the parts of a message that are the same in all copies, for comparison."""
     calls = [(call["id"], dict(call["function"])) for call in message.get("toolCalls") or ()]
     return message.get("role"), message.get("content") or "", calls, message.get("toolCallId")
 

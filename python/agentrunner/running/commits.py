@@ -34,7 +34,7 @@ class Commits:
         self._task: asyncio.Task[None] | None = None
         self._recorder_lock = live.recorder_lock
         self.error: Exception | None = None
-        """Store error or lost lease after which nothing more is written; `None` while there is none."""
+        """Store error or lost lease that stopped all writes; `None` if there was none."""
         self.renewed_at = time.monotonic()
         """Time of the last request that extended the lease, on the monotonic clock."""
         self.last_batch_at = 0.0

@@ -6,7 +6,7 @@ import contextvars
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agentrunner._failures import public_text
+from agentrunner._failures import get_public_text
 from agentrunner.running.client_messages import is_claimed, read_messages, with_agent_ids
 
 if TYPE_CHECKING:
@@ -34,18 +34,19 @@ class Run:
     store: Store | None = field(default=None, repr=False, compare=False)
     """Store that keeps the run."""
     claim: Claim | None = field(default=None, repr=False, compare=False)
-    """Claim by which the run holds its thread: `store.write(changes, claim)` writes nothing once it is lost."""
+    """Claim with which the run holds its thread; once it is lost, `store.write(changes, claim)` writes nothing."""
     agent_id: str | None = None
     """Name of the agent in the thread list, if it has one."""
-    describe_error: Callable[[BaseException], str] = field(default=public_text, repr=False, compare=False)
-    """Function that returns what the run's readers may be told about an exception."""
+    describe_error: Callable[[BaseException], str] = field(default=get_public_text, repr=False, compare=False)
+    """Function that returns the text about an exception that the run's readers may see."""
     accepted_ids: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """Ids of the new messages that a client may send: the user's, results of open calls, a greeting."""
 
     async def messages(self) -> list[dict[str, Any]]:
         """Return the conversation: what the thread had, then what its client may add to it.
 
-        Unlike `input.messages`, it has nothing that a client only claims that others have written.
+        Unlike `input.messages`, it leaves out messages that a client attributes to an agent, a tool or the system
+        although the thread never had them.
 
         Returns:
             AG-UI messages as dicts with the wire's field names.
@@ -67,7 +68,7 @@ class Run:
 
 @dataclass(eq=False, slots=True)
 class LiveMark:
-    """A mark of a run in the context of its agent, which says whether the run is over."""
+    """A mark in the context of a run's agent that shows whether the run is over."""
 
     thread_id: str
     run_id: str
@@ -104,7 +105,7 @@ def set_current_run(run: Run) -> None:
 def enter_run(run: Run) -> LiveMark:
     """Make a run the current one of this context, and return its mark."""
     mark = LiveMark(run.thread_id, run.run_id)
-    # Only those that are live, or the context of a run that starts the next one for ever would grow.
+    # Keep only live runs: otherwise the context would keep growing if each run starts the next one.
     _lineage.set((*live_lineage(), mark))
     _current.set(run)
     return mark
@@ -116,6 +117,6 @@ def live_lineage() -> tuple[LiveMark, ...]:
 
 
 def run_of_task(task: asyncio.Task[Any]) -> Run | None:
-    """Return the run that a task belongs to, if it is known; on Python 3.11 it is not."""
+    """Return the run that a task belongs to; `None` if unknown, as always on Python 3.11."""
     get_context = getattr(task, "get_context", None)
     return get_context().get(_current) if get_context is not None else None

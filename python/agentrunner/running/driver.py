@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrunner._codec import decode
-from agentrunner._failures import AGENT_FAILED, error_code, needs_traceback, public_text
+from agentrunner._failures import AGENT_FAILED, get_error_code, get_public_text, needs_traceback
 from agentrunner.errors import LeaseLost, StoreError
 from agentrunner.running import agent_task
 from agentrunner.running.agent_reader import AgentReader
@@ -36,7 +36,7 @@ logger = logging.getLogger("agentrunner")
 
 NO_TIMEOUTS = RunTimeouts()
 LARGE_RUN_BYTES = 1 << 20
-"""Size in bytes of a run whose state may take longer to write than the other tasks of the event loop should wait."""
+"""Size in bytes from which writing a run's state may block the event loop for too long."""
 
 
 class Driver(LiveRun):
@@ -60,13 +60,13 @@ class Driver(LiveRun):
         self._stats = stats
         self._commits = Commits(self, store, stats, self.fail)
         self.agent: Agent | None = None
-        """Agent whose `abort_run` a stop calls, if it has one."""
+        """Agent whose `abort_run`, if it has one, a stop calls."""
         self._reader = AgentReader(
             claim, recorder, self.recorder_lock, store, self._commits, lambda: self._end_agent(is_patient=True)
         )  # fmt: skip
         self._agent_task: AgentTask | None = None
         self._ends_patiently: bool | None = None
-        """Whether the agent may end by itself before it is cancelled; `None` until it must end."""
+        """Whether the agent gets time to end before it is cancelled; `None` until it must end."""
         self._agent_callbacks: list[Callable[[asyncio.Task[None]], object]] = []
         self._interruption: tuple[str, str | None] | None = None
         """Message and code of the `RUN_ERROR` that ends the run."""
@@ -78,7 +78,7 @@ class Driver(LiveRun):
         )
         self._shows_errors = shows_errors
         self._cause: BaseException | None = None
-        """Exception that the run's `RUN_ERROR` is about."""
+        """Exception that caused the run's `RUN_ERROR`."""
         self._is_given_up = False
         self.is_stopping = False
         self.scope: str | None = None
@@ -106,7 +106,7 @@ class Driver(LiveRun):
 
     @property
     def is_ending(self) -> bool:
-        """Whether the run is being stopped, has been cut short, or has its end from its agent."""
+        """Whether the run is being stopped, was cut short, or its agent has yielded its end."""
         return self._is_cut_short or self.is_closed or self.recorder.ended
 
     @property
@@ -114,12 +114,12 @@ class Driver(LiveRun):
         return self._watch.silent_seconds
 
     def watch(self, timeouts: RunTimeouts = NO_TIMEOUTS) -> None:
-        """Watch how long the run takes from now on, by these timeouts or else the runner's."""
+        """Limit how long the run takes from now on, by these timeouts or else the runner's."""
         if self._ends_patiently is None:
             self._watch.start(timeouts.or_else(self._timeouts))
 
     def unwatch(self) -> None:
-        """Count no time while the run waits for something other than its agent, such as a slot."""
+        """Stop the clock while the run waits for something other than its agent, such as a slot."""
         self._watch.stop()
 
     async def drive(self, agent: Agent, run: Run) -> None:
@@ -140,7 +140,7 @@ class Driver(LiveRun):
             self._agent_task = task
             for callback in self._agent_callbacks:
                 task.add_end_callback(callback)
-            # An eager task has already run up to its first wait, where it may have been told to end.
+            # An eager task has already run up to its first wait, and the run may have been ended meanwhile.
             if self._ends_patiently is not None:
                 task.end(is_patient=self._ends_patiently)
             await task.wait()
@@ -149,7 +149,7 @@ class Driver(LiveRun):
         self._reader.end_recording()
 
     def add_agent_callback(self, callback: Callable[[asyncio.Task[None]], object]) -> None:
-        """Call a function with the agent's task when the agent has ended or is given up."""
+        """Call a function with the agent's task when the run no longer waits for the agent."""
         self._agent_callbacks.append(callback)
         if self._agent_task is not None:
             self._agent_task.add_end_callback(callback)
@@ -163,19 +163,19 @@ class Driver(LiveRun):
         return bool(self.is_stopping or self._interruption or self._commits.error)
 
     def _note_agent_end(self, task: AgentTask) -> None:
-        """Keep the reason why the agent has ended, if the run ends with an error for it."""
+        """Keep the reason why the agent ended, if the run ends with an error because of it."""
         error = self._reader.error
         self._is_given_up = task.is_given_up
         if isinstance(error, asyncio.CancelledError):
             if not self._is_cut_short:
                 self._interruption = ("The agent was cancelled", None)
         elif error is not None and not self.is_stopping and self._interruption is None:
-            self._interruption = (self.describe_error(error), error_code(error))
+            self._interruption = (self.describe_error(error), get_error_code(error))
 
     def describe_error(self, error: BaseException) -> str:
-        """Return what the run's readers are told about an error; the log gets the rest."""
+        """Return the text about an error for the run's readers; the log gets the details."""
         self._cause = error
-        return public_text(error, shows_errors=self._shows_errors)
+        return get_public_text(error, shows_errors=self._shows_errors)
 
     async def replay(self, frames: Frames) -> None:
         """Replay durable frames; drop the run's content once the store cannot take it."""
@@ -185,7 +185,7 @@ class Driver(LiveRun):
             self._commits.drop_content(f"more than {max_bytes} bytes")
 
     async def finish_without_content(self) -> None:
-        """Finish a run again that the store did not take, reduced to its start and an error."""
+        """Finish a run that the store refused, this time reduced to its start and an error."""
         self._commits.drop_content(self.unfinished or "")
         self.last_word = self.unfinished = None
         await self.finish()
@@ -193,7 +193,7 @@ class Driver(LiveRun):
     async def finish(self) -> None:
         """End the run: end open events, commit the rest, free the thread, wake the readers."""
         recorder = self.recorder
-        # A run whose agent failed before its first event is not stored; its readers get only the RUN_ERROR.
+        # A run whose agent failed before its first event is not stored; its readers get only the `RUN_ERROR`.
         is_stored = recorder.recorded > 0
         message, code = self._interruption or (None, None)
         if not recorder.ended:
@@ -217,10 +217,10 @@ class Driver(LiveRun):
     def _log_end(self) -> None:
         """Log one line if the run has failed, or if it has ended without its agent."""
         claim = self.claim
-        agent_state = f"; its agent still runs {agent_task.STOP_GRACE_SECONDS:g} s after it was told to end"
+        agent_state = f"; its agent is still running {agent_task.STOP_GRACE_SECONDS:g} s after the request to end"
         if self.outcome == "failed":
             cause, last_event = self._cause, self._read_last_event()
-            # The cause of an earlier error may not be why the run has failed in the end.
+            # The run may have failed for another reason than an earlier error.
             if cause is not None and not self._is_about(last_event["message"], cause):
                 cause = None
             logger.warning(
@@ -245,15 +245,15 @@ class Driver(LiveRun):
 
     @property
     def outcome(self) -> Outcome:
-        """Way in which the run has ended for its readers."""
+        """How the run ended for its readers."""
         if self.last_word is not None or self.recorder.failed:
             return "failed"
         return "stopped" if self.is_stopping else "finished"
 
     async def stop(self) -> bool:
-        """Stop the agent, and return whether this call has stopped it.
+        """Stop the agent, and return whether this call stopped it.
 
-        It is false if the agent is stopping already, or if its `abort_run()` failed, so that it is still running.
+        It returns false if the agent is already stopping, or is still running because its `abort_run()` failed.
         """
         if self.is_stopping or self.is_closed:
             return False

@@ -1,4 +1,4 @@
-"""Wait for a thread's run that is ending, so that the next run need not be refused."""
+"""Wait for a run that is ending, so that the thread's next run is not refused."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 ENDING_WAIT_SECONDS = 30.0
 """Seconds that a new run waits for a run that is ending, before it is refused."""
 CHECK_SECONDS = 0.25
-"""Seconds between two reads of another process's run: each refused message must not cost a read of it."""
+"""Seconds between two reads of another process's run, so that not every refused message causes one."""
 MAX_CLAIMS_WITHOUT_RUN = 3
-"""Number of times that a thread is found without a live run and yet is not free, before the new run is refused."""
+"""Times that a thread may be busy although it has no live run, before the new run is refused."""
 MAX_CHECKS = 1000
 """Number of runs whose last read is remembered."""
 
@@ -29,7 +29,7 @@ class EndingChecks:
         self._checked_at: dict[tuple[str, int], float] = {}
 
     def is_due(self, thread_id: str, token: int) -> bool:
-        """Return whether a run may be read again, and count that as done."""
+        """Return whether a run may be read again, and if so, note that it is read now."""
         now = asyncio.get_running_loop().time()
         if now - self._checked_at.get((thread_id, token), float("-inf")) < CHECK_SECONDS:
             return False
@@ -40,9 +40,9 @@ class EndingChecks:
 
 
 class EndingRun:
-    """The live run of a thread, as a new run sees it that may wait only if that run is ending.
+    """The live run of a thread, which a new run may wait for only if it is ending.
 
-    A run is ending when it is being stopped, and when its agent has yielded the run's end but still works.
+    A run is ending while it is being stopped, and while its agent still works after yielding the run's end.
     """
 
     def __init__(self, store: Store, table: RunTable, thread_id: str, checks: EndingChecks) -> None:
@@ -53,7 +53,7 @@ class EndingRun:
         self._deadline: float | None = None
         self._claims_without_run = 0
         self._ended_token: int | None = None
-        """Token of a run of another process that is known to have yielded its end."""
+        """Token of another process's run whose agent has yielded its end; `None` if there is none."""
 
     async def wait(self) -> bool:
         """Wait until the thread may be free; return false at once if its run is not ending."""
@@ -66,7 +66,7 @@ class EndingRun:
         if driver is None:
             await asyncio.sleep(STOP_POLL_SECONDS)
             return True
-        # Not to its end at once: a stop whose `abort_run()` fails is taken back.
+        # Do not wait for its end right away: if `abort_run()` fails, the stop is revoked.
         while driver.is_ending and not driver.is_closed and asyncio.get_running_loop().time() <= self._deadline:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_POLL_SECONDS):

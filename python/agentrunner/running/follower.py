@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from agentrunner._failures import error_id
+from agentrunner._failures import get_error_id
 from agentrunner.errors import CursorAhead, CursorError, StoreError
 from agentrunner.running.live_run import JOURNAL_PAGE_BYTES, LiveRun
 
@@ -33,13 +33,13 @@ class Follower(LiveRun):
             self.give_up(error)
             logger.exception(
                 "thread %s: cannot follow run %s any further (error id %s)",
-                self.claim.thread_id, self.claim.run_id, error_id(error),  # noqa: TRY401
+                self.claim.thread_id, self.claim.run_id, get_error_id(error),  # noqa: TRY401
             )  # fmt: skip
         finally:
             self.close()
 
     def give_up(self, error: Exception) -> None:
-        """Close the run for its readers with an error, although it has no end in the store."""
+        """Close the run for its readers with an error, although its end is not in the store."""
         self.set_last_word(error)
         self.close()
 
@@ -57,10 +57,10 @@ class Follower(LiveRun):
         try:
             location = await self._store.locate(thread_id, (first_seq, None), guard=self.guard)
         except CursorAhead:
-            # The run was given up before its first event.
+            # The run was abandoned before its first event.
             return
         if location.kind == "live":
-            # It was given up before its first event, too, and a later run has used the sequence number since.
+            # It was also abandoned before its first event, and a later run has since used the sequence number.
             return
         # If the run is not stored, or has only one event, its journal is a single batch.
         last_seq = location.last_seq if location.kind == "journal" else first_seq

@@ -1,4 +1,4 @@
-"""Convert the `binary` parts of clients older than AG-UI 1.0 to those of AG-UI 1.0."""
+"""Convert the `binary` parts that clients older than AG-UI 1.0 send to parts of AG-UI 1.0."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 Payload: TypeAlias = tuple[str, str, str]
-"""Type of a part, type of its source, and the source's value: what makes two parts the same file."""
+"""Type of a part, type of its source, and the source's value; equal for two parts with the same file."""
 
 FIELDS = {"data": "data", "url": "url", "id": "file"}
-"""Source types of AG-UI 1.0 by the field that a `binary` part has instead; the first field counts."""
+"""Source types of AG-UI 1.0 by the corresponding field of a `binary` part; the first field counts."""
 
 
 def upgrade_message(message: Any) -> Any:
     """Return a message with parts of AG-UI 1.0 in place of its `binary` parts.
 
-    Clients send some files twice, as a `binary` part and as a modern one; the modern part then stays alone.
+    Clients send some files twice, as a `binary` part and as a modern one; then only the modern part is kept.
     """
     parts = message.get("content") if isinstance(message, Mapping) else None
     if not isinstance(parts, (list, tuple)) or not any(map(_is_binary, parts)):
@@ -47,7 +47,7 @@ def _convert(part: Mapping[str, Any]) -> Any:
     mime_type = part.get("mimeType", part.get("mime_type"))
     field = next((name for name in FIELDS if part.get(name)), None)
     if not isinstance(mime_type, str) or field is None:
-        # The check of the input refuses the part.
+        # The part stays, and the check of the input refuses it.
         return part
     kind = mime_type.partition("/")[0].lower()
     converted: dict[str, Any] = {
@@ -58,7 +58,7 @@ def _convert(part: Mapping[str, Any]) -> Any:
 
 
 def _read_payload(part: Any) -> Payload | None:
-    """Return what makes a modern part the same file as another; `None` for any other part."""
+    """Return what identifies the file of a modern part; `None` for any other part."""
     source = part.get("source") if isinstance(part, Mapping) else None
     if not isinstance(source, Mapping):
         return None

@@ -84,7 +84,7 @@ class RunnerLifecycle:
         if self._loop is not None and self._loop is not loop:
             if not self._loop.is_closed():
                 raise RunnerClosed(
-                    "the runner is open in another event loop; call its `aclose()` there, or make one for each loop"
+                    "the runner is open in another event loop; call its `aclose()` there, or create one per loop"
                 )
             # The loop ended without `aclose()`, as with a second `asyncio.run`, and ended the runner's tasks.
             if not getattr(self._store, "outlives_loop", True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import orjson
 
 from agentrunner._core import Frames
-from agentrunner._failures import error_code, public_text
+from agentrunner._failures import get_error_code, get_public_text
 from agentrunner.running.offload import run_by_size
 from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import ANY_SCOPE
@@ -41,7 +41,7 @@ class LiveRun:
         self.recorder_lock = asyncio.Lock()
         """Lock that is held while another thread uses the recorder, so that the event loop never waits for it."""
         self._waiters: dict[asyncio.Future[None], None] = {}
-        """Futures of the waiting readers, in the order in which they came."""
+        """Futures of the waiting readers, in the order in which they started to wait."""
 
     @property
     def silent_seconds(self) -> float:
@@ -89,7 +89,7 @@ class LiveRun:
             await self.wait_for_change()
 
     async def catch_up(self) -> None:
-        """Replay the run's journal, as far as it goes now, into the recorder."""
+        """Replay the run's journal up to its current end into the recorder."""
         while True:
             page = await self._store.journal(
                 self.claim.thread_id, self.recorder.last_seq, None, JOURNAL_PAGE_BYTES, guard=self.guard
@@ -100,12 +100,12 @@ class LiveRun:
             await self.replay(page.frames)
 
     async def replay(self, frames: Frames) -> None:
-        """Replay durable frames; in another thread if they are many."""
+        """Replay durable frames, in another thread if there are many."""
         async with self.recorder_lock:
             await run_by_size(len(frames), self.recorder.replay, frames)
 
     async def read_prefix(self) -> tuple[Frames, int]:
-        """Return the run so far as compacted frames, and the sequence number they go up to."""
+        """Return the run's compacted frames up to now, and the sequence number they go up to."""
         async with self.recorder_lock:
             return await run_by_size(self.recorder.compacted_bytes, self.recorder.prefix, 0)
 
@@ -130,6 +130,6 @@ class LiveRun:
         if recorder.failed and recorder.published == recorder.last_seq:
             self.last_word = None
             return
-        code = error_code(error) or "STORE_ERROR"
-        event = orjson.dumps({"type": "RUN_ERROR", "message": public_text(error), "code": code})
+        code = get_error_code(error) or "STORE_ERROR"
+        event = orjson.dumps({"type": "RUN_ERROR", "message": get_public_text(error), "code": code})
         self.last_word = Frames(b"id: %d\ndata: %s\n\n" % (recorder.published, event))

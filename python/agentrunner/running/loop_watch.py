@@ -1,4 +1,4 @@
-"""Notice that the event loop was blocked, for how long, and by which run."""
+"""Report when the event loop was blocked, for how long, and by which run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 TICK_SECONDS = 0.1
-"""Seconds between two signs of life of the event loop."""
+"""Seconds between two ticks, which show that the event loop runs."""
 LEAST_SECONDS = 0.05
 """Seconds of the shortest blockage that is reported, however short a lease is."""
 CHECKS_PER_BLOCKAGE = 4
-"""Number of times that the thread looks at the event loop in the shortest blockage that is reported."""
+"""Number of times that the thread checks the event loop during the shortest reported blockage."""
 
 
 class Culprit(NamedTuple):
     """The run and the line of code that blocked the event loop."""
 
     run: str | None
-    """Run whose task blocked it, in words; `None` if it is not known."""
+    """Phrase for the run whose task blocked it; `None` if unknown."""
     place: str
-    """File, line and function that it was in."""
+    """File, line and function that the event loop was executing."""
 
 
 class LoopWatch:
     """Reports blockages of at least `seconds`, each in one warning when it is over.
 
-    A thread looks at the event loop meanwhile, because afterwards nothing tells what it was doing. `describe_task`
-    returns the run that a task belongs to, in words. If the loop is closed before the runner, the thread calls
-    `on_abandoned`.
+    A thread watches the event loop during the blockage, because afterwards nothing shows what it was doing.
+    `describe_task` returns a phrase for the run that a task belongs to. If the loop is closed before the runner, the
+    thread calls `on_abandoned`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LoopWatch:
             return
         if culprit is None:
             logger.warning(
-                "this process stood still for %.1f s: it was stopped, or C code kept all its Python threads waiting; "
+                "this process was paused for %.1f s: it was stopped, or C code blocked all its Python threads; "
                 "its runs continue, unless another process has taken them over meanwhile", late_seconds,
             )  # fmt: skip
             return
@@ -96,7 +96,7 @@ class LoopWatch:
         checked_at = time.monotonic()
         while not self._closing.wait(interval):
             now = time.monotonic()
-            # If this thread was late too, the process was stopped, and the loop has not had time to give a sign since.
+            # If this thread was late too, the process was stopped, and the loop has had no time to tick since then.
             was_on_time = now - checked_at < 2 * interval
             checked_at = now
             if self._loop.is_closed():

@@ -36,15 +36,15 @@ logger = logging.getLogger("agentrunner")
 STOP_POLL_SECONDS = 0.1
 """Seconds between two checks for stops that other processes requested."""
 RENEWAL_FRACTION = 0.3
-"""Fraction of a lease's time after which the event loop renews it, and of a blockage that is worth a warning."""
+"""Fraction of a lease's duration after which the event loop renews it; a longer blockage causes a warning."""
 RETRY_FRACTION = 0.1
-"""Fraction of a lease's time after which a failed renewal is tried again."""
+"""Fraction of a lease's duration after which a failed renewal is tried again."""
 RECOVERY_POLL_SECONDS = 1.0
 """Seconds between two checks for runs whose process is gone."""
 PRUNE_INTERVAL_SECONDS = 60.0
 """Seconds between two removals of runs that are past their retention."""
 PRUNE_BATCH_RUNS = 100
-"""Number of runs removed in one step, which all other writes have to wait for."""
+"""Number of runs removed in one step; all other writes wait for it."""
 
 
 class Maintenance:
@@ -63,10 +63,10 @@ class Maintenance:
         self._renewed_at = time.monotonic()
         """Time of the last request to renew the leases, on the monotonic clock."""
         self._unreachable_since: float | None = None
-        """Time of the first of the requests to renew that have failed since the last one that has not."""
+        """Time of the first renewal that failed after the last one that succeeded."""
         self._watch: LoopWatch | None = None
         self._recovered = 0
-        """Number of runs that were recovered so far."""
+        """Number of runs recovered."""
 
     async def start(self) -> None:
         """Recover dead runs, and start the tasks that run until the runner is closed."""
@@ -109,7 +109,7 @@ class Maintenance:
     async def _hold_leases(self) -> None:
         """Renew this process's leases and apply stops of other processes, until cancelled."""
         while True:
-            # The pace is the same while nothing runs, because a run that starts next may be stopped right away.
+            # Poll at the same rate while nothing runs, because the next run may be stopped right after its start.
             await asyncio.sleep(STOP_POLL_SECONDS)
             # If the store is not shared, no other process can request a stop or take a lease.
             drivers = self._table.drivers() if self._store.shared else []
@@ -120,8 +120,8 @@ class Maintenance:
             try:
                 await self._apply_stops(drivers)
             except StoreMissing as error:
-                # A server that is unreachable comes back; a file that was removed need not. A silent agent would wait
-                # for its first failed commit, and its readers with it.
+                # An unreachable server comes back, but a removed file may not. Without this, a silent agent and its
+                # readers would not notice until the next commit fails.
                 for driver in drivers:
                     if not driver.is_closed:
                         driver.fail(error)
@@ -158,17 +158,17 @@ class Maintenance:
                 driver.fail(LeaseLost(f"run '{driver.claim.run_id}' no longer holds thread '{driver.claim.thread_id}'"))
 
     def _fail_unrenewed(self, drivers: list[Driver], failed_at: float) -> None:
-        """End the runs whose leases have not been renewed for so long that they may soon be lost.
+        """End the runs whose leases may soon be lost, because renewals have failed for too long.
 
         Time during which the event loop was blocked does not count, because a thread renewed the leases meanwhile.
         """
         if self._unreachable_since is None:
             self._unreachable_since = failed_at
         now, lease_ttl = time.monotonic(), self._store.lease_ttl
-        # The last success was at most one renewal's pace before the first failure.
+        # The last success was at most one renewal interval before the first failure.
         is_too_long = now - self._unreachable_since >= lease_ttl * (2 / 3 - RENEWAL_FRACTION)
         for driver in drivers:
-            # A batch may have reached the store since.
+            # A batch may have reached the store since then.
             is_late = now - driver.renewed_at >= lease_ttl * 2 / 3 or driver.renewed_at < self._unreachable_since
             if is_too_long and is_late and not driver.is_closed:
                 driver.fail(LeaseLost(f"the lease of run '{driver.claim.run_id}' could not be renewed in time"))
@@ -200,7 +200,7 @@ class Maintenance:
 
         Returns whether any run was recovered since the call began, even if another caller did it.
         """
-        # In a task of its own: a caller that is cancelled must not leave runs behind that were just taken over.
+        # In its own task: if the caller is cancelled, the runs just taken over must still be ended.
         recovery = self._table.spawn(self._recover(thread_id), is_awaited=True)
         try:
             return await asyncio.shield(recovery)
@@ -213,14 +213,14 @@ class Maintenance:
         before = self._recovered
         async with self._recovering:
             if drivers := self._table.drivers():
-                # After a pause of this process, a store that ends leases by time alone must not return its own runs.
+                # After this process was paused, a store whose leases depend on time alone must not return its own runs.
                 await self._renew_when_due(drivers)
             claims = await self._store.recover(thread_id)
             for claim in claims:
                 driver = self._table.driver(claim.thread_id)
                 if driver is None or driver.is_closed:
                     await self._recover_run(claim)
-            # Try again to store the ends that could not be stored before, because the disk was full for example.
+            # Retry to store the ends of runs that could not be stored, for example because the disk was full.
             for name in [thread_id] if thread_id is not None else list(self._table.unfinished):
                 unfinished = self._table.unfinished.get(name)
                 if unfinished is not None and unfinished.is_due(is_urgent=thread_id is not None):
@@ -230,7 +230,7 @@ class Maintenance:
         return self._recovered > before
 
     async def _retry(self, run: UnfinishedRun) -> None:
-        """Try again to store the end of a run, and note how long that took if it fails."""
+        """Retry to store the end of a run; if that fails, note how long it took."""
         thread_id, began = run.claim.thread_id, time.monotonic()
         await self._recover_run(run.claim, may_lose_content=run.may_lose_content)
         again = self._table.unfinished.get(thread_id)
@@ -246,7 +246,7 @@ class Maintenance:
         try:
             await driver.catch_up()
         except (StoreCorrupt, InvalidEvent):
-            # Only the unreadable events are lost: the run is still ended below, which frees its thread.
+            # Only the unreadable events are lost: the run is ended below, which frees its thread.
             logger.exception("thread %s: the journal of run %s is damaged", claim.thread_id, claim.run_id)
         except StoreError as error:
             # Ending the run now would lose the events that a later attempt may still read.

@@ -15,9 +15,9 @@ SHORT_TEXT_BYTES = 64 * 1024
 
 
 async def run_in_thread(function: Callable[..., T], *arguments: object) -> T:
-    """Call a function in another thread, and wait for its end even if cancelled.
+    """Call a function in another thread, and wait until it returns, even if cancelled.
 
-    A thread cannot be cancelled, and what it uses must not be used by anything else before it has ended.
+    A thread cannot be cancelled, and nothing else may use its arguments before it has ended.
     """
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:

@@ -42,7 +42,7 @@ class RecordingLimits:
         store_bytes = getattr(store, "max_run_bytes", None)
         if store_bytes is None:
             return self
-        # The events that close what is open when the limit is reached need space too.
+        # Leave space for the events that close open items when the limit is reached.
         return replace(self, run_bytes=min(self.run_bytes, max(1, store_bytes - store_bytes // 8)))
 
     async def new_recorder(
@@ -55,8 +55,8 @@ class RecordingLimits:
     ) -> Recorder:
         """Return a recorder for a claimed run, by default with the claim's input.
 
-        It leaves the messages that the thread already has out of the run's input. If an agent drives it, it asks which
-        of the agent's ids the thread has used before. A recorder of a large input is made in another thread.
+        It removes messages that the thread already has from the run's input. If an agent drives the run, the recorder
+        asks which of the agent's ids the thread has used before. A recorder of a large input is made in another thread.
         """
         json = claim.input if input is None else input
         return await run_by_size(len(json), self._make_recorder, claim, json, set(known_message_ids), is_driven)

@@ -1,4 +1,4 @@
-"""When to try again to end the runs whose end could not be stored."""
+"""Decide when to retry ending a run whose end could not be stored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from agentrunner.errors import StoreError
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
-"""Seconds between two attempts, which double each time."""
+"""Seconds between two attempts, doubled after each one."""
 PAUSE_FACTOR = 10
-"""Least pause between two attempts that callers ask for, as a multiple of what an attempt takes."""
+"""Shortest pause between attempts that callers request, as a multiple of an attempt's duration."""
 MAX_ATTEMPTS = 8
-"""Number of attempts after which a run is stored without its content, if the store takes that."""
+"""Number of attempts after which the run is stored without its content."""
 
 
 class UnfinishedRun(NamedTuple):
@@ -26,15 +26,15 @@ class UnfinishedRun(NamedTuple):
     error: StoreError
     attempts: int = 0
     ended_at: float = 0.0
-    """Time of the last attempt's end, on the monotonic clock."""
+    """Time when the last attempt ended, on the monotonic clock."""
     seconds: float = 0.0
     """Seconds that the last attempt took."""
 
     def is_due(self, *, is_urgent: bool) -> bool:
-        """Return whether the next attempt is due; sooner if a caller waits for the thread."""
+        """Return whether the next attempt is due; it is due sooner if a caller waits for it."""
         pause = min(FIRST_PAUSE_SECONDS * float(1 << min(self.attempts, 10)), LONGEST_PAUSE_SECONDS)
         if is_urgent:
-            # Otherwise each request for a thread that cannot be freed would replay its run.
+            # Otherwise each request for a thread that cannot be freed would replay the run.
             pause = min(pause, PAUSE_FACTOR * self.seconds)
         return time.monotonic() - self.ended_at >= pause
 

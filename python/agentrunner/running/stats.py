@@ -38,11 +38,11 @@ class Stats:
         self.commit_seconds = 0.0
         """Seconds that all commits took in total."""
         self.commit_buckets = [0] * (len(BUCKETS) + 1)
-        """Number of commits per bucket: above the bound before it and up to its own; the last bucket has no bound."""
+        """Number of commits per bucket, from the previous bound up to its own; the last bucket has no bound."""
         self.recoveries = 0
-        """Number of runs ended and stored on behalf of a process that is gone."""
+        """Number of runs of dead processes that this process ended and stored."""
         self.lease_losses = 0
-        """Number of runs given up because another process has or may have taken them over."""
+        """Number of runs abandoned because another process took them over, or may have."""
 
     def count_commit(self, events: int, seconds: float) -> None:
         """Count a batch of events that became durable within some seconds."""

@@ -34,7 +34,7 @@ T = TypeVar("T")
 class JoinedRun:
     """A context that counts as a reader of a thread's live run, if there is one.
 
-    So a run of another process is followed at least until the context ends.
+    A run of another process is therefore followed at least until the context ends.
     """
 
     __slots__ = ("_live", "_table", "_thread_id")
@@ -61,7 +61,7 @@ class RunTable:
     """The live runs that this process drives or follows, at most one for each thread."""
 
     def __init__(self, store: Store, limits: RecordingLimits) -> None:
-        # On the class: a store that passes its methods on to another may refuse to do so before it is open.
+        # Check the class: a store that delegates to another one may refuse to do so before it is open.
         if not (hasattr(type(store), "claim") or hasattr(type(store), "__getattr__")):
             raise TypeError(f"{type(store).__name__} is not a Store; AgentRunner.from_url makes one for a path or URL")
         self._store = store
@@ -84,7 +84,7 @@ class RunTable:
 
     def drivers(self) -> list[Driver]:
         """Return the live runs that are driven in this process."""
-        # A list first: another thread may ask.
+        # Copy the values first: this may be called from another thread.
         return [live for live in list(self.live_runs.values()) if isinstance(live, Driver)]
 
     def start(self, driver: Driver, agent: Agent, run: Run, stats: Stats) -> None:
@@ -113,13 +113,13 @@ class RunTable:
 
     async def release(self, claim: Claim) -> None:
         """Tell the store that this process no longer uses a claim."""
-        # A store of a user need not have this method, which is newer than the others.
+        # A custom store may lack this method, which is newer than the others.
         if hasattr(self._store, "release"):
             with contextlib.suppress(AgentRunnerError):
                 await self._store.release(claim)
 
     def describe_task(self, task: asyncio.Task[Any]) -> str | None:
-        """Return the run that a task belongs to, in words, or `None` if it is not known."""
+        """Return a phrase for the run that a task belongs to; `None` if unknown."""
         if (run := run_of_task(task)) is not None:
             return f"run {run.run_id} of thread {run.thread_id}"
         for driver in self.drivers():
@@ -143,7 +143,7 @@ class RunTable:
         if (driver := self.driver_in_scope(thread_id, scope)) is None:
             guard = ThreadGuard(scope)
             if run_id is None:
-                # By its id, because a store that is retried may get the request when a later run is live.
+                # Name the run, because after a retry the request may arrive when a later run is live.
                 claim = next((claim for claim, _ in await self._store.live(thread_id)), None)
                 if claim is None:
                     return False

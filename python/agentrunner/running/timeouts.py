@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCKED_LOOP_SECONDS = 1.0
-"""Seconds that a timer must be late before the event loop counts as blocked, during which no agent could yield."""
+"""Seconds that a timer must be late for the event loop to count as blocked; agents could not yield then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RunTimeouts:
                 check_seconds(name, value, 0.001)
 
     def or_else(self, other: RunTimeouts) -> RunTimeouts:
-        """Return these timeouts, and those of `other` where these set no limit."""
+        """Return these timeouts, with those of `other` where these set no limit."""
         return RunTimeouts(
             other.run_timeout if self.run_timeout is None else self.run_timeout,
             other.silence_timeout if self.silence_timeout is None else self.silence_timeout,
@@ -41,7 +41,7 @@ class Watch:
     def __init__(
         self, last_activity: Callable[[], float], is_busy: Callable[[], bool], on_timeout: Callable[[str], None]
     ) -> None:
-        """Take functions for the loop's time of the last event, and whether one is being stored."""
+        """Take functions that return when the last event was, and whether one is being stored."""
         self._loop = asyncio.get_running_loop()
         self._last_activity = last_activity
         self._is_busy = is_busy
@@ -67,7 +67,7 @@ class Watch:
             self._check_silence_at(now + timeouts.silence_timeout, timeouts.silence_timeout)
 
     def stop(self) -> None:
-        """Watch the run no longer, because it has ended or does not wait for its agent."""
+        """Stop watching the run, because it has ended or does not wait for its agent."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

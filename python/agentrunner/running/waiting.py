@@ -1,4 +1,4 @@
-"""The runs that wait for their thread, and how many of them there may be."""
+"""The runs that wait for their thread, and the limits on how many may wait."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class WaitingLine:
             waiting = self._runs[thread]
             self._forget(thread)
             raise TooManyWaiting(
-                f"{waiting} runs wait for thread '{thread[0]}', as many as may (max_waiting): try again later"
+                f"{waiting} runs are waiting for thread '{thread[0]}', the limit (max_waiting); try again later"
             )
         if self._bytes + size > self._max_bytes:
             self._forget(thread)
             raise TooManyWaiting(
-                f"a run of thread '{thread[0]}' cannot wait: the waiting inputs have {self._bytes} bytes, and with its "
-                f"{size} bytes more than the limit of {self._max_bytes} (max_waiting_bytes): try again later"
+                f"a run of thread '{thread[0]}' cannot wait: its input has {size} bytes and the waiting inputs have "
+                f"{self._bytes}, together more than {self._max_bytes} (max_waiting_bytes); try again later"
             )
         self._runs[thread] += 1
         self._bytes += size

@@ -20,7 +20,7 @@ async def check_thread(store: Store, thread_id: str, run_id: str) -> None:
     `run_id` is the run that would wait for it.
     """
     own_run_ids = {mark.run_id for mark in live_lineage() if mark.thread_id == thread_id}
-    # The store is asked: a thread of another store may have the same name.
+    # Ask the store, because a thread of another store may have the same id.
     if own_run_ids and (live := {claim.run_id for claim, _ in await store.live(thread_id)} & own_run_ids):
         raise CircularWait(
             f"run '{run_id}' would wait for run '{min(live)}' of thread '{thread_id}', which started it: start it on "
@@ -36,7 +36,7 @@ class ThreadWaits:
 
     @contextlib.contextmanager
     def wait(self, thread_id: str, run_id: str) -> Iterator[None]:
-        """Note until the context ends that a run waits for a thread.
+        """Note, until the context ends, that a run waits for a thread.
 
         Raises `CircularWait` if that thread's run waits for a run that the calling code belongs to.
         """
@@ -57,7 +57,7 @@ class ThreadWaits:
             self._edges.remove(edge)
 
     def _find_ends(self, thread_id: str) -> set[str]:
-        """Return the threads that a thread's run waits for, directly or through others."""
+        """Return the threads that a thread's run waits for, directly or indirectly."""
         reached = {thread_id}
         for _ in self._edges:
             further = {target for owners, target in self._edges if owners & reached} - reached

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 EXTRAS = "chatCompletions"
-"""Member of a call's `encryptedValue` that has the members a provider sent beside the call's own."""
+"""Field of a call's `encryptedValue` with the additional fields that a provider sent with the call."""
 
 
 def read_extras(call: dict[str, Any]) -> dict[str, Any]:
-    """Return the members to send back with a call; none if another client has sealed it."""
+    """Return the fields to send back with a call; none if another client has sealed it."""
     try:
         extras = json.loads(call.get("encryptedValue") or "{}")[EXTRAS]
     except (ValueError, TypeError, KeyError):
@@ -28,7 +28,7 @@ def read_extras(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_extras(delta: Any, function: Any) -> dict[str, Any]:
-    """Return a delta's members that are not the protocol's, such as `extra_content`."""
+    """Return a delta's fields that are not part of the protocol, such as `extra_content`."""
     extras = {name: value for name, value in (getattr(delta, "model_extra", None) or {}).items() if value is not None}
     in_function = getattr(function, "model_extra", None) or {}
     if in_function := {name: value for name, value in in_function.items() if value is not None}:
@@ -37,7 +37,7 @@ def _read_extras(delta: Any, function: Any) -> dict[str, Any]:
 
 
 def _merge(extras: dict[str, Any], more: dict[str, Any]) -> None:
-    """Add members to others; of two values the later one counts, and objects are merged."""
+    """Add fields to others; a later value replaces an earlier one, and objects are merged."""
     for name, value in more.items():
         earlier = extras.get(name)
         if isinstance(earlier, dict) and isinstance(value, dict):
@@ -52,7 +52,7 @@ class _PartialCall:
     name: str = ""
     args: list[str] = field(default_factory=list)
     extras: dict[str, Any] = field(default_factory=dict)
-    """Members beside the call's own, which the provider wants back with it."""
+    """Additional fields that the provider wants back with the call."""
 
     def is_complete(self) -> bool:
         """Return whether the arguments are a complete JSON object, which nothing can follow."""
@@ -87,7 +87,7 @@ class ToolCallAssembler:
             args = json.dumps(args)
         call = self._find_call(index, sent_id, name, args)
         if call is None:
-            # An id that another call has already cannot identify this one.
+            # An id that another call already has cannot identify this one.
             is_new_id = sent_id is not None and sent_id not in self._by_id
             call = _PartialCall(sent_id if sent_id is not None and is_new_id else f"call-{uuid.uuid4().hex}")
             self._calls.append(call)
@@ -107,7 +107,7 @@ class ToolCallAssembler:
                 yield ToolCallArgs(call.id, args)
 
     def finish(self) -> Iterator[ToolCallArgs | ToolCallSealed]:
-        """Return what each call lacks: an empty object as its arguments, and its unknown members.
+        """Return what each call lacks: an empty object as its arguments, and its unknown fields.
 
         Raises `LlmResponseInvalid` for a call without a name.
         """

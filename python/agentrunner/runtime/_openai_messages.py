@@ -26,7 +26,7 @@ def to_chat_messages(messages: Iterable[dict[str, Any]], reasoning_field: str | 
     """
     chat: list[dict[str, Any]] = []
     reasoning: list[str] = []
-    # A chat completion tool message holds only text, so media a tool returned follow as a user message.
+    # A tool message of chat completions holds only text, so media that a tool returned follow in a user message.
     media: list[dict[str, Any]] = []
     for message in messages:
         role, content = message.get("role"), message.get("content")
@@ -52,7 +52,7 @@ def to_chat_messages(messages: Iterable[dict[str, Any]], reasoning_field: str | 
         elif role == "user":
             chat.append({"role": "user", "content": _convert_content(content)})
         elif role in ("system", "developer"):
-            # Every provider accepts `system`, and providers that know both roles treat it as the developer's.
+            # Every provider accepts `system`, and providers that know both roles treat them alike.
             chat.append({"role": "system", "content": _convert_content(content)})
         else:
             raise LlmRequestInvalid(f"chat completions have no message role {role!r}")
@@ -96,7 +96,7 @@ def _convert_call(call: dict[str, Any]) -> dict[str, Any]:
 def _fix_arguments(text: str) -> str:
     """Return a call's arguments as a JSON object.
 
-    A provider that parses them would refuse the whole history because of one call with other arguments.
+    A provider that parses the arguments would refuse the whole history because of one invalid call.
     """
     try:
         if isinstance(json.loads(text), dict):

@@ -18,7 +18,7 @@ LAST_USER_TEXT = "Continue."
 def alternate_roles(chat: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the messages with one system message first, and then user and assistant in turn.
 
-    Messages of the same role in a row are merged. An assistant message stands between results and a user message, and
+    Messages of the same role in a row are merged. An assistant message is added between results and a user message, and
     the last message is the user's or a tool's.
     """
     system: dict[str, Any] | None = None
@@ -41,7 +41,7 @@ def alternate_roles(chat: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return two messages of one role as one; members that both have as text are joined."""
+    """Return two messages of one role as one; fields that are text in both are joined."""
     merged = {**one, **other}
     for name in one.keys() & other.keys() - {"role"}:
         if isinstance(one[name], str) and isinstance(other[name], str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentrunner._failures import error_text
+from agentrunner._failures import get_error_text
 from agentrunner.running.current import current_run
 
 
@@ -23,5 +23,5 @@ def describe_error(error: Exception) -> str:
     try:
         run = current_run()
     except LookupError:
-        return error_text(error)
+        return get_error_text(error)
     return run.describe_error(error)

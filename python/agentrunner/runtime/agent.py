@@ -62,7 +62,7 @@ class AgentRuntime:
         skills: Skills the model can use.
         error_recovery: What a turn does after one of its tools failed.
         agent_id: Name of the agent in thread lists. Agents on one thread share its session, but an agent continues
-            only its own turns, and approvals hold for one agent only; without a name they go by the run's `agent_id`.
+            only its own turns, and approvals apply to one agent only. Without this name, the run's `agent_id` is used.
             Without either, all such agents on a store count as one.
 
     Raises:
@@ -144,7 +144,7 @@ class AgentRuntime:
             ApprovalNotFound: If it decides an interrupt that is not open.
             ApprovalExpired: If it approves a call too late.
             InvalidInput: If a decision cannot be read.
-            ThreadAlreadyRunning: If the session has a turn already.
+            ThreadAlreadyRunning: If the session already has a turn.
             RecordDamaged: If the session is damaged.
             StoreError: If the store cannot be read or written.
             Exception: If middleware refuses the user's message. All exceptions come before the first event, and the
@@ -159,8 +159,8 @@ class AgentRuntime:
     def resume(self, input: RunAgentInput) -> Events:
         """Continue a run whose process died, from the session's last checkpoint.
 
-        The harness calls this. Input that the session does not have yet is added first. If the turn has its outcome
-        already, the events repeat it.
+        The harness calls this. Input that the session does not have yet is added first. If the turn already has its
+        outcome, the events repeat it.
 
         Args:
             input: The input of the run that is continued.
@@ -351,7 +351,7 @@ class AgentRuntime:
             run = current_run()
         except LookupError:
             return self._own_sessions()
-        # Another agent's run may use this one for a thread of its own, which the run's claim does not cover.
+        # Another agent's run may use this agent for a separate thread, which the run's claim does not cover.
         if run.thread_id != thread_id or run.store is None:
             return self._own_sessions()
         return self._make_sessions(run.store, run.claim, self.agent_id if self.agent_id is not None else run.agent_id)

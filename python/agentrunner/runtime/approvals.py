@@ -100,7 +100,7 @@ class ApprovalRequest:
 
 
 ApprovalHandler: TypeAlias = Callable[[ApprovalRequest], Decision | bool | Awaitable[Decision | bool | None] | None]
-"""A function, sync or async, that decides a call at once; if it returns `None`, the run waits for its client."""
+"""A sync or async function that decides a call at once; if it returns `None`, the run waits for its client."""
 
 RESPONSE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -132,7 +132,7 @@ def action_key(tool: Tool, arguments: str) -> str:
 
 def remembered_key(agent_id: str, action: str) -> str:
     """Return the key under which a session remembers an agent's approval of an action."""
-    # Without an agent's id as version 0.1.0 wrote it. No tool's name begins with a bracket.
+    # Without an agent id, the key is the one that 0.1.0 wrote. No tool's name begins with a bracket.
     return orjson.dumps([agent_id, action]).decode() if agent_id else action
 
 
@@ -208,7 +208,7 @@ def read_decisions(
     entries_by_id = {entry.interrupt_id: entry for entry in entries}
     open_interrupts = {interrupt["id"]: interrupt for interrupt in waiting.interrupts}
     if len(entries_by_id) < len(entries):
-        raise InvalidInput("the run's resume decides the same interrupt twice; decide each interrupt once")
+        raise InvalidInput("the run's resume decides the same interrupt twice; decide it only once")
     if unknown := entries_by_id.keys() - open_interrupts.keys():
         raise ApprovalNotFound(
             f"thread '{session.id}' has no open interrupt {', '.join(sorted(unknown))}; connect to see the open ones"

@@ -55,7 +55,7 @@ class Checkpoint:
         return numbered_key(self.session_id, self.number)
 
     def is_of(self, agent_id: str) -> bool:
-        """Return whether the agent may continue: agents share a session, but not their tools."""
+        """Return whether the agent may continue here: agents share a session, but not their tools."""
         return self.agent in (None, agent_id)
 
     @property

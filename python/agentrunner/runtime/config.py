@@ -34,14 +34,14 @@ class RuntimeConfig:
     take_history: bool = True
     """Whether the session takes over new messages from the client that are not the user's.
 
-    These are responses of other agents in the thread, and responses that broke off, as the thread has them: what only
-    the client claims is left out. If false, the session takes over only user messages. System and developer messages of
-    a client are never taken.
+    These are responses of other agents in the thread, and incomplete responses, as the thread has them. Messages that
+    only the client claims exist are left out. If false, the session takes over only user messages. It never takes over
+    a client's system and developer messages.
     """
     approval_expires: float | None = None
-    """Seconds an interrupt can be approved; `None`: without limit."""
+    """Seconds that an interrupt can be approved; `None` sets no limit."""
     approval_ttl: float = 3600.0
-    """Seconds a remembered approval holds for the same action of the same session."""
+    """Seconds that a remembered approval applies to the same action in the same session."""
 
     def __post_init__(self) -> None:
         if self.max_turns < 1 or self.max_empty_answers < 1:

@@ -42,7 +42,7 @@ class ContextWindowManager:
         max_tokens: Largest number of tokens in messages and tools together: the model's window minus the tokens its
             response may need.
         max_messages: Largest number of messages. At least one of the two limits is required.
-        count: Returns the number of tokens in a text. The default needs no tokenizer and is on the high side.
+        count: Returns the number of tokens in a text. The default needs no tokenizer and rather overestimates.
         media_tokens: Tokens of a picture, or of another part that is not text.
 
     Raises:
@@ -207,7 +207,7 @@ def _group_messages(messages: Sequence[dict[str, Any]]) -> list[_Unit]:
 def _join_results(
     message: dict[str, Any], results: dict[str, dict[str, Any]], seen: set[str]
 ) -> list[dict[str, Any]] | None:
-    """Return an assistant message and its calls' results, `None` if nothing of it is left.
+    """Return an assistant message and its calls' results; `None` if nothing of it remains.
 
     Calls without a result are removed from the message.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agentrunner.runtime.tools import ToolCall
 
 UNKNOWN_OUTCOME = ToolResult(
-    "The outcome of this call is unknown: the process ended while it ran. It was not run again.",
+    "The outcome of this call is unknown: the process ended while the call was running. It was not run again.",
     "the outcome of the call is unknown",
 )
 NOT_RUN = ToolResult("This tool was not run: the run ended before its turn came.", "the call was not run")
@@ -55,7 +55,7 @@ def find_calls_without_result(session: Session) -> list[str]:
 def find_client_results(
     session: Session, calls: Iterable[ToolCall], messages: Iterable[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Return the tool results among the messages that the client owes, by call id.
+    """Return the client's pending tool results among the messages, by call id.
 
     `calls` are those of the last model response.
     """
@@ -71,7 +71,7 @@ def complete_results(
 ) -> list[dict[str, Any]]:
     """Return a result for each call at the session's end that has none.
 
-    The result says what is known about the call. Without it, the model's provider would refuse the conversation,
+    The result states what is known about the call. Without it, the model's provider would refuse the conversation,
     because each call must be followed by its result.
     """
     client_call_ids = {call.id for call in calls if call.client}

@@ -1,4 +1,4 @@
-"""The seam between the runtime and any model: a request, and a stream of events."""
+"""The interface between the runtime and any model: a request, and a stream of events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "other"]
 """Why a response ended.
 
-The model was done, it wants its tools run, it hit a limit, or the provider has a reason of its own. If the provider
+The model was done, it wants to call tools, it hit a limit, or the provider has another reason. If the provider
 withholds a response, the client raises `LlmRefused` instead.
 """
 
@@ -147,8 +147,8 @@ class LlmClient(Protocol):
             The events of the response; `Finish` is the last one.
 
         Raises:
-            LlmError: If there is no complete response. An error before the first event is worth another request if it
-                is `retryable`; the client has used up its own retries by then. Events that were yielded stay valid: a
-                caller that sends the request again starts from the beginning.
+            LlmError: If there is no complete response. After an error before the first event, send the request again
+                if the error is `retryable`; the client has used up its own retries by then. Events that were yielded
+                stay valid: a caller that sends the request again starts from the beginning.
         """
         ...

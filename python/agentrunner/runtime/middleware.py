@@ -46,7 +46,7 @@ class Middleware:
             message: The message in AG-UI's wire form.
 
         Returns:
-            The message to store, or `None` to store it unchanged. Its id stays in both cases.
+            The message to store, or `None` to store it unchanged. Its id does not change.
 
         Raises:
             Exception: To refuse the message. The run does not start.

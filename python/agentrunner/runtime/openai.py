@@ -1,4 +1,4 @@
-"""A client for models behind the chat completions protocol, of any provider."""
+"""A client for models of any provider that speaks the chat completions protocol."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class OpenAIClient:
         settings: Defaults for the settings of every request, such as `temperature`, under the provider's names.
             Settings that the `openai` package does not know are sent unchanged.
         reasoning_field: Field in which the provider wants a response's reasoning back, such as `reasoning_content`. By
-            default that is so for DeepSeek and Moonshot; pass "" to send none back.
+            default it is set for DeepSeek and Moonshot; pass "" to send none back.
         alternate_roles: Whether to send one system message first, and then user and assistant messages in turn, for
-            which messages are merged, moved or added. By default it is on unless the provider is OpenAI.
+            which messages are merged, moved or added. On by default unless the provider is OpenAI.
         usage: Whether to ask for token usage. Pass false if the provider refuses requests that ask for it.
         client: A client of the `openai` package to use, such as Azure's. The caller closes it.
 
@@ -94,7 +94,7 @@ class OpenAIClient:
         if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
             raise ValueError(f"max_retries must be 0 or a positive integer, not {max_retries!r}")
         if client is not None and (base_url is not None or api_key is not None or headers is not None):
-            raise ValueError("pass base_url, api_key and headers to your own client, not beside it")
+            raise ValueError("pass base_url, api_key and headers to your own client, not together with it")
         self.model = model
         self._settings = dict(settings or {})
         self._asks_for_usage = usage
@@ -200,7 +200,7 @@ class _StreamedResponse:
             if getattr(choice, "index", None):
                 continue
             delta = getattr(choice, "delta", None)
-            # Providers use one of two names. Those that use both send the same text twice, so one is enough.
+            # Providers use one of two names. A provider that uses both sends the same text twice, so one is enough.
             reasoning = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
             if isinstance(reasoning, str) and reasoning:
                 events.append(ReasoningDelta(reasoning))

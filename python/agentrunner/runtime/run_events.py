@@ -37,7 +37,7 @@ def end_events(input: RunAgentInput, session: Session, requests: Sequence[Usage]
         case Failed(error):
             yield {"type": "RUN_ERROR", "message": error, **cost}
         case Interrupted(interrupts):
-            # A client that comes back later to decide must find everything that the interrupts refer to.
+            # A client that returns later to decide must find everything that the interrupts refer to.
             if session.client_input.get("state") is not None:
                 yield {"type": "STATE_SNAPSHOT", "snapshot": session.client_input["state"]}
             yield _snapshot(session)

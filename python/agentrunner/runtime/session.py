@@ -42,11 +42,11 @@ class Session:
     messages: list[dict[str, Any]] = field(default_factory=list)
     """All messages in AG-UI's wire form."""
     outcome: Outcome | None = None
-    """How the last turn ended; `None` before the first turn, during a turn, and after a turn that broke off."""
+    """How the last turn ended; `None` before the first turn, during a turn, and after an interrupted one."""
     checkpoints: int = 0
     """Number of the last checkpoint; 0 if there is none."""
     approvals: dict[str, int] = field(default_factory=dict)
-    """Remembered approvals: when each ends, in milliseconds since 1970, by agent and action."""
+    """Time when each remembered approval ends, in milliseconds since 1970, by agent and action."""
     decided_interrupts: list[str] = field(default_factory=list)
     """Ids of the interrupts that were decided since the last user message."""
     skills: list[str] | None = None
@@ -237,7 +237,7 @@ class Sessions:
         except RecordConflict as error:
             if session.version == 0 and error.kind == kinds.SESSION.name:
                 raise SessionAlreadyExists(
-                    f"there is a session '{session.id}' already; load it with restore_session"
+                    f"session '{session.id}' already exists; load it with restore_session"
                 ) from error
             raise
         after.version = versions[-1]

@@ -34,7 +34,7 @@ class Skill:
     name: str
     """Up to 64 letters, digits, `-` and `_`."""
     description: str
-    """One or two sentences, up to 1,024 characters, by which the model decides when to activate the skill."""
+    """One or two sentences, up to 1,024 characters, that tell the model when to activate the skill."""
     instructions: str
     """Markdown text that the system prompt contains while the skill is active."""
     tools: Sequence[Tool | Callable[..., Any]] = ()
@@ -132,7 +132,7 @@ class SkillPrompter:
         if others:
             lines = "\n".join(f"- {skill.name}: {' '.join(skill.description.split())}" for skill in others)
             parts.append(
-                f"# Other skills\n\nBefore a task that one of these is for, call the tool `{USE_SKILL}` with its name; "
+                f"# Other skills\n\nBefore a task that one of these covers, call the tool `{USE_SKILL}` with its name; "
                 f"you then have its instructions and its tools.\n\n{lines}"
             )
         return "\n\n".join(parts)

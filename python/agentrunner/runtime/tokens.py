@@ -9,7 +9,7 @@ _ASCII = re.compile(r"[\x00-\x7f]+")
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the number of tokens in a text for any model, rarely too low.
+    """Estimate the number of tokens in a text for any model; the estimate is rarely too low.
 
     For most texts the estimate is 1.3 to 2 times the true number. It was compared with OpenAI's two vocabularies (see
     `tests/unit/runtime/test_tokens.py`) for prose, code, JSON, base64, ids and scripts of every kind. It is too low for

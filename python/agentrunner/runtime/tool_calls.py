@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from agentrunner._failures import AGENT_FAILED, error_text
+from agentrunner._failures import AGENT_FAILED, get_error_text
 from agentrunner.records.times import now_ms
 from agentrunner.runtime._public_errors import describe_error
 from agentrunner.runtime.approvals import (
@@ -208,10 +208,10 @@ class CallRunner:
             return
         if self.failure is None:
             error = self._raised.get(checked.call.id)
-            # The run's readers see this text, and must not see that of an exception.
+            # The run's readers see this text, but must not see the text of an exception.
             reason = result.error if error is None else describe_error(error).removeprefix(AGENT_FAILED)
             self.failure = f"Tool '{checked.call.name}' failed: {reason}"
-        # Invalid arguments are the model's mistake: even with the action `stop` the model gets a chance to correct it.
+        # Invalid arguments are the model's mistake: even with the action `stop`, the model may correct it.
         if self._recovery.action == "stop" and (isinstance(checked, PendingCall) or checked.has_run):
             self.is_stopped = True
 
@@ -236,7 +236,7 @@ class CallRunner:
 
     def _describe_error(self, tool: Tool, error: Exception) -> ToolResult:
         is_timeout = isinstance(error, TimeoutError) and tool.timeout is not None and not str(error)
-        text = f"it took longer than {tool.timeout:g} seconds" if is_timeout else error_text(error)
+        text = f"it took longer than {tool.timeout:g} seconds" if is_timeout else get_error_text(error)
         advice = f"\n{self._recovery.advice}" if self._recovery.action == "retry" and self._recovery.advice else ""
         return ToolResult(f"Error: {text}{advice}", text)
 

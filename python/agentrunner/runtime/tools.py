@@ -43,7 +43,7 @@ class ToolCall:
     decision: dict[str, Any] | None = None
     """An approver's decision: `approved`, and `editedArgs`, `reason` and `remember` where it has them."""
     result: dict[str, Any] | None = None
-    """The message with a client's result, if it came while other calls of the turn waited for approval."""
+    """The message with a client's result, if it arrived while other calls of the turn waited for approval."""
     sealed: str | None = None
     """Data the provider wants back with the call, which becomes its `encryptedValue`."""
 
@@ -101,10 +101,10 @@ class Tool:
         name: Name for the model; by default the function's.
         description: Description for the model; by default the function's docstring.
         policy: Policy for calls that the runtime's `tool_policy` has no rule for.
-        concurrent: Whether calls may run at the same time as calls of other concurrent tools.
+        concurrent: Whether a call may run at the same time as calls of other concurrent tools.
         idempotent: Whether a call whose outcome is unknown after a crash may run again, under the same
-            idempotency key. If false, the model is told that the outcome is unknown.
-        timeout: Seconds a call may take; `None`: without limit.
+            idempotency key. If false, the model learns that the outcome is unknown.
+        timeout: Seconds that a call may take; `None` sets no limit.
         action_key: Computes from a call's arguments the name under which an approval is remembered. By default that
             is the tool with all of its arguments.
 

@@ -58,7 +58,7 @@ class _TurnFailed(Exception):
 class Turn:
     """A user's turn.
 
-    Each of its states is a checkpoint, so after a crash it continues as if nothing had happened.
+    Each of its states is a checkpoint, so it can continue after a crash.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class Turn:
         await self._save(step, outcome=Interrupted(interrupts), approvals=policy.approvals, calls=calls_with_decisions)
 
     def _decide_outcome(self, runner: CallRunner, failures: int, client_call_ids: list[str]) -> Outcome | None:
-        """Return the turn's outcome after its tool calls, `None` if the model is asked next."""
+        """Return the turn's outcome after its tool calls; `None` if the model is called next."""
         if runner.failure is not None and runner.is_stopped:
             return Failed(runner.failure)
         if runner.failure is not None and failures > self._resources.recovery.max_retries:
@@ -270,7 +270,7 @@ class Turn:
 
 
 def _replace_surrogates(request: LlmRequest) -> LlmRequest:
-    """Return a request that is valid in UTF-8, in which providers receive it."""
+    """Return a request that can be encoded as UTF-8, which providers require."""
     specs = [(spec.name, spec.description, spec.parameters) for spec in request.tools]
     tools = [ToolSpec(*fields) for fields in replace_surrogates(specs)]
     return replace(request, messages=replace_surrogates(request.messages), tools=tools)

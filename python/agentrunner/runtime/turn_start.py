@@ -91,8 +91,8 @@ class TurnStarter:
         checkpoint = await self._sessions.load_checkpoint(session, number)
         if not checkpoint.is_of(self._sessions.agent_id):
             raise InvalidInput(
-                f"checkpoint {checkpoint.number} of session '{session.id}' is of the agent '{checkpoint.agent}', not "
-                f"of '{self._sessions.agent_id}'; only that agent can continue from it"
+                f"checkpoint {checkpoint.number} of session '{session.id}' belongs to agent '{checkpoint.agent}', not "
+                f"to '{self._sessions.agent_id}'; only that agent can continue from it"
             )
         if number is not None or isinstance(session.outcome, Failed):
             await self._sessions.rewind(session, checkpoint)
@@ -161,7 +161,8 @@ class TurnStarter:
             if message["role"] == "user":
                 for middleware in self._resources.middlewares:
                     changed = await middleware.on_user_message(context, message)
-                    # Keep the id: the client sends the message again with each run, and the session knows it by its id.
+                    # Keep the id: the client sends the message again with each run, and the session recognizes it by
+                    # its id.
                     message = {**changed, "id": message["id"]} if changed is not None else message
                 messages[number] = message
         return messages
@@ -176,7 +177,7 @@ class TurnStarter:
         own: dict[tuple[str, str], dict[str, Any]] = {}
         for message in await current_run().messages():
             if message["role"] != "user":
-                # An agent may use one id for several messages: they are taken as they come, and the first is kept.
+                # An agent may use one id for several messages; keep the first one.
                 own.setdefault((message["role"], message["id"]), message)
         history = [
             own.get((each["role"], each["id"]), each)
@@ -209,18 +210,20 @@ class TurnStarter:
         checkpoint = await self._sessions.load_checkpoint(session)
         if not checkpoint.is_of(self._sessions.agent_id):
             raise ApprovalNotFound(
-                f"the interrupts of thread '{session.id}' are of the agent '{checkpoint.agent}', so that agent must "
+                f"the interrupts of thread '{session.id}' belong to the agent '{checkpoint.agent}', so that agent must "
                 f"get the decisions, not '{self._sessions.agent_id}'"
             )
         outcome = session.outcome
         if isinstance(outcome, Failed) and not is_retry and self._are_decided_now(session, decided_ids):
-            # The decisions are carried out as far as the turn came. Its client cannot go on without an answer to them.
+            # The decisions were carried out up to where the turn got. The client cannot continue without a response to
+            # them.
             await self._sessions.save(session, outcome=None, client_input=self._client_input)
             return TurnStart(session, checkpoint, True)
         if not isinstance(outcome, Interrupted) or (
             is_retry and decided_ids.isdisjoint(interrupt["id"] for interrupt in outcome.interrupts)
         ):
-            # The session has these decisions: this run stored them before its process died, or the client sent twice.
+            # The session already has these decisions: this run stored them before its process died, or the client sent
+            # them twice.
             return await self._continue(session)
         tools, config = self._resources.tools, self._resources.config
         decisions = read_decisions(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class AgentApp(Starlette):
     """The ASGI app that `create_app` returns; serve it alone or mount it in another app.
 
-    FastAPI does not apply its `dependencies` to an app that is mounted, so pass `authenticate` to `create_app`.
+    FastAPI does not apply its `dependencies` to a mounted app, so pass `authenticate` to `create_app`.
 
     Example:
         agents = create_app(runner, {"default": agent})
@@ -50,12 +50,12 @@ class AgentApp(Starlette):
     def __init__(self, context: AppContext, *, inspector: bool) -> None:
         self.context = context
         self.watches_signals = True
-        """Whether the streams end on SIGINT and SIGTERM, which most servers report only after all streams."""
+        """Whether the app ends its streams on SIGINT and SIGTERM; most servers report these too late."""
         self._endings: set[asyncio.Task[None]] = set()
         dispatcher = Dispatcher(context)
         routes = [*build_service_routes(context, inspector=inspector), Mount("", app=dispatcher)]
         super().__init__(routes=routes, lifespan=self.lifespan)
-        # An id may contain a line break, and a `Mount` matches no path with one.
+        # An id may contain a line break, and `Mount` does not match paths with line breaks.
         self.router.default = dispatcher
 
     @contextlib.asynccontextmanager
@@ -114,7 +114,7 @@ def create_app(
         mode: `multi-route` for one path per route, `single-route` for one endpoint that takes envelopes, or `both`.
         authenticate: Function that returns the `Principal` of a request, or a FastAPI dependency that returns one. The
             principal's scope decides which threads the request sees. Without it every caller sees all threads:
-            `FastAPI(dependencies=…)` does not guard an app that is mounted.
+            `FastAPI(dependencies=…)` does not protect a mounted app.
         cors: Origins whose pages may use the server; `True` allows all, as CopilotKit's runtime does, but not with
             cookies. `"outer"` leaves CORS to the app in which this one is mounted: the pages that its CORS middleware
             allows may use the server.
@@ -122,8 +122,8 @@ def create_app(
         forward_headers: Request headers that agents see.
         transcriber: Service that turns speech into text, for `/transcribe`.
         mcp_requests: Pass the requests of CopilotKit's MCP apps (`forwardedProps.__proxiedMCPRequest`) to the agents,
-            without storing them; otherwise they are refused, because an agent that does not know them would take them
-            for a turn of the thread.
+            without storing them. Otherwise they are refused, because an agent that does not know them would treat them
+            as a turn of the thread.
         inspector: Serve a page at `/inspector` that shows threads, runs and events.
         shutdown_seconds: Seconds that live runs may take to end when the app shuts down.
 

@@ -23,7 +23,7 @@ UNTHREADED_BYTES = 64 * 1024
 PARSER_DEPTH = 1024
 """Levels that orjson parses; it refuses deeper text without building more values."""
 _SURROGATE_ESCAPES = (b"\\ud", b"\\uD")
-"""How escapes of surrogates begin; browsers send halves of a pair."""
+"""Beginning of an escaped surrogate; browsers send lone ones."""
 _INTEGER_CHARS = 20
 """Characters of the longest integer of 64 bits."""
 
@@ -62,7 +62,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 async def limit_values(body: bytes, limits: Limits) -> None:
     """Raise `ApiError` (413) if parsing a body as JSON would build too many values.
 
-    Nothing may parse a body before this: a parser holds up the event loop, in a worker thread too.
+    Nothing may parse a body before this: a parser blocks the event loop, even in a worker thread.
     """
     count = partial(_core.count_values, body, PARSER_DEPTH)
     values = await asyncio.to_thread(count) if len(body) > UNTHREADED_BYTES else count()
@@ -72,14 +72,14 @@ async def limit_values(body: bytes, limits: Limits) -> None:
 
 
 async def give_way(body: bytes) -> None:
-    """Yield to other tasks after a long body was parsed."""
+    """Yield to other tasks after parsing a long body."""
     if len(body) > UNTHREADED_BYTES:
         await asyncio.sleep(0)
 
 
 def is_json(content_type: str) -> bool:
     """Return whether the content type of a body is JSON."""
-    # Only the type itself counts: browsers send `text/plain; x=application/json` without a preflight.
+    # Ignore parameters: browsers send `text/plain; x=application/json` without a preflight.
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
@@ -112,7 +112,7 @@ async def load_json_object(body: bytes) -> dict[str, Any] | None:
 
 
 async def load_halves(body: bytes) -> Any:
-    """Return a JSON value with halves of surrogates, which orjson refuses, or `None`."""
+    """Return a JSON value with lone surrogates, which orjson refuses; `None` if invalid."""
     if not any(escape in body for escape in _SURROGATE_ESCAPES):
         return None
     parse = partial(_parse_halves, body)
@@ -120,11 +120,11 @@ async def load_halves(body: bytes) -> Any:
 
 
 def _parse_halves(body: bytes) -> Any:
-    # The standard library parses deeper than orjson, and `limit_values` did not count what is deeper.
+    # The standard library parses deeper than orjson, and `limit_values` did not count deeper values.
     if _core.count_values(body, PARSER_DEPTH) != _core.count_values(body, len(body)):
         return None
     try:
-        # Decoded first: the standard library takes UTF-16 too, which `limit_values` cannot count.
+        # Decode first: the standard library also accepts UTF-16, which `limit_values` cannot count.
         return json.loads(
             body.decode(), parse_int=_parse_number, parse_float=_parse_number, parse_constant=_refuse_constant
         )
@@ -133,7 +133,7 @@ def _parse_halves(body: bytes) -> Any:
 
 
 def _parse_number(text: str) -> int | float:
-    # As orjson does: reading a long integer takes time that grows with the square of its digits.
+    # As orjson does: the time to read a long integer grows with the square of its digits.
     if len(text) <= _INTEGER_CHARS and text.lstrip("-").isdigit():
         return int(text)
     number = float(text)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agentrunner.types import Agent
 
 LAST_READS_SECONDS = 5
-"""Seconds that readers have to read the rest once all runs have ended."""
+"""Seconds that readers get to read the rest after all runs have ended."""
 Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
 
 
@@ -58,9 +58,9 @@ class AppContext:
         return principal is None or summary.scope == principal.scope
 
     async def end_streams(self, seconds: float) -> None:
-        """End the live runs, and then the streams of runs of other processes.
+        """End the live runs, and then the streams that follow runs of other processes.
 
-        The readers get to read the rest of their runs, which end as in `drain`.
+        Readers get time to read the rest of the runs, which end as in `drain`.
         """
         await self.runner.drain(seconds)
         await asyncio.sleep(LAST_READS_SECONDS if seconds else 0)

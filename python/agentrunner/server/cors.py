@@ -35,7 +35,7 @@ def _check_names(name: str, value: object) -> None:
 class Cors:
     """The origins whose pages may use the server: by default all, without credentials.
 
-    A page of an origin that is allowed without a name cannot change anything with a browser's cookies.
+    A page whose origin is allowed but not named cannot change anything with the browser's cookies.
 
     Args:
         origin: One origin, several, or a function that takes the origin of a request and returns the one to allow;
@@ -132,7 +132,7 @@ def refuse_cross_site(request: Request, cors: Cors | Literal["outer"] | None) ->
     if request.method in SAFE_METHODS or _is_same_origin(request):
         return
     if cors == "outer":
-        # The preflight of such a request has been answered by the outer app.
+        # The outer app has already answered the preflight of such a request.
         if request.method != "POST" or is_json(request.headers.get("content-type", "")):
             return
     elif cors is not None and cors.admits(request.headers.get("origin"), has_credentials=_has_credentials(request)):
@@ -146,7 +146,7 @@ def refuse_cross_site(request: Request, cors: Cors | Literal["outer"] | None) ->
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Return whether a request comes from a page of this server, or from no page at all."""
+    """Return whether a request comes from a page of this server, or from outside a browser."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -167,6 +167,6 @@ def _is_same_origin(request: Request) -> bool:
 
 
 def _has_credentials(request: Request) -> bool:
-    """Return whether a request has what a browser adds: cookies or HTTP authentication."""
+    """Return whether a request has a browser's credentials: cookies or HTTP authentication."""
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
     return "cookie" in request.headers or scheme in ("basic", "digest", "negotiate", "ntlm")

@@ -40,7 +40,7 @@ def _is_fastapi(value: object) -> bool:
 
 
 class FastAPIDependency:
-    """A dependency as a function of the request, which FastAPI calls with what it asks for."""
+    """A dependency as a function of the request; FastAPI passes it the parameters it asks for."""
 
     def __init__(self, dependency: Any) -> None:
         from fastapi import Depends, FastAPI
@@ -55,7 +55,7 @@ class FastAPIDependency:
         self._app.add_api_route("/{path:path}", note, methods=METHODS, status_code=204)
 
     async def __call__(self, request: Request) -> Any:
-        """Return what the dependency returns. Raises `ApiError` with its own refusal."""
+        """Return what the dependency returns. Raises `ApiError` with the dependency's own refusal."""
         results: list[Any] = []
         sent: list[Message] = []
 

@@ -29,7 +29,7 @@ access_logger = logging.getLogger("agentrunner.access")
 UNMATCHED = "unmatched"
 """Route name, in metrics and logs, of a request that was refused early."""
 CLIENT_CLOSED_REQUEST = 499
-"""Status, in metrics and logs, of a request that its client broke off, as in nginx."""
+"""Status, in metrics and logs, of a request whose client disconnected, as in nginx."""
 
 
 class Dispatcher:
@@ -77,7 +77,7 @@ class Dispatcher:
                 status = CLIENT_CLOSED_REQUEST
                 return
             except RunnerClosed as error:
-                # Only the log says what to do: the operator opens the runner again, and a client just retries.
+                # Only the log has the advice: it is for the operator, and a client just retries.
                 logger.warning("a request is refused: %s %s: %s", http.method, path, error)
                 response = ServerShuttingDown().to_response()
             except Exception:

@@ -1,7 +1,7 @@
 """The signals that tell a server to exit.
 
-A server ends an app's lifespan only after all responses, and a stream would go on until its run ends. So the app
-watches for the signals itself.
+A server ends an app's lifespan only after all responses have ended, and a stream ends only when its run does. So the
+app watches for the signals itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXIT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def watch_exit_signals(on_exit: Callable[[], None]) -> Iterator[None]:
     """Call a function on the event loop at each signal, before the server's own handler.
 
-    A signal that nothing handles is left alone, and so are all signals outside the main thread.
+    A signal without a handler is left alone, and so are all signals outside the main thread.
     """
     loop = asyncio.get_running_loop()
     handlers: dict[signal.Signals, Any] = {}
@@ -41,6 +41,6 @@ def watch_exit_signals(on_exit: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in handlers.items():
-            # Another handler, set since then, stays.
+            # Keep a handler that was set in the meantime.
             if signal.getsignal(number) is handle:
                 signal.signal(number, handler)

@@ -1,6 +1,6 @@
-"""Answers to interrupts, which the stock client sends under the interrupted run's id.
+"""Answers to interrupts, which the stock client sends with the id of the interrupted run.
 
-That id is taken, so the run that continues after the answer gets an id of its own.
+That id is in use, so the run that continues after the answer gets a new id.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONTINUATION = "answer"
 
 
 async def start_run(runner: AgentRunner, agent: Agent, input: RunAgentInput, **options: Any) -> EventStream:
-    """Start a run; give an answer under the id of the thread's last run an id of its own."""
+    """Start a run; if it answers interrupts under the id of the last run, change its id."""
     try:
         return await runner.run(agent, input, **options)
     except RunAlreadyExists:
@@ -56,7 +56,7 @@ def _has_answers(input: RunAgentInput) -> bool:
 
 
 async def _find_last_run(runner: AgentRunner, thread_id: str, scope: str | None) -> str | None:
-    """Return the id of the thread's last run; `None` if it failed, so it cannot be answered."""
+    """Return the id of the thread's last run; `None` if it failed and so has no interrupts."""
     events = await runner.threads.events(thread_id, scope=scope)
     last = events[-1].to_dict() if events else {}
     return last.get("runId") if last.get("type") == "RUN_FINISHED" else None

@@ -1,4 +1,4 @@
-"""The limits of requests and of the streams that answer them."""
+"""The limits on requests and on the streams sent in response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIB = 1 << 20
 INPUT_COUNTS = ("messages", "message_parts", "tools", "context", "resume")
 """Options that limit the lists in a run's input."""
 MAX_KEEP_ALIVE_SECONDS = (2**31 - 1) / 1000
-"""Largest interval in seconds that CopilotKit's runtime allows, which is a JavaScript timer's."""
+"""Largest interval in seconds that CopilotKit's runtime allows: the limit of a JavaScript timer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,16 +20,16 @@ class Limits:
 
     Args:
         body_bytes: Largest request body in bytes; it carries all messages of a chat. A larger body gets 413.
-        body_values: Most JSON values in a body, keys included; a body with more gets 413. Parsing and checking them is
-            what keeps the event loop busy.
-        messages: Most messages in a run's input. With more than this, or than the next limits, a request gets 413.
+        body_values: Most JSON values in a body, keys included; a body with more gets 413. The event loop is busy while
+            it parses and checks them.
+        messages: Most messages in a run's input. A request over this limit or one of the next four gets 413.
         message_parts: Most content parts, and tool calls, of one message.
         tools: Most tools in a run's input.
         context: Most context items in a run's input.
         resume: Most answers to interrupts in a run's input.
         body_seconds: Seconds a body may take to arrive; a slower one gets 408.
-        keep_alive_seconds: Seconds of silence after which a stream sends a comment, so that proxies keep it open;
-            0: never.
+        keep_alive_seconds: Seconds of silence after which a stream sends a comment, so that proxies keep it open; 0
+            sends none.
         stalled_seconds: Seconds after which the server disconnects a client that reads nothing. The client may resume
             the stream.
 

@@ -65,7 +65,7 @@ class _RunnerMetrics(Collector):
         yield GaugeMetricFamily("agentrunner_readers", "Streams that follow a live run of this process.", stats.readers)
         yield GaugeMetricFamily(
             "agentrunner_oldest_silence_seconds",
-            "Seconds since the last event of the live run that has been silent for longest.",
+            "Seconds since the last event of the live run that has been silent longest.",
             stats.oldest_silence_seconds,
         )
         yield CounterMetricFamily("agentrunner_runs_started", "Runs started by this process.", stats.runs_started)

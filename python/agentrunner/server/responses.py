@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 BUSY_THREAD_ADVICE = (
-    "The thread's run is still under way. Send the message again when the run has ended, or stop the run first: a "
+    "The thread's run has not ended. Send the message again when it has, or stop the run first: a "
     "message sent after that waits for its end. The server can let messages wait or replace the run: set "
     "on_concurrent_run to 'enqueue' or 'supersede'."
 )
@@ -51,7 +51,7 @@ class UnknownPath(ApiError):
 
 
 class UnknownThread(ApiError):
-    """404: the thread does not exist, or it is another user's; both must look the same."""
+    """404: the thread does not exist or belongs to another user; both must look the same."""
 
     def __init__(self) -> None:
         super().__init__(404, {"error": "Thread not found"})
@@ -61,7 +61,7 @@ class BusyThread(ApiError):
     """409: the thread already has a live run."""
 
     def __init__(self) -> None:
-        # CopilotKit's clients expect the first three.
+        # CopilotKit's clients expect the first three fields.
         message = "Thread already running"
         content = {"error": "Thread lock denied", "code": "agent_thread_locked", "message": message}
         super().__init__(409, content | {"details": BUSY_THREAD_ADVICE})
@@ -71,7 +71,7 @@ class FullLine(ApiError):
     """429: too many runs wait for their thread; the client may try again later."""
 
     def __init__(self, message: str) -> None:
-        content = {"error": "Too many runs wait", "code": "agent_queue_full", "message": message}
+        content = {"error": "Too many runs are waiting", "code": "agent_queue_full", "message": message}
         super().__init__(429, content, {"Retry-After": "5"})
 
 

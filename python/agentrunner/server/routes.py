@@ -98,7 +98,7 @@ ROUTES = RouteTable(
             method="POST",
             path="/threads/subscribe",
             handler=threads.refuse_subscription,
-            summary="Refuse to announce changes of threads",
+            summary="Refuse to subscribe to thread changes",
         ),
         ApiRoute(
             name="threads/messages",

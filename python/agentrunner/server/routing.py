@@ -38,7 +38,7 @@ class ApiRoute:
     body: Schema | Callable[[], Schema] | None = None
     """JSON schema of the body, or a function that builds it; `None`: no body."""
     parameters: Sequence[Schema] = ()
-    """OpenAPI parameters beside the ids in the path."""
+    """OpenAPI parameters other than the ids in the path."""
     responses: Mapping[str, Schema] | None = None
     """OpenAPI responses by status; with `None` the route is left out of `/openapi.json`."""
 

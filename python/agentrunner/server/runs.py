@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from agentrunner import _core
-from agentrunner._failures import public_text
+from agentrunner._failures import get_public_text
 from agentrunner._plain import replace_surrogates
 from agentrunner.errors import (
     AgentRunnerError,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.server")
 
 MCP_REQUEST = "__proxiedMCPRequest"
-"""Property by which CopilotKit's MCP apps ask for a request to an MCP server."""
+"""Property with which CopilotKit's MCP apps send a request to an MCP server."""
 
 
 async def run_agent(context: AppContext, request: ApiRequest) -> Response:
@@ -59,7 +59,7 @@ async def run_agent(context: AppContext, request: ApiRequest) -> Response:
     run_input = (await _read_input(context, request))[0]
     if _is_mcp_request(run_input):
         return await _stream_unstored(context, request, agent, run_input)
-    # The run may wait for long, and its input must not be in memory twice meanwhile.
+    # The run may wait a long time, and its input must not be in memory twice until then.
     request.drop_body()
     starting = interrupt_answers.start_run(
         context.runner, _clone_agent(agent), run_input,
@@ -116,8 +116,8 @@ async def stop_run(context: AppContext, request: ApiRequest) -> Response:
     target_id = run_id
     if run_id is None and (driver := context.runner.driver(thread_id)) is not None:
         if driver.began_at > request.arrived_at:
-            # The request waited for its body or its user. It was meant for an earlier run of the thread.
-            message = f"The run of thread '{thread_id}' began after this request; send its runId to stop it."
+            # While the request waited for its body or its user, another run started; the client meant the earlier one.
+            message = f"The run of thread '{thread_id}' started after this request; send its runId to stop it."
             return ApiResponse({"stopped": False, "message": message})
         target_id = driver.claim.run_id
     with _translate_errors("Failed to stop agent"):
@@ -142,7 +142,7 @@ async def _stream_unstored(
     context: AppContext, request: ApiRequest, agent: Agent, run_input: RunAgentInput
 ) -> EventStreamResponse:
     if _is_mcp_request(run_input) and not context.mcp_requests:
-        message = f"`forwardedProps.{MCP_REQUEST}` is only passed to agents with the option `mcp_requests=True`"
+        message = f"`forwardedProps.{MCP_REQUEST}` is passed to agents only with the option `mcp_requests=True`"
         raise ApiError(403, {"error": "MCP request refused", "message": message})
     if context.runner.is_draining:
         raise ServerShuttingDown
@@ -178,7 +178,7 @@ def _find_agent(context: AppContext, request: ApiRequest) -> Agent:
 
 def _clone_agent(agent: Agent) -> Agent:
     """Return a clone of the agent, or the agent if it cannot be cloned."""
-    # The agents of `ag-ui-langgraph` keep the state of a run on themselves, so each run needs its own.
+    # Agents of `ag-ui-langgraph` store a run's state in themselves, so each run needs its own copy.
     clone = getattr(agent, "clone", None)
     if clone is None:
         return agent
@@ -216,7 +216,7 @@ def _reject_issues(issues: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def _is_mcp_request(input: RunAgentInput) -> bool:
-    """Return whether a page asks for a request to an MCP server, not for a turn."""
+    """Return whether the input is a request to an MCP server rather than a turn."""
     return isinstance(input.forwarded_props, dict) and input.forwarded_props.get(MCP_REQUEST) is not None
 
 
@@ -271,4 +271,4 @@ def _translate_errors(failure: str) -> Iterator[None]:
         logger.exception("%s", failure)
         raise ApiError(500, {"error": failure, "message": "The store cannot be read or written"}) from None
     except AgentRunnerError as error:
-        raise ApiError(500, {"error": failure, "message": public_text(error)}) from error
+        raise ApiError(500, {"error": failure, "message": get_public_text(error)}) from error

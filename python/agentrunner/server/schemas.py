@@ -92,7 +92,7 @@ def _load_run_input() -> tuple[Schema, Schema]:
     components: dict[str, Any] = schema.pop("$defs")
     for name, component in components.items():
         if name.endswith(("Message", "Part", "Source")):
-            # The model has defaults for these fields, but only they tell the alternatives of a union apart.
+            # The model has defaults for these fields, but only they distinguish the alternatives of a union.
             discriminators = {"role", "type"} & component["properties"].keys()
             component["required"] = sorted({*component.get("required", ()), *discriminators})
         if name.endswith("Message"):

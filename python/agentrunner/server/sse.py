@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.server")
 
 CHUNK_BYTES = 64 * 1024
-"""Most bytes passed to the ASGI server at once; it buffers them if the client stalls."""
+"""Most bytes passed to the ASGI server at once; the server buffers them if the client stalls."""
 KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
 ABORT_EXTENSION = "agentrunner.abort"
 """ASGI extension of `server.uvicorn_server`: a function that cuts the connection."""
@@ -32,7 +32,7 @@ OPEN_STREAMS = "agentrunner.open_streams"
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
-    # Without `no-transform`, proxies that compress keep the events until the stream ends.
+    # Without `no-transform`, proxies that compress hold the events back until the stream ends.
     (b"cache-control", b"no-cache, no-transform"),
     # Without this header nginx buffers the events.
     (b"x-accel-buffering", b"no"),
@@ -49,7 +49,7 @@ async def _rewrite(page: Frames) -> bytes:
     """Return a page's frames for clients that predate AG-UI 1.0."""
     if len(page) <= CHUNK_BYTES:
         return page.for_legacy_clients()
-    # A long text of escapes takes a few hundred milliseconds.
+    # A long text with many escapes takes a few hundred milliseconds.
     return await asyncio.to_thread(page.for_legacy_clients)
 
 
@@ -108,7 +108,7 @@ class StreamWriter:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        # Held while a page is sent: a comment in the middle of a frame would break it.
+        # Hold this while a page is sent: a comment in the middle of a frame would break the frame.
         self._turn = asyncio.Lock()
         self._last_progress = self._loop.time()
         self._is_gone = False

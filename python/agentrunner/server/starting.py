@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from agentrunner._core import Frames
-from agentrunner._failures import error_code, error_id, public_text
+from agentrunner._failures import get_error_code, get_error_id, get_public_text
 from agentrunner.errors import AgentRunnerError, StoreError
 from agentrunner.server.sse import stream_nothing
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.server")
 
 DISCONNECT_POLL_SECONDS = 0.25
-"""Seconds between checks whether the client of a waiting run is still connected."""
+"""Seconds between two checks that the client of a waiting run is still connected."""
 
 
 async def stream_when_started(
@@ -58,8 +58,8 @@ async def _stream_after_wait(start_task: asyncio.Future[EventStream]) -> AsyncGe
     except AgentRunnerError as error:
         # The status has been sent already, so the refusal can only be an event.
         if isinstance(error, StoreError):
-            logger.exception("a run cannot be started (error id %s)", error_id(error))  # noqa: TRY401
-        event = {"type": "RUN_ERROR", "message": public_text(error), "code": error_code(error) or "RUN_REFUSED"}
+            logger.exception("a run cannot be started (error id %s)", get_error_id(error))  # noqa: TRY401
+        event = {"type": "RUN_ERROR", "message": get_public_text(error), "code": get_error_code(error) or "RUN_REFUSED"}
         yield Frames(b"data: %s\n\n" % orjson.dumps(event))
         return
     finally:

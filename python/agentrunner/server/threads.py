@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _AGENT_ID = re.compile(r"[\w.@:=-]{1,128}", re.ASCII)
 DEFAULT_LIST_THREADS = 100
-"""Threads on a page if the client names no limit."""
+"""Threads on a page if the client does not send a limit."""
 MAX_LIST_THREADS = 1000
 """Most threads on a page; a larger limit is lowered to it."""
 MAX_NAME_BYTES = 1024
@@ -42,7 +42,7 @@ async def list_threads(context: AppContext, request: ApiRequest) -> Response:
         raise ApiError(400, {"error": "Invalid limit"})
     size = min(int(limit), MAX_LIST_THREADS)
     summaries = await context.runner.threads.list(
-        # One more than the page shows, to learn whether there is a next page.
+        # One more than the page shows, to find out whether there is a next page.
         limit=size + 1,
         before=_decode_cursor(query.get("cursor")),
         include_archived=query.get("includeArchived") == "true",
@@ -55,7 +55,7 @@ async def list_threads(context: AppContext, request: ApiRequest) -> Response:
 
 
 async def get_messages(context: AppContext, request: ApiRequest) -> Response:
-    """Return a thread's messages, with tool calls as flat as CopilotKit's runtime sends them."""
+    """Return a thread's messages, with tool calls flattened as CopilotKit's runtime does."""
     await _check_visible(context, request)
     messages = await context.runner.threads.messages(request.thread_id, **request.scope_filter)
     return ApiResponse({"messages": [_flatten_message(message) for message in messages]})
@@ -118,7 +118,7 @@ async def clear_threads(context: AppContext, request: ApiRequest) -> Response:
 
 
 async def refuse_subscription(context: AppContext, request: ApiRequest) -> Response:
-    """Refuse to announce changes of threads, which only CopilotKit's paid service does."""
+    """Refuse to subscribe to thread changes, which only CopilotKit's paid service offers."""
     raise ApiError(422, {"error": "Thread subscriptions are not available"})
 
 
@@ -173,7 +173,7 @@ def _flatten_message(message: dict[str, Any]) -> dict[str, Any]:
 def _flatten_tool_call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, dict):
-        # Nothing checks the messages in a snapshot, so an agent may have left the function out.
+        # A stored snapshot may have a call without its function.
         function = {}
     return {"id": call.get("id"), "name": function.get("name"), "args": function.get("arguments")}
 

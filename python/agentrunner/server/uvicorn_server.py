@@ -25,7 +25,7 @@ logger = logging.getLogger("agentrunner.server")
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 KERNEL_UNSENT_BYTES = 64 * 1024
-"""Bytes the kernel buffers for a client. With more, the server notices a stalled client late."""
+"""Bytes that the kernel buffers for a client; with more, a stalled client is noticed too late."""
 RESERVED_FILES = 128
 """Open files that are left for the store and for connections that are being accepted."""
 
@@ -53,9 +53,9 @@ class AbortableProtocol(HttpToolsProtocol):
         self.idle[self] = None
         self._start_head_timer()
         if len(self.connections) > self.max_connections:
-            # With only busy connections, that is this one.
+            # If all others are busy, that is this one.
             oldest = next(iter(self.idle))
-            logger.warning("over %d connections; the one that waits for longest is closed", self.max_connections)
+            logger.warning("over %d connections; closing the one that has been idle longest", self.max_connections)
             oldest.transport.abort()
         # Systems without this option may buffer megabytes for a client that does not read.
         with contextlib.suppress(AttributeError, OSError):
@@ -96,7 +96,7 @@ class AbortableProtocol(HttpToolsProtocol):
         if not self.transport.is_closing() and not self.pipeline:
             self.idle[self] = None
             if self.cycle is not None and self.cycle.more_body:
-                # The rest of a refused body has as much time as a head: uvicorn would read it for ever.
+                # The rest of a refused body gets as much time as a head; uvicorn would read it forever.
                 self._start_head_timer()
 
     def _start_head_timer(self) -> None:
@@ -147,7 +147,7 @@ class UvicornServer(uvicorn.Server):
         cut_timer.cancel()
         if self.force_exit:
             await self.lifespan.shutdown()
-        # Uvicorn would raise the signals again, and the process would seem to have been killed.
+        # Uvicorn would raise the signals again, and the process would appear to have been killed.
         self._captured_signals.clear()
 
     def _abort_connections(self) -> None:
@@ -174,8 +174,9 @@ def serve(
         port: Port to listen on.
         log_format: `text` for plain log lines, or `json` for one JSON object per line.
         head_seconds: Seconds that the head of a request may take to arrive; a slower connection is closed.
-        max_connections: Most open connections. With one more, the connection that has been without a request for
-            longest is closed. The process's limit of open files is raised to this number, or limits it.
+        max_connections: Most open connections. With one more, the connection that has been idle longest is closed.
+            The process's limit of open files is raised to allow this number; if that fails, fewer connections are
+            allowed.
 
     Raises:
         ValueError: An option is not valid.

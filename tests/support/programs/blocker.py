@@ -42,7 +42,7 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if "was blocked" in text or "stood still" in text:
+        if "was blocked" in text or "was paused" in text:
             self.texts.append(text)
 
 

@@ -89,7 +89,7 @@ async def test_a_second_use_names_the_stream_to_keep(
     await collect(await runner.run(agent_with(*TEXT), make_input("t")))
     opening = runner.connect("t")
     await first(opening)
-    with pytest.raises(RuntimeError, match=r"opened already; keep the EventStream that `await`"):
+    with pytest.raises(RuntimeError, match=r"already open; keep the EventStream that `await`"):
         await second(opening)
     await opening.aclose()
 

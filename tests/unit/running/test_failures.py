@@ -69,7 +69,7 @@ async def test_the_text_of_an_exception_goes_to_the_log_only(
     assert shown[-1]["type"] == "RUN_ERROR"
     assert ADDRESS not in str(shown)
     (record,) = failures(caplog)
-    error_id = shown[-1]["message"].rpartition(" ")[2]
+    error_id = shown[-1]["message"].partition("error id ")[2].split()[0]
     assert len(error_id) == 12
     assert error_id in record.getMessage()
     assert record.exc_info is not None

@@ -57,7 +57,7 @@ async def test_the_approval_of_one_does_not_run_the_tool_of_the_other(runner: Ag
     assert events[-1]["outcome"]["interrupts"][0]["metadata"]["agent"] == "a"
     refused = await collect_run_as(runner, two, "b", make_input("t1", "r2", resume=approve("c1")))
     assert summarize(refused) == [
-        "the interrupts of thread 't1' are of the agent 'a', so that agent must get the decisions, not 'b'"
+        "the interrupts of thread 't1' belong to the agent 'a', so that agent must get the decisions, not 'b'"
     ]
     await collect_run_as(runner, one, "a", make_input("t1", "r3", resume=approve("c1")))
     # The answer comes again, to the wrong agent.
@@ -107,7 +107,7 @@ async def test_a_turn_is_continued_by_its_own_agent_only(memory_factory: Callabl
     with pytest.raises(SimulatedCrash):
         await one.agent.run_turn(session.id, resume=approve("c1"))
     store.revive()
-    with pytest.raises(InvalidInput, match="is of the agent 'a', not of 'b'"):
+    with pytest.raises(InvalidInput, match="belongs to agent 'a', not to 'b'"):
         await two.agent.resume_from_checkpoint(session.id)
     assert (one.payments, two.payments) == ([], [])
 

@@ -227,7 +227,7 @@ async def test_a_late_stop_does_not_end_a_run_that_began_after_it(memory_factory
         answer = (await stopping).json()
         assert answer == {
             "stopped": False,
-            "message": "The run of thread 't1' began after this request; send its runId to stop it.",
+            "message": "The run of thread 't1' started after this request; send its runId to stop it.",
         }
         # With the run's id, the same request stops it.
         assert (await client.post(STOP, {"runId": "r2"})).json() == STOPPED
