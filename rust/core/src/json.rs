@@ -9,6 +9,7 @@ mod array;
 mod merged;
 mod object;
 mod small_text;
+mod wide;
 
 pub use merged::MergedObject;
 pub use small_text::SmallText;

@@ -2,13 +2,19 @@
 //!
 //! It accepts and refuses what AG-UI's client does (fast-json-patch, validating), so that a client that replays the
 //! patches ends with the same document.
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
 use crate::json::{Json, SmallText};
-use crate::scan::MAX_DEPTH;
-use crate::text::canonicalize;
+use crate::members;
+use crate::scan::{self, MAX_DEPTH};
+use crate::text::{self, canonicalize};
 
 mod budget;
 mod failure;
 mod measure;
+mod path;
 mod pointer;
 
 pub use budget::Budget;
@@ -16,6 +22,7 @@ pub use failure::Failure;
 use failure::Outcome;
 pub use measure::bytes_of;
 use measure::{MEMBER_BYTES, Measure, measure};
+use path::{LEADS_TO_VALUES, Path, child, node_at, node_at_mut};
 use pointer::{INHERITED, parse_index, parse_pointer};
 
 /// How many levels a patched document may nest: one less than an event, so that a snapshot of it is a valid event.
@@ -24,17 +31,25 @@ const MAX_LEVELS: usize = MAX_DEPTH as usize - 1;
 /// How many bytes `copy` may add in one patch. Copying the root into itself doubles the document each time.
 const MAX_COPIED_BYTES: usize = 16 << 20;
 
-const LEADS_TO_VALUES: &str = "a path leads through containers to a value";
+const ROOT_STAYS: &str = "the root is only ever replaced";
 
-/// Apply a patch as a whole, and return by how many bytes the document has grown.
+/// Apply a patch, as valid JSON, as a whole, and return by how many bytes the document has grown.
 ///
 /// The document may not grow by more than `max_growth` bytes.
-pub fn apply(document: &mut Json, patch: Json, budget: &mut Budget, max_growth: usize) -> Outcome<isize> {
-    let Json::Array(mut operations) = patch else { return Err("a patch must be an array".into()) };
-    let mut transaction =
-        Transaction { document, undo: Vec::new(), copied_bytes: 0, added_bytes: 0, max_levels: None, budget };
-    for index in 0..operations.len() {
-        let operation = operations.get_mut(index).expect("the index is in range");
+pub fn apply(document: &mut Json, patch: &str, budget: &mut Budget, max_growth: usize) -> Outcome<isize> {
+    if !patch.starts_with('[') {
+        return Err("a patch must be an array".into());
+    }
+    let mut transaction = Transaction {
+        document,
+        undo: Vec::new(),
+        copied_bytes: 0,
+        added_bytes: 0,
+        max_levels: None,
+        moved: None,
+        budget,
+    };
+    for (index, operation) in scan::elements(patch).into_iter().enumerate() {
         if let Err(failure) = transaction.apply(operation) {
             transaction.roll_back();
             return Err(failure.at(index));
@@ -55,52 +70,69 @@ struct Transaction<'d> {
     undo: Vec<Undo>,
     copied_bytes: usize,
     added_bytes: usize,
-    /// At least how many levels the document nests; `None` before it matters.
+    /// How many levels the document nests at most; `None` before it matters.
     max_levels: Option<usize>,
+    /// Where the last operation has moved a value, and how many levels that nests.
+    moved: Option<(Path, usize)>,
     budget: &'d mut Budget,
 }
 
-/// The inverse of one change. A path is a list of indexes, those of object members too.
+/// The tokens of a JSON pointer.
+type Pointer<'p> = [Cow<'p, str>];
+
+/// The inverse of one change.
 enum Undo {
     /// Remove an added value.
-    Remove(Vec<usize>),
-    /// Insert a removed value under its key.
-    Insert(Vec<usize>, SmallText, Json),
+    Remove(Path),
+    /// Insert a removed value where it was.
+    Insert(Path, Detached),
     /// Put back a replaced value.
-    Replace(Vec<usize>, Json),
+    Replace(Path, Json),
     /// Move a value back, and put back the one it replaced.
-    Move { to: Vec<usize>, replaced: Option<Json>, from: Vec<usize>, key: SmallText },
+    Move { to: Path, replaced: Option<Json>, from: Path, key: SmallText, before: Option<usize> },
+}
+
+/// A value that was taken out, its key, and the position of the member before it.
+struct Detached {
+    value: Json,
+    key: SmallText,
+    before: Option<usize>,
 }
 
 /// Where a value goes.
 struct Target<'p> {
-    path: Vec<usize>,
+    /// The last index of a new member of an object is found when it is added.
+    path: Path,
     key: &'p str,
     /// Whether the value is inserted; otherwise it replaces the value at the path.
     is_new: bool,
 }
 
 impl Transaction<'_> {
-    fn apply(&mut self, operation: &mut Json) -> Outcome<()> {
-        let Json::Object(_) = operation else { return Err("an operation must be an object".into()) };
+    fn apply(&mut self, operation: &str) -> Outcome<()> {
+        if !operation.starts_with('{') {
+            return Err("an operation must be an object".into());
+        }
+        let members = scan::members(operation);
         let text = |name: &str| {
-            let text = operation.get(name).and_then(Json::as_escaped).map(canonicalize);
+            let text = members::find(&members, name).and_then(text::unquote).map(canonicalize);
             text.ok_or_else(|| format!("`{name}` must be a string"))
         };
-        let op = text("op")?.into_owned();
-        let path = parse_pointer(&text("path")?)?;
-        let from = if matches!(&*op, "copy" | "move") { Some(parse_pointer(&text("from")?)?) } else { None };
-        self.budget.spend_operation(path.len() + from.as_ref().map_or(0, Vec::len))?;
-        // Taken out and not copied, because the patch is not needed afterwards.
-        let mut take_value = || {
-            let value = operation.get_mut("value").ok_or("`value` is missing")?;
-            Ok::<_, Failure>(std::mem::replace(value, Json::null()))
-        };
+        let op = text("op")?;
+        let path = text("path")?;
+        let path = parse_pointer(&path)?;
+        let from = if matches!(&*op, "copy" | "move") { Some(text("from")?) } else { None };
+        let from = from.as_deref().map(parse_pointer).transpose()?;
+        self.budget.spend_operation(path.len() + from.as_ref().map_or(0, SmallVec::len))?;
+        if op != "move" {
+            self.moved = None;
+        }
+        let value = || members::find(&members, "value").map(Json::parse).ok_or("`value` is missing");
         match (&*op, from) {
-            ("add", _) => self.put(self.find_target(&path, true)?, take_value()?),
-            ("replace", _) => self.put(self.find_existing(&path)?, take_value()?),
+            ("add", _) => self.put(self.find_target(&path, true)?, value()?),
+            ("replace", _) => self.put(self.find_existing(&path)?, value()?),
             ("remove", _) => self.remove(&path),
-            ("test", _) if *node_at(self.document, &self.resolve(&path, false)?) == take_value()? => Ok(()),
+            ("test", _) if *node_at(self.document, &self.resolve(&path, false)?) == value()? => Ok(()),
             ("test", _) => Err("the test failed".into()),
             ("copy", Some(from)) => self.copy(&path, &from),
             ("move", Some(from)) => self.relocate(&path, &from),
@@ -112,9 +144,9 @@ impl Transaction<'_> {
     ///
     /// With `is_strict` an array's index must have its one spelling, as the reference asks of a path that must exist.
     /// Otherwise `01` and the empty token are numbers too.
-    fn resolve(&self, pointer: &[String], is_strict: bool) -> Outcome<Vec<usize>> {
+    fn resolve(&self, pointer: &Pointer<'_>, is_strict: bool) -> Outcome<Path> {
         let mut node = &*self.document;
-        let mut path = Vec::with_capacity(pointer.len() + 1);
+        let mut path = Path::with_capacity(pointer.len() + 1);
         for token in pointer {
             let index = match node {
                 Json::Array(items) => parse_index(token)
@@ -129,9 +161,9 @@ impl Transaction<'_> {
     }
 
     /// Find where `add` puts a value. Without `is_strict` an index beyond an array's end means its end.
-    fn find_target<'p>(&self, pointer: &'p [String], is_strict: bool) -> Outcome<Target<'p>> {
+    fn find_target<'p>(&self, pointer: &'p Pointer<'_>, is_strict: bool) -> Outcome<Target<'p>> {
         let Some((key, parents)) = pointer.split_last() else {
-            return Ok(Target { path: Vec::new(), key: "", is_new: false });
+            return Ok(Target { path: Path::new(), key: "", is_new: false });
         };
         let mut path = self.resolve(parents, is_strict)?;
         let parent = node_at(self.document, &path);
@@ -144,7 +176,7 @@ impl Transaction<'_> {
                 Some(index) => (index.min(items.len()), true),
                 None => return Err("an array's index must be a number or `-`".into()),
             },
-            Json::Object(members) => members.position(key).map_or((members.end(), true), |index| (index, false)),
+            Json::Object(members) => members.position(key).map_or((0, true), |index| (index, false)),
             _ => return Err("the parent is neither an array nor an object".into()),
         };
         path.push(index);
@@ -152,12 +184,10 @@ impl Transaction<'_> {
     }
 
     /// Find where `replace` puts a value: in place of an existing one.
-    fn find_existing<'p>(&self, pointer: &'p [String]) -> Outcome<Target<'p>> {
+    fn find_existing<'p>(&self, pointer: &'p Pointer<'_>) -> Outcome<Target<'p>> {
         match self.resolve(pointer, true) {
             Ok(path) => Ok(Target { path, key: "", is_new: false }),
-            Err(_) if pointer.last().is_some_and(|key| INHERITED.contains(&key.as_str())) => {
-                self.find_target(pointer, true)
-            }
+            Err(_) if pointer.last().is_some_and(|key| INHERITED.contains(&&**key)) => self.find_target(pointer, true),
             Err(reason) => Err(reason),
         }
     }
@@ -167,11 +197,11 @@ impl Transaction<'_> {
         self.put_measured(target, value, &size)
     }
 
-    fn put_measured(&mut self, target: Target<'_>, value: Json, size: &Measure) -> Outcome<()> {
+    fn put_measured(&mut self, mut target: Target<'_>, value: Json, size: &Measure) -> Outcome<()> {
         // A document that nests deeper could not be sent: its snapshot would not be a valid event.
         self.check_levels(&target, size.levels)?;
         self.added_bytes += size.bytes + target.key.len() + MEMBER_BYTES;
-        let undo = match self.fill(&target, value) {
+        let undo = match self.fill(&mut target, value) {
             Some(replaced) => Undo::Replace(target.path, replaced),
             None => Undo::Remove(target.path),
         };
@@ -179,20 +209,20 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn remove(&mut self, pointer: &[String]) -> Outcome<()> {
+    fn remove(&mut self, pointer: &Pointer<'_>) -> Outcome<()> {
         let target = self.find_existing(pointer)?;
         if pointer.is_empty() {
             // Once its root is removed, the reference's document is null.
             return self.put(target, Json::null());
         }
         if !target.is_new {
-            let (key, value) = self.detach(&target.path);
-            self.undo.push(Undo::Insert(target.path, key, value));
+            let detached = self.detach(&target.path);
+            self.undo.push(Undo::Insert(target.path, detached));
         }
         Ok(())
     }
 
-    fn copy(&mut self, pointer: &[String], from: &[String]) -> Outcome<()> {
+    fn copy(&mut self, pointer: &Pointer<'_>, from: &Pointer<'_>) -> Outcome<()> {
         let target = self.find_target(pointer, false)?;
         let value = node_at(self.document, &self.resolve(from, !pointer.is_empty())?);
         // Counted before the value is cloned, so that the limits also bound the memory and time of a refused patch.
@@ -207,44 +237,45 @@ impl Transaction<'_> {
     }
 
     /// Apply `move`. The value is taken out first, because the target's path is that of the document without it.
-    fn relocate(&mut self, pointer: &[String], from: &[String]) -> Outcome<()> {
+    fn relocate(&mut self, pointer: &Pointer<'_>, from: &Pointer<'_>) -> Outcome<()> {
         // A target that does not exist is refused before anything changes.
         let depth = self.find_target(pointer, false)?.path.len();
         let from = self.resolve(from, !pointer.is_empty())?;
         if from.is_empty() {
             return if pointer.is_empty() { Ok(()) } else { Err("the root cannot be moved into itself".into()) };
         }
-        let levels = self.bound_levels(&from, depth)?;
-        let (key, value) = self.detach(&from);
+        let levels = match self.moved.take() {
+            // Moved again and again, a value would otherwise seem to nest deeper each time.
+            Some((path, levels)) if path == from => levels,
+            _ => self.bound_levels(&from, depth)?,
+        };
+        let Detached { value, key, before } = self.detach(&from);
         let target = self.find_target(pointer, false).and_then(|target| {
             self.check_levels(&target, levels)?;
             Ok(target)
         });
         match target {
-            Ok(target) => {
-                let replaced = self.fill(&target, value);
-                self.undo.push(Undo::Move { to: target.path, replaced, from, key });
+            Ok(mut target) => {
+                let replaced = self.fill(&mut target, value);
+                self.moved = Some((target.path.clone(), levels));
+                self.undo.push(Undo::Move { to: target.path, replaced, from, key, before });
                 Ok(())
             }
             Err(failure) => {
                 // Put back here, because `roll_back` only undoes operations that succeeded.
-                self.attach(&from, key, value);
+                self.put_back(&from, Detached { value, key, before });
                 Err(failure)
             }
         }
     }
 
-    /// Return at least how many levels the value at a path nests, exactly if it matters at its new depth.
+    /// Return how many levels the value at a path nests at most, exactly if it matters at its new depth.
     ///
     /// Measuring the value in every `move` would make moves of a large value slow.
     fn bound_levels(&mut self, path: &[usize], depth: usize) -> Outcome<usize> {
         // The value is within the limit where it is, so it is within the limit higher up.
-        if depth <= path.len() {
-            return Ok(MAX_LEVELS - path.len());
-        }
-        if let Some(levels) = self.max_levels
-            && depth + levels - path.len() <= MAX_LEVELS
-        {
+        let levels = self.max_levels.unwrap_or(MAX_LEVELS);
+        if depth <= path.len() || depth + levels - path.len() <= MAX_LEVELS {
             return Ok(levels - path.len());
         }
         // From here on counted, because the document may be large.
@@ -277,29 +308,38 @@ impl Transaction<'_> {
     }
 
     /// Put a value at its target; return the value it replaced.
-    fn fill(&mut self, target: &Target<'_>, value: Json) -> Option<Json> {
-        if target.is_new {
-            self.attach(&target.path, target.key.into(), value);
-            return None;
+    fn fill(&mut self, target: &mut Target<'_>, value: Json) -> Option<Json> {
+        if !target.is_new {
+            return Some(std::mem::replace(node_at_mut(self.document, &target.path), value));
         }
-        Some(std::mem::replace(node_at_mut(self.document, &target.path), value))
+        let (index, parents) = target.path.split_last_mut().expect(ROOT_STAYS);
+        match node_at_mut(self.document, parents) {
+            Json::Array(items) => items.insert(*index, value),
+            Json::Object(members) => *index = members.push(target.key.into(), value),
+            _ => unreachable!("{LEADS_TO_VALUES}"),
+        }
+        None
     }
 
-    fn attach(&mut self, path: &[usize], key: SmallText, value: Json) {
-        let (&index, parents) = path.split_last().expect("the root is only ever replaced");
+    fn detach(&mut self, path: &[usize]) -> Detached {
+        let (&index, parents) = path.split_last().expect(ROOT_STAYS);
+        match node_at_mut(self.document, parents) {
+            Json::Array(items) => Detached { value: items.remove(index), key: "".into(), before: None },
+            Json::Object(members) => {
+                let (key, value, before) = members.remove(index);
+                Detached { value, key, before }
+            }
+            _ => unreachable!("{LEADS_TO_VALUES}"),
+        }
+    }
+
+    fn put_back(&mut self, path: &[usize], detached: Detached) {
+        let (&index, parents) = path.split_last().expect(ROOT_STAYS);
+        let Detached { value, key, before } = detached;
         match node_at_mut(self.document, parents) {
             Json::Array(items) => items.insert(index, value),
-            Json::Object(members) => members.insert(index, key, value),
-            _ => unreachable!("a path leads through containers"),
-        }
-    }
-
-    fn detach(&mut self, path: &[usize]) -> (SmallText, Json) {
-        let (&index, parents) = path.split_last().expect("the root is only ever replaced");
-        match node_at_mut(self.document, parents) {
-            Json::Array(items) => ("".into(), items.remove(index)),
-            Json::Object(members) => members.remove(index),
-            _ => unreachable!("a path leads through containers"),
+            Json::Object(members) => members.put_back(index, before, key, value),
+            _ => unreachable!("{LEADS_TO_VALUES}"),
         }
     }
 
@@ -308,42 +348,18 @@ impl Transaction<'_> {
         while let Some(undo) = self.undo.pop() {
             match undo {
                 Undo::Remove(path) => drop(self.detach(&path)),
-                Undo::Insert(path, key, value) => self.attach(&path, key, value),
+                Undo::Insert(path, detached) => self.put_back(&path, detached),
                 Undo::Replace(path, value) => *node_at_mut(self.document, &path) = value,
-                Undo::Move { to, replaced, from, key } => {
+                Undo::Move { to, replaced, from, key, before } => {
                     let value = match replaced {
                         Some(replaced) => std::mem::replace(node_at_mut(self.document, &to), replaced),
-                        None => self.detach(&to).1,
+                        None => self.detach(&to).value,
                     };
-                    self.attach(&from, key, value);
+                    self.put_back(&from, Detached { value, key, before });
                 }
             }
         }
     }
-}
-
-fn child(node: &Json, index: usize) -> &Json {
-    let child = match node {
-        Json::Array(items) => items.get(index),
-        Json::Object(members) => members.at(index),
-        _ => None,
-    };
-    child.expect(LEADS_TO_VALUES)
-}
-
-fn node_at<'d>(document: &'d Json, path: &[usize]) -> &'d Json {
-    path.iter().fold(document, |node, &index| child(node, index))
-}
-
-fn node_at_mut<'d>(document: &'d mut Json, path: &[usize]) -> &'d mut Json {
-    path.iter().fold(document, |node, &index| {
-        let child = match node {
-            Json::Array(items) => items.get_mut(index),
-            Json::Object(members) => members.at_mut(index),
-            _ => None,
-        };
-        child.expect(LEADS_TO_VALUES)
-    })
 }
 
 impl Undo {
@@ -351,9 +367,9 @@ impl Undo {
     fn removed_value(&self) -> Option<&Json> {
         match self {
             Self::Remove(_) | Self::Move { replaced: None, .. } => None,
-            Self::Insert(_, _, value) | Self::Replace(_, value) | Self::Move { replaced: Some(value), .. } => {
-                Some(value)
-            }
+            Self::Insert(_, Detached { value, .. })
+            | Self::Replace(_, value)
+            | Self::Move { replaced: Some(value), .. } => Some(value),
         }
     }
 }

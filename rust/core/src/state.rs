@@ -94,7 +94,7 @@ impl StateWindow {
         let Some(Snapshot::Tree(tree, bytes)) = &mut self.snapshot else { return Ok(()) };
         let mut budget = if limits.is_brief { Budget::of_work(BRIEF_WORK) } else { Budget::of_patch(patch.len()) };
         let max_growth = limits.state_bytes.saturating_sub(*bytes);
-        let growth = patch::apply(tree, Json::parse(patch), &mut budget, max_growth)?;
+        let growth = patch::apply(tree, patch, &mut budget, max_growth)?;
         *bytes = bytes.saturating_add_signed(growth);
         Ok(())
     }

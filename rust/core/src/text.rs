@@ -88,22 +88,41 @@ pub(crate) fn hash(text: &str) -> u64 {
 
 /// Return an escaped text in the one spelling that all texts of its meaning share.
 pub fn canonicalize(escaped: &str) -> Cow<'_, str> {
-    if !escaped.contains('\\') {
-        return Cow::Borrowed(escaped);
-    }
+    let Some(first) = memchr::memchr(b'\\', escaped.as_bytes()) else { return Cow::Borrowed(escaped) };
     let mut out = String::with_capacity(escaped.len());
-    for unit in char::decode_utf16(to_utf16(escaped)) {
-        let unit = match unit {
-            // JSON requires an escape for control characters, and a lone surrogate can only be written as one.
-            Ok(c @ ..='\x1f') => u16::try_from(c).expect("a control character"),
-            Ok(c) => {
-                out.extend(matches!(c, '"' | '\\').then_some('\\'));
-                out.push(c);
-                continue;
-            }
-            Err(half) => half.unpaired_surrogate(),
-        };
-        write!(out, "\\u{unit:04x}").expect("a String takes everything");
+    out.push_str(&escaped[..first]);
+    let mut rest = &escaped[first..];
+    while !rest.is_empty() {
+        // Only escapes write halves of surrogates, so only units of neighbouring escapes can make a character.
+        let plain = after_escapes(rest);
+        for unit in char::decode_utf16(units(&rest[..rest.len() - plain.len()])) {
+            push_canonical(&mut out, unit);
+        }
+        let end = memchr::memchr(b'\\', plain.as_bytes()).unwrap_or(plain.len());
+        out.push_str(&plain[..end]);
+        rest = &plain[end..];
     }
     Cow::Owned(out)
+}
+
+/// Return what follows the escapes that a text begins with.
+fn after_escapes(mut text: &str) -> &str {
+    while let [b'\\', kind, ..] = text.as_bytes() {
+        text = &text[if *kind == b'u' { 6 } else { 2 }..];
+    }
+    text
+}
+
+fn push_canonical(out: &mut String, unit: std::result::Result<char, std::char::DecodeUtf16Error>) {
+    let unit = match unit {
+        // JSON requires an escape for control characters, and a lone surrogate can only be written as one.
+        Ok(c @ ..='\x1f') => u16::try_from(c).expect("a control character"),
+        Ok(c) => {
+            out.extend(matches!(c, '"' | '\\').then_some('\\'));
+            out.push(c);
+            return;
+        }
+        Err(half) => half.unpaired_surrogate(),
+    };
+    write!(out, "\\u{unit:04x}").expect("a String takes everything");
 }

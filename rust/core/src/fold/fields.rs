@@ -69,7 +69,7 @@ const MAX_GROWN_BYTES: usize = 256 << 20;
 /// Apply a patch, and return whether it fits the document and is within the limits.
 pub(super) fn apply_patch(document: &mut Json, patch: &str, grown_bytes: &mut usize) -> bool {
     let max_growth = MAX_GROWN_BYTES.saturating_sub(*grown_bytes);
-    match patch::apply(document, Json::parse(patch), &mut Budget::of_patch(patch.len()), max_growth) {
+    match patch::apply(document, patch, &mut Budget::of_patch(patch.len()), max_growth) {
         Ok(growth) => {
             *grown_bytes = grown_bytes.saturating_add_signed(growth);
             true

@@ -1,8 +1,7 @@
 //! A JSON object that keeps the order of its members and looks them up by hash once it is wide.
-use std::collections::{BTreeMap, HashMap};
-
 use super::small_text::SmallText;
-use crate::text::{self, canonicalize};
+use super::wide::Wide;
+use crate::text;
 
 /// The number of members up to which keys are compared one by one.
 const NARROW_MEMBERS: usize = 16;
@@ -13,19 +12,10 @@ const NARROW_MEMBERS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Object<T>(Members<T>);
 
-type Member<T> = (SmallText, T);
-
 #[derive(Debug, Clone)]
 enum Members<T> {
-    Narrow(Vec<Member<T>>),
+    Narrow(Vec<(SmallText, T)>),
     Wide(Box<Wide<T>>),
-}
-
-#[derive(Debug, Clone)]
-struct Wide<T> {
-    members: BTreeMap<usize, Member<T>>,
-    /// The position of each key, in canonical escapes.
-    positions: HashMap<SmallText, usize>,
 }
 
 impl<T> Object<T> {
@@ -44,7 +34,7 @@ impl<T> Object<T> {
     pub fn len(&self) -> usize {
         match &self.0 {
             Members::Narrow(members) => members.len(),
-            Members::Wide(wide) => wide.members.len(),
+            Members::Wide(wide) => wide.len(),
         }
     }
 
@@ -53,19 +43,11 @@ impl<T> Object<T> {
         self.len() == 0
     }
 
-    /// Return the position after the last member.
-    pub fn end(&self) -> usize {
-        match &self.0 {
-            Members::Narrow(members) => members.len(),
-            Members::Wide(wide) => wide.members.last_key_value().map_or(0, |(last, _)| last + 1),
-        }
-    }
-
     /// Return the position of a key, which may be escaped.
     pub fn position(&self, key: &str) -> Option<usize> {
         match &self.0 {
-            Members::Narrow(members) => members.iter().position(|(name, _)| text::is_same(name, key)),
-            Members::Wide(wide) => wide.positions.get(&*canonicalize(key)).copied(),
+            Members::Narrow(members) => members.iter().position(|(name, _)| is_key(name, key)),
+            Members::Wide(wide) => wide.position(key),
         }
     }
 
@@ -73,7 +55,7 @@ impl<T> Object<T> {
     pub fn at(&self, position: usize) -> Option<&T> {
         match &self.0 {
             Members::Narrow(members) => members.get(position).map(|(_, value)| value),
-            Members::Wide(wide) => wide.members.get(&position).map(|(_, value)| value),
+            Members::Wide(wide) => wide.at(position),
         }
     }
 
@@ -81,17 +63,17 @@ impl<T> Object<T> {
     pub fn at_mut(&mut self, position: usize) -> Option<&mut T> {
         match &mut self.0 {
             Members::Narrow(members) => members.get_mut(position).map(|(_, value)| value),
-            Members::Wide(wide) => wide.members.get_mut(&position).map(|(_, value)| value),
+            Members::Wide(wide) => wide.at_mut(position),
         }
     }
 
     /// Iterate over the members in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&SmallText, &T)> {
         let (narrow, wide) = match &self.0 {
             Members::Narrow(members) => (&members[..], None),
-            Members::Wide(wide) => (&[][..], Some(wide.members.values())),
+            Members::Wide(wide) => (&[][..], Some(wide.iter())),
         };
-        narrow.iter().chain(wide.into_iter().flatten()).map(|(key, value)| (&**key, value))
+        narrow.iter().chain(wide.into_iter().flatten()).map(|(key, value)| (key, value))
     }
 
     /// Set a member in its place, or add it at the end; return the old value.
@@ -99,35 +81,54 @@ impl<T> Object<T> {
         if let Some(position) = self.position(key) {
             return Some(std::mem::replace(self.at_mut(position)?, value));
         }
-        self.insert(self.end(), key.into(), value);
+        self.push(key.into(), value);
         None
     }
 
-    /// Insert a member of a new key at a position: the end, or the one that it was removed from.
-    pub fn insert(&mut self, position: usize, key: SmallText, value: T) {
+    /// Add a member of a new key at the end; return its position.
+    pub fn push(&mut self, key: SmallText, value: T) -> usize {
+        if let Members::Narrow(members) = &mut self.0
+            && members.len() < NARROW_MEMBERS
+        {
+            members.push((key, value));
+            return members.len() - 1;
+        }
+        self.widen().push(key, value)
+    }
+
+    fn widen(&mut self) -> &mut Wide<T> {
         if let Members::Narrow(members) = &mut self.0 {
-            if members.len() < NARROW_MEMBERS {
-                return members.insert(position, (key, value));
-            }
             self.0 = Members::Wide(Box::new(std::mem::take(members).into_iter().collect()));
         }
-        if let Members::Wide(wide) = &mut self.0 {
-            wide.insert(position, (key, value));
+        match &mut self.0 {
+            Members::Wide(wide) => wide,
+            Members::Narrow(_) => unreachable!("the object is wide now"),
         }
     }
 
-    /// Remove the member at a position.
-    pub fn remove(&mut self, position: usize) -> (SmallText, T) {
+    /// Remove the member at a position; return it, with the position of the one before it.
+    pub fn remove(&mut self, position: usize) -> (SmallText, T, Option<usize>) {
         match &mut self.0 {
-            Members::Narrow(members) => members.remove(position),
+            Members::Narrow(members) => {
+                let (key, value) = members.remove(position);
+                (key, value, position.checked_sub(1))
+            }
             Members::Wide(wide) => wide.remove(position),
+        }
+    }
+
+    /// Put a member back in its place, with all that came after its removal undone.
+    pub fn put_back(&mut self, position: usize, before: Option<usize>, key: SmallText, value: T) {
+        match &mut self.0 {
+            Members::Narrow(members) => members.insert(position, (key, value)),
+            Members::Wide(wide) => wide.put_back(position, before, key, value),
         }
     }
 
     /// Keep only the members for which `is_kept` is true.
     pub fn retain(&mut self, is_kept: impl Fn(&str, &T) -> bool) {
         let dropped = self.iter().filter(|(key, value)| !is_kept(key, value));
-        let removed: Vec<_> = dropped.map(|(key, _)| key.to_owned()).collect();
+        let removed: Vec<_> = dropped.map(|(key, _)| key.clone()).collect();
         for key in removed {
             if let Some(position) = self.position(&key) {
                 self.remove(position);
@@ -139,7 +140,7 @@ impl<T> Object<T> {
     pub fn into_members(self) -> impl Iterator<Item = (SmallText, T)> {
         let (narrow, wide) = match self.0 {
             Members::Narrow(members) => (members, None),
-            Members::Wide(wide) => (Vec::new(), Some(wide.members.into_values())),
+            Members::Wide(wide) => (Vec::new(), Some(wide.into_members())),
         };
         narrow.into_iter().chain(wide.into_iter().flatten())
     }
@@ -164,39 +165,18 @@ impl<T> FromIterator<(SmallText, T)> for Object<T> {
 /// Compares the members in any order.
 impl<T: PartialEq> PartialEq for Object<T> {
     fn eq(&self, other: &Self) -> bool {
-        let has_equal = |(key, value): (&str, &T)| {
+        let has_equal = |(key, value): (&SmallText, &T)| {
             other.position(key).and_then(|position| other.at(position)).is_some_and(|it| it == value)
         };
         self.len() == other.len() && self.iter().all(has_equal)
     }
 }
 
-impl<T> FromIterator<Member<T>> for Wide<T> {
-    fn from_iter<I: IntoIterator<Item = Member<T>>>(members: I) -> Self {
-        let mut wide = Self { members: BTreeMap::new(), positions: HashMap::new() };
-        for (position, member) in members.into_iter().enumerate() {
-            wide.insert(position, member);
-        }
-        wide
-    }
-}
-
-impl<T> Wide<T> {
-    fn insert(&mut self, position: usize, member: Member<T>) {
-        if self.members.contains_key(&position) {
-            // Only a patch that is undone gets here: the member was removed while the object was narrow.
-            let mut members: Vec<_> = std::mem::take(&mut self.members).into_values().collect();
-            members.insert(position, member);
-            *self = members.into_iter().collect();
-            return;
-        }
-        self.positions.insert((&*canonicalize(&member.0)).into(), position);
-        self.members.insert(position, member);
-    }
-
-    fn remove(&mut self, position: usize) -> Member<T> {
-        let member = self.members.remove(&position).expect("the position is that of a member");
-        self.positions.remove(&*canonicalize(&member.0));
-        member
-    }
+/// Return whether a member's key means the same as another key.
+#[inline]
+pub(super) fn is_key(name: &SmallText, key: &str) -> bool {
+    let has_escape = |text: &[u8]| memchr::memchr(b'\\', text).is_some();
+    // Without an escape, only equal texts mean the same.
+    name.as_bytes() == key.as_bytes()
+        || ((has_escape(name.as_bytes()) || has_escape(key.as_bytes())) && text::is_same(name, key))
 }

@@ -1,5 +1,4 @@
 //! A text that needs no allocation while it is short.
-use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -20,6 +19,26 @@ enum Place {
 }
 
 impl SmallText {
+    /// Return the text's bytes. Unlike the text itself they need no check, so keys are compared and hashed by them.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Place::Here { length, bytes } => &bytes[..usize::from(*length)],
+            Place::Away(text) => text.as_bytes(),
+        }
+    }
+
+    /// Return the text's length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Return whether the text is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Append to the text, in time proportional to what is appended.
     pub fn push_str(&mut self, more: &str) {
         match &mut self.0 {
@@ -35,9 +54,7 @@ impl Deref for SmallText {
     #[inline]
     fn deref(&self) -> &str {
         match &self.0 {
-            Place::Here { length, bytes } => {
-                std::str::from_utf8(&bytes[..usize::from(*length)]).expect("it was copied from a str")
-            }
+            Place::Here { .. } => std::str::from_utf8(self.as_bytes()).expect("it was copied from a str"),
             Place::Away(text) => text,
         }
     }
@@ -63,22 +80,15 @@ impl From<String> for SmallText {
 
 impl PartialEq for SmallText {
     fn eq(&self, other: &Self) -> bool {
-        **self == **other
+        self.as_bytes() == other.as_bytes()
     }
 }
 
 impl Eq for SmallText {}
 
-/// Hashes as a `str`, so that a map can be searched with one.
 impl Hash for SmallText {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (**self).hash(state);
-    }
-}
-
-impl Borrow<str> for SmallText {
-    fn borrow(&self) -> &str {
-        self
+        self.as_bytes().hash(state);
     }
 }
 

@@ -6,15 +6,15 @@ use crate::json::Json;
 /// Work of an operation without the values it handles; a unit is about a nanosecond.
 const OPERATION_WORK: u64 = 200;
 /// Work for each level of a pointer, which includes a search in a wide object.
-const LEVEL_WORK: u64 = 50;
+const LEVEL_WORK: u64 = 20;
 /// Work of measuring one value.
-const MEASURED_VALUE_WORK: u64 = 4;
+const MEASURED_VALUE_WORK: u64 = 5;
 /// Work of copying one value.
 const COPIED_VALUE_WORK: u64 = 12;
 /// How many copied bytes are one unit of work.
 const BYTES_PER_WORK: u64 = 8;
 /// The work that every patch may take, and the work that each byte of a patch adds to it.
-const WORK: u64 = 64_000_000;
+const WORK: u64 = 32_000_000;
 const WORK_PER_BYTE: u64 = 8;
 
 /// The work that is left.

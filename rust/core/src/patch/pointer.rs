@@ -1,4 +1,8 @@
 //! JSON pointers (RFC 6901).
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
 use super::failure::Outcome;
 
 /// Properties of every JavaScript object. The reference replaces and removes them although the document has none.
@@ -17,14 +21,20 @@ pub(super) const INHERITED: &[&str] = &[
 ];
 
 /// Split a JSON pointer into its tokens. In its canonical spelling `/` and `~` are never written as JSON escapes.
-pub(super) fn parse_pointer(path: &str) -> Outcome<Vec<String>> {
+pub(super) fn parse_pointer(path: &str) -> Outcome<SmallVec<[Cow<'_, str>; 8]>> {
     if path.is_empty() {
-        return Ok(Vec::new());
+        return Ok(SmallVec::new());
     }
     let path = path.strip_prefix('/').ok_or("a pointer must be empty or start with `/`")?;
-    // In this order, so that `~01` becomes `~1` and not `/` (RFC 6901, section 4).
-    let decode = |token: &str| token.replace("~1", "/").replace("~0", "~");
-    let tokens: Vec<String> = path.split('/').map(decode).collect();
+    let has_escapes = path.contains('~');
+    let decode = |token| {
+        if !has_escapes {
+            return Cow::Borrowed(token);
+        }
+        // In this order, so that `~01` becomes `~1` and not `/` (RFC 6901, section 4).
+        Cow::Owned(str::replace(token, "~1", "/").replace("~0", "~"))
+    };
+    let tokens: SmallVec<[_; 8]> = path.split('/').map(decode).collect();
     // A JavaScript client that applied such a path would change its own prototypes.
     let is_prototype = tokens.windows(2).any(|pair| pair[0] == "constructor" && pair[1] == "prototype");
     if is_prototype || tokens.iter().any(|token| token == "__proto__") {
