@@ -3,7 +3,7 @@
 A store's method takes a ticket and returns at once; `SqliteStore.completions()` returns its result.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final
 
@@ -12,9 +12,9 @@ from pydantic import BaseModel
 # fmt: off
 __all__ = [
     "CLAIMED_ENTRY", "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor", "Recorder",
-    "SqliteStore", "Superseded", "__version__", "agents_call_id", "check_input", "compact", "conform", "count_values",
-    "expand", "finalize", "find_ids", "fold", "input_for_agent", "parse_cursor", "recompact", "run_frames",
-    "run_message_ids", "snapshot", "verify",
+    "SqliteStore", "Superseded", "__version__", "agents_call_id", "back_up_sqlite", "check_input", "compact", "conform",
+    "count_values", "expand", "finalize", "find_ids", "fold", "input_for_agent", "parse_cursor", "recompact",
+    "run_frames", "run_message_ids", "snapshot", "vacuum_sqlite", "verify",
 ]
 # fmt: on
 
@@ -24,6 +24,7 @@ CLAIMED_ENTRY: str
 """The message id by which stores find threads with a message that only a client claims."""
 
 _Cursor: TypeAlias = tuple[int, int | None]
+_Backup: TypeAlias = tuple[int, int, int, int, int | None]
 _Guard: TypeAlias = tuple[bool, str | None, int | None] | None
 
 @final
@@ -256,20 +257,18 @@ class SqliteStore:
         """Return the descriptor that is readable when there are completions."""
     def completions(self) -> list[tuple[int, Any, BaseException | None]]:
         """Return the ticket, the value and the error of each call that has completed."""
+    @property
+    def missing_log(self) -> int | None: ...
     def close(self) -> None:
         """Wait for the queued calls, then close the file."""
     def release(self, token: int) -> None:
         """Stop extending the lease with this token."""
+    # fmt: off
     def claim(
-        self,
-        ticket: int,
-        thread_id: str,
-        run_id: str,
-        input: str,
-        agent_id: str | None,
-        message_ids: Sequence[str],
+        self, ticket: int, thread_id: str, run_id: str, input: str, agent_id: str | None, message_ids: Sequence[str],
         scope: str | None,
     ) -> None: ...
+    # fmt: on
     def known_ids(self, ticket: int, thread_id: str, ids: Sequence[str], guard: _Guard) -> None: ...
     def append(self, ticket: int, claim: Claim, batch: Batch, barrier: bool) -> None: ...
     def renew(self, ticket: int, claims: Sequence[Claim]) -> None: ...
@@ -285,16 +284,12 @@ class SqliteStore:
         self, ticket: int, thread_id: str, after: _Cursor, until: int | None, limit: int, guard: _Guard
     ) -> None: ...
     def locate(self, ticket: int, thread_id: str, after: _Cursor, guard: _Guard) -> None: ...
+    # fmt: off
     def threads(
-        self,
-        ticket: int,
-        limit: int,
-        before: tuple[int, str] | None,
-        include_archived: bool,
-        agent_id: str | None,
-        any_scope: bool,
-        scope: str | None,
+        self, ticket: int, limit: int, before: tuple[int, str] | None, include_archived: bool, agent_id: str | None,
+        any_scope: bool, scope: str | None,
     ) -> None: ...
+    # fmt: on
     def thread(self, ticket: int, thread_id: str, guard: _Guard) -> None: ...
     def rename(self, ticket: int, thread_id: str, name: str | None, guard: _Guard) -> None: ...
     def archive(self, ticket: int, thread_id: str, archived: bool, guard: _Guard) -> None: ...
@@ -322,6 +317,9 @@ def conform(event: bytes) -> bytes:
 
 def expand(events: Iterable[Any]) -> list[Event]:
     """Return the events with each `*_CHUNK` event expanded."""
+
+def vacuum_sqlite(path: str) -> tuple[int, int]:
+    """Rewrite a SQLite file without its free pages; return its size before and after, in bytes."""
 
 def verify(events: Iterable[Any]) -> None:
     """Raise `InvalidEventSequence` for the first event that is not in order."""
@@ -351,6 +349,9 @@ class Superseded:
         """Return whether there is anything to leave out; nothing may be pushed after it."""
     def leave_out(self, frames: Frames) -> Frames:
         """Return stored frames without what is superseded."""
+
+def back_up_sqlite(path: str, target: str, *, overwrite: bool, report: Callable[[int, int], bool]) -> _Backup:
+    """Copy a SQLite file; `report` gets the bytes written and expected, and returns whether to go on."""
 
 def check_input(input: bytes, id_bytes: int) -> tuple[str, str, str, list[str]]:
     """Return a run's input minified, its thread id, run id and message ids.

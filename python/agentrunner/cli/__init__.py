@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from agentrunner import __version__
+from agentrunner.cli.backup import backup
 from agentrunner.cli.compact import compact
 from agentrunner.cli.copy import copy
 from agentrunner.cli.demo import demo
@@ -14,8 +15,9 @@ from agentrunner.cli.prune import prune
 from agentrunner.cli.serve import serve
 from agentrunner.cli.show import show
 from agentrunner.cli.threads import threads
+from agentrunner.cli.vacuum import vacuum
 
-COMMANDS = (serve, threads, show, compact, copy, prune, doctor, demo)
+COMMANDS = (serve, threads, show, compact, copy, backup, prune, vacuum, doctor, demo)
 """The commands, in the order in which `--help` lists them."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -35,6 +37,6 @@ def common(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Serve AG-UI agents, and inspect, copy, prune and repair the stores of their threads."""
+    """Serve AG-UI agents, and inspect, copy, back up and repair their stores."""
     # The commands report problems themselves: the runner's log lines would repeat them.
     logging.getLogger("agentrunner").addHandler(logging.NullHandler())

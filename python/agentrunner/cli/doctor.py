@@ -10,6 +10,7 @@ from agentrunner.cli.store_location import Location, is_file, open_existing, ope
 from agentrunner.cli.terminal import clean, console, run, shorten
 from agentrunner.runner import AgentRunner
 from agentrunner.stores import StoreReport
+from agentrunner.stores.sqlite_files import describe_missing_log
 
 LISTED_PROBLEMS = 5
 """Most runs or threads listed by id for one kind of problem."""
@@ -72,6 +73,9 @@ def _table(report: StoreReport, file: bool) -> Table:
     table.add_row(
         "foreign runs", f"{report.foreign_runs:,}", "written by another runner" if report.foreign_runs else ""
     )
+    if report.missing_log is not None:
+        loss = f"the file {describe_missing_log(report.missing_log)}; restore a backup, or accept the loss with --fix"
+        table.add_row("missing log", Text("1", style="bold red"), Text(loss))
     for name, ids, remedy in (
         ("corrupt rows", _run_ids(report.corrupt), "cannot be read, so readers skip them; they cannot be repaired"),
         ("orphans", _run_ids(report.orphans), "their parent run is missing; --fix links them to the run before"),

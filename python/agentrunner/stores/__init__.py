@@ -6,6 +6,7 @@ from __future__ import annotations
 from agentrunner._core import Batch, Claim, Frames, Recorder
 from agentrunner.stores.protocol import Store
 from agentrunner.stores.types import (
+    Backup,
     Change,
     CursorLocation,
     HistoryPage,
@@ -22,6 +23,7 @@ Place = CursorLocation
 Report = StoreReport
 
 __all__ = [
+    "Backup",
     "Batch",
     "Change",
     "Claim",

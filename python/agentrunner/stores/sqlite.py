@@ -15,6 +15,7 @@ from agentrunner._checks import check_lease_ttl, check_option_type, check_second
 from agentrunner.errors import StoreClosed, StoreForked
 from agentrunner.stores._filesystem import find_shared_filesystem
 from agentrunner.stores._run_events import check_run_size
+from agentrunner.stores.sqlite_files import back_up, describe_missing_log
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, Record, StoredRun, StoreReport
 from agentrunner.stores.validation import check_changes, is_valid_name
 from agentrunner.types import AnyScope, ThreadSummary
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentrunner._core import Batch, Claim, Recorder
-    from agentrunner.stores.types import Change, Cursor, ThreadGuard
+    from agentrunner.stores.types import Backup, Change, Cursor, ThreadGuard
 
 
 logger = logging.getLogger("agentrunner")
@@ -125,6 +126,11 @@ class SqliteStore:
             self._pid = os.getpid()
             core = self._core = await asyncio.to_thread(self._open_core)
             self._loop.add_reader(core.fileno(), self._handle_completions)
+            if core.missing_log is not None:
+                logger.warning(
+                    "%s %s; restore a backup, or accept the loss with `agentrunner doctor --fix`",
+                    self.path, describe_missing_log(core.missing_log),
+                )  # fmt: skip
 
     async def aclose(self) -> None:
         """Commit what is queued, then close the file."""
@@ -308,6 +314,38 @@ class SqliteStore:
 
     async def inspect(self, fix: bool) -> StoreReport:
         return StoreReport(*await self._call(_core.SqliteStore.inspect, fix))
+
+    async def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> Backup:
+        """Copy the store, as it is at one moment, into one file that needs no log.
+
+        Runs continue meanwhile, here and in other processes, and the store need not be open. The copy appears under
+        its name only when it is complete, checked and on the disk. Restore it by putting it in the store's place while
+        no process has the store open. While a copy is made, the log grows.
+
+        Args:
+            path: The file to write.
+            overwrite: Whether the file may replace one of that name.
+            on_progress: Called in another thread with the bytes written and the bytes expected.
+
+        Returns:
+            What the copy contains.
+
+        Raises:
+            StoreCorrupt: The store or the copy is damaged.
+            StoreFull: The disk is full.
+            StoreError: There is no such store, or the file exists or belongs to another database.
+
+        Example::
+
+            await SqliteStore("threads.db").backup("/backups/threads.db", overwrite=True)
+        """
+        return await back_up(self.path, os.fspath(path), overwrite=overwrite, on_progress=on_progress)
 
 
 def _split_guard(guard: ThreadGuard | None) -> tuple[bool, str | None, int | None] | None:

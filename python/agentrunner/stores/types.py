@@ -135,13 +135,33 @@ class StoreReport(NamedTuple):
     """Live runs whose owner is gone; the next runner that opens the store ends them."""
     records: int = 0
     """Number of records in the store."""
+    missing_log: int | None = None
+    """Time of the last checkpoint before a SQLite file was copied without its log, in milliseconds since 1970 (UTC).
+
+    What was written after that time is missing. `None` if the log was not missing.
+    """
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is damaged, stuck or left behind."""
-        return self.integrity == "ok" and not (self.corrupt or self.orphans or self.stuck or self.dead)
+        """Whether nothing is damaged, stuck, left behind or missing."""
+        return self.integrity == "ok" and not (self.corrupt or self.can_be_fixed)
 
     @property
     def can_be_fixed(self) -> bool:
         """Whether a repair or the next runner that opens the store can mend something."""
-        return bool(self.orphans or self.stuck or self.dead)
+        return bool(self.orphans or self.stuck or self.dead or self.missing_log is not None)
+
+
+class Backup(NamedTuple):
+    """What a backup contains."""
+
+    threads: int
+    """Number of threads with stored runs."""
+    runs: int
+    """Number of stored runs; those that were live are not counted, but are in the backup as far as they got."""
+    records: int
+    """Number of records."""
+    bytes: int
+    """Size of the file in bytes."""
+    missing_log: int | None
+    """As in `StoreReport`, of the file that was backed up."""

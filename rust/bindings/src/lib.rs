@@ -14,6 +14,7 @@ mod recompactor;
 mod recorder;
 mod rows;
 mod sqlite;
+mod sqlite_files;
 
 #[pymodule]
 mod _core {
@@ -34,6 +35,8 @@ mod _core {
     use crate::recorder::{Batch, Recorder};
     #[pymodule_export]
     use crate::sqlite::SqliteStore;
+    #[pymodule_export]
+    use crate::sqlite_files::{back_up_sqlite, vacuum_sqlite};
 
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 

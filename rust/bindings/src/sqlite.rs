@@ -86,6 +86,12 @@ impl SqliteStore {
         self.completions.take(py)
     }
 
+    /// The time in milliseconds since 1970 after which the file lacks what was written, because its log was missing.
+    #[getter]
+    fn missing_log(&self) -> Option<i64> {
+        self.core.lock().expect("no thread panics while it holds this lock").as_ref()?.missing_log()
+    }
+
     /// Wait for the queued operations, then close the file.
     fn close(&self, py: Python<'_>) {
         let core = self.core.lock().expect("no thread panics while it holds this lock").take();
@@ -301,9 +307,19 @@ impl SqliteStore {
 
     fn inspect(&self, ticket: u64, fix: bool) -> PyResult<()> {
         let convert = |report: core::Report| {
-            let core::Report { integrity, threads, runs, foreign_runs, corrupt, orphans, stuck, dead, records } =
-                report;
-            (integrity, threads, runs, foreign_runs, corrupt, orphans, stuck, dead, records)
+            let core::Report {
+                integrity,
+                threads,
+                runs,
+                foreign_runs,
+                corrupt,
+                orphans,
+                stuck,
+                dead,
+                records,
+                missing_log,
+            } = report;
+            (integrity, threads, runs, foreign_runs, corrupt, orphans, stuck, dead, records, missing_log)
         };
         self.call(ticket, convert, |store, done| store.inspect(fix, done))
     }

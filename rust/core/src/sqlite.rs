@@ -1,4 +1,5 @@
 //! The store on one SQLite file, open to several processes of one machine (docs/spec/durability.md).
+mod backup;
 mod cleanup;
 mod copy;
 mod database;
@@ -11,6 +12,7 @@ mod index;
 mod inspect;
 mod journal;
 mod lease;
+mod log_mark;
 mod owner_lock;
 mod prune;
 mod read_only;
@@ -27,6 +29,7 @@ mod wal_rewrite;
 mod worker;
 mod writer;
 
+pub use backup::{Backup, back_up, vacuum};
 pub use store::SqliteStore;
 pub use types::{
     Change, Claim, Claimed, Durability, HistoryPage, JournalPage, LiveRun, Position, Record, Report, Retention,

@@ -57,6 +57,14 @@ impl Removals {
     }
 }
 
+/// What a step of the cleanup has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Waits,
+    GaveBack,
+    EmptiedLog,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Idle,
@@ -110,23 +118,23 @@ impl Cleanup {
         self.next_step = Instant::now() + EMPTY_INTERVAL;
     }
 
-    /// Do the next step. Return whether it has written something.
-    pub fn step(&mut self, db: &Connection) -> rusqlite::Result<bool> {
+    /// Do the next step.
+    pub fn step(&mut self, db: &Connection) -> rusqlite::Result<Step> {
         let begun = Instant::now();
         match self.stage {
-            Stage::Idle => Ok(false),
+            Stage::Idle => Ok(Step::Waits),
             Stage::GiveBack => {
                 let free = match give_back(db, self.step_pages, Duration::ZERO) {
                     Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                         self.next_step = begun + BUSY_PAUSE;
-                        return Ok(false);
+                        return Ok(Step::Waits);
                     }
                     free => free?,
                 };
                 if free == 0 {
                     self.stage = Stage::EmptyLog;
                     self.next_step = begun.max(self.next_emptying);
-                    return Ok(false);
+                    return Ok(Step::Waits);
                 }
                 let took = begun.elapsed();
                 self.next_step = Instant::now() + STEP_PAUSE.max(took);
@@ -137,26 +145,29 @@ impl Cleanup {
                 } else {
                     self.step_pages
                 };
-                Ok(true)
+                Ok(Step::GaveBack)
             }
             Stage::EmptyLog => {
-                if self.empty_log(db)? {
-                    (self.stage, self.has_removed) = (Stage::Idle, false);
-                } else {
+                if !self.empty_log(db)? {
                     self.next_step = self.next_emptying;
+                    return Ok(Step::Waits);
                 }
-                Ok(false)
+                (self.stage, self.has_removed) = (Stage::Idle, false);
+                Ok(Step::EmptiedLog)
             }
         }
     }
 
-    /// Return free pages to the file system before the file is closed.
+    /// Return free pages to the file system and empty the log, before the file is closed.
     pub fn finish(&mut self, db: &Connection) {
         let begun = Instant::now();
         while self.has_removed
             && begun.elapsed() < CLOSE_TIME
             && give_back(db, MAX_STEP_PAGES, BUSY_TIMEOUT).is_ok_and(|pages| pages > 0)
         {}
+        if self.has_removed {
+            let _ = empty_log(db);
+        }
     }
 
     /// Return whether the log may be emptied now, although readers were in the way before.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, params};
 use super::index::index_new_rows;
 use super::journal::cut_journal;
 use super::lease::live_runs;
+use super::log_mark;
 use super::run_ids::from_stored;
 use super::sql::{now_ms, store_error};
 use super::store::SqliteStore;
@@ -16,7 +17,8 @@ use crate::stored_run;
 impl SqliteStore {
     /// Inspect the whole file. With `fix`, set missing parents to the run before and free stuck threads.
     pub fn inspect(&self, fix: bool, done: impl FnOnce(Result<Report>) + Send + 'static) {
-        let leases = self.leases.clone();
+        // A writing store has noted when it was opened that its log was missing.
+        let (leases, had_log) = (self.leases.clone(), self.had_log || !self.is_read_only());
         let work = move |db: &Connection| {
             // Runs that are not indexed yet would otherwise be missing in the counts.
             index_new_rows(db)?;
@@ -25,6 +27,7 @@ impl SqliteStore {
             // A thread with a readable lease is not stuck: its owner or the next runner ends its run.
             report.stuck.retain(|thread_id| !live.iter().any(|run| run.claim.thread_id == *thread_id));
             let dead = leases.find_dead(db, None)?;
+            report.missing_log = log_mark::find_missing(db, had_log)?;
             report.dead = dead.into_iter().map(|run| (run.claim.thread_id, run.claim.run_id)).collect();
             if fix {
                 repair(db, &report).map_err(store_error)?;
@@ -75,10 +78,12 @@ fn inspect(db: &Connection) -> rusqlite::Result<Report> {
             .collect::<rusqlite::Result<_>>()?,
         dead: Vec::new(),
         records: count("SELECT count(*) FROM records")?,
+        missing_log: None,
     })
 }
 
 fn repair(db: &Connection, report: &Report) -> rusqlite::Result<()> {
+    log_mark::accept_missing(db)?;
     // The TypeScript runner does not show a run whose parent is missing (docs/spec/reference-runners.md §3.3).
     for (thread_id, run_id) in &report.orphans {
         db.execute(

@@ -69,6 +69,12 @@ impl ReadOnlyDatabase {
         Ok(Self { path: path.into(), source: Some(Source::open(path)?), copy: None })
     }
 
+    /// Return the connection to the file as it is, to copy it.
+    pub fn source(&mut self) -> Result<&mut Connection> {
+        let connection = self.source.as_mut().map(|source| &mut source.connection);
+        connection.ok_or_else(|| changed(&self.path))
+    }
+
     /// Return a connection on which all reads work. It may be one to a copy.
     pub fn prepare(&mut self) -> Result<&Connection> {
         let is_current = |source: &Source| source.is_current(&self.path);

@@ -178,7 +178,8 @@ pub fn read_version(connection: &Connection, path: &Path) -> Result<i64> {
     };
     match read().map_err(|error| with_path(path, store_error(error)))? {
         (false, _) => Err(Error::Store(format!(
-            "{}: this SQLite database has no tables of agentrunner, and was left unchanged; is it the right file?",
+            "{}: this SQLite database has no tables of agentrunner, and was left unchanged; is it the right file, and not a copy \
+             without its -wal file?",
             path.display()
         ))),
         (true, version) if version > newest_version() => Err(too_new(path, version)),

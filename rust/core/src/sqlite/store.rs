@@ -11,6 +11,7 @@ use super::cleanup::{Removals, Removed};
 use super::database::Database;
 use super::index::{has_unindexed, index_new_rows};
 use super::lease::Leases;
+use super::log_mark;
 use super::read_only::ReadOnlyDatabase;
 use super::sql::{now_ms, store_error};
 use super::types::Durability;
@@ -33,6 +34,9 @@ pub struct SqliteStore {
     writer: Option<Arc<Worker>>,
     pub(super) leases: Arc<Leases>,
     pub(super) removals: Arc<Removals>,
+    /// Whether there was a log before the file was opened.
+    pub(super) had_log: bool,
+    missing_log: Option<i64>,
     path: PathBuf,
     pid: u32,
     pub(super) resume_ms: i64,
@@ -45,6 +49,7 @@ impl SqliteStore {
     /// `free_stuck`, threads that a TypeScript runner left marked as running are freed, because it keeps no lease that
     /// could tell whether it is still alive.
     pub fn open(path: &Path, durability: Durability, lease_ms: i64, resume_ms: i64, free_stuck: bool) -> Result<Self> {
+        let had_log = log_mark::has_log(path);
         let database = Database::open(path)?;
         let connection = database.connection()?;
         // A process that died may have left pages from a failed sync, so this comes before the first commit.
@@ -52,6 +57,10 @@ impl SqliteStore {
         schema::migrate(connection, path)?;
         deadlines::adopt_boot(connection, resume_ms)?;
         wal_rewrite::sync_folder(path)?;
+        if !had_log {
+            log_mark::note_missing(connection)?;
+        }
+        let missing_log = log_mark::find_missing(connection, true)?;
         if free_stuck {
             connection.execute(FREE_STUCK, [now_ms()]).map_err(store_error)?;
         }
@@ -64,6 +73,8 @@ impl SqliteStore {
             reader: Worker::reader(reader),
             leases,
             removals,
+            had_log,
+            missing_log,
             path: path.into(),
             pid: std::process::id(),
             resume_ms,
@@ -76,11 +87,14 @@ impl SqliteStore {
     /// Operations that write fail with `StoreReadOnly`. A file of an older version, or with rows that another writer
     /// added and nothing has indexed, is read from a temporary copy.
     pub fn open_read_only(path: &Path) -> Result<Self> {
+        let had_log = log_mark::has_log(path);
         Ok(Self {
             writer: None,
             reader: Worker::read_only(ReadOnlyDatabase::open(path)?),
             leases: Arc::new(Leases::read_only(path)),
             removals: Arc::default(),
+            had_log,
+            missing_log: None,
             path: path.into(),
             pid: std::process::id(),
             resume_ms: 0,
@@ -100,6 +114,13 @@ impl SqliteStore {
     /// Return whether the store was opened only to read it.
     pub fn is_read_only(&self) -> bool {
         self.writer.is_none()
+    }
+
+    /// Return the time of the last checkpoint before the file was copied without its log, in milliseconds since 1970.
+    ///
+    /// What was written after that time is missing. `None` if the file was not copied so.
+    pub fn missing_log(&self) -> Option<i64> {
+        self.missing_log
     }
 
     /// Stop extending the lease of a claim that the caller no longer uses.

@@ -200,4 +200,6 @@ pub struct Report {
     pub dead: Vec<(String, String)>,
     /// The number of records.
     pub records: i64,
+    /// The time of the last checkpoint before the file was copied without its log, in milliseconds since 1970.
+    pub missing_log: Option<i64>,
 }

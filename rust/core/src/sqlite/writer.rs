@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::cleanup::{Cleanup, Removals};
+use super::cleanup::{Cleanup, Removals, Step};
 use super::database::{CHECK_INTERVAL, Database};
 use super::lease::Leases;
+use super::log_mark;
 use super::sql::store_error;
 use super::types::Durability;
 use super::wal_rewrite;
@@ -23,6 +24,8 @@ const CHECKPOINT_PAGES: u64 = 4000;
 const CLEANUP_CHECKPOINT_PAGES: u64 = 500;
 /// The number of pages from which on the log is emptied: 32 MiB.
 const LONG_WAL_PAGES: u64 = 8000;
+/// How long closing the file waits for other writers.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// The longest time between syncs with `balanced`: a power cut loses at most this much of a live run.
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -53,6 +56,8 @@ struct Writer {
     has_unsynced: bool,
     /// Whether a sync has failed, and the log was not written again since.
     has_failed_sync: Cell<bool>,
+    /// Whether the file says that it needs its log.
+    is_marked: bool,
 }
 
 impl Writer {
@@ -69,6 +74,7 @@ impl Writer {
             last_sync: Instant::now(),
             has_unsynced: false,
             has_failed_sync: Cell::new(false),
+            is_marked: false,
         }
     }
 
@@ -182,14 +188,22 @@ impl Writer {
         let (pages, checkpointed) = wal_rewrite::wal_pages(connection).map_err(|error| self.note_error(error))?;
         if pages >= LONG_WAL_PAGES && self.cleanup.may_empty_log() {
             let emptied = self.cleanup.empty_log(connection);
-            return emptied.map(|_| ()).map_err(|error| self.note_error(error));
+            emptied.map_err(|error| self.note_error(error))?;
+            return self.checkpoint_with_mark();
         }
         if pages.saturating_sub(checkpointed) >= due_pages {
-            let copied = connection
-                .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
-                .and_then(|mut checkpoint| checkpoint.query_row([], |_| Ok(())));
-            copied.map_err(|error| self.note_error(error))?;
+            self.checkpoint_with_mark()?;
         }
+        Ok(())
+    }
+
+    /// Copy the log into the file, if no reader needs it, and mark there that the log goes on.
+    fn checkpoint_with_mark(&mut self) -> Result<()> {
+        self.is_marked = false;
+        self.set_sync(false)?;
+        let outcome = log_mark::checkpoint(self.database.connection()?);
+        outcome.map_err(|error| self.note_error(error))?;
+        self.is_marked = true;
         Ok(())
     }
 
@@ -207,8 +221,9 @@ impl Writer {
         let Ok(connection) = self.database.connection() else { return };
         match self.cleanup.step(connection) {
             // Often, so that each is short.
-            Ok(true) => self.checkpoint(CLEANUP_CHECKPOINT_PAGES),
-            Ok(false) => {}
+            Ok(Step::GaveBack) => self.checkpoint(CLEANUP_CHECKPOINT_PAGES),
+            Ok(Step::EmptiedLog) => drop(self.checkpoint_with_mark()),
+            Ok(Step::Waits) => {}
             Err(error) => {
                 let error = self.note_error(error);
                 self.reconnect(&error);
@@ -225,9 +240,11 @@ impl Writer {
         }
         let Ok(connection) = self.database.connection() else { return };
         self.cleanup.finish(connection);
-        let _ = connection.busy_timeout(Duration::ZERO);
-        if connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").is_ok() {
-            // Nothing failed, so SQLite may copy what a reader was in the way of, and remove the log at the last close.
+        let _ = connection.busy_timeout(CLOSE_WAIT);
+        if self.checkpoint_with_mark().is_ok()
+            && let Ok(connection) = self.database.connection()
+        {
+            // Nothing failed, so SQLite may copy the rest and remove the log, if this is the last connection.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
@@ -236,6 +253,10 @@ impl Writer {
         let is_synced = self.durability == Durability::Strict
             || batch.iter().any(|job| job.barrier)
             || self.last_sync.elapsed() >= SYNC_INTERVAL;
+        if !self.is_marked && !self.has_failed_sync.get() && self.prepare().is_ok() {
+            // If this fails, a copy without the log is only not recognized.
+            let _ = self.checkpoint_with_mark();
+        }
         // The order matters: no transaction may begin while pages under it can still be lost.
         let transaction = self
             .prepare()
