@@ -88,6 +88,8 @@ class HarnessState:
         """Attempts of this harness that are under way."""
         self.needs_recovery = False
         """Whether a harness run was left to recovery, which may be this harness's own."""
+        self.unwritten_ends: set[str] = set()
+        """Keys of harness runs that ended in this process, but whose end could not be written."""
         self._name = name
         self._max_concurrent_runs = max_concurrent_runs
         self._on_open = on_open
@@ -138,6 +140,7 @@ class HarnessState:
         self._loop = self._opening = None
         self._is_closed = self.needs_recovery = False
         self._busy.clear()
+        self.unwritten_ends.clear()
         self._tasks.clear()
         self.live_attempts.clear()
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner.harness")
 
 INTERRUPTED = "The run was interrupted: its process ended"
+UNREACHABLE = "The run was interrupted: the store could not be reached"
 
 
 async def recover(state: HarnessState, store: Store, *, resume: bool) -> RecoveryReport:
@@ -82,6 +83,9 @@ async def _recover_run(
             intent = record.make_intent("checkpoint", me, record.attempts)
         else:
             end, error = "failed", INTERRUPTED
+    if end is None and record.key in state.unwritten_ends and not state.can_resume(record.agent):
+        # Its agent has run here, and may have run an approved tool, which must not run again.
+        end, error = "failed", UNREACHABLE
     changes: list[Change] = []
     if end is not None:
         record.change_state(end, error)
@@ -101,6 +105,7 @@ async def _recover_run(
             record.owner = intent.owner = me
             changes = [intent.to_change()]
     versions = await store.write([*record.to_changes(), *changes])
+    state.unwritten_ends.discard(record.key)
     state.publish(record.events_after(published))
     if record.ended or intent is None:
         logger.warning("run %s was interrupted and has %s: %s", run_id, record.state, record.error)

@@ -163,6 +163,7 @@ class RunWriter:
             logger.warning("run %s: another process has changed its record and continues it", self.record.run_id)
         except StoreError as error:
             logger.error("run %s: its end cannot be written now: %s", self.record.run_id, error)  # noqa: TRY400
+            self._state.unwritten_ends.add(self.record.key)
             self.leave_to_recovery()
         else:
             self.record.version = versions[0]

@@ -353,11 +353,11 @@ class SupervisedRun:
                 await writer.end("cancelled")
         elif writer is None or writer.has_ended:
             pass
-        elif error is None and self._state.is_closing and self._can_continue(writer):
+        elif error is None and self._state.is_closing and self._can_continue(writer, may_repeat=True):
             await writer.pause()
         elif error is None and self._state.is_closing:
             await writer.end("failed", "The run was interrupted: its process was told to end")
-        elif isinstance(failure, (LeaseLost, StoreError)) and self._can_continue(writer):
+        elif isinstance(failure, (LeaseLost, StoreError)) and self._can_continue(writer, may_repeat=False):
             writer.leave_to_recovery()
         else:
             cause = error or failure
@@ -368,12 +368,12 @@ class SupervisedRun:
         """Return the text about an error that is stored, the same as the run's readers get."""
         return self._driver.describe_error(error) if self._driver is not None else get_public_text(error)
 
-    def _can_continue(self, writer: RunWriter) -> bool:
-        """Return whether recovery can continue the harness run."""
-        is_resumable = writer.intent is not None or (
-            writer.record.state == "running" and hasattr(self.agent, "resume")
-        )  # fmt: skip
-        return is_resumable and self._state.recovery.enabled
+    def _can_continue(self, writer: RunWriter, *, may_repeat: bool) -> bool:
+        """Return whether recovery can continue the run, also by repeating a tool if it may."""
+        has_checkpoints = hasattr(self.agent, "resume")
+        is_resumable = writer.intent is not None or (writer.record.state == "running" and has_checkpoints)
+        is_safe = may_repeat or has_checkpoints or not self._is_started
+        return is_resumable and is_safe and self._state.recovery.enabled
 
     async def _abort_agent(self) -> None:
         """Tell the agent that it is stopped, unless the runner has told it."""
