@@ -15,7 +15,7 @@ from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
     from agentrunner.stores import Change, Record, Store
     from agentrunner.types import AnyScope
@@ -161,7 +161,7 @@ async def load_approval(
     Raises `ApprovalNotFound`; `AmbiguousId` if several threads have one.
     """
     matches: list[Approval] = []
-    async for record in kinds.APPROVAL.iterate_named(store, approval_id, thread_id):
+    async for record in _iterate_records(store, approval_id, thread_id):
         if (visible := await read_in_scope(store, record, scope)) is not None:
             matches.append(read_approval(visible))
         if len(matches) > 1:
@@ -173,6 +173,15 @@ async def load_approval(
         where = "in the store" if thread_id is None else f"of thread '{thread_id}'"
         raise ApprovalNotFound(f"there is no approval '{approval_id}' {where}; `Harness.approvals` lists the open")
     return matches[0]
+
+
+async def _iterate_records(store: Store, approval_id: str, thread_id: str | None) -> AsyncIterator[Record]:
+    """Iterate over the approvals, of one thread or of all, that have an id."""
+    if thread_id is None:
+        async for record in kinds.APPROVAL.iterate_named(store, approval_id):
+            yield record
+    elif (of_thread := await kinds.APPROVAL.find_named(store, thread_id, approval_id)) is not None:
+        yield of_thread
 
 
 async def list_approvals(

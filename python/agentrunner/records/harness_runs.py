@@ -272,9 +272,8 @@ async def read_run(store: Store, key: str) -> RunRecord | None:
 
 async def find_run(store: Store, thread_id: str, run_id: str) -> RunRecord | None:
     """Return a thread's harness run by its id or that of an AG-UI run, or `None`."""
-    async for record in _iterate_records(store, run_id, thread_id):
-        return RunRecord.from_record(record)
-    return None
+    record = await _find_record(store, thread_id, run_id)
+    return RunRecord.from_record(record) if record is not None else None
 
 
 async def load_run(
@@ -311,14 +310,24 @@ async def load_run(
 
 
 async def _iterate_records(store: Store, run_id: str, thread_id: str | None) -> AsyncIterator[Record]:
-    """Iterate over the harness runs that have an id, or an AG-UI run with it."""
-    runs, attempts = kinds.HARNESS_RUN, kinds.ATTEMPT
-    async for record in runs.iterate_named(store, run_id, thread_id):
+    """Iterate over the harness runs of a thread, or of all, with an id or an AG-UI run of it."""
+    if thread_id is not None:
+        if (record := await _find_record(store, thread_id, run_id)) is not None:
+            yield record
+        return
+    async for record in kinds.HARNESS_RUN.iterate_named(store, run_id):
         yield record
-    async for attempt in attempts.iterate_named(store, run_id, thread_id):
-        first_run_id = attempts.decode(attempt)["run_id"]
-        if (run := await runs.find_named(store, attempt.thread_id, first_run_id)) is not None:
-            yield run
+    async for attempt in kinds.ATTEMPT.iterate_named(store, run_id):
+        if (record := await _find_record(store, attempt.thread_id, run_id)) is not None:
+            yield record
+
+
+async def _find_record(store: Store, thread_id: str, run_id: str) -> Record | None:
+    record = await kinds.HARNESS_RUN.find_named(store, thread_id, run_id)
+    if record is None and (attempt := await kinds.ATTEMPT.find_named(store, thread_id, run_id)) is not None:
+        first_run_id = kinds.ATTEMPT.decode(attempt)["run_id"]
+        record = await kinds.HARNESS_RUN.find_named(store, thread_id, first_run_id)
+    return record
 
 
 def read_scope(record: Record) -> str | None:

@@ -62,12 +62,8 @@ class RecordKind:
         record = record or await self._find_old(store, name)
         return record if record is not None and record.thread_id == thread_id else None
 
-    async def iterate_named(self, store: Store, name: str, thread_id: str | None) -> AsyncIterator[Record]:
-        """Iterate over the records with a name, of one thread or of all."""
-        if thread_id is not None:
-            if (record := await self.find_named(store, thread_id, name)) is not None:
-                yield record
-            return
+    async def iterate_named(self, store: Store, name: str) -> AsyncIterator[Record]:
+        """Iterate over the records of all threads that have a name."""
         if (record := await self._find_old(store, name)) is not None:
             yield record
         prefix = thread_key_prefix(name)
