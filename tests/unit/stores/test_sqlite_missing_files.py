@@ -13,72 +13,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agentrunner import AgentRunner, SqliteStore, StoreMissing
+from agentrunner.harness import Harness
 from agentrunner.running.retries import MAX_ATTEMPTS, UnfinishedRun
 from agentrunner.stores import Change
-from support.agents import agent_with
+from agentrunner.stores.urls import store_from_url
+from support import backends
+from support.agents import Gate, agent_with
 from support.events import event_types, text_message
+from support.file_faults import FILE_FAULTS, SIDE_FAULTS, FileFault, Removed, Renamed
+from support.harness import Asking
 from support.inputs import make_input
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 pytestmark = pytest.mark.fault("D10")
-
-
-class Fault:
-    """What happens to a file, and how it is put back."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.aside = path.with_name("aside.db")
-
-    def strike(self) -> None:
-        raise NotImplementedError
-
-    def mend(self) -> None:
-        self.aside.rename(self.path)
-
-
-class Removed(Fault):
-    def strike(self) -> None:
-        # Another name for the file, under which it is still there.
-        self.aside.hardlink_to(self.path)
-        self.path.unlink()
-
-
-class Renamed(Fault):
-    def strike(self) -> None:
-        self.path.rename(self.aside)
-
-
-class Replaced(Fault):
-    def strike(self) -> None:
-        copy = self.path.with_name("copy.db")
-        shutil.copy(self.path, copy)
-        self.aside.hardlink_to(self.path)
-        copy.rename(self.path)
-
-
-class FolderRenamed(Fault):
-    def strike(self) -> None:
-        self.path.parent.rename(self.path.parent.with_name("elsewhere"))
-
-    def mend(self) -> None:
-        self.path.parent.with_name("elsewhere").rename(self.path.parent)
-
-
-class FolderReplaced(FolderRenamed):
-    def strike(self) -> None:
-        super().strike()
-        self.path.parent.mkdir()
-        self.path.touch()
-
-    def mend(self) -> None:
-        shutil.rmtree(self.path.parent)
-        super().mend()
-
-
-FAULTS = (Removed, Renamed, Replaced, FolderRenamed, FolderReplaced)
 
 
 @pytest.fixture
@@ -106,8 +55,8 @@ async def until_it_works(call: Callable[[], Awaitable[object]]) -> None:
             return
 
 
-@pytest.mark.parametrize("kind", FAULTS)
-async def test_reads_and_writes_are_refused_until_the_file_is_back(kind: type[Fault], path: Path) -> None:
+@pytest.mark.parametrize("kind", FILE_FAULTS)
+async def test_reads_and_writes_are_refused_until_the_file_is_back(kind: type[FileFault], path: Path) -> None:
     store, fault = SqliteStore(path), kind(path)
     await store.open()
     await store.write([record("before")])
@@ -169,8 +118,25 @@ async def test_a_replacement_is_used_by_the_next_open_and_gets_nothing_of_the_ol
     await store.aclose()
 
 
-@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), ("-wal", "-shm")])
-async def test_a_log_or_index_that_is_removed_is_made_again(suffixes: tuple[str, ...], path: Path) -> None:
+async def test_a_copy_put_in_the_place_of_a_removed_file_is_not_taken_for_it(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    await store.write([record("before")])
+    shutil.copy(path, copy := path.with_name("copy.db"))
+    path.unlink()
+    for call in (lambda: store.write([record("while")]), lambda: keys(store)):
+        with pytest.raises(StoreMissing):
+            await call()
+    # The number of the removed file is free by now, and most file systems give it to the next one.
+    shutil.copy(copy, path)
+    for call in (lambda: store.write([record("while")]), lambda: keys(store)):
+        with pytest.raises(StoreMissing):
+            await call()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("kind", SIDE_FAULTS)
+async def test_a_log_or_index_that_is_removed_is_made_again(kind: type[FileFault], path: Path) -> None:
     # Two, because the connections of a process share the index.
     stores = [SqliteStore(path), SqliteStore(path)]
     for store in stores:
@@ -180,8 +146,7 @@ async def test_a_log_or_index_that_is_removed_is_made_again(suffixes: tuple[str,
         for store in stores:
             await store.write([record(key := f"{n} {stores.index(store)}")])
             acknowledged.append(key)
-        for suffix in suffixes:
-            path.with_name(path.name + suffix).unlink()
+        kind(path).strike()
         with pytest.raises(StoreMissing):
             await stores[n % 2].write([record("while")])
         for store in stores:
@@ -217,10 +182,10 @@ async def test_an_idle_store_notices_without_a_call(path: Path) -> None:
     await store.aclose()
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", FILE_FAULTS)
 @pytest.mark.parametrize("is_silent", [True, False])
 async def test_a_live_run_ends_and_is_recovered_when_the_file_is_back(
-    kind: type[Fault], is_silent: bool, path: Path
+    kind: type[FileFault], is_silent: bool, path: Path
 ) -> None:
     fault, shown = kind(path), []
 
@@ -291,3 +256,37 @@ async def test_a_link_that_leads_to_another_file_counts_as_a_replacement(path: P
 def test_a_run_of_a_missing_file_keeps_its_content() -> None:
     run = UnfinishedRun(None, StoreMissing("gone"), attempts=MAX_ATTEMPTS)  # type: ignore[arg-type]
     assert not run.may_lose_content
+
+
+async def test_a_harness_ends_its_run_and_continues_when_the_file_is_back(path: Path) -> None:
+    fault, agent = Removed(path), Asking()
+    async with AgentRunner(SqliteStore(path)) as runner, Harness(runner, {"a": agent}) as harness:
+        assert (await harness.run("hi", thread_id="t", run_id="r")).state == "waiting_for_approval"
+        fault.strike()
+        with pytest.raises(StoreMissing):
+            await harness.resume(thread_id="t", decision="approve")
+        with pytest.raises(StoreMissing):
+            await harness.run("hi", thread_id="other", run_id="r2")
+        fault.mend()
+        await until_it_works(lambda: harness.approvals())
+        await until_it_works(lambda: harness.resume(thread_id="t", decision="approve"))
+        assert (await harness.wait("r")).state == "completed"
+        assert len(agent.answered) == 1
+
+
+async def test_a_tiered_store_keeps_the_run_in_redis_until_the_file_is_back(path: Path, tmp_path: Path) -> None:
+    fault, gate = Renamed(path), Gate(text_message("m", "hello"), text_message("n", "bye"))
+    with backends.place("redis", tmp_path) as location:
+        async with AgentRunner(store_from_url(location, history=SqliteStore(path))) as runner:
+            reader = asyncio.create_task(_collect(await runner.run(gate, make_input())))
+            await gate.reached.wait()
+            fault.strike()
+            with pytest.raises(StoreMissing):
+                await runner.threads.list()
+            gate.open()
+            last = (await reader)[-1].to_dict()
+            assert (last["type"], last["code"]) == ("RUN_ERROR", "STORE_ERROR")
+            fault.mend()
+            await until_it_works(lambda: _collect(runner.run(agent_with(), make_input(run="r2"))))
+            texts = [each.to_dict()["delta"] for each in await runner.threads.events("t1") if "delta" in each.to_dict()]
+            assert texts[0] == "hello"

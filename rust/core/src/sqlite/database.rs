@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::files::{self, FileId, OpenFiles};
+use super::files::{self, FileId, FormerFiles, OpenFiles};
 use super::schema;
 use super::sql::store_error;
 use crate::error::{Error, Result};
@@ -22,6 +22,8 @@ pub struct Database {
     id: FileId,
     /// Why there is no connection, if there is none.
     open: Result<OpenDatabase>,
+    /// What the last connection had open, if it was given up.
+    former: Option<FormerFiles>,
 }
 
 #[derive(Debug)]
@@ -35,12 +37,13 @@ impl Database {
     /// Open or create the database.
     pub fn open(path: &Path) -> Result<Self> {
         let open = OpenDatabase::new(path, true)?;
-        Ok(Self { path: path.into(), id: open.files.database(), open: Ok(open) })
+        Ok(Self { path: path.into(), id: open.files.database(), open: Ok(open), former: None })
     }
 
     /// Open a second connection to the same file.
     pub fn open_second(&self) -> Result<Self> {
-        Ok(Self { path: self.path.clone(), id: self.id, open: Ok(OpenDatabase::same(&self.path, self.id)?) })
+        let open = OpenDatabase::same(&self.path, self.id)?;
+        Ok(Self { path: self.path.clone(), id: self.id, open: Ok(open), former: None })
     }
 
     /// Return the connection. Error: `StoreMissing` while the files are not in place.
@@ -64,6 +67,7 @@ impl Database {
                 let _ = open.connection.busy_timeout(CHECKPOINT_WAIT);
                 let _ = open.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
             }
+            self.former = Some(open.files.give_up());
             self.open = Err(error.clone());
         }
         checked
@@ -77,10 +81,21 @@ impl Database {
             return self.check().map(|()| false);
         }
         // The error that was noticed first says what has happened, and remains true until the connection is made.
-        if let Ok(open) = OpenDatabase::same(&self.path, self.id) {
+        if let Ok(open) = self.connect_again() {
             self.open = Ok(open);
         }
         self.connection().map(|_| true)
+    }
+
+    fn connect_again(&self) -> Result<OpenDatabase> {
+        if let Some(former) = &self.former
+            && !former.can_be_used_together()
+        {
+            OpenDatabase::check_same(&self.path, self.id)?;
+            let _opening = files::start_opening();
+            schema::start_anew(&self.path, former.index())?;
+        }
+        OpenDatabase::same(&self.path, self.id)
     }
 
     /// Connect again, to get rid of pages that cannot be trusted. Return whether that was possible.
@@ -111,12 +126,18 @@ impl OpenDatabase {
 
     /// Open the database only if it is still this file.
     fn same(path: &Path, id: FileId) -> Result<Self> {
-        let replaced = || Error::StoreMissing(format!("{} was replaced by another file", path.display()));
         // Before as well, because SQLite removes the log beside an empty file.
-        if FileId::of(path)? != id {
-            return Err(replaced());
-        }
+        Self::check_same(path, id)?;
         let open = Self::new(path, false)?;
-        if open.files.database() == id { Ok(open) } else { Err(replaced()) }
+        Self::require(path, open.files.database() == id).map(|()| open)
+    }
+
+    fn check_same(path: &Path, id: FileId) -> Result<()> {
+        Self::require(path, FileId::of(path)? == id)
+    }
+
+    fn require(path: &Path, is_same: bool) -> Result<()> {
+        let replaced = || Error::StoreMissing(format!("{} was replaced by another file", path.display()));
+        is_same.then_some(()).ok_or_else(replaced)
     }
 }

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, Weak};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 
@@ -21,6 +22,9 @@ static OPENING: RwLock<()> = RwLock::new(());
 pub struct FileId {
     device: u64,
     inode: u64,
+    /// Where the file system keeps it: it gives the number of a removed file to the next one, once no process has the
+    /// removed one open.
+    born: Option<SystemTime>,
 }
 
 /// What a path names now.
@@ -46,10 +50,33 @@ pub struct OpenFiles {
     index: OpenFile,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct OpenFile {
     path: PathBuf,
     id: FileId,
+}
+
+/// The log and the index that a connection had open before it was given up.
+#[derive(Debug)]
+pub struct FormerFiles {
+    log: OpenFile,
+    index: OpenFile,
+}
+
+impl FormerFiles {
+    /// Return whether what is at their paths may be used: by all processes, or by none that uses the former ones.
+    ///
+    /// If only one of them was removed, or both and no other process has made them again, a process that has not noticed
+    /// yet would still write into the former ones.
+    pub fn can_be_used_together(&self) -> bool {
+        let is_new = |file: &OpenFile| matches!(file.find(), Found::File(id) if id != file.id);
+        (self.log.is_in_place() && self.index.is_in_place()) || (is_new(&self.log) && is_new(&self.index))
+    }
+
+    /// Return the path of the index.
+    pub fn index(&self) -> &Path {
+        &self.index.path
+    }
 }
 
 impl FileId {
@@ -62,7 +89,7 @@ impl FileId {
 
 impl From<&Metadata> for FileId {
     fn from(file: &Metadata) -> Self {
-        Self { device: file.dev(), inode: file.ino() }
+        Self { device: file.dev(), inode: file.ino(), born: file.created().ok() }
     }
 }
 
@@ -94,9 +121,8 @@ impl OpenFile {
         self.is_at(&self.find())
     }
 
-    /// Return whether nothing is stored at the path: no file, or an empty one.
-    fn is_unused(&self) -> bool {
-        fs::metadata(&self.path).map_or(true, |file| file.len() == 0)
+    fn is_empty(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|file| file.len() == 0)
     }
 }
 
@@ -163,16 +189,25 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// Return whether what is committed is only in the log, and another process that opens the database would not read
-    /// it from there, or would take it for a part of another database.
+    /// Return whether the log must be copied into the file now, because no process will find it there.
+    ///
+    /// Not if another process has begun to use what is at the paths together with a file of ours: it would not notice
+    /// what is copied, or its own changes would be copied too.
     pub fn needs_checkpoint(&self) -> bool {
         let database = self.database.find();
         let is_in_place = self.database.is_at(&database);
         if self.log.is_in_place() {
             return !is_in_place;
         }
-        // With a log in use in its place, another process has begun to write.
-        self.log.is_unused() && (is_in_place || database == Found::Nothing)
+        // A log that another process has made is used with our index only while it is empty.
+        let has_index = self.index.is_in_place();
+        let is_unused = self.log.find() == Found::Nothing || (self.log.is_empty() && has_index);
+        if is_in_place { is_unused } else { !has_index || (is_unused && database == Found::Nothing) }
+    }
+
+    /// Return the log and the index, for a connection that is given up.
+    pub fn give_up(&self) -> FormerFiles {
+        FormerFiles { log: self.log.clone(), index: self.index.clone() }
     }
 
     fn describe(&self, file: &OpenFile, found: &Found) -> Error {
@@ -181,7 +216,7 @@ impl OpenFiles {
         let advice = if std::ptr::eq(file, &raw const self.database) {
             "put the same file back, or restart the program to use what is there now"
         } else {
-            "it is part of the database, which is opened again"
+            "it is part of the database, which is opened again once every process has closed it"
         };
         Error::StoreMissing(format!("{path} {what} while it was open, and nothing more is stored: {advice}"))
     }

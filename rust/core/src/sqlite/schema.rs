@@ -109,6 +109,26 @@ pub fn connect(path: &Path, creates: bool) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Copy the log into the file, and remove the log and its index, if no other connection has the database open.
+///
+/// The error is that of a busy database if one has.
+pub fn start_anew(path: &Path, index: &Path) -> Result<()> {
+    let start = || -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+        // The first read takes the lock, and builds an index in memory from the log that is there.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        // Under the lock, so that every process that opens the database from now on uses a new one.
+        let _ = std::fs::remove_file(index);
+        // SQLite removes the log.
+        connection.close().map_err(|(_, error)| error)
+    };
+    start().map_err(|error| with_path(path, store_error(error)))
+}
+
 /// Name the file in an error.
 #[allow(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
 pub fn with_path(path: &Path, error: Error) -> Error {
