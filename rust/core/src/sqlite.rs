@@ -17,6 +17,7 @@ mod owner_lock;
 mod prune;
 mod read_only;
 mod records;
+mod reserve;
 mod run_ids;
 mod runs;
 mod schema;

@@ -102,6 +102,37 @@ async def test_a_full_disk_ends_the_run_with_a_typed_error(small_disk):
         assert kept.startswith(told)
 
 
+@pytest.mark.fault("D12")
+async def test_threads_can_be_deleted_on_a_full_disk_which_frees_space(small_disk):
+    path = small_disk / "threads.db"
+    async with SqliteAgentRunner(path) as runner:
+        stored = []
+        with pytest.raises(StoreFull):  # noqa: PT012 - which of them finds no room is not known
+            while True:
+                thread = f"t{len(stored)}"
+                agent = agent_with(*text_message("m", MESSAGE))
+                events = await collect(await runner.run(agent, make_input(thread, thread)))
+                assert event_types(events)[-1] == "RUN_FINISHED" or len(stored) > 10
+                stored.append(thread)
+        # Another program takes what is left.
+        filler = small_disk / "filler"
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
+        for thread in stored[: len(stored) // 2]:
+            await runner.threads.delete(thread)
+        async with asyncio.timeout(20):
+            while not await can_run(runner, f"new-{os.urandom(4).hex()}"):
+                await asyncio.sleep(0.05)
+        assert (await runner._store.inspect(fix=False)).integrity == "ok"
+    assert sorted(file.name for file in small_disk.iterdir()) == ["filler", "threads.db"]
+
+
+async def can_run(runner, thread) -> bool:
+    try:
+        return event_types(await collect(await runner.run(small, make_input(thread, thread))))[-1] == "RUN_FINISHED"
+    except StoreError:
+        return False
+
+
 async def _failing(*_):
     raise StoreError("disk I/O error")
 

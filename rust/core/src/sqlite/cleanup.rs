@@ -2,7 +2,7 @@
 //!
 //! Until then free pages and old frames of the log hold deleted text. Pages are not overwritten when they are freed,
 //! because a long thread would keep the writer busy for seconds.
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
@@ -32,7 +32,10 @@ const EMPTY_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What the operations of the current transaction have removed.
 #[derive(Debug, Default)]
-pub struct Removals(AtomicU8);
+pub struct Removals {
+    removed: AtomicU8,
+    needs_room: AtomicBool,
+}
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,11 +48,21 @@ pub enum Removed {
 impl Removals {
     /// Note a removal.
     pub fn note(&self, removed: Removed) {
-        self.0.fetch_max(removed as u8, Ordering::Relaxed);
+        self.removed.fetch_max(removed as u8, Ordering::Relaxed);
+    }
+
+    /// Ask the writer to make room before the next transaction, because the disk was full.
+    pub fn ask_for_room(&self) {
+        self.needs_room.store(true, Ordering::Relaxed);
+    }
+
+    /// Return whether room was asked for since the last call.
+    pub fn take_needs_room(&self) -> bool {
+        self.needs_room.swap(false, Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<Duration> {
-        match self.0.swap(0, Ordering::Relaxed) {
+        match self.removed.swap(0, Ordering::Relaxed) {
             0 => None,
             removed if removed == Removed::Records as u8 => Some(RECORD_DELAY),
             _ => Some(THREAD_DELAY),
@@ -128,6 +141,14 @@ impl Cleanup {
                     Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                         self.next_step = begun + BUSY_PAUSE;
                         return Ok(Step::Waits);
+                    }
+                    Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                        // What was freed may still be enough for a smaller step, or for copying the log.
+                        if self.step_pages == 1 {
+                            (self.stage, self.next_step) = (Stage::EmptyLog, begun);
+                        }
+                        self.step_pages = (self.step_pages / 8).max(1);
+                        return Err(error);
                     }
                     free => free?,
                 };

@@ -51,6 +51,11 @@ impl Database {
         self.open.as_ref().map(|open| &open.connection).map_err(Clone::clone)
     }
 
+    /// Return the path of the database.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Return the path of the write-ahead log. Error: `StoreMissing` while the files are not in place.
     pub fn log(&self) -> Result<&Path> {
         self.open.as_ref().map(|open| open.files.log()).map_err(Clone::clone)

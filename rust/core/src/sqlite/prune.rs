@@ -3,10 +3,9 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, params};
 
-use super::cleanup::Removed;
 use super::index::index_new_rows;
 use super::sql::store_error;
-use super::store::SqliteStore;
+use super::store::{SqliteStore, submit_removal};
 use super::types::Retention;
 use crate::dedup;
 use crate::error::{Error, Result};
@@ -27,12 +26,8 @@ impl SqliteStore {
             (Ok(threads), _) if threads.is_empty() => done(Ok(0)),
             (Ok(_), None) => done(Err(Error::StoreClosed)),
             (Ok(threads), Some(writer)) => {
-                let note = move |count: &u32| {
-                    if *count > 0 {
-                        removals.note(Removed::Runs);
-                    }
-                };
-                writer.submit(true, move |db: &Connection| prune(db, &threads, kept, limit).inspect(note), done);
+                let work = move |db: &Connection| prune(db, &threads, kept, limit);
+                submit_removal(&writer, &removals, work, done);
             }
         };
         self.read_indexed(move |db| find_candidates(db, kept, limit).map_err(store_error), remove);

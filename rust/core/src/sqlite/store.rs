@@ -42,6 +42,27 @@ pub struct SqliteStore {
     pub(super) resume_ms: i64,
 }
 
+/// Run work that removes something in a writer, again with more room if the disk is full.
+pub(super) fn submit_removal<T: Send + 'static>(
+    writer: &Arc<Worker>,
+    removals: &Arc<Removals>,
+    work: impl Fn(&Connection) -> Result<T> + Clone + Send + 'static,
+    done: impl FnOnce(Result<T>) + Send + 'static,
+) {
+    let (weak, removals) = (Arc::downgrade(writer), removals.clone());
+    let noted = removals.clone();
+    let work = move |db: &Connection| work(db).inspect(|_| noted.note(Removed::Runs));
+    let again = work.clone();
+    let finish = move |result: Result<T>| match (result, weak.upgrade()) {
+        (Err(Error::StoreFull(_)), Some(writer)) => {
+            removals.ask_for_room();
+            writer.submit(true, again, done);
+        }
+        (result, _) => done(result),
+    };
+    writer.submit(true, work, finish);
+}
+
 impl SqliteStore {
     /// Open or create the file.
     ///
@@ -156,12 +177,13 @@ impl SqliteStore {
     /// Run work that removes something, and have the writer clean up after it.
     pub(super) fn remove<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T> + Clone + Send + 'static,
         done: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let removals = self.removals.clone();
-        let work = move |db: &Connection| work(db).inspect(|_| removals.note(Removed::Runs));
-        self.write(true, work, done);
+        match self.check_fork().and_then(|()| self.writer()) {
+            Ok(writer) => submit_removal(writer, &self.removals, work, done),
+            Err(error) => done(Err(error)),
+        }
     }
 
     /// Run work on the reader's connection.

@@ -69,16 +69,16 @@ impl SqliteStore {
         let work = move |db: &Connection| {
             index_new_rows(db)?;
             require(db, &thread)?;
-            let thread_id = thread.thread_id;
+            let thread_id = &thread.thread_id;
             // A live run would keep writing to a thread that no longer exists.
-            if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", &thread_id)? {
+            if exists(db, "SELECT 1 FROM live_runs WHERE thread_id = ?1", thread_id)? {
                 return Err(Error::ThreadAlreadyRunning);
             }
             for table in TABLES {
                 let sql = format!("DELETE FROM {table} WHERE thread_id = ?1");
-                db.prepare_cached(&sql).and_then(|mut delete| delete.execute([&thread_id])).map_err(store_error)?;
+                db.prepare_cached(&sql).and_then(|mut delete| delete.execute([thread_id])).map_err(store_error)?;
             }
-            remove_records(db, &thread_id).map_err(store_error)
+            remove_records(db, thread_id).map_err(store_error)
         };
         self.remove(work, done);
     }

@@ -11,6 +11,7 @@ use super::cleanup::{Cleanup, Removals, Step};
 use super::database::{CHECK_INTERVAL, Database};
 use super::lease::Leases;
 use super::log_mark;
+use super::reserve::Reserve;
 use super::sql::store_error;
 use super::types::Durability;
 use super::wal_rewrite;
@@ -22,6 +23,7 @@ const BATCH_JOBS: usize = 512;
 /// The number of the log's pages from which on they are copied into the file, if no reader needs them.
 const CHECKPOINT_PAGES: u64 = 4000;
 const CLEANUP_CHECKPOINT_PAGES: u64 = 500;
+const LOW_CHECKPOINT_PAGES: u64 = 50;
 /// The number of pages from which on the log is emptied: 32 MiB.
 const LONG_WAL_PAGES: u64 = 8000;
 /// How long closing the file waits for other writers.
@@ -47,6 +49,7 @@ struct Writer {
     leases: Arc<Leases>,
     removals: Arc<Removals>,
     cleanup: Cleanup,
+    reserve: Reserve,
     /// When the held leases were last looked at.
     last_renewal_check: Instant,
     /// Whether the connection syncs on each commit (`PRAGMA synchronous = FULL`).
@@ -62,6 +65,7 @@ struct Writer {
 
 impl Writer {
     fn new(database: Database, durability: Durability, leases: Arc<Leases>, removals: Arc<Removals>) -> Self {
+        let reserve = Reserve::new(database.path());
         Self {
             database,
             last_file_check: Instant::now(),
@@ -69,6 +73,7 @@ impl Writer {
             leases,
             removals,
             cleanup: Cleanup::new(),
+            reserve,
             last_renewal_check: Instant::now(),
             syncs_commits: false,
             last_sync: Instant::now(),
@@ -140,6 +145,7 @@ impl Writer {
     /// Check that the database's files are in place, and connect again if they are back.
     fn prepare(&mut self) -> Result<()> {
         self.last_file_check = Instant::now();
+        self.reserve.check();
         if self.database.check_or_reconnect()? {
             // A new connection has `synchronous = NORMAL`.
             self.syncs_commits = false;
@@ -191,6 +197,7 @@ impl Writer {
             emptied.map_err(|error| self.note_error(error))?;
             return self.checkpoint_with_mark();
         }
+        let due_pages = if self.reserve.is_low() { LOW_CHECKPOINT_PAGES.min(due_pages) } else { due_pages };
         if pages.saturating_sub(checkpointed) >= due_pages {
             self.checkpoint_with_mark()?;
         }
@@ -231,6 +238,20 @@ impl Writer {
         }
     }
 
+    /// Free space on a full disk: the reserve, and, if the file can grow by what is in the log, that of the log.
+    fn make_room(&mut self) {
+        self.reserve.release();
+        if !self.has_failed_sync.get()
+            && let Ok(connection) = self.database.connection()
+        {
+            let emptied = self.cleanup.empty_log(connection);
+            if let Err(error) = emptied {
+                self.note_error(error);
+            }
+            self.is_marked = false;
+        }
+    }
+
     /// Copy the log into the file, because one file is easier to back up than a file and its log.
     ///
     /// This does not wait for readers of other processes, because no process could write meanwhile.
@@ -239,6 +260,7 @@ impl Writer {
             return;
         }
         let Ok(connection) = self.database.connection() else { return };
+        self.reserve.release();
         self.cleanup.finish(connection);
         let _ = connection.busy_timeout(CLOSE_WAIT);
         if self.checkpoint_with_mark().is_ok()
@@ -253,6 +275,9 @@ impl Writer {
         let is_synced = self.durability == Durability::Strict
             || batch.iter().any(|job| job.barrier)
             || self.last_sync.elapsed() >= SYNC_INTERVAL;
+        if self.removals.take_needs_room() {
+            self.make_room();
+        }
         if !self.is_marked && !self.has_failed_sync.get() && self.prepare().is_ok() {
             // If this fails, a copy without the log is only not recognized.
             let _ = self.checkpoint_with_mark();
