@@ -68,7 +68,8 @@ class AgentRunner(RunnerLifecycle):
             `TooManyWaiting`.
         max_waiting_bytes: Greatest total size of the inputs of all runs that wait, in bytes.
         run_timeout: Seconds that a run may take. A run that takes longer ends with a `RUN_ERROR` (code `TIMEOUT`), and
-            its events up to then are kept. `None` sets no limit.
+            its events up to then are kept. Time during which the event loop was blocked or the process was stopped
+            does not count, except for its first second. `None` sets no limit.
         silence_timeout: Seconds that a run's agent may be silent before the run ends in the same way. A run that waits
             for an approval has ended, so it does not count as silent. `None` sets no limit.
         show_agent_errors: Whether a `RUN_ERROR` shows the text of the exception that an agent raised, which may contain

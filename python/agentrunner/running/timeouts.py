@@ -11,8 +11,13 @@ from agentrunner._checks import check_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LIMIT_CHECK_SECONDS = 1.0
+"""Greatest number of seconds between two checks of a run that has a time limit."""
 BLOCKED_LOOP_SECONDS = 1.0
-"""Seconds that a timer must be late for the event loop to count as blocked; agents could not yield then."""
+"""Seconds that a check must be late for its delay not to count.
+
+The event loop was blocked, or the process stopped, so that no agent of this process could do anything.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,12 @@ class Watch:
         self._last_activity = last_activity
         self._is_busy = is_busy
         self._on_timeout = on_timeout
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timeouts = RunTimeouts()
+        self._timer: asyncio.TimerHandle | None = None
+        self._began = 0.0
+        """Time from which the run's time counts, on the event loop's clock."""
         self._silent_since: float | None = None
+        """Time from which the agent's silence counts, unless its last event was later; `None` if nothing is watched."""
 
     @property
     def silent_seconds(self) -> float:
@@ -59,29 +68,39 @@ class Watch:
     def start(self, timeouts: RunTimeouts) -> None:
         """Watch the run from now on."""
         self.stop()
-        self._silent_since = now = self._loop.time()
-        if (limit := timeouts.run_timeout) is not None:
-            message = f"The run took longer than {limit:g} s"
-            self._timers["run"] = self._loop.call_at(now + limit, self._on_timeout, message)
-        if timeouts.silence_timeout is not None:
-            self._check_silence_at(now + timeouts.silence_timeout, timeouts.silence_timeout)
+        self._timeouts = timeouts
+        self._began = self._silent_since = self._loop.time()
+        self._check_limits()
 
     def stop(self) -> None:
         """Stop watching the run, because it has ended or does not wait for its agent."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._silent_since = None
 
-    def _check_silence_at(self, due: float, limit: float) -> None:
-        self._timers["silence"] = self._loop.call_at(due, self._check_silence, due, limit)
+    def _check_limits(self) -> None:
+        """Report a limit that is exceeded, or check again when the next one may be."""
+        now, timeouts = self._loop.time(), self._timeouts
+        remaining = LIMIT_CHECK_SECONDS
+        if (limit := timeouts.run_timeout) is not None:
+            remaining = min(remaining, self._began + limit - now)
+            if self._began + limit <= now:
+                self._on_timeout(f"The run took longer than {limit:g} s")
+                return
+        if (limit := timeouts.silence_timeout) is not None:
+            remaining = min(remaining, limit - self.silent_seconds)
+            if remaining <= 0:
+                self._on_timeout(f"The agent was silent for longer than {limit:g} s")
+                return
+        if timeouts != RunTimeouts():
+            self._timer = self._loop.call_at(now + remaining, self._check, now + remaining)
 
-    def _check_silence(self, due: float, limit: float) -> None:
+    def _check(self, due: float) -> None:
         lateness = self._loop.time() - due
         if lateness > BLOCKED_LOOP_SECONDS and self._silent_since is not None:
-            self._silent_since = max(self._silent_since, self._last_activity()) + lateness
-        remaining = limit - self.silent_seconds
-        if remaining > 0:
-            self._check_silence_at(self._loop.time() + remaining, limit)
-        else:
-            self._on_timeout(f"The agent was silent for longer than {limit:g} s")
+            self._began += lateness
+            last_activity = max(self._silent_since, self._last_activity())
+            if last_activity <= due:
+                self._silent_since = last_activity + lateness
+        self._check_limits()

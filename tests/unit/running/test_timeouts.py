@@ -52,18 +52,92 @@ async def test_a_run_that_takes_too_long_ends_even_if_it_is_never_silent(memory_
     assert len(live) > 2
 
 
+class FakeLoop:
+    """An event loop's clock and its one timer."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.timer: tuple[float, Callable[[], None]] | None = None
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., None], *arguments: Any) -> FakeLoop:
+        self.timer = when, lambda: callback(*arguments)
+        return self
+
+    def cancel(self) -> None:
+        self.timer = None
+
+    def run(self, seconds: float) -> None:
+        """Move the clock while the loop runs."""
+        end = self.now + seconds
+        while self.timer is not None and self.timer[0] <= end:
+            (due, callback), self.timer = self.timer, None
+            self.now = max(self.now, due)
+            callback()
+        self.now = end
+
+    def block(self, seconds: float) -> None:
+        """Move the clock while the loop is blocked, or the process stopped."""
+        self.now += seconds
+
+
+class WatchedRun:
+    """A run on a fake loop, with what its watch has reported."""
+
+    def __init__(self, **timeouts: float) -> None:
+        self.loop = FakeLoop()
+        self.messages: list[str] = []
+        self.last_event_at = 0.0
+        self.watch = Watch(lambda: self.last_event_at, lambda: False, self.messages.append)
+        self.watch._loop = self.loop  # type: ignore[assignment]
+        self.watch.start(RunTimeouts(**timeouts))
+
+
 async def test_silence_is_counted_from_the_last_event() -> None:
-    messages: list[str] = []
-    last_event_at = now = asyncio.get_running_loop().time()
-    watch = Watch(lambda: last_event_at, lambda: False, messages.append)
-    watch.start(RunTimeouts(silence_timeout=60.0))
-    watch._silent_since = now - 3600.0
-    watch._check_silence(now, 60.0)
-    assert messages == []
-    last_event_at = now - 61.0
-    watch._check_silence(now, 60.0)
-    assert messages == ["The agent was silent for longer than 60 s"]
-    watch.stop()
+    run = WatchedRun(silence_timeout=60.0)
+    run.loop.run(59.0)
+    run.last_event_at = run.loop.now
+    run.loop.run(59.0)
+    assert run.messages == []
+    run.loop.run(1.0)
+    assert run.messages == ["The agent was silent for longer than 60 s"]
+
+
+async def test_a_run_takes_as_long_as_its_events_do() -> None:
+    run = WatchedRun(run_timeout=2.5, silence_timeout=60.0)
+    run.loop.run(2.4)
+    run.last_event_at = run.loop.now
+    assert run.messages == []
+    run.loop.run(0.1)
+    assert run.messages == ["The run took longer than 2.5 s"]
+
+
+@pytest.mark.fault("A6")
+@pytest.mark.parametrize("limit", ["run_timeout", "silence_timeout"])
+async def test_time_in_which_the_loop_was_blocked_does_not_count(limit: str) -> None:
+    run = WatchedRun(**{limit: 60.0})
+    for _ in range(5):
+        run.loop.run(10.0)
+        run.loop.block(3600.0)
+    run.loop.run(4.0)
+    assert run.messages == []
+    # Of each blockage, up to a second counts: the time until the check that it delays.
+    run.loop.run(6.0)
+    assert len(run.messages) == 1
+
+
+@pytest.mark.fault("A6")
+async def test_silence_begins_with_an_event_that_comes_after_a_blockage() -> None:
+    run = WatchedRun(silence_timeout=60.0)
+    run.loop.run(10.5)
+    run.loop.block(50.0)
+    run.last_event_at = run.loop.now
+    run.loop.run(59.0)
+    assert run.messages == []
+    run.loop.run(1.0)
+    assert len(run.messages) == 1
 
 
 async def test_an_agent_that_ignores_its_timeout_is_given_up(
@@ -120,19 +194,6 @@ async def test_the_age_of_the_oldest_silent_run_is_counted(memory_factory: Memor
     gate.open()
     await collect(stream)
     assert runner.stats.oldest_silence_seconds == 0
-
-
-async def test_time_in_which_the_loop_was_blocked_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentrunner.running.timeouts.BLOCKED_LOOP_SECONDS", 0.0)
-    messages: list[str] = []
-    watch = Watch(lambda: 0.0, lambda: False, messages.append)
-    watch.start(RunTimeouts(silence_timeout=60.0))
-    now = asyncio.get_running_loop().time()
-    # The timer was due 59 s ago, because the loop was blocked for so long.
-    watch._check_silence(now - 59.0, 60.0)
-    watch._check_silence(now, 60.0)
-    assert messages == []
-    watch.stop()
 
 
 @pytest.mark.parametrize("name", ["run_timeout", "silence_timeout"])
