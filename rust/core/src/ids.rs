@@ -19,6 +19,8 @@ mod rewrite;
 mod snapshot;
 
 use history::{History, Lookup};
+use rewrite::class_of;
+use snapshot::PreparedSnapshot;
 
 /// How many of the newest calls of one id are searched for the one without a result.
 const SEARCHED_CALLS: u64 = 8;
@@ -71,6 +73,7 @@ pub struct Ids {
     has_own_calls: bool,
     /// The agent's ids of the calls that the run's last snapshot of messages has; `None` without a snapshot.
     snapshot_calls: Option<HashSet<String>>,
+    prepared: Option<PreparedSnapshot>,
 }
 
 impl Ids {
@@ -117,7 +120,7 @@ impl Ids {
     }
 
     /// Return the entries that must be looked up before an event can be recorded; most often none.
-    pub fn wanted(&self, event: &Event<'_>) -> Vec<String> {
+    pub fn wanted(&mut self, event: &Event<'_>) -> Vec<String> {
         if !self.history.exists {
             return Vec::new();
         }
@@ -172,7 +175,7 @@ impl Ids {
                     note(self.call_id(&id, 0).map(drop));
                 }
             }
-            Role::MessagesSnapshot => note(self.snapshot(event).map(drop)),
+            Role::MessagesSnapshot => return self.prepare_snapshot(event),
             Role::Stream(_, Part::Delta | Part::End)
             | Role::RunStarted
             | Role::RunError
@@ -379,13 +382,6 @@ impl Ids {
         } else {
             self.message_id(Class::Text, id, true)
         }
-    }
-}
-
-fn class_of(family: Family, event: &Event<'_>) -> Class {
-    match family {
-        Family::Reasoning => Class::Reasoning,
-        Family::Text | Family::ToolCall => Class::of_role(event.string("role").as_deref()),
     }
 }
 

@@ -54,11 +54,14 @@ impl History {
     ///
     /// A message without a mark is the assistant's, or `unmarked`: 0.1.0 wrote no marks.
     pub(super) fn class_of(&self, id: &str, unmarked: Option<Class>) -> Lookup<Option<Class>> {
-        let marked: Vec<_> = Class::ALL.iter().filter_map(|class| Some((*class, class.mark(id)?))).collect();
-        let entries = marked.iter().map(|(_, mark)| mark.clone()).chain([id.to_owned()]).collect();
-        let mut known = self.have(entries)?;
+        if !self.exists {
+            return Ok(None);
+        }
+        let marks = Class::ALL.iter().filter_map(|class| class.mark(id));
+        let mut known = self.have(marks.chain([id.to_owned()]).collect())?;
         let has_message = known.pop().unwrap_or_default();
-        let class = marked.iter().zip(known).find_map(|((class, _), known)| known.then_some(*class));
+        let marked = Class::ALL.iter().filter(|class| **class != Class::Text);
+        let class = marked.zip(known).find_map(|(class, known)| known.then_some(*class));
         Ok(class.or(has_message.then_some(unmarked.unwrap_or(Class::Text))))
     }
 

@@ -1,5 +1,5 @@
 //! Replacing an agent's ids in its events.
-use super::{Call, Ids, Rewrite, class_of};
+use super::{Call, Ids, Rewrite};
 use crate::entries::{self, Class};
 use crate::event::Event;
 use crate::family::{Edge, Family, Part, Role};
@@ -194,4 +194,11 @@ fn replace(event: &Event<'_>, fields: &[(&str, &str)]) -> Rewrite {
     let values: Vec<_> = fields.iter().map(|(name, id)| (*name, text::quote(id))).collect();
     let new_value = |key: &str| values.iter().find(|(name, _)| text::is_same(key, name)).map(|(_, id)| id.as_str());
     Rewrite::Changed(members::write_object(event.members().map(|(key, value)| (key, new_value(key).unwrap_or(value)))))
+}
+
+pub(super) fn class_of(family: Family, event: &Event<'_>) -> Class {
+    match family {
+        Family::Reasoning => Class::Reasoning,
+        Family::Text | Family::ToolCall => Class::of_role(event.string("role").as_deref()),
+    }
 }

@@ -19,6 +19,14 @@ pub(super) struct Message {
     result_of: Option<String>,
 }
 
+/// The messages of the snapshot that is recorded next.
+#[derive(Debug)]
+pub(super) struct PreparedSnapshot {
+    /// Where the event's text is in memory: the event may be mended before it is recorded.
+    address: usize,
+    messages: Vec<Option<Message>>,
+}
+
 /// A call of a snapshot, among those of the same id.
 #[derive(Debug)]
 struct SnapshotCall {
@@ -29,8 +37,20 @@ struct SnapshotCall {
 }
 
 impl Ids {
+    /// Return the entries that a snapshot needs; without any, keep its messages' ids until it is recorded.
+    pub(super) fn prepare_snapshot(&mut self, event: &Event<'_>) -> Vec<String> {
+        self.prepared = None;
+        match self.snapshot(event) {
+            Ok(messages) => {
+                self.prepared = Some(PreparedSnapshot { address: event.json().as_ptr().addr(), messages });
+                Vec::new()
+            }
+            Err(wanted) => wanted,
+        }
+    }
+
     /// Return the ids of a snapshot's messages; `None` for a message without an id.
-    pub(super) fn snapshot(&self, event: &Event<'_>) -> Lookup<Vec<Option<Message>>> {
+    fn snapshot(&self, event: &Event<'_>) -> Lookup<Vec<Option<Message>>> {
         let messages = snapshot_messages(event);
         let mut wanted = Vec::new();
         let totals = self.count_calls(&messages, &mut wanted);
@@ -103,7 +123,9 @@ impl Ids {
     }
 
     pub(super) fn rewrite_snapshot(&mut self, event: &Event<'_>) -> Rewrite {
-        let Ok(all) = self.snapshot(event) else { return Rewrite::Same };
+        let prepared = self.prepared.take().filter(|prepared| prepared.address == event.json().as_ptr().addr());
+        let prepared = prepared.map_or_else(|| self.snapshot(event), |prepared| Ok(prepared.messages));
+        let Ok(all) = prepared else { return Rewrite::Same };
         let mut is_changed = false;
         let messages = snapshot_messages(event).into_iter().zip(&all).map(|(json, message)| {
             let Some(message) = message else { return json.to_owned() };
