@@ -8,28 +8,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner import _core
 from agentrunner._checks import check_optional_text, check_stored_text, check_text
-from agentrunner._codec import dump_model, encode, encode_fields
 from agentrunner.errors import InputTooLarge, InvalidEvent, InvalidInput
 from agentrunner.running.agent_checks import find_problem
+from agentrunner.running.input_encoding import PART_LISTS, encode_input, slice_messages
 from agentrunner.running.legacy_content import upgrade_message
-from agentrunner.running.offload import run_by_size, run_in_thread
+from agentrunner.running.offload import run_by_size
 from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
     from pydantic import TypeAdapter, ValidationError
 
-SLICE_ITEMS = 250
-"""Messages and parts of messages that are checked at once, which takes about a millisecond."""
-PART_LISTS = ("content", "toolCalls", "tool_calls")
-"""Fields of a message that may be lists."""
 MAX_ISSUES = 10
 """Most issues that an error lists."""
 MAX_ISSUE_CHARS = 200
@@ -71,7 +67,7 @@ async def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int
 
     try:
         model = input if isinstance(input, RunAgentInput) else await validate_input(input)
-        data = await _encode_input(model)
+        data = await encode_input(model)
     except InvalidEvent as error:
         raise InvalidInput(f"the run's input is refused, and nothing was started: {error}") from error
     checked = CheckedInput(model, *await run_by_size(len(data), _core.check_input, data, max_id_bytes))
@@ -116,7 +112,7 @@ async def validate_input(content: Any, limits: InputLimits | None = None) -> Run
     try:
         if isinstance(content, Mapping):
             _check_counts(content, limits or InputLimits())
-        slices = _slice_messages(messages)
+        slices = slice_messages(messages)
         first_slice = next(slices, ())
         if len(first_slice) == len(messages):
             if messages:
@@ -164,51 +160,6 @@ def _check_counts(content: Mapping[str, Any], limits: InputLimits) -> None:
 def _check_count(name: str, count: int, limit: int) -> None:
     if count > limit:
         raise InputTooLarge(f"the run's input has {count} {name}, over the limit of {limit}; nothing was started")
-
-
-def _slice_messages(messages: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield slices of messages, each with about `SLICE_ITEMS` messages and parts."""
-    start = weight = 0
-    for end, message in enumerate(messages, 1):
-        weight += 1
-        for name in PART_LISTS:
-            items = message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
-            if isinstance(items, (list, tuple)):
-                weight += len(items)
-        if weight >= SLICE_ITEMS:
-            yield messages[start:end]
-            start, weight = end, 0
-    if start < len(messages):
-        yield messages[start:]
-
-
-async def _encode_input(model: RunAgentInput) -> bytes:
-    """Return the JSON of an input. Raises `InvalidEvent`."""
-    slices = _slice_messages(model.messages)
-    first_slice = next(slices, ())
-    if len(first_slice) == len(model.messages):
-        return await _encode_fields(model, set())
-    data = bytearray((await _encode_fields(model, {"messages"}))[:-1] + b',"messages":[')
-    for messages_slice in itertools.chain([first_slice], slices):
-        await asyncio.sleep(0)
-        data += await _encode_messages(messages_slice) + b","
-    data[-1:] = b"]}"
-    return bytes(data)
-
-
-async def _encode_fields(model: RunAgentInput, exclude: set[str]) -> bytes:
-    try:
-        return dump_model(model, exclude)
-    except (TypeError, ValueError):
-        # What pydantic does not write, such as halves of surrogates, may take long.
-        return await run_in_thread(encode_fields, model, exclude)
-
-
-async def _encode_messages(messages: Sequence[Any]) -> bytes:
-    try:
-        return b",".join(map(dump_model, messages))
-    except (TypeError, ValueError, AttributeError):
-        return await run_in_thread(lambda: b",".join(map(encode, messages)))
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import socket
@@ -206,6 +207,10 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=LAST_READS_SECONDS + 2,
     )
+    # What was imported stays for good. Otherwise a large body makes the collector look through all of it, which takes
+    # longer than to parse the body.
+    gc.collect()
+    gc.freeze()
     with contextlib.suppress(KeyboardInterrupt):
         UvicornServer(config, app).run()
 

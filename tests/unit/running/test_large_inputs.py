@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import AgentRunner, InMemoryAgentRunner, _core
-from agentrunner.errors import RunnerClosed
-from agentrunner.running import inputs, offload
+from agentrunner.errors import InvalidInput, RunnerClosed
+from agentrunner.running import input_encoding, inputs, offload
 from agentrunner.running.recording import RecordingLimits
 from support.agents import Gate, agent_with
 from support.events import event_types, text_message
@@ -97,9 +97,11 @@ async def test_halves_of_surrogates_are_encoded_in_another_thread(
     memory_factory: Callable[..., InMemoryAgentRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = memory_factory()
-    fields = note_threads(monkeypatch, inputs, "encode_fields")
-    messages = note_threads(monkeypatch, inputs, "encode")
-    many = [{"id": f"u{number}", "role": "user", "content": "x\ud83d"} for number in range(inputs.SLICE_ITEMS * 2)]
+    fields = note_threads(monkeypatch, input_encoding, "encode_fields")
+    messages = note_threads(monkeypatch, input_encoding, "encode")
+    many = [
+        {"id": f"u{number}", "role": "user", "content": "x\ud83d"} for number in range(input_encoding.SLICE_ITEMS * 2)
+    ]
     for number, changes in enumerate([{"state": {"\ud83d": "\udc00"}}, {"messages": many}]):
         stream = await runner.run(agent_with(), make_input("t1", f"r{number}") | changes)
         assert event_types([event async for event in stream])[-1] == "RUN_FINISHED"
@@ -107,6 +109,40 @@ async def test_halves_of_surrogates_are_encoded_in_another_thread(
     assert len(messages) == len(many)
     assert not any(messages)
     assert [message["content"] for message in await runner.threads.messages("t1")] == ["x\ud83d"] * len(many)
+
+
+async def test_wide_fields_are_written_in_slices_and_like_others(
+    memory_factory: Callable[..., InMemoryAgentRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    dump = input_encoding.dump
+
+    def note_dump(value: Any) -> bytes:
+        written.append(len(value))
+        return dump(value)
+
+    monkeypatch.setattr(input_encoding, "dump", note_dump)
+    values = {f"\ud83dk{number}" if number == 7 else f"k{number}": [number, {}] for number in range(1500)}
+    changes = {
+        "state": values,
+        "forwardedProps": list(values.values()),
+        "messages": [{"id": "u", "role": "user", "content": "x", "metadata": values}],
+    }
+    runner = memory_factory()
+    await collect(await runner.run(agent_with(), make_input("t1", "r1") | changes))
+    started = (await runner.threads.events("t1"))[0].to_dict()["input"]
+    received = [started["state"], started["forwardedProps"], started["messages"][0]["metadata"]]
+    assert received == [values, list(values.values()), values]
+    assert written == [1000, 500] * 3
+    stream = await runner.run(agent_with(), make_input("t1", "r2") | {"state": [0] * 500})
+    assert event_types([event async for event in stream])[-1] == "RUN_FINISHED"
+    assert len(written) == 6
+    without_messages = make_input("t1", "r3") | {"state": [0] * 1500, "messages": []}
+    stream = await runner.run(agent_with(), without_messages)
+    assert event_types([event async for event in stream])[-1] == "RUN_FINISHED"
+    assert len(written) == 8
+    with pytest.raises(InvalidInput, match=r"`state\.k3`: .*object"):
+        await runner.run(agent_with(), make_input("t1", "r4") | {"state": {**values, "k3": object()}})
 
 
 async def test_ids_are_restored_in_another_thread_if_the_input_is_large(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentrunner import _core
-from agentrunner.running import inputs
+from agentrunner.running import input_encoding, inputs
 from agentrunner.server import Limits, bodies, create_app, runs, sse
 from support.agents import agent_with
 from support.events import text_message
@@ -202,7 +202,7 @@ async def test_many_messages_are_read_in_slices(runner: AgentRunner, monkeypatch
     counting = asyncio.ensure_future(count_turns())
     stream = await runner.run(agent_with(*text_message("m", "hello")), make_input() | {"messages": messages})
     counting.cancel()
-    assert max(sizes) <= 600 + 2 * inputs.SLICE_ITEMS
+    assert max(sizes) <= 600 + 2 * input_encoding.SLICE_ITEMS
     # Other tasks had their turn between the slices, both while they were checked and while they were written.
     assert turns > 2 * len(sizes) > 15
     started = (await anext(aiter(stream))).to_dict()
