@@ -322,8 +322,8 @@ def give_up_at_once() -> None:
 
     init = RedisClient.__init__
 
-    def impatient(self: RedisClient, url: str, prefix: str, retry_seconds: float) -> None:
-        init(self, url, prefix, 0.05)
+    def impatient(self: RedisClient, url: str, prefix: str, retry_seconds: float, **options: Any) -> None:
+        init(self, url, prefix, 0.05, **options)
 
     RedisClient.__init__ = impatient  # type: ignore[method-assign]
 

@@ -16,6 +16,11 @@ from support.harness import Asking, record_keys
 hello = agent_with(*text_message("m", "hello"))
 
 
+@pytest.fixture(autouse=True)
+def _only_the_test_prunes(monkeypatch):
+    monkeypatch.setattr("agentrunner.harness.maintenance.MAINTENANCE_SECONDS", 3600.0)
+
+
 async def checkpoints(store, session, ages):
     for number, age in enumerate(ages):
         await store.write([kinds.CHECKPOINT.change(f"{session}/{number:08d}", session, {"created_at": age})])
@@ -72,8 +77,7 @@ async def test_last_checkpoint_of_a_session_stays(runner):
         ]  # fmt: skip
 
 
-async def test_checkpoints_beyond_the_count_are_removed(runner, monkeypatch):
-    monkeypatch.setattr("agentrunner.harness.maintenance.MAINTENANCE_SECONDS", 1000)
+async def test_checkpoints_beyond_the_count_are_removed(runner):
     async with Harness(runner, {"a": hello}, retention=RecordRetention(max_count=2)) as harness:
         store = await runner.open()
         await checkpoints(store, "s", [0] * 250)
