@@ -131,8 +131,9 @@ async def test_the_primary_is_found_behind_a_standby_that_is_named_first(servers
     standby = servers.standby.location
     with pytest.raises(StoreReadOnly, match="target_session_attrs=any"):
         await store_from_url(standby, lease_ttl=0.3).open()
-    async with AgentRunner(store_from_url(f"{standby}?target_session_attrs=any")) as reader:
-        assert event_types(await reader.threads.events("found")) == ["RUN_STARTED", "RUN_FINISHED"]
+    for store in (store_from_url(f"{standby}?target_session_attrs=any"), store_from_url(standby, read_only=True)):
+        async with AgentRunner(store) as reader:
+            assert event_types(await reader.threads.events("found")) == ["RUN_STARTED", "RUN_FINISHED"]
 
 
 async def test_a_run_pauses_while_its_sessions_may_only_read(servers: Replication) -> None:
