@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from agentrunner._text import replace_halves
 from agentrunner.errors import (
     AgentError,
     AgentRunnerError,
@@ -22,17 +23,18 @@ ID_ATTRIBUTE = "agentrunner_error_id"
 
 def get_error_id(error: BaseException) -> str:
     """Return the id that names an error in the log; the same error always has the same id."""
-    name: str | None = getattr(error, ID_ATTRIBUTE, None)
-    if name is None:
-        name = secrets.token_hex(ERROR_ID_BYTES)
-        setattr(error, ID_ATTRIBUTE, name)
+    # Not with `getattr` and `setattr`, which the class of an error may forbid, as a frozen dataclass does.
+    name: str = error.__dict__.setdefault(ID_ATTRIBUTE, secrets.token_hex(ERROR_ID_BYTES))
     return name
 
 
 def get_error_text(error: BaseException) -> str:
-    """Return an error's own text, or the name of its type if it has none."""
+    """Return an error's own text, or the name of its type if it has none.
+
+    U+FFFD replaces each lone surrogate, because the text becomes part of an event.
+    """
     try:
-        return str(error) or type(error).__name__
+        return replace_halves(str(error)) or type(error).__name__
     except Exception:  # noqa: BLE001 - the `__str__` of a user's class may fail in any way
         return type(error).__name__
 
@@ -60,9 +62,14 @@ def get_error_code(error: BaseException) -> str | None:
         return "LEASE_LOST"
     if isinstance(error, StoreError):
         return "STORE_ERROR"
-    return error.code if isinstance(error, (RunRefused, AgentError)) else None
+    if not isinstance(error, (RunRefused, AgentError)) or error.code is None:
+        return None
+    return replace_halves(str(error.code))
 
 
 def needs_traceback(error: BaseException) -> bool:
     """Return whether the log needs the traceback of an error besides its text."""
-    return not isinstance(error, (AgentError, InvalidEvent, InvalidEventSequence, LeaseLost, RunRefused))
+    if isinstance(error, InvalidEvent):
+        # Only the log has the text of an exception of a value's own serializer. A `TypeError` names the value's type.
+        return error.__cause__ is not None and not isinstance(error.__cause__, (AgentRunnerError, TypeError))
+    return not isinstance(error, (AgentError, InvalidEventSequence, LeaseLost, RunRefused))

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from agentrunner._text import replace_halves
 from agentrunner.errors import InvalidEvent
 
 MAX_NODES = 100_000
@@ -20,6 +21,12 @@ MAX_NODES = 100_000
 MAX_LEVELS = 200
 """Most levels that are searched, about as many as pydantic serializes."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_OWN_CODE = re.compile(r"^(Error calling function `[^`]*`: \w+).*", re.DOTALL)
+"""What pydantic says about an exception of a serializer, up to the exception's text."""
+
+
+class NoJsonForm(TypeError):
+    """Raised for a value of a type that neither pydantic nor this module can convert."""
 
 
 def dump_plain(value: object, name: str) -> bytes:
@@ -60,10 +67,7 @@ def escape_surrogates(text: str) -> bytes:
 def replace_surrogates(value: Any) -> Any:
     """Return a JSON value with each lone surrogate replaced by U+FFFD."""
     if isinstance(value, str):
-        if value.isascii() or _SURROGATES.search(value) is None:
-            return value
-        # Through UTF-16, which joins the two halves of a surrogate pair into one character.
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value if value.isascii() or _SURROGATES.search(value) is None else replace_halves(value)
     if isinstance(value, dict):
         return {replace_surrogates(key): replace_surrogates(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -81,7 +85,7 @@ def _to_plain(value: object, name: str) -> Any:
             # pydantic accepts lone surrogates in text, but not in keys.
             return _convert_around_keys(value)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        path, reason = _find_culprit(value) or ("", str(error))
+        path, reason = _find_culprit(value) or ("", _describe(error))
         about = f"`{path}`: " if path else ""
         raise InvalidEvent(f"the {name} cannot be written as JSON: {about}{reason}") from error
 
@@ -113,7 +117,20 @@ def _convert_unknown(value: Any) -> Any:
     # numpy's scalars and arrays; the package need not be installed.
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
+    raise NoJsonForm(f"a value of type {type(value).__name__} has no JSON form")
+
+
+def _describe(error: Exception) -> str:
+    """Return why a value cannot be converted, without the text of an exception of the value's own code.
+
+    The readers of a run see the reason, and such a text may contain anything.
+    """
+    text = str(error)
+    if isinstance(error, (NoJsonForm, UnicodeError, RecursionError)) or text.startswith("Circular reference"):
+        return text
+    if isinstance(error, PydanticSerializationError):
+        return _OWN_CODE.sub(r"\1", text)
+    return f"its conversion raised {type(error).__name__}"
 
 
 def _find_culprit(value: object) -> tuple[str, str] | None:
@@ -159,5 +176,5 @@ def _find_reason(value: object) -> str | None:
     try:
         _convert(value)
     except Exception as error:  # noqa: BLE001 - a type's own serializer may raise anything
-        return str(error).rpartition("TypeError: ")[2]
+        return _describe(error)
     return None

@@ -27,6 +27,14 @@ def escape_controls(text: str, *, is_one_line: bool = True) -> str:
     return text.translate(_ESCAPES if is_one_line else _LINE_ESCAPES)
 
 
+def replace_halves(text: str) -> str:
+    """Return the text with each lone surrogate replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    # Through UTF-16, which joins the two halves of a surrogate pair into one character.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def escape_argument(value: Any) -> Any:
     """Return an argument of a log line: a number unchanged, anything else as escaped text."""
     return value if value is None or isinstance(value, (int, float)) else escape_controls(str(value))

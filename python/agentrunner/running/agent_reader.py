@@ -95,7 +95,9 @@ class AgentReader:
             except BaseException as error:
                 # A cancellation while the generator is closed must not hide why it is closed.
                 self.error = self.error or error
-                raise
+                # `sys.exit()` in an agent ends its run. In a task it would end the process with everyone's runs.
+                if not isinstance(error, SystemExit):
+                    raise
 
     async def _close(self, events: AsyncIterator[Any]) -> None:
         """Close the agent's generator, within the time that `on_closing` allows."""

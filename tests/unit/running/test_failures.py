@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import BaseModel, model_serializer
 
 from agentrunner import AgentError, StoreError
 from agentrunner.errors import LlmUnauthorized
@@ -37,6 +39,21 @@ class Nameless(Exception):
         raise ValueError(ADDRESS)
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """An exception that takes no attribute."""
+
+    text: str
+
+
+class Failing(BaseModel):
+    """A value whose conversion fails."""
+
+    @model_serializer
+    def convert(self) -> Any:
+        raise KeyError(ADDRESS)
+
+
 def raising(error: BaseException) -> Any:
     async def agent(input: RunAgentInput) -> AsyncIterator[Any]:
         yield run_started(input.thread_id, input.run_id)
@@ -52,10 +69,14 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 @pytest.mark.fault("C5")
 @pytest.mark.parametrize("in_harness", [False, True])
 @pytest.mark.parametrize(
-    "error", [RuntimeError(ADDRESS), KeyError(ADDRESS), OSError(1, ADDRESS), Nameless(), StoreError(ADDRESS)]
-)
+    "error",
+    [
+        RuntimeError(ADDRESS), KeyError(ADDRESS), OSError(1, ADDRESS), Nameless(), StoreError(ADDRESS), Frozen(ADDRESS),
+        SystemExit(ADDRESS),
+    ],
+)  # fmt: skip
 async def test_the_text_of_an_exception_goes_to_the_log_only(
-    error: Exception, in_harness: bool, memory_factory: MemoryFactory, caplog: pytest.LogCaptureFixture
+    error: BaseException, in_harness: bool, memory_factory: MemoryFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = memory_factory()
     if in_harness:
@@ -90,6 +111,40 @@ async def test_an_error_that_is_written_for_readers_keeps_its_text(
 ) -> None:
     events = await collect(await memory_factory().run(raising(error), make_input()))
     assert (events[-1]["message"], events[-1]["code"]) == ("Out of milk", code)
+
+
+@pytest.mark.fault("B7")
+@pytest.mark.parametrize(
+    ("error", "message", "code"),
+    [
+        (AgentError("half \ud83d of one"), "half \ufffd of one", "INCOMPLETE_STREAM"),
+        (AgentError("both \ud83d\ude00"), "both \U0001f600", "INCOMPLETE_STREAM"),
+        (AgentError("x", code="half \ude00"), "x", "half \ufffd"),
+        (AgentError("x", code=5), "x", "5"),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_run_ends_with_any_text_and_code_of_an_error(
+    error: Exception, message: str, code: str, memory_factory: MemoryFactory
+) -> None:
+    runner = memory_factory()
+    events = await collect(await runner.run(raising(error), make_input()))
+    assert (events[-1]["message"], events[-1]["code"]) == (message, code)
+    assert await collect(await runner.connect("t1")) == events
+
+
+@pytest.mark.fault("C5")
+@pytest.mark.parametrize("value", [Failing(), {"deep": [Failing()]}])
+async def test_the_text_of_a_value_s_own_exception_goes_to_the_log_only(
+    value: Any, memory_factory: MemoryFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = {"type": "CUSTOM", "name": "x", "value": value}
+    events = await collect(await memory_factory().run(agent_with(event), make_input()))
+    assert events[-1]["code"] == "INVALID_EVENT"
+    assert "KeyError" in events[-1]["message"]
+    assert ADDRESS not in str(events)
+    (record,) = failures(caplog)
+    assert record.exc_info is not None
+    assert ADDRESS in str(record.exc_info[1].__cause__)  # type: ignore[union-attr]
 
 
 @pytest.mark.fault("C5")
