@@ -25,6 +25,21 @@ def not_async(input: Any) -> Any:
     yield {"type": "RUN_STARTED"}
 
 
+async def without_parameters() -> Any:
+    yield {}
+
+
+async def with_two(input: Any, model: Any) -> Any:
+    yield {}
+
+
+class ByName:
+    """An object whose `run` takes its input by name only."""
+
+    async def run(self, *, input: Any) -> Any:
+        yield {}
+
+
 class CallableAgent:
     """An object whose call is a generator that is not async."""
 
@@ -53,6 +68,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "callable": (CallableAgent(), r"write `async def __call__`"),
     "method": (WithRun(), "write `async def run`"),
     "number": (5, "not int"),
+    "no parameter": (without_parameters, r"its only argument; write `async def without_parameters\(input\)`"),
+    "two parameters": (with_two, r"write `async def with_two\(input\)`"),
+    "by name": (ByName(), r"write `async def run\(input\)`"),
 }
 
 

@@ -33,4 +33,20 @@ def find_problem(agent: Any) -> str | None:
     for code in (function, type(function).__call__):
         if inspect.isgeneratorfunction(code):
             return f"is a generator that is not async; write `async def {code.__name__}`"
+    if callable(function) and not _takes_input(function):
+        name = getattr(function, "__name__", type(function).__name__)
+        return f"must be callable with the input as its only argument; write `async def {name}(input)`"
     return None
+
+
+def _takes_input(function: Any) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some functions that are written in C do not say what they take.
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True

@@ -65,7 +65,8 @@ class Cors:
         origins = [self.origin] if isinstance(self.origin, str) else self.origin
         if origins is not None and not callable(origins):
             _check_names("origin", origins)
-        if self.credentials and self.origin in (None, "", "*"):
+        allows_any = origins is None or (not callable(origins) and ("*" in origins or "" in origins))
+        if self.credentials and allows_any:
             raise ValueError(
                 "credentials=True needs the origins that may use them, as in "
                 'Cors(origin="https://chat.example.com", credentials=True): with any origin allowed, every website '
@@ -92,6 +93,8 @@ class Cors:
     def _find_allowed(self, origin: str | None) -> str | None:
         if self.origin is None or isinstance(self.origin, str):
             return self.origin or "*"
+        if not callable(self.origin) and "*" in self.origin:
+            return "*"
         if origin is None:
             return None
         if callable(self.origin):

@@ -84,14 +84,16 @@ async def test_a_body_that_a_form_can_send_is_refused(content_type: str | None, 
 
 
 @pytest.mark.fault("C3")
-@pytest.mark.parametrize("options", [{}, {"origin": "*"}, {"origin": ""}])
+@pytest.mark.parametrize(
+    "options", [{}, {"origin": "*"}, {"origin": ""}, {"origin": ["*"]}, {"origin": {"https://a.example", "*"}}]
+)
 def test_credentials_need_named_origins(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="credentials=True needs the origins"):
         Cors(credentials=True, **options)
 
 
 @pytest.mark.fault("C3")
-@pytest.mark.parametrize("cors", [True, Cors(), Cors(origin="*"), Cors(origin=lambda _: "*")])
+@pytest.mark.parametrize("cors", [True, Cors(), Cors(origin="*"), Cors(origin=["*"]), Cors(origin=lambda _: "*")])
 @pytest.mark.parametrize(
     ("extra", "status"),
     [
