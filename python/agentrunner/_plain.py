@@ -121,9 +121,10 @@ def _convert_unknown(value: Any) -> Any:
 
 
 def _describe(error: Exception) -> str:
-    """Return why a value cannot be converted, without the text of an exception of the value's own code.
+    """Return why a value cannot be converted.
 
-    The readers of a run see the reason, and such a text may contain anything.
+    The readers of a run see the reason. It leaves out the text of an exception of the value's own code, which may
+    contain anything.
     """
     text = str(error)
     if isinstance(error, (NoJsonForm, UnicodeError, RecursionError)) or text.startswith("Circular reference"):
