@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 export VIRTUAL_ENV := $(abspath $(VENV))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
@@ -13,7 +14,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 FUZZ_SECONDS ?= 20
 FUZZ_TARGETS := scan event patch compact
 
-.PHONY: serve demo test test-fast lint bench fuzz torture wheel build fmt clean
+.PHONY: serve demo test test-fast test-lowest lint bench fuzz torture wheel build fmt clean
 
 serve: build ## Set up everything and serve demo agents at http://127.0.0.1:8000/, with threads in threads.db.
 	$(BIN)/agentrunner serve agentrunner.demo.agents:agents --db threads.db --port $(PORT) --inspector
@@ -28,6 +29,14 @@ test: build wheel ## Set up everything and run the tests.
 
 test-fast: build ## Pass the tests that need no server, no node and no other program: in memory and on SQLite, under a minute.
 	$(BIN)/pytest -m fast --numprocesses auto --dist worksteal tests/unit tests/parity tests/conformance
+
+# The tools of the tests may be new.
+test-lowest: wheel ## Run the fast tests, and those of Redis and PostgreSQL, with the oldest dependencies that are supported.
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --requirement tests/lowest.txt \
+	  "$$(ls dist/*.whl)[cli,server,redis,postgres,openai,skills]" httpx hypothesis opentelemetry-sdk 'pytest>=9.2' pytest-xdist
+	$(LOWEST)/bin/pytest -m "fast or redis or postgres" --numprocesses auto --dist worksteal \
+	  --ignore tests/unit/runtime/test_pydantic_ai.py tests/unit tests/conformance
 
 lint: build ## Check the code without running it.
 	$(BIN)/ruff check .
@@ -73,4 +82,4 @@ fmt: build
 	cargo fmt
 
 clean:
-	rm -rf target rust/fuzz/target dist $(VENV) tests/*/node_modules tests/node/*/node_modules examples/react/node_modules examples/react/dist
+	rm -rf target rust/fuzz/target dist $(VENV) $(LOWEST) tests/*/node_modules tests/node/*/node_modules examples/react/node_modules examples/react/dist

@@ -14,6 +14,7 @@ LAYERS = (
         "_checks",
         "_codec",
         "_plain",
+        "_protocol",
         "_core",
         "_failures",
         "_generators",

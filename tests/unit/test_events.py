@@ -192,7 +192,9 @@ MODELS: list[BaseModel] = [
 
 
 def test_every_kind_has_a_model() -> None:
-    assert {model.type for model in MODELS} == set(core.EventType)  # type: ignore[attr-defined]
+    # ag-ui-protocol 0.1 has these kinds, which AG-UI 1.0 replaced, too.
+    kinds = {kind for kind in core.EventType if not kind.startswith("THINKING_")}  # type: ignore[attr-defined]
+    assert {model.type for model in MODELS} == kinds
     assert len(MODELS) == 31
 
 

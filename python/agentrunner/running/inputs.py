@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner import _core
 from agentrunner._checks import check_optional_text, check_stored_text, check_text
+from agentrunner._protocol import build_input
 from agentrunner.errors import InputTooLarge, InvalidEvent, InvalidInput
 from agentrunner.running.agent_checks import find_problem
 from agentrunner.running.input_encoding import PART_LISTS, encode_input, slice_messages
@@ -102,7 +103,6 @@ def _restore_ids(model: RunAgentInput, json: str) -> RunAgentInput:
 
 async def validate_input(content: Any, limits: InputLimits | None = None) -> RunAgentInput:
     """Return the `RunAgentInput` of a dict. Raises `InvalidInput` with the first issues."""
-    from ag_ui.core import RunAgentInput
     from pydantic import ValidationError
 
     start: int | None = None
@@ -117,8 +117,8 @@ async def validate_input(content: Any, limits: InputLimits | None = None) -> Run
         if len(first_slice) == len(messages):
             if messages:
                 content = {**content, "messages": [upgrade_message(message) for message in messages]}
-            return RunAgentInput.model_validate(content)
-        model = RunAgentInput.model_validate({**content, "messages": []})
+            return build_input(content)
+        model = build_input({**content, "messages": []})
         model.messages = []
         start = 0
         for messages_slice in itertools.chain([first_slice], slices):

@@ -21,6 +21,16 @@ from agentrunner.errors import (
 )
 from agentrunner.runtime._provider_errors import add_advice, mask_keys
 
+try:
+    from httpx import TimeoutException, TransportError
+except ImportError:
+    # From its version 3 on, the package has another HTTP client.
+    TimeoutException, TransportError = openai.APITimeoutError, openai.APIConnectionError  # type: ignore[misc, assignment]
+
+_TIMEOUTS = (openai.APITimeoutError, TimeoutException)
+CONNECTION_ERRORS = (openai.APIConnectionError, TransportError)
+"""Errors of a connection: the package, before its version 3, does not wrap those in the middle of a response."""
+
 # Providers report the reason in a code of their own or only in the text, so both are searched.
 _TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum.{0,20}(prompt|input) length|(prompt|input|request).{0,20} too (long|large)"
@@ -31,15 +41,15 @@ _REFUSED = re.compile(r"content.?(filter|policy|management)|ResponsibleAI|modera
 _QUOTA = re.compile(r"insufficient.?(quota|balance|funds|credit)|quota.?exceeded|billing|payment", re.IGNORECASE)
 
 
-def translate_error(error: openai.OpenAIError, model: str) -> LlmError:
+def translate_error(error: openai.OpenAIError | TransportError, model: str) -> LlmError:
     """Return the package's exception as an `LlmError` whose text may be shown to users.
 
     The provider's own text is its `detail`, with keys masked: it may contain parts of the request.
     """
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, _TIMEOUTS):
         text = f"the provider of the model '{model}' did not respond in time"
         return LlmUnreachable(add_advice(LlmUnreachable, text))
-    if isinstance(error, openai.APIConnectionError):
+    if isinstance(error, CONNECTION_ERRORS):
         text = f"the provider of the model '{model}' cannot be reached or closed the connection"
         return LlmUnreachable(add_advice(LlmUnreachable, text))
     if not isinstance(error, openai.APIError):

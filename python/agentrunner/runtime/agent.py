@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from agentrunner._protocol import build_input
 from agentrunner.running.current import current_run
 from agentrunner.runtime._namesakes import warn_of_namesake
 from agentrunner.runtime.approvals import read_decision
@@ -370,11 +371,9 @@ class AgentRuntime:
         message: str | Mapping[str, Any] | None,
         resume: Sequence[ResumeEntry | Mapping[str, Any]] | None,
     ) -> RunAgentInput:
-        from ag_ui.core import RunAgentInput
-
         fields = {"role": "user", "content": message} if isinstance(message, str) else message
         messages = [{"id": new_id(), **fields}] if fields is not None else []
-        return RunAgentInput.model_validate({
+        return build_input({
             "threadId": session_id, "runId": new_id(), "protocolVersion": "1.0", "resume": resume,
             "messages": messages,
         })  # fmt: skip

@@ -15,7 +15,7 @@ from openai.resources.chat.completions import AsyncCompletions
 
 from agentrunner.errors import LlmRefused, LlmRequestInvalid, LlmResponseInvalid, LlmUnauthorized, LlmUnreachable
 from agentrunner.runtime._openai_calls import ToolCallAssembler
-from agentrunner.runtime._openai_errors import translate_error
+from agentrunner.runtime._openai_errors import CONNECTION_ERRORS, translate_error
 from agentrunner.runtime._openai_messages import to_chat_messages, to_chat_tools
 from agentrunner.runtime._openai_order import alternate_roles as order_messages
 from agentrunner.runtime._provider_errors import add_advice, mask_keys
@@ -151,9 +151,9 @@ class OpenAIClient:
                 async for chunk in chunks:
                     for event in response.read(chunk):
                         yield event
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, *CONNECTION_ERRORS) as error:
             # Some providers close the connection right after the last chunk, which the package reports as an error.
-            if not (response.reason and isinstance(error, openai.APIConnectionError)):
+            if not (response.reason and isinstance(error, CONNECTION_ERRORS)):
                 # The traceback shows only the cause: the text of the package's own error may contain the key.
                 raise translate_error(error, self.model) from error.__cause__
         except (ValueError, TypeError, AttributeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agentrunner._protocol import read_protocol_version
 from agentrunner.runtime.outcome import Completed, Failed, Interrupted, WaitingForClient
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def start_events(input: RunAgentInput, start: TurnStart) -> Iterator[dict[str, A
     event = {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
     if input.parent_run_id is not None:
         event["parentRunId"] = input.parent_run_id
-    if input.protocol_version is not None:
+    if read_protocol_version(input) is not None:
         event["protocolVersion"] = "1.0"
     yield event
     if start.needs_snapshot:
@@ -42,7 +43,7 @@ def end_events(input: RunAgentInput, session: Session, requests: Sequence[Usage]
                 yield {"type": "STATE_SNAPSHOT", "snapshot": session.client_input["state"]}
             yield _snapshot(session)
             yield finished | {"outcome": {"type": "interrupt", "interrupts": interrupts}}
-        case WaitingForClient(call_ids) if input.protocol_version is not None:
+        case WaitingForClient(call_ids) if read_protocol_version(input) is not None:
             # Legacy clients do not know this field; they find the calls in the stream.
             yield finished | {"outcome": {"type": "success", "pendingToolCallIds": call_ids}}
         case Completed() | WaitingForClient():

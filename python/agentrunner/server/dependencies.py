@@ -52,7 +52,7 @@ class FastAPIDependency:
         async def note(request: Request, principal: Any = depends) -> None:
             request.scope[RESULTS].append(principal)
 
-        self._app.add_api_route("/{path:path}", note, methods=METHODS, status_code=204)
+        self._app.add_api_route("/{path:path}", note, methods=METHODS, status_code=204, response_model=None)
 
     async def __call__(self, request: Request) -> Any:
         """Return what the dependency returns. Raises `ApiError` with the dependency's own refusal."""

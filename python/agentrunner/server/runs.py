@@ -13,6 +13,7 @@ import orjson
 from agentrunner import _core
 from agentrunner._failures import get_public_text
 from agentrunner._plain import replace_surrogates
+from agentrunner._protocol import read_protocol_version
 from agentrunner.errors import (
     AgentRunnerError,
     CursorAhead,
@@ -225,7 +226,7 @@ def _is_legacy_client(input: RunAgentInput) -> bool:
 
     Such a client drops everything after an event it cannot read.
     """
-    return not input.protocol_version
+    return read_protocol_version(input) is None
 
 
 async def _read_stop_request(body: bytes) -> str | None:

@@ -91,11 +91,13 @@ def _load_run_input() -> tuple[Schema, Schema]:
     schema: Schema = RunAgentInput.model_json_schema(ref_template="#/components/schemas/{model}")
     components: dict[str, Any] = schema.pop("$defs")
     for name, component in components.items():
-        if name.endswith(("Message", "Part", "Source")):
+        if name.endswith(("Message", "Part", "Content", "Source")):
             # The model has defaults for these fields, but only they distinguish the alternatives of a union.
             discriminators = {"role", "type"} & component["properties"].keys()
             component["required"] = sorted({*component.get("required", ()), *discriminators})
         if name.endswith("Message"):
             component["properties"]["id"] = ID
     schema["properties"] |= {"threadId": ID, "runId": ID}
+    # Before its version 1.0, ag-ui-protocol also requires fields that the server fills in.
+    schema["required"] = ["threadId", "runId", "messages"]
     return schema, components

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import resource
 import socket
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import uvicorn
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agentrunner._checks import check_integer, check_seconds
@@ -20,11 +22,15 @@ from agentrunner.server.context import LAST_READS_SECONDS
 from agentrunner.server.sse import ABORT_EXTENSION, UNSENT_BYTES_EXTENSION
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from agentrunner.server.app import AgentApp
 
 logger = logging.getLogger("agentrunner.server")
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK_NAME = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
+"""The `Host` header of a request to a loopback address."""
 KERNEL_UNSENT_BYTES = 64 * 1024
 """Bytes that the kernel buffers for a client; with more, a stalled client is noticed too late."""
 RESERVED_FILES = 128
@@ -156,6 +162,21 @@ class UvicornServer(uvicorn.Server):
             connection.transport.abort()
 
 
+class LoopbackGuard:
+    """An ASGI app that passes only requests for a loopback name to another one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle an ASGI connection."""
+        # Starlette's own check does not know IPv6 addresses and capital letters in all supported versions.
+        if scope["type"] == "lifespan" or _LOOPBACK_NAME.fullmatch(Headers(scope=scope).get("host", "")):
+            await self.app(scope, receive, send)
+        else:
+            await PlainTextResponse("Invalid host header", status_code=400)(scope, receive, send)
+
+
 def serve(
     app: AgentApp,
     *,
@@ -188,10 +209,10 @@ def serve(
     """
     check_seconds("head_seconds", head_seconds, 0.001)
     check_integer("max_connections", max_connections)
-    guarded_app: Any = app
+    guarded_app: ASGIApp = app
     if host in LOOPBACK_HOSTS and app.context.authenticate is None:
         # Without this check, another site's page could make the browser resolve its own name to 127.0.0.1.
-        guarded_app = TrustedHostMiddleware(app, allowed_hosts=["localhost", "127.0.0.1", "[::1]"], www_redirect=False)
+        guarded_app = LoopbackGuard(app)
     configure_logging(log_format)
 
     config = uvicorn.Config(

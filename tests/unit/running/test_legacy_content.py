@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ag_ui import core
 
 from agentrunner import InvalidInput
 from agentrunner.server import create_app
@@ -68,6 +69,8 @@ MIRRORS = [
 async def test_an_old_part_becomes_a_modern_one_and_never_a_second_one(
     parts: list[Any], expected: list[Any], memory_factory: Callable[..., AgentRunner]
 ) -> None:
+    if not hasattr(core, "FileSource") and any(part.get("source", {}).get("type") == "file" for part in expected):
+        pytest.skip("ag-ui-protocol 0.1 has no part for a file that is named by its id")
     runner = memory_factory()
     message = {"id": "u", "role": "user", "content": parts}
     seen: list[Any] = []
@@ -84,6 +87,7 @@ async def test_an_old_part_becomes_a_modern_one_and_never_a_second_one(
     assert (await runner.threads.messages("t1"))[0]["content"] == expected
 
 
+@pytest.mark.filterwarnings("ignore:BinaryInputContent is deprecated")
 @pytest.mark.parametrize("part", [binary(), binary(data=""), binary(data=5), {"type": "binary", "data": PNG}])
 async def test_a_part_without_a_file_is_refused(
     part: dict[str, Any], memory_factory: Callable[..., AgentRunner]

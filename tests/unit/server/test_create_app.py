@@ -30,15 +30,12 @@ def generator(input: Any) -> Iterator[Any]:
 
 
 def pydantic_ai_agent() -> Any:
-    from pydantic_ai import Agent
-
-    return Agent("test")
+    return pytest.importorskip("pydantic_ai").Agent("test")
 
 
 def langgraph_agent() -> Any:
-    from langgraph.graph import MessagesState, StateGraph
-
-    graph = StateGraph(MessagesState)
+    langgraph = pytest.importorskip("langgraph.graph")
+    graph = langgraph.StateGraph(langgraph.MessagesState)
     graph.add_node("a", lambda state: state)
     graph.set_entry_point("a")
     return graph.compile()
