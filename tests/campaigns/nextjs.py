@@ -64,7 +64,7 @@ async def agent(input: Any) -> AsyncIterator[Any]:
 
 @contextlib.contextmanager
 def next_app(command: str, agent_url: str) -> Iterator[str]:
-    """Run `next start` or `next dev` in front of a server; yield the URL that leads to the server."""
+    """Run `next start` or `next dev`; yield the URL that leads to the server behind it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     arguments = ["node", NEXT, command, "--hostname", "127.0.0.1", "--port", str(port)]
@@ -83,7 +83,7 @@ def environment(agent_url: str) -> dict[str, str]:
 
 
 def build(agent_url: str) -> None:
-    """Install the packages of the lock file if they are missing, and build the app for a server."""
+    """Install the packages if they are missing, and build the app for a server."""
     if not NEXT.exists():
         subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=PROJECT, check=True)
     subprocess.run(
@@ -119,7 +119,7 @@ async def measure(http: httpx.AsyncClient, thread: str) -> list[float]:
 
 
 async def measure_all(context: Context, outcome: Outcome, url: str, command: str, streams: int) -> list[float]:
-    """Read this many streams through the app, some at a time, and return the delays in milliseconds."""
+    """Read streams through the app, some at a time, and return delays in milliseconds."""
     delays: list[float] = []
     headers = {"accept-encoding": "gzip, deflate, br"}
     limits = httpx.Limits(max_connections=AT_ONCE)
