@@ -122,20 +122,7 @@ impl Lifecycle {
                     self.settle(&messages);
                 }
             }
-            Role::Stream(Family::ToolCall, Part::Start) => {
-                let Some(id) = id("toolCallId") else { return };
-                let parent = event.string("parentMessageId");
-                let parent = parent.and_then(|parent| self.streams.text.get(&*parent));
-                // An untagged call belongs to the owner of the message that carries it.
-                let owner = || owner().or_else(|| parent.and_then(|parent| parent.owner.clone()));
-                open(&mut self.streams.tool_call, &id, owner, now);
-                let tool = event.string("toolCallName").unwrap_or_default().into_owned();
-                let call = UnansweredCall { opened_at: now, tool, has_end: false, has_result: false };
-                self.settled.remove(&*id);
-                // A call that is opened again must end again, even if its result came before.
-                self.unanswered.entry(id.into()).or_insert(call).has_end = false;
-                self.clock = now;
-            }
+            Role::Stream(Family::ToolCall, Part::Start) => self.open_call(event, now),
             Role::Stream(family, Part::Start) => {
                 let Some(id) = id(family.id_field()) else { return };
                 open(&mut self.streams[family], &id, owner, now);
@@ -208,6 +195,25 @@ impl Lifecycle {
             | Role::Custom
             | Role::Unknown => {}
         }
+    }
+
+    /// Record the start of a tool call.
+    fn open_call(&mut self, event: &Event<'_>, now: u64) {
+        let Some(id) = event.string("toolCallId") else { return };
+        let parent = event.string("parentMessageId");
+        let parent = parent.and_then(|parent| self.streams.text.get(&*parent));
+        // An untagged call belongs to the owner of the message that carries it.
+        let owner = || {
+            let own = event.subagent().map(Cow::into_owned);
+            own.or_else(|| parent.and_then(|parent| parent.owner.clone()))
+        };
+        open(&mut self.streams.tool_call, &id, owner, now);
+        let tool = event.string("toolCallName").unwrap_or_default().into_owned();
+        let call = UnansweredCall { opened_at: now, tool, has_end: false, has_result: false };
+        self.settled.remove(&*id);
+        // A call that is opened again must end again, even if its result came before.
+        self.unanswered.entry(id.into()).or_insert(call).has_end = false;
+        self.clock = now;
     }
 
     fn answer(&mut self, id: &str, update: impl FnOnce(&mut UnansweredCall)) {
