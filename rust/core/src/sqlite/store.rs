@@ -53,12 +53,16 @@ pub(super) fn submit_removal<T: Send + 'static>(
     let noted = removals.clone();
     let work = move |db: &Connection| work(db).inspect(|_| noted.note(Removed::Runs));
     let again = work.clone();
-    let finish = move |result: Result<T>| match (result, weak.upgrade()) {
-        (Err(Error::StoreFull(_)), Some(writer)) => {
-            removals.ask_for_room();
-            writer.submit(true, again, done);
+    let finish = move |result: Result<T>| {
+        // Only where it is used: otherwise the store could be closed meanwhile, and its writer end in its own thread.
+        let writer = if matches!(result, Err(Error::StoreFull(_))) { weak.upgrade() } else { None };
+        match writer {
+            Some(writer) => {
+                removals.ask_for_room();
+                writer.submit(true, again, done);
+            }
+            None => done(result),
         }
-        (result, _) => done(result),
     };
     writer.submit(true, work, finish);
 }

@@ -102,7 +102,8 @@ impl Drop for Worker {
             return;
         }
         drop(self.queue.take());
-        if let Some(thread) = self.thread.take() {
+        // A job's callback may hold the last reference, and a thread cannot wait for itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
     }
