@@ -116,7 +116,7 @@ class HarnessState:
             self._reset()
         self._loop = loop
         if self._opening is None:
-            # In a context of its own: the harness outlives the run that may have called it first.
+            # In a separate context, because the harness outlives the run that may have opened it.
             self._opening = loop.create_task(self._open(), context=contextvars.Context())
         opening = self._opening
         try:
@@ -129,7 +129,7 @@ class HarnessState:
         return self.store
 
     async def reopen(self) -> Store:
-        """Open the harness, also if it or its runner was closed. Raises as `open` does."""
+        """Open the harness, even if it or its runner was closed. Raises the errors of `open`."""
         if self._is_closed:
             self._reset()
         await self.runner.open()

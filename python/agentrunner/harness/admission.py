@@ -57,12 +57,12 @@ class Admission:
     abandoned: list[RunRecord] = field(default_factory=list)
     """Other unfinished harness runs of the thread, which fail when this one is admitted."""
     is_new: bool = False
-    """Whether the harness run begins with this admission."""
+    """Whether the harness run starts with this admission."""
     published: int = 0
     """Number of the harness run's last event that listeners have already received."""
     max_attempts: int = 1
     refusal: RunRefused | None = None
-    """Reason why the attempt does not begin after all; its harness run fails."""
+    """Reason why the attempt does not start after all; its harness run fails."""
 
     @property
     def has_changes(self) -> bool:
@@ -115,7 +115,7 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
         if record.state in ("waiting_for_approval", "resuming"):
             waiting = record
         else:
-            # Its AG-UI run no longer holds the thread, so it cannot be under way.
+            # Its AG-UI run no longer holds the thread, so it is not running.
             error = "The run was interrupted: its process ended, and another run began on its thread"
             record.change_state("failed", error)
             abandoned.append(record)
@@ -133,7 +133,7 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
 
 
 async def _read_once_written(state: HarnessState, store: Store, key: str) -> RunRecord | None:
-    """Return a harness run when no live process is about to write its end any more."""
+    """Return a harness run once no live process is about to write its end."""
     deadline = time.monotonic() + ENDING_SECONDS
     while True:
         record = await read_run(store, key)

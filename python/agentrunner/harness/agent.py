@@ -1,4 +1,4 @@
-"""A user's agent, all of whose runs go through the harness."""
+"""A user's agent whose runs all go through the harness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class HarnessAgent:
     """An agent of a harness, for a runner or server.
 
-    All other attributes are those of the user's agent.
+    All other attributes come from the user's agent.
     """
 
     def __init__(self, state: HarnessState, name: str) -> None:

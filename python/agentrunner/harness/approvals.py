@@ -49,7 +49,7 @@ def from_interrupts(
         metadata = interrupt.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
         call_id = interrupt.get("toolCallId") or ""
-        # The input has the calls of earlier runs under the agent's ids.
+        # In the input, the calls of earlier runs have the agent's ids.
         tool, tool_input = calls.get(call_id) or calls.get(_core.agents_call_id(call_id)) or (None, None)
         checkpoint = metadata.get("checkpoint")
         approvals.append(
@@ -161,7 +161,7 @@ def apply_decision(
         _check_payload(about, decision, payload, edited_input)
     is_rejection = isinstance(payload, dict) and payload.get("approved") is False
     if decision == "reject" and not is_rejection and approval.state(now_ms()) == "expired":
-        # The agent cannot tell such an answer from one that was given in time.
+        # The agent cannot distinguish such an answer from one that was sent in time.
         raise ApprovalExpired(f'{about} has expired: reject it without a payload, or with "approved": false in it')
     return _decide(approval, decision, "resolved", payload, by, decision_id)
 
@@ -169,7 +169,7 @@ def apply_decision(
 def _to_json(about: str, name: str, value: Any) -> Any:
     """Return a value as it is read back from JSON. Raises `InvalidInput`."""
     try:
-        # Stricter than events: a person's decision must not change on its way, as NaN would, which becomes `null`.
+        # Stricter than events: a person's decision must not be changed, as NaN would be, which becomes `null`.
         json.dumps(value, allow_nan=False)
         return decode(encode({name: value}))[name]
     except (TypeError, ValueError, RecursionError) as error:
@@ -210,7 +210,7 @@ def apply_answer(approval: Approval, entry: ResumeEntry, by: str | None) -> Appr
     if entry.status == "cancelled" or fields.get("approved") is False:
         decision = "reject"
     if entry.status == "cancelled" and (payload is True or fields.get("approved")):
-        # An agent that reads only the payload would do what its client cancelled.
+        # An agent that reads only the payload would do what the client has cancelled.
         raise InvalidInput(
             f"the approval '{approval.approval_id}' was not decided: its answer is cancelled, and its payload approves"
         )

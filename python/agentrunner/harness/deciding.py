@@ -42,7 +42,7 @@ class HarnessDecisions(HarnessQueries):
             decision: `approve`, `reject` or `edit`.
             edited_input: With `edit`, the input that the tool gets instead.
             by: Name of the person who decided, for the record.
-            decision_id: Id by which a repeated call is recognized.
+            decision_id: Id that identifies a repeated call.
             reason: With `reject`, the reason that the agent gets.
             payload: Answer that the agent gets instead of AG-UI's `approved`, for interrupts that ask for something
                 else. Its `approved` and `editedArgs`, if any, must fit the decision.
@@ -58,7 +58,7 @@ class HarnessDecisions(HarnessQueries):
             AmbiguousId: Several threads have one; pass `thread_id`.
             AlreadyDecided: The approval already has a different decision.
             ApprovalExpired: The approval has expired; it can only be rejected, and with no payload that the agent
-                could take for consent.
+                could interpret as consent.
             InvalidInput: The decision is not one of the three, or its arguments do not fit it or cannot be written as
                 JSON.
             AgentNotFound: This harness does not have the agent that asked.
@@ -92,7 +92,7 @@ class HarnessDecisions(HarnessQueries):
             decision: `approve`, `reject` or `edit`; `edit` decides one approval only.
             edited_input: With `edit`, the input that the tool gets instead.
             by: Name of the person who decided, for the record.
-            decision_id: Id by which a repeated call is recognized.
+            decision_id: Id that identifies a repeated call.
             reason: With `reject`, the reason that the agent gets.
             payload: Answer that the agent gets instead of AG-UI's `approved`.
             scope: Scope that the thread must belong to; by default any.
@@ -101,7 +101,7 @@ class HarnessDecisions(HarnessQueries):
             The state of the harness run.
 
         Raises:
-            AgentRunnerError: The same as for `decide`; `ApprovalNotFound` also if the thread waits for no approval.
+            AgentRunnerError: The same as for `decide`; `ApprovalNotFound` also if the thread is not waiting for any.
 
         Example::
 

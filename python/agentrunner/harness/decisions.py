@@ -105,7 +105,7 @@ async def record_decision(
         await check_next_input(record, decided_approvals)
         await check_answers(state.agents[record.agent], store, decided_approvals)
         try:
-            # Recovery must not take the harness run for abandoned between the write and the start of the task.
+            # Recovery must not treat the harness run as abandoned between the write and the start of the task.
             with state.mark_busy(record.key):
                 intent = await _write(state, store, record, decided_approvals)
                 return record, spawn_resume(state, record, intent) if intent is not None else None
@@ -142,7 +142,7 @@ async def _find_targets(
         decided_ids = {name for run in continuing_runs for name in run.waits_for}
         targets = [each for each in approvals if each.approval_id in decided_ids]
     if not targets:
-        raise ApprovalNotFound(f"thread '{thread_id}' waits for no approval")
+        raise ApprovalNotFound(f"thread '{thread_id}' is not waiting for an approval")
     return targets
 
 

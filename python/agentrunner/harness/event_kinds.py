@@ -56,7 +56,7 @@ def kind_of(event_type: object) -> int:
 
 
 def classify(event: Any) -> int:
-    """Return the kind of an event that is not a model; `OTHER` for a value that is no event."""
+    """Return the kind of an event that is not a model; `OTHER` for anything but an event."""
     if isinstance(event, Mapping):
         return kind_of(event.get("type"))
     if isinstance(event, bytes) and event.startswith(_TYPE_FIRST):

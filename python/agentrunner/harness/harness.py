@@ -284,7 +284,7 @@ class Harness(HarnessDecisions):
     async def prune(self) -> int:
         """Remove the checkpoints and ended harness runs that the retention does not keep.
 
-        The harness does this by itself about once a minute.
+        The harness does this automatically about once a minute.
 
         Returns:
             The number of checkpoints and harness runs that were removed.

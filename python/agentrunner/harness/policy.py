@@ -31,7 +31,7 @@ async def ask_policy(policy: Policy | None, request: RunRequest) -> None:
         raise
     except Exception as error:
         logger.exception("the policy failed; run '%s' is refused", request.run_id)
-        raise _refusal("the policy could not be asked") from error
+        raise _refusal("the policy failed") from error
     if answer is True or answer is None:
         return
     reasons = _reasons(answer)

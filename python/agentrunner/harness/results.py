@@ -34,7 +34,7 @@ async def attempt_result(state: HarnessState, attempt: SupervisedRun, scope: str
         raise attempt.refusal
     record = attempt.record
     if record is None:
-        # The run was stopped before its agent's task began.
+        # The run was stopped before its agent's task started.
         now = now_ms()
         record = RunRecord(
             attempt.run_id, attempt.thread_id, attempt.agent_id, scope, state.liveness.owner_id, {}, now, now
@@ -48,7 +48,7 @@ async def attempt_result(state: HarnessState, attempt: SupervisedRun, scope: str
 
 async def _wait_within_grace(done: asyncio.Event) -> bool:
     """Wait until an attempt is done, or its grace is over; return whether it is done."""
-    # In slices, of which a blocked event loop uses up one: an attempt that could not run has not had its grace.
+    # Wait in slices, so that a blocked event loop uses up only one: an attempt must get time to run.
     for _ in range(GRACE_SLICES):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_GRACE_SECONDS / GRACE_SLICES):

@@ -95,7 +95,7 @@ async def resume_run(
 async def _count_failed_start(state: HarnessState, read: Intent, error: Exception) -> None:
     """Count an attempt that could not begin; after too many, fail the harness run.
 
-    Without this a start that always fails is tried for ever, and its thread takes no other run.
+    Without this, a start that always fails would be tried forever, and its thread would accept no other run.
     """
     is_store_failure = isinstance(error, StoreError) and not isinstance(error, RecordDamaged)
     if is_store_failure or isinstance(error, (RunnerClosed, RecordConflict)):
@@ -106,7 +106,7 @@ async def _count_failed_start(state: HarnessState, read: Intent, error: Exceptio
         if record is None or record.ended or intent is None or intent.version != read.version:
             return
         published = record.seq
-        # Apart from `attempts`, by which the recovery tells whether the thread has a run of this intent.
+        # Not in `attempts`, which recovery uses to see whether the thread has a run of this intent.
         intent.failed_starts += 1
         change = intent.to_change()
         if intent.tries >= state.recovery.max_attempts:

@@ -117,7 +117,7 @@ class SharedSlots:
         polls = 0
         while True:
             polls += 1
-            # Taken before the read. With one event for all, another run could clear what this one has not yet seen.
+            # Take the event before the read: a single event for all runs could be cleared before this run has seen it.
             freed = self._freed
             try:
                 if run_key in [run for run, _ in (await self._read())[1]]:
@@ -204,7 +204,7 @@ _memberships: contextvars.ContextVar[tuple[tuple[SlotShare, str], ...]] = contex
 class NestingSlots:
     """Slots that a run shares with the runs it starts.
 
-    With a slot of its own, a run could wait for ever for the slot of the run that waits for its end. The calling run is
+    With a separate slot, a run could wait forever for the slot of the run that is waiting for it. The calling run is
     known from the context, which tasks inherit. A run that has ended shares nothing any more.
     """
 

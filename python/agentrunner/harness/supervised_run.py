@@ -84,7 +84,7 @@ class SupervisedRun:
         self.admitted = asyncio.Event()
         """Event that is set when there is a writer, or when there will never be one."""
         self.refusal: Exception | None = None
-        """Error because of which the attempt was not admitted."""
+        """Error that kept the attempt from being admitted."""
         self.has_begun = False
         """Whether the runner has started the agent's task."""
         self.done = asyncio.Event()
@@ -228,7 +228,8 @@ class SupervisedRun:
                 address = (kinds.HARNESS_RUN.name, admission.record.key)
                 if admission.is_new and (conflict.kind, conflict.key) == address:
                     raise RunAlreadyExists(
-                        f"run '{self.run_id}' exists already; a run id is used once, start the retry under a new one"
+                        f"run '{self.run_id}' already exists; a run id can be used only once in a thread, so "
+                        "retry with a new one"
                     ) from None
         self.admitted.set()
         if not has_slot:

@@ -1,4 +1,4 @@
-"""The errors that several stores raise, each with one text."""
+"""Errors that several stores raise, each with the same text in all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make_thread_not_found(thread_id: str) -> ThreadNotFound:
 def make_run_already_exists(run_id: str) -> RunAlreadyExists:
     """Return the error for a claim with a run id that was used before."""
     return RunAlreadyExists(
-        f"run '{run_id}' exists already; a thread uses a run id once, start the retry under a new one"
+        f"run '{run_id}' already exists; a run id can be used only once in a thread, so retry with a new one"
     )
 
 
@@ -38,7 +38,7 @@ def make_cursor_ahead(thread_id: str, seq: int) -> CursorAhead:
 def make_cursor_of_deleted_thread(thread_id: str, seq: int) -> CursorExpired:
     """Return the error for a cursor of an earlier incarnation of a thread."""
     return CursorExpired(
-        f"cursor {seq} is of an earlier thread '{thread_id}', which was deleted; connect without a cursor"
+        f"cursor {seq} belongs to a deleted thread with the id '{thread_id}'; connect without a cursor"
     )
 
 

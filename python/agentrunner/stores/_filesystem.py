@@ -1,4 +1,4 @@
-"""Find out whether SQLite can be trusted on the file system that a file is on."""
+"""Find out whether SQLite is safe on a file's file system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARED_FILESYSTEMS = frozenset(
     # Folders that a virtual machine or Docker Desktop shares with its host.
     | {"drvfs", "fakeowner", "grpcfuse", "osxfs", "prl_fs", "vboxsf", "virtiofs", "vmhgfs"}
 )  # fmt: skip
-"""Types on which the shared memory and the locks of SQLite's log do not reach all that can open the file."""
+"""Types on which not every program that opens the file shares SQLite's locks and shared memory."""
 
 LOCAL_FUSE = frozenset(
     {
@@ -24,7 +24,7 @@ LOCAL_FUSE = frozenset(
         "securefs", "unionfs", "zfs", "zfs-fuse",
     }
 )  # fmt: skip
-"""Programs behind FUSE that keep files on a local disk. All others are taken for network file systems."""
+"""FUSE programs that keep files on a local disk. All others are treated as network file systems."""
 
 
 def find_shared_filesystem(path: Path) -> str | None:

@@ -17,8 +17,9 @@ BATCH_ITEMS = 128
 class GroupCommit(Generic[T]):
     """Commits items in the order in which they arrive, one batch at a time.
 
-    All items that arrive during one commit are in the next. `commit` takes a batch and returns an outcome for each:
-    `None`, or the exception that `add` raises. If `commit` itself raises, every `add` of the batch raises the same.
+    All items that arrive during one commit are in the next. `commit` takes a batch and returns an outcome for each
+    item: `None`, or the exception that `add` raises. If `commit` itself raises, every `add` of the batch raises that
+    error.
     """
 
     def __init__(self, commit: Callable[[list[T]], Awaitable[list[Exception | None]]]) -> None:
@@ -27,7 +28,7 @@ class GroupCommit(Generic[T]):
         self._committing: asyncio.Task[None] | None = None
 
     async def add(self, item: T) -> None:
-        """Commit an item together with all that wait.
+        """Commit an item together with all waiting items.
 
         If the caller is cancelled before the commit begins, the item is left out.
         """

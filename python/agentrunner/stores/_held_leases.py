@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agentrunner")
 
 CHECK_FRACTION = 0.1
-"""Fraction of a lease's time between two checks of the thread."""
+"""Fraction of a lease's duration between two checks by the thread."""
 DUE_FRACTION = 0.4
-"""Fraction of a lease's time after which the thread extends it; the event loop does so before, unless it is blocked."""
+"""Fraction of a lease's duration after which the thread extends it; an unblocked event loop does so earlier."""
 
 
 class HeldLease(NamedTuple):
@@ -127,7 +127,7 @@ class HeldLeases:
             try:
                 connection = connection or self._connect()
                 connection.extend(due)
-            except Exception as error:  # noqa: BLE001 - whatever the client library raises, the next check tries again
+            except Exception as error:  # noqa: BLE001 - the client library may raise anything; the next check tries again
                 logger.warning("the leases of %s runs could not be extended: %s", len(due), type(error).__name__)
                 _close(connection)
                 connection = None
@@ -152,7 +152,7 @@ def draw_call_number() -> int:
 
 
 def is_dead(owner: str, has_ended: bool) -> bool:
-    """Return whether another process may take over a lease, which has ended or not."""
+    """Return whether another process may take over a lease, given whether it has expired."""
     liveness = Owner.liveness(owner)
     return liveness == "gone" or (has_ended and liveness == "unknown")
 

@@ -1,4 +1,4 @@
-"""The table of backends: one row tells which locations name a store, and how to make it.
+"""The table of backends: a row says which locations name a store, and how to create it.
 
 To add a backend, write its store in a folder beside this file, its new options in `StoreOptions` and a row in
 `BACKENDS`; then add its fixture and a row in `tests/support/backends.py`.
@@ -143,7 +143,7 @@ def find_backend(location: str) -> Backend:
             return SQLITE
         # Without this, a misspelled URL would silently create a file of that name.
         raise ValueError(
-            f"this is no location, though it begins with '{scheme}:'; a location is {_list_locations()}; "
+            f"this is not a valid location, although it begins with '{scheme}:'; a location is {_list_locations()}; "
             f"for a file of this name, write ./{scheme}:…"
         )
     for backend in BACKENDS:

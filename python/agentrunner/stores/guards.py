@@ -38,7 +38,7 @@ def with_guards(store: Store) -> Store:
 
 
 async def move_thread(store: Any, thread_id: str, scope: str | None, guard: ThreadGuard | None) -> None:
-    """Call `Store.move`, which a store need not have. Raises `StoreError` if it has not."""
+    """Call `Store.move`. Raises `StoreError` if the store does not have this method."""
     if not hasattr(store, "move"):
         raise StoreError(
             f"thread '{thread_id}' was not moved: {type(store).__name__} cannot move threads; give it the method "
@@ -48,7 +48,7 @@ async def move_thread(store: Any, thread_id: str, scope: str | None, guard: Thre
 
 
 def _takes_guard(method: Any) -> bool:
-    # A store may pass its methods on to another one, so that its class does not have them.
+    # A store may delegate its methods to another one, and then its class does not have them.
     if method is None:
         return True
     parameters = inspect.signature(method).parameters
@@ -90,6 +90,6 @@ class _CheckingStore:
         try:
             thread = await self._store.thread(thread_id)
         except ThreadNotFound:
-            # Raw frames may be left of a thread whose only run was not stored.
+            # A thread whose only run was not stored may still have raw frames.
             return name in ("journal", "locate")
         return guard.matches(thread.scope, thread.incarnation)

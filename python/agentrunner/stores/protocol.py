@@ -117,13 +117,13 @@ class Store(Protocol):
         ...
 
     async def release(self, claim: Claim) -> None:
-        """Note that the caller no longer uses a claim, so that its lease ends by itself.
+        """Note that the caller no longer uses a claim, so that its lease can expire.
 
-        A store should extend the leases of all claims that `claim` and `recover` have returned, in a thread of its own,
-        until they are released or finished: an agent can block the event loop for longer than a lease lasts. Leases of
-        runs that are marked to be stopped are left to `renew` and `append`, so that a process that hangs can lose them.
-        A store that does not do this need not have this method; its owners lose their threads when their event loop is
-        blocked.
+        A store should extend the leases of all claims that `claim` and `recover` have returned, in a separate thread,
+        until they are released or finished: an agent can block the event loop for longer than a lease lasts. It must
+        not extend leases of runs that are marked to be stopped, so that a process that hangs can lose them; only
+        `renew` and `append` do. A store that does not extend leases can omit this method, but then its owners lose
+        their threads when their event loop is blocked.
         """
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
@@ -173,14 +173,14 @@ class Store(Protocol):
         """Take over the live runs whose owner is gone or whose lease has ended.
 
         A run whose claim is used in this process, by this store or another, is never taken over, even if its lease has
-        ended. The same holds for a run whose owner is seen to run on this machine, unless the run is marked to be
-        stopped: its process may hang.
+        ended. The same applies to a run whose owner is alive on this machine, unless the run is marked to be stopped,
+        because its process may hang.
 
         If several processes call this at the same time, exactly one of them gets a run. This is also the time to delete
         raw frames whose resume window has ended.
 
         Args:
-            thread_id: The only thread to look at, or `None` for all.
+            thread_id: The only thread to recover, or `None` for all.
 
         Returns:
             One claim for each run, like the one before but for a new, greater fencing token.
@@ -233,7 +233,7 @@ class Store(Protocol):
         A cursor in a run that was pruned counts as between runs.
 
         Raises:
-            CursorExpired: The cursor is inside a finished run whose raw frames are no longer kept, or it is of an
+            CursorExpired: The cursor is inside a finished run whose raw frames are no longer kept, or it belongs to an
                 earlier incarnation of the thread.
             CursorAhead: The cursor is after everything that the thread ever had.
 
@@ -289,8 +289,8 @@ class Store(Protocol):
     async def move(self, thread_id: str, scope: str | None, *, guard: ThreadGuard | None = None) -> None:
         """Move a thread to another scope, or to none with `None`, in one atomic step.
 
-        Nothing else of it changes, not even its incarnation. A store need not have this method; its threads then stay
-        in the scopes that created them.
+        Nothing else about it changes, not even its incarnation. A store can omit this method; its threads then stay in
+        the scopes that created them.
 
         Raises:
             ThreadNotFound: The thread does not exist.
@@ -321,7 +321,7 @@ class Store(Protocol):
 
         The thread takes the summary's name, agent, scope, archived mark and times. A run that the thread already has
         is left unchanged, so that an interrupted copy can be repeated. Each new run's parent is the run before it,
-        whatever its `parent_run_id`. Without any run, no thread is created.
+        regardless of its `parent_run_id`. If `runs` is empty, no thread is created.
 
         Args:
             thread: The summary; its `running` and `runs` are ignored.
@@ -394,7 +394,7 @@ class Store(Protocol):
         """Check the whole store, for `agentrunner doctor`.
 
         Args:
-            fix: Whether to mend broken chains of runs and free stuck threads. The report shows the state before.
+            fix: Whether to repair broken chains of runs and free stuck threads. The report shows the state before.
 
         """
         ...

@@ -52,10 +52,10 @@ class SqliteStore:
             TypeScript runner has added runs, is read from a temporary copy.
 
     Raises:
-        TypeError: The path is no path.
+        TypeError: The path is neither a `str` nor a `Path`.
         ValueError: An option is not valid, or the path is empty or `:memory:`.
 
-    `open` raises `StoreCorrupt` for a file that is no database, `StoreTooNew`, `StoreReadOnly` or `StoreError`.
+    `open` raises `StoreCorrupt` for a file that is not a database, `StoreTooNew`, `StoreReadOnly` or `StoreError`.
 
     If the file, its log (`-wal`) or the log's index (`-shm`) is removed, renamed or replaced while the store is open,
     every method raises `StoreMissing` within a second. What was acknowledged before is then in the file itself, and the

@@ -16,9 +16,9 @@ class ThreadGuard(NamedTuple):
     """The scope and incarnation that a thread must have; any other thread counts as unknown."""
 
     scope: str | AnyScope | None = ANY_SCOPE
-    """Scope that the thread must belong to; `None`: to none."""
+    """Scope that the thread must have; `None` requires a thread without one."""
     incarnation: int | None = None
-    """Life of the thread, as `ThreadSummary` and `Claim` name it; `None`: any."""
+    """Incarnation of the thread, as in `ThreadSummary` and `Claim`; `None` allows any."""
 
     def matches(self, scope: str | None, incarnation: int) -> bool:
         """Return whether a thread with this scope and incarnation is the expected one."""
@@ -26,8 +26,8 @@ class ThreadGuard(NamedTuple):
 
     @classmethod
     def of(cls, thread: ThreadSummary | Claim, scope: str | AnyScope | None = ANY_SCOPE) -> ThreadGuard:
-        """Return the guard for this life of a thread, and optionally for a scope."""
-        # A store that does not number the lives of its threads says 0.
+        """Return the guard for this incarnation of a thread, and optionally for a scope."""
+        # A store that does not number incarnations returns 0.
         return cls(scope, thread.incarnation or None)
 
 
@@ -84,11 +84,11 @@ class Record(NamedTuple):
     kind: str
     """Namespace of the key, such as `approval`."""
     key: str
-    """Name that is unique among all records of its kind in the store, whatever their threads."""
+    """Name that is unique among all records of its kind in the store, across threads."""
     thread_id: str
     """Thread whose deletion also removes the record.
 
-    It never changes, and no such thread need exist.
+    It never changes, and the thread need not exist.
     """
     version: int
     """Number that grows with each write of this kind and key.
@@ -148,7 +148,7 @@ class StoreReport(NamedTuple):
 
     @property
     def can_be_fixed(self) -> bool:
-        """Whether a repair or the next runner that opens the store can mend something."""
+        """Whether a repair, or the next runner that opens the store, can fix a problem."""
         return bool(self.orphans or self.stuck or self.dead or self.missing_log is not None)
 
 

@@ -1,6 +1,6 @@
 """The rules for records, which every store's `write` checks first.
 
-So all stores refuse the same changes.
+This way all stores refuse the same changes.
 """
 
 from __future__ import annotations

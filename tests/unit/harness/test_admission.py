@@ -38,7 +38,7 @@ async def test_policy_refuses_with_reasons(runner):
         assert refused.value.reasons == ("guests may not", "ask a colleague")
         with pytest.raises(RunRefused, match="b is off today"):
             [item async for item in harness.stream_events("hi", agent="b")]
-        with pytest.raises(RunRefused, match="could not be asked"):
+        with pytest.raises(RunRefused, match="the policy failed"):
             await harness.run("hi", agent="a", headers={"x": "bug"})
         (event,) = await collect(await runner.run(harness.agents["b"], make_input("t", "r")))
         assert (event["type"], event["code"]) == ("RUN_ERROR", "RUN_REFUSED")

@@ -44,8 +44,8 @@ def read_clock_ms() -> int:
 class MemoryStore:
     """Threads in this process's memory, up to a limit; they are lost when the process ends.
 
-    When a limit is exceeded, the least recently used threads are dropped, never one with a live run. The first time it
-    happens, a `UserWarning` says so.
+    When a limit is exceeded, the least recently used threads are dropped, but never one with a live run. The first time
+    this happens, a `UserWarning` is issued.
 
     Args:
         max_threads: The greatest number of threads, at least 1.
@@ -54,7 +54,7 @@ class MemoryStore:
         resume_window: Seconds that a finished run's raw events are kept for readers that resume their stream.
 
     Raises:
-        ValueError: A limit is not a positive integer, or `resume_window` is no number of seconds.
+        ValueError: A limit is not a positive integer, or `resume_window` is not a number of seconds.
 
     Example::
 
@@ -117,7 +117,7 @@ class MemoryStore:
         if thread is not None and run_id in thread.run_ids:
             raise make_run_already_exists(run_id)
         if thread is not None:
-            # Not later than now: a log of the calls, replayed, must come to the same sequence numbers.
+            # Not later than now: replaying a log of the calls must give the same sequence numbers.
             self._threads.expire_journals(thread, self.now())
             thread = self._threads.get(thread_id)
         if thread is None:

@@ -146,7 +146,7 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
 
     def add(self, thread_id: str) -> MemoryThread:
         """Create a thread, and drop others if there are too many."""
-        # No cursor of a dropped thread may be taken for one of this thread.
+        # A cursor of a dropped thread must not be valid in this one.
         floor = self._floors.get(_hash(thread_id), 0)
         thread = self[thread_id] = MemoryThread(thread_id, head_seq=floor)
         self.evict(keep=thread)
@@ -167,7 +167,7 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
     def drop_oldest_runs(self, thread: MemoryThread, count: int) -> None:
         """Drop a thread's oldest runs, so that the others are a complete chain.
 
-        The thread no longer has messages that only the dropped runs had.
+        Messages that only the dropped runs had are dropped too.
         """
         dropped, thread.runs = thread.runs[:count], thread.runs[count:]
         for run in dropped:
@@ -200,7 +200,7 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
 
     def remove(self, thread: MemoryThread) -> None:
         """Remove a thread with everything it has."""
-        # Where only raw frames are left, the thread no longer exists, and the records with its id are not its own.
+        # If only raw frames are left, the thread no longer exists, and records with its id belong to another one.
         if thread.exists:
             self._records.remove_thread(thread.thread_id)
         self._drop(thread)
@@ -259,7 +259,7 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
         Threads with a live run stay, and so does `keep`.
         """
         if self._is_within_limits():
-            # Without this every finished run would list all threads.
+            # Without this, every finished run would iterate over all threads.
             return
         for thread in list(self.values()):
             if self._is_within_limits():
@@ -294,5 +294,5 @@ class MemoryThreads(OrderedDict[str, MemoryThread]):
         try:
             warnings.warn(text, UserWarning, stacklevel=2)
         except UserWarning:
-            # Where warnings are errors, raising here would fail the run that met the limit, in the middle of `finish`.
+            # If warnings are errors, raising here would fail the run that reached the limit, in the middle of `finish`.
             logger.warning(text)

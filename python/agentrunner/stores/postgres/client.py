@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.01, 0.25
-"""Seconds between two attempts, which double each time."""
+"""Seconds between two attempts, doubled after each one."""
 POOL_WAIT_SECONDS = 0.5
 """Seconds to wait for a pooled connection before asking the pool again."""
 LARGE_BYTES = 1 << 20
-"""Size in bytes above which a value has a connection of its own.
+"""Size in bytes above which a value is sent over a separate connection.
 
 libpq never gives back the memory that a connection once needed.
 """
 LARGE_CONNECTIONS = 2
 """Number of connections for large values."""
 TRANSIENT_STATES = frozenset({"25006", "53300", "55P03", "57P01", "57P02", "57P03", "57P05"})
-"""SQLSTATEs of errors that may be gone at the next attempt.
+"""SQLSTATEs of errors that may not recur in the next attempt.
 
 The server has become a standby; too many clients; a lock not acquired in time; the server is shutting down, has crashed
 or is starting up; an idle session was ended.
@@ -53,8 +53,8 @@ or is starting up; an idle session was ended.
 class PostgresClient:
     """A pool of connections to one schema of one server.
 
-    It keeps no state in sessions, so that it works behind PgBouncer's transaction pooling: each statement is a
-    transaction of its own, names its schema, and is prepared only if the session is known to be its own.
+    It keeps no state in sessions, so that it works behind PgBouncer's transaction pooling: each statement is a separate
+    transaction, names its schema, and is prepared only if the client is known to own the session.
 
     A standby counts as a server that is unreachable for now: another attempt, in a new session, may find the primary.
     """
@@ -234,7 +234,7 @@ class PostgresClient:
             pause = min(pause * 2, LONGEST_RETRY_SECONDS)
 
     async def _find_cause(self, error: psycopg.Error) -> psycopg.Error:
-        """Return why no connection can be made, which the pool's own error does not tell."""
+        """Return why no connection can be made, because the pool's own error does not say."""
         try:
             await (await self.connect()).close()
         except psycopg.Error as cause:

@@ -1,4 +1,4 @@
-"""The condition on a thread that a guard stands for, in statements."""
+"""A guard's condition on a thread, as part of SQL statements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MATCHES_GUARD = """(%(any_scope)s OR t.scope IS NOT DISTINCT FROM %(guard_scope)
 
 IS_MEANT = f"""(%(any_thread)s OR EXISTS (
   SELECT FROM "agentrunner".known_threads t WHERE t.thread_id = %(thread_id)s::text AND {MATCHES_GUARD}))"""
-"""Condition that the thread is the one that is meant; without a guard, any is, even an unknown one."""
+"""Condition that the thread matches the guard; without a guard, any thread does, even an unknown one."""
 
 
 def encode_guard(guard: ThreadGuard | None) -> dict[str, Any]:

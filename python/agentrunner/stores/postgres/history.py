@@ -37,8 +37,8 @@ READ_JOURNAL = f"""SELECT l.token, j.first_seq, j.last_seq, j.frames
         ORDER BY last_seq LIMIT %(rows)s) page) j ON j.before < %(limit)s
   ORDER BY j.last_seq"""  # noqa: S608
 
-# Fetches events only of the runs that begin within the limit, and not of large ones. One row after them, without its
-# events, tells that there are more.
+# Fetch events only of the runs that begin within the limit, and not of large ones. One more row without events shows
+# that there are more runs.
 READ_HISTORY = f"""SELECT run_id, last_seq, before < %(limit)s,
     CASE WHEN before < %(limit)s AND octet_length(events) <= %(most)s THEN events END FROM (
   SELECT *, sum(octet_length(events)) OVER (ORDER BY last_seq) - octet_length(events) AS before FROM (

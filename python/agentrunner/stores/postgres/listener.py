@@ -34,14 +34,14 @@ RECONNECT_SECONDS = 1.0
 NOTIFIED_KEYS = 999
 """The greatest number of keys in one notification, which can have 8,000 bytes.
 
-A notification without a key stands for all threads.
+A notification without a key means all threads.
 """
 
 READ_FOLLOWED_RUNS = """SELECT thread_id, token, last_seq,
   followed_until IS NULL OR followed_until < clock_timestamp() + interval '5s'
   FROM "agentrunner".live_runs WHERE thread_id = ANY (%(threads)b::text[])"""
 
-# This mark tells a run's owner to send notifications. Rows that are being written are marked at the next poll.
+# This mark makes a run's owner send notifications. Rows that are being written are marked at the next poll.
 MARK_FOLLOWED_RUNS = """UPDATE "agentrunner".live_runs l SET followed_until = clock_timestamp() + interval '10s'
   FROM (SELECT thread_id FROM "agentrunner".live_runs WHERE thread_id = ANY (%(threads)b::text[])
     FOR UPDATE SKIP LOCKED) f WHERE l.thread_id = f.thread_id RETURNING 1"""
@@ -174,7 +174,7 @@ class PostgresListener:
 
 @lru_cache(maxsize=4096)
 def _hash_thread(thread_id: str) -> str:
-    """Return a key of eight characters; threads that share a key only cost extra reads."""
+    """Return a key of eight characters; threads that share a key only cause extra reads."""
     digest = hashlib.blake2b(thread_id.encode("utf-8", "surrogatepass"), digest_size=6).digest()
     return base64.b64encode(digest).decode()
 

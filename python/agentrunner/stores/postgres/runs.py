@@ -54,8 +54,8 @@ RENEW_LEASES = """WITH held AS (
 UPDATE "agentrunner".live_runs l SET expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
   FROM held WHERE l.thread_id = held.thread_id AND l.token = held.token RETURNING l.thread_id, l.token"""
 
-# The thread that extends leases while the event loop is blocked leaves the runs alone that were asked to stop: if their
-# process hangs, only the end of their leases frees the threads. It may not know the token of a new claim yet.
+# While the event loop is blocked, leases of runs that were asked to stop are not extended: if their process hangs,
+# their threads become free only when these leases expire. It may not know the token of a new claim yet.
 EXTEND_LEASES = """WITH held AS (
   SELECT l.thread_id, l.token FROM "agentrunner".live_runs l
     JOIN unnest(%(threads)b::text[], %(keys)b::bigint[]) AS given (thread_id, key)
@@ -86,13 +86,13 @@ LIST_LIVE_RUNS = """SELECT l.thread_id, l.run_id, l.token, l.first_seq, r.input,
   FROM "agentrunner".live_runs l JOIN "agentrunner".runs r USING (thread_id, run_id)
     LEFT JOIN "agentrunner".threads t USING (thread_id)"""
 
-# Each owner, with whether one of its leases has ended. The row without an owner tells whether frames have expired.
+# Each owner, and whether one of its leases has expired. The row without an owner shows whether frames have expired.
 LIST_OWNERS = """SELECT owner, bool_or(expires_at < clock_timestamp()) FROM "agentrunner".live_runs
   WHERE %(thread_id)s::text IS NULL OR thread_id = %(thread_id)s::text GROUP BY owner
 UNION ALL SELECT NULL, EXISTS (SELECT FROM "agentrunner".journal_expiry WHERE expires_at < now())"""
 
-# Skips locked rows: those runs are being renewed, ended or taken over. Returns again what an earlier attempt of this
-# call has taken over. An owner that is alive on this machine keeps a lease that has ended.
+# Skip locked rows: those runs are being renewed, ended or taken over. Return also the runs that an earlier attempt of
+# this call has taken over. An owner that is alive on this machine keeps an expired lease.
 TAKE_OVER_RUNS = """WITH dead AS (
   SELECT thread_id FROM "agentrunner".live_runs
     WHERE (%(thread_id)s::text IS NULL OR thread_id = %(thread_id)s::text)

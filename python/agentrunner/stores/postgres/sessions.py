@@ -9,10 +9,10 @@ import psycopg
 from psycopg import AsyncConnection
 
 SERVER_OPTIONS = {"host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT"}
-"""Options that may list several servers, each with the environment variable that stands in for it."""
+"""Options that may list several servers, each with the environment variable that replaces it."""
 
-# Asked of the server, and not left to libpq's `target_session_attrs`: a pooler may repeat to libpq what the server was
-# before it was promoted.
+# Ask the server instead of using libpq's `target_session_attrs`: a pooler may report to libpq the server's state from
+# before its promotion.
 READ_STATE = "SELECT pg_backend_pid(), current_setting('transaction_read_only') = 'on', pg_is_in_recovery()"
 
 
@@ -52,7 +52,7 @@ class PostgresSession(AsyncConnection[Any]):
 class PostgresServers:
     """The servers that an address names.
 
-    After a fail-over, an address may still lead to the former primary, which is now a standby.
+    After a failover, an address may still lead to the former primary, which is now a standby.
     """
 
     def __init__(self, options: dict[str, Any], *, read_only: bool = False) -> None:
@@ -70,7 +70,7 @@ class PostgresServers:
         return len(self._servers)
 
     async def connect(self, **options: Any) -> PostgresSession:
-        """Open a session that may write; or else one on a primary that does not let it.
+        """Open a session that can write, or else a read-only one on a primary.
 
         Raises:
             StandbyError: Only a standby can be reached.

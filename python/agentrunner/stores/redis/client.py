@@ -47,7 +47,7 @@ REDIS_VALUE_BYTES = 512 << 20
 MIN_BYTES_PER_SECOND = 4 << 20
 """Slowest speed at which a request may still reach the server in time."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5
-"""Seconds between two attempts, which double each time."""
+"""Seconds between two attempts, doubled after each one."""
 
 _warned_addresses: set[str] = set()
 
@@ -63,7 +63,7 @@ class RedisClient:
         self._run_word = "EVALSHA"
         self._retry_seconds = retry_seconds
         # Half the time, so that a second attempt fits; but at least a second, so that a busy machine with a short lease
-        # is not taken for a dead one.
+        # does not count as dead.
         self._timeout = max(retry_seconds / 2, 1.0)
         # The pool only makes the connections. Taking them from it is slow, and it takes back a connection whose user
         # was cancelled in the middle of a reply.
@@ -211,7 +211,7 @@ class RedisClient:
                     await connection.send_packed_command(request)
                     replies = [await _read_reply(connection) for _ in commands]
             except BaseException:
-                # The replies that are still to come would be taken for those to other commands.
+                # The remaining replies would be mistaken for replies to other commands.
                 await connection.disconnect(nowait=True)
                 raise
             if self._pid is None:

@@ -1,4 +1,4 @@
-"""The store on a Redis server, alone or in front of another store."""
+"""The store on a Redis server, alone or combined with another store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RedisStore:
 
     Acknowledged events are as safe as the server keeps them. If the application's process is killed, nothing is lost.
     If the server is killed, nothing is lost with `appendfsync always`; otherwise it loses what it had not yet written
-    to disk. A replica that takes over lacks what it had not yet received.
+    to disk. A replica that takes over lacks the data that it had not yet received.
 
     Args:
         url: The server's URL, as redis-py takes it; in a cluster, that of the node that has the prefix's slot.
@@ -97,8 +97,8 @@ class RedisStore:
         self._client = RedisClient(url, prefix, self.lease_ttl * 2 / 3, read_only=read_only)
         self._watcher = RedisWatcher(self._client)
         self._threads: RedisThreads | Store = RedisThreads(self._client) if history is None else history
-        # Records are where leases and threads are: a lease fences their writes, and a deleted thread takes them along,
-        # each in one atomic step.
+        # Records are in the same store as leases and threads: a lease fences their writes, and they are deleted with
+        # their thread, each in one atomic step.
         self._records: RedisRecords | Store = RedisRecords(self._client) if history is None else history
         self._open_runs: RedisRuns | TieredRuns | None = None
         self.read_only = read_only

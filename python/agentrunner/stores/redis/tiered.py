@@ -76,7 +76,7 @@ class TieredRuns:
                 "begin", thread_id.encode(), claim.first_seq, claim.token, self._lease_ms, claim.incarnation
             )
         except StoreError:
-            # The run cannot begin. Without this, it would hold the thread until its lease ends.
+            # The run cannot start. Without this, it would hold the thread until its lease expires.
             with contextlib.suppress(AgentRunnerError):
                 await self._base.finish(claim, _make_empty_recorder(claim), False)
             raise
@@ -140,7 +140,7 @@ class TieredRuns:
         self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None
     ) -> JournalPage:
         incarnation = guard.incarnation if guard is not None else None
-        # Each journal says which incarnation it is of; the scope of the thread is in the base store.
+        # Each journal has its incarnation; the thread's scope is in the base store.
         page = await self._journals.read(thread_id, after, until, limit, ThreadGuard(incarnation=incarnation))
         if guard is not None and guard.scope is not ANY_SCOPE and not await self._is_meant(thread_id, guard):
             return JournalPage(Frames(b""), None)
