@@ -33,6 +33,14 @@ impl Class {
         }
     }
 
+    /// Return the class of the message that a start or chunk of a family begins.
+    pub(crate) fn of_family(family: Family, event: &Event<'_>) -> Self {
+        match family {
+            Family::Reasoning => Self::Reasoning,
+            Family::Text | Family::ToolCall => Self::of_role(event.string("role").as_deref()),
+        }
+    }
+
     /// Return the class's name in the ids of its messages.
     pub(crate) fn name(self) -> &'static str {
         match self {

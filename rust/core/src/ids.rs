@@ -15,12 +15,12 @@ use crate::family::{Edge, Family, Part, Role};
 use crate::{members, scan, text};
 
 mod history;
+mod prepared;
 mod rewrite;
 mod snapshot;
 
 use history::{History, Lookup};
-use rewrite::class_of;
-use snapshot::PreparedSnapshot;
+use prepared::PreparedSnapshot;
 
 /// How many of the newest calls of one id are searched for the one without a result.
 const SEARCHED_CALLS: u64 = 8;
@@ -139,7 +139,7 @@ impl Ids {
             }
             Role::Stream(family, Part::Start) | Role::Chunk(family) => {
                 if let Some(id) = text("messageId") {
-                    note(self.message_id(class_of(family, event), &id, false).map(drop));
+                    note(self.message_id(Class::of_family(family, event), &id, false).map(drop));
                 }
             }
             Role::Span(Edge::Open) => {

@@ -52,7 +52,7 @@ impl Ids {
 
     fn start_message(&mut self, family: Family, event: &Event<'_>) -> Rewrite {
         let Some(id) = event.string("messageId") else { return Rewrite::Same };
-        let class = class_of(family, event);
+        let class = Class::of_family(family, event);
         let own = self.message_id(class, &id, false).unwrap_or_else(|_| id.clone().into_owned());
         self.classes.insert(own.clone(), class);
         let key = (family, id.into_owned());
@@ -194,11 +194,4 @@ fn replace(event: &Event<'_>, fields: &[(&str, &str)]) -> Rewrite {
     let values: Vec<_> = fields.iter().map(|(name, id)| (*name, text::quote(id))).collect();
     let new_value = |key: &str| values.iter().find(|(name, _)| text::is_same(key, name)).map(|(_, id)| id.as_str());
     Rewrite::Changed(members::write_object(event.members().map(|(key, value)| (key, new_value(key).unwrap_or(value)))))
-}
-
-pub(super) fn class_of(family: Family, event: &Event<'_>) -> Class {
-    match family {
-        Family::Reasoning => Class::Reasoning,
-        Family::Text | Family::ToolCall => Class::of_role(event.string("role").as_deref()),
-    }
 }

@@ -2,30 +2,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::history::Lookup;
+use super::prepared::{Message, PreparedSnapshot};
 use super::{Ids, Rewrite};
 use crate::entries::{self, Class, own_call_id, own_message_id, own_result_id};
 use crate::event::Event;
 use crate::lifecycle::snapshot_messages;
 use crate::{members, scan, text};
-
-/// The ids of one message, under which clients see it.
-#[derive(Debug)]
-pub(super) struct Message {
-    class: Class,
-    id: String,
-    /// The message's calls, each with the agent's id and the call's number.
-    calls: Vec<(String, u64)>,
-    /// The call that the message answers.
-    result_of: Option<String>,
-}
-
-/// The messages of the snapshot that is recorded next.
-#[derive(Debug)]
-pub(super) struct PreparedSnapshot {
-    /// Where the event's text is in memory: the event may be mended before it is recorded.
-    address: usize,
-    messages: Vec<Option<Message>>,
-}
 
 /// A call of a snapshot, among those of the same id.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! A JSON object that keeps the order of its members and looks them up by hash once it is wide.
 use super::small_text::SmallText;
 use super::wide::Wide;
-use crate::text;
 
 /// The number of members up to which keys are compared one by one.
 const NARROW_MEMBERS: usize = 16;
@@ -46,7 +45,7 @@ impl<T> Object<T> {
     /// Return the position of a key, which may be escaped.
     pub fn position(&self, key: &str) -> Option<usize> {
         match &self.0 {
-            Members::Narrow(members) => members.iter().position(|(name, _)| is_key(name, key)),
+            Members::Narrow(members) => members.iter().position(|(name, _)| name.is_key(key)),
             Members::Wide(wide) => wide.position(key),
         }
     }
@@ -170,13 +169,4 @@ impl<T: PartialEq> PartialEq for Object<T> {
         };
         self.len() == other.len() && self.iter().all(has_equal)
     }
-}
-
-/// Return whether a member's key means the same as another key.
-#[inline]
-pub(super) fn is_key(name: &SmallText, key: &str) -> bool {
-    let has_escape = |text: &[u8]| memchr::memchr(b'\\', text).is_some();
-    // Without an escape, only equal texts mean the same.
-    name.as_bytes() == key.as_bytes()
-        || ((has_escape(name.as_bytes()) || has_escape(key.as_bytes())) && text::is_same(name, key))
 }

@@ -3,6 +3,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
+use crate::text;
+
 /// The longest text that is kept in place. With it a value of a document has 32 bytes.
 const PLACE_BYTES: usize = 22;
 
@@ -37,6 +39,15 @@ impl SmallText {
     /// Return whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Return whether this, as a member's key, means the same as another key.
+    #[inline]
+    pub(super) fn is_key(&self, key: &str) -> bool {
+        let has_escape = |text: &[u8]| memchr::memchr(b'\\', text).is_some();
+        // Without an escape, only equal texts mean the same.
+        self.as_bytes() == key.as_bytes()
+            || ((has_escape(self.as_bytes()) || has_escape(key.as_bytes())) && text::is_same(self, key))
     }
 
     /// Append to the text, in time proportional to what is appended.

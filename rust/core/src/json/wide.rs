@@ -3,7 +3,6 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::object::is_key;
 use super::small_text::SmallText;
 use crate::text::canonicalize;
 
@@ -41,7 +40,7 @@ impl<T> Wide<T> {
     pub(super) fn position(&self, key: &str) -> Option<usize> {
         let hash = self.hash(key);
         let is_it = |entry: &(u64, u32)| {
-            entry.0 == hash && self.slots[entry.1 as usize].member.as_ref().is_some_and(|(name, _)| is_key(name, key))
+            entry.0 == hash && self.slots[entry.1 as usize].member.as_ref().is_some_and(|(name, _)| name.is_key(key))
         };
         self.positions.find(hash, is_it).map(|(_, position)| *position as usize)
     }

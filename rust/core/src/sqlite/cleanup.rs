@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::schema::BUSY_TIMEOUT;
+use super::sql::BUSY_TIMEOUT;
 use super::wal_rewrite::wal_pages;
 
 /// How long a step may take, because all writers wait for it. The number of its pages is adapted to that.

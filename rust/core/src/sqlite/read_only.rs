@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::files::{self, FileId, OpenFiles};
 use super::index::{has_unindexed, index_new_rows};
 use super::schema;
-use super::sql::store_error;
+use super::sql::{self, store_error};
 use crate::error::{Error, Result};
 use crate::owner;
 
@@ -183,7 +183,7 @@ fn open_uri(path: &Path, options: &str) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(format!("{uri}?{options}"), flags)?;
-        connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+        connection.busy_timeout(sql::BUSY_TIMEOUT)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "trusted_schema", "OFF")?;
         connection.pragma_update(None, "cell_size_check", "ON")?;

@@ -6,7 +6,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::cleanup;
-use super::sql::store_error;
+use super::sql::{BUSY_TIMEOUT, store_error};
 use crate::error::{Error, Result};
 
 /// The three tables of the TypeScript runner, as it writes them (docs/spec/reference-runners.md §3.3).
@@ -87,8 +87,6 @@ END;
 ",
 ];
 
-/// How long a statement waits for a lock of another process.
-pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of tries to switch to write-ahead logging while another process does the same, and the pause between.
 const JOURNAL_MODE_TRIES: u32 = 100;
 const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(20);

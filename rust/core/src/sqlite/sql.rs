@@ -1,9 +1,12 @@
 //! Helpers for SQL: numbers, errors, time, and statements that several operations share.
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, ToSql, params};
 
 use crate::error::{Error, Result};
+
+/// How long a statement waits for a lock of another process.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Convert a sequence number to SQLite's integer. Cursors are parsed as numbers under 2^63, so none wraps around.
 #[allow(clippy::cast_possible_wrap, reason = "cursors are checked to be under 2^63")]

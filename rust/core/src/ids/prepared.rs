@@ -1,0 +1,21 @@
+//! The messages of a snapshot, as clients see them, until it is recorded.
+use crate::entries::Class;
+
+/// The ids of one message, under which clients see it.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) class: Class,
+    pub(super) id: String,
+    /// The message's calls, each with the agent's id and the call's number.
+    pub(super) calls: Vec<(String, u64)>,
+    /// The call that the message answers.
+    pub(super) result_of: Option<String>,
+}
+
+/// The messages of the snapshot that is recorded next.
+#[derive(Debug)]
+pub(super) struct PreparedSnapshot {
+    /// Where the event's text is in memory: the event may be mended before it is recorded.
+    pub(super) address: usize,
+    pub(super) messages: Vec<Option<Message>>,
+}
