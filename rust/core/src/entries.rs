@@ -1,7 +1,7 @@
-//! What a thread's table of message ids says about a run: its messages' ids, and marks for what else must stay known.
+//! A run's entries in its thread's table of message ids: the messages' ids, and marks for other facts about the run.
 //!
-//! A message's own entry is its id. A mark begins with a control character, which ids from outside hardly have; one
-//! that has it is at worst taken for used.
+//! A message's entry is its id. A mark begins with a control character, which external ids hardly ever contain. At
+//! worst, an id that does is treated as used.
 use crate::event::Event;
 use crate::family::{Family, Part, Role};
 use crate::lifecycle::{input_messages, snapshot_messages};
@@ -54,7 +54,7 @@ impl Class {
 
     /// Return the entry of a message of this class.
     ///
-    /// The assistant's has none but its id, because most messages are the assistant's.
+    /// Assistant messages need only their id, because most messages are the assistant's.
     pub(crate) fn mark(self, id: &str) -> Option<String> {
         (self != Self::Text).then(|| format!("\u{1}{} {id}", self.name()))
     }
@@ -73,7 +73,7 @@ pub(crate) fn answered(id: &str) -> String {
 /// The entry of a thread with a snapshot, which replays have to look for.
 pub const SNAPSHOT: &str = "\u{1}snapshot";
 
-/// The entry of a thread with a message that only a client claims; a message of that kind has this metadata.
+/// The entry of a thread with a message that only a client claims exists; such a message has this metadata.
 pub const CLAIMED: &str = "\u{1}claimed";
 const SOURCE: &str = "agentrunner.source";
 
@@ -99,7 +99,7 @@ pub fn each_entry(event: &Event<'_>, mut each: impl FnMut(String)) {
         Role::StateSnapshot => each(SNAPSHOT.into()),
         Role::Stream(Family::ToolCall, Part::Start) => {
             let Some(call_id) = id("toolCallId") else { return };
-            // The call makes an assistant's message, unless its parent exists.
+            // The call creates an assistant message, unless its parent exists.
             add(Class::Text, &id("parentMessageId").unwrap_or_else(|| call_id.clone()));
             each(call(&call_id));
         }
@@ -168,20 +168,20 @@ fn each_call(item: &str, each: &mut impl FnMut(String)) {
     }
 }
 
-/// The beginning of the suffix of an id that the runner has given.
+/// The beginning of the suffix of an id that the runner has assigned.
 const OWN: &str = "--own";
 
-/// Return the id that clients see of a message whose id a message of another class has.
+/// Return the id that clients see for a message whose own id belongs to a message of another class.
 pub(crate) fn own_message_id(id: &str, class: Class) -> String {
     format!("{id}{OWN}-{}", class.name())
 }
 
-/// Return the id that clients see of the n-th call of an id.
+/// Return the id that clients see for the n-th call with an id.
 pub(crate) fn own_call_id(id: &str, number: u64) -> String {
     if number > 1 { format!("{id}{OWN}{number}") } else { id.to_owned() }
 }
 
-/// Return the id that an agent has used, and the call's number, of an id that clients see.
+/// Return the id that the agent used, and the call's number, for an id that clients see.
 pub fn split_own_id(id: &str) -> (&str, u64) {
     let Some((agents, suffix)) = id.rsplit_once(OWN) else { return (id, 1) };
     if agents.is_empty() {
@@ -191,7 +191,7 @@ pub fn split_own_id(id: &str) -> (&str, u64) {
         let is_class = name == "result" || Class::ALL.iter().any(|class| class.name() == name);
         return if is_class { (agents, 1) } else { (id, 1) };
     }
-    // Longer numbers are no numbers of ours.
+    // The runner assigns no longer numbers.
     let is_number = suffix.len() < 10 && !suffix.starts_with('0') && suffix.bytes().all(|byte| byte.is_ascii_digit());
     match suffix.parse() {
         Ok(number) if is_number && number > 1 => (agents, number),
@@ -199,12 +199,12 @@ pub fn split_own_id(id: &str) -> (&str, u64) {
     }
 }
 
-/// Return the id that clients see of a result's message whose id another message has.
+/// Return the id that clients see for a result's message whose own id belongs to another message.
 pub(crate) fn own_result_id(call: &str) -> String {
     format!("{call}{OWN}-result")
 }
 
-/// Return a run's input as its agent must see it: with the ids that the agent has used.
+/// Return a run's input for its agent: with the ids that the agent has used.
 pub fn input_for_agent(input: &str) -> Option<String> {
     if !input.contains(OWN) {
         return None;

@@ -60,7 +60,10 @@ impl fmt::Display for Error {
         match self {
             Self::ThreadAlreadyRunning => f.write_str("Thread already running"),
             Self::RunAlreadyExists(run) => {
-                write!(f, "run '{run}' exists already; a run id is used once, start the retry under a new one")
+                write!(
+                    f,
+                    "run '{run}' already exists; a run id can be used only once in a thread, so retry with a new one"
+                )
             }
             Self::RecordConflict(kind, key) => {
                 write!(f, "the {kind} '{key}' was changed meanwhile and nothing was written; read it and try again")

@@ -1,4 +1,4 @@
-//! The rest of a JSON text that breaks off, such as a tool call's half-written arguments.
+//! Complete a truncated JSON text, such as a tool call's half-written arguments.
 use std::str::Chars;
 
 use crate::text;
@@ -13,18 +13,18 @@ enum Next {
     FirstKey,
     Key,
     Colon,
-    /// A comma, or the end of what is open.
+    /// A comma, or the end of the open array or object.
     Comma,
 }
 
-/// A token breaks off: what it lacks, or `None` if it is no JSON at all.
+/// The missing end of a truncated token; `None` if it cannot become JSON.
 type Lack = Option<String>;
 
-/// Return the shortest text that makes an escaped text JSON; `None` if no text does.
+/// Return the shortest text that completes an escaped text to JSON; `None` if there is none.
 ///
-/// Nothing at all becomes an empty object, because these are arguments.
+/// An empty text becomes an empty object, because it stands for arguments.
 pub(crate) fn complete(escaped: &str) -> Option<String> {
-    // Half a surrogate pair stands for one character here, which changes nothing about what is missing.
+    // A lone surrogate counts as one character here, which does not affect what is missing.
     let json = String::from_utf16_lossy(&text::to_utf16(escaped));
     let json = json.trim_matches([' ', '\t', '\n', '\r']);
     if json.is_empty() {
@@ -90,7 +90,7 @@ pub(crate) fn complete(escaped: &str) -> Option<String> {
     Some(rest)
 }
 
-/// Read the string that has begun.
+/// Read the rest of a string.
 fn read_string(chars: &mut Chars<'_>) -> Lack {
     while let Some(c) = chars.next() {
         match c {
@@ -116,7 +116,7 @@ fn read_string(chars: &mut Chars<'_>) -> Lack {
     Some("\"".into())
 }
 
-/// Read the number or word that has begun with a character.
+/// Read the rest of a number or word that starts with a character.
 fn read_scalar(first: char, chars: &mut Chars<'_>) -> Lack {
     let mut token = String::from(first);
     loop {

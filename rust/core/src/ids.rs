@@ -1,11 +1,11 @@
-//! Ids of their own for messages and tool calls whose ids their thread has used for something else.
+//! New ids for messages and tool calls whose ids their thread has already used for something else.
 //!
-//! A client keeps one message for each id and one call for each call's id. But a framework may stream reasoning and text
-//! under one id, and some models count their calls from `call_0` in every response. The later one then gets an id of
-//! its own, and the agent's id is replaced in every event that refers to it (docs/spec/agui.md, "Ids").
+//! A client keeps one message for each message id and one call for each call id. But a framework may stream reasoning
+//! and text under one id, and some models number their calls from `call_0` in every response. The later one then gets a
+//! new id, which replaces the agent's id in every event that refers to it (docs/spec/agui.md, "Ids").
 //!
 //! Whether earlier runs have used an id is looked up in the store's table of message ids, a few entries for each new id
-//! ([`crate::entries`]). [`Ids::wanted`] returns the entries an event needs, and [`Ids::learn`] takes the answer.
+//! ([`crate::entries`]). [`Ids::wanted`] returns the entries an event needs, and [`Ids::learn`] takes the result.
 use std::collections::{HashMap, HashSet};
 
 use crate::dedup;
@@ -25,7 +25,7 @@ use prepared::PreparedSnapshot;
 /// How many of the newest calls of one id are searched for the one without a result.
 const SEARCHED_CALLS: u64 = 8;
 
-/// What is recorded in place of an event.
+/// What is recorded instead of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rewrite {
     /// The event as it is.
@@ -48,7 +48,7 @@ struct Call {
     is_repeat: bool,
 }
 
-/// The ids of a run's messages and calls, and of what its thread had before.
+/// The ids of a run's messages and calls, and of those that its thread had before.
 #[derive(Debug, Default)]
 pub struct Ids {
     history: History,
@@ -57,7 +57,7 @@ pub struct Ids {
     client_tools: HashSet<String>,
     /// The class of each message of this run and its input, by the id that clients see.
     classes: HashMap<String, Class>,
-    /// The ids that clients see of open messages, by the agent's id, where the two differ.
+    /// The ids that clients see for open messages, by the agent's id, if the two differ.
     open: HashMap<(Family, String), String>,
     /// The same for open reasoning spans.
     spans: HashMap<String, String>,
@@ -67,7 +67,7 @@ pub struct Ids {
     numbers: HashMap<String, u64>,
     /// The calls with results, by the id that clients see.
     answered: HashSet<String>,
-    /// The ids that clients see of this run's messages with results.
+    /// The ids that clients see for this run's messages with results.
     results: HashSet<String>,
     /// Whether a call of this run has another id than the agent's, or repeats an earlier one.
     has_own_calls: bool,
@@ -90,7 +90,7 @@ impl Ids {
         ids
     }
 
-    /// Look up what earlier runs have used, because the thread may have some.
+    /// Look up the ids that earlier runs have used, because the thread may have earlier runs.
     pub fn look_up(&mut self) {
         self.history.exists = true;
     }
@@ -104,7 +104,7 @@ impl Ids {
     fn add_message(&mut self, message: &str, known_ids: &HashSet<String>) {
         let message = scan::members(message);
         let Some(id) = members::find_string(&message, "id") else { return };
-        // Only a result that the thread has is surely one of the call it names; see `rewrite_input`.
+        // Only for a result that the thread has is it certain which call it names; see `rewrite_input`.
         if known_ids.contains(&*id)
             && let Some(call) = members::find_string(&message, "toolCallId")
         {
@@ -130,7 +130,7 @@ impl Ids {
         match event.role() {
             Role::Stream(Family::ToolCall, Part::Start) | Role::Chunk(Family::ToolCall) => {
                 if let Some(id) = text("toolCallId") {
-                    // The second look-up begins with what the first one asks for.
+                    // The second lookup begins with the entries that the first one asks for.
                     note(self.parent_of_call(&id).map(drop).and_then(|()| self.start_call(&id).map(drop)));
                 }
                 if let Some(id) = text("parentMessageId") {
@@ -201,7 +201,7 @@ impl Ids {
         calls.filter_map(|call| self.unanswered_call(&call).err()).flatten().collect()
     }
 
-    /// Take the answer to a look-up: the entries that were wanted, and those of them that the thread has.
+    /// Take the result of a lookup: the entries that were wanted, and those of them that the thread has.
     pub fn learn(&mut self, wanted: Vec<String>, known: &HashSet<String>) {
         self.history.learn(wanted, known);
     }
@@ -224,19 +224,19 @@ impl Ids {
         })
     }
 
-    /// Return the id that clients see of the run's last call of an agent's id.
+    /// Return the id that clients see for the run's last call with an agent's id.
     pub(crate) fn last_call<'i>(&'i self, id: &'i str) -> &'i str {
         self.calls.get(id).and_then(|calls| calls.last()).map_or(id, |call| &call.own)
     }
 
-    /// Return the id that clients see of a call that the agent has given an id.
+    /// Return the id that clients see for a call with an agent's id.
     ///
-    /// Of several without a result it is the one after `skip` others, else the newest.
+    /// If several have no result, this is the one after `skip` others, otherwise the newest.
     pub fn newest_call(&self, id: &str, skip: usize) -> String {
         self.call_id(id, skip).unwrap_or_else(|_| id.to_owned())
     }
 
-    /// Return the id that clients see of a message.
+    /// Return the id that clients see for a message.
     ///
     /// A message of the agent's history may have been recorded by a version that did not mark classes.
     fn message_id(&self, class: Class, id: &str, is_history: bool) -> Lookup<String> {
@@ -250,11 +250,10 @@ impl Ids {
         Ok(if other.is_some() { own() } else { id.to_owned() })
     }
 
-    /// Return the id that clients see of a call's parent message.
+    /// Return the id that clients see for a call's parent message.
     fn parent_id(&self, id: &str) -> Lookup<String> {
         let own = self.message_id(Class::Text, id, true)?;
-        // A call may name the user's message that it follows from; it then gets a message of its own, as in the
-        // reference.
+        // A call may name the user's message that it follows; it then gets its own message, as in the reference.
         let is_prompt = self.classes.get(id) == Some(&Class::Prompt) || self.history.is_prompt(id);
         Ok(if is_prompt && !self.classes.contains_key(&own) { id.to_owned() } else { own })
     }
@@ -264,7 +263,7 @@ impl Ids {
         self.numbers.get(id).copied().map_or_else(|| self.history.number_of(id), Ok)
     }
 
-    /// Return the id that clients see of a call that starts, and whether it repeats a call of an earlier run.
+    /// Return the id that clients see for a call that starts, and whether it repeats a call of an earlier run.
     fn start_call(&self, id: &str) -> Lookup<(String, bool)> {
         let calls = self.calls.get(id).map(Vec::as_slice).unwrap_or_default();
         if let Some(call) = calls.last().filter(|call| call.is_open) {
@@ -275,8 +274,8 @@ impl Ids {
             return Ok((id.to_owned(), false));
         }
         if calls.is_empty() && self.snapshot_calls.as_ref().is_some_and(|kept| !kept.contains(id)) {
-            // A continued run often asks its model again, which repeats the calls of the attempt that crashed. The
-            // snapshot has taken those from clients, so a new id would only be one that the agent does not know.
+            // A continued run often calls its model again, which repeats the calls of the attempt that crashed. The
+            // snapshot has removed those from clients, so no new id is needed, and the agent would not know it.
             return Ok((own_call_id(id, number), false));
         }
         if calls.is_empty() && self.is_resuming {
@@ -285,15 +284,15 @@ impl Ids {
                 return Ok((own, true));
             }
         }
-        // The agent may itself have used an id that the runner would give.
+        // The agent may itself have used an id that the runner would assign.
         let mut others = (number + 1..).map(|number| own_call_id(id, number));
         let own = others.find(|own| !self.calls.contains_key(own)).expect("there are more numbers than calls");
         Ok((own, false))
     }
 
-    /// Return the parent that a call without one gets, so that its message has an id of its own; most often none.
+    /// Return the parent for a call without one, so that its message has a unique id; usually none is needed.
     ///
-    /// Clients give the call's id to the message that they make for it, and another message may have that.
+    /// Clients use the call's id for the message that they create for it, and another message may have that id.
     fn parent_of_call(&self, id: &str) -> Lookup<Option<String>> {
         let class = self.classes.get(id).map_or_else(|| self.history.class_of(id, None), |class| Ok(Some(*class)));
         match self.number(id) {
@@ -307,9 +306,9 @@ impl Ids {
         if self.answered.contains(own) { Ok(true) } else { self.history.has(entries::answered(own)) }
     }
 
-    /// Return the id that clients see of the call that an event refers to.
+    /// Return the id that clients see for the call that an event refers to.
     ///
-    /// Of several calls without a result it is the `skip`-th after the first, else the newest call.
+    /// If several calls have no result, this is the `skip`-th after the first, otherwise the newest call.
     fn call_id(&self, id: &str, skip: usize) -> Lookup<String> {
         if let Some(calls) = self.calls.get(id) {
             let mut open = calls.iter().filter(|call| !self.answered.contains(&call.own));
@@ -319,13 +318,13 @@ impl Ids {
         Ok(own_call_id(id, self.number(id)?))
     }
 
-    /// Return the id that clients see of the call that a result answers.
+    /// Return the id that clients see for the call that a result answers.
     fn answered_call(&self, id: &str) -> Lookup<String> {
         let Some(calls) = self.calls.get(id) else {
             return Ok(self.unanswered_call(id)?.unwrap_or_else(|| id.to_owned()));
         };
         let is_open = |call: &&Call| !self.answered.contains(&call.own);
-        // The agent answers its own calls, so one of the client's comes last.
+        // The agent sends results for its own calls, so consider the client's calls last.
         let call = calls.iter().filter(is_open).find(|call| !call.is_clients);
         let call = call.or_else(|| calls.iter().find(is_open)).or(calls.last());
         Ok(call.map_or_else(|| id.to_owned(), |call| call.own.clone()))
@@ -346,7 +345,7 @@ impl Ids {
         Ok(Some(own_call_id(id, number)))
     }
 
-    /// Return the ids that clients see of a result's call and message.
+    /// Return the ids that clients see for a result's call and message.
     fn result_ids(&self, call: &str, message: &str) -> Lookup<(String, String)> {
         let call = self.answered_call(call)?;
         let own = self.message_id(Class::Tool, message, false)?;
@@ -362,7 +361,7 @@ impl Ids {
         Ok((call, own))
     }
 
-    /// Return whether the thread has a result in a message of this id.
+    /// Return whether the thread has a result in a message with this id.
     fn has_result(&self, message: &str) -> Lookup<bool> {
         match (self.classes.get(message), Class::Tool.mark(message)) {
             (None, Some(mark)) => self.history.has(mark),
@@ -370,13 +369,13 @@ impl Ids {
         }
     }
 
-    /// Return the id that clients see of the message or call an encrypted value belongs to.
+    /// Return the id that clients see for the message or call that an encrypted value belongs to.
     fn entity_id(&self, event: &Event<'_>, id: &str) -> Lookup<String> {
         if event.string("subtype").as_deref() == Some("tool-call") {
             return self.call_id(id, 0);
         }
         let reasoning = self.message_id(Class::Reasoning, id, true)?;
-        // Of two messages the reasoning has such a value.
+        // If two messages have the id, the value belongs to the reasoning.
         if self.classes.get(&reasoning) == Some(&Class::Reasoning) {
             Ok(reasoning)
         } else {

@@ -33,7 +33,7 @@ pub enum Json {
 }
 
 impl Json {
-    /// Build the tree of a valid JSON text. Of a repeated key the last value counts, in the place of the first.
+    /// Build the tree of a valid JSON text. If a key is repeated, the last value counts, at the place of the first.
     pub fn parse(json: &str) -> Self {
         build(json, scan::skip_space(json.as_bytes(), 0)).0
     }
@@ -175,7 +175,7 @@ fn build(json: &str, at: usize) -> (Json, usize) {
             while bytes[at] != b']' {
                 let (item, end) = build(json, at);
                 if items.is_empty() {
-                    // Otherwise `push` reserves space for four, and most arrays of a large document are small.
+                    // `push` alone would reserve space for four, and most arrays of a large document are small.
                     items.reserve_exact(1);
                 }
                 items.push(item);

@@ -225,7 +225,7 @@ impl Transaction<'_> {
     fn copy(&mut self, pointer: &Pointer<'_>, from: &Pointer<'_>) -> Outcome<()> {
         let target = self.find_target(pointer, false)?;
         let value = node_at(self.document, &self.resolve(from, !pointer.is_empty())?);
-        // Counted before the value is cloned, so that the limits also bound the memory and time of a refused patch.
+        // Count before cloning the value, so that the limits also bound the memory and time of a refused patch.
         let size = self.budget.measure(value)?;
         self.copied_bytes += size.bytes;
         if self.copied_bytes > MAX_COPIED_BYTES {
@@ -278,7 +278,7 @@ impl Transaction<'_> {
         if depth <= path.len() || depth + levels - path.len() <= MAX_LEVELS {
             return Ok(levels - path.len());
         }
-        // From here on counted, because the document may be large.
+        // Count the levels from here on, because the document may be large.
         self.max_levels = Some(self.budget.measure(self.document)?.levels);
         Ok(self.budget.measure(node_at(self.document, path))?.levels)
     }
@@ -344,7 +344,7 @@ impl Transaction<'_> {
     }
 
     fn roll_back(&mut self) {
-        // In reverse order, because each path is valid only in the document its change left behind.
+        // In reverse order, because each path is valid only in the document right after its change.
         while let Some(undo) = self.undo.pop() {
             match undo {
                 Undo::Remove(path) => drop(self.detach(&path)),

@@ -29,7 +29,7 @@ mod progress;
 pub use limits::Limits;
 pub use progress::Progress;
 
-/// The size of an event from which on recording it takes too long for an event loop.
+/// The size from which recording an event takes too long for an event loop.
 const LARGE_EVENT_BYTES: usize = 64 << 10;
 
 /// The runner's next step after an event was accepted.
@@ -75,7 +75,7 @@ pub struct Recorder {
     has_barrier: bool,
     committing: Option<Arc<Batch>>,
     event_count: u64,
-    /// Holds expanded events during one `accept`; kept to save the allocation.
+    /// Expanded events during one `accept`; kept between calls to save the allocation.
     expanded: Vec<String>,
     /// Whether the event being recorded must not take more than a few milliseconds.
     is_brief: bool,
@@ -127,7 +127,7 @@ impl Recorder {
         }
     }
 
-    /// Look up what earlier runs of the thread have used; without it, only this run's ids are kept apart.
+    /// Look up the ids of the thread's earlier runs; without this, ids are unique only within the run.
     #[must_use]
     pub fn with_history(mut self) -> Self {
         self.ids.look_up();
@@ -173,7 +173,7 @@ impl Recorder {
         if self.is_brief && self.compactor.ends_large_state(event) {
             return Err(Error::TakesLong);
         }
-        // Checked before it is recorded, because a refused event must leave no trace.
+        // Check before recording, because a refused event must leave no trace.
         self.lifecycle.check(event)?;
         self.compact(event)?;
         self.note(event);
@@ -204,7 +204,7 @@ impl Recorder {
         })
     }
 
-    /// Refuse an event with which the compacted run would be larger than its limit.
+    /// Refuse an event that would make the compacted run larger than its limit.
     fn check_run_bytes(&self, event: &Event<'_>) -> Result<()> {
         let (bytes, limit) = (self.compactor.bytes() + event.json().len(), self.limits.run_bytes);
         if bytes <= limit || self.is_ending {
@@ -238,7 +238,7 @@ impl Recorder {
         }
     }
 
-    /// End the run in order: close what is open, and add a terminal event if there is none.
+    /// End the run: close open items, and add a terminal event if there is none.
     pub fn finalize(&mut self, ending: Ending<'_>) {
         // The limits end a run, so they must not refuse its end.
         self.is_brief = false;
@@ -286,10 +286,10 @@ impl Recorder {
         }
     }
 
-    /// Record frames that are durable already, of a run recorded in another process or before a crash.
+    /// Record frames that are already durable, from a run recorded in another process or before a crash.
     ///
-    /// Returns `StoreCorrupt` at the first frame that is damaged or out of order; those before it are recorded. An event
-    /// that a 1.0 client could not read is mended, unless nothing of it can be kept.
+    /// Returns `StoreCorrupt` at the first frame that is damaged or out of order; those before it are recorded. An
+    /// event that a 1.0 client could not read is corrected, unless that is impossible.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<()> {
         let first_seq = self.next_seq;
         let mut mended = HashMap::new();
@@ -317,8 +317,8 @@ impl Recorder {
             Error::StoreCorrupt(format!("frame {cursor} in the journal of run '{run_id}' is not an event: {error}"))
         };
         let event = Event::parse_str(json).map_err(unreadable)?;
-        // Its order is not verified again, because each frame was verified before it was written. Its fields may be those
-        // of a version that did not check them.
+        // Its order is not verified again, because each frame was verified before it was written. Its fields may be
+        // those of a version that did not check them.
         if let Some(Cow::Owned(json)) = schema::mend(&event) {
             let event = Event::parse_str(&json).map_err(unreadable)?;
             self.note_replayed(&event);
@@ -347,7 +347,7 @@ impl Recorder {
         self.log.clone()
     }
 
-    /// Return the run so far, compacted: frames from index `skip` on, and the sequence number they go up to.
+    /// Return the run's compacted frames up to now, from index `skip` on, and the sequence number they go up to.
     ///
     /// A reader may see them once that number is published.
     pub fn prefix(&self, skip: u64) -> (Vec<u8>, u64) {
@@ -365,7 +365,7 @@ impl Recorder {
         self.progress.report(self.event_count, self.last_seq(), self.compactor.bytes(), ended_with);
     }
 
-    /// Return how far the recorder is, for callers that must not wait for its lock.
+    /// Return the recorder's progress, for callers that must not wait for its lock.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
     }

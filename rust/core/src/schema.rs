@@ -1,4 +1,4 @@
-//! Schemas of events as tables, field by field, and their verdict on a value: it fits, it is mended, or it is refused.
+//! Event schemas as tables of fields, and their verdict on a value: it fits, it is corrected, or it is refused.
 //!
 //! There are two tables: AG-UI 1.0 ([`current`]), which decides what a recorder keeps, and 0.0.59
 //! (`legacy::schema`), which decides what a legacy client gets. Fields that a table does not name hold any value.
@@ -19,10 +19,11 @@ mod times;
 
 use fit::{Fit, Misfit, Mode};
 
-/// Return an event as a recorder keeps it: of the 1.0 schema, and without line breaks, at which an SSE frame would end.
+/// Return an event in the form that a recorder keeps: valid in the 1.0 schema, and without line breaks, which would end
+/// an SSE frame.
 ///
-/// What has one obvious meaning is mended. Returns [`Error::InvalidEvent`] for anything else, with the kind, the path of
-/// the field and what was expected. An event of an unknown kind, and an unknown field, stays as it is.
+/// A field with one obvious meaning is corrected. Returns [`Error::InvalidEvent`] for anything else, with the kind, the
+/// path of the field and what was expected. An event of an unknown kind, and an unknown field, stays as it is.
 pub fn conform<'e>(event: &Event<'e>) -> Result<Cow<'e, str>> {
     if is_plain_stream_event(event) {
         return Ok(without_line_breaks(Cow::Borrowed(event.json())));
@@ -37,10 +38,10 @@ pub fn conform<'e>(event: &Event<'e>) -> Result<Cow<'e, str>> {
     }
 }
 
-/// Return a stored event as a 1.0 client can read it; `None` if it cannot be mended.
+/// Return a stored event in a form that a 1.0 client can read; `None` if it cannot be corrected.
 ///
-/// A field that does not fit is mended or left out. Other writers' events, and those of versions that did not check
-/// fields, may need it.
+/// A field that does not fit is corrected or left out. Events of other programs, and of versions that did not check
+/// fields, may need this.
 pub fn mend<'e>(event: &Event<'e>) -> Option<Cow<'e, str>> {
     if is_plain_stream_event(event) {
         return Some(without_line_breaks(Cow::Borrowed(event.json())));
@@ -52,7 +53,7 @@ pub fn mend<'e>(event: &Event<'e>) -> Option<Cow<'e, str>> {
     }
 }
 
-/// Return a run's input as its `RUN_STARTED` carries it: what does not fit the 1.0 schema is mended or left out.
+/// Return a run's input for its `RUN_STARTED`: fields that do not fit the 1.0 schema are corrected or left out.
 pub fn mend_input(input: &str) -> Cow<'_, str> {
     match repair::repair_object(&current::INPUT, &scan::members(input), Mode::Lenient) {
         Fit::Repaired(json) => Cow::Owned(json),
@@ -60,9 +61,10 @@ pub fn mend_input(input: &str) -> Cow<'_, str> {
     }
 }
 
-/// Return whether an event of a stream obviously fits its shape, as most events of a run do. No table is needed for those.
+/// Return whether an event of a stream obviously fits its shape, as most events of a run do. No table is needed for
+/// those.
 ///
-/// It has each field that it must have, no field twice, and no field that only some events have.
+/// Such an event has each required field, no field twice, and no optional field that only some kinds have.
 #[inline]
 fn is_plain_stream_event(event: &Event<'_>) -> bool {
     const TYPE: u8 = 1;
@@ -70,7 +72,7 @@ fn is_plain_stream_event(event: &Event<'_>) -> bool {
     const OWN: u8 = 4;
     let Role::Stream(family, part) = event.role() else { return false };
     let id_field = family.id_field();
-    // The field that it must have besides those two, and its value if there is only one.
+    // The required field besides those two, and its value if only one is possible.
     let (own_field, own_value) = match (family, part) {
         (_, Part::Delta) => ("delta", None),
         (Family::ToolCall, Part::Start) => ("toolCallName", None),

@@ -1,8 +1,8 @@
-//! The snapshots of a thread's stored runs that later ones replace, and that a replay therefore leaves out.
+//! Find the snapshots in a thread's stored runs that later ones replace, so that a replay can leave them out.
 //!
 //! An agent that ends each run with a snapshot of all its messages and state makes a thread grow with the square of its
-//! runs. A replay sends only the last of them. Earlier snapshots may have changed the order of the messages, so the last
-//! one is sent as the messages that a reader of the whole thread has at that place.
+//! runs. A replay sends only the last of them. Earlier snapshots may have changed the order of the messages, so the
+//! last one is sent as the messages that a reader of the whole thread has at that place.
 use crate::error::Result;
 use crate::event::Event;
 use crate::family::Role;
@@ -15,9 +15,9 @@ use crate::snapshot::sweep;
 #[derive(Debug, Default)]
 pub struct Superseded {
     fold: Fold,
-    /// The number of snapshots of messages; of the last one its cursor and the frames that are sent in its place.
+    /// The number of message snapshots; the last one's cursor, and the frames that are sent instead of it.
     messages: (u64, Option<(Cursor, Vec<String>)>),
-    /// The same of the state's snapshots.
+    /// The same for state snapshots.
     state: (u64, Option<Cursor>),
 }
 
@@ -66,7 +66,7 @@ impl Superseded {
                 frames::write_event(&mut out, json);
                 continue;
             };
-            // Almost every frame is written as it is, and need not be parsed.
+            // Almost every frame is written unchanged, and need not be parsed.
             let is_candidate =
                 ["_SNAPSHOT\"", "\"STATE_DELTA\"", "\"RUN_STARTED\""].iter().any(|name| json.contains(name));
             if is_candidate {
@@ -106,7 +106,7 @@ impl Superseded {
     }
 }
 
-/// Return a run's input without its state, which its agent was given and no reader shows.
+/// Return a run's input without its state, which only the agent needs.
 fn without_state(input: &str) -> String {
     members::write_object(crate::scan::members(input).into_iter().filter(|(key, _)| *key != "state"))
 }

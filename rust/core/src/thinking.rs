@@ -1,8 +1,8 @@
-//! The retired `THINKING_*` events, recorded as the `REASONING_*` events that took their place.
+//! Record the retired `THINKING_*` events as the `REASONING_*` events that replaced them.
 //!
-//! `THINKING_*` events have no ids, and a client of 1.0 would invent new ones at each replay. Here they get ids that
-//! follow from the run's id. They may come alone, nested wrongly or never end: what is missing is added, and an event
-//! that closes nothing is left out.
+//! `THINKING_*` events have no ids, and a 1.0 client would invent new ones in each replay. Here they get ids derived
+//! from the run's id. They may be incomplete, nested wrongly or never end: missing events are added, and an event that
+//! closes nothing is left out.
 use crate::event::Event;
 use crate::family::Family;
 use crate::members::write_object;
@@ -20,7 +20,7 @@ struct Lane {
 /// Translates a run's `THINKING_*` events, and remembers what they have left open.
 #[derive(Debug)]
 pub struct Thinking {
-    /// The beginning of the ids, which no other run has.
+    /// The prefix of the ids, unique to the run.
     prefix: String,
     count: u64,
     lanes: Vec<Lane>,
@@ -108,11 +108,11 @@ impl Lane {
     }
 }
 
-/// Write an event with the other fields of the event it stands for.
+/// Write an event with the other fields of the event that it replaces.
 fn write<'f>(type_name: &str, id: &str, fields: impl Iterator<Item = (&'f str, &'f str)>) -> String {
     let (type_name, id) = (text::quote(type_name), text::quote(id));
     let own = [("type", type_name.as_str()), ("messageId", id.as_str())];
-    // Otherwise a later field of the same name would count in place of the event's own.
+    // Otherwise a later field of the same name would override the event's own.
     let others: Vec<_> = fields.filter(|(key, _)| own.iter().all(|(name, _)| !text::is_same(key, name))).collect();
     write_object(own.into_iter().chain(others))
 }

@@ -1,4 +1,4 @@
-//! What earlier runs of a thread have used, looked up a few entries at a time.
+//! The ids that earlier runs of a thread have used, looked up a few entries at a time.
 use std::collections::{HashMap, HashSet};
 
 use crate::entries::{self, Class, own_call_id};
@@ -6,15 +6,15 @@ use crate::entries::{self, Class, own_call_id};
 /// An answer, or the entries that have to be looked up first.
 pub(super) type Lookup<T> = std::result::Result<T, Vec<String>>;
 
-/// The doublings of a call's number that are looked up at once: no thread uses an id more often than 2^24 times.
+/// The doublings of a call's number that are looked up at once; no thread uses an id more than 2^24 times.
 const DOUBLINGS: u32 = 24;
 /// The numbers between two known ones that are looked up at once.
 const SPLITS: u64 = 15;
 
-/// The entries of the thread's stored runs, as far as they were looked up.
+/// The entries of the thread's stored runs that were looked up.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Whether there may be stored runs; without any, nothing is ever looked up.
+    /// Whether there may be stored runs; if not, nothing is looked up.
     pub(super) exists: bool,
     entries: HashMap<String, bool>,
     /// How often the input's messages have used a call's id.
@@ -71,7 +71,7 @@ impl History {
 
     /// Return how often the thread has used a call's id.
     ///
-    /// The calls have consecutive numbers, so that the newest is found in a few look-ups.
+    /// The calls have consecutive numbers, so the newest is found in a few lookups.
     pub(super) fn number_of(&self, id: &str) -> Lookup<u64> {
         let in_input = self.numbers.get(id).copied().unwrap_or_default();
         if !self.exists || (in_input == 0 && !self.has(entries::call(id))?) {

@@ -1,7 +1,7 @@
 //! The messages of a snapshot, as clients see them, until it is recorded.
 use crate::entries::Class;
 
-/// The ids of one message, under which clients see it.
+/// The ids that clients see for one message.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) class: Class,

@@ -1,4 +1,4 @@
-//! Replacing an agent's ids in its events.
+//! Replace an agent's ids in its events.
 use super::{Call, Ids, Rewrite};
 use crate::entries::{self, Class};
 use crate::event::Event;
@@ -6,7 +6,7 @@ use crate::family::{Edge, Family, Part, Role};
 use crate::{members, text};
 
 impl Ids {
-    /// Note what an event uses, and replace its ids; nothing it needs may be [`Ids::wanted`] any more.
+    /// Note the ids that an event uses, and replace them; nothing may be [`Ids::wanted`] for it any more.
     pub fn rewrite(&mut self, event: &Event<'_>) -> Rewrite {
         match event.role() {
             Role::Stream(Family::ToolCall, part) => self.rewrite_call(event, part),
@@ -91,7 +91,7 @@ impl Ids {
                 }
                 own
             }
-            // It ends under the id it began with, whatever took the agent's id in between.
+            // It ends under the id that it started with, even if something else has used the agent's id since.
             Edge::Close => self.spans.remove(&*id).unwrap_or_else(|| id.into_owned()),
         };
         replace(event, &[("messageId", &own)])
@@ -139,7 +139,7 @@ impl Ids {
         };
         let is_clients = event.string("toolCallName").is_some_and(|name| self.client_tools.contains(&*name));
         let calls = self.calls.entry(id.into_owned()).or_default();
-        // A second START of an open call is no second call; the rules of order refuse it.
+        // A second START of an open call is not a second call; the rules of order refuse it.
         if calls.last().is_none_or(|call| !call.is_open) {
             // The result of a call that a snapshot has removed is not this call's.
             self.answered.remove(&own);

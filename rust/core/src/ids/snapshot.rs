@@ -52,13 +52,13 @@ impl Ids {
             let mut calls = Vec::new();
             for call in calls_of(&members) {
                 let earlier = used.entry(call.clone()).or_default();
-                // A history that is cut at its beginning has the thread's newest calls.
+                // A history whose beginning is cut off contains the thread's newest calls.
                 let number = earlier.len() as u64 + 1 + cut_calls(&totals, &call);
                 earlier.push(SnapshotCall { number, turn, is_answered: false });
                 calls.push((call, number));
             }
             let mut own = own.unwrap_or_default();
-            // A message before it in the snapshot may have its id, and be of another kind.
+            // An earlier message in the snapshot may have the same id and another kind.
             if classes.get(&own).is_some_and(|other| *other != class) {
                 own = own_message_id(&id, class);
             }
@@ -67,7 +67,7 @@ impl Ids {
                 // The call may have been cut off.
                 let number = answered.unwrap_or_else(|| cut_calls(&totals, &call).max(1));
                 let call = own_call_id(&call, number);
-                // The result may have got an id of its own when it was recorded.
+                // The result may have got a new id when it was recorded.
                 for result in [own_call_id(&id, number), own_result_id(&call)] {
                     match if result == *id { Ok(false) } else { self.has_result(&result) } {
                         Ok(true) => own = result,
@@ -130,12 +130,12 @@ impl Ids {
     }
 }
 
-/// Return how many of the thread's calls of an id are before the beginning of a snapshot.
+/// Return how many of the thread's calls with an id come before the beginning of a snapshot.
 fn cut_calls(totals: &HashMap<String, (u64, u64)>, call: &str) -> u64 {
     totals.get(call).map_or(0, |(in_snapshot, in_thread)| in_thread.saturating_sub(*in_snapshot))
 }
 
-/// Return the number of the call that a result answers, of the calls of one id before it.
+/// Return the number of the call that a result answers, among the earlier calls with one id.
 ///
 /// Results follow their calls in the same order, so it is the turn's first call without a result.
 fn answer(calls: &mut [SnapshotCall], turn: usize) -> u64 {
@@ -151,7 +151,7 @@ fn calls_of(message: &[(&str, &str)]) -> Vec<String> {
     calls.into_iter().filter_map(|call| members::string_of(call, "id").map(std::borrow::Cow::into_owned)).collect()
 }
 
-/// Return a message with the ids under which clients see it.
+/// Return a message with the ids that clients see.
 fn write(json: &str, message: &Message) -> String {
     let mut calls = message.calls.iter();
     entries::replace_members(json, |key, value| match key {
@@ -169,7 +169,7 @@ fn write(json: &str, message: &Message) -> String {
     })
 }
 
-/// Return an id as JSON, if it is another one than this.
+/// Return an id as JSON if it differs from this one.
 fn changed(value: &str, id: &str) -> Option<String> {
     let is_same = text::unquote(value).and_then(text::decode).is_some_and(|value| value == id);
     (!is_same).then(|| text::quote(id))

@@ -1,5 +1,5 @@
 //! A JSON array in which a value can be inserted and removed anywhere without moving all the others.
-/// The length from which on an array is kept in chunks, once something changes in its middle.
+/// The length from which an array is split into chunks once something changes in its middle.
 const LONG_ITEMS: usize = 512;
 /// The most items in one chunk.
 const CHUNK_ITEMS: usize = 256;

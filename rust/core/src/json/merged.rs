@@ -5,7 +5,7 @@ use super::small_text::SmallText;
 use crate::text::canonicalize;
 use crate::{members, scan};
 
-/// The object `{...a, ...b, …}`. Values keep their text; a later one replaces the earlier one of its key as a whole.
+/// The object `{...a, ...b, …}`. Values keep their text; a later value of a key replaces an earlier one as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct MergedObject {
     members: Vec<(SmallText, SmallText)>,

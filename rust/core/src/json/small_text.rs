@@ -5,14 +5,14 @@ use std::ops::Deref;
 
 use crate::text;
 
-/// The longest text that is kept in place. With it a value of a document has 32 bytes.
+/// The longest text that is stored inline; with this length a value takes 32 bytes.
 const PLACE_BYTES: usize = 22;
 
-/// A text. An array of a million small numbers would otherwise be a million allocations.
+/// A text. Without inline storage, an array of a million small numbers would need a million allocations.
 #[derive(Clone)]
 pub struct SmallText(Place);
 
-// A box of a `String`, because a `String` itself is as large as the whole place.
+// A boxed `String`, because a `String` itself is as large as the inline storage.
 #[allow(clippy::box_collection, reason = "see above")]
 #[derive(Clone)]
 enum Place {

@@ -1,4 +1,4 @@
-//! How much work one patch may take, counted and not timed, so that every process decides alike.
+//! The work that one patch may take. It is counted and not timed, so that every process decides in the same way.
 use super::failure::Failure;
 use super::measure::Measure;
 use crate::json::Json;

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::failure::Outcome;
 
-/// Properties of every JavaScript object. The reference replaces and removes them although the document has none.
+/// Properties of every JavaScript object, which the reference replaces and removes even if the document lacks them.
 pub(super) const INHERITED: &[&str] = &[
     "constructor",
     "__defineGetter__",

@@ -1,4 +1,4 @@
-//! The way of an agent's event into the recorder: checked, renamed, mended, expanded and given ids.
+//! The path of an agent's event into the recorder: it is checked, renamed, corrected, expanded and given ids.
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -48,7 +48,7 @@ impl Recorder {
         }
         if event.kind() == Kind::Unknown {
             let mut translated = Vec::new();
-            // The retired kinds are unknown, so other events pay nothing for this.
+            // The retired kinds are unknown kinds, so this does not slow down other events.
             if self.thinking.push(&event, &mut translated) {
                 translated.iter().try_for_each(|json| self.conform(&Event::parse_str(json)?))?;
                 return Ok(self.pressure());
@@ -58,7 +58,7 @@ impl Recorder {
         Ok(self.pressure())
     }
 
-    /// Record an event as the 1.0 schema has it, without what the run does not keep.
+    /// Record an event in the form of the 1.0 schema, without fields that the run does not keep.
     fn conform(&mut self, event: &Event<'_>) -> Result<()> {
         if !self.keeps_raw_events && event.kind() != Kind::Unknown && event.get("rawEvent").is_some() {
             let json = event.without_field("rawEvent");
@@ -85,7 +85,7 @@ impl Recorder {
                 expanded.extend(self.expander.end_call(event, is_whole));
             }
             Role::RunFinished | Role::RunError => self.expander.forget_calls(|id| {
-                // Such a call is completed with all else that is open, and not taken for one that the agent has ended.
+                // Such a call is completed together with all other open items; the agent has not ended it.
                 let arguments = arguments(id);
                 !arguments.is_empty() && half_json::complete(arguments).is_some_and(|rest| !rest.is_empty())
             }),
@@ -110,7 +110,7 @@ impl Recorder {
         }
     }
 
-    /// Record an event of the recorder's own; a result whose message's id another message of the run has gets another.
+    /// Record one of the recorder's own events; if a result's message id is already used in the run, it gets a new one.
     pub(super) fn verify_own(&mut self, event: &Event<'_>) -> Result<()> {
         let is_taken = |id: Cow<'_, str>| self.message_ids.contains(&*id);
         match event.string("toolCallId").filter(|_| event.string("messageId").is_some_and(is_taken)) {
@@ -127,12 +127,12 @@ impl Recorder {
         &self.wanted
     }
 
-    /// Take the answer to the last look-up: those of the wanted entries that the thread has.
+    /// Take the result of the last lookup: the wanted entries that the thread has.
     pub fn learn(&mut self, known: &HashSet<String>) {
         self.ids.learn(std::mem::take(&mut self.wanted), known);
     }
 
-    /// Return the id that clients see of a call that the agent has given an id; see [`Ids::newest_call`].
+    /// Return the id that clients see for a call with an agent's id; see [`Ids::newest_call`].
     pub fn newest_call(&self, id: &str, skip: usize) -> String {
         self.ids.newest_call(id, skip)
     }

@@ -1,4 +1,4 @@
-//! What is stored of a run: its compacted events, or only that it was too large.
+//! The stored content of a run: its compacted events, or only the fact that it was too large.
 use super::Recorder;
 use crate::compact::Compactor;
 use crate::entries;
@@ -37,9 +37,9 @@ impl Recorder {
         write(if is_empty { "[]" } else { "]" });
     }
 
-    /// Drop the run's content: what is stored are its `RUN_STARTED` and a `RUN_ERROR` with this message.
+    /// Drop the run's content: only its `RUN_STARTED` and a `RUN_ERROR` with this message are stored.
     ///
-    /// For a run that the store cannot take. Its sequence numbers stay, and its raw frames can still be read.
+    /// Use this for a run that the store cannot keep. Its sequence numbers stay, and its raw frames can still be read.
     pub fn drop_content(&mut self, message: &str, code: &str) {
         const MOST_INPUT_BYTES: usize = 1 << 20;
         let (thread, run) = (text::quote(&self.thread_id), text::quote(&self.run_id));

@@ -9,9 +9,9 @@ pub struct Limits {
     pub id_bytes: usize,
     /// Bytes of a live run's newest frames that stay in memory.
     pub window_bytes: usize,
-    /// Pending bytes from which on a commit is started.
+    /// Pending bytes that start a commit.
     pub commit_bytes: usize,
-    /// Pending bytes from which on the agent must wait.
+    /// Pending bytes that make the agent wait.
     pub pending_bytes: usize,
     /// The largest state, in bytes of JSON.
     pub state_bytes: usize,

@@ -1,9 +1,9 @@
-//! How far a recorder is, without its lock.
+//! The progress of a recorder, readable without its lock.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::kind::Kind;
 
-/// How far a recorder is, for callers that must not wait for its lock.
+/// The progress of a recorder, for callers that must not wait for its lock.
 #[derive(Debug, Default)]
 pub struct Progress {
     event_count: AtomicU64,

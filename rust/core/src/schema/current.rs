@@ -81,7 +81,7 @@ const RUN_ID: Field = required_or("runId", Text, "\"\"");
 const SUBAGENT_ID: Field = required("subagentRunId", Text);
 const USAGE: Field = optional("usage", ListOf { item: &Object(&TOKEN_USAGE), at_least: 0 });
 const TEXT_ROLE: Rule = OneOf(&["developer", "system", "assistant", "user"]);
-/// That a run or subagent failed matters more than a message about it.
+/// A run or subagent that failed must be reported even without a valid message.
 const ERROR_MESSAGE: Field = filled("message", JsonText, "\"The agent reported an error without a message\"");
 
 const RUN_STARTED: &[Field] = &[
@@ -196,7 +196,7 @@ const ROLES: &[(&str, Shape)] = &[
 ];
 const NAME: Field = optional("name", Text);
 const ENCRYPTED: Field = optional("encryptedValue", Text);
-/// A message without text is written with null by some frameworks.
+/// Some frameworks write null for a message without text.
 const CONTENT: Field = null_as("content", JoinedText, "\"\"");
 const INSTRUCTIONS: &[Field] = &[NAME, ENCRYPTED, CONTENT];
 const USER: &[Field] = &[NAME, ENCRYPTED, null_as("content", ContentOf(&OpenTagged("type", USER_PARTS)), "\"\"")];
@@ -218,7 +218,7 @@ const FUNCTION: Shape = Shape::of(&[required("name", Text), null_as("arguments",
 /// The content parts, by their type.
 const PARTS: &[(&str, Shape)] =
     &[("text", TEXT_PART), ("image", MEDIA), ("audio", MEDIA), ("video", MEDIA), ("document", MEDIA)];
-/// The parts of a user's message; the last is of versions before 1.0, and a 1.0 client translates it.
+/// The parts of a user's message; the last one predates 1.0, and a 1.0 client translates it.
 const USER_PARTS: &[(&str, Shape)] = &[
     ("text", TEXT_PART),
     ("image", MEDIA),

@@ -3,12 +3,12 @@ use std::borrow::Cow;
 
 use crate::event::truncate;
 
-/// How much is mended.
+/// How much is corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// What has one obvious meaning. Anything else is refused, with the reason.
+    /// Only values with one obvious meaning. Anything else is refused, with the reason.
     Strict,
-    /// As much as possible: what does not fit is replaced or left out.
+    /// As much as possible: values that do not fit are replaced or left out.
     Lenient,
 }
 

@@ -5,7 +5,7 @@ use crate::{members, scan, text};
 
 const POINTER: &str = "a JSON Pointer: empty, or tokens that each begin with `/`, with `~` only as `~0` or `~1`";
 
-/// Return what is wrong with a patch; `None` if its shape is valid.
+/// Return the reason why a patch's shape is invalid; `None` if it is valid.
 pub(super) fn find_misfit(patch: &str) -> Option<Misfit> {
     if !patch.starts_with('[') {
         return Some(Misfit::of("a list of JSON Patch operations", patch));

@@ -1,4 +1,4 @@
-//! Checks a JSON value against a rule of a schema, and mends a value that does not fit.
+//! Check a JSON value against a rule of a schema, and correct a value that does not fit.
 use std::borrow::Cow;
 
 use smallvec::{SmallVec, smallvec};
@@ -19,9 +19,9 @@ enum Verdict<'j> {
     Refuses(Misfit),
 }
 
-/// Mend, fill in or leave out the fields that do not fit, as their need says.
+/// Correct, fill in or leave out the fields that do not fit, depending on each field's `Need`.
 pub(crate) fn repair_object(shape: &Shape, members: &[(&str, &str)], mode: Mode) -> Fit {
-    // Of a repeated key the last value counts.
+    // If a key is repeated, the last value counts.
     let mut values: SmallVec<[Option<&str>; 12]> = smallvec![None; shape.len()];
     let mut has_unknown = false;
     for &(key, value) in members {
@@ -32,7 +32,7 @@ pub(crate) fn repair_object(shape: &Shape, members: &[(&str, &str)], mode: Mode)
     }
     let mut changes: SmallVec<[(usize, Option<Cow<'_, str>>); 4]> = SmallVec::new();
     for (index, (field, value)) in shape.fields().zip(values).enumerate() {
-        // Most fields are optional and missing, or texts; deciding that here costs less than a verdict.
+        // Most fields are texts, or optional and missing; checking for that here is faster than a full verdict.
         match (value, field.need, field.rule) {
             (None, Need::Optional | Need::Nullable, _) => continue,
             (Some(value), _, Rule::Text) if value.starts_with('"') => continue,
@@ -51,7 +51,7 @@ pub(crate) fn repair_object(shape: &Shape, members: &[(&str, &str)], mode: Mode)
     let mut kept: Members<'_> = SmallVec::new();
     for &(key, value) in members {
         match shape.index_of(key) {
-            // Every occurrence goes, or an earlier value of a repeated key would count again.
+            // Remove every occurrence, or an earlier value of a repeated key would count again.
             Some(index) if changes.iter().any(|(changed, _)| *changed == index) => {}
             // 0.0.59 refuses a strict object for any unknown field.
             None if shape.is_strict => {}
@@ -149,7 +149,7 @@ fn repair_tagged(rule: Rule, tag: &'static str, shapes: &[(&str, Shape)], json: 
     }
 }
 
-/// Repair a list. Of an item that cannot be repaired, a strict reader refuses the list, and a lenient one leaves it out.
+/// Repair a list. If an item cannot be repaired, a strict reader refuses the list; a lenient one leaves the item out.
 fn repair_list(rule: Rule, item: Rule, at_least: usize, json: &str, mode: Mode) -> Fit {
     if !json.starts_with('[') {
         return Fit::Refused(Misfit::of(rule.describe(), json));
@@ -194,7 +194,7 @@ fn text_of_part(part: &str) -> Option<&str> {
     members::find(&members, "text").filter(|_| is_text).and_then(text::unquote)
 }
 
-/// Repair a tool's result that is no string. Only a list of parts stays one: a client would drop any other item.
+/// Repair a tool's result that is not a string. A list stays a list only if all its items are parts.
 fn repair_result(part: Rule, json: &str) -> Fit {
     match repair_list(Rule::List, part, 0, json, Mode::Strict) {
         Fit::Refused(misfit) if json == "null" => Fit::Refused(misfit),
@@ -205,7 +205,7 @@ fn repair_result(part: Rule, json: &str) -> Fit {
 
 /// Repair a part of a user's message. A part the schema does not know becomes a text part that holds its JSON.
 ///
-/// For 0.0.59 a `file` source could become a `binary` part with the file's id. But the client sends its messages back,
+/// For 0.0.59, a `file` source could become a `binary` part with the file's id. But the client sends its messages back,
 /// and 1.0 has no such part.
 fn repair_part(rule: Rule, shapes: &[(&str, Shape)], json: &str, mode: Mode) -> Fit {
     let fit = repair_tagged(rule, "type", shapes, json, mode);

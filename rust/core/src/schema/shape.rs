@@ -1,4 +1,4 @@
-//! The words of a schema's table: fields, the rules for their values, and what becomes of those that break them.
+//! The vocabulary of a schema's table: fields, rules for their values, and what happens to values that break them.
 use std::borrow::Cow;
 
 use crate::text;
@@ -6,7 +6,7 @@ use crate::text;
 /// The type that a value must have.
 #[derive(Clone, Copy)]
 pub(crate) enum Rule {
-    /// Any value, also null.
+    /// Any value, including null.
     Any,
     /// A string.
     Text,
@@ -21,7 +21,7 @@ pub(crate) enum Rule {
     /// A whole number, not negative, that a JavaScript number holds exactly.
     SafeCount,
     /// A time: a whole number of milliseconds that a JavaScript number holds exactly. A fraction is cut off, and a text
-    /// that means one such number is turned into it.
+    /// that means exactly one such number is converted.
     Timestamp,
     Bool,
     /// An object with any members.
@@ -36,7 +36,7 @@ pub(crate) enum Rule {
     Object(&'static Shape),
     /// An object of the shape its tag names.
     Tagged(&'static str, &'static [(&'static str, Shape)]),
-    /// The same, but a tag that is not listed is one of a later version, and its object stays as it is.
+    /// The same, but an unlisted tag is taken for one of a later version, and its object stays as it is.
     OpenTagged(&'static str, &'static [(&'static str, Shape)]),
     /// A string. Content parts that are all text become their joined texts, and any other value its JSON.
     PlainText,
@@ -59,7 +59,7 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    /// Return what the rule expects, as an error message says it.
+    /// Return what the rule expects, for an error message.
     pub(super) fn describe(self) -> Cow<'static, str> {
         let name = match self {
             Self::Any => "a value",
@@ -91,18 +91,18 @@ impl Rule {
 pub(crate) enum Need {
     /// The whole object is refused.
     Required,
-    /// As `Required`; a lenient reader sets the field to this JSON, because without the object later events would be
+    /// Like `Required`; a lenient reader sets the field to this JSON, because without the object later events would be
     /// refused too.
     RequiredOr(&'static str),
-    /// A null field is left out. Of one that does not fit, a strict reader refuses the object, and a lenient one leaves
+    /// A null field is left out. If a field does not fit, a strict reader refuses the object, and a lenient one leaves
     /// the field out.
     Optional,
-    /// As `Optional`, but null fits.
+    /// Like `Optional`, but null fits.
     Nullable,
-    /// A field that is missing or null is set to this JSON. Of one that does not fit, a strict reader refuses the object,
-    /// and a lenient one sets the field to this JSON.
+    /// A field that is missing or null is set to this JSON. If a field does not fit, a strict reader refuses the
+    /// object, and a lenient one sets the field to this JSON.
     Filled(&'static str),
-    /// As `Filled`, but a strict reader refuses the object if the field is missing.
+    /// Like `Filled`, but a strict reader refuses the object if the field is missing.
     NullAs(&'static str),
 }
 

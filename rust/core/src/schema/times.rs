@@ -1,4 +1,4 @@
-//! The times that mean one number of milliseconds.
+//! Convert times that mean exactly one number of milliseconds.
 use crate::text;
 
 /// The largest integer up to which a JavaScript number holds every integer exactly.
@@ -20,10 +20,10 @@ pub(super) fn is_safe_integer(json: &str) -> bool {
     is_number && json.parse().is_ok_and(|number: f64| number.fract() == 0.0 && number.abs() <= MAX_SAFE_FLOAT)
 }
 
-/// Return the milliseconds a value means if it means exactly one number of them.
+/// Return the milliseconds that a value means, if it means exactly one number.
 ///
-/// These are a number whose fraction is cut off, digits in a text (as protobuf's JSON writes a 64-bit number), and a time
-/// in ISO 8601 with its offset from UTC. A time without an offset could be any zone's.
+/// Accepted are a number, whose fraction is cut off, digits in a text (as protobuf's JSON writes a 64-bit number), and
+/// an ISO 8601 time with its offset from UTC. A time without an offset could be in any zone.
 pub(super) fn milliseconds(json: &str) -> Option<i64> {
     let Some(escaped) = text::unquote(json) else {
         let number: f64 = json.parse().ok()?;
@@ -86,7 +86,7 @@ fn days_in(year: i64, month: i64) -> i64 {
 
 /// Return the days from 1970-01-01 to a date of the Gregorian calendar.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    // Counted in years that begin in March, so that a leap day comes last.
+    // Count in years that begin in March, so that a leap day comes last.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468

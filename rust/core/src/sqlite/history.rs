@@ -105,7 +105,7 @@ fn locate(db: &Connection, thread: &Target, cursor: Cursor) -> Result<Position> 
         }
         if 0 < cursor.seq && cursor.seq <= from_sql(base) {
             return Ok(Err(Error::CursorExpired(format!(
-                "cursor {cursor} is of an earlier thread '{thread_id}', which was deleted; connect without a cursor"
+                "cursor {cursor} belongs to a deleted thread with the id '{thread_id}'; connect without a cursor"
             ))));
         }
         let run: Option<(i64, i64)> = db
