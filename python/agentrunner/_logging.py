@@ -6,7 +6,10 @@ import logging
 
 from agentrunner._text import escape_argument, escape_controls
 
-LOGGER_NAMES = ("agentrunner", "agentrunner.access", "agentrunner.harness", "agentrunner.records", "agentrunner.server")
+LOGGER_NAMES = (
+    "agentrunner", "agentrunner.access", "agentrunner.harness", "agentrunner.records", "agentrunner.runtime",
+    "agentrunner.server",
+)  # fmt: skip
 """Every logger of the package; a logger's filter does not apply to the loggers below it."""
 
 
