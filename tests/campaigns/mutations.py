@@ -130,6 +130,8 @@ def publish_before_commit() -> None:
     async def early(self: Commits, batch: Any, barrier: bool) -> None:
         self._live.recorder.publish()
         self._live.wake()
+        # A kill has to fall between the two, by chance.
+        await asyncio.sleep(0.02)
         await append(self, batch, barrier)
 
     Commits._append = early  # type: ignore[method-assign]

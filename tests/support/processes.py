@@ -59,7 +59,9 @@ class Process:
     async def end(self) -> int:
         """Close its stdin, wait until it ends, and return its exit status."""
         assert self.child.stdin is not None
-        self.child.stdin.close()
+        # If it has died, what it was not sent yet cannot be flushed.
+        with contextlib.suppress(BrokenPipeError):
+            self.child.stdin.close()
         return await asyncio.to_thread(self.child.wait)
 
 
