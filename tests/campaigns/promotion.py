@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from campaigns import Campaign, Outcome
-from support.pair import PATIENCE, pair
+from support.pair import pair
 from support.replication import replication
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ async def fail_over(context: Context, outcome: Outcome, servers: Replication, bo
     )
     # From here on, the first server that the address names may be a standby.
     await servers.attach_standby()
-    done, late = await asyncio.wait(begun, timeout=PATIENCE)
+    done, late = await asyncio.wait(begun, timeout=both.patience)
     outcome.recovery_seconds += [max(0.0, each.result() - ready_at) for each in done if not each.cancelled()]
     if late:
-        outcome.fail(f"promotion {number}: {len(late)} runs have not started {PATIENCE} s later")
+        outcome.fail(f"promotion {number}: {len(late)} runs have not started {both.patience} s later")
 
 
 async def campaign(context: Context) -> Outcome:

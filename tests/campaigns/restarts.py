@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from campaigns import Campaign, Outcome
 from support.databases import database
-from support.pair import PATIENCE, pair
+from support.pair import pair
 
 if TYPE_CHECKING:
     from campaigns import Context
@@ -30,10 +30,10 @@ async def restart(context: Context, outcome: Outcome, server: Database, both: Pa
     outcome.figures["longest without a server, s:"] = max(
         outcome.figures["longest without a server, s:"], round(ready_at - killed_at, 2)
     )
-    done, late = await asyncio.wait(begun, timeout=PATIENCE)
+    done, late = await asyncio.wait(begun, timeout=both.patience)
     outcome.recovery_seconds += [max(0.0, each.result() - ready_at) for each in done if not each.cancelled()]
     if late:
-        outcome.fail(f"restart {number}: {len(late)} runs have not started {PATIENCE} s later")
+        outcome.fail(f"restart {number}: {len(late)} runs have not started {both.patience} s later")
 
 
 async def campaign(context: Context) -> Outcome:

@@ -81,6 +81,12 @@ class Pair:
         return [side.begun[f"{thread}-{side.name}"] for side in self.sides]
 
     @property
+    def patience(self) -> float:
+        """Seconds after which a run counts as stuck."""
+        # With a guard dropped, longer waits show nothing.
+        return PATIENCE if self.context.mutation is None else PATIENCE / 5
+
+    @property
     def live(self) -> int:
         """The number of runs that have not ended."""
         return sum(not ended.done() for side in self.sides for ended in side.ended.values())
@@ -88,9 +94,10 @@ class Pair:
     async def settle(self) -> None:
         """Wait until all runs, readers and processes have ended."""
         waiting = [each for side in self.sides for each in (*side.ended.values(), *side.followed.values())]
-        _, stuck = await asyncio.wait(waiting, timeout=PATIENCE)
+        _, stuck = await asyncio.wait(waiting, timeout=self.patience)
         if stuck:
-            self.outcome.fail(f"{len(stuck)} runs or their readers have not ended {PATIENCE} s after the last fault")
+            what = f"{len(stuck)} runs or their readers have not ended"
+            self.outcome.fail(f"{what} {self.patience} s after the last fault")
         for side in self.sides:
             if await side.child.end():
                 self.outcome.fail(f"process {side.name} ended with an error")
@@ -126,7 +133,7 @@ async def pair(context: Context, outcome: Outcome, location: str, mutation: str 
     ):
         both = Pair(context, outcome, a, b)
         listening = [asyncio.create_task(side.listen()) for side in both.sides]
-        await asyncio.wait(both.start("first"), timeout=PATIENCE)
+        await asyncio.wait(both.start("first"), timeout=both.patience)
         yield both
         await both.settle()
         await asyncio.gather(*listening)
