@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from agentrunner.errors import AmbiguousId, ApprovalNotFound, RecordDamaged
+from agentrunner.errors import ApprovalNotFound, RecordDamaged
 from agentrunner.records import kinds
-from agentrunner.records.scopes import iterate_in_scope, read_in_scope
+from agentrunner.records.scopes import find_only, iterate_in_scope
 from agentrunner.records.times import now_ms, utc
 from agentrunner.types import ANY_SCOPE
 
@@ -160,19 +160,12 @@ async def load_approval(
 
     Raises `ApprovalNotFound`; `AmbiguousId` if several threads have one.
     """
-    matches: list[Approval] = []
-    async for record in _iterate_records(store, approval_id, thread_id):
-        if (visible := await read_in_scope(store, record, scope)) is not None:
-            matches.append(read_approval(visible))
-        if len(matches) > 1:
-            raise AmbiguousId(
-                f"threads '{matches[0].thread_id}' and '{matches[1].thread_id}' both have an approval '{approval_id}': "
-                "pass thread_id"
-            )
-    if not matches:
+    records = _iterate_records(store, approval_id, thread_id)
+    approval = await find_only(records, read_approval, store, scope, f"an approval '{approval_id}'")
+    if approval is None:
         where = "in the store" if thread_id is None else f"of thread '{thread_id}'"
         raise ApprovalNotFound(f"there is no approval '{approval_id}' {where}; `Harness.approvals` lists the open")
-    return matches[0]
+    return approval
 
 
 async def _iterate_records(store: Store, approval_id: str, thread_id: str | None) -> AsyncIterator[Record]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from agentrunner.errors import AmbiguousId, RecordDamaged, RunNotFound, ThreadNotFound
+from agentrunner.errors import RecordDamaged, RunNotFound, ThreadNotFound
 from agentrunner.records import kinds
-from agentrunner.records.scopes import read_in_scope
+from agentrunner.records.scopes import find_only
 from agentrunner.records.times import now_ms, utc
 from agentrunner.types import ANY_SCOPE
 
@@ -292,21 +292,12 @@ async def load_run(
         AmbiguousId: There is one in several threads of the scope.
 
     """
-    matches: list[RunRecord] = []
-    async for record in _iterate_records(store, run_id, thread_id):
-        if matches and matches[0].thread_id == record.thread_id:
-            continue
-        if (visible := await read_in_scope(store, record, scope, read_scope)) is not None:
-            matches.append(RunRecord.from_record(visible))
-        if len(matches) > 1:
-            raise AmbiguousId(
-                f"threads '{matches[0].thread_id}' and '{matches[1].thread_id}' both have a run '{run_id}': pass "
-                "thread_id"
-            )
-    if not matches:
+    records = _iterate_records(store, run_id, thread_id)
+    run = await find_only(records, RunRecord.from_record, store, scope, f"a run '{run_id}'", read_scope)
+    if run is None:
         where = "in the store" if thread_id is None else f"of thread '{thread_id}'"
         raise RunNotFound(f"there is no harness run '{run_id}' {where}")
-    return matches[0]
+    return run
 
 
 async def _iterate_records(store: Store, run_id: str, thread_id: str | None) -> AsyncIterator[Record]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from agentrunner.errors import RecordDamaged, RecordTooNew, ThreadNotFound
+from agentrunner.errors import AmbiguousId, RecordDamaged, RecordTooNew, ThreadNotFound
 from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from agentrunner.records.kinds import RecordKind
     from agentrunner.stores import Record, Store
+
+T = TypeVar("T")
 
 
 async def read_in_scope(
@@ -53,3 +55,28 @@ async def iterate_in_scope(
     async for record in kind.iterate(store, thread_id):
         if (visible := await read_in_scope(store, record, scope, read_scope)) is not None:
             yield visible
+
+
+async def find_only(
+    records: AsyncIterator[Record],
+    decode: Callable[[Record], T],
+    store: Store,
+    scope: str | AnyScope | None,
+    what: str,
+    read_scope: Callable[[Record], str | None] | None = None,
+) -> T | None:
+    """Return the value of the only record in a scope, or `None`; see `read_in_scope`.
+
+    Raises `AmbiguousId`, which says `what` they have, if records of several threads are in it.
+    """
+    thread_id, value = None, None
+    async for record in records:
+        if value is not None and thread_id == record.thread_id:
+            continue
+        if (visible := await read_in_scope(store, record, scope, read_scope)) is None:
+            continue
+        decoded = decode(visible)
+        if value is not None:
+            raise AmbiguousId(f"threads '{thread_id}' and '{visible.thread_id}' both have {what}: pass thread_id")
+        thread_id, value = visible.thread_id, decoded
+    return value
