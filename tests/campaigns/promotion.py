@@ -37,10 +37,7 @@ async def fail_over(context: Context, outcome: Outcome, servers: Replication, bo
     )
     # From here on, the first server that the address names may be a standby.
     await servers.attach_standby()
-    done, late = await asyncio.wait(begun, timeout=both.patience)
-    outcome.recovery_seconds += [max(0.0, each.result() - ready_at) for each in done if not each.cancelled()]
-    if late:
-        outcome.fail(f"promotion {number}: {len(late)} runs have not started {both.patience} s later")
+    await both.wait_for_starts(begun, ready_at, f"promotion {number}")
 
 
 async def campaign(context: Context) -> Outcome:

@@ -30,10 +30,7 @@ async def restart(context: Context, outcome: Outcome, server: Database, both: Pa
     outcome.figures["longest without a server, s:"] = max(
         outcome.figures["longest without a server, s:"], round(ready_at - killed_at, 2)
     )
-    done, late = await asyncio.wait(begun, timeout=both.patience)
-    outcome.recovery_seconds += [max(0.0, each.result() - ready_at) for each in done if not each.cancelled()]
-    if late:
-        outcome.fail(f"restart {number}: {len(late)} runs have not started {both.patience} s later")
+    await both.wait_for_starts(begun, ready_at, f"restart {number}")
 
 
 async def campaign(context: Context) -> Outcome:

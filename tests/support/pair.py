@@ -80,6 +80,13 @@ class Pair:
             side.run(f"{thread}-{side.name}", self.context.random.randint(10, 40))
         return [side.begun[f"{thread}-{side.name}"] for side in self.sides]
 
+    async def wait_for_starts(self, begun: list[asyncio.Future[float]], ready_at: float, fault: str) -> None:
+        """Wait until runs have started, and count the seconds since the server was ready."""
+        done, late = await asyncio.wait(begun, timeout=self.patience)
+        self.outcome.recovery_seconds += [max(0.0, each.result() - ready_at) for each in done if not each.cancelled()]
+        if late:
+            self.outcome.fail(f"{fault}: {len(late)} runs have not started {self.patience} s later")
+
     @property
     def patience(self) -> float:
         """Seconds after which a run counts as stuck."""
