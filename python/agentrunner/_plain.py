@@ -22,7 +22,7 @@ MAX_LEVELS = 200
 """Most levels that are searched, about as many as pydantic serializes."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _OWN_CODE = re.compile(r"^(Error calling function `[^`]*`: \w+).*", re.DOTALL)
-"""What pydantic says about an exception of a serializer, up to the exception's text."""
+"""Start of pydantic's message about an error in a serializer, up to the error's text."""
 
 
 class NoJsonForm(TypeError):

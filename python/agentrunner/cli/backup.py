@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agentrunner.stores import Backup
 
 SERVER_TOOLS = {"redis": "redis-cli BGSAVE or --rdb", "postgres": "pg_dump"}
-"""What backs up a server, by the name of its backend."""
+"""Tool that backs up a server, by the name of its backend."""
 INTERRUPTED_EXIT_CODE = 130
 
 

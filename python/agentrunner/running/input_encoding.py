@@ -62,7 +62,7 @@ async def _encode_part(model: Any, exclude: set[str]) -> bytes:
         for name, value in wide_fields.items():
             data[-1:] = b',"%b":%b}' % (ANY_FIELDS[name], await _encode_wide(value))
     except (TypeError, ValueError, InvalidEvent):
-        # What pydantic does not write, such as halves of surrogates, may take long.
+        # Values that pydantic cannot write, such as lone surrogates, take a slower way.
         return await run_in_thread(encode_fields, model, exclude)
     return bytes(data)
 

@@ -228,8 +228,8 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=LAST_READS_SECONDS + 2,
     )
-    # What was imported stays for good. Otherwise a large body makes the collector look through all of it, which takes
-    # longer than to parse the body.
+    # Imported modules are never freed. Without this, parsing a large body makes the collector scan them all, which
+    # takes longer than the parsing.
     gc.collect()
     gc.freeze()
     with contextlib.suppress(KeyboardInterrupt):

@@ -153,7 +153,7 @@ class StoreReport(NamedTuple):
 
 
 class Backup(NamedTuple):
-    """What a backup contains."""
+    """The size of a backup, and how much it contains."""
 
     threads: int
     """Number of threads with stored runs."""

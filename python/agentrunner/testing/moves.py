@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agentrunner.types import AnyScope
 
 LEFT = "for the scope that it has left, a thread does not exist"
-KEPT = "only the scope changes; everything of the thread stays as it was"
+KEPT = "only the scope changes; everything else in the thread stays the same"
 MEANT = "check the guard in the step that moves the thread"
 MOVED_THREADS = 20
 

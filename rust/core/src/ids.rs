@@ -25,7 +25,7 @@ use prepared::PreparedSnapshot;
 /// How many of the newest calls of one id are searched for the one without a result.
 const SEARCHED_CALLS: u64 = 8;
 
-/// What is recorded instead of an event.
+/// The event that is recorded in place of an agent's event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rewrite {
     /// The event as it is.

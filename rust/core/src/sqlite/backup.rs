@@ -21,7 +21,7 @@ use crate::owner;
 const PROGRESS_STEPS: i32 = 20;
 const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a copy contains.
+/// The contents of a backup, counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
     /// The number of threads with runs.

@@ -1,4 +1,4 @@
-//! What deletions leave behind: free pages are given back in small steps, then the log is emptied.
+//! Clean up after deletions: give free pages back in small steps, then empty the log.
 //!
 //! Until then free pages and old frames of the log hold deleted text. Pages are not overwritten when they are freed,
 //! because a long thread would keep the writer busy for seconds.
@@ -30,14 +30,14 @@ const EMPTY_WAIT: Duration = Duration::from_millis(100);
 const EMPTY_INTERVAL: Duration = Duration::from_secs(1);
 const EMPTY_RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// What the operations of the current transaction have removed.
+/// The kinds of rows that the current transaction has removed.
 #[derive(Debug, Default)]
 pub struct Removals {
     removed: AtomicU8,
     needs_room: AtomicBool,
 }
 
-/// What was removed.
+/// A kind of rows that were removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Removed {
@@ -70,7 +70,7 @@ impl Removals {
     }
 }
 
-/// What a step of the cleanup has done.
+/// The result of one step of the cleanup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Waits,

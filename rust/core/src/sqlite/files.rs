@@ -27,7 +27,7 @@ pub struct FileId {
     born: Option<SystemTime>,
 }
 
-/// What a path names now.
+/// The file that a path names now, if any.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
