@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,9 +26,35 @@ def build_input(content: object) -> RunAgentInput:
     """
     from ag_ui.core import RunAgentInput
 
-    if isinstance(content, Mapping) and "protocol_version" not in RunAgentInput.model_fields:
-        content = _adapt_content(content)
+    if isinstance(content, Mapping):
+        content = _drop_twins(content)
+        if "protocol_version" not in RunAgentInput.model_fields:
+            content = _adapt_content(content)
     return RunAgentInput.model_validate(content)
+
+
+def _drop_twins(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an input that has each field only once, under its name in JSON.
+
+    If a field comes under its name in Python too, that value counts only where the other one is missing or empty.
+    """
+    # `ag_ui` accepts both names. It would keep the second value as an unknown field, which is stored without any check.
+    twins = {name: alias for name, alias in _list_aliases().items() if name in content}
+    if not twins:
+        return content
+    merged = {name: value for name, value in content.items() if name not in twins}
+    for name, alias in twins.items():
+        merged[alias] = content.get(alias) or content[name]
+    return merged
+
+
+@cache
+def _list_aliases() -> dict[str, str]:
+    """Return the JSON names of an input's fields whose Python names differ, by these."""
+    from ag_ui.core import RunAgentInput
+
+    fields = RunAgentInput.model_fields.items()
+    return {name: field.alias for name, field in fields if field.alias and field.alias != name}
 
 
 def _adapt_content(content: Mapping[str, Any]) -> dict[str, Any]:

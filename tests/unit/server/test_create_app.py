@@ -86,12 +86,19 @@ def test_an_option_of_the_wrong_type_is_refused_by_its_name(
         create_app(**options)
 
 
-MCP = {"forwardedProps": {"__proxiedMCPRequest": {"serverId": "s", "method": "tools/call"}}}
+MCP = {"__proxiedMCPRequest": {"serverId": "s", "method": "tools/call"}}
 
 
 @pytest.mark.fault("C11")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"forwardedProps": MCP}, {"forwarded_props": MCP}, {"forwardedProps": {}, "forwarded_props": MCP},
+        {"forwarded_props": MCP, "forwardedProps": None}, {"forwardedProps": MCP, "forwarded_props": {"other": 1}},
+    ],
+)  # fmt: skip
 async def test_a_request_to_an_mcp_server_is_never_stored_and_needs_the_option(
-    memory_factory: Callable[..., AgentRunner],
+    fields: dict[str, Any], memory_factory: Callable[..., AgentRunner]
 ) -> None:
     inputs: list[Any] = []
 
@@ -104,11 +111,43 @@ async def test_a_request_to_an_mcp_server_is_never_stored_and_needs_the_option(
         app = create_app(runner, {"default": agent}, mode="both", mcp_requests=allowed)
         async with client(app) as http:
             for path in ("/agent/default/run", "/agent/default/suggest", "/", "/default"):
-                answer = await http.post(path, json=make_input(run=path) | MCP)
+                content = make_input(run=path)
+                del content["forwardedProps"]
+                answer = await http.post(path, json=content | fields)
                 assert answer.status_code == (200 if allowed else 403), path
                 assert (b'"value":1' if allowed else b"mcp_requests=True") in answer.content
-    assert len(inputs) == 4
+    assert inputs == [MCP] * 4
     assert await runner.threads.list() == []
+
+
+@pytest.mark.fault("C11")
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"forwardedProps": "__proxiedMCPRequest"}, "__proxiedMCPRequest"),
+        ({"forwardedProps": ["__proxiedMCPRequest", MCP]}, ["__proxiedMCPRequest", MCP]),
+        ({"forwardedProps": {"__proxiedMCPRequest": None}}, {"__proxiedMCPRequest": None}),
+        ({"forwardedProps": {"mine": 1}, "forwarded_props": MCP}, {"mine": 1}),
+    ],
+)
+async def test_what_is_no_request_to_an_mcp_server_is_a_turn(
+    fields: dict[str, Any], told: Any, memory_factory: Callable[..., AgentRunner]
+) -> None:
+    inputs: list[Any] = []
+
+    async def agent(input: Any) -> AsyncIterator[Any]:
+        inputs.append(input.model_dump(by_alias=True))
+        yield {"type": "CUSTOM", "name": "result", "value": 1}
+
+    runner = memory_factory()
+    async with client(create_app(runner, {"default": agent})) as http:
+        assert (await http.post("/agent/default/run", json=make_input() | fields)).status_code == 200
+    [received] = inputs
+    assert received["forwardedProps"] == told
+    assert "forwarded_props" not in received
+    stored = [event.to_dict() async for event in await runner.connect("t1")]
+    assert stored[0]["input"]["forwardedProps"] == told
+    assert "forwarded_props" not in stored[0]["input"]
 
 
 @pytest.mark.fault("C8")
