@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from agentrunner.errors import InvalidInput
 from agentrunner.harness.types import ItemKind, RecordRetention, Recovery, Router
-from agentrunner.running.agent_checks import find_problem
+from agentrunner.running.agent_checks import find_problem, find_shared_id
 
 if TYPE_CHECKING:
     from agentrunner.types import Agent
@@ -17,7 +17,7 @@ NAME_BYTES = 1024
 
 
 def check_agents(agents: Mapping[str, Agent]) -> None:
-    """Raise `ValueError` if there are no agents, or one of them cannot be run."""
+    """Raise `ValueError` if there are no agents, one cannot be run, or two have the same id."""
     _require(isinstance(agents, Mapping), "agents must be a mapping of names to agents", agents)
     if not agents:
         raise ValueError("a harness needs at least one agent")
@@ -25,6 +25,8 @@ def check_agents(agents: Mapping[str, Agent]) -> None:
         _check_name("the name of an agent", name)
         if (problem := find_problem(agent)) is not None:
             raise ValueError(f"agent {name!r} {problem}")
+    if (problem := find_shared_id(agents)) is not None:
+        raise ValueError(problem)
 
 
 def check_options(

@@ -94,8 +94,7 @@ class SupervisedRun:
         self._tool_errors: list[str] = []
         self._writing: asyncio.Task[Any] | None = None
         self._driver: Driver | None = None
-        self._is_queued = False
-        self._is_aborted = self._is_started = False
+        self._is_queued = self._is_aborted = self._is_started = False
         self._busy = contextlib.ExitStack()
 
     @property
@@ -187,7 +186,9 @@ class SupervisedRun:
                 f"run '{run.run_id}' of thread '{run.thread_id}' has no store or claim: "
                 "start the harness's agents with an AgentRunner"
             )
-        self._run, self.store, self._claim = run, run.store, run.claim
+        # A server may call the agent by another name, but `decide` continues its runs by this one.
+        self._run, self.store, self._claim = replace(run, agent_id=self.agent_id), run.store, run.claim
+        set_current_run(self._run)
         self.thread_id, self.run_id = run.thread_id, run.run_id
         self._driver = self._state.runner.driver(run.thread_id)
         self.has_begun = True
@@ -274,8 +275,7 @@ class SupervisedRun:
 
     async def _call_agent(self, input: RunAgentInput) -> AsyncIterator[Any]:
         resume = getattr(self.agent, "resume", None)
-        use_resume = self.is_recovery and resume is not None
-        function: Any = resume if use_resume else getattr(self.agent, "run", self.agent)
+        function: Any = resume if self.is_recovery and resume else getattr(self.agent, "run", self.agent)
         events = function(input)
         if inspect.isawaitable(events):
             events = await events

@@ -1,9 +1,12 @@
-"""Explain why an object is not an agent, and which line of code turns it into one."""
+"""Explain why objects cannot be used as agents, and what to write instead."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ADAPTERS = {
     "pydantic_ai.": (
@@ -36,6 +39,25 @@ def find_problem(agent: Any) -> str | None:
     if callable(function) and not _takes_input(function):
         name = getattr(function, "__name__", type(function).__name__)
         return f"must be callable with the input as its only argument; write `async def {name}(input)`"
+    return None
+
+
+def find_shared_id(agents: Mapping[str, Any]) -> str | None:
+    """Return which agents share an id and what to write instead; `None` if none do.
+
+    Only agents that check decisions count: an approval is for the agent with this id.
+    """
+    owners: dict[str, tuple[str, Any]] = {}
+    for name, agent in agents.items():
+        agent_id = getattr(agent, "agent_id", None)
+        if not isinstance(agent_id, str) or not agent_id or not hasattr(agent, "check_answers"):
+            continue
+        other_name, other = owners.setdefault(agent_id, (name, agent))
+        if other is not agent:
+            return (
+                f"agents {other_name!r} and {name!r} have the same agent_id {agent_id!r}, so an approval of one would "
+                "run a tool of the other: give each its own agent_id, or leave it out to use these names"
+            )
     return None
 
 

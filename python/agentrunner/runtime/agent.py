@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from agentrunner._protocol import build_input
 from agentrunner.running.current import current_run
-from agentrunner.runtime._namesakes import warn_of_namesake
+from agentrunner.runtime._namesakes import hash_tools, warn_of_namesake
 from agentrunner.runtime.approvals import read_decision
 from agentrunner.runtime.bus import EventBus, Subscription
 from agentrunner.runtime.config import RuntimeConfig, ToolErrorRecovery
@@ -64,7 +64,7 @@ class AgentRuntime:
         error_recovery: What a turn does after one of its tools failed.
         agent_id: Name of the agent in thread lists. Agents on one thread share its session, but an agent continues
             only its own turns, and approvals apply to one agent only. Without this name, the run's `agent_id` is used.
-            Without either, all such agents on a store count as one.
+            Without either, all such agents on a thread count as one.
 
     Raises:
         TypeError: If a function cannot be a tool.
@@ -111,6 +111,7 @@ class AgentRuntime:
             recovery=error_recovery or ToolErrorRecovery(),
         )
         self._turns = TurnRunner(resources, self._bus)
+        self._tools_hash = hash_tools(all_tools)
 
     async def __aenter__(self) -> Self:
         await self._store.open()
@@ -245,7 +246,7 @@ class AgentRuntime:
         session = Session(session_id if session_id is not None else new_id(), metadata=dict(metadata or {}))
         session.skills = list(skills) if skills is not None else None
         messages_with_ids = [{"id": new_id(), **message} for message in messages]
-        await self._own_sessions().save(session, messages=messages_with_ids)
+        await self._own_sessions(session.id).save(session, messages=messages_with_ids)
         return session
 
     async def restore_session(self, session_id: str) -> Session:
@@ -265,7 +266,7 @@ class AgentRuntime:
         Example:
             session = await agent.restore_session("s1")
         """
-        return await self._own_sessions().load(session_id)
+        return await self._own_sessions(session_id).load(session_id)
 
     async def run_turn(
         self,
@@ -319,7 +320,7 @@ class AgentRuntime:
                 print(event)
         """
         turn_input = self._build_input(session_id, message, resume)
-        return self._turns.run(turn_input, self._own_sessions(), TurnStarter.start_run, must_exist=True)
+        return self._turns.run(turn_input, self._own_sessions(session_id), TurnStarter.start_run, must_exist=True)
 
     async def resume_from_checkpoint(self, session_id: str, number: int | None = None) -> TurnResult:
         """Continue a turn from a checkpoint to its outcome.
@@ -351,18 +352,19 @@ class AgentRuntime:
         try:
             run = current_run()
         except LookupError:
-            return self._own_sessions()
+            return self._own_sessions(thread_id)
         # Another agent's run may use this agent for a separate thread, which the run's claim does not cover.
         if run.thread_id != thread_id or run.store is None:
-            return self._own_sessions()
-        return self._make_sessions(run.store, run.claim, self.agent_id if self.agent_id is not None else run.agent_id)
+            return self._own_sessions(thread_id)
+        agent_id = self.agent_id if self.agent_id is not None else run.agent_id
+        return self._make_sessions(thread_id, run.store, run.claim, agent_id)
 
-    def _own_sessions(self) -> Sessions:
-        return self._make_sessions(self._store, None, self.agent_id)
+    def _own_sessions(self, thread_id: str) -> Sessions:
+        return self._make_sessions(thread_id, self._store, None, self.agent_id)
 
-    def _make_sessions(self, store: Store, claim: Claim | None, agent_id: str | None) -> Sessions:
+    def _make_sessions(self, thread_id: str, store: Store, claim: Claim | None, agent_id: str | None) -> Sessions:
         if not agent_id:
-            warn_of_namesake(store, self._turns.resources.tools)
+            warn_of_namesake(store, thread_id, self._tools_hash)
         return Sessions(store, claim, self._bus, agent_id)
 
     def _build_input(
@@ -380,7 +382,7 @@ class AgentRuntime:
 
     async def _collect(self, input: RunAgentInput, start: Start) -> TurnResult:
         last: dict[str, Any] = {}
-        async for event in self._turns.run(input, self._own_sessions(), start, must_exist=True):
+        async for event in self._turns.run(input, self._own_sessions(input.thread_id), start, must_exist=True):
             last = event
         session = await self.restore_session(input.thread_id)
         return TurnResult(session, cast("Outcome", session.outcome), last.get("usage", []))

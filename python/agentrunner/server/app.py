@@ -13,7 +13,7 @@ from starlette.routing import Mount
 
 from agentrunner._checks import check_option_type, check_seconds
 from agentrunner.runner import AgentRunner
-from agentrunner.running.agent_checks import find_problem
+from agentrunner.running.agent_checks import find_problem, find_shared_id
 from agentrunner.server.context import AppContext
 from agentrunner.server.cors import Cors
 from agentrunner.server.dependencies import FastAPIDependency, is_dependency
@@ -190,6 +190,8 @@ def _check_agents(agents: object) -> Mapping[str, Agent]:
     for name, agent in agents.items():
         if (problem := find_problem(agent)) is not None:
             raise ValueError(f"agent {name!r} {problem}")
+    if (problem := find_shared_id(agents)) is not None:
+        raise ValueError(problem)
     return agents
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from agentrunner.errors import InvalidInput
 from agentrunner.harness import Harness
 from agentrunner.records import kinds
-from agentrunner.runtime import AgentRuntime, Tool
+from agentrunner.runtime import AgentRuntime, Tool, _namesakes
 from agentrunner.runtime.session import Sessions
+from agentrunner.server import create_app
 from support.inputs import make_input
 from support.scripted_model import (
     CrashingStore,
@@ -96,6 +98,31 @@ async def test_a_remembered_approval_does_not_cross_in_a_harness(memory_factory:
     assert (one.payments, two.payments) == (["bob"], [])
 
 
+async def test_two_agents_of_a_harness_or_an_app_cannot_have_one_id(memory_factory: Callable[..., AgentRunner]) -> None:
+    one, two = (Bank(agent_id="bank").agent for _ in "ab")
+    runner = memory_factory()
+    for use in (lambda agents: Harness(runner, agents), lambda agents: create_app(runner, agents)):
+        with pytest.raises(ValueError, match="agents 'a' and 'b' have the same agent_id 'bank'"):
+            use({"a": one, "b": two})
+        # One agent may have several names.
+        use({"a": one, "b": one})
+        use({"a": one, "b": Bank().agent, "c": Bank().agent})
+
+
+async def test_a_harness_continues_its_agent_although_a_server_calls_it_by_another_name(
+    memory_factory: Callable[..., AgentRunner],
+) -> None:
+    runner = memory_factory()
+    bank = Bank(CALL, reply("done"))
+    async with Harness(runner, {"a": bank.agent}) as harness:
+        stream = runner.run(harness.agents["a"], make_input("t1", "r1", ["go"]), agent_id="shop")
+        events = [event.to_dict() async for event in stream]
+        assert events[-1]["outcome"]["interrupts"][0]["metadata"]["agent"] == "a"
+        [approval] = await harness.approvals()
+        assert (await harness.decide(approval.approval_id, "approve")).state == "completed"
+    assert bank.payments == ["bob"]
+
+
 async def test_a_turn_is_continued_by_its_own_agent_only(memory_factory: Callable[..., AgentRunner]) -> None:
     store = CrashingStore()
     one, two = Bank(CALL, agent_id="a"), Bank(reply("hello"), agent_id="b")
@@ -129,25 +156,69 @@ async def test_records_without_an_agent_are_everybodys(memory_factory: Callable[
     assert summarize(events)[-1] == "RUN_FINISHED"
 
 
-async def test_runtimes_without_names_on_one_store_are_warned_of_once(
-    memory_factory: Callable[..., AgentRunner], caplog: pytest.LogCaptureFixture
-) -> None:
+def make_bank(account: str) -> AgentRuntime:
+    async def pay(to: str) -> str:
+        return f"paid {to} from {account}"
+
+    return AgentRuntime(ScriptedModel(reply("done")), tools=[pay])
+
+
+class Account:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.payments: list[str] = []
+
+    def pay(self, to: str, rate: int = 1) -> str:
+        return f"paid {to} from {self.name} at {rate}"
+
+
+def make_account_bank(name: str) -> AgentRuntime:
+    return AgentRuntime(ScriptedModel(reply("done")), tools=[Account(name).pay])
+
+
+def make_partial_bank(name: str) -> AgentRuntime:
+    return AgentRuntime(ScriptedModel(reply("done")), tools=[functools.partial(Account("a").pay, rate=len(name))])
+
+
+def make_other_bank(name: str) -> AgentRuntime:
     def look(at: str) -> str:
         return at
 
-    async def run(runner: AgentRunner, agent: AgentRuntime, number: int) -> None:
-        assert [event.type async for event in runner.run(agent, make_input("t1", f"r{number}", [f"u{number}"]))]
+    return make_bank(name) if name == "a" else AgentRuntime(ScriptedModel(reply("done")), tools=[look])
+
+
+@pytest.mark.parametrize("make", [make_bank, make_account_bank, make_partial_bank, make_other_bank])
+async def test_runtimes_without_names_on_one_thread_are_warned_of_once(
+    make: Callable[[str], AgentRuntime], memory_factory: Callable[..., AgentRunner], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run(runner: AgentRunner, agent: AgentRuntime, run_id: str, thread_id: str = "t1") -> None:
+        stream = runner.run(agent, make_input(thread_id, run_id, [f"u-{run_id}"]))
+        assert [event.type async for event in stream][-1] == "RUN_FINISHED"
 
     def warnings() -> int:
-        return sum("use one store without an agent_id" in record.message for record in caplog.records)
+        return sum("use it without an agent_id" in record.message for record in caplog.records)
 
     runner, other_runner = memory_factory(), memory_factory()
-    # The same agent, made anew for each run, and one with a name.
+    # The same agent, made anew for each run.
     for number in range(2):
-        await run(runner, Bank(reply("done")).agent, number)
-    await run(runner, AgentRuntime(ScriptedModel(reply("done")), tools=[look], agent_id="b"), 2)
-    await run(other_runner, AgentRuntime(ScriptedModel(reply("done")), tools=[look]), 0)
+        await run(runner, make("a"), f"r{number}")
+    named = make("bbb")
+    named.agent_id = "b"
+    await run(runner, named, "r2")
+    await run(other_runner, make("bbb"), "r0")
+    # Agents that share no thread share no approvals.
+    await run(runner, make("bbb"), "r0", "t2")
     assert warnings() == 0
     for number in range(3, 5):
-        await run(runner, AgentRuntime(ScriptedModel(reply("done")), tools=[look]), number)
+        await run(runner, make("bbb"), f"r{number}")
     assert warnings() == 1
+
+
+async def test_only_the_newest_threads_are_remembered_for_the_warning(
+    monkeypatch: pytest.MonkeyPatch, memory_factory: Callable[..., AgentRunner]
+) -> None:
+    monkeypatch.setattr(_namesakes, "MAX_THREADS", 2)
+    store = await memory_factory().open()
+    for number in range(5):
+        _namesakes.warn_of_namesake(store, f"t{number}", 1)
+    assert _namesakes._hashes_by_store[store] == {"t3": 1, "t4": 1}
