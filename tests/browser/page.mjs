@@ -7,12 +7,21 @@ export async function inspector(url, { width = 1280, height = 800, scheme = "lig
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme });
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(30_000);
   const complaints = [];
   page.on("pageerror", (error) => complaints.push(error.stack));
   page.on("console", (message) => {
     const text = message.text();
     if (["error", "warning"].includes(message.type()) && !expected.some((pattern) => pattern.test(text))) complaints.push(text);
+  });
+  await page.addInitScript(() => {
+    const find = (selector) => document.querySelector(selector);
+    /** What keeps the last run from having ended, with its raw and compacted counts known. */
+    window.missing = () => ({
+      live: !find("#stop").hidden,
+      running: find("#items .item.run:last-of-type .running, #items .ghost")?.textContent,
+      counts: find("#saved").textContent && /\d/.test(find("#form-compacted b").textContent) ? "" : find("#form-raw").textContent,
+    });
   });
   await page.goto(url);
   let shots = 0;
@@ -33,8 +42,9 @@ export async function inspector(url, { width = 1280, height = 800, scheme = "lig
       await page.press("#message", "Enter");
     },
     /** Waits until the last run has ended and its raw and compacted counts are known. */
-    settled: () => page.waitForFunction(() => document.querySelector("#stop").hidden && document.querySelector("#saved").textContent
-      && /\d/.test(document.querySelector("#form-compacted b").textContent) && !document.querySelector("#items .item.run:last-of-type .running, #items .ghost")),
+    settled: () => page.waitForFunction(() => Object.values(missing()).every((one) => !one)).catch(async () => {
+      assert.fail(`not settled: ${JSON.stringify(await page.evaluate(() => [missing(), document.querySelector("#notice").textContent]))}`);
+    }),
     texts: (selector) => page.locator(selector).allTextContents(),
     /** Waits until the elements have these texts. */
     reads: (selector, texts) => page.waitForFunction(([selector, texts]) => JSON.stringify([...document.querySelectorAll(selector)].map((one) => one.textContent)) === texts,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,15 @@ def copied_runs(outcome: tuple[int, str, str]) -> int:
     match = re.search(r"copied ([\d,]+) runs", out)
     assert match is not None, out
     return int(match[1].replace(",", ""))
+
+
+def count_runs(path: Path) -> int:
+    """Return the number of stored runs in a SQLite file that another process may be writing."""
+    # No store of this process may have the file open: two copies of SQLite drop each other's locks.
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        (count,) = database.execute("SELECT count(*) FROM agent_runs").fetchone()
+        return int(count)
+    return 0
 
 
 def file_sizes(path: Path) -> list[int]:

@@ -26,7 +26,7 @@ from support.commands import command, one_line, sql
 from support.events import text_message
 from support.inputs import make_input
 from support.paths import TYPESCRIPT_SAMPLE
-from support.stored_threads import copied_runs, file_sizes, fill_store, read_location, read_store
+from support.stored_threads import copied_runs, count_runs, fill_store, read_location, read_store
 from support.streams import collect
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def test_copy_killed_repeatedly_is_complete_in_the_end(large_source: Path, tmp_p
             [sys.executable, "-m", "agentrunner", "copy", large_source, target], stdout=subprocess.PIPE
         )
         assert child.stdout is not None
-        # Kill it at a random moment after it has started to write.
-        size = file_sizes(target)
-        while file_sizes(target) == size and child.poll() is None:
+        # Kill it at a random moment after it has copied another run.
+        while count_runs(target) <= run_counts[-1] and child.poll() is None:
             time.sleep(0.001)
         time.sleep(delays.uniform(0, 0.03))
         child.send_signal(signal.SIGKILL)

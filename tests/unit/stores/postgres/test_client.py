@@ -216,7 +216,8 @@ loop = asyncio.new_event_loop()
 store = store_from_url(sys.argv[1])
 loop.run_until_complete(store.open())
 if (pid := os.fork()) == 0:
-    sys.exit(asyncio.run(child(store)))
+    # An orderly exit would close the loop, and its epoll object is the parent's too: the parent would never wake again.
+    os._exit(asyncio.run(child(store)))
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 loop.run_until_complete(parent(store))
 loop.close()
