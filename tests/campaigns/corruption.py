@@ -37,7 +37,7 @@ COLUMNS = {
     "live_runs": ("run_id", "token", "owner", "expires_at", "stop_requested", "input", "agent_id", "first_seq"),
     "journal": ("first_seq", "count", "frames"),
     "journal_expiry": ("first_seq", "last_seq", "expires_at"),
-    "message_ids": ("message_id",),
+    "entries": ("message_id", "seq"),
     "run_index": ("thread_id", "first_seq", "last_seq", "own"),
     "threads": ("name", "archived", "agent_id", "head_seq", "runs", "created_at", "updated_at", "scope"),
 }

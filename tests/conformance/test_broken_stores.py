@@ -18,6 +18,7 @@ from agentrunner._core import Claim
 from agentrunner.stores import Change, CursorLocation, HistoryPage
 from agentrunner.testing import StoreConformance
 from support.broken_guards import BROKEN_GUARDS
+from support.broken_numbers import BROKEN_NUMBERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ class RenewsAnything(MemoryStore):
 class AllowsTwoWinners(MemoryStore):
     caught_by = "test_of_many_claims_on_a_thread_exactly_one_wins"
 
-    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, dict[str, int]]:
         if self._threads.get_claim(thread_id):
             raise ThreadAlreadyRunning
         await asyncio.sleep(0)
@@ -64,7 +65,7 @@ class AllowsTwoWinners(MemoryStore):
 class ReusesRunIds(MemoryStore):
     caught_by = "test_a_run_id_that_was_used_raises_RunAlreadyExists"
 
-    async def claim(self, thread_id: str, run_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, run_id: str, *arguments: Any) -> tuple[Claim, dict[str, int]]:
         if thread := self._threads.get(thread_id):
             thread.runs = [run._replace(run_id=f"another {run.run_id}") for run in thread.runs]
         return await super().claim(thread_id, run_id, *arguments)
@@ -73,7 +74,7 @@ class ReusesRunIds(MemoryStore):
 class IgnoresScopes(MemoryStore):
     caught_by = "test_a_claim_on_another_scopes_thread_raises_ThreadNotFound"
 
-    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, dict[str, int]]:
         thread = self._threads.get(thread_id)
         return await super().claim(thread_id, *arguments[:-1], thread.scope if thread else arguments[-1])
 
@@ -83,7 +84,7 @@ class RevealsThreadsOfOtherScopes(MemoryStore):
 
     caught_by = "test_a_claim_on_another_scopes_running_thread_raises_ThreadNotFound"
 
-    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, dict[str, int]]:
         if self._threads.get_claim(thread_id):
             raise ThreadAlreadyRunning
         return await super().claim(thread_id, *arguments)
@@ -92,9 +93,9 @@ class RevealsThreadsOfOtherScopes(MemoryStore):
 class ForgetsMessageIds(MemoryStore):
     caught_by = "test_a_claim_returns_the_message_ids_that_the_thread_has"
 
-    async def claim(self, *arguments: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, *arguments: Any) -> tuple[Claim, dict[str, int]]:
         claim, _ = await super().claim(*arguments)
-        return claim, []
+        return claim, {}
 
 
 class KeepsAtTheEnd(MemoryStore):
@@ -344,7 +345,7 @@ class ClaimsWhatWasLeft(SqliteStore):
 
     caught_by = "test_a_claim_does_not_take_over_a_run"
 
-    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, list[str]]:
+    async def claim(self, thread_id: str, *arguments: Any) -> tuple[Claim, dict[str, int]]:
         from agentrunner.testing.writer import Writer
 
         for left in await self.recover(thread_id):
@@ -371,7 +372,8 @@ class ForgetsWhenClosed(SqliteStore):
         return await super().stops() if self._core else []
 
 
-BROKEN: list[Any] = [value for value in list(globals().values()) if hasattr(value, "caught_by")] + BROKEN_GUARDS
+BROKEN: list[Any] = [value for value in list(globals().values()) if hasattr(value, "caught_by")]
+BROKEN += BROKEN_GUARDS + BROKEN_NUMBERS
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)

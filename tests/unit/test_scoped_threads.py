@@ -196,6 +196,7 @@ async def test_a_file_of_the_version_before(tmp_path: Path) -> None:
     # That version knew no scopes, kept a row for a run without events, and had none for a live first run.
     elsewhere(
         path,
+        "DROP VIEW message_ids; ALTER TABLE entries DROP COLUMN seq; ALTER TABLE entries RENAME TO message_ids;"
         "DROP TRIGGER threads_floor; DROP TABLE floors; DROP TABLE leftovers;"
         "ALTER TABLE threads DROP COLUMN incarnation; ALTER TABLE threads DROP COLUMN base_seq;"
         "DROP INDEX threads_scope; ALTER TABLE threads DROP COLUMN scope;"

@@ -122,14 +122,14 @@ class Claiming:
             raise _make_closed(new_run.thread_id)
         return claimed
 
-    async def _prepare(self, claim: Claim, known_ids: list[str], checked: CheckedInput) -> ClaimedRun:
+    async def _prepare(self, claim: Claim, known_ids: dict[str, int], checked: CheckedInput) -> ClaimedRun:
         """Do what takes long for a large input, so that the run can start at once."""
         refuses = self._refuses_claimed_messages
         model, json, accepted_ids = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
         recorder = await self._limits.new_recorder(claim, known_ids, json, is_driven=True)
         return ClaimedRun(claim, recorder, await input_for_agent(model, json), accepted_ids)
 
-    async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, list[str]]:
+    async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, dict[str, int]]:
         ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)
         turn = self._get_turn(new_run.thread_id, new_run.scope)
         if turn.locked():
@@ -177,7 +177,7 @@ class Claiming:
         else:
             await asyncio.sleep(STOP_POLL_SECONDS)
 
-    async def _give_back(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
+    async def _give_back(self, claiming: asyncio.Future[tuple[Claim, dict[str, int]]]) -> None:
         """Free the thread of a claim whose run will not start."""
         with contextlib.suppress(AgentRunnerError):
             claim, _ = await claiming

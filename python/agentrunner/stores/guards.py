@@ -76,8 +76,10 @@ class _CheckingStore:
                 return JournalPage(Frames(b""), None)
             case "history":
                 return HistoryPage(Frames(b""), None)
-            case "runs" | "known_ids":
+            case "runs":
                 return []
+            case "known_ids":
+                return {}
             case "request_stop":
                 return False
             case "locate":

@@ -59,7 +59,7 @@ class Store(Protocol):
 
     async def claim(
         self, thread_id: str, run_id: str, input: str, agent_id: str | None, message_ids: list[str], scope: str | None
-    ) -> tuple[Claim, list[str]]:
+    ) -> tuple[Claim, dict[str, int]]:
         """Start a run by taking its thread, in one atomic step.
 
         A thread that does not exist is created. A run whose owner is gone still holds its thread: only `recover` takes
@@ -75,8 +75,9 @@ class Store(Protocol):
 
         Returns:
             The claim, with a fencing token greater than any before it, the run's first sequence number and the
-            thread's incarnation; and those of `message_ids` that the thread's stored runs already have. A thread that
-            is created begins after every sequence number that a deleted thread of the same id has used.
+            thread's incarnation; and those of `message_ids` that the thread's stored runs already have, as `known_ids`
+            returns them. A thread that is created begins after every sequence number that a deleted thread of the same
+            id has used.
 
         Raises:
             ThreadNotFound: The thread belongs to another scope. This is checked first, so that another scope does not
@@ -87,10 +88,12 @@ class Store(Protocol):
         """
         ...
 
-    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
-        """Return those of the ids that the thread's stored runs have, as `claim` returns them.
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> dict[str, int]:
+        """Return those of the ids that the thread's stored runs have, each with a number.
 
-        A run asks for a few at each new id of its agent, so this must not take longer for a longer thread.
+        The number is the `last_seq` of the newest stored run that has the id in the `message_ids` of its recorder. It
+        is 0 only for an id that a version without these numbers has stored. A run asks for a few ids at each new id of
+        its agent, so this must not take longer for a longer thread.
         """
         ...
 
@@ -110,9 +113,7 @@ class Store(Protocol):
     async def renew(self, claims: list[Claim]) -> list[bool]:
         """Extend the leases of several claims.
 
-        Returns:
-            For each claim, in the same order, whether it still holds its thread. It is false for an unknown thread.
-
+        Return for each claim, in the same order, whether it still holds its thread; false for an unknown thread.
         """
         ...
 
@@ -337,8 +338,8 @@ class Store(Protocol):
         """Delete the oldest runs of each thread, with their raw frames and message ids.
 
         Only a thread's oldest runs are deleted, so that the others are a complete chain, whose first run has no parent.
-        A thread that has no run left is deleted with its records, unless a run is live. One thread's runs are deleted
-        in one atomic step; several threads need not be.
+        A message id is deleted with the newest run that has it. A thread that has no run left is deleted with its
+        records, unless a run is live. One thread's runs are deleted in one atomic step; several threads need not be.
 
         Args:
             max_runs: Delete all but this many of a thread's newest runs. `None` to keep any number.
@@ -393,8 +394,6 @@ class Store(Protocol):
     async def inspect(self, fix: bool) -> StoreReport:
         """Check the whole store, for `agentrunner doctor`.
 
-        Args:
-            fix: Whether to repair broken chains of runs and free stuck threads. The report shows the state before.
-
+        With `fix`, repair broken chains of runs and free stuck threads. The report shows the state before.
         """
         ...

@@ -178,22 +178,22 @@ class SqliteStore:
         agent_id: str | None,
         message_ids: list[str],
         scope: str | None,
-    ) -> tuple[Claim, list[str]]:
+    ) -> tuple[Claim, dict[str, int]]:
         claiming = self._call(_core.SqliteStore.claim, thread_id, run_id, input, agent_id, message_ids, scope)
         try:
-            claim_and_known_ids: tuple[Claim, list[str]] = await asyncio.shield(claiming)
+            claim_and_known_ids: tuple[Claim, dict[str, int]] = await asyncio.shield(claiming)
         except asyncio.CancelledError:
             # No caller will use the claim, so its lease must end.
             claiming.add_done_callback(self._release_claimed)
             raise
         return claim_and_known_ids
 
-    def _release_claimed(self, claiming: asyncio.Future[tuple[Claim, list[str]]]) -> None:
+    def _release_claimed(self, claiming: asyncio.Future[tuple[Claim, dict[str, int]]]) -> None:
         if self._core is not None and not claiming.cancelled() and claiming.exception() is None:
             self._core.release(claiming.result()[0].token)
 
-    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
-        known_ids: list[str] = await self._call(_core.SqliteStore.known_ids, thread_id, ids, _split_guard(guard))
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> dict[str, int]:
+        known_ids: dict[str, int] = await self._call(_core.SqliteStore.known_ids, thread_id, ids, _split_guard(guard))
         return known_ids
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:

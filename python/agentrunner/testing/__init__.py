@@ -33,6 +33,7 @@ from agentrunner.testing.finishes import FinishTests
 from agentrunner.testing.incarnations import IncarnationTests
 from agentrunner.testing.inspection import InspectionTests
 from agentrunner.testing.journals import JournalTests
+from agentrunner.testing.known_ids import KnownIdTests
 from agentrunner.testing.leases import LeaseTests
 from agentrunner.testing.limits import LimitTests
 from agentrunner.testing.moves import MoveTests
@@ -48,7 +49,8 @@ __all__ = ["StoreConformance"]
 
 
 class StoreConformance(
-    ClaimTests, ScopeTests, IncarnationTests, MoveTests, LeaseTests, FinishTests, JournalTests, CursorTests, StopTests,
-    RecoveryTests, ThreadTests, RecordTests, CopyTests, PruneTests, InspectionTests, LimitTests, RunnerTests,
+    ClaimTests, KnownIdTests, ScopeTests, IncarnationTests, MoveTests, LeaseTests, FinishTests, JournalTests,
+    CursorTests, StopTests, RecoveryTests, ThreadTests, RecordTests, CopyTests, PruneTests, InspectionTests, LimitTests,
+    RunnerTests,
 ):  # fmt: skip
     """Every rule of the protocol; subclass it and implement `make_store`."""

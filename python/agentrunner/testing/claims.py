@@ -31,7 +31,7 @@ class ClaimTests(ConformanceTests):
             ("t", "r1", '{"a": [1,  "ü"]}', "agent", 1),
             "return the claim what was asked for, the input byte for byte, and the first sequence number 1",
         )
-        check_equal(known, [], "a new thread has no message ids")
+        check_equal(known, {}, "a new thread has no message ids")
         check_equal(await store.live("t"), [(first, False)], "`live` returns the same claim, not marked to be stopped")
         check_equal(await store.live(), [(first, False)], "`live` without a thread id returns the runs of all threads")
 
@@ -94,7 +94,7 @@ class ClaimTests(ConformanceTests):
 
     async def test_the_ids_of_stored_runs_can_be_looked_up(self, store: Store) -> None:
         """`known_ids` returns those of the ids that the thread's stored runs have."""
-        check_equal(await store.known_ids("t", ["u1"]), [], "an unknown thread has no ids")
+        check_equal(await store.known_ids("t", ["u1"]), {}, "an unknown thread has no ids")
         await store_run(store, "t", "r1", ["u1", "u2"])
         await store_run(store, "other", "r2", ["u3"])
         asked_ids = ["u0", "u1", "u3", "m-r1", "m-r3", "\x00", "\x01user u1", "\x01prompt u1"]
@@ -103,7 +103,7 @@ class ClaimTests(ConformanceTests):
             sorted(await store.known_ids("t", asked_ids)), ["\x01prompt u1", "m-r1", "u1"],
             "keep all `message_ids` of a recorder when its run is finished, byte for byte",
         )  # fmt: skip
-        check_equal(await store.known_ids("t", []), [], "nothing was asked for")
+        check_equal(await store.known_ids("t", []), {}, "nothing was asked for")
 
     async def test_of_many_claims_on_a_thread_exactly_one_wins(self, store: Store) -> None:
         """Of claims that race for a thread, one wins; the others raise `ThreadAlreadyRunning`."""
@@ -137,12 +137,12 @@ class ClaimTests(ConformanceTests):
         check_equal(await history(store, "t"), [], "with `stored` false nothing of the run goes to the history")
         await check_raises(ThreadNotFound, store.thread("t"), "a thread without a run is not there")
         again, known = await claim(store, "t", "r", ["u1"], scope="bob")
-        check_equal(known, [], "the message ids of a run that is not stored are not known")
+        check_equal(known, {}, "the message ids of a run that is not stored are not known")
         check_equal(again.first_seq, unstored.recorder.last_seq + 1, "numbers that were shown are not used again")
         check_equal((await read_journal(store, "t", again.first_seq - 1)), [], "the new run has no frames yet")
 
 
-async def _one_won(outcomes: list[tuple[Claim, list[str]] | BaseException], store: Store, error: type) -> None:
+async def _one_won(outcomes: list[tuple[Claim, dict[str, int]] | BaseException], store: Store, error: type) -> None:
     winners = [outcome[0] for outcome in outcomes if not isinstance(outcome, BaseException)]
     check_equal(len(winners), 1, f"one claim in {len(outcomes)} must win: check and take in one atomic step")
     losers = {type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)}

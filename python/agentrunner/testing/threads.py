@@ -118,7 +118,7 @@ class ThreadTests(ConformanceTests):
         check_equal(await read_journal(store, "t"), [], "its raw frames go")
         check_equal(await store.runs("t", 0, 1 << 20), [], "its runs go")
         _, known = await claim(store, "t", "r1", ["u1", "m-r1"])
-        check_equal(known, [], "its message ids go, and its run ids are free")
+        check_equal(known, {}, "its message ids go, and its run ids are free")
         thread = await store.thread("t")
         check_equal((thread.name, thread.agent_id, thread.runs), (None, None, 0), "a thread of that name starts anew")
         check_equal((await store.thread("other")).runs, 1, "other threads stay")

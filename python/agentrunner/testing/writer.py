@@ -48,7 +48,7 @@ async def claim(
     *,
     agent_id: str | None = None,
     scope: str | None = None,
-) -> tuple[Claim, list[str]]:
+) -> tuple[Claim, dict[str, int]]:
     """Claim a thread for a run whose input has these messages."""
     ids = list(message_ids)
     run_input = orjson.dumps(make_run_input(thread_id, run_id, ids)).decode()

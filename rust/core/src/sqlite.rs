@@ -33,6 +33,6 @@ mod writer;
 pub use backup::{Backup, back_up, vacuum};
 pub use store::SqliteStore;
 pub use types::{
-    Change, Claim, Claimed, Durability, HistoryPage, JournalPage, LiveRun, Position, Record, Report, Retention,
-    ScopeFilter, StoredRun, Target, ThreadRow,
+    Change, Claim, Claimed, Durability, HistoryPage, JournalPage, KnownIds, LiveRun, Position, Record, Report,
+    Retention, ScopeFilter, StoredRun, Target, ThreadRow,
 };

@@ -9,7 +9,7 @@ use agentrunner_core::finalize::Ending;
 use agentrunner_core::frames::{self, Cursor};
 use agentrunner_core::recorder::{Limits, Recorder};
 use agentrunner_core::sqlite::{
-    Change, Claim, Claimed, Durability, Position, Retention, ScopeFilter, SqliteStore, StoredRun, ThreadRow,
+    Change, Claim, Claimed, Durability, KnownIds, Position, Retention, ScopeFilter, SqliteStore, StoredRun, ThreadRow,
 };
 
 /// A store in a folder of its own, which is removed with it.
@@ -134,7 +134,7 @@ fn a_thread_has_one_live_run_and_uses_a_run_id_once() {
     let recorder = recorder(&claimed.claim, "m");
     file.call(|store, done| store.finish(&claimed.claim, recorder, true, done)).unwrap();
     assert_eq!(file.claim("t", "one", Some("a")).unwrap_err(), Error::RunAlreadyExists("one".into()));
-    assert_eq!(file.claim("t", "two", Some("a")).unwrap().known_ids, ["m"]);
+    assert_eq!(file.claim("t", "two", Some("a")).unwrap().known_ids, KnownIds::from([("m".into(), 6)]));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn retention_removes_the_oldest_runs_and_what_only_they_had() {
     assert_eq!(file.call(|store, done| store.prune(retention, 9, done)).unwrap(), 1);
     assert_eq!(file.call(|store, done| store.prune(retention, 9, done)).unwrap(), 0);
     assert_eq!(file.cursors("t", START).len(), 5);
-    assert_eq!(file.claim("t", "4", None).unwrap().known_ids, Vec::<String>::new(), "message `m` may come again");
+    assert_eq!(file.claim("t", "4", None).unwrap().known_ids, KnownIds::new(), "message `m` may come again");
 }
 
 #[test]

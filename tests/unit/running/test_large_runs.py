@@ -214,7 +214,7 @@ async def test_a_large_event_gets_an_id_of_its_own_even_when_its_run_is_stopped(
     store = await runner.open()
     began, may_answer, known_ids = asyncio.Event(), asyncio.Event(), store.known_ids
 
-    async def known_ids_late(thread_id: str, ids: list[str], **guard: Any) -> list[str]:
+    async def known_ids_late(thread_id: str, ids: list[str], **guard: Any) -> dict[str, int]:
         began.set()
         await may_answer.wait()
         return await known_ids(thread_id, ids, **guard)

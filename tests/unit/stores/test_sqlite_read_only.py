@@ -229,6 +229,7 @@ async def test_files_that_are_not_a_store_are_refused_and_unchanged(path: Path) 
 async def test_a_file_of_a_TypeScript_runner_is_read_from_a_copy(path: Path, mode: str) -> None:
     await fill(path)
     with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP VIEW message_ids")
         for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
             if name not in ("agent_runs", "run_state", "schema_version", "sqlite_sequence"):
                 db.execute(f"DROP TABLE {name}")

@@ -41,7 +41,7 @@ async def dump(store) -> dict:
         )  # fmt: skip
         await store.finish(claim, recorder, False)
         await store.recover()
-        contents[thread.thread_id] = (thread, runs, bytes(page.frames), sorted(known), claim.first_seq)
+        contents[thread.thread_id] = (thread, runs, bytes(page.frames), known, claim.first_seq)
     return contents
 
 
@@ -127,7 +127,7 @@ async def test_nothing_stays_of_a_thread_without_runs(tmp_path):
     async with SqliteAgentRunner(path) as runner:
         assert await runner._store.prune(None, 1 << 50, 100) == 5
         assert await runner.threads.list() == []
-    tables = ("agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "threads")
+    tables = ("agent_runs", "run_state", "journal", "journal_expiry", "entries", "run_index", "threads")
     counts = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)  # noqa: S608
     assert elsewhere(path, counts) == [[0] * len(tables)]
 

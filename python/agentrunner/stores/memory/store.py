@@ -108,7 +108,7 @@ class MemoryStore:
         agent_id: str | None,
         message_ids: list[str],
         scope: str | None,
-    ) -> tuple[Claim, list[str]]:
+    ) -> tuple[Claim, dict[str, int]]:
         thread = self._threads.get(thread_id)
         if thread is not None and thread.exists and thread.scope != scope:
             raise make_thread_not_found(thread_id)
@@ -133,11 +133,11 @@ class MemoryStore:
         thread.claim = Claim(thread_id, run_id, self._last_token, first_seq, input, agent_id, thread.incarnation)
         thread.stop_requested = False
         thread.journals.append(MemoryJournal(thread.claim.first_seq))
-        return thread.claim, [message_id for message_id in message_ids if message_id in thread.message_ids]
+        return thread.claim, thread.find_ids(message_ids)
 
-    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> dict[str, int]:
         thread = self._threads.find(thread_id, guard)
-        return [] if thread is None else [each for each in ids if each in thread.message_ids]
+        return {} if thread is None else thread.find_ids(ids)
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         self._threads.require_claim(claim).journals[-1].batches.append(batch)

@@ -85,6 +85,10 @@ class MemoryThread:
         """The id of its newest stored run."""
         return self.runs[-1].run_id if self.runs else None
 
+    def find_ids(self, message_ids: list[str]) -> dict[str, int]:
+        """Return those of the ids that the thread's stored runs have, each with its number."""
+        return {each: self.message_ids[each] for each in message_ids if each in self.message_ids}
+
     def summarize(self) -> ThreadSummary:
         """Return the thread as a list shows it."""
         return ThreadSummary(

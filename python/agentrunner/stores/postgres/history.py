@@ -11,7 +11,7 @@ from agentrunner.stores._errors import make_cursor_ahead, make_cursor_expired, m
 from agentrunner.stores._run_events import UNREADABLE, is_readable, read_run
 from agentrunner.stores.postgres.client import LARGE_BYTES
 from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
-from agentrunner.stores.postgres.text import encode_message_id, is_storable
+from agentrunner.stores.postgres.text import encode_message_id, is_storable, match_known_ids
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ READ_RUNS = f"""SELECT run_id, parent_run_id, first_seq, last_seq, events, input
   WHERE before < %(limit)s OR before = 0 ORDER BY last_seq"""  # noqa: S608
 
 
-KNOWN_IDS = f"""SELECT message_id FROM "agentrunner".message_ids
+KNOWN_IDS = f"""SELECT message_id, last_seq FROM "agentrunner".message_ids
   WHERE thread_id = %(thread_id)s::text AND message_id = ANY (%(ids)s::bytea[]) AND {IS_MEANT}"""  # noqa: S608
 
 
@@ -80,13 +80,12 @@ class PostgresHistory:
 
     _client: PostgresClient
 
-    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> dict[str, int]:
         if not is_storable(thread_id):
-            return []
+            return {}
         encoded_ids = [encode_message_id(each) for each in ids]
         rows = await self._client.fetch(KNOWN_IDS, thread_id=thread_id, ids=encoded_ids, **encode_guard(guard))
-        known_ids = {bytes(row[0]) for row in rows}
-        return [each for each, encoded in zip(ids, encoded_ids, strict=True) if encoded in known_ids]
+        return match_known_ids(ids, rows)
 
     async def journal(
         self, thread_id: str, after: int, until: int | None, limit: int, *, guard: ThreadGuard | None = None

@@ -13,7 +13,7 @@ from agentrunner.stores._run_events import check_run_size, compact_run
 from agentrunner.stores.postgres.client import LARGE_BYTES
 from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
 from agentrunner.stores.postgres.history import PostgresHistory, can_replay
-from agentrunner.stores.postgres.text import check_texts, encode_message_id, is_storable
+from agentrunner.stores.postgres.text import check_texts, encode_message_id, is_storable, match_known_ids
 
 if TYPE_CHECKING:
     from agentrunner._core import Owner, Recorder
@@ -29,7 +29,7 @@ LARGE_COMMIT_BYTES = 8 * LARGE_BYTES
 TRIMMED_ROWS = 10_000
 """The greatest number of expired journal rows that one call of `recover` deletes."""
 
-CLAIM_RUN = """SELECT * FROM "agentrunner".claim_thread(%(thread_id)s::text, %(run_id)s::text, %(input)s::text,
+CLAIM_RUN = """SELECT * FROM "agentrunner".claim_run(%(thread_id)s::text, %(run_id)s::text, %(input)s::text,
   %(agent_id)s::text, %(scope)s::text, %(owner)s::text, %(call)s::bigint, make_interval(secs => %(ttl)s),
   %(ids)b::bytea[])"""
 
@@ -131,10 +131,10 @@ class PostgresRuns(PostgresHistory):
         agent_id: str | None,
         message_ids: list[str],
         scope: str | None,
-    ) -> tuple[Claim, list[str]]:
+    ) -> tuple[Claim, dict[str, int]]:
         check_texts(thread_id=thread_id, run_id=run_id, input=input, agent_id=agent_id, scope=scope)
         with self._require_leases().expect(thread_id) as call:
-            [(outcome, token, first_seq, known, incarnation)] = await self._client.fetch(
+            [(outcome, token, first_seq, incarnation, known, known_seqs)] = await self._client.fetch(
                 CLAIM_RUN,
                 thread_id=thread_id,
                 run_id=run_id,
@@ -155,8 +155,7 @@ class PostgresRuns(PostgresHistory):
                     raise make_run_already_exists(run_id)
             claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, incarnation)
             self._hold(claim)
-        known_ids = set(known)
-        return claim, [message_id for message_id in message_ids if encode_message_id(message_id) in known_ids]
+        return claim, match_known_ids(message_ids, zip(known, known_seqs, strict=True))
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         try:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agentrunner.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def check_texts(**texts: str | None) -> None:
@@ -20,3 +25,9 @@ def is_storable(text: str) -> bool:
 def encode_message_id(message_id: str) -> bytes:
     """Return a message id, which may have any character, as the database keeps it."""
     return message_id.encode("utf-8", "surrogatepass")
+
+
+def match_known_ids(message_ids: list[str], rows: Iterable[tuple[bytes, int]]) -> dict[str, int]:
+    """Return the message ids that are in rows of encoded ids, each with its number."""
+    seqs = {bytes(encoded): seq for encoded, seq in rows}
+    return {each: seqs[encoded] for each in message_ids if (encoded := encode_message_id(each)) in seqs}

@@ -19,7 +19,13 @@ from agentrunner.stores._held_leases import HeldLeases, draw_call_number
 from agentrunner.stores._run_events import compact_run
 from agentrunner.stores.redis.journal import RedisJournals
 from agentrunner.stores.redis.lease_connection import RedisLeaseConnection
-from agentrunner.stores.redis.scripts import decode_optional, encode_guard, encode_optional, encode_scope
+from agentrunner.stores.redis.scripts import (
+    decode_known_ids,
+    decode_optional,
+    encode_guard,
+    encode_optional,
+    encode_scope,
+)
 from agentrunner.stores.types import CursorLocation, JournalPage
 
 if TYPE_CHECKING:
@@ -63,7 +69,7 @@ class RedisRuns:
         agent_id: str | None,
         message_ids: list[str],
         scope: str | None,
-    ) -> tuple[Claim, list[str]]:
+    ) -> tuple[Claim, dict[str, int]]:
         with self._leases.expect(thread_id) as call:
             outcome, *detail = await self._client.run_script(
                 "claim", thread_id.encode(), run_id.encode(), input.encode(), encode_optional(agent_id),
@@ -79,12 +85,12 @@ class RedisRuns:
             token, first_seq, known_ids, incarnation = detail
             claim = Claim(thread_id, run_id, token, first_seq, input, agent_id, int(incarnation))
             self._leases.hold(claim)
-        return claim, [message_id.decode() for message_id in known_ids]
+        return claim, decode_known_ids(known_ids)
 
-    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> dict[str, int]:
         encoded_ids = [each.encode() for each in ids]
         known_ids = await self._client.run_script("known_ids", thread_id.encode(), *encode_guard(guard), *encoded_ids)
-        return [each.decode() for each in known_ids]
+        return decode_known_ids(known_ids)
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:
         await self._journals.append(claim, batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner.types import AnyScope
 
@@ -59,6 +59,11 @@ def encode_guard(guard: ThreadGuard | None) -> tuple[bytes, bytes]:
 def read_run_id(name: bytes, thread_id: str) -> str:
     """Return the id of a run from the name under which it is kept; see `_run_ids.lua`."""
     return name.removesuffix(b"\0" + thread_id.encode()).decode()
+
+
+def decode_known_ids(reply: list[Any]) -> dict[str, int]:
+    """Return the message ids of a reply with their numbers; see `_known_ids.lua`."""
+    return {message_id.decode(): seq for message_id, seq in zip(reply[::2], reply[1::2], strict=True)}
 
 
 def decode_optional(value: bytes | None) -> str | None:

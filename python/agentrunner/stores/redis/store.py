@@ -146,10 +146,10 @@ class RedisStore:
         agent_id: str | None,
         message_ids: list[str],
         scope: str | None,
-    ) -> tuple[Claim, list[str]]:
+    ) -> tuple[Claim, dict[str, int]]:
         return await self._runs.claim(thread_id, run_id, input, agent_id, message_ids, scope)
 
-    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> list[str]:
+    async def known_ids(self, thread_id: str, ids: list[str], *, guard: ThreadGuard | None = None) -> dict[str, int]:
         return await self._runs.known_ids(thread_id, ids, guard=guard)
 
     async def append(self, claim: Claim, batch: Batch, barrier: bool) -> None:

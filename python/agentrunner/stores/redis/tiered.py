@@ -69,7 +69,7 @@ class TieredRuns:
         agent_id: str | None,
         message_ids: list[str],
         scope: str | None,
-    ) -> tuple[Claim, list[str]]:
+    ) -> tuple[Claim, dict[str, int]]:
         claim, known_ids = await self._base.claim(thread_id, run_id, input, agent_id, message_ids, scope)
         try:
             await self._client.run_script(

@@ -2,7 +2,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::guard::{find_base, with_snapshot};
-use super::index::{add_message_ids, index_new_rows, index_own_run};
+use super::index::{add_entries, index_new_rows, index_own_run};
 use super::run_ids::{self, from_stored};
 use super::sql::{from_sql, next_token, refuse_running, store_error, to_sql};
 use super::store::SqliteStore;
@@ -128,8 +128,9 @@ fn insert(db: &Connection, thread_id: &str, stored_id: &str, run: &StoredRun) ->
             created_at
         ])?;
         let id = db.last_insert_rowid();
-        index_own_run(db, id, thread_id, to_sql(run.first_seq), to_sql(run.last_seq))?;
-        add_message_ids(db, thread_id, dedup::summarize_run(&run.events).1.iter().map(String::as_str))
+        let last_seq = to_sql(run.last_seq);
+        index_own_run(db, id, thread_id, to_sql(run.first_seq), last_seq)?;
+        add_entries(db, thread_id, dedup::summarize_run(&run.events).1.iter().map(String::as_str), last_seq)
     };
     write().map_err(store_error)
 }

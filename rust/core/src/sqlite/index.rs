@@ -38,7 +38,7 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
             let (id, thread_id, created_at): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             newest_id = id;
             let events = row.get_ref(3)?.as_bytes().unwrap_or_default();
-            let (count, message_ids) = dedup::summarize_run(events);
+            let (count, entries) = dedup::summarize_run(events);
             create_thread(db, &thread_id, None, None)?;
             let first_seq = head_seq(db, &thread_id)? + 1;
             // An empty or corrupt run takes a number too, so that no two runs end at the same one.
@@ -47,7 +47,7 @@ pub(super) fn index_new_rows(db: &Connection) -> Result<()> {
                 "INSERT OR IGNORE INTO run_index (id, thread_id, first_seq, last_seq, own) VALUES (?1, ?2, ?3, ?4, 0)",
             )?
             .execute(params![id, thread_id, first_seq, last_seq])?;
-            add_message_ids(db, &thread_id, message_ids.iter().map(String::as_str))?;
+            add_entries(db, &thread_id, entries.iter().map(String::as_str), last_seq)?;
             update_thread(db, &thread_id, None, last_seq, true, created_at)?;
         }
         mark_indexed(db, newest_id)
@@ -68,15 +68,19 @@ pub(super) fn index_own_run(
     mark_indexed(db, id)
 }
 
-/// Add message ids to those a thread knows.
-pub(super) fn add_message_ids<'i>(
+/// Add the entries of the run that ends at `last_seq` to those of its thread.
+pub(super) fn add_entries<'i>(
     db: &Connection,
     thread_id: &str,
-    ids: impl Iterator<Item = &'i str>,
+    entries: impl Iterator<Item = &'i str>,
+    last_seq: i64,
 ) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO message_ids VALUES (?1, ?2)")?;
-    for id in ids {
-        insert.execute(params![thread_id, id])?;
+    let mut insert = db.prepare_cached(
+        "INSERT INTO entries (thread_id, message_id, seq) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
+    )?;
+    for entry in entries {
+        insert.execute(params![thread_id, entry, last_seq])?;
     }
     Ok(())
 }

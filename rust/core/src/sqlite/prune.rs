@@ -66,7 +66,9 @@ fn prune_thread(db: &Connection, thread_id: &str, kept: Retention, limit: u32) -
          FROM agent_runs JOIN run_index USING (id) WHERE agent_runs.thread_id = ?1 ORDER BY id LIMIT ?2",
     )?;
     let mut rows = statement.query(params![thread_id, limit])?;
-    let (mut removed, mut newest, mut message_ids) = (0, (0, 0), HashSet::new());
+    let has_unnumbered =
+        db.prepare_cached("SELECT 1 FROM entries WHERE thread_id = ?1 AND seq = 0")?.exists([thread_id])?;
+    let (mut removed, mut newest, mut unnumbered) = (0, (0, 0), HashSet::new());
     while let Some(row) = rows.next()? {
         let ended_at: i64 = row.get(2)?;
         let is_over_count = kept.max_runs.is_some_and(|max_runs| left > max_runs);
@@ -75,26 +77,31 @@ fn prune_thread(db: &Connection, thread_id: &str, kept: Retention, limit: u32) -
             break;
         }
         newest = (row.get(0)?, row.get(1)?);
-        message_ids.extend(dedup::summarize_run(row.get_ref(3)?.as_bytes().unwrap_or_default()).1);
+        if has_unnumbered {
+            unnumbered.extend(dedup::summarize_run(row.get_ref(3)?.as_bytes().unwrap_or_default()).1);
+        }
         left -= 1;
         removed += 1;
     }
     drop(rows);
     if removed > 0 {
         remove_up_to(db, thread_id, newest)?;
-        forget_message_ids(db, thread_id, message_ids)?;
+        forget_unnumbered(db, thread_id, unnumbered)?;
         update_thread(db, thread_id, left)?;
     }
     Ok(removed)
 }
 
-/// Remove the runs up to the one with this row id and last sequence number, and all raw frames up to its end.
+/// Remove the runs up to the one with this row id and last sequence number, with their raw frames and numbered entries.
 fn remove_up_to(db: &Connection, thread_id: &str, (id, last_seq): (i64, i64)) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM agent_runs WHERE thread_id = ?1 AND id <= ?2")?.execute(params![thread_id, id])?;
     for (table, column) in [("run_index", "last_seq"), ("journal", "first_seq"), ("journal_expiry", "first_seq")] {
         let sql = format!("DELETE FROM {table} WHERE thread_id = ?1 AND {column} <= ?2");
         db.prepare_cached(&sql)?.execute(params![thread_id, last_seq])?;
     }
+    // An entry's number is that of the newest run that has it.
+    db.prepare_cached("DELETE FROM entries WHERE thread_id = ?1 AND seq BETWEEN 1 AND ?2")?
+        .execute(params![thread_id, last_seq])?;
     // For the TypeScript runner a chain begins with the run that has no parent.
     db.prepare_cached(
         "UPDATE agent_runs SET parent_run_id = NULL
@@ -104,8 +111,8 @@ fn remove_up_to(db: &Connection, thread_id: &str, (id, last_seq): (i64, i64)) ->
     Ok(())
 }
 
-/// Forget the message ids that none of the thread's runs has any more, so that an input may bring those messages again.
-fn forget_message_ids(db: &Connection, thread_id: &str, mut ids: HashSet<String>) -> rusqlite::Result<()> {
+/// Forget the entries of an earlier version that only the removed runs had, by reading the runs that stay.
+fn forget_unnumbered(db: &Connection, thread_id: &str, mut ids: HashSet<String>) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached("SELECT events FROM agent_runs WHERE thread_id = ?1 ORDER BY id")?;
     let mut rows = statement.query([thread_id])?;
     // The search ends as soon as every id was found in a run that stays.
@@ -116,7 +123,7 @@ fn forget_message_ids(db: &Connection, thread_id: &str, mut ids: HashSet<String>
             ids.remove(&id);
         }
     }
-    let mut delete = db.prepare_cached("DELETE FROM message_ids WHERE thread_id = ?1 AND message_id = ?2")?;
+    let mut delete = db.prepare_cached("DELETE FROM entries WHERE thread_id = ?1 AND message_id = ?2 AND seq = 0")?;
     for id in ids {
         delete.execute(params![thread_id, id])?;
     }
@@ -132,7 +139,7 @@ fn update_thread(db: &Connection, thread_id: &str, left: i64) -> rusqlite::Resul
     )?
     .execute(params![thread_id, left])?;
     if left == 0 {
-        for table in ["threads", "message_ids", "records"] {
+        for table in ["threads", "entries", "records"] {
             let sql = format!(
                 "DELETE FROM {table} WHERE thread_id = ?1 AND thread_id NOT IN (SELECT thread_id FROM live_runs)"
             );

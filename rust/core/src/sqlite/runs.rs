@@ -1,7 +1,7 @@
 //! The store's operations for live runs: claim, append, renew, finish, stop, recover.
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::guard::{find_base, with_snapshot};
 use super::index::index_new_rows;
@@ -9,25 +9,25 @@ use super::lease::{Leases, live_runs};
 use super::sql::{from_sql, next_token, now_ms, refuse_running, set_run_state, store_error, to_sql};
 use super::store::SqliteStore;
 use super::thread_rows::head_seq;
-use super::types::{Claim, Claimed, LiveRun, Target};
+use super::types::{Claim, Claimed, KnownIds, LiveRun, Target};
 use super::{finish, journal, run_ids, thread_rows, threads};
 use crate::error::{Error, Result};
 use crate::log::Batch;
 use crate::recorder::Recorder;
 
 impl SqliteStore {
-    /// Return those of the entries that the thread's table of message ids has.
+    /// Return those of the entries that the thread's stored runs have.
     pub fn known_ids(
         &self,
         thread: impl Into<Target>,
         ids: Vec<String>,
-        done: impl FnOnce(Result<Vec<String>>) + Send + 'static,
+        done: impl FnOnce(Result<KnownIds>) + Send + 'static,
     ) {
         let thread = thread.into();
         let work = move |db: &Connection| {
             let known_ids = with_snapshot(db, |db| match find_base(db, &thread)? {
                 Some(_) => known_ids(db, &thread.thread_id, ids),
-                None => Ok(Vec::new()),
+                None => Ok(KnownIds::new()),
             });
             known_ids.map_err(store_error)
         };
@@ -212,12 +212,14 @@ impl SqliteStore {
 }
 
 /// Return those of the ids that the thread has already.
-fn known_ids(db: &Connection, thread_id: &str, ids: Vec<String>) -> rusqlite::Result<Vec<String>> {
-    let mut known_ids = Vec::new();
-    let mut statement = db.prepare_cached("SELECT 1 FROM message_ids WHERE thread_id = ?1 AND message_id = ?2")?;
+fn known_ids(db: &Connection, thread_id: &str, ids: Vec<String>) -> rusqlite::Result<KnownIds> {
+    let mut known_ids = KnownIds::new();
+    let mut statement = db.prepare_cached("SELECT seq FROM entries WHERE thread_id = ?1 AND message_id = ?2")?;
     for id in ids {
-        if statement.exists(params![thread_id, id])? {
-            known_ids.push(id);
+        // A value of another type is in a corrupt row, which must not fail the claim: its number is unknown.
+        let read = |row: &Row<'_>| Ok(row.get_ref(0)?.as_i64().map_or(0, |seq| from_sql(seq.max(0))));
+        if let Some(seq) = statement.query_row(params![thread_id, id], read).optional()? {
+            known_ids.insert(id, seq);
         }
     }
     Ok(known_ids)

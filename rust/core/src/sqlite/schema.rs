@@ -85,6 +85,25 @@ CREATE TRIGGER threads_floor AFTER DELETE ON threads WHEN OLD.head_seq > 0 BEGIN
     ON CONFLICT (hash) DO UPDATE SET seq = max(seq, excluded.seq);
 END;
 ",
+    // `seq` is the last sequence number of the newest run that has the entry; 0 if an earlier version wrote it.
+    // Processes of those versions that still have the file open write to the table by its old name, which had two
+    // columns. They index a run before they add its entries, so the highest number is that of their run. Without the
+    // pragma, a rename fails if another program has left a broken view in the file.
+    "
+PRAGMA legacy_alter_table = ON;
+ALTER TABLE message_ids RENAME TO entries;
+PRAGMA legacy_alter_table = OFF;
+ALTER TABLE entries ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
+CREATE VIEW message_ids AS SELECT thread_id, message_id FROM entries;
+CREATE TRIGGER message_ids_insert INSTEAD OF INSERT ON message_ids BEGIN
+  INSERT INTO entries VALUES (NEW.thread_id, NEW.message_id,
+      coalesce((SELECT max(last_seq) FROM run_index WHERE thread_id = NEW.thread_id), 0))
+    ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq);
+END;
+CREATE TRIGGER message_ids_delete INSTEAD OF DELETE ON message_ids BEGIN
+  DELETE FROM entries WHERE thread_id = OLD.thread_id AND message_id = OLD.message_id;
+END;
+",
 ];
 
 /// The number of tries to switch to write-ahead logging while another process does the same, and the pause between.

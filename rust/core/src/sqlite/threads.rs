@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// The tables with a thread's data. Records are apart, because they may belong to a thread that has no row.
 const TABLES: &[&str] =
-    &["agent_runs", "run_state", "journal", "journal_expiry", "message_ids", "run_index", "leftovers", "threads"];
+    &["agent_runs", "run_state", "journal", "journal_expiry", "entries", "run_index", "leftovers", "threads"];
 
 impl SqliteStore {
     /// List threads with a stored run or a live one, the most recently updated first.

@@ -1,4 +1,6 @@
 //! The arguments and results of the store's operations.
+use std::collections::BTreeMap;
+
 use crate::frames::Cursor;
 
 /// When a commit waits for the disk.
@@ -29,14 +31,19 @@ pub struct Claim {
     pub incarnation: i64,
 }
 
-/// A new claim, and which of the input's messages the thread has already.
+/// A new claim, and which of the entries that were asked for the thread has already.
 #[derive(Debug)]
 pub struct Claimed {
     /// The new claim.
     pub claim: Claim,
-    /// The ids of the input's messages that the thread has already.
-    pub known_ids: Vec<String>,
+    /// The entries that the thread has already.
+    pub known_ids: KnownIds,
 }
+
+/// Entries that a thread's stored runs have, each with the last sequence number of the newest run that has it.
+///
+/// The number is 0 for an entry that a version without these numbers has written.
+pub type KnownIds = BTreeMap<String, u64>;
 
 /// A run that is live now, by its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.postgres
 async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = Lost(monkeypatch)
     async with opened(location, lease_ttl=3) as store, opened(location) as other, database(store) as execute:
-        claimed, _ = await lost.of('".claim_thread(', store.claim("t", "r1", "{}", None, [], None))
+        claimed, _ = await lost.of('".claim_run(', store.claim("t", "r1", "{}", None, [], None))
         assert await execute('SELECT token FROM "agentrunner".live_runs') == [(claimed.token,)]
         # The same asked again by itself is no retry.
         with pytest.raises(ThreadAlreadyRunning):

@@ -18,7 +18,7 @@ from agentrunner import (
 from agentrunner.stores import Change
 from agentrunner.stores.postgres import PostgresStore, runs, schema
 from agentrunner.stores.urls import store_from_url
-from agentrunner.testing.writer import Writer, begin, store_run, text, wait_and_recover
+from agentrunner.testing.writer import Writer, begin, claim, store_run, text, wait_and_recover
 from agentrunner.testing.writer import history as stored
 from support import backends
 from support.postgres import database, opened
@@ -66,7 +66,8 @@ def use_first_version(before: pytest.MonkeyPatch) -> None:
     """Create schemas of version 0.1.0, and claim threads in them with its function."""
     first = schema.migrations()[:1]
     before.setattr(schema, "migrations", lambda: first)
-    old_claim = runs.CLAIM_RUN.replace("SELECT *", "SELECT *, -1::bigint").replace("claim_thread", "claim")
+    columns = "outcome, token, first_seq, -1::bigint, known, '{}'::bigint[]"
+    old_claim = runs.CLAIM_RUN.replace("*", columns).replace("claim_run", "claim")
     before.setattr(runs, "CLAIM_RUN", old_claim)
 
 
@@ -80,10 +81,13 @@ async def test_a_schema_of_the_version_before_is_upgraded(fresh: str, monkeypatc
         assert await execute('SELECT version FROM "agentrunner".schema_version') == [(len(schema.migrations()),)]
         assert [event.seq for event in await stored(store, "t")] == [5] * 5
         assert (await store.thread("t")).incarnation == -1
+        assert await store.known_ids("t", ["u1", "u2", "m-r1"]) == {"u1": 5, "m-r1": 5}
         await store.write([Change("kind", "a", "t", b"1"), Change("kind", "b", "live", b"2")])
         [taken] = await wait_and_recover(store)
         await (await Writer(store, taken).replay()).end()
-        await store_run(store, "t", "r3", scope="alice")
+        again, known = await claim(store, "t", "r3", ["u1", "u2"], scope="alice")
+        assert known == {"u1": 5}
+        await Writer(store, again).end()
         assert (await store.thread("t")).runs == 2
         # The functions that were there know of records now.
         await store.delete("t")

@@ -65,7 +65,7 @@ async def test_a_lost_answer_changes_nothing(location: str, monkeypatch: pytest.
         lossy = Lossy(store, monkeypatch)
 
         mine, known = await claim(store, "t", "r", ["u"])
-        assert (known, (await calm.live("t"))[0][0].token) == ([], mine.token)
+        assert (known, (await calm.live("t"))[0][0].token) == ({}, mine.token)
         writer = Writer(store, mine)
         await writer.write({"type": "RUN_STARTED", "threadId": "t", "runId": "r"}, *text("m", "a"))
         assert await store.renew([mine]) == [True]

@@ -67,7 +67,7 @@ async def test_ids_are_any_text(location: str) -> None:
             again, known = await claim(
                 store, thread, f"again {thread}", [f"u{(n + 1) % len(ODD)}", f"u{n}", thread], scope=thread
             )
-            assert known == [f"u{n}", thread]
+            assert list(known) == [f"u{n}", thread]
             await Writer(store, again).end(stored=False)
         listed = [summary.thread_id for summary in await store.threads(100, None, True, None, ANY_SCOPE)]
         assert sorted(listed) == sorted(ODD)
@@ -75,6 +75,16 @@ async def test_ids_are_any_text(location: str) -> None:
             assert (await store.runs(thread, 0, 1 << 20))[0].run_id == f"run {thread}"
             await store.delete(thread)
         assert await store.threads(100, None, True, None, ANY_SCOPE) == []
+
+
+async def test_a_damaged_number_counts_as_unknown(location: str, client: redis.asyncio.Redis) -> None:
+    async with client, opened(store_from_url(location)) as store:
+        await (await begin(store, "t", "r1", ["u1", "u2"])).end()
+        known_ids = await store.known_ids("t", ["u1", "u2"])
+        await client.hset(f"{store.prefix}:ids:t", "u1", "text")
+        _, known = await claim(store, "t", "r2", ["u1", "u2"])
+        assert known == known_ids | {"u1": 0}
+        assert await store.known_ids("t", ["u1", "u2"]) == known
 
 
 async def test_a_page_ends_within_a_millisecond(location: str, client: redis.asyncio.Redis) -> None:

@@ -1,4 +1,4 @@
---@ journals leases threads run_ids
+--@ journals leases threads run_ids known_ids
 -- Arguments: thread, run, input, agent?, scope?, owner, ttl, nonce, message ids... (`?`: optional)
 local thread, run, owner, ttl, nonce = ARGV[1], ARGV[2], ARGV[6], ARGV[7], ARGV[8]
 local agent, scope = read_optional(ARGV[4]), read_optional(ARGV[5])
@@ -40,8 +40,4 @@ if not live_run[1] then
   publish_change(thread, '')
 end
 
-local known = {}
-for i = 9, #ARGV do
-  if redis.call('HEXISTS', key('ids', thread), ARGV[i]) == 1 then known[#known + 1] = ARGV[i] end
-end
-return {'claimed', tonumber(token), tonumber(first), known, incarnation or '-1'}
+return {'claimed', tonumber(token), tonumber(first), read_known_ids(thread, 9), incarnation or '-1'}
