@@ -128,7 +128,7 @@ class AgentRunner(RunnerLifecycle):
         snapshot = lambda thread_id, scope: self.snapshot(thread_id, scope=scope)  # noqa: E731
         self.threads = Threads(self.ensure_open, snapshot, max_id_bytes)
         """Methods for threads: list, get, events, fold, messages, state, rename, archive, delete, move, clear."""
-        self._maintenance = Maintenance(store, self._table, self.stats, self._limits, retention)
+        self._maintenance = Maintenance(store, self._table, self.stats, self._limits, client_messages, retention)
         line = WaitingLine(max_waiting, max_waiting_bytes)
         self._claiming = Claiming(
             store, self._table, self._maintenance, self._limits, on_concurrent_run, client_messages, line
@@ -211,8 +211,11 @@ class AgentRunner(RunnerLifecycle):
         store = await self.ensure_open()
         message_ids = [*checked.message_ids, CLAIMED_ENTRY]
         new_run = NewRun(thread_id, run_id, checked.json, name, message_ids, scope)
-        claim, recorder, agent_input, accepted_ids = await self._claiming.claim(new_run, checked)
-        driver = Driver(claim, recorder, store, self.stats, self._timeouts, shows_errors=self._shows_errors)
+        claim, recorder, agent_input, accepted_ids, has_new = await self._claiming.claim(new_run, checked)
+        driver = Driver(
+            claim, recorder, store, self.stats, self._timeouts, has_new_messages=has_new,
+            shows_errors=self._shows_errors,
+        )  # fmt: skip
         plan = ReadingPlan(store, self._cache, thread_id, driver, driver.guard)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
         run = Run(

@@ -21,7 +21,7 @@ class Run(NamedTuple):
     first: int
     last: int
     stored: bool
-    """A run that was stopped before its agent's first event is not stored: only its live readers saw it."""
+    """A run that brought no message and ended before its first event is not stored: only its live readers saw it."""
 
 
 def split(data: bytes) -> list[bytes]:

@@ -50,6 +50,8 @@ class AgentReader:
         store: Store,
         commits: Commits,
         on_closing: Callable[[], None],
+        *,
+        has_new_messages: bool = False,
     ) -> None:
         self._claim = claim
         self._store = store
@@ -57,6 +59,7 @@ class AgentReader:
         self._recorder_lock = recorder_lock
         self._commits = commits
         self._on_closing = on_closing
+        self._has_new_messages = has_new_messages
         self.error: BaseException | None = None
         """Error that the agent raised or its events caused; `None` if it returned or has not ended."""
         self.adds_finish = True
@@ -76,6 +79,10 @@ class AgentReader:
         """Record everything that the agent still yields, except an event that ends its run."""
         self._must_check = self._drops_endings = True
 
+    async def start_run(self) -> None:
+        """Record the `RUN_STARTED` of a run without an event."""
+        await self._accept(make_start(self._claim))
+
     async def read(self, agent: Agent, run: Run) -> None:
         """Record the agent's events until it ends, or until its events must not be recorded."""
         with span_of(run):
@@ -90,7 +97,7 @@ class AgentReader:
                     await self._close(events)
                 if self.adds_finish and not (self._recorder.ended or self._is_deaf):
                     if self._recorder.recorded == 0:
-                        await self._accept(make_start(self._claim))
+                        await self.start_run()
                     await self._accept(make_finish(self._claim))
             except BaseException as error:
                 # A cancellation while the generator is closed must not hide why it is closed.
@@ -130,14 +137,15 @@ class AgentReader:
         async for event in events:
             if not (self._must_check and self._is_unwanted(event)):
                 data = encode(event)
-                if is_start_missing(data):
-                    await self._accept(make_start(self._claim))
+                # A run may begin with its `RUN_ERROR`, but only its `RUN_STARTED` has the messages that it brought.
+                if is_start_missing(data) or (self._has_new_messages and is_end(data)):
+                    await self.start_run()
                 try:
                     pressure = await self._accept(data)
                 except InvalidEvent as error:
-                    if is_run_event(data):
+                    if is_run_event(data) and self._recorder.recorded == 0:
                         # The run has begun: without a start it would not be stored, and late readers would miss it.
-                        await self._accept(make_start(self._claim))
+                        await self.start_run()
                     self._refuse(event, error)
                 self._commits.start()
                 if pressure == MUST_WAIT:

@@ -50,6 +50,8 @@ class ClaimedRun(NamedTuple):
     """The input as its agent gets it."""
     accepted_ids: frozenset[str]
     """Ids of the new messages that a client may send; see `SortedInput`."""
+    has_new_messages: bool
+    """Whether the input has messages that the thread does not have."""
 
 
 class Claiming:
@@ -127,7 +129,8 @@ class Claiming:
         refuses = self._refuses_claimed_messages
         model, json, accepted_ids = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
         recorder = await self._limits.new_recorder(claim, known_ids, json, is_driven=True)
-        return ClaimedRun(claim, recorder, await input_for_agent(model, json), accepted_ids)
+        has_new_messages = checked.has_messages_except(known_ids)
+        return ClaimedRun(claim, recorder, await input_for_agent(model, json), accepted_ids, has_new_messages)
 
     async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, dict[str, int]]:
         ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)

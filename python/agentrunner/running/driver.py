@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrunner._codec import decode
 from agentrunner._failures import AGENT_FAILED, get_error_code, get_public_text, needs_traceback
-from agentrunner.errors import LeaseLost, StoreError
+from agentrunner.errors import AgentRunnerError, LeaseLost, RunAlreadyExists, RunRefused, StoreError
 from agentrunner.running import agent_task
 from agentrunner.running.agent_reader import AgentReader
 from agentrunner.running.agent_task import AgentTask
@@ -52,9 +52,12 @@ class Driver(LiveRun):
         stats: Stats,
         timeouts: RunTimeouts = NO_TIMEOUTS,
         *,
+        has_new_messages: bool = False,
         shows_errors: bool = False,
     ) -> None:
         super().__init__(claim, recorder, store)
+        self._has_new_messages = has_new_messages
+        """Whether the run brought messages, which are kept even if its agent fails before its first event."""
         self.began_at = time.monotonic()
         """Time when the run had claimed its thread, on the monotonic clock."""
         self._stats = stats
@@ -62,7 +65,8 @@ class Driver(LiveRun):
         self.agent: Agent | None = None
         """Agent whose `abort_run`, if it has one, a stop calls."""
         self._reader = AgentReader(
-            claim, recorder, self.recorder_lock, store, self._commits, lambda: self._end_agent(is_patient=True)
+            claim, recorder, self.recorder_lock, store, self._commits, lambda: self._end_agent(is_patient=True),
+            has_new_messages=has_new_messages,
         )  # fmt: skip
         self._agent_task: AgentTask | None = None
         self._ends_patiently: bool | None = None
@@ -193,7 +197,8 @@ class Driver(LiveRun):
     async def finish(self) -> None:
         """End the run: end open events, commit the rest, free the thread, wake the readers."""
         recorder = self.recorder
-        # A run whose agent failed before its first event is not stored; its readers get only the `RUN_ERROR`.
+        await self._start_if_missing()
+        # A run that brought no message and whose agent failed before its first event leaves nothing to store.
         is_stored = recorder.recorded > 0
         message, code = self._interruption or (None, None)
         if not recorder.ended:
@@ -213,6 +218,20 @@ class Driver(LiveRun):
         finally:
             self.close()
             self._log_end()
+
+    async def _start_if_missing(self) -> None:
+        """Record the start of a run that brought messages and has no event, to keep them."""
+        is_refused = isinstance(self._reader.error, (RunRefused, RunAlreadyExists))
+        # The harness refuses a run before it starts, so the client may send the same run again.
+        if self.recorder.recorded > 0 or not self._has_new_messages or is_refused or self._commits.error is not None:
+            return
+        try:
+            await self._reader.start_run()
+        except StoreError as error:
+            self.fail(error)
+        except AgentRunnerError:
+            # The input is over a limit, which may be the reason why there is no event.
+            logger.exception("thread %s: run %s cannot be stored", self.claim.thread_id, self.claim.run_id)
 
     def _log_end(self) -> None:
         """Log one line if the run has failed, or if it has ended without its agent."""

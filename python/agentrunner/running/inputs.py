@@ -24,6 +24,8 @@ from agentrunner.running.offload import run_by_size
 from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ag_ui.core import RunAgentInput
     from pydantic import TypeAdapter, ValidationError
 
@@ -59,6 +61,10 @@ class CheckedInput(NamedTuple):
     thread_id: str
     run_id: str
     message_ids: list[str]
+
+    def has_messages_except(self, known_ids: Iterable[str]) -> bool:
+        """Return whether the input has messages other than those with these ids."""
+        return not set(known_ids).issuperset(self.message_ids)
 
 
 async def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> CheckedInput:

@@ -21,6 +21,7 @@ from agentrunner.errors import (
 )
 from agentrunner.running.driver import Driver
 from agentrunner.running.loop_watch import LoopWatch
+from agentrunner.running.unstarted import prepare_unstarted
 from agentrunner.types import Retention
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from agentrunner.running.stats import Stats
     from agentrunner.running.table import RunTable
     from agentrunner.stores import Store
+    from agentrunner.types import ClientMessages
 
 logger = logging.getLogger("agentrunner")
 
@@ -51,13 +53,20 @@ class Maintenance:
     """Renews a runner's leases, applies stops, recovers dead runs and prunes old ones."""
 
     def __init__(
-        self, store: Store, table: RunTable, stats: Stats, limits: RecordingLimits, retention: Retention | None
+        self,
+        store: Store,
+        table: RunTable,
+        stats: Stats,
+        limits: RecordingLimits,
+        client_messages: ClientMessages,
+        retention: Retention | None,
     ) -> None:
         check_option_type("retention", retention, Retention, type(None))
         self._store = store
         self._table = table
         self._stats = stats
         self._limits = limits
+        self._refuses_claimed_messages = client_messages == "refuse"
         self._retention = retention
         self._recovering = asyncio.Lock()
         self._renewed_at = time.monotonic()
@@ -244,10 +253,9 @@ class Maintenance:
         """Replay the run's journal, end the run and store it."""
         driver = Driver(claim, await self._limits.new_recorder(claim), self._store, self._stats)
         try:
-            await driver.catch_up()
-        except (StoreCorrupt, InvalidEvent):
-            # Only the unreadable events are lost: the run is ended below, which frees its thread.
-            logger.exception("thread %s: the journal of run %s is damaged", claim.thread_id, claim.run_id)
+            await self._replay(driver)
+            if driver.recorder.recorded == 0:
+                driver = await self._drive_unstarted(claim)
         except StoreError as error:
             # Ending the run now would lose the events that a later attempt may still read.
             driver.unfinished = error
@@ -264,6 +272,20 @@ class Maintenance:
         self._table.note_unfinished(driver)
         if driver.last_word is None and driver.unfinished is None:
             self._stats.recoveries += 1
+
+    async def _replay(self, driver: Driver) -> None:
+        try:
+            await driver.catch_up()
+        except (StoreCorrupt, InvalidEvent):
+            # Only the unreadable events are lost: the caller ends the run, which frees its thread.
+            claim = driver.claim
+            logger.exception("thread %s: the journal of run %s is damaged", claim.thread_id, claim.run_id)
+
+    async def _drive_unstarted(self, claim: Claim) -> Driver:
+        """Return the driver of a run that died before its first event, with its messages."""
+        refuses = self._refuses_claimed_messages
+        run = await prepare_unstarted(self._store, self._limits, claim, refuses=refuses)
+        return Driver(claim, run.recorder, self._store, self._stats, has_new_messages=run.has_new_messages)
 
 
 def is_being_cancelled() -> bool:

@@ -1,0 +1,66 @@
+"""The recorder of a run whose process died before the run's first event."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentrunner._codec import decode
+from agentrunner._core import CLAIMED_ENTRY
+from agentrunner.errors import InvalidEvent, InvalidInput, StoreCorrupt
+from agentrunner.running.client_messages import sort_messages
+from agentrunner.running.inputs import UNLIMITED, CheckedInput, read_input, validate_input
+from agentrunner.stores.types import ThreadGuard
+
+if TYPE_CHECKING:
+    from agentrunner._core import Claim, Recorder
+    from agentrunner.running.recording import RecordingLimits
+    from agentrunner.stores import Store
+
+logger = logging.getLogger("agentrunner")
+
+LOOKUP_IDS = 1000
+"""Number of message ids that are looked up at once."""
+
+
+class UnstartedRun(NamedTuple):
+    """A run that has no event yet."""
+
+    recorder: Recorder
+    has_new_messages: bool
+    """Whether the run brought messages that its thread does not have."""
+
+
+async def prepare_unstarted(store: Store, limits: RecordingLimits, claim: Claim, *, refuses: bool) -> UnstartedRun:
+    """Return a run as it was claimed, with only the new messages of its input.
+
+    With `refuses`, a run with messages that the client may not send keeps none of its messages.
+    """
+    try:
+        checked = await _read_claimed_input(claim)
+        known_ids = await _look_up(store, claim, [*checked.message_ids, CLAIMED_ENTRY])
+        _, json, _ = await sort_messages(store, claim, checked, known_ids, refuses=refuses)
+    except (InvalidInput, InvalidEvent, StoreCorrupt) as error:
+        # Its thread must become free even if the run's messages can no longer be read.
+        logger.warning(
+            "thread %s: run %s died before its first event, and its messages are not kept: %s",
+            claim.thread_id, claim.run_id, error,
+        )  # fmt: skip
+        return UnstartedRun(limits.new_empty_recorder(claim), has_new_messages=False)
+    recorder = await limits.new_recorder(claim, known_ids, json, is_driven=True)
+    return UnstartedRun(recorder, checked.has_messages_except(known_ids))
+
+
+async def _read_claimed_input(claim: Claim) -> CheckedInput:
+    content = decode(claim.input.encode("utf-8", "surrogatepass"))
+    return await read_input(await validate_input(content, UNLIMITED), sys.maxsize)
+
+
+async def _look_up(store: Store, claim: Claim, ids: list[str]) -> set[str]:
+    """Return those of the ids that the thread has."""
+    guard = ThreadGuard.of(claim)
+    known_ids: set[str] = set()
+    for start in range(0, len(ids), LOOKUP_IDS):
+        known_ids.update(await store.known_ids(claim.thread_id, ids[start : start + LOOKUP_IDS], guard=guard))
+    return known_ids
