@@ -19,6 +19,7 @@ LAYERS = (
         "_failures",
         "_generators",
         "_logging",
+        "_counts",
         "_text",
     ),
     ("stores", "records"),

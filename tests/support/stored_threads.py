@@ -69,7 +69,7 @@ def copied_runs(outcome: tuple[int, str, str]) -> int:
     """Return the number of runs that a successful copy reports."""
     code, out, err = outcome
     assert (code, err) == (0, ""), outcome
-    match = re.search(r"copied ([\d,]+) runs", out)
+    match = re.search(r"copied ([\d,]+) runs?\b", out)
     assert match is not None, out
     return int(match[1].replace(",", ""))
 

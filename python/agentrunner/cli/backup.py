@@ -9,6 +9,7 @@ import typer
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from agentrunner._counts import format_count
 from agentrunner.cli.store_location import Location, is_file, without_secrets
 from agentrunner.cli.terminal import clean, console, fail, require_file, run
 from agentrunner.stores.backends import find_backend
@@ -40,8 +41,9 @@ def backup(
         result = run(_back_up(location, file, force))
     except KeyboardInterrupt:
         fail("interrupted; nothing was written", INTERRUPTED_EXIT_CODE)
-    counts = f"{result.threads:,} threads, {result.runs:,} runs, {result.records:,} records, {decimal(result.bytes)}"
-    console().print(f"backed up {counts} to {clean(str(file))}", soft_wrap=True)
+    amounts = (("thread", result.threads), ("run", result.runs), ("record", result.records))
+    counts = ", ".join(format_count(number, noun) for noun, number in amounts)
+    console().print(f"backed up {counts}, {decimal(result.bytes)} to {clean(str(file))}", soft_wrap=True)
     if result.missing_log is not None:
         typer.echo(f"agentrunner: {location} {describe_missing_log(result.missing_log)}", err=True)
 

@@ -10,6 +10,7 @@ import typer
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from agentrunner._counts import choose_form, format_count
 from agentrunner.cli.record_copy import compare_records, copy_records, threads_with_records
 from agentrunner.cli.store_location import LOCATION_FORMS, open_or_create, open_read_only, without_secrets
 from agentrunner.cli.terminal import console, fail, run, shorten
@@ -100,19 +101,22 @@ async def _copy(
                 if comparison.unread:
                     unread.add(thread_id)
                 if comparison.difference is None and differing:
-                    comparison.difference = f"{differing} of its records differ"
+                    verb = choose_form(differing, "differs", "differ")
+                    comparison.difference = f"{differing:,} of its records {verb}"
                 if comparison.difference is not None:
                     differences.setdefault(thread_id, comparison.difference)
                 else:
                     equal += Counter(threads=thread_id in have_runs, runs=comparison.runs, records=records)
-        lines.append(f"compared {len(threads):,} threads: {equal['threads']:,} with {_counts(equal)} are equal")
+        verb = choose_form(equal["threads"], "is", "are")
+        compared = format_count(len(threads), "thread")
+        lines.append(f"compared {compared}: {equal['threads']:,} with {_counts(equal)} {verb} equal")
         lines += [shorten(line, LINE_CHARACTERS) for line in await _skipped_runs(origin, unread)]
     return lines, differences
 
 
 def _counts(counts: Counter[str]) -> str:
-    records = f" and {counts['records']:,} records" if counts["records"] else ""
-    return f"{counts['runs']:,} runs{records}"
+    records = f" and {format_count(counts['records'], 'record')}" if counts["records"] else ""
+    return format_count(counts["runs"], "run") + records
 
 
 async def _skipped_runs(origin: Store, unread: set[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from agentrunner._counts import format_count
 from agentrunner.cli.store_location import Location, open_existing
 from agentrunner.cli.terminal import console, fail, run
 
@@ -29,7 +30,7 @@ def prune(
         fail("choose what to remove: --max-age, --max-runs or both", 2)
     before = int((time.time() - _parse_age(max_age)) * 1000) if max_age is not None else None
     count = run(_prune(location, max_runs, before))
-    console().print(f"removed {count:,} runs")
+    console().print(f"removed {format_count(count, 'run')}")
 
 
 async def _prune(location: str, max_runs: int | None, before: int | None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 
+from agentrunner._counts import format_count
 from agentrunner.errors import (
     CursorAhead,
     CursorError,
@@ -124,7 +125,7 @@ async def compare_thread(
         is_same = copy is None or replace(copy, runs=thread.runs, running=thread.running) == _in_scope(thread, scope)
         difference = None if is_same else "its name, agent, scope, archive mark or times differ"
     elif prefix_hex == copy_checksum.hex:
-        difference = f"it has {copy_checksum.runs} of {source_checksum.runs} runs"
+        difference = f"it has {copy_checksum.runs:,} of {format_count(source_checksum.runs, 'run')}"
     else:
         difference = f"its runs differ: {copy_checksum.runs} at the destination, {source_checksum.runs} in the source"
     return ThreadComparison(source_checksum.runs, unread, difference)

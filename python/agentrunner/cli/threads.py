@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from agentrunner._counts import format_count
 from agentrunner.cli.store_location import Location, open_read_only, without_secrets
 from agentrunner.cli.terminal import clean, console, run
 from agentrunner.types import ANY_SCOPE, ThreadSummary
@@ -46,7 +47,7 @@ def threads(
         )
     out.print(table)
     if len(summaries) > limit:
-        out.print(f"there are more than {limit} threads; --limit shows more")
+        out.print(f"there are more than {format_count(limit, 'thread')}; --limit shows more")
 
 
 async def _read_summaries(location: str, archived: bool, limit: int) -> list[ThreadSummary]:

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from agentrunner._counts import format_count
 from agentrunner.events import fold
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ class Screen:
             grid.add_column(no_wrap=True, overflow="crop")
             room = max(self._console.width - 32, 10)
             for reader in readers:
-                grid.add_row(f"   {reader.name}", f"{len(reader.events)} events", Text(reader.tail(room), style="dim"))
+                grid.add_row(
+                    f"   {reader.name}", format_count(len(reader.events), "event"), Text(reader.tail(room), style="dim")
+                )
             return grid
 
         if self._console.is_terminal:

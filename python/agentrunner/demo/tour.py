@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from agentrunner._counts import format_count
 from agentrunner.demo.agent import agent, make_request
 from agentrunner.demo.approval import play_approval
 from agentrunner.demo.screen import Reader, Row, Screen, read_stored_runs
@@ -71,7 +72,8 @@ async def _play_readers(path: Path, screen: Screen) -> Row:
         stored = await read_stored_runs(runner, THREAD)
     screen.check_promise("all three end with the same messages and state", one.folded == two.folded == late.folded)
     screen.check_promise(
-        f"the late reader got {len(late.events)} events instead of {len(one.events)}: the ones it missed, compacted",
+        f"the late reader got {format_count(len(late.events), 'event')} instead of {len(one.events)}: "
+        "the ones it missed, compacted",
         0 < len(late.events) < len(one.events),
     )
     return Row(
@@ -108,7 +110,8 @@ async def _play_kill(path: Path, screen: Screen, history: list[dict[str, Any]]) 
             child.kill()
             await child.wait()
     screen.check_promise(
-        f"process {child.pid} died of SIGKILL after its reader had seen {len(reader.events)} events", code == -9
+        f"process {child.pid} died of SIGKILL after its reader had seen {format_count(len(reader.events), 'event')}",
+        code == -9,
     )
     return reader, killed_at
 
@@ -172,7 +175,7 @@ async def _check_file(path: Path, screen: Screen, count: int) -> None:
     await store.aclose()
     problems = [*report.corrupt, *report.orphans, *report.stuck, *report.dead]
     screen.check_promise(
-        f"the file is sound: {report.runs} runs, nothing to repair",
+        f"the file is sound: {format_count(report.runs, 'run')}, nothing to repair",
         report.integrity == "ok" and report.runs == count and not problems,
     )
 

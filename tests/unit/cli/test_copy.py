@@ -133,7 +133,7 @@ def test_second_copy_adds_only_what_is_missing(source: Path, tmp_path: Path) -> 
     assert [line for line in out.splitlines() if line.startswith("differs")] == [
         "differs: thread-1: its name, agent, scope, archive mark or times differ",
         "differs: thread-2: it has 3 of 4 runs",
-        "differs: new: it has 0 of 1 runs",
+        "differs: new: it has 0 of 1 run",
     ]
     assert copied_runs(command("copy", source, target)) == 2
     assert read_location(target) == read_location(source)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.processes
 
 def test_prune_removes_the_oldest_runs(db: Path) -> None:
     assert command("prune", db, "--max-age", "1h", "--max-runs", "2")[1] == "removed 0 runs\n"
-    assert command("prune", db, "--max-runs", "1")[1] == "removed 1 runs\n"
+    assert command("prune", db, "--max-runs", "1")[1] == "removed 1 run\n"
     assert [name in command("show", db, "t")[1] for name in ("run r1", "run r2")] == [False, True]
     assert command("prune", db, "--max-age", "0s")[1] == "removed 2 runs\n"
     assert command("threads", db, "--archived")[1].startswith("no threads")

@@ -82,7 +82,7 @@ def test_records_are_copied_with_their_threads(source: Path, tmp_path: Path, bac
         code, out, _ = command("copy", source, target, "--verify-only")
         assert (code, re.findall("differs: .*", out)) == (
             1,
-            ["differs: thread-1: 2 of its records differ", "differs: thread-2: 1 of its records differ"],
+            ["differs: thread-1: 2 of its records differ", "differs: thread-2: 1 of its records differs"],
         )
         assert command("copy", source, target)[1].startswith("copied 0 runs and 3 records, ")
         own = {("of no thread", "", b"own"), ("own", "", b"own")}

@@ -39,7 +39,7 @@ def test_commands_show_the_same_for_a_store_on_a_server(db: Path, tmp_path: Path
             assert command(arguments[0], server, *arguments[1:]) == command(arguments[0], db, *arguments[1:])
         for option in ((), ("--raw",), ("--json",)):
             assert command("show", server, "t", *option) == command("show", db, "t", *option)
-        assert command("prune", server, "--max-runs", "1")[1] == "removed 1 runs\n"
+        assert command("prune", server, "--max-runs", "1")[1] == "removed 1 run\n"
         assert "run r2" in command("show", server, "t")[1]
 
 
