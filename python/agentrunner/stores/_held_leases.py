@@ -24,6 +24,9 @@ CHECK_FRACTION = 0.1
 DUE_FRACTION = 0.4
 """Fraction of a lease's duration after which the thread extends it; an unblocked event loop does so earlier."""
 
+JOIN_SECONDS = 5.0
+"""Seconds that closing waits for the thread, which may be waiting for a server that does not respond."""
+
 
 class HeldLease(NamedTuple):
     """A lease that this process uses."""
@@ -107,11 +110,12 @@ class HeldLeases:
         self._owner.release(key)
 
     async def aclose(self) -> None:
-        """End the thread and its connection."""
+        """End the thread and its connection; the thread ends later if its server does not respond."""
         self._is_closing = True
         self._wake.set()
         if (thread := self._thread) is not None:
-            await asyncio.to_thread(thread.join)
+            # With a limit, because the interpreter waits at its exit for the thread that joins.
+            await asyncio.to_thread(thread.join, JOIN_SECONDS)
 
     def _work(self) -> None:
         connection: LeaseConnection | None = None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner.stores._held_leases import HeldLeases
+from agentrunner._core import Owner
+from agentrunner.stores import _held_leases
+from agentrunner.stores._held_leases import HeldLease, HeldLeases
 from agentrunner.stores.urls import store_from_url
 from support import backends
 
@@ -111,3 +114,25 @@ async def test_a_claim_that_fails_leaves_no_lease_behind(server_location: str) -
     assert leases._extended_at == {}
     for each in (store, other):
         await each.aclose()
+
+
+async def test_closing_does_not_wait_for_a_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_held_leases, "JOIN_SECONDS", 0.01)
+    is_asked, responds = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Connection:
+        def extend(self, leases: list[HeldLease]) -> None:
+            loop.call_soon_threadsafe(is_asked.set)
+            responds.wait()
+
+        def close(self) -> None:
+            pass
+
+    leases = HeldLeases(Owner(), SHORT_TTL, Connection)
+    try:
+        with leases.expect("t"):
+            await is_asked.wait()
+            await asyncio.wait_for(leases.aclose(), 10)
+    finally:
+        responds.set()

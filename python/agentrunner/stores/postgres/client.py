@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import PoolClosed, PoolTimeout
 
 from agentrunner.errors import (
     AgentRunnerError,
@@ -23,6 +23,7 @@ from agentrunner.errors import (
     StoreReadOnly,
 )
 from agentrunner.stores.postgres.lease_connection import PostgresLeaseConnection
+from agentrunner.stores.postgres.pool import PostgresPool
 from agentrunner.stores.postgres.schema import PLACEHOLDER, check_version, migrate, quote_schema
 from agentrunner.stores.postgres.sessions import PostgresServers, PostgresSession, StandbyError
 
@@ -80,7 +81,7 @@ class PostgresClient:
             {**defaults, **dsn_options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None},
             read_only=read_only,
         )
-        self._pool: AsyncConnectionPool[PostgresSession] | None = None
+        self._pool: PostgresPool | None = None
         self._append_connection: PostgresSession | None = None
         self._pid = 0
         self._statements: dict[str, bytes] = {}
@@ -93,7 +94,7 @@ class PostgresClient:
             return
         await self._retry(self._migrate)
         self._pid = os.getpid()
-        pool = self._pool = AsyncConnectionPool(
+        pool = self._pool = PostgresPool(
             connection_class=PostgresSession,
             kwargs={"servers": self._servers},
             min_size=1,
@@ -203,7 +204,7 @@ class PostgresClient:
             text = self._statements[statement] = statement.replace(PLACEHOLDER, self._quoted_schema).encode()
         return text
 
-    def require_pool(self) -> AsyncConnectionPool[PostgresSession]:
+    def require_pool(self) -> PostgresPool:
         """Return the pool. Raises `StoreClosed` or `StoreForked`."""
         if self._pool is None:
             raise StoreClosed("the store is closed")

@@ -30,7 +30,9 @@ class PostgresLeaseConnection:
             "keys": [lease.key for lease in leases],
             "ttl": self._lease_ttl,
         }
-        self._runner.run(self._session.execute(self._statement, values, prepare=False, binary=True))
+        execution = self._session.execute(self._statement, values, prepare=False, binary=True)
+        # A later response is of no use, and a server that is silent would keep the thread from trying another session.
+        self._runner.run(asyncio.wait_for(execution, self._lease_ttl))
 
     def close(self) -> None:
         """Close the connection."""
