@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agentrunner.errors import StoreError
 from agentrunner.harness.recovery import recover
 from agentrunner.harness.retention import prune
+from agentrunner.running.outages import OutageLog
 
 if TYPE_CHECKING:
     from agentrunner.harness._state import HarnessState
@@ -27,14 +28,16 @@ async def maintain(state: HarnessState) -> None:
     loop = asyncio.get_running_loop()
     last_heartbeat = last_recovery = loop.time()
     last_pruning = 0.0
+    outage = OutageLog(logger, "the harness's maintenance")
     while True:
         await asyncio.sleep(MAINTENANCE_SECONDS)
         now = loop.time()
+        has_used_store = False
         try:
             ttl = store.lease_ttl
             if store.shared and now - last_heartbeat >= ttl * 0.3:
                 await state.liveness.send_heartbeat()
-                last_heartbeat = now
+                last_heartbeat, has_used_store = now, True
             is_due = state.needs_recovery or (store.shared and now - last_recovery >= ttl)
             if state.recovery.enabled and is_due:
                 needs_recovery, state.needs_recovery, last_recovery = state.needs_recovery, False, now
@@ -43,8 +46,12 @@ async def maintain(state: HarnessState) -> None:
                 except StoreError:
                     state.needs_recovery = needs_recovery
                     raise
+                has_used_store = True
             if state.retention is not None and (not last_pruning or now - last_pruning >= PRUNE_SECONDS):
                 last_pruning = now
                 await prune(store, state.retention)
-        except StoreError:
-            logger.exception("the harness's maintenance failed; the harness tries again")
+                has_used_store = True
+            if has_used_store:
+                outage.note_success()
+        except StoreError as error:
+            outage.note_failure(error)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agentrunner.errors import RecordConflict, RunRefused, StoreError
 from agentrunner.records import kinds
+from agentrunner.running.outages import OutageLog
 
 if TYPE_CHECKING:
     from agentrunner.harness.liveness import Liveness
@@ -109,6 +110,7 @@ class SharedSlots:
         self._count = count
         self._freed = asyncio.Event()
         """Event that is set, and replaced, when a run of this process leaves, so that the next one reads at once."""
+        self._outage = OutageLog(logger, f"reading the run slots '{name}'")
 
     async def enter(self, run_key: str) -> bool:  # noqa: D102
         return await self._change(add=run_key)
@@ -121,11 +123,16 @@ class SharedSlots:
             freed = self._freed
             try:
                 if run_key in [run for run, _ in (await self._read())[1]]:
+                    self._outage.note_success()
                     return
-                if polls % PURGE_POLLS == 0 and await self._change(add=run_key, purge=True):
-                    return
-            except StoreError:
-                logger.exception("the run slots '%s' could not be read; the harness tries again", self._name)
+                if polls % PURGE_POLLS == 0:
+                    has_turn = await self._change(add=run_key, purge=True)
+                    # Only now, because a store that is full can be read but not written.
+                    self._outage.note_success()
+                    if has_turn:
+                        return
+            except StoreError as error:
+                self._outage.note_failure(error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SLOT_POLL_SECONDS):
                     await freed.wait()

@@ -21,6 +21,7 @@ from agentrunner.errors import (
 )
 from agentrunner.running.driver import Driver
 from agentrunner.running.loop_watch import LoopWatch
+from agentrunner.running.outages import OutageLog
 from agentrunner.running.unstarted import prepare_unstarted
 from agentrunner.types import Retention
 
@@ -76,6 +77,9 @@ class Maintenance:
         self._watch: LoopWatch | None = None
         self._recovered = 0
         """Number of runs recovered."""
+        self._stop_outage = OutageLog(logger, "reading the stops that other processes requested")
+        self._lease_outage = OutageLog(logger, "renewing the leases of this process's runs")
+        self._recovery_outage = OutageLog(logger, "recovery or retention")
 
     async def start(self) -> None:
         """Recover dead runs, and start the tasks that run until the runner is closed."""
@@ -124,10 +128,13 @@ class Maintenance:
             drivers = self._table.drivers() if self._store.shared else []
             if not drivers:
                 self._unreachable_since = None
+                self._stop_outage.forget()
+                self._lease_outage.forget()
                 continue
             requested_at = time.monotonic()
             try:
                 await self._apply_stops(drivers)
+                self._stop_outage.note_success()
             except StoreMissing as error:
                 # An unreachable server comes back, but a removed file may not. Without this, a silent agent and its
                 # readers would not notice until the next commit fails.
@@ -135,8 +142,8 @@ class Maintenance:
                     if not driver.is_closed:
                         driver.fail(error)
                 continue
-            except StoreError:
-                logger.exception("the stops that other processes requested could not be read; the runner tries again")
+            except StoreError as error:
+                self._stop_outage.note_failure(error)
                 self._fail_unrenewed(drivers, requested_at)
             await self._renew_when_due(drivers)
 
@@ -154,12 +161,13 @@ class Maintenance:
         self._renewed_at = requested_at
         try:
             renewals = await self._store.renew([driver.claim for driver in drivers])
-        except StoreError:
-            logger.exception("the leases of %s runs could not be renewed; the runner tries again", len(drivers))
+        except StoreError as error:
+            self._lease_outage.note_failure(error)
             self._renewed_at = time.monotonic() - self._store.lease_ttl * (RENEWAL_FRACTION - RETRY_FRACTION)
             self._fail_unrenewed(drivers, requested_at)
             return
         self._unreachable_since = None
+        self._lease_outage.note_success()
         for driver, is_renewed in zip(drivers, renewals, strict=True):
             if is_renewed:
                 driver.note_renewal(requested_at)
@@ -194,8 +202,9 @@ class Maintenance:
                 if self._retention is not None and (now := time.monotonic()) - last_pruning >= PRUNE_INTERVAL_SECONDS:
                     last_pruning = now
                     await self._prune(self._retention)
-            except StoreError:
-                logger.exception("recovery or retention failed; the runner tries again")
+                self._recovery_outage.note_success()
+            except StoreError as error:
+                self._recovery_outage.note_failure(error)
 
     async def _prune(self, retention: Retention) -> None:
         before = None if retention.max_age is None else int((time.time() - retention.max_age) * 1000)
