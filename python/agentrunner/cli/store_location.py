@@ -91,7 +91,7 @@ async def open_or_create(location: str) -> AsyncIterator[Store]:
 async def open_existing(location: str) -> AsyncIterator[Store]:
     """Open a store that exists, or exit; recover and free nothing in it."""
     if is_file(location):
-        # First without a change: a database of another program must not get our tables.
+        # First without a change: an empty file must not get our tables.
         async with open_read_only(location):
             pass
     else:

@@ -44,7 +44,7 @@ def test_the_source_of_a_copy_is_unchanged(db: Path, tmp_path: Path) -> None:
     assert state_of(db.parent) == before
 
 
-def test_a_database_of_another_program_is_refused_and_unchanged(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_refused_and_unchanged(db: Path, tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     with closing(sqlite3.connect(path)) as notes:
         notes.execute("CREATE TABLE notes (text TEXT)")
@@ -52,7 +52,7 @@ def test_a_database_of_another_program_is_refused_and_unchanged(tmp_path: Path) 
     before = state_of(tmp_path)
     for arguments in (
         ("threads", path), ("show", path, "t"), ("doctor", path), ("doctor", path, "--fix"),
-        ("prune", path, "--max-runs", 1), ("copy", path, tmp_path / "copy.db"),
+        ("prune", path, "--max-runs", 1), ("copy", path, tmp_path / "copy.db"), ("copy", db, path),
     ):  # fmt: skip
         one_line(command(*arguments), str(path), "has no tables of agentrunner")
     assert state_of(tmp_path) == before

@@ -44,6 +44,30 @@ async def test_a_file_that_is_no_database_is_refused_and_unchanged(tmp_path: Pat
     assert path.read_bytes() == b"Dear reader, " * 1000
 
 
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+async def test_a_file_of_another_program_is_refused_and_unchanged(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as notes:
+        notes.execute(f"PRAGMA journal_mode = {mode}")
+        notes.execute("CREATE TABLE notes (text TEXT)")
+        notes.commit()
+    before = path.read_bytes()
+    assert "no tables of agentrunner" in await expect_refusal(path, StoreError)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.db"]
+    assert path.read_bytes() == before
+
+
+async def test_a_database_without_tables_becomes_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "empty.db"
+    with closing(sqlite3.connect(path)) as empty:
+        empty.execute("CREATE TABLE gone (text TEXT)")
+        empty.execute("DROP TABLE gone")
+        empty.commit()
+    assert path.stat().st_size > 0
+    async with SqliteAgentRunner(path) as runner:
+        assert await runner.threads.list() == []
+
+
 async def test_a_newer_schema_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     with closing(sqlite3.connect(path)) as db:

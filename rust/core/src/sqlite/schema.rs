@@ -110,12 +110,16 @@ END;
 const JOURNAL_MODE_TRIES: u32 = 100;
 const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Open a connection with our pragmas; create the file only if `creates`.
+/// Open a connection with our pragmas. With `creates`, create the file, or refuse one of another program.
 pub fn connect(path: &Path, creates: bool) -> Result<Connection> {
     // Without SQLite's own mutex, because each connection is used by one thread at a time.
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, creates);
     let connection = Connection::open_with_flags(path, flags).map_err(|error| with_path(path, store_error(error)))?;
+    if creates {
+        // Before the pragmas, because some of them change the file.
+        refuse_foreign(&connection, path)?;
+    }
     configure(&connection).map_err(|error| with_path(path, store_error(error)))?;
     if connection.is_readonly("main").unwrap_or(false) {
         return Err(Error::StoreReadOnly(format!(
@@ -124,6 +128,24 @@ pub fn connect(path: &Path, creates: bool) -> Result<Connection> {
         )));
     }
     Ok(connection)
+}
+
+/// Return an error, `Store`, if the file has tables, but none of ours.
+fn refuse_foreign(connection: &Connection, path: &Path) -> Result<()> {
+    let is_foreign = || -> rusqlite::Result<bool> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name NOT GLOB 'sqlite_*')
+               AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'agent_runs')",
+            [],
+            |row| row.get(0),
+        )
+    };
+    match is_foreign() {
+        Ok(true) => Err(foreign(path)),
+        Ok(false) => Ok(()),
+        Err(error) => Err(with_path(path, store_error(error))),
+    }
 }
 
 /// Copy the log into the file, and remove the log and its index, if no other connection has the database open.
@@ -214,14 +236,18 @@ pub fn read_version(connection: &Connection, path: &Path) -> Result<i64> {
         Ok((has_runs, connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?))
     };
     match read().map_err(|error| with_path(path, store_error(error)))? {
-        (false, _) => Err(Error::Store(format!(
-            "{}: this SQLite database has no tables of agentrunner, and was left unchanged; is it the right file, and not a copy \
-             without its -wal file?",
-            path.display()
-        ))),
+        (false, _) => Err(foreign(path)),
         (true, version) if version > newest_version() => Err(too_new(path, version)),
         (true, version) => Ok(version),
     }
+}
+
+fn foreign(path: &Path) -> Error {
+    Error::Store(format!(
+        "{}: this SQLite database has no tables of agentrunner, and was left unchanged; is it the right file, and not a copy \
+         without its -wal file?",
+        path.display()
+    ))
 }
 
 fn too_new(path: &Path, version: i64) -> Error {
