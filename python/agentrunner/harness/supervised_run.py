@@ -35,7 +35,7 @@ from agentrunner.harness.inputs import with_history
 from agentrunner.harness.run_writer import RunWriter
 from agentrunner.records import kinds
 from agentrunner.records.approvals import accept_answers
-from agentrunner.running.current import current_run, set_current_run
+from agentrunner.running.current import current_run, refuse_run, set_current_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -173,6 +173,7 @@ class SupervisedRun:
         except Exception as error:
             if not self._is_started:
                 self.refusal = error
+                refuse_run(input.run_id)
             if self.writer is not None:
                 await self.writer.end("failed", self._describe(error))
             raise
@@ -362,8 +363,7 @@ class SupervisedRun:
             writer.leave_to_recovery()
         else:
             cause = error or failure
-            reason = self._describe(cause) if cause is not None else "The agent was cancelled"
-            await writer.end("failed", reason)
+            await writer.end("failed", self._describe(cause) if cause is not None else "The agent was cancelled")
 
     def _describe(self, error: BaseException) -> str:
         """Return the text about an error that is stored, the same as the run's readers get."""

@@ -73,6 +73,8 @@ class LiveMark:
     thread_id: str
     run_id: str
     is_over: bool = False
+    is_refused: bool = False
+    """Whether the run was refused before it did anything, so that nothing of it is stored."""
 
 
 _current: contextvars.ContextVar[Run] = contextvars.ContextVar("agentrunner_current_run")
@@ -109,6 +111,13 @@ def enter_run(run: Run) -> LiveMark:
     _lineage.set((*live_lineage(), mark))
     _current.set(run)
     return mark
+
+
+def refuse_run(run_id: str) -> None:
+    """Store nothing of the current run, if it has this id and ends without an event."""
+    lineage = _lineage.get()
+    if lineage and lineage[-1].run_id == run_id:
+        lineage[-1].is_refused = True
 
 
 def live_lineage() -> tuple[LiveMark, ...]:

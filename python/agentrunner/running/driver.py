@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrunner._codec import decode
 from agentrunner._failures import AGENT_FAILED, get_error_code, get_public_text, needs_traceback
-from agentrunner.errors import AgentRunnerError, LeaseLost, RunAlreadyExists, RunRefused, StoreError
+from agentrunner.errors import AgentRunnerError, LeaseLost, RunRefused, StoreError
 from agentrunner.running import agent_task
 from agentrunner.running.agent_reader import AgentReader
 from agentrunner.running.agent_task import AgentTask
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentrunner._core import Claim, Frames, Recorder
-    from agentrunner.running.current import Run
+    from agentrunner.running.current import LiveMark, Run
     from agentrunner.running.stats import Outcome, Stats
     from agentrunner.stores import Store
     from agentrunner.types import Agent, AnyScope
@@ -69,6 +69,7 @@ class Driver(LiveRun):
             has_new_messages=has_new_messages,
         )  # fmt: skip
         self._agent_task: AgentTask | None = None
+        self._mark: LiveMark | None = None
         self._ends_patiently: bool | None = None
         """Whether the agent gets time to end before it is cancelled; `None` until it must end."""
         self._agent_callbacks: list[Callable[[asyncio.Task[None]], object]] = []
@@ -130,7 +131,7 @@ class Driver(LiveRun):
         """Run the agent until it returns, fails or must end early, and then finish the run."""
         self.agent = agent
         context = contextvars.copy_context()
-        mark = context.run(enter_run, run)
+        self._mark = mark = context.run(enter_run, run)
         try:
             await self._run_agent(agent, run, context)
             await self.finish()
@@ -221,8 +222,8 @@ class Driver(LiveRun):
 
     async def _start_if_missing(self) -> None:
         """Record the start of a run that brought messages and has no event, to keep them."""
-        is_refused = isinstance(self._reader.error, (RunRefused, RunAlreadyExists))
-        # The harness refuses a run before it starts, so the client may send the same run again.
+        is_refused = isinstance(self._reader.error, RunRefused) or (self._mark is not None and self._mark.is_refused)
+        # A refused run has done nothing, so its client may send it again, and a refused message must not be kept.
         if self.recorder.recorded > 0 or not self._has_new_messages or is_refused or self._commits.error is not None:
             return
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agentrunner.errors import ApprovalNotFound, InterruptsOpen, InvalidInput
 from agentrunner.records.approvals import has_accepted_answers, is_every_interrupt_closed
 from agentrunner.records.times import now_ms
-from agentrunner.running.current import current_run
+from agentrunner.running.current import current_run, refuse_run
 from agentrunner.runtime.approvals import action_key, make_interrupt_id, read_decisions, remembered_key
 from agentrunner.runtime.history import (
     complete_results,
@@ -160,7 +160,11 @@ class TurnStarter:
         for number, message in enumerate(messages):
             if message["role"] == "user":
                 for middleware in self._resources.middlewares:
-                    changed = await middleware.on_user_message(context, message)
+                    try:
+                        changed = await middleware.on_user_message(context, message)
+                    except Exception:
+                        refuse_run(self._input.run_id)
+                        raise
                     # Keep the id: the client sends the message again with each run, and the session recognizes it by
                     # its id.
                     message = {**changed, "id": message["id"]} if changed is not None else message
