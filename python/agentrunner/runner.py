@@ -298,6 +298,9 @@ class AgentRunner(RunnerLifecycle):
     ) -> EventStream:
         """Read a thread: first its stored runs, compacted, then its live run until that ends.
 
+        Only the last run ends in a `RUN_ERROR` if it failed. Stored runs before it end in a `RUN_FINISHED` instead, so
+        that a client does not report old failures again; `snapshot` returns them as they are stored.
+
         Args:
             thread_id: The thread. An unknown one has no events.
             after: The cursor of the last event that the reader has seen; the stream resumes right after it.

@@ -9,9 +9,11 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agentrunner._codec import decode, dump
+from agentrunner._codec import dump
 from agentrunner._core import Frames
 from agentrunner.errors import AgentRunnerError
+from agentrunner.reading.failures import get_asking_run_id
+from agentrunner.reading.run_frames import data_start, has_interrupts, read_event, read_run_event, split_frames
 from agentrunner.records.approvals import find_open_interrupts, is_every_interrupt_answered
 
 if TYPE_CHECKING:
@@ -63,12 +65,12 @@ async def hide_answered_interrupts(
             del page
             ready = bytearray()
             for frame in split_frames(data):
-                event = _read_run_event(frame)
+                event = read_run_event(frame)
                 if event is not None and event["type"] == "RUN_FINISHED":
                     if interrupt_frame is not None:
                         ready += replace_interrupts(interrupt_frame, []) + held_back
                         interrupt_frame, held_back = None, bytearray()
-                    if _has_interrupts(event):
+                    if has_interrupts(event):
                         interrupt_frame = frame
                         continue
                 (ready if interrupt_frame is None else held_back).extend(frame)
@@ -114,10 +116,10 @@ async def _hide_answered(
     follow: Callable[[str], Awaitable[FrameSource]],
 ) -> bytes:
     """Return the frame of a RUN_FINISHED with only those of its interrupts that are open."""
-    event = _read_event(interrupt_frame)
-    interrupts = event["outcome"]["interrupts"]
+    event = read_event(interrupt_frame)
+    interrupts, run_id = event["outcome"]["interrupts"], get_asking_run_id(event)
     try:
-        still_open = await find_open_interrupts(store, str(event.get("threadId")), str(event.get("runId")), interrupts)
+        still_open = await find_open_interrupts(store, str(event.get("threadId")), run_id, interrupts)
     except AgentRunnerError:
         # The reader still gets its frames. At worst it sees an answered interrupt, and a second answer is refused.
         logger.exception("cannot read the approvals of run '%s'; its interrupts are shown", event.get("runId"))
@@ -138,7 +140,7 @@ async def _is_answered_later(frames: bytes, follow: Callable[[str], Awaitable[Fr
     async with contextlib.aclosing(source.pages()) as pages:
         async for page in pages:
             for frame in split_frames(bytes(page)):
-                event = _read_run_event(frame)
+                event = read_run_event(frame)
                 if event is not None:
                     if event["type"] == "RUN_FINISHED":
                         return True
@@ -157,60 +159,32 @@ async def _is_all_answered(store: Store, input: RunAgentInput) -> bool:
         return False
 
 
-def split_frames(data: bytes) -> list[bytes]:
-    """Return the frames in some bytes, each with the empty line at its end."""
-    return [frame + b"\n\n" for frame in data.split(b"\n\n") if frame]
-
-
 def _find_last_cursor(frames: bytes) -> str:
     # Not every frame has a cursor: in a snapshot only the last one does.
     frame = next(frame for frame in reversed(split_frames(frames)) if frame.startswith(b"id: "))
     return frame[4 : frame.index(b"\n")].decode()
 
 
-def _read_event(frame: bytes) -> dict[str, Any]:
-    event: dict[str, Any] = decode(frame[frame.index(b"data: ") + 6 :])
-    return event
-
-
-def _read_run_event(frame: bytes) -> dict[str, Any] | None:
-    """Return the event of a frame that starts or ends a run; `None` for any other."""
-    # Parse few frames only. A message's text may contain these characters too, so the event's type decides.
-    if b'"RUN_' not in frame:
-        return None
-    event = _read_event(frame)
-    return event if event["type"].startswith("RUN_") else None
-
-
-def _has_interrupts(event: dict[str, Any]) -> bool:
-    outcome = event.get("outcome")
-    if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
-        return False
-    # An older version or another program may have stored anything else here.
-    interrupts = outcome.get("interrupts")
-    return isinstance(interrupts, list) and bool(interrupts) and all(isinstance(each, dict) for each in interrupts)
-
-
 def replace_interrupts(frame: bytes, interrupts: list[Any]) -> bytes:
     """Return the frame of a RUN_FINISHED with these interrupts; with none, it has no outcome."""
-    event = _read_event(frame)
+    event = read_event(frame)
     if len(interrupts) == len(event["outcome"]["interrupts"]):
         return frame
     if interrupts:
         event["outcome"]["interrupts"] = interrupts
     else:
         del event["outcome"]
-    return frame[: frame.index(b"data: ") + 6] + dump(event) + b"\n\n"
+    return frame[: data_start(frame)] + dump(event) + b"\n\n"
 
 
 def _ends_in_live_run(frames: bytes) -> bool:
     """Return whether the last run in the frames has no end yet."""
-    types = [event["type"] for event in map(_read_run_event, split_frames(frames)) if event is not None]
+    types = [event["type"] for event in map(read_run_event, split_frames(frames)) if event is not None]
     return types[-1:] == ["RUN_STARTED"]
 
 
 def _ends_with_error(frames: bytes) -> bool:
     if b'"RUN_ERROR"' not in frames:
         return False
-    event = _read_run_event(split_frames(frames)[-1])
+    event = read_run_event(split_frames(frames)[-1])
     return event is not None and event["type"] == "RUN_ERROR"

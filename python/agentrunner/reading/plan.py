@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner._core import Superseded
 from agentrunner.errors import CursorAhead, InvalidEvent, StoreCorrupt
+from agentrunner.reading.failures import EarlierFailures
 from agentrunner.reading.snapshot import snapshot_frames
 from agentrunner.reading.sources import (
     PAGE_BYTES,
@@ -68,6 +69,7 @@ class ReadingPlan:
         seq, index = cursor
         live = self._live
         location = await self._store.locate(self._thread_id, cursor, guard=self._guard)
+        sources: list[Source]
         is_in_live = live is not None and seq >= live.claim.first_seq
         if location.kind == "live" and live is not None and is_in_live:
             if await self._reaches(live, seq):
@@ -78,11 +80,13 @@ class ReadingPlan:
             return None
         if location.kind == "journal":
             first_seq, last_seq = location.first_seq, location.last_seq
-            sources: list[Source] = [] if index is None else [self._compacted_rest(first_seq, seq, index + 1)]
+            sources = [] if index is None else [self._compacted_rest(first_seq, seq, index + 1)]
             if index is None or seq < last_seq:
                 sources.append(JournalRest(self._store, self._thread_id, seq, last_seq, self._guard))
-            return [*sources, await self._thinned_history((last_seq, None)), *self._from_live_prefix()]
-        return [await self._thinned_history(cursor), *self._from_live_prefix()]
+            sources.append(await self._thinned_history((last_seq, None)))
+        else:
+            sources = [await self._thinned_history(cursor)]
+        return [self._without_earlier_failures(sources, cursor), *self._from_live_prefix()]
 
     async def after_messages(self, known: Sequence[Mapping[str, Any]]) -> list[Source] | None:
         """Return the sources for a reader that has messages but no cursor.
@@ -134,6 +138,13 @@ class ReadingPlan:
         except UNREADABLE:
             return history
         return ThinnedHistory(history, superseded) if superseded.finish() else history
+
+    def _without_earlier_failures(self, sources: list[Source], after: Cursor) -> Source:
+        """Return sources of stored runs that show only a failure that no run follows."""
+        is_followed = self._live is not None
+        return EarlierFailures(
+            sources, self._store, self._thread_id, self._guard, is_from_start=after == START, is_followed=is_followed
+        )
 
     def _from_live_prefix(self) -> list[Source]:
         live = self._live

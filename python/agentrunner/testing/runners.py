@@ -177,8 +177,8 @@ class RunnerTests(ConformanceTests):
         async with self.runner(on_concurrent_run="enqueue") as runner:
             stream = await runner.run(Puppet(ends=True), make_run_input("t", "r2"))
             check_equal((await _collect(stream))[-1].type, "RUN_FINISHED", "the next run has its turn")
-            events = await _collect(await runner.connect("t"))
-            verify(events)
+            verify(await _collect(await runner.connect("t")))
+            events = await _collect(await runner.snapshot("t"))
             codes = [event.to_dict().get("code") for event in events if event.type == "RUN_ERROR"]
             check_equal(codes, ["INTERRUPTED"], "the run that was left ends with a RUN_ERROR and its code")
             check_equal(fold(events).messages[0]["content"], "Hello", "with all that was shown of it")

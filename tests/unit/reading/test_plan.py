@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agentrunner import CursorAhead
+from agentrunner.reading.failures import EarlierFailures
 from agentrunner.reading.plan import START, ReadingPlan
 from support.agents import Gate, agent_with
 from support.events import text_message
@@ -26,7 +27,10 @@ async def list_sources(runner: AgentRunner, cursor: Cursor | None) -> list[str] 
     async with runner._table.hold("t1") as live:
         plan = ReadingPlan(store, runner._cache, "t1", live)
         sources = await plan.after_cursor(START if cursor is None else cursor)
-    return None if sources is None else [type(source).__name__ for source in sources]
+    if sources is None:
+        return None
+    inner = [source._sources if isinstance(source, EarlierFailures) else [source] for source in sources]
+    return [type(source).__name__ for each in inner for source in each]
 
 
 async def test_a_thread_without_a_live_run(runner: AgentRunner) -> None:
