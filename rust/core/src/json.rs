@@ -170,18 +170,14 @@ fn build(json: &str, at: usize) -> (Json, usize) {
             (Json::from_escaped(&json[at + 1..end - 1]), end)
         }
         Some(b'[') => {
-            let mut items = Vec::new();
+            let mut items = Array::new();
             let mut at = scan::skip_space(bytes, at + 1);
             while bytes[at] != b']' {
                 let (item, end) = build(json, at);
-                if items.is_empty() {
-                    // `push` alone would reserve space for four, and most arrays of a large document are small.
-                    items.reserve_exact(1);
-                }
                 items.push(item);
-                at = skip_comma(bytes, end);
+                at = scan::skip_comma(bytes, end);
             }
-            (Json::Array(items.into()), at + 1)
+            (Json::Array(items), at + 1)
         }
         Some(b'{') => {
             let mut members = Object::new();
@@ -196,7 +192,7 @@ fn build(json: &str, at: usize) -> (Json, usize) {
                 } else {
                     members.set(key, value);
                 }
-                at = skip_comma(bytes, end);
+                at = scan::skip_comma(bytes, end);
             }
             (Json::Object(members), at + 1)
         }
@@ -205,10 +201,4 @@ fn build(json: &str, at: usize) -> (Json, usize) {
             (Json::Scalar(json[at..end].into()), end)
         }
     }
-}
-
-/// Skip white space, and a comma if there is one.
-fn skip_comma(bytes: &[u8], at: usize) -> usize {
-    let at = scan::skip_space(bytes, at);
-    if bytes[at] == b',' { scan::skip_space(bytes, at + 1) } else { at }
 }

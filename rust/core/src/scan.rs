@@ -2,6 +2,8 @@
 //!
 //! The pass decodes and builds nothing; it finds where values begin and end. `tests/scan.rs` compares its verdicts with
 //! those of `serde_json`.
+use smallvec::SmallVec;
+
 use crate::error::{Error, Result};
 
 /// How many levels arrays and objects may nest. The scanner recurses, so without a limit a text could exhaust the stack.
@@ -255,6 +257,38 @@ pub fn elements(json: &str) -> Vec<&str> {
         scan_array(json.as_bytes(), 0, 0, add).expect(VALID);
     }
     elements
+}
+
+/// An object's members: keys without quotes and still escaped, values as JSON.
+pub type MemberVec<'j> = SmallVec<[(&'j str, &'j str); 8]>;
+
+/// Iterate over the elements of a valid JSON array, each with its members; one that is not an object has none.
+///
+/// Each element is scanned once. [`elements`], and [`members`] of each, would scan them twice.
+pub fn objects(json: &str) -> impl Iterator<Item = (&str, MemberVec<'_>)> {
+    let bytes = json.as_bytes();
+    let mut at = if json.starts_with('[') { skip_space(bytes, 1) } else { bytes.len() };
+    std::iter::from_fn(move || {
+        if let None | Some(b']') = bytes.get(at) {
+            return None;
+        }
+        let mut members = MemberVec::new();
+        let end = if bytes[at] == b'{' {
+            let add = |key: Span, value: Span| members.push((&json[key.0..key.1], &json[value.0..value.1]));
+            scan_object(bytes, at, 0, add)
+        } else {
+            skip_value(bytes, at, 0)
+        };
+        let element = &json[at..end.expect(VALID)];
+        at = skip_comma(bytes, at + element.len());
+        Some((element, members))
+    })
+}
+
+/// Skip white space, and a comma if there is one, between the elements or members of valid JSON.
+pub(crate) fn skip_comma(json: &[u8], at: usize) -> usize {
+    let at = skip_space(json, at);
+    if json[at] == b',' { skip_space(json, at + 1) } else { at }
 }
 
 /// Return valid JSON without white space outside its strings.

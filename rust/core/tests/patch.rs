@@ -231,3 +231,39 @@ fn a_patch_that_fails_at_its_end_leaves_every_member_in_its_place() {
         }
     }
 }
+
+// fault A3
+#[test]
+fn a_long_array_is_patched_like_a_short_one() {
+    for length in [511, 512, 513, 1000, 5000] {
+        let mut expected: Vec<usize> = (0..length).collect();
+        let mut tree = Json::parse(&format!("{expected:?}"));
+        let mut random: u64 = 1;
+        for value in 0..3000 {
+            random = (random * 48_271 + 1) % 1_000_003;
+            let at = random as usize % (expected.len() + 1);
+            // Long stretches of one kind split chunks, and empty them.
+            let operation = match (value / 1000 + value % 3, at) {
+                (0 | 3, _) => {
+                    expected.insert(at, value);
+                    format!(r#"{{"op":"add","path":"/{at}","value":{value}}}"#)
+                }
+                (1, _) => {
+                    expected.push(value);
+                    format!(r#"{{"op":"add","path":"/-","value":{value}}}"#)
+                }
+                (_, at) => {
+                    let at = at.min(expected.len() - 1) / 2;
+                    expected.remove(at);
+                    format!(r#"{{"op":"remove","path":"/{at}"}}"#)
+                }
+            };
+            apply(&mut tree, &format!("[{operation}]"), &mut Budget::of_patch(1000), usize::MAX).unwrap();
+        }
+        assert_eq!(write(&tree), format!("{expected:?}").replace(' ', ""));
+        for (at, value) in expected.iter().enumerate().step_by(97) {
+            let test = format!(r#"[{{"op":"test","path":"/{at}","value":{value}}}]"#);
+            apply(&mut tree, &test, &mut Budget::of_patch(1000), usize::MAX).unwrap();
+        }
+    }
+}

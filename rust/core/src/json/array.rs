@@ -1,8 +1,12 @@
 //! A JSON array in which a value can be inserted and removed anywhere without moving all the others.
-/// The length from which an array is split into chunks once something changes in its middle.
+/// The length from which an array is split into chunks.
 const LONG_ITEMS: usize = 512;
 /// The most items in one chunk.
 const CHUNK_ITEMS: usize = 256;
+/// The items of a chunk that is made at once: half of the most, so that it takes many more before it is split.
+const NEW_CHUNK_ITEMS: usize = CHUNK_ITEMS / 2;
+/// The items for which a full chunk gets space. Doubled space would take more memory than the items themselves.
+const ADDED_ITEMS: usize = CHUNK_ITEMS / 8;
 
 /// An array.
 #[derive(Debug, Clone)]
@@ -66,49 +70,40 @@ impl<T> Array<T> {
 
     /// Add an item at the end.
     pub fn push(&mut self, item: T) {
-        match &mut self.0 {
-            Items::Flat(items) => items.push(item),
-            Items::Chunked(chunks) => chunks.insert(chunks.len, item),
-        }
+        self.insert(self.len(), item);
     }
 
     /// Insert an item before the one at an index, which is at most the length.
     pub fn insert(&mut self, index: usize, item: T) {
-        match self.prepare(index) {
-            Items::Flat(items) => items.insert(index, item),
+        match &mut self.0 {
+            Items::Flat(items) if items.len() < LONG_ITEMS => {
+                if items.capacity() == 0 {
+                    // `insert` alone would reserve space for four, and most arrays of a large document are small.
+                    items.reserve_exact(1);
+                }
+                items.insert(index, item);
+            }
+            Items::Flat(items) => {
+                let mut chunks = Chunks::new(std::mem::take(items));
+                chunks.insert(index, item);
+                self.0 = Items::Chunked(Box::new(chunks));
+            }
             Items::Chunked(chunks) => chunks.insert(index, item),
         }
     }
 
     /// Remove the item at an index.
     pub fn remove(&mut self, index: usize) -> T {
-        match self.prepare(index + 1) {
+        match &mut self.0 {
             Items::Flat(items) => items.remove(index),
             Items::Chunked(chunks) => chunks.remove(index),
         }
-    }
-
-    /// Cut a long array into chunks if items after `index` have to move.
-    fn prepare(&mut self, index: usize) -> &mut Items<T> {
-        if let Items::Flat(items) = &mut self.0
-            && items.len() > LONG_ITEMS
-            && index < items.len()
-        {
-            self.0 = Items::Chunked(Box::new(Chunks::new(std::mem::take(items))));
-        }
-        &mut self.0
     }
 }
 
 impl<T> Default for Array<T> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<T> From<Vec<T>> for Array<T> {
-    fn from(items: Vec<T>) -> Self {
-        Self(Items::Flat(items))
     }
 }
 
@@ -129,20 +124,28 @@ struct Chunks<T> {
 
 impl<T> Chunks<T> {
     fn new(items: Vec<T>) -> Self {
-        let len = items.len();
-        let mut chunks = Vec::with_capacity(len * 2 / CHUNK_ITEMS + 1);
-        let mut items = items.into_iter();
-        loop {
-            // Half full, so that each chunk takes many items before it is split.
-            let chunk: Vec<_> = items.by_ref().take(CHUNK_ITEMS / 2).collect();
-            if chunk.is_empty() {
-                break;
-            }
-            chunks.push(chunk);
+        let mut chunks = Self { parts: Vec::new(), sums: Vec::new(), len: 0 };
+        for item in items {
+            chunks.push(item);
         }
-        let mut whole = Self { parts: chunks, sums: Vec::new(), len };
-        whole.sum_up();
-        whole
+        chunks
+    }
+
+    /// Add an item at the end. Chunks are not split for it, because that sums up all of them.
+    fn push(&mut self, item: T) {
+        match self.parts.last_mut() {
+            Some(last) if last.len() < NEW_CHUNK_ITEMS => last.push(item),
+            _ => {
+                let mut chunk = Vec::with_capacity(NEW_CHUNK_ITEMS);
+                chunk.push(item);
+                // The new chunk's sum is that of the chunks before it that it covers; its item is added below.
+                let covered = self.parts.len() + 1;
+                let steps = (0..covered.trailing_zeros()).map(|power| 1 << power);
+                self.sums.push(steps.map(|step: usize| self.sums[self.parts.len() - step]).sum());
+                self.parts.push(chunk);
+            }
+        }
+        self.add_to_sums(self.parts.len() - 1, 1);
     }
 
     fn sum_up(&mut self) {
@@ -183,17 +186,16 @@ impl<T> Chunks<T> {
     }
 
     fn insert(&mut self, index: usize, item: T) {
-        // An item at the end goes after the last one.
-        let at = self.find(index).or_else(|| Some((self.parts.len().checked_sub(1)?, self.parts.last()?.len())));
-        let Some((chunk, offset)) = at else {
-            *self = Self::new(vec![item]);
-            return;
-        };
-        self.parts[chunk].insert(offset, item);
-        if self.parts[chunk].len() < CHUNK_ITEMS {
+        let Some((chunk, offset)) = self.find(index) else { return self.push(item) };
+        let items = &mut self.parts[chunk];
+        if items.len() == items.capacity() {
+            items.reserve_exact(ADDED_ITEMS);
+        }
+        items.insert(offset, item);
+        if items.len() < CHUNK_ITEMS {
             return self.add_to_sums(chunk, 1);
         }
-        let second_half = self.parts[chunk].split_off(CHUNK_ITEMS / 2);
+        let second_half = items.split_off(NEW_CHUNK_ITEMS);
         self.parts.insert(chunk + 1, second_half);
         self.len += 1;
         self.sum_up();
