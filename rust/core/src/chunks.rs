@@ -15,6 +15,9 @@ use lanes::{Lanes, OpenStream};
 /// The fields that every chunk may have; all others are a family's own, or unknown.
 const SHARED_FIELDS: &[&str] = &["type", "timestamp", "rawEvent", "metadata", "subagentRunId", "delta"];
 
+/// The space for a written event, which is enough for most.
+const WRITTEN_BYTES: usize = 192;
+
 /// Expands chunks into whole streams.
 #[derive(Debug, Clone, Default)]
 pub struct Expander {
@@ -184,10 +187,10 @@ impl OpenStream {
         for (value, name) in fixed_values.iter_mut().zip(family.row().fixed_fields) {
             // The reference opens a text message without a role as the assistant's, and a later chunk may repeat that.
             let default = (*name == "role").then_some("\"assistant\"");
-            *value = event.get(name).or(default).map(String::from);
+            *value = event.get(name).or(default).map(Into::into);
         }
-        let subagent = event.get("subagentRunId").map(String::from);
-        Self { family, lane: lane.map(String::from), id: id.into(), subagent, fixed_values }
+        let subagent = event.get("subagentRunId").map(Into::into);
+        Self { family, lane: lane.map(Into::into), id: id.into(), subagent, fixed_values }
     }
 
     /// Refuse a chunk that contradicts the stream's opener.
@@ -266,7 +269,9 @@ struct EventWriter(String);
 
 impl EventWriter {
     fn new(type_name: &str) -> Self {
-        Self(format!("{{\"type\":\"{type_name}\""))
+        let mut json = String::with_capacity(WRITTEN_BYTES);
+        json.extend(["{\"type\":\"", type_name, "\""]);
+        Self(json)
     }
 
     fn add(&mut self, name: &str, value: Option<&str>) {

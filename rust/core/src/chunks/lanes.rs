@@ -1,20 +1,21 @@
 //! The streams that are being assembled, found by their lane and by their id.
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::family::{Family, PerFamily};
-use crate::text;
+use crate::json::SmallText;
 use crate::text::canonicalize;
 
 /// A stream being assembled from chunks; its values are JSON.
 #[derive(Debug, Clone)]
 pub(super) struct OpenStream {
     pub(super) family: Family,
-    pub(super) lane: Option<String>,
-    pub(super) id: String,
+    pub(super) lane: Option<SmallText>,
+    pub(super) id: SmallText,
     /// The opener's own `subagentRunId`. It differs from the lane where the opener says null.
-    pub(super) subagent: Option<String>,
+    pub(super) subagent: Option<SmallText>,
     /// The values of the family's `fixed_fields`, of which no family has more than two.
-    pub(super) fixed_values: [Option<String>; 2],
+    pub(super) fixed_values: [Option<SmallText>; 2],
 }
 
 /// Open streams in the order they were opened, which is the order they are closed in.
@@ -23,8 +24,10 @@ pub(super) struct OpenStream {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lanes {
     streams: BTreeMap<u64, OpenStream>,
-    by_lane: HashMap<Option<String>, u64>,
-    by_id: PerFamily<HashMap<String, u64>>,
+    /// By the lanes' keys; see [`lane_key`].
+    by_lane: HashMap<SmallText, u64>,
+    /// By the ids' keys; see [`key_of`].
+    by_id: PerFamily<HashMap<SmallText, u64>>,
     by_family: PerFamily<BTreeSet<u64>>,
     next: u64,
 }
@@ -36,12 +39,12 @@ impl Lanes {
 
     /// Return the stream of a lane.
     pub(super) fn get(&self, lane: Option<&str>) -> Option<&OpenStream> {
-        self.streams.get(self.by_lane.get(&lane.map(key_of))?)
+        self.streams.get(self.by_lane.get(lane_key(lane).as_bytes())?)
     }
 
     /// Return the stream of an id.
     pub(super) fn find(&self, family: Family, id: &str) -> Option<&OpenStream> {
-        self.streams.get(self.by_id[family].get(&key_of(id))?)
+        self.streams.get(self.by_id[family].get(key_of(id).as_bytes())?)
     }
 
     /// Return how many streams of a family are open.
@@ -57,17 +60,17 @@ impl Lanes {
     pub(super) fn insert(&mut self, stream: OpenStream) {
         let number = self.next;
         self.next += 1;
-        self.by_lane.insert(stream.lane.as_deref().map(key_of), number);
-        self.by_id[stream.family].insert(key_of(&stream.id), number);
+        self.by_lane.insert((&*lane_key(stream.lane.as_deref())).into(), number);
+        self.by_id[stream.family].insert((&*key_of(&stream.id)).into(), number);
         self.by_family[stream.family].insert(number);
         self.streams.insert(number, stream);
     }
 
     /// Remove the stream of a lane.
     pub(super) fn remove(&mut self, lane: Option<&str>) -> Option<OpenStream> {
-        let number = self.by_lane.remove(&lane.map(key_of))?;
+        let number = self.by_lane.remove(lane_key(lane).as_bytes())?;
         let stream = self.streams.remove(&number)?;
-        self.by_id[stream.family].remove(&key_of(&stream.id));
+        self.by_id[stream.family].remove(key_of(&stream.id).as_bytes());
         self.by_family[stream.family].remove(&number);
         Some(stream)
     }
@@ -83,10 +86,12 @@ impl Lanes {
     }
 }
 
-/// Return what two JSON values that mean the same id have in common.
-fn key_of(json: &str) -> String {
-    match text::unquote(json) {
-        Some(escaped) => format!("\"{}\"", canonicalize(escaped)),
-        None => json.to_owned(),
-    }
+/// Return what two JSON values that mean the same id have in common. The quotes of a string stay as they are.
+fn key_of(json: &str) -> Cow<'_, str> {
+    canonicalize(json)
+}
+
+/// Return the key of a lane. No JSON text is empty, so that is the parent agent's.
+fn lane_key(lane: Option<&str>) -> Cow<'_, str> {
+    lane.map(key_of).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
 //! A text that needs no allocation while it is short.
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -86,6 +87,13 @@ impl From<&str> for SmallText {
 impl From<String> for SmallText {
     fn from(text: String) -> Self {
         if text.len() > PLACE_BYTES { Self(Place::Away(Box::new(text))) } else { text.as_str().into() }
+    }
+}
+
+/// Finds a text by its bytes in a map.
+impl Borrow<[u8]> for SmallText {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 
