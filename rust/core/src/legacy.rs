@@ -109,7 +109,7 @@ impl DeltaHead {
 fn repair_event(json: &[u8], head: &mut DeltaHead) -> Fit {
     let Ok(event) = Event::parse(json) else { return Fit::Refused(Misfit::default()) };
     let Some(shape) = schema::shape_of(&event) else { return Fit::Refused(Misfit::default()) };
-    let members: repair::Members<'_> = event.members().collect();
+    let members: scan::MemberVec<'_> = event.members().collect();
     let fit = repair::repair_object(&shape, &members, Mode::Lenient);
     // A delta that begins like a repaired event needs the same repair, so only one that fits is remembered.
     if matches!(fit, Fit::Fits) {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::json::{Json, SmallText};
-use crate::members;
+use crate::members::{self, Members};
 use crate::scan::{self, MAX_DEPTH};
 use crate::text::{self, canonicalize};
 
@@ -23,7 +23,7 @@ use failure::Outcome;
 pub use measure::bytes_of;
 use measure::{MEMBER_BYTES, Measure, measure};
 use path::{LEADS_TO_VALUES, Path, child, node_at, node_at_mut};
-use pointer::{INHERITED, parse_index, parse_pointer};
+use pointer::{INHERITED, is_index, parse_index, parse_pointer};
 
 /// How many levels a patched document may nest: one less than an event, so that a snapshot of it is a valid event.
 const MAX_LEVELS: usize = MAX_DEPTH as usize - 1;
@@ -49,8 +49,8 @@ pub fn apply(document: &mut Json, patch: &str, budget: &mut Budget, max_growth: 
         moved: None,
         budget,
     };
-    for (index, operation) in scan::elements(patch).into_iter().enumerate() {
-        if let Err(failure) = transaction.apply(operation) {
+    for (index, (operation, members)) in scan::objects(patch).enumerate() {
+        if let Err(failure) = transaction.apply(operation, &members) {
             transaction.roll_back();
             return Err(failure.at(index));
         }
@@ -109,13 +109,12 @@ struct Target<'p> {
 }
 
 impl Transaction<'_> {
-    fn apply(&mut self, operation: &str) -> Outcome<()> {
+    fn apply(&mut self, operation: &str, members: &Members<'_>) -> Outcome<()> {
         if !operation.starts_with('{') {
             return Err("an operation must be an object".into());
         }
-        let members = scan::members(operation);
         let text = |name: &str| {
-            let text = members::find(&members, name).and_then(text::unquote).map(canonicalize);
+            let text = members::find(members, name).and_then(text::unquote).map(canonicalize);
             text.ok_or_else(|| format!("`{name}` must be a string"))
         };
         let op = text("op")?;
@@ -127,7 +126,7 @@ impl Transaction<'_> {
         if op != "move" {
             self.moved = None;
         }
-        let value = || members::find(&members, "value").map(Json::parse).ok_or("`value` is missing");
+        let value = || members::find(members, "value").map(Json::parse).ok_or("`value` is missing");
         match (&*op, from) {
             ("add", _) => self.put(self.find_target(&path, true)?, value()?),
             ("replace", _) => self.put(self.find_existing(&path)?, value()?),
@@ -149,13 +148,15 @@ impl Transaction<'_> {
         let mut path = Path::with_capacity(pointer.len() + 1);
         for token in pointer {
             let index = match node {
-                Json::Array(items) => parse_index(token)
-                    .filter(|&index| index < items.len() && !(is_strict && index.to_string() != *token)),
+                Json::Array(items) if !is_strict || is_index(token) => {
+                    parse_index(token).filter(|&index| index < items.len())
+                }
+                Json::Array(_) => None,
                 _ => node.position(token),
             };
             let index = index.ok_or_else(|| format!("nothing at `{token}`"))?;
             node = child(node, index);
-            path.push(index);
+            path.push(index as u32);
         }
         Ok(path)
     }
@@ -179,7 +180,7 @@ impl Transaction<'_> {
             Json::Object(members) => members.position(key).map_or((0, true), |index| (index, false)),
             _ => return Err("the parent is neither an array nor an object".into()),
         };
-        path.push(index);
+        path.push(index as u32);
         Ok(Target { path, key, is_new })
     }
 
@@ -272,7 +273,7 @@ impl Transaction<'_> {
     /// Return how many levels the value at a path nests at most, exactly if it matters at its new depth.
     ///
     /// Measuring the value in every `move` would make moves of a large value slow.
-    fn bound_levels(&mut self, path: &[usize], depth: usize) -> Outcome<usize> {
+    fn bound_levels(&mut self, path: &[u32], depth: usize) -> Outcome<usize> {
         // The value is within the limit where it is, so it is within the limit higher up.
         let levels = self.max_levels.unwrap_or(MAX_LEVELS);
         if depth <= path.len() || depth + levels - path.len() <= MAX_LEVELS {
@@ -314,15 +315,16 @@ impl Transaction<'_> {
         }
         let (index, parents) = target.path.split_last_mut().expect(ROOT_STAYS);
         match node_at_mut(self.document, parents) {
-            Json::Array(items) => items.insert(*index, value),
-            Json::Object(members) => *index = members.push(target.key.into(), value),
+            Json::Array(items) => items.insert(*index as usize, value),
+            Json::Object(members) => *index = members.push(target.key.into(), value) as u32,
             _ => unreachable!("{LEADS_TO_VALUES}"),
         }
         None
     }
 
-    fn detach(&mut self, path: &[usize]) -> Detached {
+    fn detach(&mut self, path: &[u32]) -> Detached {
         let (&index, parents) = path.split_last().expect(ROOT_STAYS);
+        let index = index as usize;
         match node_at_mut(self.document, parents) {
             Json::Array(items) => Detached { value: items.remove(index), key: "".into(), before: None },
             Json::Object(members) => {
@@ -333,8 +335,9 @@ impl Transaction<'_> {
         }
     }
 
-    fn put_back(&mut self, path: &[usize], detached: Detached) {
+    fn put_back(&mut self, path: &[u32], detached: Detached) {
         let (&index, parents) = path.split_last().expect(ROOT_STAYS);
+        let index = index as usize;
         let Detached { value, key, before } = detached;
         match node_at_mut(self.document, parents) {
             Json::Array(items) => items.insert(index, value),

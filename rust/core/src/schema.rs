@@ -102,7 +102,7 @@ fn repair_event(event: &Event<'_>, mode: Mode) -> Fit {
         // Clients skip an event whose type they do not know, and refuse a stream with one whose type is empty.
         return if event.type_name().is_empty() { Fit::Refused(Misfit::default()) } else { Fit::Fits };
     }
-    let members: repair::Members<'_> = event.members().collect();
+    let members: scan::MemberVec<'_> = event.members().collect();
     repair::repair_object(&current::shape_of(event), &members, mode)
 }
 

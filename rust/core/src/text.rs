@@ -60,6 +60,14 @@ pub fn is_same(one: &str, other: &str) -> bool {
     if one == other {
         return true;
     }
+    // Most keys differ in their first letter, and without an escape there they mean different strings.
+    if let (Some(first), Some(other)) = (one.bytes().next(), other.bytes().next())
+        && first != other
+        && first != b'\\'
+        && other != b'\\'
+    {
+        return false;
+    }
     let common = one.bytes().zip(other.bytes()).take_while(|(byte, other)| byte == other).count();
     let is_plain = |text: &str| memchr::memchr(b'\\', &text.as_bytes()[..text.len().min(common + 1)]).is_none();
     // Without an escape up to the first difference, the texts differ there.

@@ -90,6 +90,17 @@ proptest! {
 }
 
 #[test]
+fn the_objects_of_an_array_are_its_elements_with_their_members() {
+    let json = r#"[ {"a":1,"b":[2,{"c":3}]} , {} ,[4,5], "x,]" , null,{"a\u0062":"y"} ]"#;
+    let all: Vec<_> = scan::objects(json).collect();
+    assert_eq!(all.iter().map(|(element, _)| *element).collect::<Vec<_>>(), scan::elements(json));
+    for (element, members) in &all {
+        assert_eq!(members.to_vec(), scan::members(element));
+    }
+    assert_eq!(scan::objects("[]").count() + scan::objects("").count() + scan::objects("{}").count(), 0);
+}
+
+#[test]
 fn nesting_has_a_limit() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     assert!(scan::validate(nested(MAX_DEPTH as usize).as_bytes()).is_ok());

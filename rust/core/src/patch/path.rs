@@ -5,8 +5,9 @@ use crate::json::Json;
 
 pub(super) const LEADS_TO_VALUES: &str = "a path leads through containers to a value";
 
-/// A list of indexes, those of object members too.
-pub(super) type Path = SmallVec<[usize; 4]>;
+/// A list of indexes, those of object members too. A text of JSON has fewer than 2^32 values, and a patch may need
+/// hundreds of thousands of paths to undo it.
+pub(super) type Path = SmallVec<[u32; 4]>;
 
 pub(super) fn child(node: &Json, index: usize) -> &Json {
     let child = match node {
@@ -17,15 +18,15 @@ pub(super) fn child(node: &Json, index: usize) -> &Json {
     child.expect(LEADS_TO_VALUES)
 }
 
-pub(super) fn node_at<'d>(document: &'d Json, path: &[usize]) -> &'d Json {
-    path.iter().fold(document, |node, &index| child(node, index))
+pub(super) fn node_at<'d>(document: &'d Json, path: &[u32]) -> &'d Json {
+    path.iter().fold(document, |node, &index| child(node, index as usize))
 }
 
-pub(super) fn node_at_mut<'d>(document: &'d mut Json, path: &[usize]) -> &'d mut Json {
+pub(super) fn node_at_mut<'d>(document: &'d mut Json, path: &[u32]) -> &'d mut Json {
     path.iter().fold(document, |node, &index| {
         let child = match node {
-            Json::Array(items) => items.get_mut(index),
-            Json::Object(members) => members.at_mut(index),
+            Json::Array(items) => items.get_mut(index as usize),
+            Json::Object(members) => members.at_mut(index as usize),
             _ => None,
         };
         child.expect(LEADS_TO_VALUES)

@@ -43,6 +43,11 @@ pub(super) fn parse_pointer(path: &str) -> Outcome<SmallVec<[Cow<'_, str>; 8]>> 
     Ok(tokens)
 }
 
+/// Return whether an array's index has its one spelling: a number without leading zeros.
+pub(super) fn is_index(token: &str) -> bool {
+    token == "0" || token.starts_with(|digit: char| digit.is_ascii_digit() && digit != '0')
+}
+
 /// Parse an array's index, which has digits only. The empty token is zero, as in the reference.
 pub(super) fn parse_index(token: &str) -> Option<usize> {
     match token {

@@ -1,5 +1,6 @@
 //! The shape of a JSON Patch (RFC 6902), as AG-UI 1.0 checks it. Whether it can be applied is not checked here.
 use super::fit::Misfit;
+use crate::members::Members;
 use crate::text::canonicalize;
 use crate::{members, scan, text};
 
@@ -10,24 +11,22 @@ pub(super) fn find_misfit(patch: &str) -> Option<Misfit> {
     if !patch.starts_with('[') {
         return Some(Misfit::of("a list of JSON Patch operations", patch));
     }
-    scan::elements(patch)
-        .into_iter()
-        .enumerate()
-        .find_map(|(index, it)| Some(find_in_operation(it)?.inside(&format!("[{index}]"))))
+    scan::objects(patch).enumerate().find_map(|(index, (operation, members))| {
+        Some(find_in_operation(operation, &members)?.inside(&format!("[{index}]")))
+    })
 }
 
-fn find_in_operation(operation: &str) -> Option<Misfit> {
+fn find_in_operation(operation: &str, members: &Members<'_>) -> Option<Misfit> {
     if !operation.starts_with('{') {
         return Some(Misfit::of("an object", operation));
     }
-    let members = scan::members(operation);
-    let value_of = |name: &str| members::find(&members, name);
+    let value_of = |name: &str| members::find(members, name);
     let find_in_pointer = |name: &str| {
         let pointer = value_of(name);
         let is_valid = pointer.and_then(text::unquote).is_some_and(is_pointer);
         (!is_valid).then(|| Misfit::at(name.into(), POINTER, pointer))
     };
-    let other = match members::find_string(&members, "op").as_deref() {
+    let other = match members::find_string(members, "op").as_deref() {
         Some("remove") => None,
         // Its value may be null, but not missing.
         Some("add" | "replace" | "test") if value_of("value").is_some() => None,

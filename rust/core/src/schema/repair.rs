@@ -6,10 +6,9 @@ use smallvec::{SmallVec, smallvec};
 use super::fit::{Fit, Misfit, Mode};
 use super::shape::{Field, Need, Rule, Shape};
 use super::{patches, times};
-use crate::{members, scan, text};
-
-/// An object's members, keys without quotes and still escaped.
-pub(crate) type Members<'j> = SmallVec<[(&'j str, &'j str); 8]>;
+use crate::members::{self, Members};
+use crate::scan::{self, MemberVec};
+use crate::text;
 
 /// The verdict on one field: it stays, gets this JSON, is left out, or refuses the object.
 enum Verdict<'j> {
@@ -48,7 +47,7 @@ pub(crate) fn repair_object(shape: &Shape, members: &[(&str, &str)], mode: Mode)
     if changes.is_empty() && !(has_unknown && shape.is_strict) {
         return Fit::Fits;
     }
-    let mut kept: Members<'_> = SmallVec::new();
+    let mut kept = MemberVec::new();
     for &(key, value) in members {
         match shape.index_of(key) {
             // Remove every occurrence, or an earlier value of a repeated key would count again.
@@ -110,10 +109,8 @@ pub(super) fn repair(rule: Rule, json: &str, mode: Mode) -> Fit {
         Rule::Map => json.starts_with('{'),
         Rule::List => json.starts_with('['),
         Rule::ListOf { item, at_least } => return repair_list(rule, *item, at_least, json, mode),
-        Rule::Object(shape) if json.starts_with('{') => return repair_object(shape, &scan::members(json), mode),
-        Rule::Object(_) => false,
-        Rule::Tagged(tag, shapes) | Rule::OpenTagged(tag, shapes) => {
-            return repair_tagged(rule, tag, shapes, json, mode);
+        Rule::Object(_) | Rule::Tagged(..) | Rule::OpenTagged(..) => {
+            return repair_members(rule, json, &scan::members(json), mode);
         }
         Rule::PlainText | Rule::JoinedText => return repair_plain_text(rule, json),
         Rule::JsonText if json.starts_with(['{', '[']) || is_number() => return Fit::Repaired(quote_json(json)),
@@ -123,7 +120,7 @@ pub(super) fn repair(rule: Rule, json: &str, mode: Mode) -> Fit {
         Rule::ContentOf(_) | Rule::ResultOf(_) if json.starts_with('"') => true,
         Rule::ContentOf(part) => return repair_list(rule, *part, 0, json, mode),
         Rule::ResultOf(part) => return repair_result(*part, json),
-        Rule::PartAsText(shapes) => return repair_part(rule, shapes, json, mode),
+        Rule::PartAsText(shapes) => return repair_part(shapes, json, mode),
         Rule::Patch => match patches::find_misfit(json) {
             Some(misfit) => return Fit::Refused(misfit),
             None => true,
@@ -132,19 +129,27 @@ pub(super) fn repair(rule: Rule, json: &str, mode: Mode) -> Fit {
     if fits { Fit::Fits } else { Fit::Refused(Misfit::of(rule.describe(), json)) }
 }
 
-fn repair_tagged(rule: Rule, tag: &'static str, shapes: &[(&str, Shape)], json: &str, mode: Mode) -> Fit {
-    if !json.starts_with('{') {
-        return Fit::Refused(Misfit::of(rule.describe(), json));
+/// Repair a value whose members are known already, if the rule is one for objects.
+fn repair_members(rule: Rule, json: &str, members: &Members<'_>, mode: Mode) -> Fit {
+    match rule {
+        Rule::Object(shape) if json.starts_with('{') => repair_object(shape, members, mode),
+        Rule::Tagged(tag, shapes) | Rule::OpenTagged(tag, shapes) if json.starts_with('{') => {
+            repair_tagged(rule, tag, shapes, members, mode)
+        }
+        Rule::Object(_) | Rule::Tagged(..) | Rule::OpenTagged(..) => Fit::Refused(Misfit::of(rule.describe(), json)),
+        _ => repair(rule, json, mode),
     }
-    let members = scan::members(json);
-    let name = members::find_string(&members, tag);
+}
+
+fn repair_tagged(rule: Rule, tag: &'static str, shapes: &[(&str, Shape)], members: &Members<'_>, mode: Mode) -> Fit {
+    let name = members::find_string(members, tag);
     match name.as_deref().and_then(|name| shapes.iter().find(|(known, _)| *known == name)) {
-        Some((_, shape)) => repair_object(shape, &members, mode),
+        Some((_, shape)) => repair_object(shape, members, mode),
         None if name.is_some() && matches!(rule, Rule::OpenTagged(..)) => Fit::Fits,
         None => {
             let names: Vec<_> = shapes.iter().map(|(name, _)| *name).collect();
             let expected = format!("one of '{}'", names.join("', '"));
-            Fit::Refused(Misfit::at(tag.into(), expected, members::find(&members, tag)))
+            Fit::Refused(Misfit::at(tag.into(), expected, members::find(members, tag)))
         }
     }
 }
@@ -156,8 +161,8 @@ fn repair_list(rule: Rule, item: Rule, at_least: usize, json: &str, mode: Mode) 
     }
     let mut is_changed = false;
     let mut kept: Vec<Cow<'_, str>> = Vec::new();
-    for (index, element) in scan::elements(json).into_iter().enumerate() {
-        match repair(item, element, mode) {
+    for (index, (element, members)) in scan::objects(json).enumerate() {
+        match repair_members(item, element, &members, mode) {
             Fit::Fits => kept.push(element.into()),
             Fit::Repaired(json) => {
                 kept.push(json.into());
@@ -207,8 +212,8 @@ fn repair_result(part: Rule, json: &str) -> Fit {
 ///
 /// For 0.0.59, a `file` source could become a `binary` part with the file's id. But the client sends its messages back,
 /// and 1.0 has no such part.
-fn repair_part(rule: Rule, shapes: &[(&str, Shape)], json: &str, mode: Mode) -> Fit {
-    let fit = repair_tagged(rule, "type", shapes, json, mode);
+fn repair_part(shapes: &'static [(&'static str, Shape)], json: &str, mode: Mode) -> Fit {
+    let fit = repair_members(Rule::Tagged("type", shapes), json, &scan::members(json), mode);
     let is_usable = match &fit {
         Fit::Fits => !is_empty_binary(json),
         Fit::Repaired(json) => !is_empty_binary(json),
