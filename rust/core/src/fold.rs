@@ -213,7 +213,7 @@ impl Fold {
 
     /// Add the messages of a run's input that are new.
     fn add_input(&mut self, event: &Event<'_>) {
-        for message in input_messages(event).into_iter().filter_map(without_null_subagent) {
+        for message in input_messages(event).filter_map(|(json, _)| without_null_subagent(json)) {
             let id = message.get("id").and_then(Json::as_escaped);
             if id.is_none_or(|id| self.messages.find(id).is_none()) {
                 self.messages.push(message);

@@ -241,12 +241,11 @@ impl Ids {
     /// A message of the agent's history may have been recorded by a version that did not mark classes.
     fn message_id(&self, class: Class, id: &str, is_history: bool) -> Lookup<String> {
         let own = || own_message_id(id, class);
-        let other = match self.classes.get(id) {
-            Some(other) => (*other != class).then_some(*other),
-            None => {
-                self.history.class_of(id, if is_history { Some(class) } else { None })?.filter(|other| *other != class)
-            }
+        let known = match self.classes.get(id) {
+            Some(known) => Some(*known),
+            None => self.history.class_of(id, Some(class), is_history.then_some(class))?,
         };
+        let other = known.filter(|other| *other != class);
         Ok(if other.is_some() { own() } else { id.to_owned() })
     }
 
@@ -294,7 +293,8 @@ impl Ids {
     ///
     /// Clients use the call's id for the message that they create for it, and another message may have that id.
     fn parent_of_call(&self, id: &str) -> Lookup<Option<String>> {
-        let class = self.classes.get(id).map_or_else(|| self.history.class_of(id, None), |class| Ok(Some(*class)));
+        let class =
+            self.classes.get(id).map_or_else(|| self.history.class_of(id, None, None), |class| Ok(Some(*class)));
         match self.number(id) {
             Ok(0) => Ok(class?.map(|_| own_message_id(id, Class::Text))),
             Ok(_) => Ok(None),
@@ -303,7 +303,7 @@ impl Ids {
     }
 
     fn is_answered(&self, own: &str) -> Lookup<bool> {
-        if self.answered.contains(own) { Ok(true) } else { self.history.has(entries::answered(own)) }
+        if self.answered.contains(own) { Ok(true) } else { self.history.has(&entries::answered(own)) }
     }
 
     /// Return the id that clients see for the call that an event refers to.
@@ -364,7 +364,7 @@ impl Ids {
     /// Return whether the thread has a result in a message with this id.
     fn has_result(&self, message: &str) -> Lookup<bool> {
         match (self.classes.get(message), Class::Tool.mark(message)) {
-            (None, Some(mark)) => self.history.has(mark),
+            (None, Some(mark)) => self.history.has(&mark),
             (class, _) => Ok(class == Some(&Class::Tool)),
         }
     }

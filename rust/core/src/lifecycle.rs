@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use crate::event::Event;
 use crate::family::{Edge, Family, Part, PerFamily, Role};
 use crate::kind::Kind;
-use crate::{members, scan, text};
+use crate::members::{self, Members};
+use crate::scan::{self, MemberVec};
+use crate::text;
 
 /// The subagent something belongs to; `None` is the parent agent.
 pub(crate) type Owner = Option<String>;
@@ -104,8 +106,8 @@ impl Lifecycle {
             Role::RunStarted => {
                 self.is_started = true;
                 self.ended_with = None;
-                for message in input_messages(event) {
-                    self.seed(message, false);
+                for (_, message) in input_messages(event) {
+                    self.seed(&message, false);
                 }
             }
             Role::RunFinished | Role::RunError => {
@@ -114,12 +116,11 @@ impl Lifecycle {
                 *self = Self { has_events: true, is_started: self.is_started, ended_with, ..Self::default() };
             }
             Role::MessagesSnapshot => {
-                let messages = snapshot_messages(event);
-                for message in &messages {
-                    self.seed(message, true);
+                for (_, message) in snapshot_messages(event) {
+                    self.seed(&message, true);
                 }
                 if !self.unanswered.is_empty() {
-                    self.settle(&messages);
+                    self.settle(event);
                 }
             }
             Role::Stream(Family::ToolCall, Part::Start) => self.open_call(event, now),
@@ -227,10 +228,9 @@ impl Lifecycle {
     }
 
     /// Note which calls a snapshot of messages has answered or removed.
-    fn settle(&mut self, messages: &[&str]) {
+    fn settle(&mut self, snapshot: &Event<'_>) {
         let (mut calls, mut answered) = (HashSet::new(), HashSet::new());
-        for message in messages {
-            let message = scan::members(message);
+        for (_, message) in snapshot_messages(snapshot) {
             answered.extend(members::find_string(&message, "toolCallId"));
             let of_message = scan::elements(members::find(&message, "toolCalls").unwrap_or_default());
             calls.extend(of_message.into_iter().filter_map(|call| members::string_of(call, "id")));
@@ -242,10 +242,9 @@ impl Lifecycle {
     /// Take owners from a message of the history (docs/spec/agui.md §6.5, rule 10).
     ///
     /// A snapshot replaces owners known before, an input does not.
-    fn seed(&mut self, message: &str, replace: bool) {
-        let message = scan::members(message);
-        let Some(id) = members::find_string(&message, "id") else { return };
-        let owner = members::find(&message, "subagentRunId").filter(|id| *id != "null");
+    fn seed(&mut self, message: &Members<'_>, replace: bool) {
+        let Some(id) = members::find_string(message, "id") else { return };
+        let owner = members::find(message, "subagentRunId").filter(|id| *id != "null");
         let owner = owner.map(|id| text::display(id).into_owned());
         let set_owner = |entities: &mut HashMap<String, Entity>, id: Cow<'_, str>| match entities.get_mut(&*id) {
             Some(entity) if replace => entity.owner.clone_from(&owner),
@@ -254,7 +253,7 @@ impl Lifecycle {
                 entities.insert(id.into_owned(), Entity { owner: owner.clone(), opened_at: None });
             }
         };
-        match members::find_string(&message, "role").as_deref() {
+        match members::find_string(message, "role").as_deref() {
             Some("reasoning") => set_owner(&mut self.streams.reasoning, id),
             Some("activity") => {
                 if replace || !self.activities.contains_key(&*id) {
@@ -263,7 +262,7 @@ impl Lifecycle {
             }
             _ => set_owner(&mut self.streams.text, id),
         }
-        for call in scan::elements(members::find(&message, "toolCalls").unwrap_or_default()) {
+        for call in scan::elements(members::find(message, "toolCalls").unwrap_or_default()) {
             if let Some(id) = members::string_of(call, "id") {
                 set_owner(&mut self.streams.tool_call, id);
             }
@@ -300,13 +299,13 @@ pub(crate) fn sort_by_time<T>(items: impl Iterator<Item = (u64, T)>) -> Vec<T> {
     items.into_iter().map(|(_, item)| item).collect()
 }
 
-/// Return the messages of a run's input.
-pub(crate) fn input_messages<'a>(event: &Event<'a>) -> Vec<&'a str> {
+/// Iterate over the messages of a run's input, each with its members.
+pub(crate) fn input_messages<'a>(event: &Event<'a>) -> impl Iterator<Item = (&'a str, MemberVec<'a>)> + use<'a> {
     let messages = event.get("input").and_then(|input| members::value_of(input, "messages"));
-    scan::elements(messages.unwrap_or_default())
+    scan::objects(messages.unwrap_or_default())
 }
 
-/// Return the messages of a snapshot.
-pub(crate) fn snapshot_messages<'a>(event: &Event<'a>) -> Vec<&'a str> {
-    scan::elements(event.get("messages").unwrap_or_default())
+/// Iterate over the messages of a snapshot, each with its members.
+pub(crate) fn snapshot_messages<'a>(event: &Event<'a>) -> impl Iterator<Item = (&'a str, MemberVec<'a>)> + use<'a> {
+    scan::objects(event.get("messages").unwrap_or_default())
 }

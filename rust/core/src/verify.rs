@@ -6,7 +6,8 @@ use crate::event::Event;
 use crate::family::{Edge, Family, Part, PerFamily, Role};
 use crate::kind::Kind;
 use crate::lifecycle::{Entity, Lifecycle, Owner, input_messages, open_ids, snapshot_messages, sort_by_time};
-use crate::{members, scan, text};
+use crate::scan::{self, MemberVec};
+use crate::{members, text};
 
 mod subagents;
 
@@ -46,8 +47,8 @@ impl Lifecycle {
             }
             Role::Step(edge) => self.verify_step(event, edge),
             Role::Subagent(edge) => self.verify_subagent(event, edge),
-            Role::MessagesSnapshot => refuse_null_owners(&snapshot_messages(event)),
-            Role::RunStarted => refuse_null_owners(&input_messages(event)),
+            Role::MessagesSnapshot => refuse_null_owners(snapshot_messages(event)),
+            Role::RunStarted => refuse_null_owners(input_messages(event)),
             Role::RunFinished => self.verify_finished(event),
             Role::RunError
             | Role::Chunk(_)
@@ -287,9 +288,8 @@ fn check_closed(event: &Event<'_>, id: &str, is_open: bool, noun: &str, end: &st
     ))
 }
 
-fn refuse_null_owners(messages: &[&str]) -> Result<()> {
-    for message in messages {
-        let message = scan::members(message);
+fn refuse_null_owners<'j>(messages: impl Iterator<Item = (&'j str, MemberVec<'j>)>) -> Result<()> {
+    for (_, message) in messages {
         if members::find(&message, "subagentRunId") == Some("null")
             && let Some(id) = members::find_string(&message, "id")
         {

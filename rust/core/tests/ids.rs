@@ -73,6 +73,25 @@ fn a_new_message_is_looked_up_once() {
     assert!(events(&recorder)[1..].iter().all(|event| event["messageId"] == "m--own-text"));
 }
 
+/// Accept a snapshot of `count` user's messages in a thread with these entries; return the look-ups and their entries.
+fn accept_snapshot(count: usize, table: impl Fn(&str) -> bool) -> (usize, usize) {
+    let message = |at: usize| format!(r#"{{"id":"m{at}","role":"user","content":"x"}}"#);
+    let messages: Vec<_> = (0..count).map(message).collect();
+    let snapshot = format!(r#"{{"type":"MESSAGES_SNAPSHOT","messages":[{}]}}"#, messages.join(","));
+    accept(&mut recorder(), &snapshot, table)
+}
+
+// fault A3
+#[test]
+fn a_snapshot_looks_up_only_what_its_ids_depend_on() {
+    assert_eq!(accept_snapshot(100, |_| false), (1, 100));
+    let is_prompt = |entry: &str| !entry.starts_with('\u{1}') || entry.starts_with("\u{1}prompt ");
+    assert_eq!(accept_snapshot(100, is_prompt), (2, 200));
+    // A message of another class has that class's mark, which may be any of them.
+    let is_reasoning = |entry: &str| !entry.starts_with('\u{1}') || entry.starts_with("\u{1}reasoning ");
+    assert_eq!(accept_snapshot(100, is_reasoning), (3, 500));
+}
+
 // fault B9
 #[test]
 fn every_beginning_of_arguments_becomes_json() {

@@ -14,7 +14,8 @@ impl Fold {
         if !event.get("messages").is_some_and(|messages| messages.starts_with('[')) {
             return;
         }
-        let snapshot: Vec<Json> = snapshot_messages(event).into_iter().filter_map(without_null_subagent).collect();
+        let snapshot: Vec<Json> =
+            snapshot_messages(event).filter_map(|(json, _)| without_null_subagent(json)).collect();
         let authority = authority(event);
         let has_author = |author| snapshot.iter().any(|message| Author::of(message) == author);
         let (has_activity, has_reasoning) = (has_author(Author::Activity), has_author(Author::Reasoning));

@@ -8,6 +8,8 @@ pub(super) struct Message {
     pub(super) id: String,
     /// The message's calls, each with the agent's id and the call's number.
     pub(super) calls: Vec<(String, u64)>,
+    /// Whether clients see another id than the agent's, of the message or of one of its calls.
+    pub(super) is_changed: bool,
     /// The call that the message answers.
     pub(super) result_of: Option<String>,
 }

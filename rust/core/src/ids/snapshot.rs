@@ -1,4 +1,5 @@
 //! An agent's own history: a snapshot of messages, whose ids are those that the agent has used.
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::history::Lookup;
@@ -33,22 +34,23 @@ impl Ids {
 
     /// Return the ids of a snapshot's messages; `None` for a message without an id.
     fn snapshot(&self, event: &Event<'_>) -> Lookup<Vec<Option<Message>>> {
-        let messages = snapshot_messages(event);
         let mut wanted = Vec::new();
-        let totals = self.count_calls(&messages, &mut wanted);
+        let totals = self.count_calls(event, &mut wanted);
         let mut used: HashMap<String, Vec<SnapshotCall>> = HashMap::new();
         let mut classes: HashMap<String, Class> = HashMap::new();
         let mut turn = 0;
-        let mut all = Vec::with_capacity(messages.len());
-        for message in messages {
-            let members = scan::members(message);
+        let mut all = Vec::new();
+        for (_, members) in snapshot_messages(event) {
             let Some(id) = members::find_string(&members, "id") else {
                 all.push(None);
                 continue;
             };
             let class = Class::of_role(members::find_string(&members, "role").as_deref());
             turn += usize::from(class == Class::Prompt);
-            let own = self.message_id(class, &id, true).map_err(|mut entries| wanted.append(&mut entries));
+            // A snapshot has up to tens of thousands of messages, so of a new one only the id is looked up.
+            let is_known = if self.classes.contains_key(&*id) { Ok(true) } else { self.history.has(&id) };
+            let own = is_known.and_then(|_| self.message_id(class, &id, true));
+            let own = own.map_err(|mut entries| wanted.append(&mut entries));
             let mut calls = Vec::new();
             for call in calls_of(&members) {
                 let earlier = used.entry(call.clone()).or_default();
@@ -62,11 +64,14 @@ impl Ids {
             if classes.get(&own).is_some_and(|other| *other != class) {
                 own = own_message_id(&id, class);
             }
-            let result_of = members::find_string(&members, "toolCallId").map(|call| {
-                let answered = used.get_mut(&*call).map(|calls| answer(calls, turn));
+            let mut is_changed = calls.iter().any(|(_, number)| *number > 1);
+            let result_of = members::find_string(&members, "toolCallId").map(|agents_call| {
+                let call = &*agents_call;
+                let answered = used.get_mut(call).map(|calls| answer(calls, turn));
                 // The call may have been cut off.
-                let number = answered.unwrap_or_else(|| cut_calls(&totals, &call).max(1));
-                let call = own_call_id(&call, number);
+                let number = answered.unwrap_or_else(|| cut_calls(&totals, call).max(1));
+                let call = own_call_id(call, number);
+                is_changed |= *call != *agents_call;
                 // The result may have got a new id when it was recorded.
                 for result in [own_call_id(&id, number), own_result_id(&call)] {
                     match if result == *id { Ok(false) } else { self.has_result(&result) } {
@@ -77,17 +82,17 @@ impl Ids {
                 }
                 call
             });
+            is_changed |= own != id;
             classes.insert(own.clone(), class);
-            all.push(Some(Message { class, id: own, calls, result_of }));
+            all.push(Some(Message { class, id: own, calls, is_changed, result_of }));
         }
         if wanted.is_empty() { Ok(all) } else { Err(wanted) }
     }
 
     /// Count how often each call's id is in a snapshot, and how often the thread has used it. A result's counts too.
-    fn count_calls(&self, messages: &[&str], wanted: &mut Vec<String>) -> HashMap<String, (u64, u64)> {
+    fn count_calls(&self, event: &Event<'_>, wanted: &mut Vec<String>) -> HashMap<String, (u64, u64)> {
         let mut totals: HashMap<String, (u64, u64)> = HashMap::new();
-        for message in messages {
-            let members = scan::members(message);
+        for (_, members) in snapshot_messages(event) {
             for call in calls_of(&members) {
                 totals.entry(call).or_default().0 += 1;
             }
@@ -108,14 +113,13 @@ impl Ids {
         let prepared = self.prepared.take().filter(|prepared| prepared.address == event.json().as_ptr().addr());
         let prepared = prepared.map_or_else(|| self.snapshot(event), |prepared| Ok(prepared.messages));
         let Ok(all) = prepared else { return Rewrite::Same };
-        let mut is_changed = false;
-        let messages = snapshot_messages(event).into_iter().zip(&all).map(|(json, message)| {
-            let Some(message) = message else { return json.to_owned() };
-            let changed = write(json, message);
-            is_changed |= changed != json;
-            changed
+        let changed = all.iter().flatten().any(|message| message.is_changed).then(|| {
+            let messages = snapshot_messages(event).zip(&all).map(|((json, _), message)| match message {
+                Some(message) if message.is_changed => write(json, message).into(),
+                _ => Cow::Borrowed(json),
+            });
+            event.with_field("messages", &format!("[{}]", messages.collect::<Vec<_>>().join(",")))
         });
-        let messages = format!("[{}]", messages.collect::<Vec<_>>().join(","));
         let snapshot_calls = self.snapshot_calls.insert(HashSet::new());
         for message in all.into_iter().flatten() {
             self.classes.insert(message.id, message.class);
@@ -126,7 +130,7 @@ impl Ids {
             }
             self.answered.extend(message.result_of);
         }
-        if is_changed { Rewrite::Changed(event.with_field("messages", &messages)) } else { Rewrite::Same }
+        changed.map_or(Rewrite::Same, Rewrite::Changed)
     }
 }
 
