@@ -122,8 +122,8 @@ class Recorder:
         looks_up: bool = False,
         keep_raw_events: bool = False,
     ) -> Recorder: ...
-    def resume(self) -> None:
-        """Note that the run continues an earlier attempt, whose calls its agent may repeat."""
+    def resume(self, calls: list[str] | None = None) -> None:
+        """Note that the run continues an earlier attempt, whose calls without a result its agent may repeat."""
     def accept(self, event: bytes) -> int:
         """Record an event; return 0 to continue, 1 to start a commit, 2 to wait for one.
 
@@ -141,11 +141,10 @@ class Recorder:
         """Ids and marks that must be looked up in the thread's stored runs before the last event is recorded."""
     def learn(self, known: set[str]) -> None:
         """Take the answer: those of `wanted` that the thread has."""
-    def newest_call(self, id: str, skip: int = 0) -> str:
-        """Return the id that clients see of a call that the agent has given an id.
-
-        Of several without a result it is the one after `skip` others, else the newest.
-        """
+    def prepare_end(self) -> None:
+        """Make `wanted` what `finalize` needs."""
+    def newest_call(self, id: str, owner: str | None = None, skip: int = 0) -> str:
+        """Return the id that clients see of the call after `skip` others without a result, or else of the newest."""
     def finalize(self, *, stop_requested: bool = False, message: str | None = None, code: str | None = None) -> None:
         """End the run in order, unless it has ended."""
     def drop_content(self, message: str, code: str) -> None:

@@ -72,14 +72,16 @@ def from_interrupts(
 
 def with_own_calls(interrupts: Iterable[Mapping[str, Any]], recorder: Recorder) -> list[dict[str, Any]]:
     """Return an agent's interrupts with the ids of their calls that clients see."""
-    calls: list[str] = []
+    calls: list[tuple[str, str | None]] = []
     changed: list[dict[str, Any]] = []
     for interrupt in interrupts:
-        call = interrupt.get("toolCallId")
+        call, subagent = interrupt.get("toolCallId"), interrupt.get("subagentRunId")
+        owner = subagent if isinstance(subagent, str) else None
         if isinstance(call, str):
             # An id that comes twice means two calls.
-            changed.append({**interrupt, "toolCallId": recorder.newest_call(call, calls.count(call))})
-            calls.append(call)
+            skip = calls.count((call, owner))
+            changed.append({**interrupt, "toolCallId": recorder.newest_call(call, owner, skip)})
+            calls.append((call, owner))
         else:
             changed.append({**interrupt})
     return changed

@@ -78,3 +78,14 @@ async def with_history(runner: AgentRunner, input: RunAgentInput) -> dict[str, A
         "messages": [*thread_messages, *(message for message in input.messages if message.id not in thread_ids)],
         "state": folded.state if input.state in (None, {}) else input.state,
     }
+
+
+def unanswered_calls(messages: Iterable[Any]) -> list[str] | None:
+    """Return the ids of the tool calls after the last prompt without a result, or `None`."""
+    calls: dict[str, None] = {}
+    for message in messages:
+        if message.role == "user":
+            calls.clear()
+        calls.update((call.id, None) for call in getattr(message, "tool_calls", None) or ())
+        calls.pop(getattr(message, "tool_call_id", ""), None)
+    return list(calls) or None

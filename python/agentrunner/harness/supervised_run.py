@@ -31,7 +31,7 @@ from agentrunner.harness.event_kinds import (
     outcome_of,
     tool_error,
 )
-from agentrunner.harness.inputs import with_history
+from agentrunner.harness.inputs import unanswered_calls, with_history
 from agentrunner.harness.run_writer import RunWriter
 from agentrunner.records import kinds
 from agentrunner.records.approvals import accept_answers
@@ -198,8 +198,6 @@ class SupervisedRun:
             # The runner may have been called with a `HarnessAgent`, whose runs each have their own `abort_run`.
             self._driver.agent = self
             self._driver.unwatch()
-            if self.intent is not None:
-                self._driver.recorder.resume()
             # The agent or this generator may never finish, but the runner stops waiting for them and ends the run.
             self._driver.add_agent_callback(lambda task: self._state.spawn(self._finish(task)))
 
@@ -265,6 +263,8 @@ class SupervisedRun:
         changes: dict[str, Any] = {}
         if self.loads_history:
             changes = await with_history(self._state.runner, input)
+            if self.intent is not None and self._driver is not None:
+                self._driver.recorder.resume(unanswered_calls(changes["messages"]))
         if approvals:
             changes["resume"] = [ResumeEntry.model_validate(entry_of(approval)) for approval in approvals]
             accept_answers(self.thread_id, self.run_id)

@@ -128,7 +128,7 @@ class Claiming:
         """Do what takes long for a large input, so that the run can start at once."""
         refuses = self._refuses_claimed_messages
         model, json, accepted_ids = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
-        recorder = await self._limits.new_recorder(claim, known_ids, json, is_driven=True)
+        recorder = await self._limits.new_recorder(claim, known_ids, json)
         has_new_messages = checked.has_messages_except(known_ids)
         return ClaimedRun(claim, recorder, await input_for_agent(model, json), accepted_ids, has_new_messages)
 

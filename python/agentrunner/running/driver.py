@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import logging
@@ -21,6 +22,7 @@ from agentrunner.running.current import enter_run
 from agentrunner.running.live_run import LiveRun
 from agentrunner.running.offload import run_in_thread
 from agentrunner.running.timeouts import RunTimeouts, Watch
+from agentrunner.stores.types import ThreadGuard
 from agentrunner.types import ANY_SCOPE
 
 if TYPE_CHECKING:
@@ -203,6 +205,7 @@ class Driver(LiveRun):
         is_stored = recorder.recorded > 0
         message, code = self._interruption or (None, None)
         if not recorder.ended:
+            await self._look_up_calls()
             end = partial(recorder.finalize, stop_requested=self.is_stopping, message=message, code=code)
             async with self.recorder_lock:
                 if recorder.compacted_bytes > LARGE_RUN_BYTES:
@@ -233,6 +236,18 @@ class Driver(LiveRun):
         except AgentRunnerError:
             # The input is over a limit, which may be the reason why there is no event.
             logger.exception("thread %s: run %s cannot be stored", self.claim.thread_id, self.claim.run_id)
+
+    async def _look_up_calls(self) -> None:
+        """Look up which calls of a snapshot of messages are this run's, so that they get a result."""
+        async with self.recorder_lock:
+            self.recorder.prepare_end()
+            wanted = self.recorder.wanted
+        if wanted:
+            # Without the answer the run ends as well, and those calls stay without a result.
+            with contextlib.suppress(StoreError, LeaseLost):
+                known_ids = await self._store.known_ids(self.claim.thread_id, wanted, guard=ThreadGuard.of(self.claim))
+                async with self.recorder_lock:
+                    self.recorder.learn(set(known_ids))
 
     def _log_end(self) -> None:
         """Log one line if the run has failed, or if it has ended without its agent."""

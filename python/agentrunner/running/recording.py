@@ -50,22 +50,20 @@ class RecordingLimits:
         claim: Claim,
         known_message_ids: Iterable[str] = (),
         input: str | None = None,
-        *,
-        is_driven: bool = False,
     ) -> Recorder:
         """Return a recorder for a claimed run, by default with the claim's input.
 
-        It removes messages that the thread already has from the run's input. If an agent drives the run, the recorder
-        asks which of the agent's ids the thread has used before. A recorder of a large input is made in another thread.
+        It removes messages that the thread already has from the run's input, and asks which of the agent's ids the
+        thread has used before. A recorder of a large input is made in another thread.
         """
         json = claim.input if input is None else input
-        return await run_by_size(len(json), self._make_recorder, claim, json, set(known_message_ids), is_driven)
+        return await run_by_size(len(json), self._make_recorder, claim, json, set(known_message_ids))
 
     def new_empty_recorder(self, claim: Claim) -> Recorder:
         """Return the recorder of a claimed run that has no events and will not start."""
-        return self._make_recorder(claim, "{}", set(), False)
+        return self._make_recorder(claim, "{}", set())
 
-    def _make_recorder(self, claim: Claim, input: str, known_message_ids: set[str], is_driven: bool) -> Recorder:
+    def _make_recorder(self, claim: Claim, input: str, known_message_ids: set[str]) -> Recorder:
         return _core.Recorder(
             claim.thread_id,
             claim.run_id,
@@ -79,6 +77,6 @@ class RecordingLimits:
             state_bytes=self.state_bytes,
             run_bytes=self.run_bytes,
             # The first run of a thread has nothing to look up.
-            looks_up=is_driven and claim.first_seq > 1,
+            looks_up=claim.first_seq > 1,
             keep_raw_events=self.keep_raw_events,
         )

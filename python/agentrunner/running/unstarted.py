@@ -48,7 +48,7 @@ async def prepare_unstarted(store: Store, limits: RecordingLimits, claim: Claim,
             claim.thread_id, claim.run_id, error,
         )  # fmt: skip
         return UnstartedRun(limits.new_empty_recorder(claim), has_new_messages=False)
-    recorder = await limits.new_recorder(claim, known_ids, json, is_driven=True)
+    recorder = await limits.new_recorder(claim, known_ids, json)
     return UnstartedRun(recorder, checked.has_messages_except(known_ids))
 
 

@@ -119,8 +119,9 @@ impl Recorder {
         }
     }
 
-    fn resume(&self) {
-        self.core().resume();
+    #[pyo3(signature = (calls=None))]
+    fn resume(&self, calls: Option<Vec<String>>) {
+        self.core().resume(calls);
     }
 
     fn accept(&self, py: Python<'_>, event: &[u8]) -> PyResult<u8> {
@@ -144,9 +145,13 @@ impl Recorder {
         self.core().learn(&known);
     }
 
-    #[pyo3(signature = (id, skip=0))]
-    fn newest_call(&self, id: &str, skip: usize) -> String {
-        self.core().newest_call(id, skip)
+    fn prepare_end(&self) {
+        self.core().prepare_end();
+    }
+
+    #[pyo3(signature = (id, owner=None, skip=0))]
+    fn newest_call(&self, id: &str, owner: Option<&str>, skip: usize) -> String {
+        self.core().newest_call(id, owner, skip)
     }
 
     #[pyo3(signature = (*, stop_requested=false, message=None, code=None))]

@@ -1,6 +1,8 @@
 //! `*_CHUNK` events expanded into START, CONTENT or ARGS, and END events (docs/spec/agui.md §6.6).
 //!
 //! A lane is a subagent, or the parent agent; each lane assembles at most one stream. Values are carried as JSON text.
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::family::{Edge, Family, Role};
@@ -22,12 +24,19 @@ const WRITTEN_BYTES: usize = 192;
 #[derive(Debug, Clone, Default)]
 pub struct Expander {
     open: Lanes,
+    /// Whether several lanes may use one id at a time. The reference refuses that.
+    shares_ids: bool,
 }
 
 impl Expander {
     /// Create an expander without open streams.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Create an expander for events whose ids are made unique later, so that several lanes may use one id at a time.
+    pub(crate) fn of_shared_ids() -> Self {
+        Self { shares_ids: true, ..Self::default() }
     }
 
     /// Add the events that are recorded in place of this one to `out`.
@@ -78,24 +87,27 @@ impl Expander {
     /// Close the tool call that a chunk would continue, if the chunk begins another call of the same id.
     ///
     /// It does if it names another tool, or if it names the tool again after whole arguments: nothing can follow those.
-    pub(crate) fn end_call(&mut self, event: &Event<'_>, is_whole: impl FnOnce(&str) -> bool) -> Option<String> {
+    pub(crate) fn end_call(
+        &mut self,
+        event: &Event<'_>,
+        is_whole: impl FnOnce(&str, Option<&str>) -> bool,
+    ) -> Option<String> {
         let (id, name) = (event.get("toolCallId")?, event.get("toolCallName")?);
-        let call = self.open.find(Family::ToolCall, id)?;
+        let lane = self.lane(Family::ToolCall, event).ok()?.map(str::to_owned);
+        let call = self.open.get(lane.as_deref()).filter(|stream| stream.is_of(Family::ToolCall, id))?;
         let is_other = !is_same(call.fixed_values[0].as_deref(), Some(name));
         let has_text = event.get("delta").is_some_and(|delta| delta != "\"\"");
-        if !is_other && (!has_text || !is_whole(&text::display(id))) {
+        if !is_other && (!has_text || !is_whole(&text::display(id), call.owner().as_deref())) {
             return None;
         }
-        let lane = call.lane.clone();
         self.open.remove(lane.as_deref()).map(|call| call.end())
     }
 
     /// Forget the tool calls for which `is_half` is true, and write no END for them.
-    pub(crate) fn forget_calls(&mut self, is_half: impl Fn(&str) -> bool) {
+    pub(crate) fn forget_calls(&mut self, is_half: impl Fn(&str, Option<&str>) -> bool) {
         let calls = self.open.of_family(Family::ToolCall);
-        let half: Vec<_> =
-            calls.filter(|call| is_half(&text::display(&call.id))).map(|call| call.lane.clone()).collect();
-        for lane in half {
+        let half = calls.filter(|call| is_half(&text::display(&call.id), call.owner().as_deref()));
+        for lane in half.map(|call| call.lane.clone()).collect::<Vec<_>>() {
             self.open.remove(lane.as_deref());
         }
     }
@@ -106,19 +118,30 @@ impl Expander {
         let subagent = event.subagent_json();
         if let Some(id) = event.get(row.id) {
             // An id that no open stream has begins a stream, in the lane that the chunk itself names.
-            let Some(stream) = self.open.find(family, id) else {
+            let (Some(stream), count) = self.open.find(family, id) else {
                 return Ok(subagent);
             };
+            if self.open.get(subagent).is_some_and(|stream| stream.is_of(family, id)) {
+                return Ok(subagent);
+            }
             return match subagent {
-                Some(subagent) if !is_same(Some(subagent), stream.lane.as_deref()) => refuse(format!(
+                Some(subagent) if !self.shares_ids => refuse(format!(
                     "Cannot continue {} '{}': chunk subagentRunId '{}' does not match the open stream's subagent \
                      '{}'.",
                     row.noun,
                     text::display(id),
                     text::display(subagent),
-                    stream.lane.as_deref().map_or("(the parent agent)".into(), text::display)
+                    stream.owner().unwrap_or("(the parent agent)".into())
                 )),
-                _ => Ok(stream.lane.as_deref()),
+                Some(_) => Ok(subagent),
+                None if count > 1 => refuse(format!(
+                    "Ambiguous {}: it carries no subagentRunId, but {count} lanes have the open {} '{}'. Attribute the \
+                     chunk to the subagent it belongs to.",
+                    row.chunk,
+                    row.noun,
+                    text::display(id)
+                )),
+                None => Ok(stream.lane.as_deref()),
             };
         }
         if subagent.is_some() {
@@ -191,6 +214,16 @@ impl OpenStream {
         }
         let subagent = event.get("subagentRunId").map(Into::into);
         Self { family, lane: lane.map(Into::into), id: id.into(), subagent, fixed_values }
+    }
+
+    /// Return whether the stream has this id.
+    fn is_of(&self, family: Family, id: &str) -> bool {
+        self.family == family && is_same(Some(&self.id), Some(id))
+    }
+
+    /// Return the subagent of the stream's lane.
+    fn owner(&self) -> Option<Cow<'_, str>> {
+        self.lane.as_deref().map(text::display)
     }
 
     /// Refuse a chunk that contradicts the stream's opener.

@@ -186,6 +186,11 @@ pub(crate) fn own_message_id(id: &str, class: Class) -> String {
     format!("{id}{OWN}-{}", class.name())
 }
 
+/// Return the id that clients see for the message of the n-th owner of an id.
+pub(crate) fn owned_message_id(id: &str, class: Class, number: u64) -> String {
+    format!("{}{number}", own_message_id(id, class))
+}
+
 /// Return the id that clients see for the n-th call with an id.
 pub(crate) fn own_call_id(id: &str, number: u64) -> String {
     if number > 1 { format!("{id}{OWN}{number}") } else { id.to_owned() }
@@ -198,15 +203,20 @@ pub fn split_own_id(id: &str) -> (&str, u64) {
         return (id, 1);
     }
     if let Some(name) = suffix.strip_prefix('-') {
-        let is_class = name == "result" || Class::ALL.iter().any(|class| class.name() == name);
-        return if is_class { (agents, 1) } else { (id, 1) };
+        let name_of_class = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+        let number = &name[name_of_class.len()..];
+        let is_class = Class::ALL.iter().any(|class| class.name() == name_of_class);
+        let is_own = name == "result" || (is_class && (number.is_empty() || parse_number(number).is_some()));
+        return if is_own { (agents, 1) } else { (id, 1) };
     }
+    parse_number(suffix).map_or((id, 1), |number| (agents, number))
+}
+
+/// Return a number that the runner may have assigned.
+fn parse_number(text: &str) -> Option<u64> {
     // The runner assigns no longer numbers.
-    let is_number = suffix.len() < 10 && !suffix.starts_with('0') && suffix.bytes().all(|byte| byte.is_ascii_digit());
-    match suffix.parse() {
-        Ok(number) if is_number && number > 1 => (agents, number),
-        _ => (id, 1),
-    }
+    let is_number = text.len() < 10 && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| is_number && *number > 1)
 }
 
 /// Return the id that clients see for a result's message whose own id belongs to another message.

@@ -44,6 +44,8 @@ pub struct Calls<'a> {
     pub client_tools: &'a HashSet<String>,
     /// Returns a call's arguments so far, escaped.
     pub arguments: &'a dyn Fn(&str) -> &'a str,
+    /// Returns whether no earlier run has a call of a snapshot, given its id and that of its message.
+    pub is_new: &'a dyn Fn(&str, &str) -> bool,
 }
 
 impl fmt::Debug for Calls<'_> {
@@ -127,7 +129,11 @@ impl Lifecycle {
 
     /// Close open tool calls, and add the results that will never come.
     fn close_calls(&self, answering: Answering, calls: Option<Calls<'_>>, result: &str, out: &mut Vec<String>) {
-        for (id, call) in sort_by_time(self.unanswered.iter().map(|(id, call)| (call.opened_at, (id, call)))) {
+        // An open interrupt may ask about a call of an earlier run.
+        let is_new = |id: &str, message: &str| calls.is_some_and(|calls| (calls.is_new)(id, message));
+        let unstarted = self.unstarted.iter().filter(|(id, call)| is_new(id, &call.message));
+        let unanswered = self.unanswered.iter().chain(unstarted.map(|(id, call)| (id, &call.call)));
+        for (id, call) in sort_by_time(unanswered.map(|(id, call)| (call.opened_at, (id, call)))) {
             let mut is_whole = call.has_end;
             // The reference does not look into snapshots; a recorder must not answer a call twice, or one that is gone.
             let is_settled = calls.is_some() && self.settled.contains(id);

@@ -38,6 +38,14 @@ pub(crate) struct UnansweredCall {
     pub(crate) has_result: bool,
 }
 
+/// A call without a result that only a snapshot of messages has, so that its events were never seen.
+#[derive(Debug, Clone)]
+pub(crate) struct UnstartedCall {
+    pub(crate) call: UnansweredCall,
+    /// The id of its message.
+    pub(crate) message: String,
+}
+
 /// The open steps of one owner.
 #[derive(Debug, Clone)]
 pub(crate) struct Steps {
@@ -60,6 +68,8 @@ pub struct Lifecycle {
     pub(crate) unanswered: HashMap<String, UnansweredCall>,
     /// Those of them that the last snapshot of messages has answered or removed.
     pub(crate) settled: HashSet<String>,
+    /// The calls that only the last snapshot of messages has; earlier runs may have made some of them.
+    pub(crate) unstarted: HashMap<String, UnstartedCall>,
     /// Whether the agent has answered a call of the run itself.
     pub(crate) has_answered: bool,
     pub(crate) steps: HashMap<Owner, Steps>,
@@ -116,6 +126,7 @@ impl Lifecycle {
                 *self = Self { has_events: true, is_started: self.is_started, ended_with, ..Self::default() };
             }
             Role::MessagesSnapshot => {
+                self.find_unstarted(event);
                 for (_, message) in snapshot_messages(event) {
                     self.seed(&message, true);
                 }
@@ -142,6 +153,7 @@ impl Lifecycle {
             Role::ToolResult => {
                 let Some(id) = id("toolCallId") else { return };
                 self.has_answered |= self.unanswered.contains_key(&*id);
+                self.unstarted.remove(&*id);
                 self.answer(&id, |call| call.has_result = true);
                 // The result makes a message, which belongs to the subagent that sent it.
                 if let Some(message) = event.string("messageId") {
@@ -212,6 +224,7 @@ impl Lifecycle {
         let tool = event.string("toolCallName").unwrap_or_default().into_owned();
         let call = UnansweredCall { opened_at: now, tool, has_end: false, has_result: false };
         self.settled.remove(&*id);
+        self.unstarted.remove(&*id);
         // A call that is opened again must end again, even if its result came before.
         self.unanswered.entry(id.into()).or_insert(call).has_end = false;
         self.clock = now;
@@ -223,6 +236,29 @@ impl Lifecycle {
             update(call);
             if call.has_end && call.has_result {
                 self.unanswered.remove(id);
+            }
+        }
+    }
+
+    /// Note the calls without a result that only snapshots of messages have.
+    fn find_unstarted(&mut self, snapshot: &Event<'_>) {
+        let earlier = std::mem::take(&mut self.unstarted);
+        for (_, message) in snapshot_messages(snapshot) {
+            if let Some(answered) = members::find_string(&message, "toolCallId") {
+                self.unstarted.remove(&*answered);
+            }
+            for call in scan::elements(members::find(&message, "toolCalls").unwrap_or_default()) {
+                let Some(id) = members::string_of(call, "id") else { continue };
+                // The run's input has calls of earlier runs, and those of the run's events are known anyway.
+                if self.streams.tool_call.contains_key(&*id) && !earlier.contains_key(&*id) {
+                    continue;
+                }
+                self.clock += 1;
+                let function = members::value_of(call, "function").unwrap_or_default();
+                let tool = members::string_of(function, "name").unwrap_or_default().into_owned();
+                let call = UnansweredCall { opened_at: self.clock, tool, has_end: true, has_result: false };
+                let message = members::find_string(&message, "id").unwrap_or_default().into_owned();
+                self.unstarted.insert(id.into_owned(), UnstartedCall { call, message });
             }
         }
     }

@@ -109,7 +109,7 @@ impl Recorder {
             ids: Ids::new(input, known_ids),
             wanted: Vec::new(),
             keeps_raw_events: false,
-            expander: Expander::new(),
+            expander: Expander::of_shared_ids(),
             compactor: Compactor::new(),
             log: Arc::new(Mutex::new(RunLog::new(first_seq, limits.window_bytes))),
             message_ids: HashSet::new(),
@@ -135,8 +135,8 @@ impl Recorder {
     }
 
     /// Note that the run continues an earlier attempt, whose calls its agent may repeat; see [`Ids::resume`].
-    pub fn resume(&mut self) {
-        self.ids.resume();
+    pub fn resume(&mut self, calls: Option<Vec<String>>) {
+        self.ids.resume(calls);
     }
 
     /// Record `RAW` events and `rawEvent` fields.
@@ -163,7 +163,8 @@ impl Recorder {
     /// Close what the agent has left open before its terminal event.
     fn close_before(&mut self, terminal: &Event<'_>) -> Result<()> {
         let arguments = |id: &str| self.compactor.text_of(Family::ToolCall, id);
-        let calls = Calls { client_tools: &self.client_tools, arguments: &arguments };
+        let is_new = |id: &str, message: &str| self.ids.is_new_call(id, message) == Ok(true);
+        let calls = Calls { client_tools: &self.client_tools, arguments: &arguments, is_new: &is_new };
         let closing = self.lifecycle.close_before(terminal, calls);
         closing.iter().try_for_each(|json| self.verify_own(&Event::parse_str(json)?))
     }
@@ -250,7 +251,8 @@ impl Recorder {
             self.record_own(&format!("{{\"type\":\"RUN_STARTED\",\"threadId\":{thread},\"runId\":{run}}}"));
         }
         let arguments = |id: &str| self.compactor.text_of(Family::ToolCall, id);
-        let calls = Calls { client_tools: &self.client_tools, arguments: &arguments };
+        let is_new = |id: &str, message: &str| self.ids.is_new_call(id, message) == Ok(true);
+        let calls = Calls { client_tools: &self.client_tools, arguments: &arguments, is_new: &is_new };
         let ending = Ending { run: Some((&thread_id, &run_id)), calls: Some(calls), ..ending };
         for json in self.lifecycle.finalize(&ending) {
             self.record_own(&json);

@@ -10,6 +10,7 @@ import pytest
 from agentrunner import InvalidInput, MemoryStore
 from agentrunner.harness import Harness
 from agentrunner.records.kinds import thread_key
+from support.agents import agent_with
 from support.events import run_finished, run_started, tool_call
 from support.harness import Asking, ignore_result, process
 from support.inputs import make_input
@@ -97,6 +98,51 @@ async def test_a_call_that_a_recovered_agent_repeats_is_one_call():
         assert (await two.harness.wait("r")).state == "completed"
         messages = await two.runner.threads.messages("t")
         assert [call["id"] for message in messages for call in message.get("toolCalls") or ()] == ["call_0"]
+
+
+TWO_CALLS = [event for tool in ("show", "draw") for event in tool_call("call_0", tool, "{}")]
+
+
+class ShowingTwice(Showing):
+    """An agent that makes two calls under one id, and makes them again when it resumes."""
+
+    async def run(self, input):
+        yield run_started(input.thread_id, input.run_id)
+        for event in TWO_CALLS:
+            yield event
+        self.reached.set()
+        await asyncio.Event().wait()
+
+    async def resume(self, input):
+        yield run_started(input.thread_id, input.run_id)
+        for event in TWO_CALLS:
+            yield event
+        for tool in ("show", "draw"):
+            yield {"type": "TOOL_CALL_RESULT", "toolCallId": "call_0", "messageId": f"of {tool}", "content": tool}
+        yield run_finished(input.thread_id, input.run_id)
+
+
+@pytest.mark.fault("B6")
+async def test_two_calls_of_one_id_that_a_recovered_agent_repeats_are_two_calls():
+    store, agent = MemoryStore(), ShowingTwice()
+    tools = [{"name": name, "description": "", "parameters": {}} for name in ("show", "draw")]
+    async with process(lambda: store, {"a": agent}) as one:
+        # A call of an earlier turn without a result is not one of them.
+        await one.runner.run(agent_with(*tool_call("call_0", "old", "{}")), make_input("t", "r0"))
+        running = asyncio.ensure_future(one.harness.run(make_input("t", "r", messages=["next"], tools=tools)))
+        running.add_done_callback(ignore_result)
+        await agent.reached.wait()
+        await one.crash()
+    async with process(lambda: store, {"a": agent}) as two:
+        assert (await two.harness.wait("r")).state == "completed"
+        messages = await two.runner.threads.messages("t")
+        results = {each["toolCallId"]: each["content"] for each in messages if each["role"] == "tool"}
+        calls = [call for message in messages for call in message.get("toolCalls") or ()]
+        assert [(call["function"]["name"], results.get(call["id"])) for call in calls] == [
+            ("old", None),
+            ("show", "show"),
+            ("draw", "draw"),
+        ]
 
 
 async def test_recovery_that_skips_a_failing_run_comes_again(memory_factory):

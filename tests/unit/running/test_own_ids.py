@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentrunner import events as functions
 from support.agents import agent_with
+from support.compared_runs import calls_of, run_all
 from support.events import event_types, text_message, tool_call
 from support.inputs import make_input
 from support.streams import collect
@@ -41,41 +41,6 @@ def as_chunks(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     start, *deltas = [event for event in events if event["type"] in ("TOOL_CALL_START", "TOOL_CALL_ARGS")]
     first = {**start, "type": "TOOL_CALL_CHUNK"}
     return [first, *({**delta, "type": "TOOL_CALL_CHUNK"} for delta in deltas), *events[-1:]]
-
-
-def calls_of(messages: Sequence[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
-    """Return each call's tool, arguments and result."""
-    results: dict[str, str] = {}
-    for message in messages:
-        if message["role"] == "tool":
-            assert message["toolCallId"] not in results
-            results[message["toolCallId"]] = message["content"]
-    calls = [call for message in messages for call in message.get("toolCalls") or ()]
-    assert len({call["id"] for call in calls}) == len(calls)
-    return [(call["function"]["name"], call["function"]["arguments"], results.get(call["id"])) for call in calls]
-
-
-async def run_all(
-    runner: AgentRunner, *runs: Sequence[dict[str, Any]], **fields: Any
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Run agents that yield these events, one after the other.
-
-    Returns the events that a page saw live, and the messages.
-    """
-    live: list[dict[str, Any]] = []
-    for number, events in enumerate(runs):
-        run_input = make_input(run=f"r{number}", messages=[f"u{number}"], **fields)
-        live += await collect(await runner.run(agent_with(*events), run_input))
-        assert live[-1]["type"] == "RUN_FINISHED"
-    replay = await collect(await runner.connect("t1"))
-    functions.verify(live)
-    functions.verify(replay)
-    messages = functions.fold(live).messages
-    assert functions.fold(replay).messages == messages
-    assert await runner.threads.messages("t1") == messages
-    ids = [message["id"] for message in messages]
-    assert len(set(ids)) == len(ids)
-    return live, messages
 
 
 @pytest.mark.fault("B6")
@@ -271,10 +236,6 @@ COLLISIONS = {
     "call, result": (
         [*tool_call("c", "f", "{}"), {**F[-1], "toolCallId": "c", "messageId": "c"}],
         ["assistant", "tool"],
-    ),
-    "result twice": (
-        [*tool_call("c", "f", "{}", result="r"), {**F[-1], "toolCallId": "c", "messageId": "c-result"}],
-        ["assistant", "tool", "tool"],
     ),
     "text, call": (
         text_message("m", "said") + tool_call("m", "f", "{}", result="r"),

@@ -225,3 +225,91 @@ async def test_a_result_that_the_recorder_adds_has_a_message_id_of_its_own(
     assert calls["c"] is not None
     ids = [message["id"] for message in functions.fold(live).messages]
     assert len(set(ids)) == len(ids)
+
+
+def snapshot(*calls: str, tool: str = "f", **results: str) -> dict[str, Any]:
+    """Return an agent's history with these calls, and with some of their results."""
+    messages: list[dict[str, Any]] = [{"id": "u", "role": "user", "content": "hi"}]
+    for call in calls:
+        function = {"name": tool, "arguments": "{}"}
+        item = {"id": call, "type": "function", "function": function}
+        messages.append({"id": f"of {call}", "role": "assistant", "toolCalls": [item]})
+        if call in results:
+            messages.append({"id": f"r {call}", "role": "tool", "toolCallId": call, "content": results[call]})
+    return {"type": "MESSAGES_SNAPSHOT", "messages": messages}
+
+
+@pytest.mark.fault("B9")
+@pytest.mark.parametrize("ending", [FAILED, None, "raise"])
+async def test_a_call_that_only_a_snapshot_has_gets_a_result_when_the_run_fails(
+    memory_factory: Callable[..., AgentRunner], ending: Any
+) -> None:
+    runner = memory_factory()
+
+    async def agent(input: Any) -> Any:
+        yield snapshot("c")
+        yield snapshot("c", "d", c="done")
+        if ending == "raise":
+            raise RuntimeError("boom")
+        if ending is not None:
+            yield ending
+
+    await collect(await runner.run(agent_with(*text_message("m", "x")), make_input(run="r0")))
+    live = await collect(await runner.run(agent, make_input(run="r1")))
+    functions.verify(live)
+    calls = read_calls(await runner.threads.messages("t1"))
+    assert calls["c"] == "done"
+    if ending is None:
+        # A run without an error: the client may still answer.
+        assert calls["d"] is None
+    else:
+        assert json.loads(calls["d"])["status"] == "error"
+
+
+@pytest.mark.fault("B9")
+async def test_a_snapshots_call_of_the_clients_tool_stays_open(memory_factory: Callable[..., AgentRunner]) -> None:
+    _, calls = await run(memory_factory(), snapshot("c", tool="show"), FAILED, tools=TOOLS)
+    assert calls == {"c": None}
+
+
+@pytest.mark.fault("B9")
+@pytest.mark.parametrize("is_started", [True, False], ids=["events", "snapshot only"])
+@pytest.mark.parametrize("ending", [FAILED, "raise"])
+async def test_a_call_that_an_earlier_runs_interrupt_asks_about_stays_open(
+    runner_factory: Callable[..., AgentRunner], is_started: bool, ending: Any
+) -> None:
+    runner = runner_factory()
+    interrupt = {"type": "interrupt", "interrupts": [{"id": "i", "reason": "tool_call", "toolCallId": "c"}]}
+    finished = {"type": "RUN_FINISHED", "threadId": "t1", "runId": "r1", "outcome": interrupt}
+    events = [*(tool_call("c", "f", "{}") if is_started else [snapshot("c")]), finished]
+    await collect(await runner.run(scripted_agent([run_started(), *events]), make_input()))
+
+    async def agent(input: Any) -> Any:
+        yield snapshot("c", "d")
+        if ending == "raise":
+            raise RuntimeError("boom")
+        yield ending
+
+    resume = [{"interruptId": "i", "status": "resolved"}]
+    await collect(await runner.run(agent, make_input(run="r2", resume=resume)))
+    calls = read_calls(await runner.threads.messages("t1"))
+    assert calls["c"] is None
+    assert json.loads(calls["d"])["status"] == "error"
+
+
+@pytest.mark.fault("B9")
+async def test_a_crashed_run_is_recovered_with_results_of_its_snapshots_calls(
+    sqlite_factory: Callable[..., AgentRunner],
+) -> None:
+    runner = sqlite_factory()
+    interrupt = {"type": "interrupt", "interrupts": [{"id": "i", "reason": "tool_call", "toolCallId": "c"}]}
+    finished = {"type": "RUN_FINISHED", "threadId": "t1", "runId": "r1", "outcome": interrupt}
+    await collect(await runner.run(scripted_agent([run_started(), snapshot("c"), finished]), make_input()))
+    gate = Gate([snapshot("c", "d")])
+    resume = [{"interruptId": "i", "status": "resolved"}]
+    await runner.run(gate.run, make_input(run="r2", resume=resume))
+    await gate.reached.wait()
+    await runner.aclose()
+    calls = read_calls(await sqlite_factory().threads.messages("t1"))
+    assert calls["c"] is None
+    assert json.loads(calls["d"])["status"] == "error"

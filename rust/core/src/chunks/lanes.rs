@@ -26,8 +26,8 @@ pub(super) struct Lanes {
     streams: BTreeMap<u64, OpenStream>,
     /// By the lanes' keys; see [`lane_key`].
     by_lane: HashMap<SmallText, u64>,
-    /// By the ids' keys; see [`key_of`].
-    by_id: PerFamily<HashMap<SmallText, u64>>,
+    /// By the ids' keys; see [`key_of`]. Several lanes may have a stream of one id.
+    by_id: PerFamily<HashMap<SmallText, BTreeSet<u64>>>,
     by_family: PerFamily<BTreeSet<u64>>,
     next: u64,
 }
@@ -42,9 +42,10 @@ impl Lanes {
         self.streams.get(self.by_lane.get(lane_key(lane).as_bytes())?)
     }
 
-    /// Return the stream of an id.
-    pub(super) fn find(&self, family: Family, id: &str) -> Option<&OpenStream> {
-        self.streams.get(self.by_id[family].get(key_of(id).as_bytes())?)
+    /// Return the first stream of an id, and how many it has.
+    pub(super) fn find(&self, family: Family, id: &str) -> (Option<&OpenStream>, usize) {
+        let Some(numbers) = self.by_id[family].get(key_of(id).as_bytes()) else { return (None, 0) };
+        (numbers.first().and_then(|number| self.streams.get(number)), numbers.len())
     }
 
     /// Return how many streams of a family are open.
@@ -61,7 +62,7 @@ impl Lanes {
         let number = self.next;
         self.next += 1;
         self.by_lane.insert((&*lane_key(stream.lane.as_deref())).into(), number);
-        self.by_id[stream.family].insert((&*key_of(&stream.id)).into(), number);
+        self.by_id[stream.family].entry((&*key_of(&stream.id)).into()).or_default().insert(number);
         self.by_family[stream.family].insert(number);
         self.streams.insert(number, stream);
     }
@@ -70,7 +71,13 @@ impl Lanes {
     pub(super) fn remove(&mut self, lane: Option<&str>) -> Option<OpenStream> {
         let number = self.by_lane.remove(lane_key(lane).as_bytes())?;
         let stream = self.streams.remove(&number)?;
-        self.by_id[stream.family].remove(key_of(&stream.id).as_bytes());
+        let id = key_of(&stream.id);
+        if let Some(numbers) = self.by_id[stream.family].get_mut(id.as_bytes()) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_id[stream.family].remove(id.as_bytes());
+            }
+        }
         self.by_family[stream.family].remove(&number);
         Some(stream)
     }

@@ -65,7 +65,7 @@ impl History {
         self.find(entry).ok_or_else(|| vec![entry.to_owned()])
     }
 
-    fn have(&self, entries: Vec<String>) -> Lookup<Vec<bool>> {
+    pub(super) fn have(&self, entries: Vec<String>) -> Lookup<Vec<bool>> {
         if !self.exists {
             return Ok(vec![false; entries.len()]);
         }

@@ -12,6 +12,8 @@ pub(super) struct Message {
     pub(super) is_changed: bool,
     /// The call that the message answers.
     pub(super) result_of: Option<String>,
+    /// Whether it is left out, because an earlier message has the call's result.
+    pub(super) is_second_result: bool,
 }
 
 /// The messages of the snapshot that is recorded next.

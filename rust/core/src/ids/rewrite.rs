@@ -1,34 +1,31 @@
 //! Replace an agent's ids in its events.
-use super::{Call, Ids, Rewrite};
+use super::call::{Call, continued_call};
+use super::{Ids, Rewrite};
 use crate::entries::{self, Class};
 use crate::event::Event;
 use crate::family::{Edge, Family, Part, Role};
+use crate::lifecycle::{Entity, Lifecycle, Owner};
 use crate::{members, text};
 
 impl Ids {
     /// Note the ids that an event uses, and replace them; nothing may be [`Ids::wanted`] for it any more.
-    pub fn rewrite(&mut self, event: &Event<'_>) -> Rewrite {
+    pub fn rewrite(&mut self, event: &Event<'_>, run: &Lifecycle) -> Rewrite {
         match event.role() {
-            Role::Stream(Family::ToolCall, part) => self.rewrite_call(event, part),
-            Role::Stream(family, Part::Start) => self.start_message(family, event),
-            Role::Stream(family, part) => self.continue_message(family, part, event),
-            Role::Span(edge) => self.rewrite_span(event, edge),
+            Role::Stream(Family::ToolCall, part) => self.rewrite_call(event, part, run),
+            Role::Stream(family, Part::Start) => self.start_message(family, event, run),
+            Role::Stream(family, part) => self.continue_message(family, part, event, run),
+            Role::Span(edge) => self.rewrite_span(event, edge, run),
             Role::ToolResult => self.rewrite_result(event),
-            Role::ActivitySnapshot | Role::ActivityDelta => {
-                let Some(id) = event.string("messageId") else { return Rewrite::Same };
-                let own = self.message_id(Class::Activity, &id, false).unwrap_or_else(|_| id.clone().into_owned());
-                if event.role() == Role::ActivitySnapshot {
-                    self.classes.insert(own.clone(), Class::Activity);
-                }
-                replace(event, &[("messageId", &own)])
-            }
+            Role::ActivitySnapshot | Role::ActivityDelta => self.rewrite_activity(event, run),
             Role::EncryptedValue => {
                 let Some(id) = event.string("entityId") else { return Rewrite::Same };
                 self.entity_id(event, &id).map_or(Rewrite::Same, |own| replace(event, &[("entityId", &own)]))
             }
             Role::Subagent(Edge::Open) => {
-                let call = event.string("parentToolCallId").and_then(|id| self.call_id(&id, 0).ok());
-                let message = event.string("parentMessageId").and_then(|id| self.parent_id(&id).ok());
+                let owner = event.string("parentSubagentRunId");
+                let owner = owner.as_deref();
+                let call = event.string("parentToolCallId").and_then(|id| self.call_id(&id, owner, 0).ok());
+                let message = event.string("parentMessageId").and_then(|id| self.parent_id(&id, owner, run).ok());
                 let fields = [("parentToolCallId", call), ("parentMessageId", message)];
                 replace(
                     event,
@@ -50,63 +47,74 @@ impl Ids {
         }
     }
 
-    fn start_message(&mut self, family: Family, event: &Event<'_>) -> Rewrite {
+    fn start_message(&mut self, family: Family, event: &Event<'_>, run: &Lifecycle) -> Rewrite {
         let Some(id) = event.string("messageId") else { return Rewrite::Same };
-        let class = Class::of_family(family, event);
-        let own = self.message_id(class, &id, false).unwrap_or_else(|_| id.clone().into_owned());
+        let (class, owner) = (Class::of_family(family, event), owner_of(event));
+        let [own, base] = self.started_id(family, class, &id, &owner, run);
+        self.note_owned(class, &id, &owner, &base, &own);
         self.classes.insert(own.clone(), class);
-        let key = (family, id.into_owned());
-        if key.1 == own {
-            self.open.remove(&key);
-            return Rewrite::Same;
-        }
-        let changed = replace(event, &[("messageId", &own)]);
-        self.open.insert(key, own);
-        changed
+        self.open.open(Some(family), &id, owner, &own);
+        replace(event, &[("messageId", &own)])
     }
 
     #[inline]
-    fn continue_message(&mut self, family: Family, part: Part, event: &Event<'_>) -> Rewrite {
+    fn continue_message(&mut self, family: Family, part: Part, event: &Event<'_>, run: &Lifecycle) -> Rewrite {
         // Almost every event of a run ends here.
         if self.open.is_empty() {
             return Rewrite::Same;
         }
         let Some(id) = event.string("messageId") else { return Rewrite::Same };
-        let key = (family, id.into_owned());
-        let Some(own) = self.open.get(&key) else { return Rewrite::Same };
-        let changed = replace(event, &[("messageId", own)]);
+        let is_open = run.streams[family].get(&*id).is_some_and(Entity::is_open);
+        let own = self.open.find(Some(family), &id, &owner_of(event), is_open).unwrap_or(&id).to_owned();
         if part == Part::End {
-            self.open.remove(&key);
+            self.open.close(Some(family), &id, &own);
         }
-        changed
+        replace(event, &[("messageId", &own)])
     }
 
-    fn rewrite_span(&mut self, event: &Event<'_>, edge: Edge) -> Rewrite {
+    fn rewrite_span(&mut self, event: &Event<'_>, edge: Edge, run: &Lifecycle) -> Rewrite {
         let Some(id) = event.string("messageId") else { return Rewrite::Same };
+        let owner = owner_of(event);
         let own = match edge {
             Edge::Open => {
-                let own = self.message_id(Class::Reasoning, &id, true).unwrap_or_else(|_| id.clone().into_owned());
-                if own != id {
-                    self.spans.insert(id.into_owned(), own.clone());
-                }
+                let [own, base] = self.span_id(&id, &owner, run);
+                self.note_owned(Class::Reasoning, &id, &owner, &base, &own);
+                self.open.open(None, &id, owner, &own);
                 own
             }
             // It ends under the id that it started with, even if something else has used the agent's id since.
-            Edge::Close => self.spans.remove(&*id).unwrap_or_else(|| id.into_owned()),
+            Edge::Close => {
+                let own = self.open.find(None, &id, &owner, run.spans.contains_key(&*id)).unwrap_or(&id).to_owned();
+                self.open.close(None, &id, &own);
+                own
+            }
         };
         replace(event, &[("messageId", &own)])
     }
 
+    fn rewrite_activity(&mut self, event: &Event<'_>, run: &Lifecycle) -> Rewrite {
+        let Some(id) = event.string("messageId") else { return Rewrite::Same };
+        let (owner, starts) = (owner_of(event), event.role() == Role::ActivitySnapshot);
+        let [own, base] = self.activity_id(&id, &owner, starts, run);
+        if starts {
+            self.note_owned(Class::Activity, &id, &owner, &base, &own);
+            self.classes.insert(own.clone(), Class::Activity);
+        }
+        replace(event, &[("messageId", &own)])
+    }
+
     #[inline]
-    fn rewrite_call(&mut self, event: &Event<'_>, part: Part) -> Rewrite {
+    fn rewrite_call(&mut self, event: &Event<'_>, part: Part, run: &Lifecycle) -> Rewrite {
         if part == Part::Start {
-            return self.start_own_call(event);
+            return self.start_own_call(event, run);
         }
         if part == Part::Delta && !self.has_own_calls {
             return Rewrite::Same;
         }
         let Some(id) = event.string("toolCallId") else { return Rewrite::Same };
-        let Some(call) = self.calls.get_mut(&*id).and_then(|calls| calls.last_mut()) else { return Rewrite::Same };
+        let Some(calls) = self.calls.get_mut(&*id) else { return Rewrite::Same };
+        let Some(index) = continued_call(calls, event.subagent().as_deref()) else { return Rewrite::Same };
+        let call = &mut calls[index];
         let was_open = call.is_open;
         call.is_open &= part != Part::End;
         if call.is_repeat && was_open {
@@ -115,16 +123,24 @@ impl Ids {
         replace(event, &[("toolCallId", &call.own)])
     }
 
-    fn start_own_call(&mut self, event: &Event<'_>) -> Rewrite {
+    fn start_own_call(&mut self, event: &Event<'_>, run: &Lifecycle) -> Rewrite {
         let Some(id) = event.string("toolCallId") else { return Rewrite::Same };
-        let (own, is_repeat) = self.start_call(&id).unwrap_or_else(|_| (id.clone().into_owned(), false));
+        let owner = self.owner_of_call(event, run);
+        if (self.repeats > 0 || self.interrupted.is_some())
+            && let Ok(calls) = self.number(&id).and_then(|number| self.repeatable_calls(&id, number))
+        {
+            self.repeatable.entry(id.clone().into_owned()).or_insert(calls);
+        }
+        let (own, is_repeat) = self.start_call(&id, &owner).unwrap_or_else(|_| (id.clone().into_owned(), false));
         let parent = match event.string("parentMessageId") {
-            Some(parent) => self.parent_id(&parent).ok(),
+            Some(parent) => self.own_parent(&parent, event.subagent().as_deref(), run),
             None => self.parent_of_call(&id).ok().flatten(),
         };
-        self.classes.entry(parent.clone().unwrap_or_else(|| own.clone())).or_insert(Class::Text);
+        let message = parent.clone().unwrap_or_else(|| own.clone());
+        self.parents.entry(message.clone()).or_insert_with(|| owner.clone());
+        self.classes.entry(message).or_insert(Class::Text);
         self.has_own_calls |= own != id || is_repeat;
-        let number = entries::split_own_id(&own).1.max(self.numbers.get(&*id).copied().unwrap_or_default());
+        let number = entries::split_own_id(&own).1.max(self.number(&id).unwrap_or_default());
         self.numbers.insert(id.clone().into_owned(), if own == id { number.max(1) } else { number });
         if own != id {
             // If the agent itself uses this id later, it means another call.
@@ -132,7 +148,8 @@ impl Ids {
         }
         let changed = match &parent {
             Some(parent) if event.string("parentMessageId").is_none() => {
-                Rewrite::Changed(event.with_field("parentMessageId", &text::quote(parent)))
+                let json = event.with_field("parentMessageId", &text::quote(parent));
+                Rewrite::Changed(json)
             }
             Some(parent) => replace(event, &[("toolCallId", &own), ("parentMessageId", parent)]),
             None => replace(event, &[("toolCallId", &own)]),
@@ -140,21 +157,34 @@ impl Ids {
         let is_clients = event.string("toolCallName").is_some_and(|name| self.client_tools.contains(&*name));
         let calls = self.calls.entry(id.into_owned()).or_default();
         // A second START of an open call is not a second call; the rules of order refuse it.
-        if calls.last().is_none_or(|call| !call.is_open) {
+        if calls.iter().all(|call| !call.is_open || call.own != own) {
             // The result of a call that a snapshot has removed is not this call's.
             self.answered.remove(&own);
-            calls.push(Call { own, is_open: true, is_clients, is_repeat });
+            self.shown.remove(&own);
+            calls.push(Call { own, owner, is_open: true, is_clients, is_repeat });
         }
         if is_repeat { Rewrite::Nothing } else { changed }
+    }
+
+    /// Return the id that clients see for a call's parent message, and note whose message it is.
+    fn own_parent(&mut self, id: &str, owner: Option<&str>, run: &Lifecycle) -> Option<String> {
+        let (own, base) = (self.parent_id(id, owner, run).ok()?, self.message_id(Class::Text, id, true).ok()?);
+        if own != id {
+            self.note_owned(Class::Text, id, &owner.map(str::to_owned), &base, &own);
+        }
+        Some(own)
     }
 
     fn rewrite_result(&mut self, event: &Event<'_>) -> Rewrite {
         let (Some(call), Some(message)) = (event.string("toolCallId"), event.string("messageId")) else {
             return Rewrite::Same;
         };
-        let Ok((call, message)) = self.result_ids(&call, &message) else { return Rewrite::Same };
+        let Ok(ids) = self.result_ids(&call, &message, event.subagent().as_deref()) else { return Rewrite::Same };
+        // Clients would show a second result, and model services refuse a history with two of one call.
+        let Some((call, message)) = ids else { return Rewrite::Nothing };
         let changed = replace(event, &[("toolCallId", &call), ("messageId", &message)]);
         self.answered.insert(call.clone());
+        self.shown.insert(call);
         self.classes.insert(message.clone(), Class::Tool);
         self.results.insert(message);
         changed
@@ -165,24 +195,31 @@ impl Ids {
             return Rewrite::Same;
         };
         // If an id comes twice, it means two calls.
-        let mut seen: Vec<String> = Vec::new();
-        let mut own = |value: &str| {
-            let id = text::unquote(value).and_then(text::decode)?;
-            let skip = seen.iter().filter(|other| **other == id).count();
-            seen.push(id.clone().into_owned());
-            Some(text::quote(&self.call_id(&id, skip).ok()?))
+        let mut seen: Vec<(String, Owner)> = Vec::new();
+        let mut own = |value: &str, owner: Owner| {
+            let id = text::unquote(value).and_then(text::decode)?.into_owned();
+            let skip = seen.iter().filter(|(other, its_owner)| *other == id && *its_owner == owner).count();
+            let own = self.call_id(&id, owner.as_deref(), skip).ok()?;
+            seen.push((id, owner));
+            Some(text::quote(&own))
         };
         let changed = entries::replace_members(outcome, |key, value| match key {
             "pendingToolCallIds" => {
-                Some(entries::replace_elements(value, |id| own(id).unwrap_or_else(|| id.to_owned())))
+                Some(entries::replace_elements(value, |id| own(id, None).unwrap_or_else(|| id.to_owned())))
             }
             "interrupts" => Some(entries::replace_elements(value, |interrupt| {
+                let owner = members::string_of(interrupt, "subagentRunId").map(std::borrow::Cow::into_owned);
+                let mut own = |value: &str| own(value, owner.clone());
                 entries::replace_members(interrupt, |key, value| (key == "toolCallId").then(|| own(value)).flatten())
             })),
             _ => None,
         });
         if changed == outcome { Rewrite::Same } else { Rewrite::Changed(event.with_field("outcome", &changed)) }
     }
+}
+
+fn owner_of(event: &Event<'_>) -> Owner {
+    event.subagent().map(std::borrow::Cow::into_owned)
 }
 
 /// Replace fields of an event by these ids, where they differ.

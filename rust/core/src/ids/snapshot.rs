@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::history::Lookup;
 use super::prepared::{Message, PreparedSnapshot};
 use super::{Ids, Rewrite};
-use crate::entries::{self, Class, own_call_id, own_message_id, own_result_id};
+use crate::entries::{self, Class, own_call_id, own_message_id, own_result_id, owned_message_id};
 use crate::event::Event;
-use crate::lifecycle::snapshot_messages;
+use crate::lifecycle::{Owner, snapshot_messages};
 use crate::{members, scan, text};
 
 /// A call of a snapshot, among those of the same id.
@@ -38,6 +38,8 @@ impl Ids {
         let totals = self.count_calls(event, &mut wanted);
         let mut used: HashMap<String, Vec<SnapshotCall>> = HashMap::new();
         let mut classes: HashMap<String, Class> = HashMap::new();
+        let mut copies: HashMap<(Class, String), u64> = HashMap::new();
+        let mut answered: HashSet<String> = HashSet::new();
         let mut turn = 0;
         let mut all = Vec::new();
         for (_, members) in snapshot_messages(event) {
@@ -64,6 +66,17 @@ impl Ids {
             if classes.get(&own).is_some_and(|other| *other != class) {
                 own = own_message_id(&id, class);
             }
+            // Most snapshots have each id once.
+            let is_copy = !own.is_empty() && classes.contains_key(&own);
+            if is_copy || !self.owned.is_empty() {
+                let copy = copies.entry((class, id.clone().into_owned())).or_insert(1);
+                *copy += u64::from(is_copy);
+                let owner = members::find_string(&members, "subagentRunId").map(Cow::into_owned);
+                match self.id_of_owner(class, &id, owner, if is_copy { *copy } else { 1 }) {
+                    Ok(of_owner) => own = of_owner.unwrap_or(own),
+                    Err(mut entries) => wanted.append(&mut entries),
+                }
+            }
             let mut is_changed = calls.iter().any(|(_, number)| *number > 1);
             let result_of = members::find_string(&members, "toolCallId").map(|agents_call| {
                 let call = &*agents_call;
@@ -84,9 +97,22 @@ impl Ids {
             });
             is_changed |= own != id;
             classes.insert(own.clone(), class);
-            all.push(Some(Message { class, id: own, calls, is_changed, result_of }));
+            let is_second_result = result_of.as_ref().is_some_and(|call| !answered.insert(call.clone()));
+            all.push(Some(Message { class, id: own, calls, is_changed, result_of, is_second_result }));
         }
         if wanted.is_empty() { Ok(all) } else { Err(wanted) }
+    }
+
+    /// Return the id that clients see for an owner's message, if the owner was not the first to use its id.
+    ///
+    /// Without an owner, it is the n-th message with its id in the snapshot.
+    fn id_of_owner(&self, class: Class, id: &str, owner: Owner, number: u64) -> Lookup<Option<String>> {
+        let own = owned_message_id(id, class, number);
+        let known = (!self.owned.is_empty()).then(|| self.owned.get(&(class, id.to_owned(), owner))).flatten();
+        if known.is_some() || number == 1 || class == Class::Tool {
+            return Ok(known.cloned());
+        }
+        Ok((self.classes.contains_key(&own) || self.history.has(&own)?).then_some(own))
     }
 
     /// Count how often each call's id is in a snapshot, and how often the thread has used it. A result's counts too.
@@ -113,14 +139,16 @@ impl Ids {
         let prepared = self.prepared.take().filter(|prepared| prepared.address == event.json().as_ptr().addr());
         let prepared = prepared.map_or_else(|| self.snapshot(event), |prepared| Ok(prepared.messages));
         let Ok(all) = prepared else { return Rewrite::Same };
-        let changed = all.iter().flatten().any(|message| message.is_changed).then(|| {
-            let messages = snapshot_messages(event).zip(&all).map(|((json, _), message)| match message {
-                Some(message) if message.is_changed => write(json, message).into(),
-                _ => Cow::Borrowed(json),
+        let changed = all.iter().flatten().any(|message| message.is_changed || message.is_second_result).then(|| {
+            let messages = snapshot_messages(event).zip(&all).filter_map(|((json, _), message)| match message {
+                Some(message) if message.is_second_result => None,
+                Some(message) if message.is_changed => Some(write(json, message).into()),
+                _ => Some(Cow::Borrowed(json)),
             });
             event.with_field("messages", &format!("[{}]", messages.collect::<Vec<_>>().join(",")))
         });
         let snapshot_calls = self.snapshot_calls.insert(HashSet::new());
+        self.shown.clear();
         for message in all.into_iter().flatten() {
             self.classes.insert(message.id, message.class);
             for (call, number) in message.calls {
@@ -128,6 +156,7 @@ impl Ids {
                 let highest = self.numbers.entry(call).or_default();
                 *highest = number.max(*highest);
             }
+            self.shown.extend(message.result_of.clone());
             self.answered.extend(message.result_of);
         }
         changed.map_or(Rewrite::Same, Rewrite::Changed)

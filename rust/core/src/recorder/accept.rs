@@ -42,7 +42,8 @@ impl Recorder {
         if is_brief && takes_input && self.input.len() > LARGE_EVENT_BYTES {
             return Err(Error::TakesLong);
         }
-        self.wanted = if takes_input { self.ids.wanted_by_input(&self.input) } else { self.ids.wanted(&event) };
+        self.wanted =
+            if takes_input { self.ids.wanted_by_input(&self.input) } else { self.ids.wanted(&event, &self.lifecycle) };
         if !self.wanted.is_empty() {
             return Ok(Pressure::LookUp);
         }
@@ -75,18 +76,19 @@ impl Recorder {
         event.check_ids(self.limits.id_bytes)?;
         let mut expanded = std::mem::take(&mut self.expanded);
         expanded.clear();
-        let arguments = |id: &str| self.compactor.text_of(Family::ToolCall, self.ids.last_call(id));
+        let arguments =
+            |id: &str, owner: Option<&str>| self.compactor.text_of(Family::ToolCall, self.ids.last_call(id, owner));
         match event.role() {
             Role::Chunk(Family::ToolCall) => {
-                let is_whole = |id: &str| {
-                    let arguments = arguments(id);
+                let is_whole = |id: &str, owner: Option<&str>| {
+                    let arguments = arguments(id, owner);
                     arguments.ends_with('}') && half_json::complete(arguments).is_some_and(|rest| rest.is_empty())
                 };
                 expanded.extend(self.expander.end_call(event, is_whole));
             }
-            Role::RunFinished | Role::RunError => self.expander.forget_calls(|id| {
+            Role::RunFinished | Role::RunError => self.expander.forget_calls(|id, owner| {
                 // Such a call is completed together with all other open items; the agent has not ended it.
-                let arguments = arguments(id);
+                let arguments = arguments(id, owner);
                 !arguments.is_empty() && half_json::complete(arguments).is_some_and(|rest| !rest.is_empty())
             }),
             _ => {}
@@ -103,7 +105,7 @@ impl Recorder {
 
     #[inline]
     fn identify(&mut self, event: &Event<'_>) -> Result<()> {
-        match self.ids.rewrite(event) {
+        match self.ids.rewrite(event, &self.lifecycle) {
             Rewrite::Same => self.verify(event),
             Rewrite::Changed(json) => self.verify(&Event::parse_str(&json)?),
             Rewrite::Nothing => Ok(()),
@@ -132,8 +134,13 @@ impl Recorder {
         self.ids.learn(std::mem::take(&mut self.wanted), known);
     }
 
+    /// Look up what tells which calls of a snapshot of messages are the run's; see [`Recorder::wanted`].
+    pub fn prepare_end(&mut self) {
+        self.wanted = self.ids.wanted_by_end(&self.lifecycle);
+    }
+
     /// Return the id that clients see for a call with an agent's id; see [`Ids::newest_call`].
-    pub fn newest_call(&self, id: &str, skip: usize) -> String {
-        self.ids.newest_call(id, skip)
+    pub fn newest_call(&self, id: &str, owner: Option<&str>, skip: usize) -> String {
+        self.ids.newest_call(id, owner, skip)
     }
 }
