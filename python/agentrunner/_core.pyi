@@ -3,7 +3,7 @@
 A store's method takes a ticket and returns at once; `SqliteStore.completions()` returns its result.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final
 
@@ -12,9 +12,10 @@ from pydantic import BaseModel
 # fmt: off
 __all__ = [
     "CLAIMED_ENTRY", "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor", "Recorder",
-    "SqliteStore", "Superseded", "__version__", "agents_call_id", "back_up_sqlite", "check_input", "compact", "conform",
-    "count_values", "expand", "finalize", "find_ids", "fold", "input_for_agent", "parse_cursor", "recompact",
-    "run_frames", "run_message_ids", "snapshot", "vacuum_sqlite", "verify",
+    "SqliteStore", "Superseded", "__version__", "agents_call_id", "back_up_sqlite", "check_input", "compact",
+    "compare_messages", "conform", "count_values", "entries_of_input", "expand", "finalize", "find_ids", "fold",
+    "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids", "snapshot", "vacuum_sqlite",
+    "verify",
 ]
 # fmt: on
 
@@ -58,20 +59,14 @@ class Frames:
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...
     def for_legacy_clients(self) -> bytes:
-        """Return the frames as `@ag-ui/client` 0.0.59 can read them; computed once.
-
-        This is `bytes(frames)` itself if that client can read every frame.
-        """
+        """Return the frames as `@ag-ui/client` 0.0.59 can read them: `bytes(frames)` itself if it can."""
     @property
     def last_seq(self) -> int | None:
         """The sequence number in the last frame's cursor; `None` if there is none."""
     def offset(self, count: int) -> int:
         """Return the length in bytes of the first `count` frames."""
     def page(self, offset: int, limit: int) -> tuple[Frames, int]:
-        """Return about `limit` bytes of frames from `offset` on, and the next page's offset.
-
-        A page has at least one frame.
-        """
+        """Return at least one frame, about `limit` bytes from `offset` on, and the next page's offset."""
     def events(self) -> list[Event]:
         """Return the frames' events; the same list each time."""
 
@@ -105,23 +100,13 @@ class Recompactor:
 class Recorder:
     """One run being recorded: its events are expanded, verified, compacted and framed."""
 
+    # fmt: off
     def __new__(
-        cls,
-        thread_id: str,
-        run_id: str,
-        input: str,
-        known: set[str],
-        first_seq: int,
-        *,
-        event_bytes: int,
-        id_bytes: int,
-        window_bytes: int,
-        pending_bytes: int,
-        state_bytes: int = ...,
-        run_bytes: int = ...,
-        looks_up: bool = False,
-        keep_raw_events: bool = False,
+        cls, thread_id: str, run_id: str, input: str, known: set[str], first_seq: int, *, event_bytes: int,
+        id_bytes: int, window_bytes: int, pending_bytes: int, state_bytes: int = ..., run_bytes: int = ...,
+        looks_up: bool = False, keep_raw_events: bool = False,
     ) -> Recorder: ...
+    # fmt: on
     def resume(self, calls: list[str] | None = None) -> None:
         """Note that the run continues an earlier attempt, whose calls without a result its agent may repeat."""
     def accept(self, event: bytes) -> int:
@@ -169,7 +154,11 @@ class Recorder:
         """Return the compacted events as a JSON array, without holding the GIL."""
     @property
     def message_ids(self) -> list[str]:
-        """The ids of the messages the run added."""
+        """The entries the run adds to its thread: the ids of its messages, and marks."""
+    def continue_from(self, previous: int | None, entries: Sequence[str]) -> None:
+        """Continue the thread's messages: the hash of the last one, and entries of earlier ones to add."""
+    def start_from(self, events: Sequence[str]) -> None:
+        """Record these events behind the run's start: the messages, and the state, that it starts from."""
     @property
     def compacted_bytes(self) -> int:
         """The approximate size of the compacted events in bytes, never too small."""
@@ -352,10 +341,20 @@ class Superseded:
 def back_up_sqlite(path: str, target: str, *, overwrite: bool, report: Callable[[int, int], bool]) -> _Backup:
     """Copy a SQLite file; `report` gets the bytes written and expected, and returns whether to go on."""
 
-def check_input(input: bytes, id_bytes: int) -> tuple[str, str, str, list[str]]:
-    """Return a run's input minified, its thread id, run id and message ids.
+def check_input(input: bytes, id_bytes: int) -> tuple[str, str, str, list[str], list[str]]:
+    """Return a run's input minified, its thread id, run id and message ids, and the entries it is compared by.
 
     Raises `InvalidInput` for an input that is refused.
+    """
+
+def entries_of_input(input: str) -> list[str]:
+    """Return the entries by which the messages of a run's input are compared later."""
+
+def compare_messages(input: str, known: Mapping[str, int]) -> tuple[Literal["new", "same", "different"], int | None]:
+    """Compare the messages of a run's input with its thread's; `known` are the entries that the thread has.
+
+    Returns "new" if the thread has none of them, "same" and a hash of the thread's last message if they are its newest
+    ones as they are, else "different". Only "different" may be wrong.
     """
 
 def count_values(json: bytes, max_depth: int) -> int:

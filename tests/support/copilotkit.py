@@ -151,6 +151,10 @@ class Client:
     def stop(self) -> None:
         self.ask("stop")
 
+    def keep(self, messages: list[dict[str, Any]]) -> None:
+        """Replace the client's messages, as a page does whose user has changed them."""
+        self.ask("keep", messages=messages)
+
     def until(self, part: str) -> None:
         """Wait until the messages or the state contain a text."""
         self.ask("until", text=part)

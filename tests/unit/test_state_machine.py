@@ -121,7 +121,8 @@ class Thread(RuleBasedStateMachine):
     def run(self, news: int) -> None:
         async def work() -> None:
             new_ids = [f"u{len(self.ids) + n}" for n in range(news)]
-            messages = [{"id": name, "role": "user", "content": name} for name in sorted(self.ids) + new_ids]
+            new_messages = [{"id": name, "role": "user", "content": name} for name in new_ids]
+            messages = [*agentrunner.fold(self.raw).messages, *new_messages]
             self.agent = Agent()
             run_input = {"threadId": "t", "runId": f"r{self.runs}", "messages": messages}
             self.early = await self.runner.run(self.agent, run_input)

@@ -15,6 +15,7 @@ from agentrunner.running.inputs import UNLIMITED, validate_input
 
 if TYPE_CHECKING:
     from agentrunner.runner import AgentRunner
+    from agentrunner.running.client_messages import ChangedMessages
 
 logger = logging.getLogger("agentrunner.harness")
 
@@ -60,22 +61,24 @@ def _dump_message(message: Any) -> Any:
     )
 
 
-async def with_history(runner: AgentRunner, input: RunAgentInput) -> dict[str, Any]:
+async def with_history(runner: AgentRunner, input: RunAgentInput, changed: ChangedMessages | None) -> dict[str, Any]:
     """Return the input's messages after those of the thread, and the state for the agent.
 
-    The thread's state is used only if the input has none.
+    If the client has changed the thread's messages, the run starts from the `changed` ones instead. The thread's state
+    is used only if the input has none.
     """
     folded = await runner.threads.fold(input.thread_id)
-    thread_ids = {message["id"] for message in folded.messages}
+    thread_messages = folded.messages if changed is None else changed.shown
+    thread_ids = {message["id"] for message in thread_messages}
     try:
-        thread_input = await validate_input({"threadId": "", "runId": "", "messages": folded.messages}, UNLIMITED)
-        thread_messages = thread_input.messages
+        thread_input = await validate_input({"threadId": "", "runId": "", "messages": thread_messages}, UNLIMITED)
+        earlier_messages = thread_input.messages
     except InvalidInput:
         # AG-UI's own types refuse them, so no client could send them to the agent either.
         logger.warning("thread %s: its messages cannot be passed to the agent", input.thread_id, exc_info=True)
-        thread_messages = []
+        earlier_messages = []
     return {
-        "messages": [*thread_messages, *(message for message in input.messages if message.id not in thread_ids)],
+        "messages": [*earlier_messages, *(message for message in input.messages if message.id not in thread_ids)],
         "state": folded.state if input.state in (None, {}) else input.state,
     }
 

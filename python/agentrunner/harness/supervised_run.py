@@ -262,7 +262,7 @@ class SupervisedRun:
         """Return the agent's input: with the history if needed, and with all answers."""
         changes: dict[str, Any] = {}
         if self.loads_history:
-            changes = await with_history(self._state.runner, input)
+            changes = await with_history(self._state.runner, input, self._run.changed)
             if self.intent is not None and self._driver is not None:
                 self._driver.recorder.resume(unanswered_calls(changes["messages"]))
         if approvals:

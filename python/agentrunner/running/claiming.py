@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
     from agentrunner._core import Claim, Recorder
+    from agentrunner.running.client_messages import ChangedMessages
     from agentrunner.running.inputs import CheckedInput
     from agentrunner.running.maintenance import Maintenance
     from agentrunner.running.recording import RecordingLimits
@@ -51,7 +52,9 @@ class ClaimedRun(NamedTuple):
     accepted_ids: frozenset[str]
     """Ids of the new messages that a client may send; see `SortedInput`."""
     has_new_messages: bool
-    """Whether the input has messages that the thread does not have."""
+    """Whether the input has messages that the thread does not have, or changes those that it has."""
+    changed: ChangedMessages | None
+    """Messages that the run starts from, if its client has changed those of the thread."""
 
 
 class Claiming:
@@ -127,10 +130,17 @@ class Claiming:
     async def _prepare(self, claim: Claim, known_ids: dict[str, int], checked: CheckedInput) -> ClaimedRun:
         """Do what takes long for a large input, so that the run can start at once."""
         refuses = self._refuses_claimed_messages
-        model, json, accepted_ids = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
-        recorder = await self._limits.new_recorder(claim, known_ids, json)
-        has_new_messages = checked.has_messages_except(known_ids)
-        return ClaimedRun(claim, recorder, await input_for_agent(model, json), accepted_ids, has_new_messages)
+        sorted_input = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
+        recorder = await self._limits.new_recorder(claim, known_ids, sorted_input.json)
+        sorted_input.join(recorder)
+        return ClaimedRun(
+            claim,
+            recorder,
+            await input_for_agent(sorted_input.model, sorted_input.json),
+            sorted_input.accepted_ids,
+            checked.has_messages_except(known_ids) or sorted_input.changed is not None,
+            sorted_input.changed,
+        )
 
     async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, dict[str, int]]:
         ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)

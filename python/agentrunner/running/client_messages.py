@@ -9,13 +9,20 @@ from agentrunner import _core
 from agentrunner._codec import decode, encode
 from agentrunner.errors import InvalidInput
 from agentrunner.events import fold
+from agentrunner.running.changed_messages import (
+    comparable_parts,
+    find_changed_list,
+    find_rewritten,
+    make_opening,
+)
+from agentrunner.running.offload import run_by_size
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ag_ui.core import RunAgentInput
 
-    from agentrunner._core import Claim, Event
+    from agentrunner._core import Claim, Event, Recorder
     from agentrunner.running.inputs import CheckedInput
     from agentrunner.stores import Store
     from agentrunner.types import Cursor
@@ -27,6 +34,15 @@ LOOP_MESSAGES = 1000
 """Most messages that are sorted on the event loop; more are sorted in a worker thread."""
 
 
+class ChangedMessages(NamedTuple):
+    """Messages that a run starts from, because its client has changed those of the thread."""
+
+    shown: list[dict[str, Any]]
+    """The messages as the client shows them, with marks on those that it claims or has rewritten."""
+    trusted: list[dict[str, Any]]
+    """The messages without those that the client claims, and as the thread has those that it has rewritten."""
+
+
 class SortedInput(NamedTuple):
     """A run's input with marks on the messages that only the client claims exist."""
 
@@ -34,6 +50,19 @@ class SortedInput(NamedTuple):
     json: str
     accepted_ids: frozenset[str]
     """Ids of the new messages that a client may send: the user's, results of open calls, a greeting."""
+    previous: int | None = None
+    """Hash of the thread's last message, which the run's first one follows."""
+    entries: Sequence[str] = ()
+    """Entries by which the thread's messages are compared from now on."""
+    changed: ChangedMessages | None = None
+    """Messages that the run starts from, if its client has changed those of the thread."""
+    opening: Sequence[str] = ()
+    """Events behind the run's start that say so, as JSON."""
+
+    def join(self, recorder: Recorder) -> None:
+        """Tell a run's recorder how the run is joined to its thread."""
+        recorder.continue_from(self.previous, self.entries)
+        recorder.start_from(self.opening)
 
 
 def is_claimed(message: Mapping[str, Any]) -> bool:
@@ -67,7 +96,7 @@ async def _read_events(store: Store, claim: Claim) -> list[Event]:
 
 
 async def sort_messages(
-    store: Store, claim: Claim, checked: CheckedInput, known_ids: Collection[str], *, refuses: bool
+    store: Store, claim: Claim, checked: CheckedInput, known_ids: Mapping[str, int], *, refuses: bool
 ) -> SortedInput:
     """Return a run's input with marks on the messages that the client should not have written.
 
@@ -75,16 +104,35 @@ async def sort_messages(
     `InvalidInput` if there are new messages of this kind and `refuses` is true.
     """
     messages = checked.model.messages
+    comparison, previous = await run_by_size(len(checked.json), _core.compare_messages, checked.json, known_ids)
     if len(messages) > LOOP_MESSAGES:
         user_ids, other_ids = await asyncio.to_thread(_find_new, messages, known_ids)
     else:
         user_ids, other_ids = _find_new(messages, known_ids)
     # A client sends the messages that it claims again with each run.
-    if not other_ids and _core.CLAIMED_ENTRY not in known_ids:
-        return SortedInput(checked.model, checked.json, frozenset(user_ids))
+    if not other_ids and _core.CLAIMED_ENTRY not in known_ids and comparison != "different":
+        return SortedInput(checked.model, checked.json, frozenset(user_ids), previous)
     # The store knows most ids, but not those of messages that exist only in snapshots.
     events = await _read_events(store, claim)
-    return await asyncio.to_thread(_sort, checked, user_ids, other_ids, events, claim.thread_id, refuses)
+    sorted_input = await asyncio.to_thread(_sort, checked, user_ids, other_ids, events, claim.thread_id, refuses)
+    if comparison != "different":
+        return sorted_input._replace(previous=previous)
+    return await asyncio.to_thread(_note_changes, sorted_input, events, known_ids)
+
+
+def _note_changes(sorted_input: SortedInput, events: list[Event], known_ids: Collection[str]) -> SortedInput:
+    """Add what a client has changed, for a thread that must be compared as a whole."""
+    thread = fold(events)
+    sent = decode(sorted_input.json.encode("utf-8", "surrogatepass"))
+    changed = find_changed_list(thread.messages, sent["messages"], known_ids)
+    if changed is None:
+        return sorted_input._replace(entries=_core.entries_of_input(sorted_input.json))
+    new = [message for message in sent["messages"] if message["id"] not in known_ids]
+    opening = make_opening(thread.messages, new, changed, sent.get("state"), thread.state)
+    own = {message["id"]: message for message in thread.messages if not is_claimed(message)}
+    trusted = [own.get(each["id"], each) if is_claimed(each) else each for each in changed]
+    messages = ChangedMessages(changed, [message for message in trusted if not is_claimed(message)])
+    return sorted_input._replace(changed=messages, opening=opening)
 
 
 def _find_new(messages: Iterable[Any], known_ids: Collection[str]) -> tuple[set[str], set[str]]:
@@ -106,7 +154,7 @@ def _sort(
     own_ids, result_ids = _compare(thread_messages, [each for each in messages if each["id"] in other_ids])
     greeting_ids = set() if thread_messages else _find_greeting(messages) & other_ids
     accepted_ids = frozenset(user_ids | result_ids | greeting_ids)
-    claimed_ids = other_ids - accepted_ids - own_ids
+    claimed_ids = (other_ids - accepted_ids - own_ids) | find_rewritten(thread_messages, messages)
     repeated_ids = {message["id"] for message in thread_messages if is_claimed(message)} - other_ids
     if not claimed_ids | repeated_ids:
         return SortedInput(checked.model, checked.json, accepted_ids)
@@ -114,7 +162,7 @@ def _sort(
         first = next(message for message in messages if message["id"] in claimed_ids)
         raise InvalidInput(
             f"the message '{first['id']}' with the role {first['role']} is refused, and nothing was started: thread "
-            f"'{thread_id}' never had it, and clients may send only messages of users and results of open calls"
+            f"'{thread_id}' never had it so, and clients may send only messages of users and results of open calls"
         )
     return _mark(checked, accepted_ids, claimed_ids | repeated_ids)
 
@@ -127,19 +175,13 @@ def _compare(thread_messages: list[dict[str, Any]], messages: list[dict[str, Any
     own_ids: set[str] = set()
     result_ids: set[str] = set()
     for message in messages:
-        if _comparable_parts(message) == _comparable_parts(by_id.get(message["id"], {})):
+        if comparable_parts(message) == comparable_parts(by_id.get(message["id"], {})):
             own_ids.add(message["id"])
         elif message["role"] == "tool" and message["id"] not in by_id and message.get("toolCallId") in open_calls:
             # Only the first result of a call counts: after that the call is no longer open.
             open_calls.discard(message["toolCallId"])
             result_ids.add(message["id"])
     return own_ids, result_ids
-
-
-def _comparable_parts(message: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the parts of a message that are the same in all copies, for comparison."""
-    calls = [(call["id"], dict(call["function"])) for call in message.get("toolCalls") or ()]
-    return message.get("role"), message.get("content") or "", calls, message.get("toolCallId")
 
 
 def _find_greeting(messages: list[dict[str, Any]]) -> set[str]:

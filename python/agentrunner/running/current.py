@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
 
     from agentrunner._core import Claim
+    from agentrunner.running.client_messages import ChangedMessages
     from agentrunner.stores import Store
 
 
@@ -41,6 +42,8 @@ class Run:
     """Function that returns the text about an exception that the run's readers may see."""
     accepted_ids: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """Ids of the new messages that a client may send: the user's, results of open calls, a greeting."""
+    changed: ChangedMessages | None = field(default=None, repr=False, compare=False)
+    """Messages that the run starts from, if its client has changed those of the thread."""
 
     async def messages(self) -> list[dict[str, Any]]:
         """Return the conversation: what the thread had, then what its client may add to it.
@@ -59,6 +62,8 @@ class Run:
         """
         if self.store is None or self.claim is None:
             return []
+        if self.changed is not None:
+            return with_agent_ids(self.changed.trusted)
         thread_messages = await read_messages(self.store, self.claim)
         accepted_ids = {message["id"] for message in with_agent_ids([{"id": each} for each in self.accepted_ids])}
         new_messages = [message for message in self.input.messages if message.id in accepted_ids]

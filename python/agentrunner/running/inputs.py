@@ -61,6 +61,8 @@ class CheckedInput(NamedTuple):
     thread_id: str
     run_id: str
     message_ids: list[str]
+    asked_entries: list[str]
+    """Entries that tell whether its messages are those of the thread."""
 
     def has_messages_except(self, known_ids: Iterable[str]) -> bool:
         """Return whether the input has messages other than those with these ids."""

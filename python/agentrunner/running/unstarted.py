@@ -29,7 +29,7 @@ class UnstartedRun(NamedTuple):
 
     recorder: Recorder
     has_new_messages: bool
-    """Whether the run brought messages that its thread does not have."""
+    """Whether the run brought messages that its thread does not have, or changed those that it has."""
 
 
 async def prepare_unstarted(store: Store, limits: RecordingLimits, claim: Claim, *, refuses: bool) -> UnstartedRun:
@@ -39,8 +39,8 @@ async def prepare_unstarted(store: Store, limits: RecordingLimits, claim: Claim,
     """
     try:
         checked = await _read_claimed_input(claim)
-        known_ids = await _look_up(store, claim, [*checked.message_ids, CLAIMED_ENTRY])
-        _, json, _ = await sort_messages(store, claim, checked, known_ids, refuses=refuses)
+        known_ids = await _look_up(store, claim, [*checked.message_ids, *checked.asked_entries, CLAIMED_ENTRY])
+        sorted_input = await sort_messages(store, claim, checked, known_ids, refuses=refuses)
     except (InvalidInput, InvalidEvent, StoreCorrupt) as error:
         # Its thread must become free even if the run's messages can no longer be read.
         logger.warning(
@@ -48,8 +48,9 @@ async def prepare_unstarted(store: Store, limits: RecordingLimits, claim: Claim,
             claim.thread_id, claim.run_id, error,
         )  # fmt: skip
         return UnstartedRun(limits.new_empty_recorder(claim), has_new_messages=False)
-    recorder = await limits.new_recorder(claim, known_ids, json)
-    return UnstartedRun(recorder, checked.has_messages_except(known_ids))
+    recorder = await limits.new_recorder(claim, known_ids, sorted_input.json)
+    sorted_input.join(recorder)
+    return UnstartedRun(recorder, checked.has_messages_except(known_ids) or sorted_input.changed is not None)
 
 
 async def _read_claimed_input(claim: Claim) -> CheckedInput:
@@ -57,10 +58,10 @@ async def _read_claimed_input(claim: Claim) -> CheckedInput:
     return await read_input(await validate_input(content, UNLIMITED), sys.maxsize)
 
 
-async def _look_up(store: Store, claim: Claim, ids: list[str]) -> set[str]:
-    """Return those of the ids that the thread has."""
+async def _look_up(store: Store, claim: Claim, ids: list[str]) -> dict[str, int]:
+    """Return those of the ids that the thread has, as `Store.known_ids` does."""
     guard = ThreadGuard.of(claim)
-    known_ids: set[str] = set()
+    known_ids: dict[str, int] = {}
     for start in range(0, len(ids), LOOKUP_IDS):
         known_ids.update(await store.known_ids(claim.thread_id, ids[start : start + LOOKUP_IDS], guard=guard))
     return known_ids

@@ -1,6 +1,6 @@
 //! Functions over events, and helpers for stores written in Python.
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use agentrunner_core::chunks::Expander;
 use agentrunner_core::compact::Compactor;
@@ -10,6 +10,7 @@ use agentrunner_core::finalize::Ending;
 use agentrunner_core::fold::Fold;
 use agentrunner_core::frames::Cursor;
 use agentrunner_core::lifecycle::Lifecycle;
+use agentrunner_core::links::{self, Comparison};
 use agentrunner_core::superseded::Superseded as CoreSuperseded;
 use agentrunner_core::thinking::Thinking;
 use agentrunner_core::{dedup, entries, recompact as recompaction, scan, schema, snapshot as snapshots, stored_run};
@@ -137,22 +138,27 @@ pub fn fold<'py>(py: Python<'py>, events: &Bound<'py, PyAny>) -> PyResult<(Bound
 }
 
 /// Return the input minified, its thread id, its run id and its messages' ids, each id once.
+/// A run's input minified, its thread id, its run id, its message ids, and the entries it is compared by.
+type CheckedInput = (String, String, String, Vec<String>, Vec<String>);
+
 #[pyfunction]
-pub fn check_input(py: Python<'_>, input: &[u8], id_bytes: usize) -> PyResult<(String, String, String, Vec<String>)> {
+pub fn check_input(py: Python<'_>, input: &[u8], id_bytes: usize) -> PyResult<CheckedInput> {
     // Large inputs are checked in a worker thread, and must not hold up the event loop's thread from there.
     py.detach(|| check_detached(input, id_bytes)).map_err(to_py)
 }
 
-fn check_detached(input: &[u8], id_bytes: usize) -> Result<(String, String, String, Vec<String>), Error> {
+fn check_detached(input: &[u8], id_bytes: usize) -> Result<CheckedInput, Error> {
     let (input, thread_id, run_id) = dedup::check_input(input, id_bytes)?;
     let ids = dedup::message_ids(&input);
+    let asked = links::asked_entries(&input);
     let unique: HashSet<&String> = ids.iter().collect();
     // Most inputs repeat no id, and then the list is returned without a copy.
     if unique.len() < ids.len() {
         let mut seen = HashSet::new();
-        return Ok((input, thread_id, run_id, ids.iter().filter(|id| seen.insert(*id)).cloned().collect()));
+        let unique = ids.iter().filter(|id| seen.insert(*id)).cloned().collect();
+        return Ok((input, thread_id, run_id, unique, asked));
     }
-    Ok((input, thread_id, run_id, ids))
+    Ok((input, thread_id, run_id, ids, asked))
 }
 
 #[pyfunction]
@@ -195,6 +201,20 @@ pub fn run_message_ids(events: &[u8]) -> Vec<String> {
 #[pyfunction]
 pub fn input_for_agent(py: Python<'_>, input: &str) -> Option<String> {
     py.detach(|| entries::input_for_agent(input))
+}
+
+#[pyfunction]
+pub fn entries_of_input(py: Python<'_>, input: &str) -> Vec<String> {
+    py.detach(|| links::entries_of_input(input))
+}
+
+#[pyfunction]
+pub fn compare_messages(py: Python<'_>, input: &str, known: HashMap<String, u64>) -> (&'static str, Option<u64>) {
+    match py.detach(|| links::compare(input, &known)) {
+        Comparison::OnlyNew => ("new", None),
+        Comparison::Same(previous) => ("same", previous),
+        Comparison::Different => ("different", None),
+    }
 }
 
 #[pyfunction]

@@ -24,8 +24,9 @@ mod _core {
     use crate::event::{Event, Frames};
     #[pymodule_export]
     use crate::functions::{
-        Superseded, agents_call_id, check_input, compact, conform, count_values, expand, finalize, find_ids, fold,
-        input_for_agent, parse_cursor, recompact, run_frames, run_message_ids, snapshot, verify,
+        Superseded, agents_call_id, check_input, compact, compare_messages, conform, count_values, entries_of_input,
+        expand, finalize, find_ids, fold, input_for_agent, parse_cursor, recompact, run_frames, run_message_ids,
+        snapshot, verify,
     };
     #[pymodule_export]
     use crate::owner::Owner;

@@ -216,8 +216,16 @@ impl Recorder {
     }
 
     #[getter]
-    fn message_ids(&self) -> Vec<String> {
-        self.core().message_ids().map(str::to_owned).collect()
+    fn message_ids(&self, py: Python<'_>) -> Vec<String> {
+        py.detach(|| self.core().message_ids())
+    }
+
+    fn continue_from(&self, previous: Option<u64>, entries: Vec<String>) {
+        self.core().continue_from(previous, entries);
+    }
+
+    fn start_from(&self, events: Vec<String>) {
+        self.core().start_from(events);
     }
 
     #[getter]

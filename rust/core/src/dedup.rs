@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use crate::entries::each_entry;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::links::RunLinks;
 use crate::{members, scan, text};
 
 /// Return the ids of the messages of a run's input, in order.
@@ -42,13 +43,15 @@ pub(crate) fn tool_names(input: &str) -> HashSet<String> {
 ///
 /// A run that cannot be read has no events; an event that cannot be read adds no ids.
 pub fn summarize_run(events: &[u8]) -> (u64, Vec<String>) {
-    let (mut count, mut ids) = (0, Vec::new());
+    let (mut count, mut ids, mut links) = (0, Vec::new(), RunLinks::default());
     for event in scan::validate(events).map(scan::elements).unwrap_or_default() {
         count += 1;
         if let Ok(event) = Event::parse_str(event) {
             each_entry(&event, |entry| ids.push(entry));
+            links.push(&event);
         }
     }
+    ids.extend(links.entries(None));
     (count, ids)
 }
 

@@ -27,6 +27,7 @@ pub mod json;
 pub mod kind;
 pub mod legacy;
 pub mod lifecycle;
+pub mod links;
 pub mod log;
 mod members;
 pub mod owner;

@@ -24,9 +24,12 @@ use crate::{schema, text};
 
 mod content;
 mod limits;
+mod lineage;
+mod opening;
 mod progress;
 
 pub use limits::Limits;
+use lineage::Lineage;
 pub use progress::Progress;
 
 /// The size from which recording an event takes too long for an event loop.
@@ -64,6 +67,7 @@ pub struct Recorder {
     /// The entries that the last event needs.
     wanted: Vec<String>,
     keeps_raw_events: bool,
+    lineage: Lineage,
     expander: Expander,
     compactor: Compactor,
     /// Has a lock of its own, so that readers do not wait while a run is written to the store.
@@ -109,6 +113,7 @@ impl Recorder {
             ids: Ids::new(input, known_ids),
             wanted: Vec::new(),
             keeps_raw_events: false,
+            lineage: Lineage::default(),
             expander: Expander::of_shared_ids(),
             compactor: Compactor::new(),
             log: Arc::new(Mutex::new(RunLog::new(first_seq, limits.window_bytes))),
@@ -154,10 +159,11 @@ impl Recorder {
         if event.kind() == Kind::RunStarted && event.get("input").is_none() {
             let input = self.ids.rewrite_input(&self.input);
             let filled = event.with_field("input", &input);
-            self.record(&Event::parse_str(&filled)?)
+            self.record(&Event::parse_str(&filled)?)?;
         } else {
-            self.record(event)
+            self.record(event)?;
         }
+        if event.kind() == Kind::RunStarted { self.record_opening() } else { Ok(()) }
     }
 
     /// Close what the agent has left open before its terminal event.
@@ -355,11 +361,6 @@ impl Recorder {
     pub fn prefix(&self, skip: u64) -> (Vec<u8>, u64) {
         let up_to = self.next_seq - 1;
         (compacted_frames(&self.compactor, up_to, skip), up_to)
-    }
-
-    /// Iterate over the entries this run adds to the thread's table of message ids.
-    pub fn message_ids(&self) -> impl Iterator<Item = &str> {
-        self.message_ids.iter().map(String::as_str)
     }
 
     fn report_progress(&self) {

@@ -91,7 +91,12 @@ pub fn display(json: &str) -> Cow<'_, str> {
 
 /// Return a number that depends on nothing but the text (FNV-1a), for ids that every replay must give again.
 pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    extend_hash(0xcbf2_9ce4_8422_2325, text)
+}
+
+/// Return the number of a longer text, whose beginning has the number `hash`.
+pub(crate) fn extend_hash(hash: u64, text: &str) -> u64 {
+    text.bytes().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Return an escaped text in the one spelling that all texts of its meaning share.

@@ -61,7 +61,7 @@ fn a_run_start_gets_the_messages_the_thread_does_not_know() {
     let (_, json) = frames::iter(&bytes).next().unwrap().unwrap();
     assert!(json.contains(r#""messages":[{"id":"new","role":"user","content":""}]"#), "{json}");
     // The other entries are marks, of what kind the message is.
-    let ids: Vec<_> = recorder.message_ids().filter(|id| !id.starts_with('\u{1}')).collect();
+    let ids: Vec<_> = recorder.message_ids().into_iter().filter(|id| !id.starts_with('\u{1}')).collect();
     assert_eq!(ids, ["new"]);
 }
 
@@ -185,4 +185,30 @@ fn a_run_stopped_before_its_first_event_still_starts_and_ends() {
     let bytes = commit(&mut recorder);
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.contains("RUN_STARTED") && text.contains(r#"{"type":"RUN_FINISHED","threadId":"t","runId":"r"}"#));
+}
+
+const OPENING: &str = r#"{"type":"MESSAGES_SNAPSHOT","messages":[{"id":"new","role":"user"}]}"#;
+
+#[test]
+fn what_a_run_starts_from_comes_behind_its_start() {
+    let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::new(), 11, Limits::default());
+    recorder.start_from(vec![OPENING.into(), r#"{"type":"STATE_SNAPSHOT","snapshot":{"seats":2}}"#.into()]);
+    recorder.accept(STARTED).unwrap();
+    let bytes = commit(&mut recorder);
+    let kinds: Vec<_> = frames::iter(&bytes).map(|frame| frame.unwrap().1[9..13].to_owned()).collect();
+    assert_eq!(kinds, ["RUN_", "MESS", "STAT"]);
+    assert!(recorder.message_ids().iter().any(|entry| entry.ends_with("replaced")));
+}
+
+#[test]
+fn a_run_that_ends_as_it_starts_ends_even_if_its_state_is_too_large() {
+    let limits = Limits { state_bytes: 100, ..Limits::default() };
+    let state = format!(r#"{{"type":"STATE_SNAPSHOT","snapshot":"{}"}}"#, "x".repeat(200));
+    let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::new(), 11, limits);
+    recorder.start_from(vec![OPENING.into(), state.clone()]);
+    recorder.finalize(Ending { stop_requested: true, ..Ending::default() });
+    assert!(recorder.has_ended());
+    let mut recorder = Recorder::new("t", "r", INPUT, &HashSet::new(), 11, limits);
+    recorder.start_from(vec![state]);
+    assert!(matches!(recorder.accept(STARTED), Err(Error::StateTooLarge(_))));
 }

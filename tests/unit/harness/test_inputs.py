@@ -30,7 +30,9 @@ async def test_agent_gets_earlier_messages(runner):
     async with Harness(runner, {"a": agent}) as harness:
         await harness.run("One?", thread_id="t", run_id="r1")
         await harness.run([{"id": "u2", "role": "user", "content": "Two?"}], thread_id="t", run_id="r2")
-        await harness.run(make_input("t", "r3", ["u2", "Three?"], state={"mine": 1}))
+        answer = {"id": "m-r2", "role": "assistant", "content": "Yes."}
+        window = [{"id": "u2", "role": "user", "content": "Two?"}, answer, "Three?"]
+        await harness.run(make_input("t", "r3", window, state={"mine": 1}))
         assert [[m.content for m in each.messages] for each in seen] == [
             ["One?"],
             ["One?", "Yes.", "Two?"],

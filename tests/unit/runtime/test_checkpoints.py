@@ -193,10 +193,12 @@ async def test_a_resumed_run_sends_all_messages_again() -> None:
         # Readers saw the result, but its record was not written.
         assert [event["type"] for event in events][-2:] == ["TOOL_CALL_RESULT", "RUN_ERROR"]
         store.revive()
-        events = await collect_run(runner, make_agent(Tools()).resume, make_input("t1", "r2", ["go"]))
+        known = await runner.threads.messages("t1")
+        events = await collect_run(runner, make_agent(Tools()).resume, make_input("t1", "r2", known))
         assert summarize(events)[:4] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "STEP_STARTED", "TOOL_CALL_RESULT"]
         # The turn has ended, so resuming again repeats its end.
-        events = await collect_run(runner, make_agent(Tools()).resume, make_input("t1", "r3", ["go"]))
+        known = await runner.threads.messages("t1")
+        events = await collect_run(runner, make_agent(Tools()).resume, make_input("t1", "r3", known))
         assert summarize(events) == [
             "RUN_STARTED", "MESSAGES_SNAPSHOT",
             "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED",

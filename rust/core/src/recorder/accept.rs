@@ -39,8 +39,11 @@ impl Recorder {
             return Ok(self.pressure());
         }
         let takes_input = event.kind() == Kind::RunStarted && event.get("input").is_none();
-        if is_brief && takes_input && self.input.len() > LARGE_EVENT_BYTES {
-            return Err(Error::TakesLong);
+        if is_brief && event.kind() == Kind::RunStarted {
+            let input_bytes = if takes_input { self.input.len() } else { 0 };
+            if input_bytes + self.lineage.opening_bytes() > LARGE_EVENT_BYTES {
+                return Err(Error::TakesLong);
+            }
         }
         self.wanted =
             if takes_input { self.ids.wanted_by_input(&self.input) } else { self.ids.wanted(&event, &self.lifecycle) };

@@ -66,7 +66,7 @@ fn write_finish(
         created_at = last.as_ref().map_or(now, |(_, earlier)| now.max(*earlier));
         let id = insert_run(db, claim, stored_id, last.as_ref().map(|(run, _)| run.as_str()), recorder, created_at)?;
         index::index_own_run(db, id, thread_id, first_seq, last_seq)?;
-        index::add_entries(db, thread_id, recorder.message_ids(), last_seq)?;
+        index::add_entries(db, thread_id, recorder.message_ids().iter().map(String::as_str), last_seq)?;
     }
     index::update_thread(db, thread_id, claim.agent_id.as_deref(), last_seq, is_stored, created_at)?;
     if !is_stored {
