@@ -8,13 +8,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentrunner.errors import AlreadyDecided, ApprovalNotFound, InterruptsOpen, InvalidInput, RunRefused
-from agentrunner.harness.approvals import check_answers, interrupts_open, match_answers, note_decisions
+from agentrunner.harness.approvals import (
+    check_answers,
+    interrupts_open,
+    match_answers,
+    note_decisions,
+    withdraw_approvals,
+)
 from agentrunner.harness.policy import ask_policy
 from agentrunner.harness.types import RunRequest
 from agentrunner.records import kinds
 from agentrunner.records.approvals import approval_changes, find_approvals, read_approval
 from agentrunner.records.harness_runs import Attempt, RunRecord, find_intent, read_run
 from agentrunner.records.times import now_ms
+from agentrunner.running.changed_messages import SAID, comparable_parts
+from agentrunner.running.client_messages import read_messages
 
 if TYPE_CHECKING:
     from ag_ui.core import RunAgentInput
@@ -54,8 +62,11 @@ class Admission:
     """All approvals that the input answers."""
     changes: list[Change] = field(default_factory=list)
     """Changes to write besides the harness run and its intent."""
-    abandoned: list[RunRecord] = field(default_factory=list)
-    """Other unfinished harness runs of the thread, which fail when this one is admitted."""
+    abandoned: list[tuple[RunRecord, int]] = field(default_factory=list)
+    """Other unfinished harness runs of the thread, which end when this one is admitted.
+
+    Each has the number of its last event that listeners have already received.
+    """
     is_new: bool = False
     """Whether the harness run starts with this admission."""
     published: int = 0
@@ -106,7 +117,7 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
     Raises `RunRefused` or one of its subclasses.
     """
     store, thread_id = candidate.store, candidate.run.thread_id
-    abandoned: list[RunRecord] = []
+    abandoned: list[tuple[RunRecord, int]] = []
     waiting: RunRecord | None = None
     async for mark in kinds.ACTIVE_RUN.iterate(store, thread_id):
         record = await _read_once_written(state, store, mark.key)
@@ -117,10 +128,14 @@ async def admit(state: HarnessState, candidate: Candidate) -> Admission:
         else:
             # Its AG-UI run no longer holds the thread, so it is not running.
             error = "The run was interrupted: its process ended, and another run began on its thread"
+            abandoned.append((record, record.seq))
             record.change_state("failed", error)
-            abandoned.append(record)
     if waiting is None:
         admission = await _admit_new(state, candidate)
+    elif await _is_left_behind(candidate, waiting):
+        admission = await _admit_new(state, candidate)
+        abandoned.append((waiting, waiting.seq))
+        admission.changes += await _withdraw(candidate.store, waiting)
     elif candidate.intent is not None:
         admission = await _admit_attempt(candidate, candidate.intent, waiting)
     else:
@@ -162,6 +177,35 @@ async def _admit_new(state: HarnessState, candidate: Candidate) -> Admission:
     )  # fmt: skip
     record.add_event("run.created", agent=candidate.agent_name)
     return Admission(record, is_new=True)
+
+
+async def _is_left_behind(candidate: Candidate, waiting: RunRecord) -> bool:
+    """Return whether the candidate starts from before the waiting run's interrupts."""
+    changed = candidate.run.changed
+    if changed is None or candidate.input.resume or waiting.state != "waiting_for_approval":
+        return False
+    approvals = await find_approvals(candidate.store, waiting.thread_id, waiting.waits_for)
+    kept_calls = {call["id"] for message in changed.trusted for call in message.get("toolCalls") or ()}
+    call_ids = {approval.interrupt.get("toolCallId") for approval in approvals}
+    if None not in call_ids:
+        return kept_calls.isdisjoint(call_ids)
+    # The interrupts followed what was said last.
+    thread = await read_messages(candidate.store, candidate.run.claim) if candidate.run.claim is not None else []
+    last = next((message for message in reversed(thread) if message["role"] in SAID), None)
+    return last is not None and comparable_parts(last) not in [
+        comparable_parts(message) for message in changed.trusted if message["id"] == last["id"]
+    ]
+
+
+async def _withdraw(store: Store, waiting: RunRecord) -> list[Change]:
+    """Cancel a waiting harness run that is left behind.
+
+    Return the changes besides those of its record.
+    """
+    changes = await withdraw_approvals(store, waiting)
+    reason = "The conversation went on from before the approval that the run waited for, so the approval is withdrawn"
+    waiting.change_state("cancelled", reason)
+    return [*changes, waiting.drop_intent()]
 
 
 async def _admit_attempt(candidate: Candidate, expected: Intent, waiting: RunRecord) -> Admission:
@@ -230,7 +274,8 @@ async def _explain_unknown_interrupt(store: Store, thread_id: str, interrupt_id:
     async for record in kinds.APPROVAL.iterate(store, thread_id):
         approval = read_approval(record)
         if approval.interrupt_id == interrupt_id:
-            return AlreadyDecided(
-                f"the approval '{approval.approval_id}' has been decided already, and the decision was carried out"
-            )
+            end = "has been decided already, and the decision was carried out"
+            if approval.decision == "withdrawn":
+                end = "was withdrawn: its run has ended, or the conversation went on from before it"
+            return AlreadyDecided(f"the approval '{approval.approval_id}' {end}")
     return ApprovalNotFound(f"thread '{thread_id}' has no open interrupt '{interrupt_id}'")

@@ -56,7 +56,7 @@ class RunWriter:
         if admission.intent is not None:
             changes.append(admission.intent.to_change())
         changes += admission.changes
-        for abandoned in admission.abandoned:
+        for abandoned, _ in admission.abandoned:
             changes += abandoned.to_changes()
         try:
             versions = await self._store.write(changes, self._claim)
@@ -69,8 +69,8 @@ class RunWriter:
             admission.intent.version = versions[2]
         self.intent = admission.intent
         self.has_ended = admission.refusal is not None
-        for abandoned in admission.abandoned:
-            self._state.publish(abandoned.events[-1:])
+        for abandoned, published in admission.abandoned:
+            self._state.publish(abandoned.events_after(published))
         self._publish()
 
     def _publish(self) -> None:

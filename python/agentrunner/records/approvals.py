@@ -58,7 +58,7 @@ class Approval:
     expires_at: int | None = None
     """Time from which it can only be rejected, in milliseconds since 1970; `None`: never."""
     decision: Decision | Literal["withdrawn"] | None = None
-    """Decision about it, if any; `withdrawn`: its harness run was cancelled or failed."""
+    """Decision about it, if any; `withdrawn`: its harness run was cancelled or failed, or left behind."""
     decision_id: str | None = None
     """Id that the caller chose for the decision, by which a retry is recognized."""
     by: str | None = None

@@ -114,9 +114,27 @@ RESPONSE_SCHEMA: dict[str, Any] = {
 }
 
 
+_INTERRUPT_PREFIX = "int-"
+
+
 def make_interrupt_id(call_id: str) -> str:
     """Return the id of the interrupt for a call."""
-    return f"int-{call_id}"
+    return f"{_INTERRUPT_PREFIX}{call_id}"
+
+
+def used_call_ids(session: Session) -> set[str]:
+    """Return the ids that a new call must not have.
+
+    A late decision on a call that was left behind must not meet another call.
+    """
+    return session.call_ids() | {each.removeprefix(_INTERRUPT_PREFIX) for each in session.decided_interrupts}
+
+
+def find_withdrawn(session: Session, call_ids: set[str]) -> list[str]:
+    """Return the ids of the interrupts that a session with only these calls leaves behind."""
+    waiting = session.outcome.interrupts if isinstance(session.outcome, Interrupted) else []
+    known_ids = [*session.decided_interrupts, *(interrupt["id"] for interrupt in waiting)]
+    return [each for each in known_ids if each.removeprefix(_INTERRUPT_PREFIX) not in call_ids]
 
 
 def action_key(tool: Tool, arguments: str) -> str:

@@ -48,7 +48,7 @@ class Session:
     approvals: dict[str, int] = field(default_factory=dict)
     """Time when each remembered approval ends, in milliseconds since 1970, by agent and action."""
     decided_interrupts: list[str] = field(default_factory=list)
-    """Ids of the interrupts that were decided since the last user message."""
+    """Ids of the interrupts that were decided since the last user message, and of all that were left behind."""
     skills: list[str] | None = None
     """Names of the active skills; `None`: all of the runtime's."""
     client_input: dict[str, Any] = field(default_factory=dict)
@@ -201,28 +201,34 @@ class Sessions:
         messages: Iterable[dict[str, Any]] = (),
         checkpoint: dict[str, Any] | None = None,
         changes: Sequence[Change] = (),
-        kept_messages: list[dict[str, Any]] | None = None,
+        kept: int | None = None,
         **fields_to_set: Any,
     ) -> Checkpoint | None:
         """Add messages and a checkpoint to a session and set its fields, in one step.
 
         `checkpoint` has the checkpoint's fields that do not follow from the session. `changes` are written in the same
-        step. `kept_messages` are those before the added ones, by default all. `session` itself changes only after the
-        store has written everything. Raises `SessionAlreadyExists`, `RecordConflict` if another process has changed the
-        session, `LeaseLost` and `StoreError`.
+        step. `kept` is how many messages stay before the added ones, by default all. `session` itself changes only
+        after the store has written everything. Raises `SessionAlreadyExists`, `RecordConflict` if another process has
+        changed the session, `LeaseLost` and `StoreError`.
         """
         added = list(messages)
         all_changes = list(changes)
         now = now_ms()
         after = Session(**{each.name: getattr(session, each.name) for each in fields(session)} | fields_to_set)
-        before = session.messages if kept_messages is None else kept_messages
+        before = session.messages[:kept]
         after.messages = [*before, *added]
         after.updated_at = now
         after.created_at = session.created_at or now
         for number, message in enumerate(added, len(before)):
-            change = kinds.MESSAGE.change(numbered_key(session.id, number), session.id, message, 0)
+            is_replacement = number < len(session.messages)
+            key = numbered_key(session.id, number)
+            change = kinds.MESSAGE.change(key, session.id, message, None if is_replacement else 0)
             after.digest = extend_digest(after.digest, change.value or b"")
             all_changes.append(change)
+        all_changes += [
+            kinds.MESSAGE.removal(numbered_key(session.id, number), session.id)
+            for number in range(len(after.messages), len(session.messages))
+        ]
         new_checkpoint = None
         if checkpoint is not None:
             after.checkpoints += 1
@@ -256,17 +262,46 @@ class Sessions:
             kinds.CHECKPOINT.removal(numbered_key(session.id, number), session.id)
             for number in range(checkpoint.number + 1, session.checkpoints + 1)
         ]
-        truncation = await self.plan_truncation(session, checkpoint.messages)
-        truncation["changes"] = [*removals, *truncation["changes"]]
-        await self.save(session, outcome=None, checkpoints=checkpoint.number, **truncation)
+        options = await self._plan(session, session.messages[: checkpoint.messages])
+        options["changes"] += removals
+        await self.save(session, outcome=None, checkpoints=checkpoint.number, **options)
 
-    async def plan_truncation(self, session: Session, count: int) -> dict[str, Any]:
-        """Return the options with which `save` leaves a session only its first `count` messages."""
-        _, digest = await self._read_messages(session.id, count)
-        removals = [
-            kinds.MESSAGE.removal(numbered_key(session.id, number), session.id)
-            for number in range(count, len(session.messages))
-        ]
-        call_ids = Session(session.id, session.messages[count:]).call_ids()
-        removals += [kinds.TOOL_CALL.removal(session_key(session.id, call_id), session.id) for call_id in call_ids]
-        return {"changes": removals, "kept_messages": session.messages[:count], "digest": digest}
+    async def plan_messages(self, session: Session, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the options with which `save` gives a session these messages.
+
+        Checkpoints that need others are removed.
+        """
+        options = await self._plan(session, messages)
+        if (kept := options.get("kept")) is not None:
+            counts = await kinds.CHECKPOINT.read_all(self.store, session.id, _read_count)
+            options["changes"] += [kinds.CHECKPOINT.removal(key, session.id) for key, count in counts if count > kept]
+        return options
+
+    async def _plan(self, session: Session, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the options with which `save` gives a session these messages.
+
+        Those with which both lists begin stay. Ledger entries are removed only with the messages that contain their
+        calls.
+        """
+        kept = _count_equal(session.messages, messages)
+        if kept == len(session.messages):
+            return {"changes": [], "messages": messages[kept:]}
+        _, digest = await self._read_messages(session.id, kept)
+        call_ids = session.call_ids() - Session(session.id, messages).call_ids()
+        removals = [kinds.TOOL_CALL.removal(session_key(session.id, call_id), session.id) for call_id in call_ids]
+        return {"changes": removals, "kept": kept, "digest": digest, "messages": messages[kept:]}
+
+
+def _count_equal(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Return the number of items with which both lists begin."""
+    count = 0
+    for first, second in zip(one, other, strict=False):
+        if first is not second and first != second:
+            break
+        count += 1
+    return count
+
+
+def _read_count(record: Record) -> tuple[str, int]:
+    """Return a checkpoint's key and its number of messages."""
+    return record.key, kinds.CHECKPOINT.decode(record)["messages"]

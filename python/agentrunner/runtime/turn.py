@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agentrunner._plain import replace_surrogates
 from agentrunner.errors import LeaseLost, RecordConflict, StoreError
 from agentrunner.runtime._public_errors import describe_error, is_current_run
+from agentrunner.runtime.approvals import used_call_ids
 from agentrunner.runtime.history import build_result_message, build_result_metadata
 from agentrunner.runtime.ledger import Ledger
 from agentrunner.runtime.llm import ToolSpec
@@ -181,7 +182,7 @@ class Turn:
             yield event
         request = self._request or resources.prompter.unpack(self._checkpoint.request, session)
         self._request = None
-        reader = ResponseReader(session.call_ids())
+        reader = ResponseReader(used_call_ids(session))
         async with aclosing(reader.events(resources.llm, _replace_surrogates(request))) as events:
             async for event in events:
                 yield event

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 from agentrunner.errors import ApprovalNotFound, InterruptsOpen, InvalidInput
 from agentrunner.records.approvals import has_accepted_answers, is_every_interrupt_closed
 from agentrunner.records.times import now_ms
+from agentrunner.running.changed_messages import SAID
+from agentrunner.running.client_messages import read_messages
 from agentrunner.running.current import current_run, refuse_run
-from agentrunner.runtime.approvals import action_key, make_interrupt_id, read_decisions, remembered_key
+from agentrunner.runtime.approvals import (
+    action_key,
+    find_withdrawn,
+    make_interrupt_id,
+    read_decisions,
+    remembered_key,
+)
+from agentrunner.runtime.changed_list import ChangedList, find_copies, find_stored, follow_list, was_replaced
 from agentrunner.runtime.history import (
     complete_results,
     find_calls_without_result,
@@ -79,6 +88,8 @@ class TurnStarter:
             return await self._apply_decisions(session, is_retry=True)
         if session is None or await self._is_input_missing(session) or not await self._is_own_turn(session):
             return await self._add_messages(session)
+        if await self._read_changed_list(session) is not None:
+            return await self._add_messages(session)
         return await self._continue(session)
 
     async def start_from_checkpoint(self, number: int | None) -> TurnStart:
@@ -132,33 +143,97 @@ class TurnStarter:
 
     async def _add_messages(self, stored_session: Session | None) -> TurnStart:
         session = stored_session or Session(self._input.thread_id)
-        if isinstance(session.outcome, Interrupted) and not await self._are_interrupts_closed(session.outcome):
-            ids = ", ".join(sorted(interrupt["id"] for interrupt in session.outcome.interrupts))
+        changed = await self._read_changed_list(session)
+        await self._check_interrupts(session, changed)
+        calls = await self._load_unfinished_calls(session)
+        client_results = find_client_results(session, calls, self._messages if changed is None else changed.messages)
+        entries = await Ledger(self._sessions, session.id).find_entries([call for call in calls if not call.client])
+        results = complete_results(session, calls, client_results, entries)
+        if changed is None:
+            messages, new_ids, is_cut = await self._append_messages(session, results, has_results=bool(client_results))
+            needs_snapshot = is_cut or len(results) > len(client_results)
+        else:
+            take_history = self._resources.config.take_history
+            messages, new_ids = follow_list(session, changed, results, take_history=take_history)
+            # The runner has sent the list itself, but not the results that the runtime adds to it.
+            shown_ids = {message["id"] for message in changed.messages}
+            needs_snapshot = any(result in messages and result["id"] not in shown_ids for result in results)
+        messages = await self._apply_middleware(session, stored_session, messages, new_ids)
+        call_ids = Session(session.id, messages).call_ids()
+        checkpoint = await self._sessions.save(
+            session, outcome=None, client_input=self._client_input,
+            decided_interrupts=find_withdrawn(session, call_ids),
+            checkpoint={"step": "after_user_input", "turn": 0, "run_id": self._input.run_id},
+            **await self._sessions.plan_messages(session, messages),
+        )  # fmt: skip
+        return TurnStart(session, checkpoint, needs_snapshot)
+
+    async def _read_changed_list(self, session: Session) -> ChangedList | None:
+        """Return the messages that the run starts from, `None` if it only adds to the session's.
+
+        The run's client may have changed them, or that of an earlier run which the session has no part in: another
+        agent's, or one whose process died.
+        """
+        store, claim = self._sessions.store, self._sessions.claim
+        if claim is None:
+            return None
+        if current_run().changed is not None:
+            seen_ids = await find_stored(store, claim, session.messages)
+            return ChangedList(await current_run().messages(), await read_messages(store, claim), seen_ids)
+        sent_ids = {message["id"] for message in self._messages}
+        if not await self._find_left_behind([each for each in session.messages if each["id"] not in sent_ids]):
+            return None
+        # Without the thread's copies of user messages: those may be edited ones.
+        thread = [message for message in await read_messages(store, claim) if message["role"] != "user"]
+        seen_ids = await find_stored(store, claim, session.messages)
+        return ChangedList(await current_run().messages(), thread, seen_ids)
+
+    async def _find_left_behind(self, messages: list[dict[str, Any]]) -> set[str]:
+        """Return the ids of those of the session's messages that the thread had and has no longer."""
+        store, claim = self._sessions.store, self._sessions.claim
+        spoken = [message for message in messages if message["role"] in SAID]
+        if claim is None or not spoken or not await was_replaced(store, claim):
+            return set()
+        thread_ids = {message["id"] for message in await read_messages(store, claim)}
+        return await find_stored(store, claim, [message for message in spoken if message["id"] not in thread_ids])
+
+    async def _check_interrupts(self, session: Session, changed: ChangedList | None) -> None:
+        """Raise `InterruptsOpen` if the session waits for decisions on calls that it keeps."""
+        outcome = session.outcome
+        if not isinstance(outcome, Interrupted) or (changed is not None and changed.is_left_behind(session, outcome)):
+            return
+        if not await self._are_interrupts_closed(outcome):
+            ids = ", ".join(sorted(interrupt["id"] for interrupt in outcome.interrupts))
             raise InterruptsOpen(
                 f"thread '{session.id}' has open interrupts, which the run's resume must decide: {ids}"
             )
-        calls = await self._load_unfinished_calls(session)
-        client_results = find_client_results(session, calls, self._messages)
-        entries = await Ledger(self._sessions, session.id).find_entries([call for call in calls if not call.client])
-        results = complete_results(session, calls, client_results, entries)
-        new_messages = await self._take_new_messages(session, stored_session)
-        count = None if new_messages or client_results else find_regeneration_point(session, self._messages)
-        truncation = await self._sessions.plan_truncation(session, count) if count is not None else {}
-        checkpoint = await self._sessions.save(
-            session, messages=[] if truncation else [*results, *new_messages],
-            outcome=None, client_input=self._client_input, decided_interrupts=[],
-            checkpoint={"step": "after_user_input", "turn": 0, "run_id": self._input.run_id}, **truncation,
-        )  # fmt: skip
-        return TurnStart(session, checkpoint, count is not None or len(results) > len(client_results))
 
-    async def _take_new_messages(self, session: Session, stored_session: Session | None) -> list[dict[str, Any]]:
-        """Return the messages the session takes over, after middleware has changed them."""
+    async def _append_messages(
+        self, session: Session, results: list[dict[str, Any]], *, has_results: bool
+    ) -> tuple[list[dict[str, Any]], set[str], bool]:
+        """Return the session's messages with the run's new ones.
+
+        Also return the ids of the user's new ones, and whether the session's end is cut off: it is if the run brings
+        nothing new and wants its last user message answered again.
+        """
         take_history = self._resources.config.take_history
         history = await self._read_history(session) if take_history else self._messages
-        messages = select_new_messages(session, history, take_history=take_history)
+        new_messages = select_new_messages(session, history, take_history=take_history)
+        if not new_messages and not has_results:
+            count = find_regeneration_point(session, self._messages)
+            if count is not None:
+                return session.messages[:count], set(), True
+        user_ids = {message["id"] for message in new_messages if message["role"] == "user"}
+        return [*session.messages, *results, *new_messages], user_ids, False
+
+    async def _apply_middleware(
+        self, session: Session, stored_session: Session | None, messages: list[dict[str, Any]], ids: set[str]
+    ) -> list[dict[str, Any]]:
+        """Return the messages after middleware has changed those of the user with these ids."""
         context = TurnContext(session.id, self._input.run_id, 0, stored_session)
-        for number, message in enumerate(messages):
-            if message["role"] == "user":
+        changed_messages = []
+        for message in messages:
+            if message["id"] in ids and message["role"] == "user":
                 for middleware in self._resources.middlewares:
                     try:
                         changed = await middleware.on_user_message(context, message)
@@ -168,8 +243,8 @@ class TurnStarter:
                     # Keep the id: the client sends the message again with each run, and the session recognizes it by
                     # its id.
                     message = {**changed, "id": message["id"]} if changed is not None else message
-                messages[number] = message
-        return messages
+            changed_messages.append(message)
+        return changed_messages
 
     async def _read_history(self, session: Session) -> list[dict[str, Any]]:
         """Return the input's messages, with the thread's own copies of all but the user's."""
@@ -178,11 +253,7 @@ class TurnStarter:
         # Without a claim there is no thread, and the messages are the application's.
         if not is_other or self._sessions.claim is None:
             return self._messages
-        own: dict[tuple[str, str], dict[str, Any]] = {}
-        for message in await current_run().messages():
-            if message["role"] != "user":
-                # An agent may use one id for several messages; keep the first one.
-                own.setdefault((message["role"], message["id"]), message)
+        own = find_copies(message for message in await current_run().messages() if message["role"] != "user")
         history = [
             own.get((each["role"], each["id"]), each)
             for each in self._messages
@@ -206,7 +277,7 @@ class TurnStarter:
     async def _apply_decisions(self, session: Session | None, *, is_retry: bool = False) -> TurnStart:
         entries = self._input.resume or []
         decided_ids = {entry.interrupt_id for entry in entries}
-        if session is None or not decided_ids <= {make_interrupt_id(call_id) for call_id in session.call_ids()}:
+        if session is None or not decided_ids <= await self._find_interrupts(session):
             raise ApprovalNotFound(
                 f"thread '{self._input.thread_id}' has no open interrupt {', '.join(sorted(decided_ids))};"
                 " connect to see the open ones"
@@ -254,6 +325,13 @@ class TurnStarter:
             },
         )  # fmt: skip
         return TurnStart(session, new_checkpoint, False)
+
+    async def _find_interrupts(self, session: Session) -> set[str]:
+        """Return the ids of a session's interrupts, open and decided, that were not left behind."""
+        with_calls = [message for message in session.messages if message.get("toolCalls")]
+        left_behind = await self._find_left_behind(with_calls)
+        kept = Session(session.id, [message for message in with_calls if message["id"] not in left_behind])
+        return {make_interrupt_id(call_id) for call_id in kept.call_ids()}
 
     @staticmethod
     def _are_decided_now(session: Session, interrupt_ids: set[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agentrunner import SqliteAgentRunner
-from support.copilotkit import Client, fine
+from support.copilotkit import BARE, Client, fine
 from support.copilotkit_server import (
     Served,
     served_by,
@@ -98,6 +98,36 @@ def test_langgraph_asks_and_goes_on(real, node, kind, approved, thread):
     assert last.held == fresh.held
     assert fine(last.connect())
     assert last.held == fresh.held
+
+
+@pytest.mark.parametrize("kind", BARE)
+@pytest.mark.parametrize("agent", ["scripted", "test-model", "langgraph"])
+@pytest.mark.parametrize("is_edit", [False, True], ids=["regenerate", "edit"])
+@pytest.mark.filterwarnings("ignore:.*get_config_jsonschema")
+def test_a_reload_shows_what_the_page_showed_after_a_change(real, node, kind, agent, is_edit, thread):
+    client = Client(node, kind, real.url, thread, agent)
+
+    def run(message: str | None = None) -> None:
+        assert fine(client.run(message))
+        for interrupt in client.view()["pendingInterrupts"]:
+            answer = {"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": True}}
+            assert fine(client.run(resume=[answer]))
+
+    run("Lisbon")
+    run("Porto")
+    question = client.messages.index(user("Porto"))
+    kept = [*client.messages[:question], user("Rome" if is_edit else "Porto")]
+    discarded = {message["id"] for message in client.messages[question + 1 :]}
+    client.keep(kept)
+    run()
+    for other in BARE:
+        fresh = Client(node, other, real.url, thread, agent)
+        assert fine(fresh.connect())
+        assert fresh.held == client.held
+    if agent != "langgraph":
+        # LangGraph keeps what was left behind, and returns it in its own snapshots.
+        assert client.messages[: len(kept)] == kept
+        assert discarded.isdisjoint(message["id"] for message in client.messages)
 
 
 @pytest.mark.filterwarnings("ignore:.*get_config_jsonschema")

@@ -181,7 +181,7 @@ async def test_messages_of_other_agents_in_the_thread() -> None:
     async with InMemoryAgentRunner() as runner:
         snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": make_input(messages=messages)["messages"]}
         await collect_run(runner, agent_with(snapshot), make_input("t1", "r0"))
-        await collect_run(runner, AgentRuntime(llm), make_input("t1", "r1", messages))
+        await collect_run(runner, AgentRuntime(llm), make_input("t1", "r1", await runner.threads.messages("t1")))
         session = await load_session(await runner.open())
     # Each call is followed by its result, calls without a result are removed, and instructions are not taken over.
     assert [message["id"] for message in session.messages][:-1] == ["2", "3", "4", "6", "5"]

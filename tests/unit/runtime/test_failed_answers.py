@@ -94,7 +94,7 @@ async def test_an_open_interrupt_is_offered_and_not_closed(memory_factory: Any) 
 async def test_an_answer_to_an_earlier_turn_repeats_the_failure(memory_factory: Any) -> None:
     runner = memory_factory()
     payments, model, agent = await ask_and_fail(runner, OVERLOADED)
-    await collect_run(runner, agent, make_input("t1", "r3", ["go", "next"]))
+    await collect_run(runner, agent, make_input("t1", "r3", ["next"]))
     events = await collect_run(runner, agent, make_input("t1", "r4", resume=APPROVED))
     assert summarize(events)[-1] == "the model is overloaded"
     assert (len(model.requests), payments.made_to) == (3, ["bob"])

@@ -78,9 +78,11 @@ async def test_a_remembered_approval_holds_for_its_agent_only(memory_factory: Ca
     two = Bank(call_tools(("c3", "pay", {"to": "bob"})))
     await collect_run_as(runner, one, "a", make_input("t1", "r1", ["go"]))
     await collect_run_as(runner, one, "a", make_input("t1", "r2", resume=approve("c1", remember=True)))
-    await collect_run_as(runner, one, "a", make_input("t1", "r3", ["go", "more"]))
+    await collect_run_as(runner, one, "a", make_input("t1", "r3", ["more"]))
     assert one.payments == ["bob", "bob"]
-    events = await collect_run_as(runner, two, "b", make_input("t1", "r4", ["go", "more", "yours"]))
+    events = await collect_run_as(
+        runner, two, "b", make_input("t1", "r4", [*await runner.threads.messages("t1"), "yours"])
+    )
     assert events[-1]["outcome"]["type"] == "interrupt"
     assert two.payments == []
     # The conversation is one: the second agent's model has read what the first has done.
