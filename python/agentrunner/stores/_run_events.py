@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 INLINE_EVENTS = 10_000
 """Number of events up to which a run is compacted on the event loop."""
+INLINE_BYTES = 128 << 10
+"""Size of a run's compacted events in bytes up to which its entries are made on the event loop."""
 UNREADABLE = (InvalidEvent, StoreCorrupt)
 """Errors that the core raises for events that it cannot read."""
 
@@ -31,6 +33,13 @@ async def compact_run(recorder: Recorder) -> bytes:
         return recorder.compacted()
     # A long run takes longer than the other tasks of the event loop should wait.
     return await asyncio.to_thread(recorder.compacted)
+
+
+async def list_message_ids(recorder: Recorder) -> list[str]:
+    """Return the entries that the run adds to its thread, as `Recorder.message_ids` does."""
+    if recorder.compacted_bytes <= INLINE_BYTES:
+        return recorder.message_ids
+    return await asyncio.to_thread(lambda: recorder.message_ids)
 
 
 def read_run(events: bytes, last_seq: int, skip: int = 0) -> Frames | None:

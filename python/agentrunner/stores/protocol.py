@@ -135,7 +135,8 @@ class Store(Protocol):
         Args:
             claim: The run's claim.
             recorder: The recorder that has all events of the run: `compacted()` are the events to store,
-                `message_ids` are the ids that the thread now has, `last_seq` is the run's last sequence number.
+                `message_ids` are the ids that the thread now has, `last_seq` is the run's last sequence number. For a
+                large run, read both in a worker thread.
             stored: False to keep nothing of the run in the history: its run id is free again, and a thread without
                 any other run no longer exists. Its sequence numbers are not used again while its raw frames are kept.
 

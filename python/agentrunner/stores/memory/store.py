@@ -18,7 +18,7 @@ from agentrunner.stores._errors import (
     make_run_already_exists,
     make_thread_not_found,
 )
-from agentrunner.stores._run_events import check_run_size, compact_run, is_readable, read_run
+from agentrunner.stores._run_events import check_run_size, compact_run, is_readable, list_message_ids, read_run
 from agentrunner.stores.memory.records import MemoryRecords
 from agentrunner.stores.memory.threads import MemoryJournal, MemoryThreads
 from agentrunner.stores.types import CursorLocation, HistoryPage, JournalPage, StoredRun, StoreReport
@@ -153,6 +153,7 @@ class MemoryStore:
         if stored:
             check_run_size(claim, recorder, self.max_run_bytes)
         events = await compact_run(recorder)
+        message_ids = await list_message_ids(recorder) if stored else []
         # The claim may have been lost while the run was compacted.
         thread = self._threads.require_claim(claim)
         thread.claim, thread.is_abandoned = None, False
@@ -168,7 +169,7 @@ class MemoryStore:
         run = StoredRun(
             claim.run_id, thread.last_run_id, claim.first_seq, recorder.last_seq, events, claim.input, thread.updated_at
         )
-        thread.message_ids |= dict.fromkeys(recorder.message_ids, run.last_seq)
+        thread.message_ids |= dict.fromkeys(message_ids, run.last_seq)
         thread.agent_id = claim.agent_id or thread.agent_id
         self._threads.add_run(thread, run)
         self._threads.touch(thread)

@@ -9,7 +9,7 @@ from agentrunner._core import Batch, Claim
 from agentrunner.errors import StoreClosed, StoreError, ThreadAlreadyRunning
 from agentrunner.stores._errors import make_lease_lost, make_run_already_exists, make_thread_not_found
 from agentrunner.stores._held_leases import draw_call_number
-from agentrunner.stores._run_events import check_run_size, compact_run
+from agentrunner.stores._run_events import check_run_size, compact_run, list_message_ids
 from agentrunner.stores.postgres.client import LARGE_BYTES
 from agentrunner.stores.postgres.guard import IS_MEANT, encode_guard
 from agentrunner.stores.postgres.history import PostgresHistory, can_replay
@@ -269,6 +269,7 @@ class PostgresRuns(PostgresHistory):
     async def _finish(self, claim: Claim, recorder: Recorder, stored: bool) -> bool:
         """End a run; return false if the claim is not the thread's newest."""
         events = await compact_run(recorder) if stored else None
+        ids = await list_message_ids(recorder) if stored else []
         [(is_done,)] = await self._client.fetch(
             FINISH_RUN,
             large=events is not None and len(events) > LARGE_BYTES,
@@ -278,7 +279,7 @@ class PostgresRuns(PostgresHistory):
             stored=stored,
             last_seq=recorder.last_seq,
             events=events,
-            ids=[encode_message_id(message_id) for message_id in recorder.message_ids] if stored else [],
+            ids=[encode_message_id(message_id) for message_id in ids],
             resume=self._resume_window,
         )
         return bool(is_done)

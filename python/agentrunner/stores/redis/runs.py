@@ -16,7 +16,7 @@ from agentrunner.stores._errors import (
     make_thread_not_found,
 )
 from agentrunner.stores._held_leases import HeldLeases, draw_call_number
-from agentrunner.stores._run_events import compact_run
+from agentrunner.stores._run_events import compact_run, list_message_ids
 from agentrunner.stores.redis.journal import RedisJournals
 from agentrunner.stores.redis.lease_connection import RedisLeaseConnection
 from agentrunner.stores.redis.scripts import (
@@ -110,7 +110,7 @@ class RedisRuns:
 
     async def finish(self, claim: Claim, recorder: Recorder, stored: bool) -> None:
         events = await compact_run(recorder) if stored else b""
-        message_ids = [message_id.encode() for message_id in recorder.message_ids] if stored else []
+        message_ids = [message_id.encode() for message_id in await list_message_ids(recorder)] if stored else []
 
         async def attempt(attempts: int) -> Any:
             return await self._client.run_script_once(
