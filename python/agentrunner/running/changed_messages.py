@@ -54,24 +54,26 @@ def _begins(whole: Any, beginning: Any) -> bool:
 
 
 def find_changed_list(
-    thread: Sequence[Message], sent: Sequence[Message], stored_ids: Collection[str]
+    thread: Sequence[Message], sent: Sequence[Message], stored_ids: Collection[str], unseen_ids: Collection[str] = ()
 ) -> list[Message] | None:
     """Return the messages that a run starts from, or `None` if its client has changed nothing.
 
-    `stored_ids` are ids that the thread has or has had: a message that was removed may come back.
+    `stored_ids` are ids that the thread has or has had: a message that was removed may come back. `unseen_ids` are
+    those of messages that came after the client had sent its own, which it has not left out.
 
     A client that sends only new messages, only the newest ones, or none of the tools' and the reasoning has changed
     nothing. One that leaves out the last messages has gone back to an earlier one, to have it answered again.
     """
     indexes = {message["id"]: index for index, message in enumerate(thread)}
+    unseen_ids = set(unseen_ids) - {message["id"] for message in sent}
     known = [message for message in sent if message["id"] in indexes]
     if not known:
         return None
     first = min(indexes[message["id"]] for message in known)
-    spoken = [message for message in thread[first:] if message["role"] in SAID]
+    spoken = [message for message in thread[first:] if message["role"] in SAID and message["id"] not in unseen_ids]
     if _is_same(thread, indexes, spoken, sent, stored_ids):
         return None
-    return [*thread[:first], *_with_left_out(thread[first:], sent)]
+    return [*thread[:first], *_with_left_out(thread[first:], sent, unseen_ids)]
 
 
 def _is_same(
@@ -101,10 +103,11 @@ def _is_same(
     ]
 
 
-def _with_left_out(thread: Sequence[Message], sent: Sequence[Message]) -> list[Message]:
+def _with_left_out(thread: Sequence[Message], sent: Sequence[Message], unseen_ids: Collection[str]) -> list[Message]:
     """Return what was sent, with the messages of the thread that clients may leave out.
 
-    A result stays behind its call. Another message stays between the two that were said around it.
+    A result stays behind its call. Another message stays between the two that were said around it, and one that the
+    client has not seen behind the one before it.
     """
     sent_ids = {message["id"] for message in sent}
     calls = {call["id"]: message["id"] for message in sent for call in message.get("toolCalls") or ()}
@@ -114,7 +117,9 @@ def _with_left_out(thread: Sequence[Message], sent: Sequence[Message]) -> list[M
     waiting: list[Message] = []
     previous: str | None = None
     for message in thread:
-        if message["role"] in SAID:
+        if message["id"] in unseen_ids:
+            waiting.append(message)
+        elif message["role"] in SAID:
             if message["id"] in sent_ids and (previous is None or previous in sent_ids):
                 before.setdefault(message["id"], []).extend(waiting)
             waiting, previous = [], message["id"]

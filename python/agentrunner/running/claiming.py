@@ -110,14 +110,14 @@ class Claiming:
             WaitingPlace(self._line, thread, sys.getsizeof(new_run.input)) as place,
         ):
             try:
-                claim, known_ids = await self._claim(new_run, place)
+                claim, known_ids, unseen_from = await self._claim(new_run, place)
             except TooManyWaiting:
                 # With `reject`, runs wait only briefly, and the reason for the refusal is the busy thread.
                 if self._on_concurrent_run == "reject":
                     raise ThreadAlreadyRunning from None
                 raise
         try:
-            claimed = await self._prepare(claim, known_ids, checked)
+            claimed = await self._prepare(claim, known_ids, checked, unseen_from)
         except BaseException:
             await asyncio.shield(self._table.spawn(self._free(claim)))
             raise
@@ -127,10 +127,14 @@ class Claiming:
             raise _make_closed(new_run.thread_id)
         return claimed
 
-    async def _prepare(self, claim: Claim, known_ids: dict[str, int], checked: CheckedInput) -> ClaimedRun:
+    async def _prepare(
+        self, claim: Claim, known_ids: dict[str, int], checked: CheckedInput, unseen_from: int | None
+    ) -> ClaimedRun:
         """Do what takes long for a large input, so that the run can start at once."""
         refuses = self._refuses_claimed_messages
-        sorted_input = await sort_messages(self._store, claim, checked, known_ids, refuses=refuses)
+        sorted_input = await sort_messages(
+            self._store, claim, checked, known_ids, refuses=refuses, unseen_from=unseen_from
+        )
         recorder = await self._limits.new_recorder(claim, known_ids, sorted_input.json)
         sorted_input.join(recorder)
         return ClaimedRun(
@@ -142,7 +146,12 @@ class Claiming:
             sorted_input.changed,
         )
 
-    async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, dict[str, int]]:
+    async def _claim(self, new_run: NewRun, place: WaitingPlace) -> tuple[Claim, dict[str, int], int | None]:
+        """Claim the thread when it is free.
+
+        Return the claim, the known ids, and the first sequence number of the run that it waited for.
+        """
+        unseen_from: int | None = None
         ending = EndingRun(self._store, self._table, new_run.thread_id, self._ending_checks)
         turn = self._get_turn(new_run.thread_id, new_run.scope)
         if turn.locked():
@@ -157,6 +166,9 @@ class Claiming:
                     await asyncio.shield(self._table.spawn(self._give_back(claiming)))
                     raise
                 except ThreadAlreadyRunning:
+                    # The client sent its messages while this run was live, so it has not left out what the run says.
+                    if unseen_from is None:
+                        unseen_from = await self._find_first_seq(new_run.thread_id)
                     if await self._maintenance.recover(new_run.thread_id):
                         continue
                     if (error := self._table.unfinished_error(new_run.thread_id)) is not None:
@@ -168,12 +180,16 @@ class Claiming:
                         continue
                 else:
                     if not self.is_refusing:
-                        return claimed
+                        return *claimed, unseen_from
                     # `drain` or `aclose` has already listed the runs to wait for, so this one must not start.
                     await self._give_back(claiming)
                     break
                 await self._wait_for_thread(new_run.thread_id, new_run.scope)
         raise _make_closed(new_run.thread_id)
+
+    async def _find_first_seq(self, thread_id: str) -> int | None:
+        """Return the first sequence number of a thread's live run, or `None` if it has just ended."""
+        return next((claim.first_seq for claim, _ in await self._store.live(thread_id)), None)
 
     async def _wait_for_thread(self, thread_id: str, scope: str | None) -> None:
         """Wait until the thread may be free; with the policy `supersede`, first stop its run."""

@@ -96,12 +96,19 @@ async def _read_events(store: Store, claim: Claim) -> list[Event]:
 
 
 async def sort_messages(
-    store: Store, claim: Claim, checked: CheckedInput, known_ids: Mapping[str, int], *, refuses: bool
+    store: Store,
+    claim: Claim,
+    checked: CheckedInput,
+    known_ids: Mapping[str, int],
+    *,
+    refuses: bool,
+    unseen_from: int | None = None,
 ) -> SortedInput:
     """Return a run's input with marks on the messages that the client should not have written.
 
-    `known_ids` are ids that the thread certainly has, and `CLAIMED_ENTRY` if it has a claimed message. Raises
-    `InvalidInput` if there are new messages of this kind and `refuses` is true.
+    `known_ids` are ids that the thread certainly has, and `CLAIMED_ENTRY` if it has a claimed message. The client sent
+    its messages before the run that begins at `unseen_from`, if there is one. Raises `InvalidInput` if there are new
+    messages of this kind and `refuses` is true.
     """
     messages = checked.model.messages
     comparison, previous = await run_by_size(len(checked.json), _core.compare_messages, checked.json, known_ids)
@@ -117,14 +124,20 @@ async def sort_messages(
     sorted_input = await asyncio.to_thread(_sort, checked, user_ids, other_ids, events, claim.thread_id, refuses)
     if comparison != "different":
         return sorted_input._replace(previous=previous)
-    return await asyncio.to_thread(_note_changes, sorted_input, events, known_ids)
+    return await asyncio.to_thread(_note_changes, sorted_input, events, known_ids, unseen_from)
 
 
-def _note_changes(sorted_input: SortedInput, events: list[Event], known_ids: Collection[str]) -> SortedInput:
+def _note_changes(
+    sorted_input: SortedInput, events: list[Event], known_ids: Collection[str], unseen_from: int | None
+) -> SortedInput:
     """Add what a client has changed, for a thread that must be compared as a whole."""
     thread = fold(events)
     sent = decode(sorted_input.json.encode("utf-8", "surrogatepass"))
-    changed = find_changed_list(thread.messages, sent["messages"], known_ids)
+    unseen_ids: set[str] = set()
+    if unseen_from is not None:
+        seen = fold(event for event in events if event.seq is not None and event.seq < unseen_from)
+        unseen_ids = {message["id"] for message in thread.messages} - {message["id"] for message in seen.messages}
+    changed = find_changed_list(thread.messages, sent["messages"], known_ids, unseen_ids)
     if changed is None:
         return sorted_input._replace(entries=_core.entries_of_input(sorted_input.json))
     new = [message for message in sent["messages"] if message["id"] not in known_ids]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 INLINE_EVENTS = 10_000
 """Number of events up to which a run is compacted on the event loop."""
-INLINE_BYTES = 128 << 10
+INLINE_ENTRIES_BYTES = 128 << 10
 """Size of a run's compacted events in bytes up to which its entries are made on the event loop."""
 UNREADABLE = (InvalidEvent, StoreCorrupt)
 """Errors that the core raises for events that it cannot read."""
@@ -37,7 +37,7 @@ async def compact_run(recorder: Recorder) -> bytes:
 
 async def list_message_ids(recorder: Recorder) -> list[str]:
     """Return the entries that the run adds to its thread, as `Recorder.message_ids` does."""
-    if recorder.compacted_bytes <= INLINE_BYTES:
+    if recorder.compacted_bytes <= INLINE_ENTRIES_BYTES:
         return recorder.message_ids
     return await asyncio.to_thread(lambda: recorder.message_ids)
 

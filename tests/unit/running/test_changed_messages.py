@@ -134,3 +134,24 @@ def test_a_text_cut_short_is_not_rewritten() -> None:
     assert is_rewritten(answer("a1", "Hello", "c1"), stored)
     assert is_rewritten({**T1, "content": "fou"}, T1)
     assert is_rewritten({**stored, "role": "system"}, stored)
+
+
+@pytest.mark.parametrize(
+    ("thread", "sent", "unseen", "changed"),
+    [
+        ([U1, A1, U2, R2, A2], [U1, A1, U3], "u2 r2 a2", None),
+        ([U1, A1], [U1, U3], "a1", None),
+        ([U1, M1, T1, M2], [U1, U3], "m1 t1 m2", None),
+        # What the client had seen by then counts.
+        ([U1, A1, U2, A2], [U1, A1, U2, U3], "a2", None),
+        ([U1, A1, U2, A2], [U1, A1, U2 | {"content": "other"}, U3], "a2", "u1 a1 u2 a2 u3"),
+        ([U1, A1, U2, A2], [U1, U3], "u2 a2", "u1 u3"),
+        ([U1, A1, U2, M1, T1, M2], [user("u1", "other"), A1, U3], "u2 m1 t1 m2", "u1 a1 u2 m1 t1 m2 u3"),
+        ([U1, A1, U2, A2], [U1, A1, U2, answer("a2", "ans"), U3], "a2", "u1 a1 u2 a2 u3"),
+    ],
+)
+def test_what_a_client_had_not_seen_is_not_left_out(
+    thread: list[Message], sent: list[Message], unseen: str, changed: str | None
+) -> None:
+    messages = find_changed_list(thread, sent, {message["id"] for message in thread}, unseen.split())
+    assert messages is None if changed is None else [message["id"] for message in messages or ()] == changed.split()
