@@ -64,8 +64,8 @@ def follow_list(
 ) -> tuple[list[Message], set[str]]:
     """Return a session's messages after a change, with the ids of the user's new ones.
 
-    Edited user messages count as new. Messages that stay are the session's own copies. `results` are those of calls that
-    had none; results stay behind their calls. New messages are taken as `select_new_messages` says.
+    Edited user messages count as new. Messages that stay are the session's own copies. `results` are those of calls
+    that had none; results stay behind their calls. New messages are taken as `select_new_messages` says.
     """
     own = {message["id"]: message for message in session.messages}
     results_by_call = {
