@@ -43,6 +43,17 @@ class ChangedMessages(NamedTuple):
     """The messages without those that the client claims, and as the thread has those that it has rewritten."""
 
 
+class FoldedThread(NamedTuple):
+    """A thread's messages and state before a run."""
+
+    messages: list[dict[str, Any]]
+    state: Any
+    removed: dict[str, dict[str, Any]]
+    """Messages that the thread had and has no longer, or only as a client has rewritten them, by id."""
+    claimed_ids: set[str]
+    """Ids of messages that only a client claimed, and that the thread has no longer."""
+
+
 class SortedInput(NamedTuple):
     """A run's input with marks on the messages that only the client claims exist."""
 
@@ -121,17 +132,40 @@ async def sort_messages(
         return SortedInput(checked.model, checked.json, frozenset(user_ids), previous)
     # The store knows most ids, but not those of messages that exist only in snapshots.
     events = await _read_events(store, claim)
-    sorted_input = await asyncio.to_thread(_sort, checked, user_ids, other_ids, events, claim.thread_id, refuses)
+    thread = await asyncio.to_thread(_fold, events, {each.id for each in messages if each.role != "user"} - other_ids)
+    sorted_input = await asyncio.to_thread(_sort, checked, user_ids, other_ids, thread, claim.thread_id, refuses)
     if comparison != "different":
         return sorted_input._replace(previous=previous)
-    return await asyncio.to_thread(_note_changes, sorted_input, events, known_ids, unseen_from)
+    return await asyncio.to_thread(_note_changes, sorted_input, events, thread, known_ids, unseen_from)
+
+
+def _fold(events: list[Event], sent_ids: Collection[str]) -> FoldedThread:
+    """Fold a thread's events, with those of the messages sent that the thread has no longer."""
+    folded = fold(events)
+    own_ids = {message["id"] for message in folded.messages if not is_claimed(message)}
+    removed_ids = set(sent_ids) - own_ids
+    removed: dict[str, dict[str, Any]] = {}
+    run: list[Event] = []
+    for event in [*events, None] if removed_ids else ():
+        if event is None or event.type in ("RUN_STARTED", "MESSAGES_SNAPSHOT"):
+            messages = fold(run).messages if run else []
+            removed |= {each["id"]: each for each in messages if each["id"] in removed_ids and not is_claimed(each)}
+        if event is None or event.type == "RUN_STARTED":
+            run = []
+        if event is not None:
+            run.append(event)
+    claimed_ids = removed_ids - removed.keys() - {message["id"] for message in folded.messages}
+    return FoldedThread(folded.messages, folded.state, removed, claimed_ids)
 
 
 def _note_changes(
-    sorted_input: SortedInput, events: list[Event], known_ids: Collection[str], unseen_from: int | None
+    sorted_input: SortedInput,
+    events: list[Event],
+    thread: FoldedThread,
+    known_ids: Collection[str],
+    unseen_from: int | None,
 ) -> SortedInput:
     """Add what a client has changed, for a thread that must be compared as a whole."""
-    thread = fold(events)
     sent = decode(sorted_input.json.encode("utf-8", "surrogatepass"))
     unseen_ids: set[str] = set()
     if unseen_from is not None:
@@ -142,7 +176,7 @@ def _note_changes(
         return sorted_input._replace(entries=_core.entries_of_input(sorted_input.json))
     new = [message for message in sent["messages"] if message["id"] not in known_ids]
     opening = make_opening(thread.messages, new, changed, sent.get("state"), thread.state)
-    own = {message["id"]: message for message in thread.messages if not is_claimed(message)}
+    own = thread.removed | {message["id"]: message for message in thread.messages if not is_claimed(message)}
     trusted = [own.get(each["id"], each) if is_claimed(each) else each for each in changed]
     messages = ChangedMessages(changed, [message for message in trusted if not is_claimed(message)])
     return sorted_input._replace(changed=messages, opening=opening)
@@ -160,14 +194,16 @@ def _find_new(messages: Iterable[Any], known_ids: Collection[str]) -> tuple[set[
 
 
 def _sort(
-    checked: CheckedInput, user_ids: set[str], other_ids: set[str], events: list[Event], thread_id: str, refuses: bool
+    checked: CheckedInput, user_ids: set[str], other_ids: set[str], thread: FoldedThread, thread_id: str, refuses: bool
 ) -> SortedInput:
     messages = decode(checked.json.encode("utf-8", "surrogatepass"))["messages"]
-    thread_messages = fold(events).messages
+    thread_messages = thread.messages
     own_ids, result_ids = _compare(thread_messages, [each for each in messages if each["id"] in other_ids])
     greeting_ids = set() if thread_messages else _find_greeting(messages) & other_ids
     accepted_ids = frozenset(user_ids | result_ids | greeting_ids)
-    claimed_ids = (other_ids - accepted_ids - own_ids) | find_rewritten(thread_messages, messages)
+    # A message that was left behind may come back, but not with another text.
+    stored_messages = [*thread.removed.values(), *thread_messages]
+    claimed_ids = (other_ids - accepted_ids - own_ids) | find_rewritten(stored_messages, messages) | thread.claimed_ids
     repeated_ids = {message["id"] for message in thread_messages if is_claimed(message)} - other_ids
     if not claimed_ids | repeated_ids:
         return SortedInput(checked.model, checked.json, accepted_ids)

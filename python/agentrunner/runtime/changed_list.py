@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrunner.running.changed_messages import REPLACED_ENTRY, SAID, comparable_parts
+from agentrunner.running.client_messages import is_claimed
 from agentrunner.runtime.history import select_new_messages
 from agentrunner.runtime.session import Session
 from agentrunner.stores.types import ThreadGuard
@@ -29,10 +30,15 @@ class ChangedList(NamedTuple):
     """The messages that a run starts from, and those that its thread had before."""
 
     messages: list[Message]
-    """All but those that only the client claims exist."""
+    """The messages as the page shows them, with marks on those that only the client claims exist."""
     thread: list[Message]
     seen_ids: set[str]
     """Ids of the session's messages that the thread has or had."""
+
+    @property
+    def trusted(self) -> list[Message]:
+        """The messages without those that only the client claims exist."""
+        return [message for message in self.messages if not is_claimed(message)]
 
     def is_left_behind(self, session: Session, waiting: Interrupted) -> bool:
         """Return whether the calls that wait for a decision are no longer among the messages."""
@@ -71,11 +77,13 @@ def follow_list(
     results_by_call = {
         message["toolCallId"]: message for message in [*session.messages, *results] if message["role"] == "tool"
     }
-    copies = find_copies(changed.thread)
+    copies = find_copies(message for message in changed.thread if not is_claimed(message))
     listed = [
         copies.get((each["role"], each["id"]), each) if each["role"] != "user" else each for each in changed.messages
     ]
-    new_messages = select_new_messages(session, listed, take_history=take_history)
+    new_messages = select_new_messages(
+        session, [message for message in listed if not is_claimed(message)], take_history=take_history
+    )
     new_by_id = {message["id"]: message for message in new_messages}
     new_results = {message["toolCallId"]: message for message in new_messages if message["role"] == "tool"}
     leading, unseen = _find_unseen(session, changed.seen_ids | {message["id"] for message in listed})

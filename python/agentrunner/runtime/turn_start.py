@@ -9,7 +9,7 @@ from agentrunner.errors import ApprovalNotFound, InterruptsOpen, InvalidInput
 from agentrunner.records.approvals import has_accepted_answers, is_every_interrupt_closed
 from agentrunner.records.times import now_ms
 from agentrunner.running.changed_messages import SAID
-from agentrunner.running.client_messages import read_messages
+from agentrunner.running.client_messages import read_messages, with_agent_ids
 from agentrunner.running.current import current_run, refuse_run
 from agentrunner.runtime.approvals import (
     action_key,
@@ -88,7 +88,8 @@ class TurnStarter:
             return await self._apply_decisions(session, is_retry=True)
         if session is None or await self._is_input_missing(session) or not await self._is_own_turn(session):
             return await self._add_messages(session)
-        if await self._read_changed_list(session) is not None:
+        # Not by this run's own list: it may be that of the run that is continued.
+        if await self._find_left_behind(session.messages):
             return await self._add_messages(session)
         return await self._continue(session)
 
@@ -146,7 +147,7 @@ class TurnStarter:
         changed = await self._read_changed_list(session)
         await self._check_interrupts(session, changed)
         calls = await self._load_unfinished_calls(session)
-        client_results = find_client_results(session, calls, self._messages if changed is None else changed.messages)
+        client_results = find_client_results(session, calls, self._messages if changed is None else changed.trusted)
         entries = await Ledger(self._sessions, session.id).find_entries([call for call in calls if not call.client])
         results = complete_results(session, calls, client_results, entries)
         if changed is None:
@@ -177,16 +178,21 @@ class TurnStarter:
         store, claim = self._sessions.store, self._sessions.claim
         if claim is None:
             return None
-        if current_run().changed is not None:
+        run = current_run()
+        if run.changed is not None:
+            trusted = {message["id"]: message for message in run.changed.trusted}
+            messages = with_agent_ids([trusted.get(each["id"], each) for each in run.changed.shown])
             seen_ids = await find_stored(store, claim, session.messages)
-            return ChangedList(await current_run().messages(), await read_messages(store, claim), seen_ids)
+            return ChangedList(messages, await read_messages(store, claim), seen_ids)
         sent_ids = {message["id"] for message in self._messages}
         if not await self._find_left_behind([each for each in session.messages if each["id"] not in sent_ids]):
             return None
-        # Without the thread's copies of user messages: those may be edited ones.
-        thread = [message for message in await read_messages(store, claim) if message["role"] != "user"]
+        thread = await read_messages(store, claim)
+        thread_ids = {message["id"] for message in thread}
+        new = [message for message in await run.messages() if message["id"] not in thread_ids]
         seen_ids = await find_stored(store, claim, session.messages)
-        return ChangedList(await current_run().messages(), thread, seen_ids)
+        # Without the thread's copies of user messages: those may be edited ones.
+        return ChangedList([*thread, *new], [each for each in thread if each["role"] != "user"], seen_ids)
 
     async def _find_left_behind(self, messages: list[dict[str, Any]]) -> set[str]:
         """Return the ids of those of the session's messages that the thread had and has no longer."""
