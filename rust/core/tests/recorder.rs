@@ -187,7 +187,7 @@ fn a_run_stopped_before_its_first_event_still_starts_and_ends() {
     assert!(text.contains("RUN_STARTED") && text.contains(r#"{"type":"RUN_FINISHED","threadId":"t","runId":"r"}"#));
 }
 
-const OPENING: &str = r#"{"type":"MESSAGES_SNAPSHOT","messages":[{"id":"new","role":"user"}]}"#;
+const OPENING: &str = r#"{"type":"MESSAGES_SNAPSHOT","messages":[{"id":"new","role":"user","content":"Hi"}]}"#;
 
 #[test]
 fn what_a_run_starts_from_comes_behind_its_start() {

@@ -59,7 +59,9 @@ class Page:
             elif name == "regenerate":
                 self.messages.append(question)
         elif name == "remove" and self.messages:
-            self._remove(number % len(self.messages))
+            # A page that leaves out only a result cannot be told from one that shows none.
+            places = [place for place, message in enumerate(self.messages) if message["role"] != "tool"]
+            self._remove(places[number % len(places)])
         elif name == "cut short" and self.messages and self.messages[-1]["role"] == "assistant":
             last = self.messages[-1]
             self.messages[-1] = last | {"content": (last.get("content") or "")[:2]}
