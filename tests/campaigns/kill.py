@@ -135,7 +135,7 @@ class Round:
 
 
 def list_contents(events: Iterable[Event]) -> list[bytes]:
-    """Return the stored events but the ends of runs, because a replay shows only the last failure as one."""
+    """Return the stored events but the ends of runs, which a replay may show otherwise."""
     return [bytes(event) for event in events if event.cursor and event.type not in ("RUN_FINISHED", "RUN_ERROR")]
 
 

@@ -75,7 +75,7 @@ async def test_the_typescript_runner_replays_what_this_runner_wrote(tmp_path):
     path = tmp_path / "threads.db"
     async with SqliteAgentRunner(path) as runner:
         for n in range(6):
-            await collect(await runner.run(agent, make_run_input("t", f"r{n}", "u0", f"u{n}")))
+            await collect(await runner.run(agent, make_run_input("t", f"r{n}", f"u{n}")))
             await collect(await runner.run(agent, make_run_input("other", f"o{n}")))
         history = await collect(await runner.connect("t"))
         # While it is open here too.

@@ -123,6 +123,8 @@ async def sort_messages(
     """
     messages = checked.model.messages
     comparison, previous = await run_by_size(len(checked.json), _core.compare_messages, checked.json, known_ids)
+    # A run that answers an interrupt continues the thread that asked, whatever its client sends.
+    may_be_changed = comparison == "different" and not checked.model.resume
     if len(messages) > LOOP_MESSAGES:
         user_ids, other_ids = await asyncio.to_thread(_find_new, messages, known_ids)
     else:
@@ -134,7 +136,7 @@ async def sort_messages(
     events = await _read_events(store, claim)
     thread = await asyncio.to_thread(_fold, events, {each.id for each in messages if each.role != "user"} - other_ids)
     sorted_input = await asyncio.to_thread(_sort, checked, user_ids, other_ids, thread, claim.thread_id, refuses)
-    if comparison != "different":
+    if not may_be_changed:
         return sorted_input._replace(previous=previous)
     return await asyncio.to_thread(_note_changes, sorted_input, events, thread, known_ids, unseen_from)
 
