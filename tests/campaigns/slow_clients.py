@@ -199,7 +199,7 @@ async def beside_a_live_run(crowd: Crowd, context: Context, size: Size) -> None:
     outcome.figures["events of the run"] = max(frames)
 
 
-async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
+async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int, patience: float) -> None:
     """Stall clients in the middle of a long run's past events, during the run and after it."""
     outcome, thread = crowd.outcome, f"long-{kibibytes}"
     props = {"kibibytes": kibibytes, "wait": True}
@@ -221,7 +221,8 @@ async def on_a_long_run(crowd: Crowd, kibibytes: int, count: int) -> None:
             outcome.figures[f"KiB {name} in {what} run of {kibibytes} KiB"] = round(size / 1024)
         if each > EACH:
             outcome.fail(f"a client that stalls in {what} run of {kibibytes} KiB costs {each / 1024:.0f} KiB")
-        if once > ONCE * 1024 * kibibytes + HEADROOM:
+        # On a busy machine more worker threads keep memory that they have freed.
+        if once > ONCE * min(patience, 2) * 1024 * kibibytes + HEADROOM:
             outcome.fail(f"{what} run of {kibibytes} KiB costs {once / 1024:.0f} KiB for those that stall in it")
 
     await measure("a live")
@@ -254,7 +255,7 @@ async def campaign(context: Context, size: Size) -> Outcome:
     # No client is dropped while memory is measured.
     async with crowd(60) as on:
         for kibibytes in size.lengths:
-            await on_a_long_run(on, kibibytes, size.stalled)
+            await on_a_long_run(on, kibibytes, size.stalled, context.patience)
     return outcome
 
 
