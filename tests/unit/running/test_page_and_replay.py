@@ -102,14 +102,17 @@ class Page:
             yield run_finished(input.thread_id, input.run_id)
 
         sent = make_input("t", name, self.messages)
-        thread_ids = [message["id"] for message in await self.replay()]
+        thread = await self.replay()
+        thread_ids = [message["id"] for message in thread]
         known_ids = [message["id"] for message in self.messages if message["id"] in thread_ids]
         live = await collect(await self._runner.run(agent, sent))
         # A client does not take back its own messages from the start of its run.
         shown = [{"type": "RUN_STARTED", "threadId": "t", "runId": name, "input": sent}, *live[1:]]
         self.messages = fold(shown).messages
-        if thread_ids and known_ids[:1] != thread_ids[:1]:
-            # It cannot be told from a page that sends only its newest messages.
+        calls = {call["id"] for message in sent["messages"] for call in message.get("toolCalls") or ()}
+        lacks_result = any(message.get("toolCallId") in calls and message["id"] not in known_ids for message in thread)
+        if (thread_ids and known_ids[:1] != thread_ids[:1]) or lacks_result:
+            # It cannot be told from a page that sends only its newest messages, or one that sends no results.
             self.messages = await self.replay()
 
     async def replay(self) -> Messages:
