@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 # fmt: off
 __all__ = [
-    "CLAIMED_ENTRY", "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor", "Recorder",
-    "SqliteStore", "Superseded", "__version__", "agents_call_id", "back_up_sqlite", "check_input", "compact",
-    "compare_messages", "conform", "count_values", "entries_of_input", "expand", "finalize", "find_ids", "fold",
-    "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids", "snapshot", "vacuum_sqlite",
-    "verify",
+    "CLAIMED_ENTRY", "REPLACED_ENTRY", "SQLITE_VERSION", "Batch", "Claim", "Event", "Frames", "Owner", "Recompactor",
+    "Recorder", "SqliteStore", "Superseded", "__version__", "agents_call_id", "back_up_sqlite", "check_input",
+    "compact", "compare_messages", "conform", "count_values", "entries_of_input", "expand", "finalize", "find_ids",
+    "fold", "input_for_agent", "parse_cursor", "recompact", "run_frames", "run_message_ids", "snapshot",
+    "vacuum_sqlite", "verify",
 ]
 # fmt: on
 
@@ -23,6 +23,8 @@ __version__: str
 SQLITE_VERSION: str
 CLAIMED_ENTRY: str
 """The message id by which stores find threads with a message that only a client claims."""
+REPLACED_ENTRY: str
+"""The message id by which stores find threads whose messages were replaced."""
 
 _Cursor: TypeAlias = tuple[int, int | None]
 _Backup: TypeAlias = tuple[int, int, int, int, int | None]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from agentrunner._checks import check_option_type, check_optional_text
 from agentrunner._codec import read_cursor
-from agentrunner._core import CLAIMED_ENTRY
 from agentrunner.reading.compacted_cache import CompactedCache
 from agentrunner.reading.opening import StreamOpener
 from agentrunner.reading.plan import ReadingPlan
@@ -209,8 +208,7 @@ class AgentRunner(RunnerLifecycle):
         checked = await read_input(input, self._limits.id_bytes)
         thread_id, run_id = checked.thread_id, checked.run_id
         store = await self.ensure_open()
-        message_ids = [*checked.message_ids, *checked.asked_entries, CLAIMED_ENTRY]
-        new_run = NewRun(thread_id, run_id, checked.json, name, message_ids, scope)
+        new_run = NewRun(thread_id, run_id, checked.json, name, checked.entries, scope)
         claimed = await self._claiming.claim(new_run, checked)
         claim = claimed.claim
         driver = Driver(

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
-REPLACED_ENTRY = "\x01replaced"
-"""Message id by which stores find threads whose messages were replaced, as in `rust/core/src/links.rs`."""
 SAID = frozenset({"user", "assistant"})
 """Roles of the messages that every client sends again; some leave out the others."""
 

@@ -142,7 +142,7 @@ class Claiming:
             recorder,
             await input_for_agent(sorted_input.model, sorted_input.json),
             sorted_input.accepted_ids,
-            checked.has_messages_except(known_ids) or sorted_input.changed is not None,
+            sorted_input.has_new_messages,
             sorted_input.changed,
         )
 

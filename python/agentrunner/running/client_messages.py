@@ -61,6 +61,8 @@ class SortedInput(NamedTuple):
     json: str
     accepted_ids: frozenset[str]
     """Ids of the new messages that a client may send: the user's, results of open calls, a greeting."""
+    has_new_messages: bool
+    """Whether it has messages that the thread does not have, or changes those that it has."""
     previous: int | None = None
     """Hash of the thread's last message, which the run's first one follows."""
     entries: Sequence[str] = ()
@@ -131,7 +133,7 @@ async def sort_messages(
         user_ids, other_ids = _find_new(messages, known_ids)
     # A client sends the messages that it claims again with each run.
     if not other_ids and _core.CLAIMED_ENTRY not in known_ids and comparison != "different":
-        return SortedInput(checked.model, checked.json, frozenset(user_ids), previous)
+        return SortedInput(checked.model, checked.json, frozenset(user_ids), bool(user_ids), previous)
     # The store knows most ids, but not those of messages that exist only in snapshots.
     events = await _read_events(store, claim)
     thread = await asyncio.to_thread(_fold, events, {each.id for each in messages if each.role != "user"} - other_ids)
@@ -181,16 +183,15 @@ def _note_changes(
     own = thread.removed | {message["id"]: message for message in thread.messages if not is_claimed(message)}
     trusted = [own.get(each["id"], each) if is_claimed(each) else each for each in changed]
     messages = ChangedMessages(changed, [message for message in trusted if not is_claimed(message)])
-    return sorted_input._replace(changed=messages, opening=opening)
+    return sorted_input._replace(has_new_messages=True, changed=messages, opening=opening)
 
 
 def _find_new(messages: Iterable[Any], known_ids: Collection[str]) -> tuple[set[str], set[str]]:
     """Return the ids of the new messages: the user's, and all others."""
-    known = set(known_ids)
     user_ids: set[str] = set()
     other_ids: set[str] = set()
     for message in messages:
-        if message.id not in known:
+        if message.id not in known_ids:
             (user_ids if message.role == "user" else other_ids).add(message.id)
     return user_ids, other_ids
 
@@ -203,19 +204,21 @@ def _sort(
     own_ids, result_ids = _compare(thread_messages, [each for each in messages if each["id"] in other_ids])
     greeting_ids = set() if thread_messages else _find_greeting(messages) & other_ids
     accepted_ids = frozenset(user_ids | result_ids | greeting_ids)
+    has_new_messages = bool(user_ids or other_ids)
     # A message that was left behind may come back, but not with another text.
     stored_messages = [*thread.removed.values(), *thread_messages]
     claimed_ids = (other_ids - accepted_ids - own_ids) | find_rewritten(stored_messages, messages) | thread.claimed_ids
     repeated_ids = {message["id"] for message in thread_messages if is_claimed(message)} - other_ids
     if not claimed_ids | repeated_ids:
-        return SortedInput(checked.model, checked.json, accepted_ids)
+        return SortedInput(checked.model, checked.json, accepted_ids, has_new_messages)
     if refuses and claimed_ids:
         first = next(message for message in messages if message["id"] in claimed_ids)
         raise InvalidInput(
             f"the message '{first['id']}' with the role {first['role']} is refused, and nothing was started: thread "
             f"'{thread_id}' never had it so, and clients may send only messages of users and results of open calls"
         )
-    return _mark(checked, accepted_ids, claimed_ids | repeated_ids)
+    model = _mark(checked.model, claimed_ids | repeated_ids)
+    return SortedInput(model, encode(model).decode("utf-8", "surrogatepass"), accepted_ids, has_new_messages)
 
 
 def _compare(thread_messages: list[dict[str, Any]], messages: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
@@ -246,13 +249,13 @@ def _find_greeting(messages: list[dict[str, Any]]) -> set[str]:
     return ids
 
 
-def _mark(checked: CheckedInput, accepted_ids: frozenset[str], claimed_ids: set[str]) -> SortedInput:
+def _mark(model: RunAgentInput, claimed_ids: set[str]) -> RunAgentInput:
+    """Return an input with marks on the messages that only the client claims exist."""
     messages = []
-    for message in checked.model.messages:
+    for message in model.messages:
         if message.id in claimed_ids and message.role != "user":
             metadata = getattr(message, "metadata", None)
             fields = metadata if isinstance(metadata, dict) else {}
             message = message.model_copy(update={"metadata": {**fields, SOURCE: "client"}})
         messages.append(message)
-    model = checked.model.model_copy(update={"messages": messages})
-    return SortedInput(model, encode(model).decode("utf-8", "surrogatepass"), accepted_ids)
+    return model.model_copy(update={"messages": messages})

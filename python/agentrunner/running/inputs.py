@@ -24,8 +24,6 @@ from agentrunner.running.offload import run_by_size
 from agentrunner.types import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ag_ui.core import RunAgentInput
     from pydantic import TypeAdapter, ValidationError
 
@@ -64,9 +62,10 @@ class CheckedInput(NamedTuple):
     asked_entries: list[str]
     """Entries that tell whether its messages are those of the thread."""
 
-    def has_messages_except(self, known_ids: Iterable[str]) -> bool:
-        """Return whether the input has messages other than those with these ids."""
-        return not set(known_ids).issuperset(self.message_ids)
+    @property
+    def entries(self) -> list[str]:
+        """The entries that a run with this input looks up in its thread."""
+        return [*self.message_ids, *self.asked_entries, _core.CLAIMED_ENTRY]
 
 
 async def read_input(input: RunAgentInput | Mapping[str, Any], max_id_bytes: int) -> CheckedInput:

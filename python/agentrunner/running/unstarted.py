@@ -7,11 +7,10 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentrunner._codec import decode
-from agentrunner._core import CLAIMED_ENTRY
 from agentrunner.errors import InvalidEvent, InvalidInput, StoreCorrupt
 from agentrunner.running.client_messages import sort_messages
 from agentrunner.running.inputs import UNLIMITED, CheckedInput, read_input, validate_input
-from agentrunner.stores.types import ThreadGuard
+from agentrunner.running.look_up import look_up
 
 if TYPE_CHECKING:
     from agentrunner._core import Claim, Recorder
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from agentrunner.stores import Store
 
 logger = logging.getLogger("agentrunner")
-
-LOOKUP_IDS = 1000
-"""Number of message ids that are looked up at once."""
 
 
 class UnstartedRun(NamedTuple):
@@ -39,7 +35,7 @@ async def prepare_unstarted(store: Store, limits: RecordingLimits, claim: Claim,
     """
     try:
         checked = await _read_claimed_input(claim)
-        known_ids = await _look_up(store, claim, [*checked.message_ids, *checked.asked_entries, CLAIMED_ENTRY])
+        known_ids = await look_up(store, claim, checked.entries)
         sorted_input = await sort_messages(store, claim, checked, known_ids, refuses=refuses)
     except (InvalidInput, InvalidEvent, StoreCorrupt) as error:
         # Its thread must become free even if the run's messages can no longer be read.
@@ -50,18 +46,9 @@ async def prepare_unstarted(store: Store, limits: RecordingLimits, claim: Claim,
         return UnstartedRun(limits.new_empty_recorder(claim), has_new_messages=False)
     recorder = await limits.new_recorder(claim, known_ids, sorted_input.json)
     sorted_input.join(recorder)
-    return UnstartedRun(recorder, checked.has_messages_except(known_ids) or sorted_input.changed is not None)
+    return UnstartedRun(recorder, sorted_input.has_new_messages)
 
 
 async def _read_claimed_input(claim: Claim) -> CheckedInput:
     content = decode(claim.input.encode("utf-8", "surrogatepass"))
     return await read_input(await validate_input(content, UNLIMITED), sys.maxsize)
-
-
-async def _look_up(store: Store, claim: Claim, ids: list[str]) -> dict[str, int]:
-    """Return those of the ids that the thread has, as `Store.known_ids` does."""
-    guard = ThreadGuard.of(claim)
-    known_ids: dict[str, int] = {}
-    for start in range(0, len(ids), LOOKUP_IDS):
-        known_ids.update(await store.known_ids(claim.thread_id, ids[start : start + LOOKUP_IDS], guard=guard))
-    return known_ids

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentrunner.running.changed_messages import REPLACED_ENTRY, SAID, comparable_parts
+from agentrunner._core import REPLACED_ENTRY
+from agentrunner.running.changed_messages import SAID, comparable_parts
 from agentrunner.running.client_messages import is_claimed
+from agentrunner.running.look_up import look_up
 from agentrunner.runtime.history import select_new_messages
 from agentrunner.runtime.session import Session
-from agentrunner.stores.types import ThreadGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from agentrunner.stores import Claim, Store
 
 Message = dict[str, Any]
-
-LOOKUP_IDS = 1000
-"""Number of message ids that are looked up at once."""
 
 
 class ChangedList(NamedTuple):
@@ -49,7 +47,7 @@ class ChangedList(NamedTuple):
 
 async def was_replaced(store: Store, claim: Claim) -> bool:
     """Return whether messages of a thread were ever replaced, so that some may be left behind."""
-    return bool(await store.known_ids(claim.thread_id, [REPLACED_ENTRY], guard=ThreadGuard.of(claim)))
+    return bool(await look_up(store, claim, [REPLACED_ENTRY]))
 
 
 async def find_stored(store: Store, claim: Claim, messages: Iterable[Message]) -> set[str]:
@@ -57,12 +55,7 @@ async def find_stored(store: Store, claim: Claim, messages: Iterable[Message]) -
 
     An answer that only the session has, because the process died before the thread had it, is not among them.
     """
-    ids = [message["id"] for message in messages]
-    stored: set[str] = set()
-    for start in range(0, len(ids), LOOKUP_IDS):
-        batch = ids[start : start + LOOKUP_IDS]
-        stored |= (await store.known_ids(claim.thread_id, batch, guard=ThreadGuard.of(claim))).keys()
-    return stored
+    return set(await look_up(store, claim, [message["id"] for message in messages]))
 
 
 def follow_list(

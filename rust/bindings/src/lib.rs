@@ -45,6 +45,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("CLAIMED_ENTRY", agentrunner_core::entries::CLAIMED)?;
+        module.add("REPLACED_ENTRY", agentrunner_core::links::REPLACED)?;
         module.add("SQLITE_VERSION", agentrunner_core::sqlite::SqliteStore::sqlite_version())
     }
 }

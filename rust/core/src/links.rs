@@ -137,7 +137,7 @@ pub enum Comparison {
 pub fn compare(input: &str, known: &HashMap<String, u64>) -> Comparison {
     let number = |entry: &str| known.get(entry).copied();
     let replaced = number(REPLACED).unwrap_or(0);
-    // What was there before the messages were replaced is no longer there.
+    // Entries from before the messages were replaced no longer count.
     let is_current = |entry: &str| number(entry).is_some_and(|seq| seq >= replaced);
     let messages = scan::elements(members::value_of(input, "messages").unwrap_or_default());
     let mut last: Option<Said> = None;

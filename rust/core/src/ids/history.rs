@@ -11,7 +11,7 @@ const DOUBLINGS: u32 = 24;
 /// The numbers between two known ones that are looked up at once.
 const SPLITS: u64 = 15;
 
-/// What was looked up about one id: its own entry, and the marks of the classes.
+/// The result of looking up one id: its own entry, and the marks of the classes.
 #[derive(Debug, Default, Clone, Copy)]
 struct Facts {
     /// The bits of the entries that were looked up.
