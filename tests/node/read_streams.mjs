@@ -1,25 +1,9 @@
 // {"live", "replay", "replay_legacy", "live_legacy"}: bodies of responses -> what the real clients of both generations hold
 // that were sent them: {"new": [live, replay], "old": [live, replay]}, each {"messages", "state"} or {"refused"}.
-import * as newer from "@ag-ui/client";
-import * as older from "agui-client-0";
-
+import { clients } from "./body_clients.mjs";
 import { answer } from "./lines.mjs";
 
 console.log = console.info = console.debug = () => {};
-
-// An agent that reads a body as the client's own HttpAgent does.
-const reading = ({ AbstractAgent, runHttpRequest, transformHttpEventStream }) =>
-  class extends AbstractAgent {
-    run() {
-      const headers = { "content-type": "text/event-stream" };
-      return transformHttpEventStream(runHttpRequest(async () => new Response(this.body, { headers })));
-    }
-    connect(input) {
-      return this.run(input);
-    }
-  };
-
-const clients = { old: reading(older), new: reading(newer) };
 
 async function read(client, how, body) {
   const agent = new clients[client]({ threadId: "thread" });

@@ -1,25 +1,9 @@
 // {"new", "old"}: bodies of a connect's response -> what the real client of each generation tells its subscribers and holds:
 // {"new": {"connectAgent", "runAgent"}, "old": {...}}, each {"errors", "finished", "messages", "interrupts"}.
-import * as newer from "@ag-ui/client";
-import * as older from "agui-client-0";
-
+import { clients } from "./body_clients.mjs";
 import { answer } from "./lines.mjs";
 
 console.log = console.info = console.debug = () => {};
-
-// An agent that reads a body as the client's own HttpAgent does. `runAgent` verifies the order of events.
-const reading = ({ AbstractAgent, runHttpRequest, transformHttpEventStream }) =>
-  class extends AbstractAgent {
-    run() {
-      const headers = { "content-type": "text/event-stream" };
-      return transformHttpEventStream(runHttpRequest(async () => new Response(this.body, { headers })));
-    }
-    connect(input) {
-      return this.run(input);
-    }
-  };
-
-const clients = { old: reading(older), new: reading(newer) };
 
 async function read(client, how, body) {
   const agent = new clients[client]({ threadId: "t1" });

@@ -59,7 +59,7 @@ async def test_only_the_last_of_many_failures_is_shown_as_one(runner: AgentRunne
     assert events[-1] == ERROR
     finished = [event for event in events if event["type"] == "RUN_FINISHED"]
     assert finished == [run_finished("t1", f"r{number}") for number in range(3)]
-    # What is stored keeps its errors.
+    # The stored events keep their errors.
     stored = await runner.threads.events("t1")
     assert ends([event.to_dict() for event in stored]) == ["RUN_ERROR"] * 4
     shown = [event async for event in await runner.connect("t1")]

@@ -1,4 +1,4 @@
-"""What a run starts from if its client sends other messages than the thread has."""
+"""The list that a run starts from if its client has changed the thread's messages."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_clients_send_of_themselves_changes_nothing(thread: list[Message], 
         ([U1, A1], [user("u1", "other"), A1, U2], "u1 a1 u2"),
         ([U1, M1, M2], [U1, M1, T1, M2], "u1 m1 t1 m2"),
         ([U1, M1, T1, M2], [U1, M1, T1 | {"content": "lost"}, M2], "u1 m1 t1 m2"),
-        # What the client leaves out stays where it was.
+        # Messages that the client leaves out stay in place.
         ([U1, R1, M1, T1, M2, U2, R2, A2], [U1, M1, M2, U2], "u1 r1 m1 t1 m2 u2"),
         ([U1, R1, M1, T1, M2], [U1, M1], "u1 r1 m1 t1"),
     ],
@@ -142,7 +142,7 @@ def test_a_text_cut_short_is_not_rewritten() -> None:
         ([U1, A1, U2, R2, A2], [U1, A1, U3], "u2 r2 a2", None),
         ([U1, A1], [U1, U3], "a1", None),
         ([U1, M1, T1, M2], [U1, U3], "m1 t1 m2", None),
-        # What the client had seen by then counts.
+        # Changes to messages that the client had seen count.
         ([U1, A1, U2, A2], [U1, A1, U2, U3], "a2", None),
         ([U1, A1, U2, A2], [U1, A1, U2 | {"content": "other"}, U3], "a2", "u1 a1 u2 a2 u3"),
         ([U1, A1, U2, A2], [U1, U3], "u2 a2", "u1 u3"),

@@ -1,4 +1,4 @@
-"""What is logged while a store cannot be used."""
+"""Log lines about a store that cannot be used."""
 
 from __future__ import annotations
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from agentrunner import SqliteStore
 from agentrunner.testing.stored_threads import make_runs, make_summary
 from agentrunner.testing.writer import READ_BYTES, claim, store_run, text
+from support.sqlite_stores import opened
 from support.typescript_file import add_row, elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 WITHOUT_NUMBERS = """
@@ -34,16 +32,6 @@ ASKED = ["u1", "u2", "u3", "u4", "m-r1", "m-r2", "m-r3", "m-r4"]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "threads.db"
-
-
-@asynccontextmanager
-async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path, **options)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 def take_numbers_away(path: Path) -> None:

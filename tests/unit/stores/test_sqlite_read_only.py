@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,10 +18,10 @@ from agentrunner.types import ANY_SCOPE
 from support.agents import agent_with
 from support.events import text_message
 from support.inputs import make_input
+from support.sqlite_stores import opened
 from support.streams import collect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.fault("D16")
@@ -50,16 +50,6 @@ def path(tmp_path: Path) -> Path:
 
 def state_of(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
-
-
-@asynccontextmanager
-async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path, **options)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 async def fill(path: Path) -> None:
